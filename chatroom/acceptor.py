@@ -1,0 +1,168 @@
+"""The main process's way of letting people in.
+
+Accept, ask the registry, hand the socket to the worker that it names, and keep
+a dup: a socket that the main process holds outlives the worker that serves it.
+Who is refused is told why in one line (JOIN-5). Nobody is waited for.
+"""
+
+import contextlib
+import errno
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+
+from chatroom.protocol.address import canonical
+from chatroom.settings import MAX_READ
+from chatroom.shared.registry import Refusal, RegistryProcess
+
+ACCEPTED_PER_TURN = 64
+"""Connections; then the main process looks at what else there is to do."""
+
+PAUSE = 0.2
+"""Seconds without accepting, when the system has no descriptor or memory for one more."""
+
+LINGER = 1.0
+"""Seconds that a refused newcomer's connection stays open, so that it can read why."""
+MAX_LINGERING = 32
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Client:
+    """A member as the main process knows it."""
+
+    connection: socket.socket
+    address: str
+    worker: int
+
+
+class Acceptor:
+    """Lets in who connects to `listener`, and knows who is in.
+
+    `hand_over(id, client)` gives a member to its worker. All is called from the
+    main process's loop; `selector` is that loop's, and its data are what it
+    calls.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        registry: RegistryProcess,
+        hand_over: Callable[[int, Client], None],
+    ) -> None:
+        self.clients: dict[int, Client] = {}
+        self._listener = listener
+        self._selector = selector
+        self._registry = registry
+        self._hand_over = hand_over
+        self._accepting = False
+        self._resume_at: float | None = None
+        self._lingering: dict[socket.socket, float] = {}
+        """The refused, and when their time is over; the soonest first."""
+
+    def open(self) -> None:
+        """Begin to accept, or begin again; there must be an enrolled worker."""
+        self._resume_at = None
+        if not self._accepting:
+            self._accepting = True
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def hold(self) -> None:
+        """Let newcomers wait, in the kernel's queue, until `open` is called again."""
+        self._resume_at = None
+        if self._accepting:
+            self._accepting = False
+            self._selector.unregister(self._listener)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self.hold()
+        self._listener.close()
+        for connection in list(self._lingering):
+            self._dismiss(connection)
+
+    def leave(self, members: list[int]) -> dict[int, Client]:
+        """Give back what `members` cost (LEAVE-3) and return those who had not left before."""
+        left = {id: self.clients.pop(id) for id in members if id in self.clients}
+        for client in left.values():
+            with contextlib.suppress(OSError):
+                client.connection.shutdown(socket.SHUT_RDWR)  # where its worker could not
+            client.connection.close()
+        self._registry.leave(list(left))
+        return left
+
+    def tick(self) -> float | None:
+        """Do what is due; return the seconds until something is due again, None if nothing will."""
+        now = monotonic()
+        if self._resume_at is not None and self._resume_at <= now:
+            self.open()
+        for connection, due in list(self._lingering.items()):
+            if due > now:
+                break
+            self._dismiss(connection)
+        times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
+        return max(0.0, min(times) - now) if times else None
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_PER_TURN):
+            try:
+                connection, peer = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    logger.warning("can't accept for now: %s", error.strerror)
+                    self.hold()
+                    self._resume_at = monotonic() + PAUSE
+                    return
+                continue  # reset before it was accepted (JOIN-2)
+            connection.setblocking(False)
+            self._admit(connection, canonical(peer[0]))
+
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        answer = self._registry.admit(address)
+        if isinstance(answer, Refusal):
+            logger.info("%s refused: %s", address, answer.reason)
+            self._refuse(connection, answer.reason)
+            return
+        client = self.clients[answer.id] = Client(connection, address, answer.worker)
+        self._hand_over(answer.id, client)
+
+    def _refuse(self, connection: socket.socket, reason: str) -> None:
+        """Say why, and end our side; wait a little for the other side to end its own.
+
+        To close while its input is unread would reset the connection, and the
+        line could be lost with it.
+        """
+        with contextlib.suppress(OSError):
+            connection.send(reason.encode() + b"\n")
+            connection.shutdown(socket.SHUT_WR)
+        if len(self._lingering) >= MAX_LINGERING:
+            self._dismiss(next(iter(self._lingering)))
+        self._lingering[connection] = monotonic() + LINGER
+        self._selector.register(
+            connection, selectors.EVENT_READ, partial(self._hear_out, connection)
+        )
+
+    def _hear_out(self, connection: socket.socket) -> None:
+        try:
+            ended = not connection.recv(MAX_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True
+        if ended:
+            self._dismiss(connection)
+
+    def _dismiss(self, connection: socket.socket) -> None:
+        if self._lingering.pop(connection, None) is not None:
+            self._selector.unregister(connection)
+            connection.close()

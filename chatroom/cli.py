@@ -1,0 +1,130 @@
+"""The command line of the server: from arguments to settings, from errors to exit codes.
+
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 it can't run here, 2 wrong
+arguments. Errors are one line on standard error.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from chatroom import __version__
+from chatroom.errors import ChatroomError
+from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
+from chatroom.supervisor import Supervisor
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, and not the usage, which `--help` tells."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _size(text: str) -> int:
+    try:
+        return size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def usable_cores() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(
+        prog="python -m chatroom",
+        description="A chatroom over TCP: anyone with nc can join.",
+        epilog="SIZE is in bytes and may end in K, M or G. Ctrl-C, or SIGTERM, stops the room.",
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    default = Settings(host="", port=0)
+    add("host", metavar="HOST", help="name or address to listen on, IPv4 or IPv6")
+    add("port", metavar="PORT", type=int, help="port to listen on; 0 picks a free one")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=min(usable_cores(), MAX_WORKERS),
+        help="processes that serve members (default: one for each usable core, here %(default)s)",
+    )
+    add(
+        "--welcome",
+        metavar="TEXT",
+        default=default.welcome,
+        help="the line that greets a newcomer (default: %(default)s)",
+    )
+    add(
+        "--max-clients",
+        type=int,
+        metavar="N",
+        default=default.max_clients,
+        help="members that the room holds, if descriptors allow (default: %(default)s)",
+    )
+    add(
+        "--max-clients-per-address",
+        type=int,
+        metavar="N",
+        default=default.max_clients_per_address,
+        help="of those, from one address (default: 0, as many as the room holds)",
+    )
+    add(
+        "--max-line",
+        type=_size,
+        metavar="SIZE",
+        default=default.max_line,
+        help=f"longest line; a longer one is cut (default: {spell_size(default.max_line)})",
+    )
+    add(
+        "--flush-after",
+        type=float,
+        metavar="SECONDS",
+        default=default.flush_after,
+        help="silence after which text without line end is delivered (default: %(default)s)",
+    )
+    add(
+        "--max-lag",
+        type=_size,
+        metavar="SIZE",
+        default=default.max_lag,
+        help="how far a slow reader may lag before it is disconnected"
+        f" (default: {spell_size(default.max_lag)})",
+    )
+    add(
+        "--log-size",
+        type=_size,
+        metavar="SIZE",
+        default=default.log_size,
+        help=f"memory for messages on their way (default: {spell_size(default.log_size)})",
+    )
+    add("--quiet", action="store_true", help="do not print the conversation")
+    add("--verbose", action="store_true", help="log what happens on standard error")
+    add("--version", action="version", version=f"chatroom {__version__}")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a room until it is told to stop; ends the process with an exit code."""
+    command = parser()
+    options = vars(command.parse_args(arguments))
+    try:
+        settings = Settings(**options)
+    except SettingsError as error:
+        name = {"host": "HOST", "port": "PORT"}.get(error.name, "--" + error.name.replace("_", "-"))
+        command.error(f"argument {name}: must be {error}")
+    logging.basicConfig(
+        level=logging.INFO if settings.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        Supervisor(settings).run()
+    except ChatroomError as error:
+        command.exit(error.exit_code, f"{command.prog}: {error}\n")
+    sys.exit(0)

@@ -1,0 +1,24 @@
+"""What can go wrong outside the code. The type of an error says whose fault it is.
+
+Every message is one line that names the thing at fault; `cli.main` prints it
+and ends with `exit_code`. What a *client* does is never an error: it is
+handled where it is met (worker/, acceptor.py) and costs at most that client.
+"""
+
+
+class ChatroomError(Exception):
+    """The server can't run, or can't go on, for a reason that its owner can mend."""
+
+    exit_code = 1
+
+
+class ListenError(ChatroomError):
+    """HOST:PORT can't be listened on: it does not resolve, is taken, or is not permitted."""
+
+
+class LimitError(ChatroomError):
+    """The machine grants this process too little: descriptors, so far."""
+
+
+class WorkerError(ChatroomError):
+    """A worker ended before it was ready to serve; the message carries its own error."""

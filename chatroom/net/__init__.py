@@ -1,0 +1,1 @@
+"""What the operating system is asked for: listening sockets, descriptors, a channel for both."""

@@ -1,0 +1,105 @@
+"""The channel between the main process and one worker: small records, and descriptors with them.
+
+Each record is JSON with the descriptors that it brings along (SCM_RIGHTS). One
+that does not fit into the socket now waits in order, and `send` never blocks:
+neither the main process nor a worker is held up by the other.
+"""
+
+import array
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Record = dict[str, Any]
+
+MAX_RECORD = 32 * 1024
+MAX_DESCRIPTORS = 253
+"""In one record; the kernel takes no more."""
+
+# SEQPACKET keeps the records apart and tells that the other end is gone. macOS
+# has no such pair; there the worker's parent sentinel tells it.
+_KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+_RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+
+
+class ChannelClosed(Exception):
+    """The process at the other end is gone. No error: processes end."""
+
+
+class Channel:
+    """One end. `fileno` is readable when records wait; see `backlog` for when to wait to write."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self.socket = end
+        self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
+
+    @classmethod
+    def pair(cls) -> "tuple[Channel, Channel]":
+        kind = _KIND if os.uname().sysname == "Linux" else socket.SOCK_DGRAM
+        ends = socket.socketpair(socket.AF_UNIX, kind)
+        return cls(ends[0]), cls(ends[1])
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self._backlog.clear()
+        self.socket.close()
+
+    @property
+    def backlog(self) -> int:
+        """Records that wait for the channel to become writable: then call `flush`."""
+        return len(self._backlog)
+
+    def send(self, record: Record, descriptors: Sequence[int] = ()) -> None:
+        """Send a record after those that wait; the descriptors must stay open until it is sent.
+
+        Raises ChannelClosed.
+        """
+        self._backlog.append((json.dumps(record).encode(), descriptors))
+        if len(self._backlog) == 1:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the channel takes it. Raises ChannelClosed."""
+        while self._backlog:
+            data, descriptors = self._backlog[0]
+            try:
+                if descriptors:
+                    socket.send_fds(self.socket, [data], list(descriptors))
+                else:
+                    self.socket.send(data)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ChannelClosed from error
+            self._backlog.popleft()
+
+    def receive(self) -> Iterator[tuple[Record, list[int]]]:
+        """The records that wait, with their descriptors, which are the caller's to close.
+
+        Raises ChannelClosed behind the last one.
+        """
+        while True:
+            try:
+                # Not socket.recv_fds: it drops the flags, and what it receives
+                # would be inherited (cpython#107898).
+                data, ancillary, flags, _ = self.socket.recvmsg(
+                    MAX_RECORD, _RIGHTS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+                )
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ChannelClosed from error
+            if not data:
+                raise ChannelClosed
+            descriptors = array.array("i")
+            for _, _, rights in ancillary:
+                descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
+            if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+                raise RuntimeError(f"a record was truncated: {data[:80]!r}")
+            yield json.loads(data), list(descriptors)

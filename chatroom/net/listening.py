@@ -1,0 +1,59 @@
+"""Where the room is reached."""
+
+import contextlib
+import os
+import socket
+
+from chatroom.errors import ListenError
+
+BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A non-blocking socket that listens at `host`, a name or an address, IPv4 or IPv6 (JOIN-4).
+
+    Of a name's addresses it takes an IPv4 one where there is one, since that
+    is what `nc NAME` without IPv6 tries. `::` also takes IPv4 clients. The
+    accepted sockets inherit the options. Raises ListenError.
+    """
+    family, address = _resolve(host, port)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A room that was stopped starts again at once on the same port (JOIN-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A message is sent when it is there; there is nothing to gather it with.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A byte that is sent as urgent is text like all others (CAST-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if family == socket.AF_INET6:
+            with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"can't listen on {spell(host, port)}: {_reason(error)}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def spell(host: str, port: int) -> str:
+    """`HOST:PORT`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _resolve(host: str, port: int) -> tuple[int, tuple[str | int, ...]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"host {host!r} does not resolve: {_reason(error)}") from None
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, address
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror) or number is None:
+        return str(error.args[-1])
+    return os.strerror(number)

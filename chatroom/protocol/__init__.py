@@ -1,0 +1,11 @@
+"""The protocol, pure: bytes in, bytes out. No socket, clock, process or shared memory.
+
+A member's input passes through three steps, in this order; each is one module:
+
+    framing.py   what arrived, in whatever pieces, becomes whole messages
+    text.py      what could harm another's terminal becomes harmless
+    message.py   each message gets its sender's prefix
+    address.py   … which comes from the sender's address
+
+`PROTOCOL.md` numbers the clauses that the modules cite.
+"""

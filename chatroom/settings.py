@@ -1,0 +1,129 @@
+"""What a room can be set to, and what those settings make necessary.
+
+Sizes are in bytes, times in seconds. `Settings` checks what holds between
+them; `cli.py` turns the command line into one.
+"""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_READ = 64 * KIB
+MAX_BATCH = 256 * KIB
+BYTES_PER_ENTRY = 256
+MAX_WORKERS = 64
+MAX_WELCOME = KIB
+
+
+def size(text: str) -> int:
+    """Bytes written as `65536`, `64K`, `4M` or `1G`. Raises ValueError."""
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
+    if not (number.isascii() and number.isdigit()) or unit not in ("", "K", "M", "G"):
+        raise ValueError(f"a size such as 65536, 64K or 4M, not {text!r}")
+    return int(number) << 10 * " KMG".index(unit or " ")
+
+
+def spell_size(number: int) -> str:
+    """The shortest way to write a number of bytes so that `size` understands it."""
+    for shift, unit in ((30, "G"), (20, "M"), (10, "K")):
+        if number and number % (1 << shift) == 0:
+            return f"{number >> shift}{unit}"
+    return str(number)
+
+
+class SettingsError(ValueError):
+    """A setting is out of range; `name` is the setting at fault, `args[0]` what it has to be."""
+
+    def __init__(self, name: str, demand: str) -> None:
+        super().__init__(demand)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one room is run. Raises SettingsError where it could not work."""
+
+    host: str
+    port: int
+    workers: int = 1
+    welcome: str = "Welcome to socket practice"
+    max_clients: int = 10_000
+    max_clients_per_address: int = 0
+    """0: as many as the room holds."""
+    max_line: int = 8 * KIB
+    flush_after: float = 0.2
+    max_lag: int = 4 * MIB
+    log_size: int = 16 * MIB
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        def demand(name: str, holds: bool, words: str) -> None:
+            if not holds:
+                raise SettingsError(name, words)
+
+        demand("port", 0 <= self.port <= 65535, "a number from 0 to 65535")
+        demand("workers", 1 <= self.workers <= MAX_WORKERS, f"a number from 1 to {MAX_WORKERS}")
+        demand("welcome", self.welcome.isprintable(), "text without control characters")
+        demand(
+            "welcome",
+            len(self.greeting) <= MAX_WELCOME,
+            f"text of fewer than {MAX_WELCOME} bytes",
+        )
+        demand("max_clients", self.max_clients >= 1, "a number from 1")
+        demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
+        demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")
+        demand("flush_after", 0 < self.flush_after <= 60, "seconds, above 0 and up to 60")
+        demand("max_lag", self.max_lag >= self.max_line, "a size not below --max-line")
+        # A batch has to fit into what the slowest worker leaves free: see `batch`.
+        least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
+        demand("log_size", self.log_size >= least, f"at least {least}: --max-lag and 16 times --max-line")
+
+    @property
+    def greeting(self) -> bytes:
+        """The first bytes that a member receives (WELCOME-1, WELCOME-4)."""
+        return self.welcome.encode() + b"\n"
+
+    @property
+    def window(self) -> int:
+        """Bytes that may be appended before the slowest worker has delivered them.
+
+        A worker's members may lag by `max_lag` behind what it has delivered,
+        and the log keeps what they have yet to get.
+        """
+        return self.log_size - self.max_lag
+
+    @property
+    def log_entries(self) -> int:
+        """Entries in the log: enough for messages of BYTES_PER_ENTRY on the average."""
+        return self.log_size // BYTES_PER_ENTRY
+
+    @property
+    def max_lag_entries(self) -> int:
+        """The lag limit in entries, for many short messages lap the entries before the text."""
+        return self.log_entries * 3 // 4
+
+    @property
+    def read_size(self) -> int:
+        """Bytes read from one member in one turn.
+
+        Each may be an empty line and so become a prefix of up to 42 bytes, and
+        what waited before it (`max_line`) may treble, by control pictures. In
+        the worst case one read fills less than two thirds of the window.
+        """
+        return min(MAX_READ, self.window // 128)
+
+    @property
+    def batch(self) -> int:
+        """Bytes of rendered messages after which a worker appends before it reads on.
+
+        With the read that exceeds it, a batch is smaller than the window, so
+        it always fits when the other workers have caught up.
+        """
+        return min(MAX_BATCH, self.window // 4)
+
+    @property
+    def batch_entries(self) -> int:
+        """The same, in entries."""
+        return (self.log_entries - self.max_lag_entries) // 4

@@ -1,0 +1,258 @@
+"""The room's log: what was said, in one order, in memory that all workers share.
+
+Two rings in one anonymous file. The *text* holds the rendered messages, back
+to back, just as members receive them. The *entries* say whose they are: one
+entry for each run of whole messages that one sender's input gave at once.
+Offsets (bytes of text) and positions (entries) only grow; their place in a ring
+is the number modulo the ring's size.
+
+Invariants, kept under the lock:
+- The head, one word, is the position at which the next entry goes, and it is
+  stored last. A writer that is killed half-way has appended nothing.
+- An offset follows from a position: `offset(p)` is where entry p-1 ends. The
+  log begins with one empty entry, so that this holds from the start.
+- A message that ends without LF is followed by the LF that ends its line, which
+  is its sender's too, before anything else (LINE-6). So the room's line is
+  unfinished just where the last byte of the log is not LF, and whoever must not
+  see that LF can skip it before it exists.
+- No worker's position is passed by more than the window, so what a worker's
+  members have yet to get is still there: see `append`.
+
+Shared words are read and written as whole aligned words, and under the lock
+where another process writes them: taking it is a barrier on every CPU. The lock
+is `lockf`, which the kernel releases when its holder dies. It excludes
+processes, not threads: in each process one thread only uses the log. It is lost
+when *any* descriptor of the file is closed, so they stay open until the end.
+"""
+
+import fcntl
+import mmap
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass
+from types import TracebackType
+
+from chatroom.settings import MAX_WORKERS, Settings
+
+LF = 0x0A
+
+IDLE = 2**64 - 1
+"""The position of a worker that has no members, and for which nobody has to wait."""
+
+# The first page, in words: the head, and from these words on one for each worker.
+_HEAD = 0
+_POSITIONS = 64
+_WAITING = _POSITIONS + MAX_WORKERS
+_PAGE = 4096
+_WORD = 8
+
+# An entry, in words.
+_END = 0
+"""The offset at which its text ends; it begins where the entry before it ends."""
+_SENDER = 1
+"""The id of the member that sent it."""
+_REACH = 2
+"""Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
+_MESSAGES = 3
+"""Messages in the log up to here, this entry's included."""
+_FIELDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The sizes of a log, and how far a member may lag behind its worker."""
+
+    text: int
+    entries: int
+    max_lag: int
+    max_lag_entries: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Geometry":
+        return cls(
+            settings.log_size, settings.log_entries, settings.max_lag, settings.max_lag_entries
+        )
+
+    @property
+    def file_size(self) -> int:
+        return _PAGE + self.entries * _FIELDS * _WORD + self.text
+
+
+class Batch:
+    """Messages to be appended at once, in the order in which they were added."""
+
+    __slots__ = ("_parts", "ends_line", "messages", "runs", "size")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.ends_line = True
+        """Whether LF ends it; if not, the LF that will is its last sender's."""
+        self.runs: list[tuple[int, int, int, int]] = []
+        """For each run: its end from the batch's start, sender, reach, and messages so far."""
+        self.size = 0
+        self.messages = 0
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def add(self, sender: int, reach: int, text: bytes, messages: int) -> None:
+        """Add a run of whole messages; only its last may be without LF."""
+        if not self.ends_line:
+            self._parts.append(b"\n")  # it is the last sender's: LINE-6
+            self.size += 1
+            self.runs[-1] = (self.size, *self.runs[-1][1:])
+        self._parts.append(text)
+        self.ends_line = text[-1] == LF
+        self.size += len(text)
+        self.messages += messages
+        self.runs.append((self.size, sender, reach, self.messages))
+
+    def text(self) -> bytes:
+        return b"".join(self._parts)
+
+
+class Log:
+    """One process's view of the log in the file `fd`; `with log:` holds the lock."""
+
+    def __init__(self, fd: int, geometry: Geometry, workers: int) -> None:
+        """`fd`: an anonymous file of `geometry.file_size`; the same `workers` in all processes."""
+        self.fd = fd
+        self.geometry = geometry
+        memory = memoryview(mmap.mmap(fd, geometry.file_size))
+        entries_end = geometry.file_size - geometry.text
+        self._words = memory[:_PAGE].cast("Q")
+        self._positions = self._words[_POSITIONS : _POSITIONS + workers]
+        self._waiting = self._words[_WAITING : _WAITING + workers]
+        self._entries = memory[_PAGE:entries_end].cast("Q")
+        self._text = memory[entries_end:]
+
+    def format(self) -> None:
+        """Make a zeroed file an empty log; once, before another process sees it."""
+        self._words[_HEAD] = 1  # the empty entry
+        for worker in range(len(self._positions)):
+            self._positions[worker] = IDLE
+
+    def __enter__(self) -> "Log":
+        fcntl.lockf(self.fd, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        fcntl.lockf(self.fd, fcntl.LOCK_UN)
+
+    # --- what was appended ---------------------------------------------------
+
+    @property
+    def head(self) -> int:
+        """The position behind the last entry. Hold the lock."""
+        return self._words[_HEAD]
+
+    def offset(self, position: int) -> int:
+        """Where the text of the entries before `position` ends."""
+        return self._field(position - 1, _END)
+
+    def messages(self, position: int) -> int:
+        """How many messages the entries before `position` hold, from the room's beginning."""
+        return self._field(position - 1, _MESSAGES)
+
+    def position(self, offset: int, first: int, last: int) -> int:
+        """The last position from `first` to `last` whose offset is not beyond `offset`.
+
+        `offset` must lie between theirs, and their entries must not be lapped.
+        """
+        return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
+
+    def unfinished(self, offset: int) -> bool:
+        """Whether the line that ends at `offset` is without LF, so that LF comes next."""
+        return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
+
+    def views(self, start: int, end: int) -> list[memoryview]:
+        """The text from `start` to `end`: one view, or two where it wraps; no copy."""
+        return _views(self._text, start, end)
+
+    # --- appending -----------------------------------------------------------
+
+    def append(self, batch: Batch) -> int | None:
+        """Append a batch that is not empty and return the offset of its start. Hold the lock.
+
+        None where a worker has not delivered enough yet to leave room for it:
+        what lies up to `max_lag` before a worker's position may still be owed
+        to its members, and is not overwritten. The slowest worker is waited
+        for, so that nothing is lost; the slowest client never is.
+        """
+        geometry = self.geometry
+        head = self.head
+        end, sender, reach, messages = self._entry(head - 1)
+        ending = self.unfinished(end)
+        slowest = min(min(self._positions), head)
+        if (
+            end + ending + batch.size - self.offset(slowest) > geometry.text - geometry.max_lag
+            or head + ending + len(batch) - slowest > geometry.entries - geometry.max_lag_entries
+        ):
+            return None
+        entries = array("Q")
+        if ending:
+            entries.extend((end + 1, sender, reach, messages))
+            _store(self._text, end, b"\n")
+        start = end + ending
+        for run_end, run_sender, run_reach, run_messages in batch.runs:
+            entries.extend((start + run_end, run_sender, run_reach, messages + run_messages))
+        _store(self._text, start, batch.text())
+        _store(self._entries, head * _FIELDS, entries)
+        self._words[_HEAD] = head + ending + len(batch)
+        return start
+
+    # --- workers -------------------------------------------------------------
+
+    def advance(self, worker: int, position: int) -> None:
+        """Record that `worker` has delivered all before `position`. Hold the lock."""
+        self._positions[worker] = position
+
+    def wait_for_room(self, worker: int) -> None:
+        """Have `worker` rung when another advances, after `append` returned None. Hold the lock."""
+        self._waiting[worker] = 1
+
+    def take_waiting(self) -> list[int]:
+        """The workers that wait for room, once: ring them after an advance. Hold the lock."""
+        waiting = [number for number, waits in enumerate(self._waiting) if waits]
+        for number in waiting:
+            self._waiting[number] = 0
+        return waiting
+
+    def retire(self, worker: int) -> None:
+        """Wait for `worker` no more: it has no members, or is dead. Needs no lock: one word."""
+        self._positions[worker] = IDLE
+
+    def serving(self) -> list[int]:
+        """The workers that have members. Hold the lock."""
+        return [number for number, position in enumerate(self._positions) if position != IDLE]
+
+    # --- the rings -----------------------------------------------------------
+
+    def _field(self, position: int, field: int) -> int:
+        return self._entries[position % self.geometry.entries * _FIELDS + field]
+
+    def _entry(self, position: int) -> list[int]:
+        at = position % self.geometry.entries * _FIELDS
+        return self._entries[at : at + _FIELDS].tolist()
+
+
+def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
+    """The elements `start` to `end` of what only grows, of which `ring` holds the last ones."""
+    size = len(ring)
+    at = start % size
+    if at + end - start <= size:
+        return [ring[at : at + end - start]]
+    return [ring[at:], ring[: at + end - start - size]]
+
+
+def _store(ring: memoryview, start: int, data: "bytes | array[int]") -> None:
+    """Write `data`, not longer than `ring`, at `start` of what only grows."""
+    done = 0
+    for view in _views(ring, start, start + len(data)):
+        view[:] = data[done : done + len(view)]
+        done += len(view)

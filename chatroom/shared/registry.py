@@ -1,0 +1,175 @@
+"""The registry: who is in the room, from where, and on which worker.
+
+It lives in a process of its own (`multiprocessing.managers`) and is the one
+place that gives out ids and applies the limits. The main process asks it when
+somebody joins or leaves; a call takes about 40 µs, and no message waits for one.
+"""
+
+import logging
+import os
+import secrets
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.managers import BaseManager
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+Members = dict[int, tuple[str, int]]
+"""Address and worker of each member, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A newcomer may join, as the member `id`, on `worker`."""
+
+    id: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A newcomer may not join; `reason` is the line that it is told (JOIN-5)."""
+
+    reason: str
+
+
+class Registry:
+    """The directory itself. All of its calls cost the same for the first member and the last."""
+
+    def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
+        """`max_clients_per_address` 0: as many as the room holds."""
+        self._max_clients = max_clients
+        self._max_clients_per_address = max_clients_per_address or max_clients
+        self._last_id = 0
+        self._members: Members = {}
+        self._addresses: Counter[str] = Counter()
+        self._workers: dict[int, int] = {}
+
+    def enroll(self, worker: int) -> None:
+        """`worker` is ready to serve members."""
+        self._workers.setdefault(worker, 0)
+
+    def dismiss(self, worker: int) -> None:
+        """`worker` serves no more: no newcomer is placed there."""
+        self._workers.pop(worker, None)
+
+    def admit(self, address: str) -> Admission | Refusal:
+        """Give a newcomer from a canonical `address` an id and the worker with the fewest members.
+
+        An id is never given twice. A worker must have been enrolled.
+        """
+        if len(self._members) >= self._max_clients:
+            return Refusal("The room is full")
+        if self._addresses[address] >= self._max_clients_per_address:
+            return Refusal("Too many connections from your address")
+        worker = min(self._workers, key=self._workers.__getitem__)
+        self._last_id += 1
+        self._members[self._last_id] = address, worker
+        self._addresses[address] += 1
+        self._workers[worker] += 1
+        return Admission(self._last_id, worker)
+
+    def leave(self, members: list[int]) -> None:
+        """Forget members; those that it does not know, it has forgotten already."""
+        for id in members:
+            if id not in self._members:
+                continue
+            address, worker = self._members.pop(id)
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+            if worker in self._workers:
+                self._workers[worker] -= 1
+
+    def members(self) -> Members:
+        """Who is in the room."""
+        return dict(self._members)
+
+    def restore(self, last_id: int, members: Members, workers: set[int]) -> None:
+        """Fill a new directory with what an earlier one knew."""
+        self._last_id = last_id
+        self._members = dict(members)
+        self._addresses = Counter(address for address, _ in members.values())
+        self._workers = dict.fromkeys(workers, 0)
+        for _, worker in members.values():
+            if worker in self._workers:
+                self._workers[worker] += 1
+
+
+class _Manager(BaseManager):
+    pass
+
+
+_Manager.register("Registry", Registry)
+
+
+class RegistryProcess:
+    """The registry, called from the main process; it lives in a process of its own.
+
+    Should that process die, the next call starts another and fills it with what
+    the main process holds: `held` returns address and worker of each member.
+    """
+
+    def __init__(
+        self, max_clients: int, max_clients_per_address: int, held: Callable[[], Members]
+    ) -> None:
+        self._limits = max_clients, max_clients_per_address
+        self._held = held
+        self._last_id = 0
+        self._workers: set[int] = set()
+        self._start()
+
+    def _start(self) -> None:
+        # An abstract address leaves no file behind, even where this process is
+        # killed; who connects has to know the key that only our children have.
+        address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
+        self._manager = _Manager(address, ctx=get_context("spawn"))
+        self._manager.start(_end_with_parent)
+        self._registry = self._manager.Registry(*self._limits)  # type: ignore[attr-defined]
+
+    def stop(self) -> None:
+        self._manager.shutdown()
+
+    def enroll(self, worker: int) -> None:
+        self._workers.add(worker)
+        self._call("enroll", worker)
+
+    def dismiss(self, worker: int) -> None:
+        self._workers.discard(worker)
+        self._call("dismiss", worker)
+
+    def admit(self, address: str) -> Admission | Refusal:
+        answer: Admission | Refusal = self._call("admit", address)
+        if isinstance(answer, Admission):
+            self._last_id = answer.id
+        return answer
+
+    def leave(self, members: list[int]) -> None:
+        """Forget members; the main process must hold them no more."""
+        self._call("leave", members)
+
+    def _call(self, method: str, argument: object) -> Any:
+        try:
+            return getattr(self._registry, method)(argument)
+        except (EOFError, OSError):
+            logger.warning("the registry's process died; starting another")
+            self._start()
+            self._registry.restore(self._last_id, self._held(), self._workers)
+            return getattr(self._registry, method)(argument)
+
+
+def _end_with_parent() -> None:
+    """In the registry's process: end when the main process is gone, killed or not."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(0)
+
+    threading.Thread(target=wait, name="parent watch", daemon=True).start()

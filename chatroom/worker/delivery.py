@@ -1,0 +1,146 @@
+"""What lies between each member's cursor and the head goes out, less the member's own.
+
+A worker stands at one place in the log: all before it has been offered to all
+its members. Nearly all of them took it: these are *level*, need no cursor of
+their own, and share one view of what comes next. Who did not take all is
+*behind*, goes on at its own cursor when its socket can be written, and is put
+out when it lags too far. So a slow reader delays nobody (LOAD-1), and a member
+that speaks costs a view of its own, once.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from chatroom.shared.log import Log
+from chatroom.worker.member import Member, Span
+
+MAX_VIEWS = 512
+"""Views in one call; the kernel takes 1,024 (IOV_MAX)."""
+
+
+class Delivery:
+    """The members of worker `number`, and where it stands.
+
+    Sends to sockets that do not block. `position` and `offset` say where the
+    worker stands; they mean nothing while it has no members.
+    """
+
+    def __init__(self, log: Log, number: int, max_lag: int, max_lag_entries: int) -> None:
+        self._log = log
+        self._number = number
+        self._max_lag = max_lag
+        self._max_lag_entries = max_lag_entries
+        self._level: dict[int, Member] = {}
+        self.behind: dict[int, Member] = {}
+        """By id: wait until their sockets can be written, then `resume`."""
+        self.position = 0
+        self.offset = 0
+
+    def __len__(self) -> int:
+        return len(self._level) + len(self.behind)
+
+    def members(self) -> list[Member]:
+        return [*self._level.values(), *self.behind.values()]
+
+    def join(self, member: Member) -> None:
+        """From now on `member` receives what is appended (WELCOME-3)."""
+        log = self._log
+        if not self:
+            with log:
+                self.position = log.head
+                self.offset = log.offset(self.position)
+                log.advance(self._number, self.position)
+        if log.unfinished(self.offset):
+            # The end of a line of which it has not seen the beginning.
+            member.owns(self.offset, self.offset + 1)
+        self._level[member.id] = member
+
+    def leave(self, member: Member) -> None:
+        """`member` receives nothing more; it may have left already."""
+        self._level.pop(member.id, None)
+        self.behind.pop(member.id, None)
+        if not self:
+            self._log.retire(self._number)
+
+    def advance(self, position: int) -> list[Member]:
+        """Offer all before `position` to all who are level; return those who now are behind."""
+        start, end = self.offset, self._log.offset(position)
+        if start == end:
+            return []
+        size = end - start
+        views = self._log.views(start, end)
+        whole = views[0] if len(views) == 1 else None
+        stuck = []
+        for member in self._level.values():
+            try:
+                if member.own or whole is None:
+                    if self._offer(member, start, end) == end:
+                        continue
+                else:
+                    taken = member.send(whole)
+                    if taken == size:
+                        continue
+                    member.cursor = start + taken
+            except OSError:  # its socket is full; or it is gone, which reading will tell
+                member.cursor = start
+            stuck.append(member)
+        for member in stuck:
+            member.entry = self.position
+            self.behind[member.id] = self._level.pop(member.id)
+        self.position, self.offset = position, end
+        return stuck
+
+    def resume(self, member: Member) -> bool:
+        """Offer more to one who is behind; return whether it is level again.
+
+        Raises OSError where its connection is broken.
+        """
+        if self._offer(member, member.cursor, self.offset) != self.offset:
+            return False
+        self._level[member.id] = self.behind.pop(member.id)
+        return True
+
+    def too_slow(self) -> list[Member]:
+        """Those who lag beyond the limit (LOAD-2): the log may not keep what they lack."""
+        return [member for member in self.behind.values() if self._lags(member)]
+
+    def _lags(self, member: Member) -> bool:
+        if self.offset - member.cursor > self._max_lag:
+            return True
+        if self.position - member.entry <= self._max_lag_entries:
+            return False
+        member.entry = self._log.position(member.cursor, member.entry, self.position)
+        return self.position - member.entry > self._max_lag_entries
+
+    def _offer(self, member: Member, start: int, end: int) -> int:
+        """Send `member` the others' text from `start` to `end`; return, and keep, its cursor."""
+        spans = list(others(start, end, member.own))
+        views = [view for span in spans for view in self._log.views(*span)]
+        taken = 0
+        if views:
+            with contextlib.suppress(BlockingIOError):
+                taken = member.socket.sendmsg(views[:MAX_VIEWS])
+        member.cursor = cursor = after(spans, taken, end)
+        member.own = [own for own in member.own if own[1] > cursor]
+        return cursor
+
+
+def others(start: int, end: int, own: list[Span]) -> Iterator[Span]:
+    """What lies from `start` to `end`, less the `own` spans, which are in order."""
+    for begin, stop in own:
+        if begin >= end:
+            break
+        if start < begin:
+            yield start, begin
+        start = max(start, stop)
+    if start < end:
+        yield start, end
+
+
+def after(spans: list[Span], taken: int, end: int) -> int:
+    """Where to go on when `taken` bytes of the `spans` are gone; `end` where all are."""
+    for begin, stop in spans:
+        if taken < stop - begin:
+            return begin + taken
+        taken -= stop - begin
+    return end

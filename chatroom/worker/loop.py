@@ -1,0 +1,307 @@
+"""A worker's loop. One turn:
+
+    wait → adopt → read who is readable → append the batch once → look at the head
+         → deliver to all who are level → tell the main process who left
+
+A batch is bounded in size, and so is the read of each member in it: one
+member's flood delays another's line by no more than a turn. Where the log has
+no room for a batch (the slowest worker is waited for), the worker keeps it and
+reads nothing more, so its members feel it as TCP backpressure and nothing is
+lost; it goes on delivering meanwhile.
+"""
+
+import contextlib
+import selectors
+import socket
+from time import monotonic
+
+from chatroom.net.channel import Channel, Record
+from chatroom.protocol.message import count, render
+from chatroom.protocol.text import sanitize
+from chatroom.settings import Settings
+from chatroom.shared.doorbell import Doorbell
+from chatroom.shared.log import Batch, Log
+from chatroom.worker.delivery import Delivery
+from chatroom.worker.member import Member
+
+STOP_WITHIN = 1.5
+"""Seconds that members who are behind are given when the room stops."""
+
+LEFT_PER_RECORD = 500
+MAX_DISCARDED_READS = 16
+
+CLOSED, RESET, LAGGED = "closed", "reset", "lagged"
+"""Why a member left."""
+
+
+class Worker:
+    """Worker `number`, from when the log is mapped until it is told to stop.
+
+    `doorbells`: one for each worker, by number, and behind them those of
+    others who read the log (the console).
+    """
+
+    def __init__(
+        self, number: int, settings: Settings, channel: Channel, log: Log, doorbells: list[Doorbell]
+    ) -> None:
+        self._number = number
+        self._settings = settings
+        self._channel = channel
+        self._log = log
+        self._doorbells = doorbells
+        self._readers = range(settings.workers, len(doorbells))
+        self._delivery = Delivery(log, number, settings.max_lag, settings.max_lag_entries)
+        self._readable: dict[Member, None] = {}
+        """Who has something to read, the longest waiting first."""
+        self._silences: dict[Member, float] = {}
+        """When each unfinished text has waited long enough (LINE-5), the soonest first."""
+        self._batch = Batch()
+        self._speakers: list[Member] = []
+        """Whose the runs of the batch are."""
+        self._full = False
+        """Whether the log had no room for the batch."""
+        self._departures: list[tuple[Member, str]] = []
+        self._draining = False
+        self._drained = False
+        self._stop_at: float | None = None
+
+        self._writable = selectors.DefaultSelector()
+        """The members that are behind, and the channel while it is full."""
+        self._events = selectors.DefaultSelector()
+        """What is attended to even when the members are not read."""
+        self._all_events = selectors.DefaultSelector()
+        for selector in (self._events, self._all_events):
+            for source, act in (
+                (channel, self._obey),
+                (doorbells[number], doorbells[number].clear),
+                (self._writable, self._write),
+            ):
+                selector.register(source, selectors.EVENT_READ, act)
+
+    def run(self) -> None:
+        """Serve until the main process says stop. Raises ChannelClosed when it is gone."""
+        while not self._stopped():
+            self._wait()
+            self._read()
+            self._flush_silent()
+            position = self._append()
+            self._deliver(position)
+            self._report()
+        self._part()
+
+    # --- wait, adopt ---------------------------------------------------------
+
+    def _wait(self) -> None:
+        reading = not (self._full or self._draining)
+        selector = self._all_events if reading else self._events
+        for key, _ in selector.select(self._timeout(reading)):
+            if isinstance(key.data, Member):
+                self._readable.setdefault(key.data)
+            else:
+                key.data()
+
+    def _timeout(self, reading: bool) -> float | None:
+        if self._stop_at is not None:
+            return max(0.0, self._stop_at - monotonic())
+        if not reading:
+            return None
+        if self._readable:
+            return 0.0
+        if self._silences:
+            return max(0.0, next(iter(self._silences.values())) - monotonic())
+        return None
+
+    def _obey(self) -> None:
+        for record, descriptors in self._channel.receive():
+            match record:
+                case {"adopt": id, "address": address}:
+                    self._adopt(id, address, *descriptors)
+                case {"drain": True}:
+                    self._draining = True
+                    self._readable.clear()
+                case {"stop": True}:
+                    self._stop_at = monotonic() + STOP_WITHIN
+
+    def _adopt(self, id: int, address: str, fd: int) -> None:
+        connection = socket.socket(fileno=fd)
+        connection.setblocking(False)
+        member = Member(id, address, connection, self._settings.max_line)
+        self._delivery.join(member)
+        self._all_events.register(connection, selectors.EVENT_READ, member)
+        greeting = self._settings.greeting
+        try:
+            whole = connection.send(greeting) == len(greeting)
+        except OSError:
+            whole = False
+        if not whole:  # an empty socket that takes less than a line is of no use
+            self._remove(member, RESET)
+
+    # --- read ----------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read once from each who is readable until the batch is full; the rest is first next time."""
+        if self._full or self._draining:
+            return
+        ready, self._readable = self._readable, {}
+        for member in ready:
+            if self._batch_is_full():
+                self._readable[member] = None
+            else:
+                self._read_one(member)
+
+    def _read_one(self, member: Member) -> None:
+        reason = CLOSED
+        try:
+            data = member.recv(self._settings.read_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, reason = b"", RESET
+        # Its end ends its last line too (LEAVE-2); LEAVE-4: we close at once.
+        block = member.framer.feed(data) if data else member.framer.close()
+        if block:
+            self._say(member, block)
+        if not data:
+            self._remove(member, reason)
+            return
+        self._silences.pop(member, None)
+        if member.framer.unfinished:
+            self._silences[member] = monotonic() + self._settings.flush_after
+
+    def _flush_silent(self) -> None:
+        """Have the texts said that no LF has followed for long enough (LINE-5)."""
+        if not self._silences or self._full or self._draining:
+            return
+        now = monotonic()
+        for member, due in list(self._silences.items()):
+            if due > now or self._batch_is_full():
+                break
+            if member not in self._readable:  # else it is not silent, we have not listened
+                del self._silences[member]
+                self._say(member, member.framer.flush())
+
+    def _say(self, member: Member, block: bytes) -> None:
+        text = render(member.prefix, sanitize(block))
+        self._batch.add(member.id, member.framer.taken, text, count(block))
+        self._speakers.append(member)
+
+    def _batch_is_full(self) -> bool:
+        settings = self._settings
+        return self._batch.size >= settings.batch or len(self._batch) >= settings.batch_entries
+
+    # --- append, deliver -----------------------------------------------------
+
+    def _append(self) -> int:
+        """Append the batch, if there is one, and return the head."""
+        log, batch, start = self._log, self._batch, None
+        with log:
+            if self._delivery:
+                log.advance(self._number, self._delivery.position)
+            wake = log.take_waiting()
+            if batch:
+                start = log.append(batch)
+                wake += log.serving()  # to deliver it; or to make room for it
+                if start is None:
+                    log.wait_for_room(self._number)
+            head = log.head
+        self._full = bool(batch) and start is None
+        if start is not None:
+            self._attribute(start)
+            wake += self._readers
+        for number in wake:
+            if number != self._number:
+                self._doorbells[number].ring()
+        return head
+
+    def _attribute(self, start: int) -> None:
+        """Tell the speakers what of the log is their own, now that the batch begins at `start`."""
+        batch, speakers = self._batch, self._speakers
+        self._batch, self._speakers = Batch(), []
+        begin = start
+        for speaker, run in zip(speakers, batch.runs, strict=True):
+            end = start + run[0]
+            speaker.owns(begin, end)
+            begin = end
+        if not batch.ends_line:
+            speakers[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
+
+    def _deliver(self, position: int) -> None:
+        if not self._delivery:
+            return
+        for member in self._delivery.advance(position):
+            self._writable.register(member, selectors.EVENT_WRITE, member)
+        for member in self._delivery.too_slow():
+            self._remove(member, LAGGED)
+
+    def _write(self) -> None:
+        """Go on with what could not be sent before."""
+        for key, _ in self._writable.select(0):
+            if isinstance(key.data, Member):
+                self._resume(key.data)
+            else:
+                key.data()
+
+    def _resume(self, member: Member) -> None:
+        try:
+            level = self._delivery.resume(member)
+        except OSError:  # it is gone, which reading will tell
+            level = True
+        if level:
+            self._writable.unregister(member)
+
+    # --- leave ---------------------------------------------------------------
+
+    def _remove(self, member: Member, reason: str) -> None:
+        """`member` is neither read nor delivered to; what it said is appended before it is gone."""
+        self._delivery.leave(member)
+        self._readable.pop(member, None)
+        self._silences.pop(member, None)
+        self._all_events.unregister(member)
+        with contextlib.suppress(KeyError):  # unless it was behind
+            self._writable.unregister(member)
+        self._departures.append((member, reason))
+
+    def _report(self) -> None:
+        """Close those who left, and tell the main process, when all that they said is in the log."""
+        if self._full:
+            return
+        if self._departures:
+            departures, self._departures = self._departures, []
+            for member, _ in departures:
+                member.close()
+            left = [(member.id, reason) for member, reason in departures]
+            for first in range(0, len(left), LEFT_PER_RECORD):
+                self._tell({"left": left[first : first + LEFT_PER_RECORD]})
+        if self._draining and not self._drained:
+            self._drained = True
+            self._tell({"drained": True})
+
+    def _tell(self, record: Record) -> None:
+        waiting = self._channel.backlog
+        self._channel.send(record)
+        if self._channel.backlog and not waiting:
+            self._writable.register(self._channel, selectors.EVENT_WRITE, self._tell_rest)
+
+    def _tell_rest(self) -> None:
+        self._channel.flush()
+        if not self._channel.backlog:
+            self._writable.unregister(self._channel)
+
+    # --- stop ----------------------------------------------------------------
+
+    def _stopped(self) -> bool:
+        """Whether the room stops and all was delivered, or its time is over."""
+        if self._stop_at is None:
+            return False
+        return not self._delivery.behind or monotonic() >= self._stop_at
+
+    def _part(self) -> None:
+        """Close all connections so that what was sent still arrives."""
+        for member in self._delivery.members():
+            # Input that is unread when a socket is closed makes the kernel
+            # reset the connection, and some peers then drop what they have.
+            with contextlib.suppress(OSError):
+                for _ in range(MAX_DISCARDED_READS):
+                    if not member.recv(self._settings.read_size):
+                        break
+            member.close()

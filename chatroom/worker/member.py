@@ -1,0 +1,45 @@
+"""What a worker holds of one member: a socket, an unfinished line, a cursor."""
+
+import contextlib
+import socket
+
+from chatroom.protocol.address import prefix
+from chatroom.protocol.framing import Framer
+
+Span = tuple[int, int]
+"""Offsets in the log: from the first, up to the second."""
+
+
+class Member:
+    """A connection that is in the room (CAST-6: a connection, not an address)."""
+
+    __slots__ = ("cursor", "entry", "framer", "id", "own", "prefix", "recv", "send", "socket")
+
+    def __init__(self, id: int, address: str, connection: socket.socket, max_line: int) -> None:
+        self.id = id
+        self.socket = connection
+        self.prefix = prefix(address)
+        self.framer = Framer(max_line)
+        self.own: list[Span] = []
+        """What it must not receive (CAST-2), in order; spans behind its cursor are dropped."""
+        self.cursor = 0
+        """Where it continues, while it is behind; a level member stands where its worker does."""
+        self.entry = 0
+        """A position not beyond its cursor, while it is behind."""
+        self.recv = connection.recv
+        self.send = connection.send
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def owns(self, begin: int, end: int) -> None:
+        """Note that what is appended from `begin` to `end` is its own."""
+        if self.own and self.own[-1][1] == begin:
+            begin, _ = self.own.pop()
+        self.own.append((begin, end))
+
+    def close(self) -> None:
+        """End the connection, which the main process holds as well: close alone sends no FIN."""
+        with contextlib.suppress(OSError):  # the peer may have reset it
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()

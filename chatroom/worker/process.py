@@ -1,0 +1,46 @@
+"""How a worker process begins and ends.
+
+It starts with nothing but its end of the channel. The first record brings the
+log and the doorbells; from then on records bring members. When the channel
+ends, the main process is gone, and so is the room: the worker ends too.
+"""
+
+import select
+import socket
+import sys
+
+from chatroom.net.channel import Channel, ChannelClosed
+from chatroom.settings import Settings
+from chatroom.shared.doorbell import Doorbell
+from chatroom.shared.log import Geometry, Log
+from chatroom.worker.loop import Worker
+
+
+def main(number: int, settings: Settings, end: socket.socket) -> None:
+    """Run worker `number` to its end; the target of its process.
+
+    SIGINT and SIGTERM are blocked from its first moment by the main process:
+    a Ctrl-C reaches the whole group, but it is the main process that says stop.
+    """
+    channel = Channel(end)
+    try:
+        try:
+            worker = _begin(number, settings, channel)
+        except (OSError, ValueError, RuntimeError) as error:
+            channel.send({"failed": f"{type(error).__name__}: {error}"})
+            sys.exit(1)
+        channel.send({"ready": True})
+        worker.run()
+    except ChannelClosed:
+        sys.exit(1)
+
+
+def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
+    """The worker, once the main process has sent what it shares."""
+    select.select([channel], [], [])
+    record, (log, *bells) = next(channel.receive())
+    each = len(bells) // record["doorbells"]  # descriptors of one doorbell
+    doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
+    return Worker(
+        number, settings, channel, Log(log, Geometry.of(settings), settings.workers), doorbells
+    )

@@ -20,7 +20,7 @@ from chatroom.supervisor import Supervisor
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, and not the usage, which `--help` tells."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.splitlines())}\n")
 
 
 def _size(text: str) -> int:

@@ -78,7 +78,11 @@ class Settings:
         demand("max_lag", self.max_lag >= self.max_line, "a size not below --max-line")
         # A batch has to fit into what the slowest worker leaves free: see `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
-        demand("log_size", self.log_size >= least, f"at least {least}: --max-lag and 16 times --max-line")
+        demand(
+            "log_size",
+            self.log_size >= least,
+            f"at least {least}: --max-lag and 16 times --max-line",
+        )
 
     @property
     def greeting(self) -> bytes:

@@ -16,6 +16,7 @@ one that cannot start stops the room with its error.
 
 import contextlib
 import logging
+import os
 import selectors
 import signal
 import socket
@@ -49,6 +50,10 @@ DRAIN_WITHIN = 1.5
 END_WITHIN = 2.0
 """Seconds for the workers to deliver it and end; then they are killed."""
 PRINT_WITHIN = 0.3
+
+RESERVED = 64
+RESERVED_PER_WORKER = 4
+"""Descriptors that the main process, or a worker, needs besides one for each member."""
 
 WORKER_DIED = "its worker died"
 
@@ -94,13 +99,16 @@ class Supervisor:
         However it ends, no process, file or shared memory of it is left.
         """
         settings = self._settings
-        capacity = min(settings.max_clients, raise_limit())
+        capacity = raise_limit(RESERVED + RESERVED_PER_WORKER * settings.workers)
+        if capacity < settings.max_clients:
+            logger.warning("descriptors (ulimit -n) allow no more than %d members", capacity)
+        capacity = min(capacity, settings.max_clients)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
             self._watch_signals(cleanup)
             listener = listen(settings.host, settings.port)
             cleanup.callback(listener.close)
-            self._share(cleanup)
+            self._share()
             with _stop_signals_blocked():
                 self._registry = RegistryProcess(
                     capacity, settings.max_clients_per_address, self._held
@@ -115,7 +123,7 @@ class Supervisor:
             self._loop()
             self._console.close(PRINT_WITHIN)
 
-    def _share(self, cleanup: contextlib.ExitStack) -> None:
+    def _share(self) -> None:
         """Make what the processes have in common: the log, the doorbells."""
         settings = self._settings
         geometry = Geometry.of(settings)
@@ -128,7 +136,7 @@ class Supervisor:
         self._log.format()
         self._doorbells = [Doorbell.new() for _ in range(settings.workers)]
         bell = Doorbell.new()
-        self._console = Console(None if settings.quiet else self._log, bell, sys.stdout.fileno())
+        self._console = Console(None if settings.quiet else self._log, bell, _output())
         if not settings.quiet:
             self._doorbells.append(bell)
 
@@ -192,9 +200,7 @@ class Supervisor:
         theirs.close()
         worker = self._workers[number] = WorkerProcess(number, child, ours)
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
-        self._selector.register(
-            child.sentinel, selectors.EVENT_READ, partial(self._reap, worker)
-        )
+        self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))
         shared = [self._log.fd, *(fd for bell in self._doorbells for fd in bell.fds)]
         self._tell(worker, {"doorbells": len(self._doorbells)}, shared)
 
@@ -220,6 +226,7 @@ class Supervisor:
                 self._obey(worker, record)
         except ChannelClosed:
             self._forget(worker.channel)
+            worker.channel.close()
 
     def _obey(self, worker: WorkerProcess, record: Record) -> None:
         match record:
@@ -296,6 +303,11 @@ class Supervisor:
     def _held(self) -> Members:
         clients = self._acceptor.clients
         return {id: (client.address, client.worker) for id, client in clients.items()}
+
+
+def _output() -> int:
+    """Standard output; nowhere, where it was closed before the start."""
+    return sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
 
 
 @contextlib.contextmanager

@@ -1,27 +1,28 @@
 """How many descriptors this process may have, which bounds how many members a room has."""
 
+import contextlib
 import resource
 
 from chatroom.errors import LimitError
 
-RESERVED = 64
-"""Descriptors that the main process, or a worker, needs besides one for each member."""
+ENOUGH = 1 << 20
+"""What is taken for a limit where there is none."""
 
 
-def raise_limit() -> int:
-    """Raise the soft limit to the hard one and return how many members that leaves room for.
+def raise_limit(reserved: int) -> int:
+    """Raise the soft limit to the hard one; return how many descriptors it leaves, less `reserved`.
 
     Call it before the other processes start: they inherit it. Raises
-    LimitError where it leaves room for none.
+    LimitError where nothing is left.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS: "no limit" is not granted
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    except (ValueError, OSError):
-        pass  # macOS has a hard limit without end that it does not grant
-    if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    if soft <= RESERVED:
-        raise LimitError(f"too few descriptors: {soft} granted, more than {RESERVED} needed")
-    return soft - RESERVED
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if granted == resource.RLIM_INFINITY:
+        granted = ENOUGH
+    if granted <= reserved:
+        raise LimitError(
+            f"{granted} descriptors are too few, more than {reserved} are needed: raise ulimit -n"
+        )
+    return granted - reserved

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from typing import Any
 
 from chatroom.errors import ListenError
 
@@ -43,7 +44,7 @@ def spell(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _resolve(host: str, port: int) -> tuple[int, tuple[str | int, ...]]:
+def _resolve(host: str, port: int) -> tuple[int, Any]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -15,6 +15,7 @@ import codecs
 from collections.abc import Iterator
 
 LF = b"\n"
+CR = b"\r"
 CRLF = b"\r\n"
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
@@ -39,7 +40,7 @@ class Framer:
     @property
     def unfinished(self) -> bool:
         """Whether a text waits that `flush` would return."""
-        return _complete(self._waiting) > 0
+        return bool(self._waiting) and _complete(self._waiting) > 0
 
     def feed(self, data: bytes) -> bytes:
         """The messages that `data` completes, as one block; empty where it completes none."""
@@ -53,8 +54,12 @@ class Framer:
             lines = block[:-1].split(LF)
             block = b"".join(piece + LF for line in lines for piece in _cut(line, self._limit))
         if len(rest) > self._limit:
-            *pieces, rest = _cut(rest, self._limit)
+            text = rest.removesuffix(
+                CR
+            )  # which a LF that follows would make part of the line's end
+            *pieces, last = _cut(text, self._limit)
             block += b"".join(piece + LF for piece in pieces)
+            rest = last + rest[len(text) :]
         self._waiting = rest
         return block
 
@@ -75,12 +80,9 @@ class Framer:
 
 
 def _cut(line: bytes, limit: int) -> Iterator[bytes]:
-    """`line`, without its LF, in pieces of at most `limit` bytes, none cut inside a character.
-
-    The last piece may have a CR beyond `limit`: a LF that follows makes it part of the line's end.
-    """
+    """`line`, without its end, in pieces of at most `limit` bytes, none cut inside a character."""
     start = 0
-    while len(line) - start - line.endswith(b"\r") > limit:
+    while len(line) - start > limit:
         end = start + limit
         end -= _begun_character(line[start:end])
         yield line[start:end]
@@ -90,7 +92,7 @@ def _cut(line: bytes, limit: int) -> Iterator[bytes]:
 
 def _complete(text: bytes) -> int:
     """How many bytes of `text` stand whatever comes next."""
-    return len(text) - (1 if text.endswith(b"\r") else _begun_character(text))
+    return len(text) - (1 if text.endswith(CR) else _begun_character(text))
 
 
 def _begun_character(text: bytes) -> int:

@@ -188,7 +188,7 @@ class Log:
         head = self.head
         end, sender, reach, messages = self._entry(head - 1)
         ending = self.unfinished(end)
-        slowest = min(min(self._positions), head)
+        slowest = min(*self._positions, head)
         if (
             end + ending + batch.size - self.offset(slowest) > geometry.text - geometry.max_lag
             or head + ending + len(batch) - slowest > geometry.entries - geometry.max_lag_entries
@@ -245,9 +245,10 @@ def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
     """The elements `start` to `end` of what only grows, of which `ring` holds the last ones."""
     size = len(ring)
     at = start % size
-    if at + end - start <= size:
-        return [ring[at : at + end - start]]
-    return [ring[at:], ring[: at + end - start - size]]
+    stop = at + end - start
+    if stop <= size:
+        return [ring[at:stop]]
+    return [ring[at:], ring[: stop - size]]
 
 
 def _store(ring: memoryview, start: int, data: "bytes | array[int]") -> None:

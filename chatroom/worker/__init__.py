@@ -1,7 +1,7 @@
 """One process that serves members. One event loop, no thread.
 
-    member.py     what a worker holds of one member
-    delivery.py   what lies between each member's cursor and the head goes out
-    loop.py       wait, adopt, read, append, deliver: one turn after another
-    process.py    how a worker begins and ends
+member.py     what a worker holds of one member
+delivery.py   what lies between each member's cursor and the head goes out
+loop.py       wait, adopt, read, append, deliver: one turn after another
+process.py    how a worker begins and ends
 """

@@ -9,7 +9,6 @@ that speaks costs a view of its own, once.
 """
 
 import contextlib
-from collections.abc import Iterator
 
 from chatroom.shared.log import Log
 from chatroom.worker.member import Member, Span
@@ -113,34 +112,44 @@ class Delivery:
         return self.position - member.entry > self._max_lag_entries
 
     def _offer(self, member: Member, start: int, end: int) -> int:
-        """Send `member` the others' text from `start` to `end`; return, and keep, its cursor."""
-        spans = list(others(start, end, member.own))
-        views = [view for span in spans for view in self._log.views(*span)]
-        taken = 0
+        """Send `member` the others' text from `start` to `end`; return, and keep, its cursor.
+
+        Raises OSError where its connection is broken.
+        """
+        spans = others(start, end, member.own)
+        views: list[memoryview] = []
+        size = taken = 0
+        for begin, stop in spans:
+            views += self._log.views(begin, stop)
+            size += stop - begin
         if views:
             with contextlib.suppress(BlockingIOError):
                 taken = member.socket.sendmsg(views[:MAX_VIEWS])
-        member.cursor = cursor = after(spans, taken, end)
-        member.own = [own for own in member.own if own[1] > cursor]
+        member.cursor = cursor = end if taken == size else after(spans, taken)
+        if member.own and member.own[0][1] <= cursor:
+            member.own = [own for own in member.own if own[1] > cursor]
         return cursor
 
 
-def others(start: int, end: int, own: list[Span]) -> Iterator[Span]:
+def others(start: int, end: int, own: list[Span]) -> list[Span]:
     """What lies from `start` to `end`, less the `own` spans, which are in order."""
+    spans = []
     for begin, stop in own:
         if begin >= end:
             break
         if start < begin:
-            yield start, begin
-        start = max(start, stop)
+            spans.append((start, begin))
+        if start < stop:
+            start = stop
     if start < end:
-        yield start, end
+        spans.append((start, end))
+    return spans
 
 
-def after(spans: list[Span], taken: int, end: int) -> int:
-    """Where to go on when `taken` bytes of the `spans` are gone; `end` where all are."""
+def after(spans: list[Span], taken: int) -> int:
+    """Where to go on when `taken` bytes of the `spans` are gone, fewer than they hold."""
     for begin, stop in spans:
         if taken < stop - begin:
             return begin + taken
         taken -= stop - begin
-    return end
+    raise ValueError(f"{taken} bytes more were taken than there are")

@@ -15,7 +15,7 @@ import selectors
 import socket
 from time import monotonic
 
-from chatroom.net.channel import Channel, Record
+from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import Settings
@@ -50,6 +50,8 @@ class Worker:
         self._log = log
         self._doorbells = doorbells
         self._readers = range(settings.workers, len(doorbells))
+        self._read_size = settings.read_size
+        self._batch_limits = settings.batch, settings.batch_entries
         self._delivery = Delivery(log, number, settings.max_lag, settings.max_lag_entries)
         self._readable: dict[Member, None] = {}
         """Who has something to read, the longest waiting first."""
@@ -77,6 +79,14 @@ class Worker:
                 (self._writable, self._write),
             ):
                 selector.register(source, selectors.EVENT_READ, act)
+
+    def watch(self, sentinel: int) -> None:
+        """End, as if the channel did, when `sentinel` is readable."""
+        for selector in (self._events, self._all_events):
+            selector.register(sentinel, selectors.EVENT_READ, self._orphaned)
+
+    def _orphaned(self) -> None:
+        raise ChannelClosed
 
     def run(self) -> None:
         """Serve until the main process says stop. Raises ChannelClosed when it is gone."""
@@ -139,34 +149,38 @@ class Worker:
     # --- read ----------------------------------------------------------------
 
     def _read(self) -> None:
-        """Read once from each who is readable until the batch is full; the rest is first next time."""
+        """Read once from each readable member until the batch is full; the others come first later."""
         if self._full or self._draining:
             return
         ready, self._readable = self._readable, {}
         for member in ready:
             if self._batch_is_full():
                 self._readable[member] = None
-            else:
-                self._read_one(member)
+                continue
+            reason = CLOSED
+            try:
+                data = member.recv(self._read_size)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data, reason = b"", RESET
+            if not data:
+                self._hear_last(member, reason)
+                continue
+            block = member.framer.feed(data)
+            if block:
+                self._say(member, block)
+            if self._silences:
+                self._silences.pop(member, None)
+            if member.framer.unfinished:
+                self._silences[member] = monotonic() + self._settings.flush_after
 
-    def _read_one(self, member: Member) -> None:
-        reason = CLOSED
-        try:
-            data = member.recv(self._settings.read_size)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, reason = b"", RESET
-        # Its end ends its last line too (LEAVE-2); LEAVE-4: we close at once.
-        block = member.framer.feed(data) if data else member.framer.close()
+    def _hear_last(self, member: Member, reason: str) -> None:
+        """Its connection's end ends its last line (LEAVE-2), and we close at once (LEAVE-4)."""
+        block = member.framer.close()
         if block:
             self._say(member, block)
-        if not data:
-            self._remove(member, reason)
-            return
-        self._silences.pop(member, None)
-        if member.framer.unfinished:
-            self._silences[member] = monotonic() + self._settings.flush_after
+        self._remove(member, reason)
 
     def _flush_silent(self) -> None:
         """Have the texts said that no LF has followed for long enough (LINE-5)."""
@@ -186,8 +200,8 @@ class Worker:
         self._speakers.append(member)
 
     def _batch_is_full(self) -> bool:
-        settings = self._settings
-        return self._batch.size >= settings.batch or len(self._batch) >= settings.batch_entries
+        size, entries = self._batch_limits
+        return self._batch.size >= size or len(self._batch.runs) >= entries
 
     # --- append, deliver -----------------------------------------------------
 
@@ -262,13 +276,13 @@ class Worker:
         self._departures.append((member, reason))
 
     def _report(self) -> None:
-        """Close those who left, and tell the main process, when all that they said is in the log."""
+        """Close those who left, and say so, when all that they said is in the log."""
         if self._full:
             return
         if self._departures:
             departures, self._departures = self._departures, []
-            for member, _ in departures:
-                member.close()
+            for member, reason in departures:
+                member.close(abort=reason == LAGGED)
             left = [(member.id, reason) for member, reason in departures]
             for first in range(0, len(left), LEFT_PER_RECORD):
                 self._tell({"left": left[first : first + LEFT_PER_RECORD]})
@@ -302,6 +316,6 @@ class Worker:
             # reset the connection, and some peers then drop what they have.
             with contextlib.suppress(OSError):
                 for _ in range(MAX_DISCARDED_READS):
-                    if not member.recv(self._settings.read_size):
+                    if not member.recv(self._read_size):
                         break
             member.close()

@@ -2,9 +2,13 @@
 
 import contextlib
 import socket
+import struct
 
 from chatroom.protocol.address import prefix
 from chatroom.protocol.framing import Framer
+
+ABORT = struct.pack("ii", 1, 0)
+"""SO_LINGER, for no seconds: the last close resets the connection."""
 
 Span = tuple[int, int]
 """Offsets in the log: from the first, up to the second."""
@@ -38,8 +42,14 @@ class Member:
             begin, _ = self.own.pop()
         self.own.append((begin, end))
 
-    def close(self) -> None:
-        """End the connection, which the main process holds as well: close alone sends no FIN."""
+    def close(self, *, abort: bool = False) -> None:
+        """End the connection, which the main process holds as well: close alone sends no FIN.
+
+        `abort`: drop what the kernel has yet to send. A peer that does not
+        read would make it keep that for minutes.
+        """
         with contextlib.suppress(OSError):  # the peer may have reset it
+            if abort:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()

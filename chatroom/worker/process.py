@@ -8,6 +8,7 @@ ends, the main process is gone, and so is the room: the worker ends too.
 import select
 import socket
 import sys
+from multiprocessing import parent_process
 
 from chatroom.net.channel import Channel, ChannelClosed
 from chatroom.settings import Settings
@@ -30,6 +31,9 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
         channel.send({"ready": True})
+        parent = parent_process()
+        assert parent is not None
+        worker.watch(parent.sentinel)
         worker.run()
     except ChannelClosed:
         sys.exit(1)

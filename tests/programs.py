@@ -1,0 +1,29 @@
+"""Programs that some tests need and pip can't install: found, skipped for, or insisted on."""
+
+import os
+import shutil
+
+import pytest
+
+#: Which Debian package brings which program. `.ci/run` installs them all.
+PACKAGES = {
+    "nc.openbsd": "netcat-openbsd",
+    "ncat": "ncat",
+    "nats-server": "nats-server",
+    "redis-server": "redis-server",
+    "tmux": "tmux",
+}
+
+#: Debian puts daemons where only root's PATH leads.
+SYSTEM = ["/usr/local/sbin", "/usr/sbin"]
+
+
+def program(name: str) -> str:
+    """Return the path of a program; without it, skip the test, or fail it where CI is set."""
+    path = os.environ.get("PATH", os.defpath)
+    if found := shutil.which(name, path=os.pathsep.join([path, *SYSTEM])):
+        return found
+    absent = f"{name} is not installed (Debian: apt-get install {PACKAGES[name]})"
+    if os.environ.get("CI"):
+        pytest.fail(absent)
+    pytest.skip(absent)

@@ -1,0 +1,131 @@
+"""The project as a whole: what its files say of each other is true."""
+
+import importlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chatroom
+from tests import programs
+from tests.programs import PACKAGES, program
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# --- PROTOCOL.md ---------------------------------------------------------------------------------
+
+SECTION = re.compile(r"^## (.+)$")
+ROW = re.compile(r"^\| (?P<id>[^|]+) \| (?P<level>[^|]+) \| (?P<clause>.+) \|$")
+HEAD = ["id", "level", "clause"]
+
+
+def rows() -> list[tuple[str, str, str]]:
+    lines = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8").splitlines()
+    found = [match.groups() for line in lines if (match := ROW.match(line))]
+    return [(name, level, clause) for name, level, clause in found if [name, level, clause] != HEAD]
+
+
+def test_every_row_of_the_protocol_is_a_clause() -> None:
+    lines = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8").splitlines()
+    tables = sum(line == "|---|---|---|" for line in lines)
+    assert tables == sum(bool(SECTION.match(line)) for line in lines)
+    # Each table has two lines before its clauses: the names of the columns, and the rule.
+    assert len(rows()) == sum(line.startswith("|") for line in lines) - 2 * tables
+    assert all(clause.strip() for _, _, clause in rows())
+
+
+def test_clause_ids_are_unique_and_counted_from_one() -> None:
+    numbers: dict[str, list[int]] = {}
+    for name, _, _ in rows():
+        section, number = name.split("-")
+        assert re.fullmatch(r"[A-Z]+", section)
+        numbers.setdefault(section, []).append(int(number))
+    assert numbers
+    for section, counted in numbers.items():
+        assert counted == list(range(1, len(counted) + 1)), section
+
+
+def test_every_clause_has_a_level() -> None:
+    assert {level for _, level, _ in rows()} == {"MUST", "SHOULD"}
+
+
+# --- version -------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "chatroom", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split()[-1] == chatroom.__version__
+    assert importlib.metadata.version("chatroom") == chatroom.__version__
+    assert chatroom.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+# --- what is installed, and what need not be -----------------------------------------------------
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_a_script_leads_to_a_function(script: str) -> None:
+    module, _, function = PROJECT["scripts"][script].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+"""
+
+
+def test_the_standard_library_is_enough() -> None:
+    # -S leaves out site-packages: only the standard library and the checkout are left to import.
+    subprocess.run(
+        [sys.executable, "-S", "-c", IMPORT_ALL, "chatroom", "harness"], cwd=ROOT, check=True
+    )
+
+
+# --- scripts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", [".ci/run", "scripts/serve", "scripts/test"])
+def test_a_script_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_ci_installs_every_program_that_tests_use(name: str) -> None:
+    assert f"{name}={PACKAGES[name]}" in (ROOT / ".ci/run").read_text()
+
+
+def test_a_program_is_found_where_only_a_system_path_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ncat").touch(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "SYSTEM", [str(tmp_path)])
+    assert program("ncat") == str(tmp_path / "ncat")
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip), ("true", pytest.fail)])
+def test_a_program_that_is_missing_skips_the_test_and_fails_it_in_ci(
+    ci: str, outcome: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "SYSTEM", [])
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome.Exception, match="apt-get install redis-server"):
+        program("redis-server")

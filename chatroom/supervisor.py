@@ -269,7 +269,7 @@ class Supervisor:
         self._spawn(worker.number)
 
     def _forget(self, source: Channel | int) -> None:
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError, ValueError):  # forgotten already, and closed
             self._selector.unregister(source)
 
     def _kill_workers(self) -> None:

@@ -54,9 +54,7 @@ class Framer:
             lines = block[:-1].split(LF)
             block = b"".join(piece + LF for line in lines for piece in _cut(line, self._limit))
         if len(rest) > self._limit:
-            text = rest.removesuffix(
-                CR
-            )  # which a LF that follows would make part of the line's end
+            text = rest.removesuffix(CR)  # with a LF behind it, it is no text
             *pieces, last = _cut(text, self._limit)
             block += b"".join(piece + LF for piece in pieces)
             rest = last + rest[len(text) :]

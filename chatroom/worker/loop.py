@@ -149,7 +149,7 @@ class Worker:
     # --- read ----------------------------------------------------------------
 
     def _read(self) -> None:
-        """Read once from each readable member until the batch is full; the others come first later."""
+        """Read once from each who is readable, until the batch is full; the rest is first next."""
         if self._full or self._draining:
             return
         ready, self._readable = self._readable, {}

@@ -112,6 +112,8 @@ class Acceptor:
         return max(0.0, min(times) - now) if times else None
 
     def _accept(self) -> None:
+        if not self._accepting:
+            return  # it was told to hold in this very turn
         for _ in range(ACCEPTED_PER_TURN):
             try:
                 connection, peer = self._listener.accept()

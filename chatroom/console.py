@@ -73,9 +73,11 @@ class Console:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
-            while not self._closing.is_set():
+            closing = False
+            while not closing:
                 select.select([self._doorbell], [], [])
                 self._doorbell.clear()
+                closing = self._closing.is_set()  # asked before it looks for what is left
                 while text := self._next():
                     self._write(text)
                     self._closing.wait(PAUSE)
@@ -107,7 +109,7 @@ class Console:
                 self._skip_lf = log.unfinished(end)
                 return text
             stop = log.position(min(self._offset + CHUNK, end), self._position, head)
-            stop = max(stop, min(self._position + 1, head))
+            stop = max(stop, min(self._position + 1 + self._skip_lf, head))
             if self._notices:
                 stop = min(stop, max(self._notices[0][0], self._position))
             text = b"".join(log.views(self._offset, log.offset(stop)))

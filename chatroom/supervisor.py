@@ -211,6 +211,8 @@ class Supervisor:
 
     def _watch(self, worker: WorkerProcess) -> None:
         """Wait to write to a worker just while records for it wait."""
+        if worker.channel.fileno() < 0:
+            return  # it has ended, and its process will
         if worker.full != bool(worker.channel.backlog):
             worker.full = not worker.full
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.full else 0)

@@ -84,6 +84,7 @@ class Channel:
 
         Raises ChannelClosed behind the last one.
         """
+        reset = False
         while True:
             try:
                 # Not socket.recv_fds: it drops the flags, and what it receives
@@ -94,7 +95,12 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                raise ChannelClosed from error
+                # Who ends with records unread resets the channel. That is told
+                # once, and before the last of its own records.
+                if reset or not isinstance(error, ConnectionResetError):
+                    raise ChannelClosed from error
+                reset = True
+                continue
             if not data:
                 raise ChannelClosed
             descriptors = array.array("i")

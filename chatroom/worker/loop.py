@@ -225,6 +225,9 @@ class Worker:
         for number in wake:
             if number != self._number:
                 self._doorbells[number].ring()
+        if self._full and self._delivery and self._delivery.position != head:
+            # It may itself be the slowest: what it delivers now makes room in its next turn.
+            self._doorbells[self._number].ring()
         return head
 
     def _attribute(self, start: int) -> None:

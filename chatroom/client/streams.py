@@ -1,0 +1,72 @@
+"""Standard input and output, below Python's buffers: bytes as they come, as soon as they come."""
+
+import os
+import select
+import socket
+import threading
+from typing import Protocol
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+#: Bytes read at once.
+CHUNK = 64 * 1024
+
+
+def hold_places() -> None:
+    """Open what was closed: a socket that took the place of standard output would get its text."""
+    for descriptor in STDIN, STDOUT, STDERR:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free, so this one.
+
+
+class Source(Protocol):
+    """Where the user's input comes from."""
+
+    def fileno(self) -> int:
+        """What to wait on."""
+
+    def read(self) -> bytes:
+        """What there is; nothing, at its end. Raises OSError where it can't be read."""
+
+
+class Piped:
+    """Standard input where it is no terminal that we edit on: a pipe, a file, a Windows console.
+
+    `select` can't wait on a file on Windows. So a thread copies the input into a socket, which can
+    be waited on everywhere, and whose buffer bounds what is read ahead.
+    """
+
+    def __init__(self) -> None:
+        self._socket, end = socket.socketpair()
+        self._error: OSError | None = None
+        # A daemon: it may wait for ever on a pipe into which nobody writes.
+        threading.Thread(target=self._copy, args=(end,), daemon=True).start()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bytes:
+        data = self._socket.recv(CHUNK)
+        if not data and self._error:
+            raise self._error
+        return data
+
+    def close(self) -> None:
+        """Read no more; the thread finds out when it has something to copy."""
+        self._socket.close()
+
+    def _copy(self, end: socket.socket) -> None:
+        with end:
+            try:
+                # Not sys.stdin: a thread that waits in it holds its lock, and the interpreter
+                # would trip over that at its end.
+                source = open(STDIN, "rb", buffering=0, closefd=False)  # noqa: SIM115
+                while (data := source.read(CHUNK)) != b"":
+                    if data is None:  # Whoever shares this input has made it non-blocking.
+                        select.select([source], [], [])
+                    else:
+                        end.sendall(data)
+            except OSError as error:
+                self._error = error

@@ -1,0 +1,66 @@
+"""``python -m harness COMMAND``: one sub-command for each thing the harness does.
+
+A command is a module with a docstring, ``add_arguments(parser)`` and
+``run(options, parser) -> exit status``; it becomes a sub-command by a line in
+`COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+from harness.bench import cli as bench
+
+
+class Command(Protocol):
+    """What a module has to offer to be a sub-command."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> int: ...
+
+
+COMMANDS: dict[str, Command] = {"bench": bench}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m harness",
+        description="Judges chat servers from outside.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        text = command.__doc__ or name
+        sub = commands.add_parser(
+            name,
+            help=text.split("\n", 1)[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run, parser=sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = build_parser().parse_args(argv)
+    status: int = options.run(options, options.parser)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

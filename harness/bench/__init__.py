@@ -1,0 +1,45 @@
+"""``python -m harness bench``: chat servers timed side by side.
+
+In reading order; those above never use those below:
+
+- `dialects`   how each server is spoken to, and what one delivered line looks like (pure)
+- `lines`      what is said, what each client then has to hear, and the check that it did (pure)
+- `clients`    the connections of the load, in one process
+- `load`       the load: its own process, one job in, one verdict out
+- `servers`    which servers there are and how each is started
+- `processes`  starting, stopping and weighing a process and all its children
+- `trial`      one server, one load, one result; the order of all trials
+- `report`     medians, ratios, tables (pure)
+- `cli`        the arguments
+
+**How it is timed.** *crowd N*: each of N clients says one line of 64 bytes, all
+at once, and again when all have received all. *solo N*: one of N clients says
+one line, the others hear it, and the next follows when all have it; there is no
+pipeline, so it shows what one message costs on its own. The load is one process
+with one loop. It starts its clock before the first ``send`` and stops it after
+the last ``recv`` that completes the last round.
+
+**What counts.** Deliveries to others: N·(N-1) in a crowd's round, N-1 in a
+solo's. Each round, every client has to receive an exact number of bytes, worked
+out beforehand; fewer, more, a disconnect, or silence, and the run has failed
+and shows no figure. What the bytes say is checked in full in a round before and
+one after the timed part, and for one client, another each round, in the timed
+part too, after the clock has stopped.
+
+**The same for all.** Clients use TCP_NODELAY and one connection each. Redis is
+spoken to in RESP3, where one connection may both subscribe and publish, with
+its replies to PUBLISH turned off (CLIENT REPLY OFF). It still sends a message
+to its publisher, too: these are read and checked but not counted, so Redis does
+N/(N-1) of the work that it gets credit for (1 % more at 100 clients). NATS can
+leave them out (``echo: false``) and does. Both frame a line in more bytes than
+``<IP>`` does; that is the price of their protocols and is not corrected. ncat
+leaves Nagle's algorithm on, so in a crowd each client's second line waits until
+its kernel has acknowledged the first, some 40 ms a round: nearly all of ncat's time
+at 10 clients, about two fifths at 100, one percent at 900. Its users wait as long.
+
+**How far to trust it.** Servers take turns within each repetition, so that a
+noisy minute hurts all alike, and ratios are taken within a repetition. The load
+shares the machine with the server. ``load busy`` is the share of the timed part
+in which the load was on a processor: near 100 %, the server may be faster than
+the figure says.
+"""

@@ -1,0 +1,272 @@
+"""The connections of a load, all in one process.
+
+Two ways of listening. The thorough one (`gather`) keeps what every client
+hears, for the stages that no clock sees. The light one (`play`) only counts, for
+the timed rounds: the load shares the processors with the server, so whatever it
+does there shows in the server's figure.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from harness.bench import lines
+from harness.bench.dialects import Dialect
+from harness.bench.lines import ArrivalError, Heads
+
+BUFFER = 1 << 20
+"""Bytes read in one call. More than a round brings one client, in most rounds."""
+
+JOIN_TAIL = 1024
+"""Bytes kept of what a client hears while others join: more than any `joined`.
+ncat tells everyone of everyone, which grows with the cube of the clients."""
+
+
+class Clients:
+    """N clients of one server, numbered from 0.
+
+    `patience` is how many seconds may pass without a byte for anyone before
+    what is still due is called missing.
+    """
+
+    def __init__(self, address: tuple[str, int], dialect: Dialect, patience: float) -> None:
+        self.address = address
+        self.dialect = dialect
+        self.patience = patience
+        self.sockets: list[socket.socket] = []
+        self.heard: list[bytearray] = []
+        self._number: dict[int, int] = {}  # by descriptor
+        self._receive: dict[int, Callable[[memoryview], int]] = {}  # by descriptor
+        self._poll = select.epoll()
+        self._scratch = memoryview(bytearray(BUFFER))
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self._poll.close()
+
+    # -- joining ---------------------------------------------------------------------
+
+    def join(self, count: int, at_once: int, start_limit: float) -> list[float]:
+        """Connect `count` clients, at most `at_once` of them on their way at a time.
+
+        Returns, in ascending order, the seconds from the start of the first to
+        each one's welcome. A server that refuses the first is asked again for
+        `start_limit` seconds: it may not listen yet.
+        """
+        joined = self.dialect.joined
+        start = time.monotonic()
+        times: list[float] = []
+        pending: set[int] = set()
+
+        def is_in(number: int) -> bool:
+            heard = self.heard[number]
+            done = joined in heard if joined else bool(heard)
+            if done:
+                times.append(time.monotonic() - start)
+            return done
+
+        while len(times) < count:
+            while len(self.sockets) < count and len(pending) < at_once:
+                pending.add(self._connect(start_limit if not self.sockets else 0.0))
+            self._gather_some(pending, is_in, "waiting for the welcome", keep=JOIN_TAIL)
+        return times
+
+    def _connect(self, start_limit: float) -> int:
+        deadline = time.monotonic() + start_limit
+        while True:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self.patience)
+                sock.connect(self.address)
+                break
+            except ConnectionRefusedError:
+                sock.close()
+                if time.monotonic() >= deadline:
+                    raise ArrivalError(f"client {len(self.sockets)} was refused") from None
+                time.sleep(0.02)
+            except OSError as error:
+                sock.close()
+                raise ArrivalError(f"client {len(self.sockets)} can't connect: {error}") from None
+        number = len(self.sockets)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        self.sockets.append(sock)
+        self.heard.append(bytearray())
+        self._number[sock.fileno()] = number
+        self._receive[sock.fileno()] = sock.recv_into
+        self._poll.register(sock.fileno(), select.EPOLLIN)
+        if self.dialect.hello:
+            with self._naming(number):
+                sock.send(self.dialect.hello)
+        return number
+
+    def settle(self) -> None:
+        """Wait until everyone is a member and nothing of the joining is under way."""
+        asked = self.dialect.asked
+        if asked:
+            waiting = set(range(len(self.sockets)))
+            self.gather(waiting, lambda n: asked in self.heard[n], "waiting to be asked")
+            for number in range(len(self.sockets)):
+                self._say(number, self.dialect.answer)
+        self.barrier(generation=0)
+
+    def barrier(self, generation: int) -> None:
+        """One client says a line that all others hear, then a second one, for the first.
+
+        Whatever came before it in anyone's stream is forgotten.
+        """
+        for speaker in (0, 1):
+            line = lines.line(speaker, generation)
+            self._say(speaker, self.dialect.say(line))
+            waiting = set(lines.audible(speaker, range(len(self.sockets)), self.dialect))
+            skip = self._skip_past(line + self.dialect.tail)
+            self.gather(waiting, skip, f"waiting for the line of client {speaker}")
+
+    def _skip_past(self, token: bytes) -> Callable[[int], bool]:
+        def skip(number: int) -> bool:
+            heard = self.heard[number]
+            place = heard.find(token)
+            if place < 0:
+                return False
+            del heard[: place + len(token)]
+            return True
+
+        return skip
+
+    # -- the thorough way --------------------------------------------------------------
+
+    def verify(self, generation: int) -> Heads:
+        """Everyone says a line; everything that anyone hears is read and checked."""
+        everyone = range(len(self.sockets))
+        ending = lines.ending(self.dialect)
+        expected = [len(lines.audible(n, everyone, self.dialect)) for n in everyone]
+        for number in everyone:
+            self._say(number, self.dialect.say(lines.line(number, generation)))
+
+        def complete(number: int) -> bool:
+            heard = self.heard[number]
+            return heard.endswith(ending) and heard.count(ending) >= expected[number]
+
+        self.gather(set(everyone), complete, "waiting for everyone's line")
+        heads = []
+        for number in everyone:
+            heard = bytes(self.heard[number])
+            self.heard[number].clear()
+            heads.append(lines.check(heard, number, everyone, generation, self.dialect))
+        return lines.agree(heads)
+
+    def quiet(self, seconds: float) -> None:
+        """Nothing is due any more: `ArrivalError` if something comes within `seconds`."""
+        for descriptor, _ in self._poll.poll(seconds):
+            self._read(self._number[descriptor])
+        for number, heard in enumerate(self.heard):
+            if heard:
+                raise ArrivalError(f"client {number} received {len(heard)} bytes too many")
+
+    def gather(self, waiting: set[int], done: Callable[[int], bool], what: str) -> None:
+        """Keep what everyone hears until `done` is true of each client in `waiting`."""
+        waiting -= {number for number in waiting if done(number)}
+        while waiting:
+            self._gather_some(waiting, done, what)
+
+    def _gather_some(
+        self, waiting: set[int], done: Callable[[int], bool], what: str, keep: int = 0
+    ) -> None:
+        events = self._poll.poll(self.patience)
+        if not events:
+            raise ArrivalError(
+                f"{len(waiting)} of {len(self.sockets)} clients, such as client {min(waiting)}, "
+                f"got nothing for {self.patience:g} s, {what}"
+            )
+        for descriptor, _ in events:
+            number = self._number[descriptor]
+            self._read(number)
+            if number in waiting and done(number):
+                waiting.discard(number)
+            if keep:
+                del self.heard[number][:-keep]
+
+    def _read(self, number: int) -> None:
+        with self._naming(number):
+            count = self.sockets[number].recv_into(self._scratch)
+        if not count:
+            raise ArrivalError(f"client {number} was disconnected")
+        self.heard[number] += self._scratch[:count]
+
+    # -- the light way -----------------------------------------------------------------
+
+    def score(self, speakers: Sequence[int], heads: Heads) -> list[int]:
+        """What each client has to receive in a round of `speakers`, by descriptor."""
+        by_descriptor = [0] * (max(self._number) + 1)
+        for descriptor, number in self._number.items():
+            by_descriptor[descriptor] = lines.due(number, speakers, self.dialect, heads)
+        return by_descriptor
+
+    def play(
+        self, speakers: Iterable[int], words: Sequence[bytes], score: list[int], witness: int
+    ) -> bytearray:
+        """One timed round: `speakers` say `words`, and everyone receives the `score`.
+
+        Returns all that client `witness` heard. Everyone else's bytes are counted
+        and forgotten; the score is a number of bytes per descriptor, counted down.
+        This loop is the load's whole cost, so it has no more in it than it needs.
+        """
+        left = score.copy()
+        waiting = len(left) - left.count(0)
+        number, sockets, patience = self._number, self.sockets, self.patience
+        poll, scratch = self._poll.poll, self._scratch
+        receive = self._receive
+        watched = sockets[witness].fileno()
+        kept = bytearray()
+        descriptor = -1
+        try:
+            for speaker in speakers:
+                descriptor = sockets[speaker].fileno()
+                sockets[speaker].send(words[speaker])
+            while waiting:
+                events = poll(patience)
+                if not events:
+                    raise self._silence(left)
+                for descriptor, _ in events:
+                    count = receive[descriptor](scratch)
+                    left[descriptor] = rest = left[descriptor] - count
+                    if descriptor == watched:
+                        kept += scratch[:count]
+                    if rest <= 0 or not count:
+                        if rest < 0:
+                            raise ArrivalError(
+                                f"client {number[descriptor]} received {-rest} bytes too many"
+                            )
+                        if not count:
+                            raise ArrivalError(f"client {number[descriptor]} was disconnected")
+                        waiting -= 1
+        except OSError as error:
+            raise ArrivalError(f"client {number[descriptor]} was disconnected: {error}") from None
+        return kept
+
+    def _silence(self, left: list[int]) -> ArrivalError:
+        lacking = sorted(n for descriptor, n in self._number.items() if left[descriptor])
+        first = lacking[0]
+        return ArrivalError(
+            f"{len(lacking)} of {len(self.sockets)} clients, such as client {first}, which lacks "
+            f"{left[self.sockets[first].fileno()]} bytes, got nothing for {self.patience:g} s"
+        )
+
+    # -- one client ----------------------------------------------------------------------
+
+    def _say(self, number: int, data: bytes) -> None:
+        with self._naming(number):
+            self.sockets[number].send(data)
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Turn what a socket raises into an `ArrivalError` that names the client."""
+        try:
+            yield
+        except OSError as error:
+            raise ArrivalError(f"client {number} was disconnected: {error}") from None

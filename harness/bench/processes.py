@@ -1,0 +1,143 @@
+"""Starting a server, hearing that it is ready, weighing it, and ending all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+KEPT_OUTPUT = 16384
+"""Bytes of a server's latest output that are kept: enough for its last words."""
+
+
+class NotReadyError(Exception):
+    """A server ended, or stayed silent, before it said that it was ready."""
+
+
+def raise_descriptor_limit() -> int:
+    """Allow this process, and those it starts, as many descriptors as it may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+class Server:
+    """A running server with all its children: a session of its own, ended as one.
+
+    Its output is read as it comes, so that it never waits for us, and only the
+    latest is kept.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        ready: re.Pattern[bytes] | None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._ready = ready
+        self._output = b""
+        self._match: re.Match[bytes] | None = None
+        self._told = threading.Event()  # it is ready, or its output has ended
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=env,
+        )
+        self.pid = self._process.pid
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while data := os.read(descriptor, 65536):
+            self._output = (self._output + data)[-KEPT_OUTPUT:]
+            if self._ready and not self._match:
+                self._match = self._ready.search(self._output)
+                if self._match:
+                    self._told.set()
+        self._told.set()
+
+    def wait_ready(self, limit: float) -> re.Match[bytes] | None:
+        """Wait until the server says that it is ready; return what it said."""
+        if self._ready is None:
+            return None
+        if not self._told.wait(limit):
+            raise NotReadyError(f"said nothing of being ready for {limit:g} s{self._said()}")
+        if not self._match:
+            raise NotReadyError(self.death(limit) or "closed its output before it was ready")
+        return self._match
+
+    def death(self, limit: float) -> str:
+        """How the server ended, with its last words; empty if it runs for `limit` s more."""
+        try:
+            status = self._process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return ""
+        self._reader.join(limit)
+        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        return f"ended ({how}){self._said()}"
+
+    def _said(self) -> str:
+        words = self._output.decode(errors="backslashreplace").split("\n")
+        last = next((text.strip() for text in reversed(words) if text.strip()), "")
+        return f", saying: {last}" if last else ""
+
+    def stop(self, limit: float = 5.0) -> None:
+        """Ask the server to end, and after `limit` seconds make it and its children.
+
+        Its output ends when the last process that holds it has: that shows that
+        the children are gone, too, without watching each.
+        """
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            return
+        if self._process.returncode is None:
+            self._process.terminate()
+        self._reader.join(limit)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(limit)
+        self._process.stdout.close()
+
+
+def family(root: int, proc: Path = Path("/proc")) -> list[int]:
+    """`root` and all its descendants, by process id."""
+    children: dict[int, list[int]] = {}
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended since
+            # The name, in parentheses, may hold anything, parentheses too.
+            stat = (entry / "stat").read_text().rpartition(")")[2]
+            children.setdefault(int(stat.split()[1]), []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def weight(root: int, proc: Path = Path("/proc")) -> int | None:
+    """Bytes of memory that `root` and its descendants have made, a shared page counted once.
+
+    That is the sum of their Pss_Anon and Pss_Shmem; None where the system does
+    not tell (Linux does). Pages of files are left out: they do not grow with the
+    clients, but a process's share in them shrinks as soon as anything else, such
+    as our load, maps the same file. What the kernel spends on sockets is not in it.
+    """
+    found = []
+    for pid in family(root, proc):
+        with contextlib.suppress(OSError):  # it has ended since
+            text = (proc / str(pid) / "smaps_rollup").read_text()
+            found += re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB$", text, re.MULTILINE)
+    return 1024 * sum(map(int, found)) if found else None

@@ -1,0 +1,169 @@
+"""Medians, spreads, ratios, and the tables that show them. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
+
+Row = tuple[str, ...]
+
+
+def human(number: float) -> str:
+    """Three digits and a unit: 15.9 M, 765 k, 21.3 k, 950."""
+    for unit, name in ((1e6, " M"), (1e3, " k")):
+        # 999,500 and more would round to "1000 k".
+        if number >= unit * 0.9995:
+            return _digits(number / unit) + name
+    return _digits(number)
+
+
+def _digits(number: float) -> str:
+    if number >= 99.95:
+        return f"{number:.0f}"
+    return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+
+
+def times(ratio: float) -> str:
+    return f"{_digits(ratio)} × as fast"
+
+
+def bytes_each(number: float) -> str:
+    return f"{number / 1024:.1f} KiB"
+
+
+def figures(results: Sequence[Result], workload: str, server: str, name: str) -> dict[int, float]:
+    """One figure of a server, by repetition; failed ones have none."""
+    return {
+        result.repetition: result.figures[name]
+        for result in results
+        if (result.workload, result.server) == (workload, server) and name in result.figures
+    }
+
+
+def ratio(results: Sequence[Result], workload: str, reference: str, server: str) -> float | None:
+    """How many times as fast the reference is: the median of each repetition's ratio."""
+    ours = figures(results, workload, reference, "rate")
+    theirs = figures(results, workload, server, "rate")
+    ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs.keys()]
+    return statistics.median(ratios) if ratios else None
+
+
+def trouble(results: Sequence[Result], workload: str, server: str) -> str:
+    """What went wrong with a server in a workload, in one phrase; empty if nothing did."""
+    own = [r for r in results if (r.workload, r.server) == (workload, server)]
+    bad = [r for r in own if r.status != MEASURED]
+    if not bad:
+        return ""
+    first = bad[0]
+    if first.status == NOT_INSTALLED:
+        return f"{first.status} ({first.reason})"
+    share = f" {len(bad)} of {len(own)}" if len(own) > 1 else ""
+    return f"{first.status}{share}: {first.reason}"
+
+
+def speed_rows(results: Sequence[Result]) -> list[Row]:
+    """The table of crowds and solos; its first server is the one compared with the others."""
+    servers = list(dict.fromkeys(result.server for result in results))
+    reference = servers[0]
+    rows: list[Row] = [
+        ("workload", "server", "deliveries/s", "lowest to highest", f"{reference} is", "load busy")
+    ]
+    for workload in dict.fromkeys(result.workload for result in results):
+        for server in servers:
+            rates = list(figures(results, workload, server, "rate").values())
+            note = trouble(results, workload, server)
+            row = [workload, server, "-", "", "", ""]
+            if rates:
+                against = ratio(results, workload, reference, server)
+                busy = figures(results, workload, server, "busy").values()
+                row[2] = human(statistics.median(rates))
+                row[3] = f"{human(min(rates))} to {human(max(rates))}"
+                row[4] = times(against) if against is not None and server != reference else ""
+                row[5] = f"{statistics.median(busy):.0%}"
+            rows.append((*row, note))
+    return _with_notes(rows)
+
+
+def idle_rows(results: Sequence[Result]) -> list[Row]:
+    """The table of idle clients: their memory, and what joining costs early and late."""
+    rows: list[Row] = [
+        ("workload", "server", "memory per client", "first joins/s", "last joins/s", "of each")
+    ]
+    for workload, server in dict.fromkeys((r.workload, r.server) for r in results):
+
+        def middle(name: str) -> float | None:
+            values = figures(results, workload, server, name).values()  # noqa: B023
+            return statistics.median(values) if values else None
+
+        memory, first = middle("memory"), middle("first_rate")
+        last, block = middle("last_rate"), middle("block")
+        rows.append(
+            (
+                workload,
+                server,
+                "-" if memory is None else bytes_each(memory),
+                "-" if first is None else human(first),
+                "-" if last is None else human(last),
+                "-" if block is None else f"{block:.0f}",
+                trouble(results, workload, server),
+            )
+        )
+    return _with_notes(rows)
+
+
+def _with_notes(rows: list[Row]) -> list[Row]:
+    """Title the last column, or drop it if there is nothing in it."""
+    head, *body = rows
+    if any(row[-1] for row in body):
+        return [(*head, "note"), *body]
+    return [head, *(row[:-1] for row in body)]
+
+
+def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "note")) -> str:
+    """Rows as a Markdown table that is also aligned as plain text; numbers to the right."""
+    head, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    is_left = [title in left for title in head]
+
+    def show(row: Sequence[str]) -> str:
+        cells = zip(row, widths, is_left, strict=True)
+        return "| " + " | ".join(c.ljust(w) if lj else c.rjust(w) for c, w, lj in cells) + " |"
+
+    rule = [
+        "-" * (width + 2) if lj else "-" * (width + 1) + ":"
+        for width, lj in zip(widths, is_left, strict=True)
+    ]
+    return "\n".join([show(head), "|" + "|".join(rule) + "|", *map(show, body)])
+
+
+def tables(results: Sequence[Result]) -> str:
+    """All that is shown at the end: one table for speed, one for idle clients."""
+    idle = [result for result in results if result.workload.startswith("idle")]
+    speed = [result for result in results if result not in idle]
+    parts = []
+    if speed:
+        parts.append(table(speed_rows(speed)))
+    if idle:
+        parts.append(table(idle_rows(idle)))
+    return "\n\n".join(parts)
+
+
+def summary(result: Result) -> str:
+    """One line on one trial, for whoever waits."""
+    where = f"{result.workload}, repetition {result.repetition + 1}, {result.server}: "
+    if result.status != MEASURED:
+        return where + f"{result.status}: {result.reason}"
+    if "rate" in result.figures:
+        return where + f"{human(result.figures['rate'])} deliveries/s"
+    return where + f"{human(result.figures['last_rate'])} joins/s at the end"
+
+
+def as_json(
+    results: Sequence[Result], machine: dict[str, Any], settings: dict[str, float]
+) -> dict[str, Any]:
+    """Everything that was measured, and how: seconds, deliveries, bytes, and rates a second."""
+    trials = [vars(result) for result in results]
+    return {"machine": machine, "settings": settings, "trials": trials}

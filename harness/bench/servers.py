@@ -1,0 +1,161 @@
+"""The servers that can be timed: how each is started, and how fair that is.
+
+All listen on 127.0.0.1 only, keep nothing on disk, and run with their own
+defaults otherwise, limits of clients excepted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPARE_CLIENTS = 16
+"""How many more clients than needed a server is told to expect."""
+
+# With what ends the line: a number may arrive in two pieces.
+_ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
+
+
+class NotInstalledError(Exception):
+    """The server's program is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to start a server.
+
+    In `command` and `files`, {python}, {host}, {port} (a free one), {workers},
+    {clients} and {dir} (a directory of its own) are filled in. `ready` is what
+    it prints when it listens; a group ``port`` in it tells where. Without
+    `ready`, it is taken to listen at {port} when it accepts a connection.
+    """
+
+    name: str
+    dialect: str
+    command: tuple[str, ...]
+    ready: re.Pattern[bytes] | None
+    version: tuple[str, ...] = ()
+    module: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def check_installed(self) -> None:
+        if self.module and importlib.util.find_spec(self.module) is None:
+            raise NotInstalledError(f"no Python module {self.module}")
+        program = self.command[0]
+        if program != "{python}" and find_program(program) is None:
+            raise NotInstalledError(f"no program {program}")
+
+    def fill(self, directory: Path, port: int, workers: int, clients: int) -> list[str]:
+        """Write the files that the server wants, and return its command."""
+        values = {
+            "python": sys.executable,
+            "host": "127.0.0.1",
+            "port": str(port),
+            "workers": str(workers),
+            "clients": str(clients + SPARE_CLIENTS),
+            "dir": str(directory),
+        }
+        for name, text in self.files.items():
+            (directory / name).write_text(_fill(text, values))
+        command = [_fill(part, values) for part in self.command]
+        return [find_program(command[0]) or command[0], *command[1:]]
+
+
+CHATROOM = Recipe(
+    "chatroom",
+    "chat",
+    ("{python}", "-m", "chatroom", "--quiet", "--workers", "{workers}", "{host}", "0"),
+    _ANNOUNCED,
+    version=("{python}", "-m", "chatroom", "--version"),
+    module="chatroom",
+)
+
+# -v only to hear that it listens: it then also prints a line per connection, none
+# per message.
+NCAT = Recipe(
+    "ncat",
+    "ncat",
+    ("ncat", "-v", "-n", "--chat", "-l", "-m", "{clients}", "{host}", "{port}"),
+    re.compile(rb"Listening on "),
+    version=("ncat", "--version"),
+)
+
+REDIS = Recipe(
+    "redis",
+    "redis",
+    (
+        *("redis-server", "--bind", "{host}", "--port", "{port}", "--dir", "{dir}"),
+        *("--save", "", "--appendonly", "no", "--maxclients", "{clients}"),
+    ),
+    re.compile(rb"Ready to accept connections"),
+    version=("redis-server", "--version"),
+)
+
+NATS = Recipe(
+    "nats",
+    "nats",
+    ("nats-server", "-c", "{dir}/nats.conf"),
+    re.compile(rb"client connections on \S+:(?P<port>\d+)(?s:.*)Server is ready"),
+    version=("nats-server", "--version"),
+    files={
+        "nats.conf": 'host: "{host}"\nport: -1\nmax_connections: {clients}\nping_interval: "1h"\n'
+    },
+)
+
+RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS)}
+
+
+def custom(name: str, command: str) -> Recipe:
+    """Any server of the chatroom's protocol, from a command as typed into a shell."""
+    parts = tuple(shlex.split(command))
+    if not parts:
+        raise ValueError("an empty command")
+    return Recipe(name, "chat", parts, None if "{port}" in command else _ANNOUNCED)
+
+
+def find_program(name: str) -> str | None:
+    """Where a program is. Servers often live where an ordinary user's PATH does not lead."""
+    path = os.environ.get("PATH", os.defpath)
+    return shutil.which(name, path=os.pathsep.join((path, "/usr/local/sbin", "/usr/sbin")))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def version_of(recipe: Recipe) -> str:
+    """The first line in which the server's program tells its version, or nothing."""
+    if not recipe.version:
+        return ""
+    command = [_fill(part, {"python": sys.executable}) for part in recipe.version]
+    command[0] = find_program(command[0]) or command[0]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    said = done.stdout.decode(errors="replace").strip()
+    return said.splitlines()[0] if said else ""
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    """Fill in {names}; other braces stay, as shell and JSON have them, too."""
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)

@@ -1,0 +1,189 @@
+"""One trial: one server, one load, one result; and the order of all trials."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.bench.load import START_LIMIT, Job, Report
+from harness.bench.processes import NotReadyError, Server, weight
+from harness.bench.servers import NotInstalledError, Recipe, free_port
+
+MEASURED = "measured"
+FAILED = "failed"
+NOT_STARTED = "did not start"
+NOT_INSTALLED = "not installed"
+
+IDLE_AT_ONCE = 32
+"""Clients on their way at a time when the rate of joining is taken: enough to keep
+a server busy, few enough for any backlog. Elsewhere, 4: ncat's backlog is 5."""
+
+DYING = 0.1
+"""Seconds that a server may need to be dead after it has let go of its clients."""
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where the harness lies, so that the load finds it wherever the bench was started."""
+
+
+class LoadError(Exception):
+    """The load itself failed: that says nothing about the server."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    kind: str  # crowd, solo or idle
+    clients: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.clients}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. `seconds`, `rounds` and `patience` are those of `Job`;
+    `limit` is how many seconds one trial may take."""
+
+    workloads: Sequence[Workload]
+    servers: Sequence[Recipe]
+    repeat: int = 3
+    seconds: float = 2.0
+    rounds: int = 3
+    workers: int = 2
+    patience: float = 10.0
+    limit: float = 300.0
+
+    def trials(self) -> Iterator[tuple[Workload, int, Recipe]]:
+        """Each workload `repeat` times, the servers taking turns: A B C A B C."""
+        for workload in self.workloads:
+            for repetition in range(self.repeat):
+                for recipe in self.servers:
+                    yield workload, repetition, recipe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one trial. `reason` says why there are no figures."""
+
+    workload: str
+    server: str
+    repetition: int
+    status: str
+    reason: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+
+
+def run_all(plan: Plan, told: Callable[[Result], None]) -> list[Result]:
+    """Every trial in turn; `told` hears of each result as it comes."""
+    results = []
+    for workload, repetition, recipe in plan.trials():
+        result = run(plan, workload, repetition, recipe)
+        told(result)
+        results.append(result)
+    return results
+
+
+def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Result:
+    """Start a server, put a load on it, end both, whatever happens."""
+
+    def result(status: str, reason: str = "", figures: Report | None = None) -> Result:
+        numbers = {name: float(value) for name, value in (figures or {}).items()}
+        return Result(str(workload), recipe.name, repetition, status, reason, numbers, command)
+
+    command: list[str] = []
+    try:
+        recipe.check_installed()
+    except NotInstalledError as error:
+        return result(NOT_INSTALLED, str(error))
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        port = free_port()
+        command = recipe.fill(Path(directory), port, plan.workers, workload.clients)
+        try:
+            server = Server(command, recipe.ready)
+        except OSError as error:
+            return result(NOT_STARTED, str(error))
+        try:
+            ready = server.wait_ready(START_LIMIT)
+            if ready and "port" in ready.groupdict():
+                port = int(ready["port"])
+            job = Job(
+                workload.kind,
+                workload.clients,
+                recipe.dialect,
+                "127.0.0.1",
+                port,
+                plan.seconds,
+                plan.rounds,
+                IDLE_AT_ONCE if workload.kind == "idle" else 4,
+                plan.patience,
+            )
+            figures = _load(job, server, plan.limit)
+            if "failed" in figures:
+                reason = str(figures["failed"])
+                death = server.death(DYING)
+                return result(FAILED, f"{reason}; the server {death}" if death else reason)
+            return result(MEASURED, figures=figures)
+        except NotReadyError as error:
+            return result(NOT_STARTED, str(error))
+        finally:
+            server.stop()
+
+
+def _load(job: Job, server: Server, limit: float) -> Report:
+    """Run the load; for an idle one, weigh the server before and while it is there."""
+    idle = job.workload == "idle"
+    before = weight(server.pid) if idle else None
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.bench.load", job.to_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,  # an interrupt is for us to handle
+    )
+    report: Report = {}
+    with process, _ended_after(limit, process) as late:
+        assert process.stdout is not None
+        if idle and (line := process.stdout.readline()):
+            report = json.loads(line)
+            after = weight(server.pid)
+            if before is not None and after is not None:
+                report["memory"] = (after - before) / job.clients
+        output, complaint = process.communicate("\n" if idle else None)
+    if late.is_set():
+        return {"failed": f"took longer than {limit:g} s"}
+    if process.returncode:
+        last = "".join(complaint.strip().splitlines()[-1:])
+        raise LoadError(f"the load broke off: {last or 'without a word'}")
+    for line in output.splitlines():
+        report |= json.loads(line)
+    return report
+
+
+@contextlib.contextmanager
+def _ended_after(limit: float, process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """Kill `process` after `limit` seconds, which sets the event, or when the block is left."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(limit, end)
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()  # interrupted, `with process` would not

@@ -1,0 +1,118 @@
+"""Medians, ratios and tables, by example."""
+
+import pytest
+
+from harness.bench import report
+from harness.bench.trial import FAILED, MEASURED, NOT_INSTALLED, NOT_STARTED, Result
+
+
+def measured(server: str, repetition: int, rate: float, workload: str = "crowd 9") -> Result:
+    return Result(
+        workload, server, repetition, MEASURED, figures={"rate": rate, "busy": rate / 1e6}
+    )
+
+
+def failed(server: str, repetition: int, status: str = FAILED, reason: str = "deaf") -> Result:
+    return Result("crowd 9", server, repetition, status, reason)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0.0123, "0.01"),
+        (9.99, "9.99"),
+        (9.996, "10.0"),
+        (99.96, "100"),
+        (950, "950"),
+        (999.4, "999"),
+        (999.6, "1.00 k"),
+        (21_340, "21.3 k"),
+        (765_400, "765 k"),
+        (999_600, "1.00 M"),
+        (15_940_000, "15.9 M"),
+    ],
+)
+def test_numbers_have_three_digits(number: float, shown: str) -> None:
+    assert report.human(number) == shown
+
+
+def test_the_ratio_is_taken_within_each_repetition() -> None:
+    results = [
+        *(measured("a", n, rate) for n, rate in enumerate([100, 10, 400])),
+        *(measured("b", n, rate) for n, rate in enumerate([50, 10, 100])),
+    ]
+    # 2, 1 and 4: their median is 2, while the ratio of the medians would be 100/50.
+    assert report.ratio(results, "crowd 9", "a", "b") == 2
+    results[0] = measured("a", 0, 1000)
+    assert report.ratio(results, "crowd 9", "a", "b") == 4  # and not 400/50
+
+
+def test_the_ratio_needs_both_in_one_repetition() -> None:
+    results = [measured("a", 0, 100), failed("b", 0), failed("a", 1), measured("b", 1, 10)]
+    assert report.ratio(results, "crowd 9", "a", "b") is None
+    results += [measured("a", 2, 30), measured("b", 2, 10)]
+    assert report.ratio(results, "crowd 9", "a", "b") == 3
+
+
+def test_the_table_of_speeds() -> None:
+    results = [
+        measured("ours", 0, 4_000_000),
+        measured("theirs", 0, 100_000),
+        measured("ours", 1, 6_000_000),
+        measured("theirs", 1, 200_000),
+    ]
+    assert report.tables(results) == (
+        "| workload | server | deliveries/s | lowest to highest |        ours is | load busy |\n"
+        "|----------|--------|-------------:|------------------:|---------------:|----------:|\n"
+        "| crowd 9  | ours   |       5.00 M |  4.00 M to 6.00 M |                |      500% |\n"
+        "| crowd 9  | theirs |        150 k |    100 k to 200 k | 35.0 × as fast |       15% |"
+    )
+
+
+def test_what_failed_shows_why_and_no_figure() -> None:
+    results = [
+        measured("ours", 0, 500),
+        failed("dead", 0, reason="a|b"),
+        failed("absent", 0, NOT_INSTALLED, "no program absent"),
+        measured("shaky", 0, 500),
+        failed("stuck", 0, NOT_STARTED, "said nothing"),
+        measured("ours", 1, 500),
+        failed("dead", 1, reason="another"),
+        failed("absent", 1, NOT_INSTALLED, "no program absent"),
+        failed("shaky", 1),
+        failed("stuck", 1, NOT_STARTED, "said nothing"),
+    ]
+    rows = [[c.strip() for c in row.split("|")[2:-1]] for row in report.tables(results).split("\n")]
+    assert rows[0][-1] == "note"
+    assert rows[2:] == [
+        ["ours", "500", "500 to 500", "", "0%", ""],
+        ["dead", "-", "", "", "", "failed 2 of 2: a/b"],
+        ["absent", "-", "", "", "", "not installed (no program absent)"],
+        ["shaky", "500", "500 to 500", "1.00 × as fast", "0%", "failed 1 of 2: deaf"],
+        ["stuck", "-", "", "", "", "did not start 2 of 2: said nothing"],
+    ]
+
+
+def test_the_table_of_idle_clients_stands_apart() -> None:
+    figures = {"first_rate": 5000.0, "last_rate": 4000.0, "block": 1000.0}
+    results = [
+        measured("ours", 0, 500),
+        Result("idle 8000", "ours", 0, MEASURED, "", {**figures, "memory": 2048.0}),
+        Result("idle 8000", "theirs", 0, MEASURED, "", figures),
+        Result("idle 8000", "dead", 0, FAILED, "deaf"),
+    ]
+    speed, idle = report.tables(results).split("\n\n")
+    assert "idle" not in speed
+    rows = [[c.strip() for c in row.split("|")[1:-1]] for row in idle.split("\n")]
+    assert rows[2:] == [
+        ["idle 8000", "ours", "2.0 KiB", "5.00 k", "4.00 k", "1000", ""],
+        ["idle 8000", "theirs", "-", "5.00 k", "4.00 k", "1000", ""],
+        ["idle 8000", "dead", "-", "-", "-", "-", "failed: deaf"],
+    ]
+
+
+def test_one_line_on_each_result() -> None:
+    idle = Result("idle 9", "ours", 0, MEASURED, figures={"last_rate": 4000.0})
+    assert report.summary(idle) == "idle 9, repetition 1, ours: 4.00 k joins/s at the end"
+    assert report.summary(measured("ours", 1, 500)).endswith("2, ours: 500 deliveries/s")
+    assert report.summary(failed("ours", 0)).endswith("ours: failed: deaf")

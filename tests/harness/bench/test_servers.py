@@ -1,0 +1,66 @@
+"""How servers are found, filled in and started."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.bench import servers
+from harness.bench.servers import RECIPES, NotInstalledError, Recipe, custom
+
+
+def test_a_command_is_filled_in(tmp_path: Path) -> None:
+    recipe = custom("mine", "{python} 'my server.py' {host} {port} -w {workers} {other} {}")
+    assert recipe.fill(tmp_path, port=4711, workers=3, clients=10) == [
+        *(sys.executable, "my server.py", "127.0.0.1", "4711", "-w", "3", "{other}", "{}")
+    ]
+    recipe.check_installed()
+
+
+def test_files_are_written_before_the_start(tmp_path: Path) -> None:
+    RECIPES["nats"].fill(tmp_path, 4711, 2, clients=100)
+    text = (tmp_path / "nats.conf").read_text()
+    assert "max_connections: 116\n" in text
+    assert 'host: "127.0.0.1"\n' in text
+
+
+def test_a_server_without_a_port_of_its_own_has_to_announce_one() -> None:
+    announced = custom("mine", "./serve").ready
+    assert announced
+    found = announced.search(b"listening on 127.0.0.1:4711\n")
+    assert found
+    assert found["port"] == b"4711"
+    assert not announced.search(b"listening on 127.0.0.1:47")  # there may be more to come
+    assert custom("mine", "./serve {port}").ready is None
+
+
+def test_what_each_server_says_when_it_is_ready() -> None:
+    nats = RECIPES["nats"].ready
+    assert nats
+    said = b"[INF] Listening for client connections on 127.0.0.1:43631\n"
+    assert not nats.search(said)
+    found = nats.search(said + b"[INF] Server is ready\n")
+    assert found
+    assert found["port"] == b"43631"
+
+
+def test_a_program_or_module_that_is_missing() -> None:
+    with pytest.raises(NotInstalledError, match="no program no-such-program"):
+        custom("mine", "no-such-program").check_installed()
+    with pytest.raises(NotInstalledError, match="no Python module no_such_module"):
+        Recipe("mine", "chat", ("{python}",), None, module="no_such_module").check_installed()
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        ((), ""),
+        (("{python}", "--version"), f"Python {sys.version.split()[0]}"),
+        (("{python}", "-c", "print('v1\\nmore')"), "v1"),
+        (("{python}", "-c", ""), ""),
+        (("{python}", "-c", "raise SystemExit(1)"), ""),
+        (("no-such-program",), ""),
+    ],
+)
+def test_versions(version: tuple[str, ...], shown: str) -> None:
+    assert servers.version_of(Recipe("mine", "chat", ("x",), None, version)) == shown

@@ -1,0 +1,283 @@
+"""Real servers, real loads: what is right is timed, what is wrong is not."""
+
+import dataclasses
+import re
+import shlex
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.bench import clients, trial
+from harness.bench.clients import Clients
+from harness.bench.dialects import CHAT
+from harness.bench.lines import ArrivalError
+from harness.bench.processes import Server
+from harness.bench.servers import RECIPES, Recipe, custom, free_port
+from harness.bench.trial import (
+    FAILED,
+    MEASURED,
+    NOT_INSTALLED,
+    NOT_STARTED,
+    LoadError,
+    Plan,
+    Result,
+    Workload,
+    run,
+)
+from tests.programs import program
+
+TINY = Path(__file__).with_name("tiny.py")
+PYTHON = sys.executable
+
+# With four clients and this plan: messages 1-2 settle the joining, 3-6 are the first
+# check, then 4 of a crowd (1 of a solo) warm up, 12 (3) are timed, 4 are the last check.
+CLIENTS = 4
+QUICK = Plan([], [], seconds=0, rounds=3, patience=10, limit=20)
+IMPATIENT = dataclasses.replace(QUICK, patience=0.4)
+TIMED = 11
+LAST_CHECK = 23
+
+
+def tiny(*arguments: object) -> Recipe:
+    return custom("tiny", shlex.join([PYTHON, str(TINY), *map(str, arguments)]))
+
+
+def play(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
+    return run(plan, Workload(kind, count), 0, recipe)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "deliveries"), [("crowd", 3 * 4 * 3), ("solo", 3 * 3)])
+def test_a_right_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> None:
+    result = play(tiny(), kind)
+    assert (result.status, result.reason) == (MEASURED, "")
+    figures = result.figures
+    assert figures["deliveries"] == deliveries
+    assert figures["rounds"] == 3
+    assert figures["rate"] == pytest.approx(deliveries / figures["seconds"])
+    assert 0 < figures["busy"] < 1.5
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_timed_part_lasts_as_long_as_was_asked() -> None:
+    figures = play(tiny(), plan=dataclasses.replace(QUICK, seconds=0.2)).figures
+    assert figures["rounds"] > 3
+    assert 0.2 <= figures["seconds"] < 2
+    assert figures["deliveries"] == figures["rounds"] * 12
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("close at once", "was disconnected"),
+        ("mute", "got nothing for 0.4 s, waiting for the welcome"),
+        # From the first line on.
+        ("lose", "such as client 3, got nothing for 0.4 s, waiting for the line of client 0"),
+        ("double 1", "client . has [12] lines too many"),
+        ("die 1", r"was disconnected.*; the server ended \(exit status 7\), saying: out of luck"),
+        # In the first check.
+        ("lose 3", "clients, such as client 2, got nothing for 0.4 s, waiting for everyone's line"),
+        ("double 3", "too many"),
+        ("echo 3", "too many"),
+        ("garble 3", "client 2 lacks 1 lines.* and has 1 lines too many"),
+        ("noise 3", r"client 2 received 'hm\? ' between the lines"),
+        ("misname 3", "client 2 lacks 1 lines"),
+        # In the timed part.
+        (f"lose {TIMED}", "client 2, which lacks 75 bytes, got nothing for 0.4 s"),
+        (f"double {TIMED}", "client [23] received [0-9]+ bytes too many"),
+        (f"echo {TIMED}", "client [0-9] received [0-9]+ bytes too many"),
+        (f"close {TIMED}", "client [0-9] was disconnected"),
+        (f"reset {TIMED}", "client [0-9] was disconnected: .*reset"),
+        (f"garble {TIMED}", "client 2 lacks 1 lines.* and has 1 lines too many"),
+        # In the last check.
+        (f"lose {LAST_CHECK}", "waiting for everyone's line"),
+        (f"garble {LAST_CHECK}", "client 2 lacks"),
+        ("late 26", "client 2 (received 75 bytes|has 1 lines) too many"),
+    ],
+)
+def test_a_wrong_server_is_not_timed(fault: str, complaint: str, tmp_path: Path) -> None:
+    name, _, start = fault.rpartition(" ") if fault[-1].isdigit() else (fault, "", "1")
+    # Only what never comes is waited for.
+    result = play(tiny(name, start), plan=IMPATIENT if name in ("lose", "mute") else QUICK)
+    assert result.status == FAILED
+    assert not result.figures
+    assert re.search(complaint, result.reason), result.reason
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fault", ["lose", "double", "echo", "garble"])
+def test_a_wrong_server_is_not_timed_where_one_speaks(fault: str) -> None:
+    result = play(tiny(fault, 8), "solo", plan=IMPATIENT)
+    assert result.status == FAILED
+    assert not result.figures
+
+
+def test_idle_clients_are_weighed_and_their_joining_timed() -> None:
+    result = play(tiny(), "idle", 40)
+    assert (result.status, result.reason) == (MEASURED, "")
+    assert result.figures["block"] == 20
+    assert result.figures["first_rate"] > 0
+    assert result.figures["last_rate"] > 0
+    assert abs(result.figures["memory"]) < 1 << 20
+
+
+@pytest.mark.parametrize("fault", ["mute", "lose 3", "late 4"])
+def test_idle_clients_that_are_not_members_are_no_figure(fault: str) -> None:
+    result = play(tiny(*fault.split()), "idle", 40, plan=IMPATIENT)
+    assert result.status == FAILED
+    assert not result.figures
+
+
+def test_a_system_that_does_not_tell_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "weight", lambda _pid: None)
+    result = play(tiny(), "idle", 4)
+    assert result.status == MEASURED
+    assert "memory" not in result.figures
+
+
+def test_a_server_that_is_given_its_port_need_not_announce_it() -> None:
+    code = TINY.read_text().replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[3]))')
+    assert "argv[3]" in code
+    command = (PYTHON, "-c", code, "none", "1", "{port}")
+    result = play(Recipe("tiny", "chat", command, ready=None))
+    assert (result.status, result.reason) == (MEASURED, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "complaint"),
+    [
+        ("no-such-program", NOT_INSTALLED, "no program no-such-program"),
+        (f"{PYTHON} -c 'raise SystemExit(3)'", NOT_STARTED, "ended (exit status 3)"),
+    ],
+)
+def test_a_server_that_can_not_be_started(command: str, status: str, complaint: str) -> None:
+    result = play(custom("mine", command))
+    assert (result.status, result.reason) == (status, complaint)
+    assert not result.figures
+
+
+def test_a_program_that_can_not_be_run(tmp_path: Path) -> None:
+    broken = tmp_path / "server"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    assert play(custom("mine", str(broken))).status == NOT_STARTED
+
+
+def test_a_run_that_takes_too_long() -> None:
+    result = play(tiny("mute"), plan=dataclasses.replace(QUICK, patience=20, limit=0.5))
+    assert (result.status, result.reason) == (FAILED, "took longer than 0.5 s")
+
+
+def test_a_load_that_breaks_off_says_nothing_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(LoadError, match="broke off: KeyError: 'no such dialect'"):
+        play(dataclasses.replace(tiny(), dialect="no such dialect"))
+    recipe = tiny()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(LoadError, match="broke off: without a word"):
+        play(recipe)
+
+
+def test_servers_take_turns() -> None:
+    one, two = custom("a", "a"), custom("b", "b")
+    plan = Plan([Workload("crowd", 5), Workload("solo", 5)], [one, two], repeat=2)
+    order = [f"{workload.kind}{repetition}{r.name}" for workload, repetition, r in plan.trials()]
+    assert order == [
+        *("crowd0a", "crowd0b", "crowd1a", "crowd1b"),
+        *("solo0a", "solo0b", "solo1a", "solo1b"),
+    ]
+    told: list[Result] = []
+    plan = Plan([Workload("crowd", 5)], [custom("a", "no-such-program")], repeat=2)
+    assert trial.run_all(plan, told.append) == told
+    assert [result.repetition for result in told] == [0, 1]
+
+
+# -- the others --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "workloads"),
+    [
+        ("ncat", "ncat", ["crowd", "solo"]),
+        ("redis", "redis-server", ["crowd", "solo", "idle"]),
+        ("nats", "nats-server", ["crowd"]),  # each takes two seconds, for its first PING
+    ],
+)
+def test_other_servers_are_timed(name: str, needs: str, workloads: Sequence[str]) -> None:
+    program(needs)
+    for kind in workloads:
+        result = play(RECIPES[name], kind, 5)
+        assert (result.status, result.reason) == (MEASURED, "")
+        if kind == "crowd":
+            assert result.figures["deliveries"] == 3 * 5 * 4
+
+
+# -- joining -----------------------------------------------------------------------------------
+
+
+def test_a_server_that_does_not_listen() -> None:
+    nobody = Clients(("127.0.0.1", free_port()), CHAT, patience=1)
+    with pytest.raises(ArrivalError, match="client 0 was refused"):
+        nobody.join(1, at_once=1, start_limit=0.05)
+    nobody.close()
+
+
+def test_an_address_that_can_not_be_reached() -> None:
+    nobody = Clients(("::1", 9), CHAT, patience=1)
+    with pytest.raises(ArrivalError, match="client 0 can't connect: "):
+        nobody.join(1, at_once=1, start_limit=0)
+    nobody.close()
+
+
+def test_nothing_may_come_in_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        room = Clients(listener.getsockname(), dataclasses.replace(CHAT, hello=b"Hi"), patience=5)
+        room._connect(0)
+        accepted, _ = listener.accept()
+        with accepted:
+            room.quiet(0.01)
+            accepted.sendall(b"psst")
+            with pytest.raises(ArrivalError, match="client 0 received 4 bytes too many"):
+                room.quiet(5)
+        room.heard[0].clear()
+        with pytest.raises(ArrivalError, match="client 0 was disconnected"):
+            room.quiet(5)
+        room.close()
+
+
+def test_a_client_that_is_cut_off_in_a_timed_round() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        room = Clients(listener.getsockname(), CHAT, patience=5)
+        room._connect(0)
+        score = room.score([1], {1: b"<127.0.0.1>"})
+        accepted, _ = listener.accept()
+        accepted.close()
+        with pytest.raises(ArrivalError, match=r"client 0 was disconnected$"):
+            room.play([], [], score, witness=0)
+        room.close()
+
+
+def test_little_is_kept_of_what_is_heard_while_others_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clients, "JOIN_TAIL", 3)
+    server = Server([PYTHON, str(TINY)], tiny().ready)
+    try:
+        found = server.wait_ready(20)
+        assert found
+        room = Clients(("127.0.0.1", int(found["port"])), CHAT, patience=5)
+        times = room.join(5, at_once=2, start_limit=0)
+        assert times == sorted(times)
+        assert [bytes(heard) for heard in room.heard] == [b"me\n"] * 5
+        room.close()
+    finally:
+        server.stop()

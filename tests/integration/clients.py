@@ -1,0 +1,278 @@
+"""People in a room: sockets that say what a test tells them to, and hear what comes.
+
+What is heard is judged by tokens and by exact bytes, never by how `recv` happens to cut them.
+"""
+
+import contextlib
+import selectors
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from tests.integration.waiting import PATIENCE
+
+CHUNK = 1 << 16
+
+
+class Client:
+    """One connection, from an address of its own."""
+
+    def __init__(self, host: str, port: int, source: str, receive_buffer: int = 0) -> None:
+        """`receive_buffer`: bytes of it, for one that can hold little of what it does not read."""
+        self.address = source
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        self.socket = socket.socket(family)
+        try:
+            self.socket.settimeout(PATIENCE)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if receive_buffer:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self.socket.bind((source, 0))
+            self.socket.connect((host, port))
+        except BaseException:
+            self.socket.close()
+            raise
+        self.port: int = self.socket.getsockname()[1]
+        self.prefix = f"<{source}>".encode()
+        self.unread = bytearray()
+        """What has arrived and was not asked for yet."""
+        self.ended = ""
+        """How its connection has ended: "closed" or "reset"."""
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    # --- saying --------------------------------------------------------------
+
+    def say(self, text: str | bytes) -> None:
+        """Send it all; in one segment, if it is short."""
+        self.socket.sendall(text.encode() if isinstance(text, str) else text)
+
+    def say_urgently(self, text: bytes) -> None:
+        self.socket.send(text, socket.MSG_OOB)
+
+    def say_what_fits(self, text: bytes) -> int:
+        """Send until the room takes no more for now; return how many bytes it took."""
+        sent = 0
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(text):
+                sent += self.socket.send(text[sent : sent + CHUNK])
+        self.socket.settimeout(PATIENCE)
+        return sent
+
+    def finish(self) -> None:
+        """Close the side that speaks, and still listen."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """End the connection the hard way: RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    # --- hearing -------------------------------------------------------------
+
+    def hear(self, expected: str | bytes) -> None:
+        """These are the next bytes."""
+        wanted = expected.encode() if isinstance(expected, str) else expected
+        while len(self.unread) < len(wanted) and wanted.startswith(self.unread):
+            if not self._more():
+                break
+        heard = self.take(len(wanted))
+        assert heard == wanted, self._dispute(wanted, heard)
+
+    def hear_until(self, token: str | bytes) -> bytes:
+        """All the next bytes, up to and with the token."""
+        wanted = token.encode() if isinstance(token, str) else token
+        searched = 0
+        while (found := self.unread.find(wanted, searched)) < 0:
+            searched = max(0, len(self.unread) - len(wanted) + 1)
+            assert self._more(), self._dispute(wanted, bytes(self.unread))
+        return self.take(found + len(wanted))
+
+    def hear_bytes(self, size: int) -> bytes:
+        """Just as many bytes."""
+        while len(self.unread) < size:
+            assert self._more(), f"{self.address} heard only {len(self.unread)} of {size} bytes"
+        return self.take(size)
+
+    def hear_rest(self) -> bytes:
+        """All the next bytes, until the connection ends; `ended` says how."""
+        while self._more():
+            pass
+        return self.take(len(self.unread))
+
+    def hear_end(self) -> None:
+        """The connection ends, without another byte."""
+        rest = self.hear_rest()
+        assert not rest, f"{self.address} heard {rest[:500]!r} before the end"
+
+    def arrived(self) -> bytes:
+        """What has arrived so far and was not asked for yet; it can still be asked for."""
+        self.socket.setblocking(False)
+        size = -1
+        while size < len(self.unread):
+            size = len(self.unread)
+            self.receive()
+        self.socket.settimeout(PATIENCE)
+        return bytes(self.unread)
+
+    def take(self, size: int) -> bytes:
+        taken = bytes(self.unread[:size])
+        del self.unread[:size]
+        return taken
+
+    def receive(self) -> bool:
+        """Take what has arrived, if there is anything; return whether more can come."""
+        try:
+            data = self.socket.recv(CHUNK)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            self.ended = "reset"
+            return False
+        if not data:
+            self.ended = "closed"
+        self.unread += data
+        return bool(data)
+
+    def _more(self) -> bool:
+        try:
+            return self.receive()
+        except TimeoutError:
+            raise AssertionError(
+                f"{self.address} heard nothing more after {bytes(self.unread[-500:])!r}"
+            ) from None
+
+    def _dispute(self, wanted: bytes, heard: bytes) -> str:
+        end = f" and then its connection was {self.ended}" if self.ended else ""
+        return f"{self.address} should have heard {wanted[:500]!r}, but heard {heard[:500]!r}{end}"
+
+
+def exchange(
+    speeches: Mapping[Client, Iterable[bytes]],
+    sizes: Mapping[Client, int],
+    ahead: int | None = None,
+) -> None:
+    """Have some speak, piece after piece and all at once, while all hear; return when they have.
+
+    `sizes`: how many bytes each is to hear, and is found to have `unread` at the end. `ahead`: how
+    many bytes may be on their way to those who only hear, so that nobody can lag by more: no piece
+    is sent beyond it, however slow the machine is.
+    """
+    with _Exchange(speeches, sizes, ahead) as one:
+        while not one.done():
+            one.turn()
+
+
+def hear_rests(clients: Iterable[Client]) -> None:
+    """Have all hear until their connections end, at once; it is `unread` then."""
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            client.socket.setblocking(False)
+            selector.register(client, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(PATIENCE)
+            assert ready, f"{len(selector.get_map())} connections do not end"
+            for key, _ in ready:
+                one = key.fileobj
+                assert isinstance(one, Client)
+                if not one.receive():
+                    selector.unregister(one)
+
+
+class _Exchange:
+    """The state of one `exchange`."""
+
+    def __init__(
+        self,
+        speeches: Mapping[Client, Iterable[bytes]],
+        sizes: Mapping[Client, int],
+        ahead: int | None,
+    ) -> None:
+        self._texts = {client: iter(pieces) for client, pieces in speeches.items()}
+        self._sizes = sizes
+        self._ahead = ahead
+        self._all = {**sizes, **speeches}
+        self._audience = [client for client in sizes if client not in speeches]
+        self._unsent: dict[Client, bytes] = {}
+        """The rest of a piece of which a socket did not take all."""
+        self._told = 0
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> "_Exchange":
+        for client in self._all:
+            client.socket.setblocking(False)
+            self._selector.register(client, selectors.EVENT_READ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for client in self._all:
+            client.socket.settimeout(PATIENCE)
+
+    def done(self) -> bool:
+        return (
+            not self._texts
+            and not self._unsent
+            and all(len(client.unread) >= size for client, size in self._sizes.items())
+        )
+
+    def turn(self) -> None:
+        """One piece from each who can send it, then all that has arrived."""
+        sent = [self._speak(client) for client in list(self._texts)]
+        ready = self._selector.select(0 if any(sent) else PATIENCE)
+        assert ready or any(sent), "nobody hears anything more: " + ", ".join(
+            f"{client.address} heard {len(client.unread)} of {size}"
+            for client, size in [*self._sizes.items()][:20]
+        )
+        for key, events in ready:
+            client = key.fileobj
+            assert isinstance(client, Client)
+            if events & selectors.EVENT_READ:
+                assert client.receive(), f"{client.address}: its connection was {client.ended}"
+            if events & selectors.EVENT_WRITE:
+                self._send(client)
+
+    def _speak(self, client: Client) -> bool:
+        """Whether the client had another piece, and might have yet another."""
+        if client in self._unsent or self._too_far_ahead():
+            return False
+        piece = next(self._texts[client], None)
+        if piece is None:
+            del self._texts[client]
+        else:
+            self._told += len(piece) + piece.count(b"\n") * len(client.prefix)
+            self._unsent[client] = piece
+            self._send(client)
+        return True
+
+    def _send(self, client: Client) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._unsent[client] = self._unsent[client][client.socket.send(self._unsent[client]) :]
+        events = selectors.EVENT_READ
+        if self._unsent[client]:
+            events |= selectors.EVENT_WRITE
+        else:
+            del self._unsent[client]
+        self._selector.modify(client, events)
+
+    def _too_far_ahead(self) -> bool:
+        if self._ahead is None or not self._audience:
+            return False
+        return self._told - min(len(client.unread) for client in self._audience) >= self._ahead

@@ -1,0 +1,32 @@
+"""What the tests need, and a machine may lack."""
+
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+for helper in ("clients", "rooms", "waiting"):  # their assertions too show what they compared
+    pytest.register_assert_rewrite(f"tests.integration.{helper}")
+
+
+@pytest.fixture
+def ipv6() -> None:
+    """This machine has ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[int]:
+    """As many descriptors as may be had, for the test and for the rooms that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"only {hard} descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,132 @@
+"""Processes as /proc shows them: which belong to a room, what they hold, what they use."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+#: How the memory that the log is in shows in /proc/PID/maps.
+LOG = "memfd:chatroom log"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process at one moment; each further look at it may find it gone."""
+
+    pid: int
+    state: str
+    session: int
+    started: int
+    """When, in ticks since the machine's start: with the pid, it is one process for ever."""
+    used: float
+    """Seconds of processor time, so far."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is more than an exit code that nobody has asked for."""
+        return self.state not in ("Z", "X")
+
+    def read(self, name: str) -> str:
+        """One of its files in /proc; empty when it is gone."""
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    @property
+    def command(self) -> str:
+        return self.read("cmdline").replace("\0", " ")
+
+    @property
+    def maps_log(self) -> bool:
+        """Whether it is one of those that the room's log belongs to."""
+        return LOG in self.read("maps")
+
+    def minds(self, number: int) -> bool:
+        """Whether it does something of its own at a signal, now or as soon as it can."""
+        masks = dict(
+            line.split(":\t") for line in self.read("status").splitlines() if ":\t" in line
+        )
+        return any(int(masks.get(one, "0"), 16) >> number - 1 & 1 for one in ("SigCgt", "SigBlk"))
+
+    @property
+    def descriptors(self) -> list[str]:
+        """What each of its descriptors leads to."""
+        folder = f"/proc/{self.pid}/fd"
+        found = []
+        with suppress(OSError):
+            for number in os.listdir(folder):
+                with suppress(FileNotFoundError):
+                    found.append(os.readlink(f"{folder}/{number}"))
+        return found
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are its own: neither files nor shared."""
+        for line in self.read("status").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+
+def look(pid: int) -> Process | None:
+    """The process, if there is one."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    used = (int(fields[11]) + int(fields[12])) / TICKS
+    return Process(pid, fields[0], int(fields[3]), int(fields[19]), used)
+
+
+def session(leader: int) -> list[Process]:
+    """All that are alive of a session, the eldest first, whether or not its leader still is.
+
+    A room is started as a session of its own, which nothing that it starts ever leaves: not when
+    its parent is gone either.
+    """
+    found = [process for process in _all() if process.session == leader and process.alive]
+    return sorted(found, key=lambda process: (process.started, process.pid))
+
+
+def _all() -> Iterator[Process]:
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (process := look(int(name))) is not None:
+            yield process
+
+
+#: The state of a connection that is a port where others are awaited.
+LISTENS = "0A"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One end of a TCP connection, as the kernel lists it."""
+
+    local_port: int
+    remote_port: int
+    state: str
+    unsent: int
+    unread: int
+    inode: str
+
+
+def connections() -> Iterator[Connection]:
+    """All ends on this machine, of IPv4 and IPv6."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue  # a machine without IPv6
+        for line in lines:
+            _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
+            unsent, unread = (int(size, 16) for size in queues.split(":"))
+            yield Connection(_port(local), _port(remote), state, unsent, unread, inode)
+
+
+def _port(end: str) -> int:
+    return int(end.rpartition(":")[2], 16)

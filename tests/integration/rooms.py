@@ -1,0 +1,289 @@
+"""A room for a test: `python -m chatroom`, its processes, and what it says.
+
+    with room("--workers", 2) as here:
+        ...
+
+Whatever a test is about, each room that it opens has to end well too: SIGTERM stops it in time with
+exit code 0, without a word on its standard error, and leaves no process and no file behind.
+"""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tests.integration.clients import Client
+from tests.integration.processes import LISTENS, Connection, Process, connections, session
+from tests.integration.waiting import PATIENCE, over, until
+
+ROOT = Path(__file__).parent.parent.parent
+WELCOME = b"Welcome to socket practice\n"
+
+#: Seconds in which a room that was told to stop has to be gone.
+STOP_WITHIN = 5.0
+
+#: Seconds over which a room's processor time is measured, and how much of it is still idle.
+IDLE_WINDOW = 0.4
+IDLE_TIME = 0.03
+
+
+class Room:
+    """A room that was started, and may not be ready yet. It is a session, and a process group."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        folder: Path,
+        leaving: ExitStack,
+        tells: str,
+    ) -> None:
+        """`tells`: a pattern of the lines, and the only ones, that it writes as errors."""
+        self.process = process
+        self.pid = process.pid
+        self.host = ""
+        self.port = 0
+        self.where = ""
+        """What it said that it listens on."""
+        self.console = b""
+        """What it has printed, as far as it was read."""
+        self._folder = folder
+        self._leaving = leaving
+        self._tells = tells
+
+    # --- what it says --------------------------------------------------------
+
+    def listen(self) -> None:
+        """Wait until it says that it is ready."""
+        line = self.prints("\n").decode()
+        assert line.startswith("listening on "), f"{line!r}, {self.errors!r}"
+        self.where = line.removeprefix("listening on ").rstrip("\n")
+        host, _, port = self.where.rpartition(":")
+        self.host, self.port = host.strip("[]"), int(port)
+
+    def listen_unheard(self) -> None:
+        """Wait until its port can be reached, where nobody hears what it says."""
+
+        def find() -> list[int]:
+            held = [one for process in self.processes() for one in process.descriptors]
+            ports = [one for one in connections() if one.state == LISTENS]
+            return [one.local_port for one in ports if f"socket:[{one.inode}]" in held]
+
+        self.host, [self.port] = "127.0.0.1", until(find, "it listens")
+
+    def prints(self, token: str | bytes) -> bytes:
+        """Read its standard output on, up to and with the token."""
+        wanted = token.encode() if isinstance(token, str) else token
+        while wanted not in self.console:
+            assert self._read_on(), (
+                f"it ended without {wanted!r}: {self.console!r}, {self.errors!r}"
+            )
+        heard, _, self.console = self.console.partition(wanted)
+        return heard + wanted
+
+    def prints_rest(self) -> bytes:
+        """Read its standard output to the end."""
+        while self._read_on():
+            pass
+        heard, self.console = self.console, b""
+        return heard
+
+    def _read_on(self) -> bool:
+        output = self.process.stdout
+        assert output is not None
+        ready, _, _ = select.select([output], [], [], PATIENCE)
+        assert ready, f"it printed nothing more after {self.console[-500:]!r}; {self.errors!r}"
+        data = os.read(output.fileno(), 1 << 16)
+        self.console += data
+        return bool(data)
+
+    @property
+    def errors(self) -> str:
+        """What it has written on its standard error."""
+        return (self._folder / "errors").read_text()
+
+    def files(self) -> list[str]:
+        """What it has left in the folder for temporary files, which is its own."""
+        return sorted(path.name for path in (self._folder / "tmp").iterdir())
+
+    # --- who comes -----------------------------------------------------------
+
+    def knock(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
+        """Somebody who has connected, and has not heard anything yet."""
+        host = "127.0.0.1" if self.host == "::" and ":" not in source else self.host
+        return self._leaving.enter_context(Client(host, self.port, source, receive_buffer))
+
+    def join(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
+        """A member: somebody who has heard the whole welcome."""
+        client = self.knock(source, receive_buffer)
+        client.hear(WELCOME)
+        return client
+
+    def join_all(self, sources: Iterable[str]) -> list[Client]:
+        """Members that have come all at once."""
+        clients = [self.knock(source) for source in sources]
+        for client in clients:
+            client.hear(WELCOME)
+        return clients
+
+    def wait_until_read(self, client: Client) -> None:
+        """Wait until the room has read all that the client sent."""
+
+        def read() -> bool:
+            return not (self._end(client.port, self.port).unsent or self._end_of(client).unread)
+
+        until(read, f"all that {client.address} sent is read")
+
+    def unsent(self, client: Client) -> int:
+        """Bytes that the room has sent to a client who has not taken them."""
+        return self._end_of(client).unsent
+
+    def _end_of(self, client: Client) -> Connection:
+        """The room's end of a client's connection."""
+        return self._end(self.port, client.port)
+
+    @staticmethod
+    def _end(local_port: int, remote_port: int) -> Connection:
+        ports = (local_port, remote_port)
+        [found] = [one for one in connections() if (one.local_port, one.remote_port) == ports]
+        return found
+
+    # --- its processes -------------------------------------------------------
+
+    def processes(self) -> list[Process]:
+        """All that are alive, whether or not the main process still is."""
+        return session(self.pid)
+
+    def workers(self) -> list[Process]:
+        """By number, as long as none was replaced."""
+        return [one for one in self.processes() if one.pid != self.pid and one.maps_log]
+
+    def registry(self) -> Process:
+        """The one that is neither main process nor worker nor multiprocessing's own."""
+        worker_of_multiprocessing = "resource_tracker"
+
+        def find() -> list[Process]:
+            others = [one for one in self.processes() if one.pid != self.pid and not one.maps_log]
+            return [one for one in others if worker_of_multiprocessing not in one.command]
+
+        return until(find, "there is a registry")[0]
+
+    def serving(self, client: Client) -> Process:
+        """The worker that serves a client: it holds the other end of its connection."""
+        socket = f"socket:[{self._end_of(client).inode}]"
+        [found] = [one for one in self.workers() if socket in one.descriptors]
+        return found
+
+    def descriptors(self) -> int:
+        return sum(len(process.descriptors) for process in self.processes())
+
+    def memory(self) -> int:
+        """Bytes that its processes have for themselves."""
+        return sum(process.memory for process in self.processes())
+
+    def idles(self) -> bool:
+        """Whether its processes do nothing, for a while."""
+
+        def used() -> float:
+            return sum(process.used for process in self.processes())
+
+        return over(IDLE_WINDOW, used) <= IDLE_TIME
+
+    # --- its end -------------------------------------------------------------
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Tell it to stop, and see that it does so as it should."""
+        self.process.send_signal(number)
+        self.ends()
+
+    def ends(self, code: int = 0, within: float = STOP_WITHIN) -> None:
+        """It ends in time, as it should, and nothing of it is left."""
+        began = time.monotonic()
+        try:
+            ended = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still there after {within} s: {self._family()}") from None
+        left = within - (time.monotonic() - began)
+        until(lambda: not self.processes(), f"all of {self._family()} end", max(left, 1.0))
+        assert (ended, self.files()) == (code, [])
+        lines = self.errors.splitlines()
+        assert [line for line in lines if not re.search(self._tells, line)] == []
+        assert bool(lines) == bool(self._tells), f"it said nothing of {self._tells!r}"
+
+    def _family(self) -> list[tuple[int, str, str]]:
+        return [(one.pid, one.state, one.command) for one in self.processes()]
+
+    def kill(self) -> None:
+        """Whatever state it is in, nothing of it is left. Each is ended by its pid."""
+        while remaining := self.processes():
+            for process in remaining:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def command(*options: object, host: str = "127.0.0.1", port: int = 0) -> list[str]:
+    return [sys.executable, "-m", "chatroom", *map(str, options), host, str(port)]
+
+
+@contextmanager
+def started(
+    arguments: list[str],
+    *,
+    setup: str = "",
+    environment: dict[str, str] | None = None,
+    tells: str = "",
+) -> Iterator[Room]:
+    """A room that has just been started, from the checkout, and is gone when the test is over.
+
+    `setup`: what a shell does before it becomes the room (limits, redirections). `tells`: a
+    pattern of the lines that it writes on its standard error; it has to, and may write no others.
+    """
+    with ExitStack() as leaving:
+        folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="room-")))
+        (folder / "tmp").mkdir()
+        errors = leaving.enter_context((folder / "errors").open("wb"))
+        if setup:
+            arguments = ["/bin/sh", "-c", f'{setup}\nexec "$@"', "sh", *arguments]
+        process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder / "tmp"), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        leaving.callback(process.stdout.close)
+        one = Room(process, folder, leaving, tells)
+        leaving.callback(one.kill)
+        yield one
+
+
+@contextmanager
+def room(
+    *options: object,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    setup: str = "",
+    tells: str = "",
+) -> Iterator[Room]:
+    """A room that is ready. If its test has not stopped it, it is stopped, and has to end well."""
+    arguments = command(*options, host=host, port=port)
+    with started(arguments, setup=setup, tells=tells) as one:
+        one.listen()
+        yield one
+        if one.process.poll() is None:
+            one.stop()
+
+
+def addresses(count: int) -> list[str]:
+    """As many different addresses of this machine: 127.0.0.2, 127.0.0.3, …"""
+    return [f"127.0.{number // 250}.{number % 250 + 2}" for number in range(count)]

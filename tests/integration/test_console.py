@@ -1,0 +1,136 @@
+"""The console: what the room prints on its standard output, and what if nobody reads it."""
+
+import re
+
+import pytest
+
+from tests.integration.rooms import addresses, command, room, started
+from tests.integration.waiting import until
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
+    """LEAVE-1, PREFIX-4: as the tutorial's did, each on a line of its own."""
+    with room("--workers", workers) as here:
+        one = here.join("127.0.0.2")
+        here.prints("127.0.0.2 connected\n")
+        other = here.join("127.0.0.3")
+        one.say("hello\r\n")
+        other.hear("<127.0.0.2>hello\n")
+        other.say("no end")
+        one.hear("<127.0.0.3>no end")
+        one.close()
+        assert here.prints("127.0.0.2 disconnected\n") == (
+            b"127.0.0.3 connected\n<127.0.0.2>hello\n<127.0.0.3>no end\n127.0.0.2 disconnected\n"
+        )
+        other.say(" and more\n")
+        other.close()
+        assert here.prints("127.0.0.3 disconnected\n") == (
+            b"<127.0.0.3> and more\n127.0.0.3 disconnected\n"
+        )
+        here.stop()
+        assert here.prints_rest() == b""
+
+
+def test_quiet_shows_only_where_it_listens() -> None:
+    """JOIN-1."""
+    with room("--workers", 2, "--quiet") as here:
+        one, other = here.join_all(addresses(2))
+        one.say("hello\n")
+        other.hear("<127.0.0.2>hello\n")
+        one.close()
+        here.stop()
+        assert here.prints_rest() == b""
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
+    """JOIN-1: a client can join as soon as it says so, on each of them."""
+    with room("--workers", workers, port=0) as here:
+        assert len(here.workers()) == workers
+        members = here.join_all(addresses(workers))
+        assert len({here.serving(member).pid for member in members}) == workers
+        assert here.where == f"127.0.0.1:{here.port}"
+
+
+def test_verbose_tells_on_standard_error_what_happens() -> None:
+    """LEAVE-1: who was refused and who left, and why; standard output is as ever."""
+    told = ["worker 0 is ready", "worker 1 is ready", "127.0.0.3 refused: The room is full"]
+    told += ["127.0.0.2, left: reset"]
+    with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" INFO ") as here:
+        one = here.join("127.0.0.2")
+        here.knock("127.0.0.3").hear("The room is full\n")
+        one.reset()
+        here.prints("127.0.0.2 disconnected\n")
+        for what in told:
+            assert what in here.errors
+
+
+def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
+    """LOAD-1: the room goes on without it; no message is shown twice, and none is not counted."""
+    with room("--workers", 2) as here:
+        one, other = here.join_all(addresses(2))
+        total = 0
+        for _ in range(6):
+            numbers = range(total, total + 50_000)
+            one.say("".join(f"{number}\n" for number in numbers))
+            other.hear("".join(f"<127.0.0.2>{number}\n" for number in numbers))
+            total += len(numbers)
+        one.close()
+        printed = here.prints("127.0.0.2 disconnected\n").decode()
+        left_out = re.findall(r"^\((\d+) left out\)$", printed, re.MULTILINE)
+        assert left_out
+        found = re.findall(r"^<127.0.0.2>(\d+)$", printed, re.MULTILINE)
+        shown = [int(number) for number in found]
+        assert shown == sorted(set(shown))
+        assert len(shown) + sum(map(int, left_out)) == total
+
+
+def test_nobody_reads_standard_output() -> None:
+    """LOAD-1: a pipe that is full holds up neither the room nor its end."""
+    with room("--workers", 2) as here:
+        one, other = here.join_all(addresses(2))
+        text = b"0123456789abcde\n" * (MIB // 16)
+        heard = b"<127.0.0.2>0123456789abcde\n" * (MIB // 16)
+        for _ in range(3):
+            one.say(text)
+            other.hear(heard)
+        third = here.join("127.0.0.9")
+        third.say("still here\n")
+        other.hear("<127.0.0.9>still here\n")
+        until(here.idles, "and nobody spins")
+        here.stop()
+
+
+def test_the_reader_of_standard_output_is_gone() -> None:
+    """LOAD-1: as with `python -m chatroom … | head -1`."""
+    with room("--workers", 2) as here:
+        assert here.process.stdout is not None
+        here.process.stdout.close()
+        one, other = here.join_all(addresses(2))
+        for number in range(20):
+            one.say(f"{number}\n")
+            other.hear(f"<127.0.0.2>{number}\n")
+            here.join("127.0.0.9").close()
+        until(here.idles, "and nobody spins")
+        here.stop()
+
+
+@pytest.mark.parametrize(
+    "setup",
+    ["exec >/dev/full", "exec >&-", "exec <&-", "exec <&- >&-", "exec <&- >&- 2>&-"],
+)
+def test_standard_streams_that_are_not_there(setup: str) -> None:
+    """JOIN-1: a full disk, or a service manager that closes them all, keeps nobody from talking."""
+    with started(command("--workers", 2), setup=setup) as here:
+        here.listen_unheard()
+        one, other = here.join_all(addresses(2))
+        for number in range(20):
+            one.say(f"{number}\n")
+            other.hear(f"<127.0.0.2>{number}\n")
+        here.join("127.0.0.9").close()
+        other.say("fine\n")
+        one.hear("<127.0.0.3>fine\n")
+        here.stop()

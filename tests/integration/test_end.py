@@ -1,0 +1,186 @@
+"""The end of a room, however it comes: signals, at any moment, and the main process killed.
+
+`Room.ends` sees to it, here and after every other test, that the room was gone in time, with the
+exit code that it should have, without a word on its standard error, no process of it left, and no
+file.
+"""
+
+import os
+import signal
+
+import pytest
+
+from tests.integration.clients import hear_rests
+from tests.integration.rooms import STOP_WITHIN, Room, addresses, command, room, started
+from tests.integration.waiting import until
+
+MIB = 1 << 20
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
+    """LEAVE-2: with members who talk, who say nothing, and who have not finished their line."""
+    with room("--workers", workers, "--flush-after", 60) as here:
+        members = here.join_all(addresses(20))
+        members[0].say("goodbye\n")
+        for member in members[1:]:
+            member.hear("<127.0.0.2>goodbye\n")
+        members[1].say("unfini")
+        here.wait_until_read(members[1])
+        here.stop(number)
+        for member in members:
+            member.hear_end()
+            assert member.ended == "closed"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
+    """A Ctrl-C, or a service manager, signals the workers too (gunicorn#1868): no difference."""
+    with room("--workers", 2) as here:
+        one, other = here.join_all(addresses(2))
+        one.say("hello\n")
+        other.hear("<127.0.0.2>hello\n")
+        os.killpg(here.pid, number)
+        here.ends()
+        one.hear_end()
+        other.hear_end()
+
+
+def test_many_signals_in_a_row() -> None:
+    """Whoever is impatient gets the same, no worse."""
+    with room("--workers", 2) as here:
+        members = here.join_all(addresses(2))
+        while here.process.poll() is None:
+            for number in SIGNALS:
+                os.killpg(here.pid, number)
+        here.ends()
+        for member in members:
+            member.hear_end()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
+    """CAST-1, CAST-5: in the midst of a flood; what one has heard, all have, to the same byte."""
+    with room("--workers", workers, "--quiet") as here:
+        flooders = here.join_all(addresses(3))
+        listeners = here.join_all(addresses(7)[3:])
+        flood = b"".join(b"%d\n" % number for number in range(200_000))
+        for flooder in flooders:
+            flooder.say_what_fits(flood)
+        for listener in listeners:
+            listener.hear_bytes(1)
+            listener.unread[:0] = b"<"
+        here.process.send_signal(signal.SIGTERM)
+        hear_rests([*flooders, *listeners])
+        here.ends()
+        heard = bytes(listeners[0].unread)
+        assert heard.endswith(b"\n")
+        assert all(listener.unread == heard for listener in listeners)
+        lines = heard.splitlines(keepends=True)
+        for flooder in flooders:
+            own = [line for line in lines if line.startswith(flooder.prefix)]
+            assert own == [b"%b%d\n" % (flooder.prefix, number) for number in range(len(own))]
+            others = [line for line in lines if not line.startswith(flooder.prefix)]
+            assert flooder.unread == b"".join(others)
+
+
+def test_nobody_can_hold_up_the_end() -> None:
+    """LOAD-1: not one who does not read, nor one who floods, nor one who was refused."""
+    with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M") as here:
+        flooder, listener = here.join_all(addresses(2))
+        mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
+        here.knock("127.0.9.9").hear("The room is full\n")
+        text = b"0123456789abcde\n" * (2 * MIB // 16)
+        for _ in range(3):
+            flooder.say(text)
+            listener.hear_bytes(len(text) // 16 * 27)
+        flooder.say_what_fits(text * 4)
+        here.stop()
+        for mute in mutes:
+            mute.hear_rest()
+
+
+def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
+    """It is killed when its time is over."""
+    with room("--workers", 2) as here:
+        one, other = here.join_all(addresses(2))
+        os.kill(here.serving(one).pid, signal.SIGSTOP)
+        other.say("hello\n")
+        here.stop()
+        one.hear_end()
+        other.hear_end()
+
+
+# --- while it starts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("processes", [1, 3, 4, 6])
+def test_a_signal_while_it_starts(processes: int, number: signal.Signals) -> None:
+    """When so many of its processes are there; to all of them, as a terminal does it."""
+    with started(command("--workers", 3)) as here:
+        wait_until_there(here, processes)
+        until(lambda: here.processes()[0].minds(signal.SIGTERM), "it knows what to do")
+        os.killpg(here.pid, number)
+        here.ends()
+
+
+def wait_until_there(here: Room, count: int) -> None:
+    until(lambda: len(here.processes()) >= count, f"{count} processes of it are there")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_at_any_moment(number: signal.Signals) -> None:
+    """From the first moment on, as its processor time goes by: it ends, and nothing is left."""
+    for step in range(8):
+        with started(command("--workers", 2)) as here:
+            wait_until_used(here, step * 0.04)
+            here.process.send_signal(number)
+            here.process.wait(STOP_WITHIN)
+            until(lambda: not here.processes(), "all of its processes end")
+            assert here.files() == []
+
+
+def wait_until_used(here: Room, time: float) -> None:
+    """Wait until it has used so many seconds of processor time."""
+    until(lambda: sum(process.used for process in here.processes()) >= time, "it has come so far")
+
+
+# --- killed --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_main_process_is_killed(workers: int) -> None:
+    """The others end by themselves, and leave no file behind; who is connected hears the end."""
+    with room("--workers", workers) as here:
+        members = here.join_all(addresses(10))
+        os.kill(here.pid, signal.SIGKILL)
+        here.ends(-signal.SIGKILL)
+        for member in members:
+            member.hear_end()
+
+
+def test_the_main_process_is_killed_under_load() -> None:
+    """Even with workers that wait for each other."""
+    with room("--workers", 2, "--log-size", "128K", "--max-lag", "64K", "--max-line", "4K") as here:
+        one, other = here.join_all(addresses(2))
+        one.say_what_fits(b"flood\n" * MIB)
+        other.hear_bytes(MIB)
+        os.kill(here.serving(other).pid, signal.SIGSTOP)
+        stopped = here.serving(other)
+        os.kill(here.pid, signal.SIGKILL)
+        os.kill(stopped.pid, signal.SIGCONT)
+        here.ends(-signal.SIGKILL)
+
+
+def test_the_main_process_is_killed_while_it_starts() -> None:
+    """At every stage: its processes notice, wherever they are."""
+    for processes in (2, 3, 5):
+        with started(command("--workers", 2)) as here:
+            wait_until_there(here, processes)
+            os.kill(here.pid, signal.SIGKILL)
+            here.process.wait()
+            until(lambda: not here.processes(), "all of its processes end")
+            assert here.files() == []

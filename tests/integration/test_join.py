@@ -1,0 +1,306 @@
+"""Joining: JOIN-1 to JOIN-5, with all that may happen to a connection before it is served."""
+
+import os
+import resource
+import signal
+
+import pytest
+
+from tests.integration.clients import Client
+from tests.integration.processes import LISTENS, connections
+from tests.integration.rooms import WELCOME, Room, addresses, room
+from tests.integration.waiting import until
+
+FULL = "The room is full\n"
+TOO_MANY = "Too many connections from your address\n"
+
+
+def talk(one: Client, other: Client, what: str = "still here?") -> None:
+    """Two members read each other, and nothing else."""
+    one.say(f"{what}\n")
+    other.hear(f"<{one.address}>{what}\n")
+    other.say(f"{what} yes\n")
+    one.hear(f"<{other.address}>{what} yes\n")
+
+
+# --- many, and silent ones -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_150_join_at_once(workers: int) -> None:
+    """JOIN-1: all are welcomed, and hear the one who speaks; JOIN-2: 149 of them say nothing."""
+    with room("--workers", workers) as here:
+        speaker, *others = here.join_all(addresses(150))
+        speaker.say("hello\n")
+        for other in others:
+            other.hear("<127.0.0.2>hello\n")
+        talk(speaker, others[-1])
+
+
+def test_more_join_than_select_can_count(many_descriptors: int) -> None:
+    """JOIN-1: ncat overflows at more than 1,024 descriptors (FD_SETSIZE)."""
+    with room("--workers", 1) as here:
+        speaker, *others = here.join_all(addresses(1100))
+        speaker.say("hello\n")
+        for other in others:
+            other.hear("<127.0.0.2>hello\n")
+        others[-1].say("I am the last\n")
+        speaker.hear(others[-1].prefix + b"I am the last\n")
+
+
+# --- resets --------------------------------------------------------------------------------------
+
+
+def queue(port: int) -> int:
+    """How many connections wait to be accepted at a port."""
+    return sum(
+        end.unread for end in connections() if end.local_port == port and end.state == LISTENS
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_that_are_reset_before_they_are_accepted(workers: int) -> None:
+    """JOIN-2: such a one, whose peer has no name any more, ends ncat --chat (nmap#2827)."""
+    with room("--workers", workers) as here:
+        members = here.join_all(addresses(2))
+        os.kill(here.pid, signal.SIGSTOP)
+        quick = [here.knock(source) for source in addresses(20)]
+        until(lambda: queue(here.port) >= len(quick), "all wait to be accepted")
+        for number, client in enumerate(quick):
+            if number % 2:
+                client.say("anybody?\n")
+            client.reset()
+        os.kill(here.pid, signal.SIGCONT)
+        talk(here.join("127.0.9.9"), members[0], "after the resets")
+        assert b"after the resets" in members[1].hear_until("after the resets\n")
+        until(lambda: queue(here.port) == 0, "nobody waits any more")
+
+
+def test_connections_that_are_reset_before_they_are_welcomed() -> None:
+    """JOIN-2: accepted, on their way to their worker, and gone."""
+    with room("--workers", 2) as here:
+        members = here.join_all(addresses(2))
+        workers = here.workers()
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGSTOP)
+        quick = [here.knock(source) for source in addresses(20)]
+        until(lambda: queue(here.port) == 0, "all are accepted")
+        for client in quick:
+            client.reset()
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGCONT)
+        talk(members[0], members[1])
+        talk(here.join("127.0.9.9"), members[0], "new here")
+
+
+def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> None:
+    """JOIN-1: more of them than the way to it holds. Those of the other worker come in at once."""
+    with room("--workers", 2, "--quiet") as here:
+        one, other = here.join_all(addresses(2))
+        sleeping = here.serving(one)
+        os.kill(sleeping.pid, signal.SIGSTOP)
+        crowd = [here.knock("127.0.0.9") for _ in range(800)]
+        # They are shared out by turns.
+        lucky, unlucky = crowd[1::2], crowd[::2]
+        for client in lucky:
+            client.hear(WELCOME)
+        other.say("come in\n")
+        for client in lucky:
+            client.hear("<127.0.0.3>come in\n")
+        assert not any(client.arrived() for client in unlucky)
+        os.kill(sleeping.pid, signal.SIGCONT)
+        for client in unlucky:
+            client.hear(WELCOME)
+        other.say("all here?\n")
+        for client in lucky:
+            client.hear("<127.0.0.3>all here?\n")
+        for client in unlucky:
+            # What was said while they waited may reach them.
+            heard = client.hear_until("<127.0.0.3>all here?\n")
+            assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
+        one.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
+
+
+# --- stopped, and started again ------------------------------------------------------------------
+
+
+def test_a_stopped_room_starts_again_at_once_on_its_port() -> None:
+    """JOIN-3: with clients connected, who are told nothing before; and again; and again."""
+    port = 0
+    for _ in range(3):
+        with room("--workers", 1, port=port) as here:
+            port = here.port
+            members = here.join_all(addresses(3))
+            here.stop()
+            for member in members:
+                member.hear_end()
+                assert member.ended == "closed"
+
+
+def test_a_killed_room_starts_again_at_once_on_its_port() -> None:
+    """JOIN-3: even so."""
+    with room("--workers", 2) as before:
+        members = before.join_all(addresses(3))
+        os.kill(before.pid, signal.SIGKILL)
+        before.process.wait()
+        with room("--workers", 2, port=before.port) as here:
+            one, other = here.join_all(addresses(2))
+            talk(one, other)
+        for member in members:
+            member.hear_end()
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def test_ipv6_is_served_as_ipv4_is(ipv6: None) -> None:
+    """JOIN-4, PREFIX-3: an IPv6 address in its shortest form."""
+    with room("--workers", 2, host="::1") as here:
+        assert here.where == f"[::1]:{here.port}"
+        one, other = here.join_all(["::1", "::1"])
+        one.say("hello\n")
+        other.hear("<::1>hello\n")
+        other.say("hello yourself\n")
+        one.hear("<::1>hello yourself\n")
+        here.prints("<::1>hello yourself\n")
+
+
+def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
+    """JOIN-4, PREFIX-3: an IPv4 address that arrives mapped into IPv6 is written as IPv4."""
+    with room("--workers", 2, "--max-clients-per-address", 1, host="::") as here:
+        assert here.where == f"[::]:{here.port}"
+        four, six = here.join("127.0.0.2"), here.join("::1")
+        four.say("four\n")
+        six.hear("<127.0.0.2>four\n")
+        six.say("six\n")
+        four.hear("<::1>six\n")
+        here.knock("127.0.0.2").hear(TOO_MANY)
+        assert b"127.0.0.2 connected\n::1 connected\n" in here.prints("<::1>six\n")
+
+
+def test_a_room_is_found_by_name() -> None:
+    """JOIN-1: HOST may be a name."""
+    with room("--workers", 1, host="localhost") as here:
+        host = here.host
+        assert host == "127.0.0.1"
+        here.join("127.0.0.2")
+
+
+# --- full rooms ----------------------------------------------------------------------------------
+
+
+def refused(client: Client, reason: str) -> None:
+    """One line, then the end; and it is closed in good order, so that the line is not lost."""
+    client.hear(reason)
+    client.hear_end()
+    assert client.ended == "closed"
+
+
+@pytest.mark.parametrize("said", [b"", b"hello\n", b"x" * 300_000], ids=["silent", "line", "flood"])
+def test_a_full_room_says_so_and_goes_on(said: bytes) -> None:
+    """JOIN-5: also to a newcomer who has already spoken."""
+    with room("--workers", 2, "--max-clients", 3) as here:
+        members = here.join_all(addresses(3))
+        newcomer = here.knock("127.0.9.9")
+        newcomer.say_what_fits(said)
+        refused(newcomer, FULL)
+        talk(members[0], members[1])
+        assert members[2].hear_until("yes\n").count(b"\n") == 2
+
+        members[2].close()
+        here.prints(f"{members[2].address} disconnected\n")
+        talk(members[0], here.join("127.0.9.9"), "there is room again")
+        refused(here.knock("127.0.9.9"), FULL)
+
+
+def test_so_many_connections_from_one_address() -> None:
+    """JOIN-5: whoever comes from another address still joins."""
+    with room("--workers", 2, "--max-clients-per-address", 2) as here:
+        one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
+        refused(here.knock("127.0.0.2"), TOO_MANY)
+        stranger = here.join("127.0.0.3")
+        talk(stranger, one)
+        other.close()
+        here.prints("127.0.0.2 disconnected\n")
+        talk(stranger, here.join("127.0.0.2"), "again")
+
+
+def test_a_crowd_before_a_full_room() -> None:
+    """JOIN-5: each of 100 is told why it can't come in."""
+    with room("--workers", 1, "--max-clients", 2) as here:
+        members = here.join_all(addresses(2))
+        for newcomer in [here.knock(source) for source in addresses(100)]:
+            refused(newcomer, FULL)
+        talk(members[0], members[1])
+
+
+def test_who_is_refused_and_stays_costs_nothing() -> None:
+    """JOIN-5, LEAVE-3: they neither close nor read, and are forgotten."""
+    with room("--workers", 1, "--max-clients", 2) as here:
+        members = here.join_all(addresses(2))
+        before = here.descriptors()
+        stubborn = [here.knock(source) for source in addresses(100)]
+        for client in stubborn:
+            client.hear(FULL)
+        until(lambda: here.descriptors() == before, "their descriptors are given back")
+        until(here.idles, "the room does nothing")
+        talk(members[0], members[1])
+
+
+# --- descriptors ---------------------------------------------------------------------------------
+
+FEWER = r"WARNING descriptors \(ulimit -n\) allow no more than \d+ members$"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_as_many_as_descriptors_allow(workers: int) -> None:
+    """JOIN-5: at the limit a newcomer gets one line and a close, and the acceptor does not spin."""
+    with room("--workers", workers, setup="ulimit -n 90", tells=FEWER) as here:
+        members = join_until_full(here)
+        assert len(members) >= 8
+        refused(here.knock("127.0.9.9"), FULL)
+        until(here.idles, "the room does nothing")
+        talk(members[0], members[-1])
+        before = here.descriptors()
+        members.pop().close()
+        here.prints(f"127.0.0.{len(members) + 2} disconnected\n")
+        members.append(here.join("127.0.9.9"))
+        members[-1].say("the last seat is mine\n")
+        members[0].hear("<127.0.9.9>the last seat is mine\n")
+        until(lambda: here.descriptors() == before, "no more descriptors than before")
+
+
+def join_until_full(here: Room) -> list[Client]:
+    """All who fit in."""
+    members: list[Client] = []
+    for source in addresses(200):
+        client = here.knock(source)
+        if client.hear_until("\n") != WELCOME:
+            return members
+        members.append(client)
+    raise AssertionError("there is no limit")
+
+
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
+    """JOIN-1: a shell's usual soft limit is no limit for the room."""
+    with room("--workers", 1, setup="ulimit -Sn 100; ulimit -Hn 300", tells=FEWER) as here:
+        speaker, *others = here.join_all(addresses(150))
+        speaker.say("hello\n")
+        for other in others:
+            other.hear("<127.0.0.2>hello\n")
+
+
+def test_a_process_that_gets_no_descriptor_waits_for_one(many_descriptors: int) -> None:
+    """JOIN-5: taken by what it can't know of. It says so, does not spin, and accepts again."""
+    with room("--workers", 1, tells="can't accept for now: Too many open files$") as here:
+        members = here.join_all(addresses(2))
+        [main] = [one for one in here.processes() if one.pid == here.pid]
+        limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (len(main.descriptors), limits[1]))
+        newcomer = here.knock("127.0.0.9")
+        until(lambda: here.errors, "it says so")
+        until(here.idles, "it does not spin")
+        talk(members[0], members[1])
+        resource.prlimit(here.pid, resource.RLIMIT_NOFILE, limits)
+        newcomer.hear(WELCOME)
+        talk(newcomer, members[0], "in")

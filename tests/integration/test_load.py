@@ -1,0 +1,228 @@
+"""Load: LOAD-1 and LOAD-2, and the log under all that: wrapped, full, and waited for.
+
+Every byte that is sent is counted at everyone who hears it.
+"""
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.integration.clients import Client, exchange
+from tests.integration.rooms import addresses, room
+from tests.integration.waiting import until
+
+KIB = 1024
+MIB = 1024 * KIB
+
+#: The smallest log there is, for the lag and the longest line that it is given: it wraps often.
+SMALL = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K")
+
+
+def lines(client: Client, size: int, width: int = 64) -> list[bytes]:
+    """As many numbered lines of one client as make so many bytes when they are delivered."""
+    count = size // (width + len(client.prefix))
+    return [(b"%06d" % number).ljust(width, b".")[1 - width :] + b"\n" for number in range(count)]
+
+
+def delivered(client: Client, said: list[bytes]) -> bytes:
+    return b"".join(client.prefix + line for line in said)
+
+
+def grouped(said: list[bytes], size: int) -> Iterator[bytes]:
+    for start in range(0, len(said), size):
+        yield b"".join(said[start : start + size])
+
+
+def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
+    """All have heard all but their own, in one order; the first listener's, who said nothing."""
+    size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
+    order = listeners[0].take(size)
+    for listener in listeners[1:]:
+        assert listener.take(size) == order
+    entries = order.splitlines(keepends=True)
+    for speaker, said in speeches.items():
+        own = [line for line in entries if line.startswith(speaker.prefix)]
+        assert b"".join(own) == delivered(speaker, said)
+        others = b"".join(line for line in entries if not line.startswith(speaker.prefix))
+        assert speaker.take(len(others)) == others
+    assert not any(one.unread for one in [*listeners, *speeches])
+
+
+# --- the log wraps -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize(("width", "total"), [(64, 2 * MIB), (8, MIB // 2), (4000, 4 * MIB)])
+def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
+    """CAST-1 to CAST-5: it wraps dozens of times, in text or in entries, and each waits for all."""
+    with room("--workers", workers, "--quiet", *SMALL) as here:
+        speakers = here.join_all(addresses(3))
+        listeners = here.join_all(addresses(6)[3:])
+        said = {one: lines(one, total // 3, width) for one in speakers}
+        size = sum(len(delivered(*each)) for each in said.items())
+        exchange(
+            {one: grouped(text, max(1, 4000 // width)) for one, text in said.items()},
+            {
+                **{one: size - len(delivered(one, text)) for one, text in said.items()},
+                **dict.fromkeys(listeners, size),
+            },
+            ahead=48 * KIB,
+        )
+        check_order(said, listeners)
+
+
+@pytest.mark.parametrize("width", [2, 64, 2000])
+def test_the_slowest_worker_is_waited_for(width: int) -> None:
+    """CAST-1: while one worker stands still the log fills up, in text or in entries; its senders
+    wait, and when it goes on nothing was lost."""
+    with room("--workers", 2, "--quiet", *SMALL) as here:
+        speaker, sleeper = here.join_all(addresses(2))
+        listener = here.join("127.0.0.9")
+        sleeping = here.serving(sleeper)
+        assert here.serving(speaker).pid == here.serving(listener).pid != sleeping.pid
+        said = lines(speaker, MIB, width)
+        heard = delivered(speaker, said)
+        os.kill(sleeping.pid, signal.SIGSTOP)
+        assert speaker.say_what_fits(b"".join(said)) == len(said) * width
+        until(here.idles, "the log is full, and nobody spins")
+        waiting = listener.arrived()
+        assert 0 < len(waiting) <= 64 * KIB
+        os.kill(sleeping.pid, signal.SIGCONT)
+        sleeper.hear(heard)
+        listener.hear(heard)
+        speaker.say("at last\n")
+        sleeper.hear("<127.0.0.2>at last\n")
+
+
+# --- slow readers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_does_not_read_delays_nobody(workers: int) -> None:
+    """LOAD-1: where ncat --chat freezes. LOAD-2: it reads on later, and has lost nothing."""
+    with room("--workers", workers, "--max-lag", "12M", "--log-size", "16M", "--quiet") as here:
+        speaker, listener = here.join_all(addresses(2))
+        # One on each worker, if there are two.
+        slow = [here.join(source) for source in ("127.0.9.8", "127.0.9.9")]
+        said = lines(speaker, 10 * MIB, 1000)
+        heard = delivered(speaker, said)
+        exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
+        listener.hear(heard)
+        # They are far behind now, and the others talk as ever.
+        for number in range(100):
+            listener.say(f"{number}\n")
+            speaker.hear(f"<127.0.0.3>{number}\n")
+        heard += b"".join(b"<127.0.0.3>%d\n" % number for number in range(100))
+        # While they catch up the room talks on, and the log wraps under them.
+        more = lines(speaker, 8 * MIB, 1000)
+        heard += delivered(speaker, more)
+        exchange(
+            {speaker: grouped(more, 8)},
+            {listener: len(delivered(speaker, more)), slow[0]: len(heard), slow[1]: len(heard)},
+            ahead=None,
+        )
+        for one in slow:
+            one.hear(heard)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_lags_too_far_is_disconnected(workers: int) -> None:
+    """LOAD-2: the console says so, and the others have heard all."""
+    with room("--workers", workers, *SMALL) as here:
+        speaker, listener = here.join_all(addresses(2))
+        before = here.descriptors()
+        slow = [here.join(source, receive_buffer=4096) for source in ("127.0.9.8", "127.0.9.9")]
+        said = lines(speaker, MIB, 1000)
+        heard = delivered(speaker, said)
+        repeats = 0
+        while here.descriptors() > before:
+            exchange({speaker: grouped(said, 8)}, {listener: len(heard)}, ahead=48 * KIB)
+            listener.hear(heard)
+            repeats += 1
+            assert repeats < 64, "their lag has no bound"
+        for one in slow:
+            got = one.hear_rest()
+            assert len(got) < repeats * len(heard)
+            assert (heard * repeats).startswith(got)
+        listener.say("and now?\n")
+        speaker.hear("<127.0.0.3>and now?\n")
+        printed = here.prints("\n")
+        for _ in slow:
+            printed += here.prints(" disconnected: it lagged more than 64K behind\n")
+        for one in slow:
+            assert f"\n{one.address} disconnected: it lagged".encode() in printed
+
+
+def test_who_lags_too_many_messages_is_disconnected() -> None:
+    """LOAD-2: little text in many messages laps the log too."""
+    with room("--workers", 1, *SMALL) as here:
+        speaker, listener = here.join_all(addresses(2))
+        slow = here.join("127.0.9.9", receive_buffer=4096)
+        said = lines(speaker, 8 * KIB, 1000)
+        taken = [0]
+        while len(taken) < 4 or taken[-1] > taken[-4]:
+            speaker.say(b"".join(said))
+            listener.hear(delivered(speaker, said))
+            taken.append(here.unsent(slow))
+        # For three times 8 KiB now its socket has taken no more. It is behind, by less than 64 KiB.
+        for _ in range(500):
+            speaker.say("x\n")
+            listener.hear("<127.0.0.2>x\n")
+        here.prints("127.0.9.9 disconnected: it lagged more than 64K behind\n")
+        slow.hear_rest()
+
+
+def test_a_slow_reader_that_is_reset() -> None:
+    """LOAD-1, LEAVE-1: or that closes, while it is far behind."""
+    with room("--workers", 2, "--max-lag", "8M", "--quiet") as here:
+        speaker, listener = here.join_all(addresses(2))
+        before = here.descriptors()
+        for leave in (Client.reset, Client.close, Client.finish, Client.reset):
+            slow = [here.join(source, receive_buffer=4096) for source in ("127.0.9.8", "127.0.9.9")]
+            said = lines(speaker, 4 * MIB, 2000)
+            heard = delivered(speaker, said)
+            exchange({speaker: grouped(said, 16)}, {listener: len(heard)}, ahead=MIB)
+            listener.hear(heard)
+            for one in slow:
+                leave(one)
+            until(lambda: here.descriptors() == before, "their descriptors are given back")
+        until(here.idles, "the room does nothing")
+        listener.say("still here\n")
+        speaker.hear("<127.0.0.3>still here\n")
+
+
+def test_what_a_slow_reader_costs_is_bounded() -> None:
+    """LOAD-2: twenty who do not read, and the room's own memory does not grow with what is said."""
+    with room("--workers", 2, "--quiet") as here:
+        speaker, listener = here.join_all(addresses(2))
+        slow = [here.join(source) for source in addresses(22)[2:]]
+        said = lines(speaker, 2 * MIB, 1000)
+        heard = delivered(speaker, said)
+        exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
+        memory = here.memory()
+        for _ in range(3):
+            exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
+            listener.unread.clear()
+        assert here.memory() - memory < 4 * MIB
+        del slow
+
+
+def test_who_floods_and_does_not_read() -> None:
+    """LOAD-1, LOAD-2: two that shout at each other, and hear nothing, are put out."""
+    with room("--workers", 2, *SMALL) as here:
+        one, other = here.join_all(addresses(2))
+        mutes = here.join_all(["127.0.9.8", "127.0.9.9"])
+        noise = b"shout\n" * 10_000
+        with suppress(ConnectionError):
+            for mute in itertools.cycle(mutes):
+                mute.say_what_fits(noise)
+                one.arrived()
+                other.arrived()
+        one.say("peace\n")
+        other.hear_until("<127.0.0.2>peace\n")
+        other.say("at last\n")
+        one.hear_until("<127.0.0.3>at last\n")

@@ -1,0 +1,81 @@
+"""The programs that people join with: netcat, of OpenBSD and of Nmap. They are full clients."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.rooms import room
+from tests.integration.waiting import PATIENCE
+from tests.programs import program
+
+#: For each: how it is told to speak from an address, and to close its side at the end of its input.
+NETCATS = {
+    "nc.openbsd": ["-s", "127.0.0.7", "-N"],
+    "ncat": ["--source", "127.0.0.7"],
+}
+
+
+@contextmanager
+def netcat(name: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [program(name), *NETCATS[name], host, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def reads(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """This is the next line that it prints."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == line
+
+
+def types(process: subprocess.Popen[bytes], text: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(text)
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("name", NETCATS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_people_talk_with_netcat(name: str, workers: int) -> None:
+    """WELCOME-1, CAST-1, CAST-2, LINE-1: with nothing but netcat on either side."""
+    with room("--workers", workers) as here:
+        witness = here.join("127.0.0.2")
+        with netcat(name, here.host, here.port) as one:
+            reads(one, b"Welcome to socket practice\n")
+            types(one, b"hello\n")
+            witness.hear("<127.0.0.7>hello\n")
+            witness.say("hello yourself\r\n")
+            reads(one, b"<127.0.0.2>hello yourself\n")
+            with netcat(name, here.host, here.port) as other:
+                reads(other, b"Welcome to socket practice\n")
+                types(other, "Chào 👋\n".encode())
+                reads(one, "<127.0.0.7>Chào 👋\n".encode())
+                witness.hear("<127.0.0.7>Chào 👋\n")
+
+
+@pytest.mark.parametrize("name", NETCATS)
+def test_a_file_is_piped_into_the_room(name: str) -> None:
+    """LEAVE-2, LEAVE-4: `nc HOST PORT < FILE` delivers it whole, and ends."""
+    text = "".join(f"line {number} of a file\n" for number in range(5000)) + "the end"
+    heard = "".join(f"<127.0.0.7>line {number} of a file\n" for number in range(5000))
+    with room("--workers", 2) as here:
+        witness = here.join("127.0.0.2")
+        with netcat(name, here.host, here.port) as one:
+            output, _ = one.communicate(text.encode(), PATIENCE)
+            assert output == b"Welcome to socket practice\n"
+        witness.hear(heard + "<127.0.0.7>the end")
+
+
+@pytest.mark.parametrize("name", NETCATS)
+def test_netcat_ends_with_the_room(name: str) -> None:
+    """JOIN-3, LEAVE-4: it hears the end; nc waits for that of its input, too."""
+    with room("--workers", 1) as here, netcat(name, here.host, here.port) as one:
+        reads(one, b"Welcome to socket practice\n")
+        here.stop()
+        output, _ = one.communicate(timeout=PATIENCE)
+        assert output == b""

@@ -1,0 +1,149 @@
+"""What keeps a room from starting: one line on standard error, an exit code, nothing left."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.rooms import Room, command, room, started
+
+#: How the line begins.
+SAYS = "^python -m chatroom: "
+
+
+def fails(here: Room, code: int, *words: str) -> None:
+    """It ends by itself, prints nothing, and says why in one line."""
+    assert here.prints_rest() == b""
+    here.ends(code)
+    assert here.errors.count("\n") == 1, here.errors
+    for word in words:
+        assert word in here.errors
+
+
+# --- wrong arguments -----------------------------------------------------------------------------
+
+WRONG = [
+    ([], "HOST"),
+    (["127.0.0.1"], "PORT"),
+    (["127.0.0.1", "ftp"], "PORT"),
+    (["127.0.0.1", "65536"], "PORT"),
+    (["127.0.0.1", "0", "more"], "more"),
+    (["--unknown", "2", "127.0.0.1", "0"], "--unknown"),
+    (["--workers", "0", "127.0.0.1", "0"], "--workers"),
+    (["--workers", "two", "127.0.0.1", "0"], "--workers"),
+    (["--max-line", "8X", "127.0.0.1", "0"], "--max-line"),
+    (["--log-size", "1M", "127.0.0.1", "0"], "--log-size"),
+    (["--flush-after", "nan", "127.0.0.1", "0"], "--flush-after"),
+    (["--welcome", "two\nlines", "127.0.0.1", "0"], "--welcome"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), WRONG)
+def test_wrong_arguments(arguments: list[str], named: str) -> None:
+    """One line that names the argument, and exit code 2."""
+    with started([*command()[:3], *arguments], tells=SAYS) as here:
+        fails(here, 2, named)
+
+
+# --- where it can't listen -----------------------------------------------------------------------
+
+
+def test_a_port_in_use() -> None:
+    """The port is named, and the room that has it goes on."""
+    with room("--workers", 1) as there:
+        one, other = there.join_all(["127.0.0.2", "127.0.0.3"])
+        with started(command(port=there.port), tells=SAYS) as here:
+            fails(here, 1, f"127.0.0.1:{there.port}", "in use")
+        one.say("mine\n")
+        other.hear("<127.0.0.2>mine\n")
+
+
+@pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
+def test_a_host_that_does_not_resolve(host: str) -> None:
+    """These no resolver is asked for."""
+    with started(command(host=host), tells=SAYS) as here:
+        fails(here, 1, repr(host))
+
+
+def test_an_address_of_another_machine() -> None:
+    with started(command(host="192.0.2.1"), tells=SAYS) as here:
+        fails(here, 1, "192.0.2.1:0")
+
+
+# As root, without the capability; it is gone for good with the bounding set's.
+WITHOUT_PRIVILEGE = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_port_that_is_not_permitted() -> None:
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
+    if int(first) <= 1:
+        pytest.skip("everybody may have any port here")
+    arguments = command(port=1)
+    with started([arguments[0], "-c", WITHOUT_PRIVILEGE, *arguments], tells=SAYS) as here:
+        fails(here, 1, "127.0.0.1:1", "ermission denied")
+
+
+# --- what it can't get ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["200000G", "8000000000G", "90000000000000000000"])
+def test_no_memory_for_the_log(size: str) -> None:
+    with started(command("--log-size", size), tells=SAYS) as here:
+        fails(here, 1, "memory")
+
+
+def test_too_few_descriptors() -> None:
+    with started(command("--workers", 1), setup="ulimit -n 20", tells=SAYS) as here:
+        fails(here, 1, "descriptors")
+
+
+# What each child of the main process does before anything else; the registry maps no memory.
+BROKEN = {
+    "OSError: [Errno 12] Cannot allocate memory": """
+def broken(*_): raise OSError(12, "Cannot allocate memory")
+""",
+    "ended with exit code 3": """
+def broken(*_): os._exit(3)
+""",
+    "ended with exit code -9": """
+def broken(*_): os.kill(os.getpid(), 9)
+""",
+    "MemoryError": """
+def broken(*_): raise MemoryError
+""",
+}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_worker_that_cant_start(reason: str, workers: int, tmp_path: Path) -> None:
+    """The room stops with its error, instead of starting one after another."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import mmap, os, sys
+{BROKEN[reason]}
+if "--multiprocessing-fork" in sys.argv:
+    mmap.mmap = broken
+"""
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with started(command("--workers", workers), environment=environment, tells=SAYS) as here:
+        fails(here, 1, "worker ", "can't start: ", reason)
+
+
+def test_a_registry_that_cant_start(tmp_path: Path) -> None:
+    """It is missed like a worker."""
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import os
+from multiprocessing.managers import BaseManager
+BaseManager._run_server = lambda *_: os._exit(3)
+"""
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with started(command("--workers", 1), environment=environment, tells=SAYS) as here:
+        fails(here, 1, "registry")

@@ -1,0 +1,200 @@
+"""Where the room is reached."""
+
+import socket
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from chatroom.errors import ListenError
+from chatroom.net.listening import BACKLOG, listen, spell
+
+HOSTS = ["127.0.0.1", "::1"]
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this system has no IPv6")
+EITHER = [pytest.param(host, marks=[needs_ipv6] if ":" in host else []) for host in HOSTS]
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_join_1_and_4_a_client_connects(host: str) -> None:
+    with listen(host, 0) as listener:
+        where = listener.getsockname()
+        assert where[0] == host
+        assert where[1] > 0
+        listener.setblocking(True)
+        with closing(socket.create_connection(where[:2], timeout=10)) as client:
+            accepted, peer = listener.accept()
+            with accepted:
+                assert peer[:2] == client.getsockname()[:2]
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_accepting_does_not_block(host: str) -> None:
+    with listen(host, 0) as listener, pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        listener.setblocking(True)
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                client.sendall(b"a")
+                client.send(b"!", socket.MSG_OOB)
+                client.sendall(b"b")
+                client.shutdown(socket.SHUT_WR)
+                accepted.settimeout(10)
+                said = b""
+                while data := accepted.recv(9):
+                    said += data
+                assert said == b"a!b", "CAST-3: urgent or not, it is text"
+
+
+def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        where = listener.getsockname()
+        listener.setblocking(True)
+        client = socket.create_connection(where, timeout=10)
+        accepted, _ = listener.accept()
+    accepted.close()  # the side that closes first has to wait for packets gone astray
+    with client:
+        assert client.recv(1) == b""
+        with listen(*where) as again:
+            assert again.getsockname() == where
+    with listen(*where) as once_more:
+        assert once_more.getsockname() == where
+
+
+@needs_ipv6
+def test_join_4_any_address_is_any_of_both_families() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        listener.setblocking(True)
+        for host in HOSTS:
+            with closing(socket.create_connection((host, port), timeout=10)) as client:
+                accepted, peer = listener.accept()
+                with accepted:
+                    assert peer[0].removeprefix("::ffff:") == client.getsockname()[0]
+
+
+def test_where_the_families_can_not_be_joined_ipv6_is_served_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stubborn(socket.socket):
+        def setsockopt(self, *arguments: Any) -> None:
+            if arguments[:2] == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+                raise OSError("not here")
+            super().setsockopt(*arguments)
+
+    if not has_ipv6():
+        pytest.skip("this system has no IPv6")
+    monkeypatch.setattr(socket, "socket", Stubborn)
+    with listen("::1", 0) as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("found", "taken"),
+    [
+        pytest.param([V4], "127.0.0.1", id="IPv4 alone"),
+        pytest.param([V6, V4], "127.0.0.1", id="IPv4 where there is one"),
+        pytest.param([V6], "::1", id="IPv6 alone", marks=needs_ipv6),
+    ],
+)
+def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
+    found: list[Any], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def getaddrinfo(*arguments: Any, **options: Any) -> list[Any]:
+        asked.append(arguments)
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with listen("room.example", 0) as listener:
+        assert listener.getsockname()[0] == taken
+    assert asked == [("room.example", 0)]
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def error(host: str, port: int) -> str:
+    with pytest.raises(ListenError) as raised:
+        listen(host, port)
+    assert raised.value.exit_code == 1
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_a_port_that_is_taken(host: str) -> None:
+    with listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        assert error(host, port) == f"can't listen on {spell(host, port)}: Address already in use"
+
+
+def test_an_address_of_another_machine() -> None:
+    assert error("192.0.2.1", 8080) == (
+        "can't listen on 192.0.2.1:8080: Cannot assign requested address"
+    )
+
+
+def test_a_host_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*arguments: Any, **options: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert error("nowhere", 1) == "host 'nowhere' does not resolve: Name or service not known"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a..b", "x" * 64, "x" * 64 + ".example", "\udcff", "a\0b"],
+    ids=["empty label", "long label", "long label first", "no text", "NUL"],
+)
+def test_a_host_that_can_not_even_be_asked_for(host: str) -> None:
+    message = error(host, 1)
+    assert message.startswith(f"host {host!r} does not resolve: ")
+    assert message.isprintable()
+
+
+def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Remembered(socket.socket):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(socket, "socket", Remembered)
+    error("192.0.2.1", 8080)
+    assert [one.fileno() for one in made] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("host", "spelt"),
+    [("localhost", "localhost:80"), ("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")],
+)
+def test_an_address_is_spelt_as_in_a_url(host: str, spelt: str) -> None:
+    assert spell(host, 80) == spelt
+
+
+def test_a_crowd_may_arrive_at_once() -> None:
+    assert BACKLOG >= 1000, "JOIN-1: the tutorial's 100 were too few"

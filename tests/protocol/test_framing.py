@@ -1,0 +1,263 @@
+"""What arrived, cut anywhere, becomes whole messages."""
+
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis.strategies import binary, integers, lists, none, sampled_from, text
+
+from chatroom.protocol.framing import CRLF, LF, LONGEST_CHARACTER, Framer
+
+LIMIT = 8
+EURO = "€".encode()
+SMILE = "😀".encode()
+
+#: What is cut in the wrong places first: line ends, characters, bytes that are neither.
+TRICKY = [b"\r", b"\n", b"\r\n", b"a", b"bc", "é".encode(), EURO, SMILE, *b"\xff\xe2\x82\xf0\x9f"]
+streams = lists(
+    sampled_from([part if isinstance(part, bytes) else bytes([part]) for part in TRICKY])
+).map(b"".join)
+limits = integers(LONGEST_CHARACTER, 12)
+
+
+def whole(stream: bytes, limit: int = LIMIT) -> bytes:
+    """All that a member says in one go, before it leaves."""
+    return in_pieces([stream], limit)
+
+
+def in_pieces(pieces: list[bytes], limit: int = LIMIT) -> bytes:
+    framer = Framer(limit)
+    said = b"".join([*map(framer.feed, pieces), framer.close()])
+    assert framer.taken == sum(map(len, pieces))
+    return said
+
+
+def cut(stream: bytes, *places: int) -> list[bytes]:
+    bounds = [0, *places, len(stream)]
+    return [stream[begin:end] for begin, end in pairwise(bounds)]
+
+
+def letters(stream: bytes) -> bytes:
+    """What a member sent, less its line ends."""
+    return stream.replace(CRLF, b"").replace(LF, b"")
+
+
+def said_letters(said: bytes) -> bytes:
+    """The same of what a framer made of it, in which a CR before a LF is text."""
+    return said.replace(LF, b"")
+
+
+# --- by example ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stream", "block"),
+    [
+        pytest.param(b"hello\n", b"hello\n", id="LINE-1: a line"),
+        pytest.param(b"hello\r\n", b"hello\n", id="LINE-1: CR LF counts as LF"),
+        pytest.param(b"a\nb\nc\n", b"a\nb\nc\n", id="LINE-3: lines"),
+        pytest.param(b"a\r\nb\nc\r\n", b"a\nb\nc\n", id="LINE-3: lines of both kinds"),
+        pytest.param(b"\n", b"\n", id="LINE-4: an empty line"),
+        pytest.param(b"\r\n\n\r\n", b"\n\n\n", id="LINE-4: empty lines"),
+        pytest.param(b"", b"", id="nothing"),
+        pytest.param(b"he", b"", id="no line yet"),
+        pytest.param(b"a\nhe", b"a\n", id="a line, and no other yet"),
+        pytest.param(b"a\rb\n", b"a\rb\n", id="CR alone is no line end"),
+        pytest.param(b"a\r\r\n", b"a\r\n", id="one CR is the line end's"),
+        pytest.param(b"a\n\rb\n", b"a\n\rb\n", id="LF CR is not CR LF"),
+        pytest.param(b"12345678\n", b"12345678\n", id="LINE-7: as long as may be"),
+        pytest.param(b"12345678\r\n", b"12345678\n", id="LINE-7: CR LF costs nothing"),
+        pytest.param(b"123456789\n", b"12345678\n9\n", id="LINE-7: too long"),
+        pytest.param(b"12345678" * 2 + b"\n", b"12345678\n" * 2, id="LINE-7: twice as long"),
+        pytest.param(b"123456789", b"12345678\n", id="LINE-7: too long already"),
+        pytest.param(b"1234567" + EURO + b"\n", b"1234567\n" + EURO + b"\n", id="TEXT-1"),
+        pytest.param(b"a\n" + b"x" * 9 + b"\nb\n", b"a\n" + b"x" * 8 + b"\nx\nb\n", id="one of 3"),
+    ],
+)
+def test_a_block_is_what_is_whole(stream: bytes, block: bytes) -> None:
+    assert Framer(LIMIT).feed(stream) == block
+
+
+def test_line_7_a_line_of_2048_bytes_arrives_whole() -> None:
+    line = b"x" * 2048 + LF
+    assert Framer(8192).feed(line) == line
+
+
+def test_line_2_a_line_in_pieces_is_one_message() -> None:
+    framer = Framer(LIMIT)
+    assert [framer.feed(piece) for piece in (b"h", b"el", b"lo", b"\n")] == [
+        b"",
+        b"",
+        b"",
+        b"hello\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fed", "flushed", "waits"),
+    [
+        pytest.param(b"", b"", b"", id="nothing"),
+        pytest.param(b"a\n", b"", b"", id="nothing after a line"),
+        pytest.param(b"hel", b"hel", b"", id="text"),
+        pytest.param(b"a\nhel", b"hel", b"", id="text after a line"),
+        pytest.param(b"hel\r", b"hel", b"\r", id="a CR waits for its LF"),
+        pytest.param(b"\r", b"", b"\r", id="a CR alone waits"),
+        pytest.param(b"\r\r", b"\r", b"\r", id="the last CR waits"),
+        pytest.param(b"a" + EURO, b"a" + EURO, b"", id="a character"),
+        pytest.param(b"a" + EURO[:1], b"a", EURO[:1], id="a third of a character"),
+        pytest.param(b"a" + EURO[:2], b"a", EURO[:2], id="two thirds of a character"),
+        pytest.param(SMILE[:3], b"", SMILE[:3], id="three quarters of a character"),
+        pytest.param(b"a\xff", b"a\xff", b"", id="what no byte completes"),
+        pytest.param(EURO[:2] + b"a", EURO[:2] + b"a", b"", id="what no byte completes any more"),
+        pytest.param(EURO[1:], EURO[1:], b"", id="a character's end"),
+        pytest.param(b"12345678\r", b"12345678", b"\r", id="full line, CR"),
+    ],
+)
+def test_line_5_silence_ends_what_nothing_can_complete(
+    fed: bytes, flushed: bytes, waits: bytes
+) -> None:
+    framer = Framer(LIMIT)
+    framer.feed(fed)
+    assert framer.unfinished == bool(flushed)
+    assert framer.flush() == flushed
+    assert not framer.unfinished
+    assert framer.taken == len(fed) - len(waits)
+    assert framer.flush() == b""
+    assert framer.close() == waits
+
+
+def test_line_5_a_character_that_silence_cut_arrives_whole() -> None:
+    framer = Framer(LIMIT)
+    assert framer.feed(b"a" + SMILE[:2]) == b""
+    assert framer.flush() == b"a"
+    assert framer.feed(SMILE[2:] + LF) == SMILE + LF
+
+
+def test_line_1_a_cr_lf_that_silence_cut_ends_one_line() -> None:
+    framer = Framer(LIMIT)
+    assert framer.feed(b"a\r") == b""
+    assert framer.flush() == b"a"
+    assert framer.feed(b"\nb\n") == b"\nb\n"
+
+
+def test_line_7_the_limit_counts_from_what_silence_ended() -> None:
+    framer = Framer(LIMIT)
+    framer.feed(b"12345")
+    assert framer.flush() == b"12345"
+    assert framer.feed(b"12345678\n") == b"12345678\n"
+
+
+@pytest.mark.parametrize("waits", [b"hel", b"a\r", EURO[:2], b"12345678\r"])
+def test_leave_2_the_end_ends_whatever_waits(waits: bytes) -> None:
+    framer = Framer(LIMIT)
+    assert framer.feed(waits) == b""
+    assert framer.taken == 0
+    assert framer.close() == waits
+    assert framer.taken == len(waits)
+    assert framer.close() == b""
+
+
+# --- cut anywhere --------------------------------------------------------------------------------
+
+SHORT_AND_TRICKY = (
+    b"a\r\n\r\r\n"
+    + "é€😀\n".encode()
+    + b"1234567"
+    + SMILE
+    + b"\r\n\n12345678\r\n12345678\r\r\n\xe2\x82x\xf0\x9fend\r"
+)
+
+
+def every_cut(pieces: int) -> Iterator[list[bytes]]:
+    for places in combinations(range(len(SHORT_AND_TRICKY) + 1), pieces - 1):
+        yield cut(SHORT_AND_TRICKY, *places)
+
+
+@pytest.mark.parametrize("pieces", [2, 3])
+def test_line_2_every_cut_gives_the_same_messages(pieces: int) -> None:
+    expected = whole(SHORT_AND_TRICKY)
+    for piece in every_cut(pieces):
+        assert in_pieces(piece) == expected, piece
+
+
+def test_line_2_byte_by_byte_gives_the_same_messages() -> None:
+    stream = SHORT_AND_TRICKY
+    assert in_pieces([stream[at : at + 1] for at in range(len(stream))]) == whole(stream)
+
+
+@given(streams | binary(), lists(integers(0, 60), max_size=6).map(sorted), limits)
+@example(b"1234\r\r\n", [6], 4)
+def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], limit: int) -> None:
+    assert in_pieces(cut(stream, *places), limit) == whole(stream, limit)
+
+
+# --- nothing is lost, and nothing added ----------------------------------------------------------
+
+
+@given(streams | binary())
+def test_cast_3_lines_that_are_short_enough_change_in_nothing_but_cr_lf(stream: bytes) -> None:
+    assert whole(stream, 1 << 20) == stream.replace(CRLF, LF)
+
+
+@given(streams | binary(), limits)
+def test_line_7_nothing_is_lost_but_line_ends_are_added(stream: bytes, limit: int) -> None:
+    assert said_letters(whole(stream, limit)) == letters(stream)
+
+
+@given(text(alphabet="aé€😀", min_size=1), limits)
+def test_line_7_a_long_line_is_cut_between_characters_and_not_before_it_has_to(
+    line: str, limit: int
+) -> None:
+    framer = Framer(limit)
+    pieces = [piece.decode() for piece in framer.feed(line.encode() + LF).splitlines()]
+    assert "".join(pieces) == line
+    for piece, following in pairwise(pieces):
+        assert len(piece.encode()) <= limit < len((piece + following[0]).encode())
+    assert len(pieces[-1].encode()) <= limit
+
+
+@given(binary(min_size=40), limits)
+def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -> None:
+    lines = whole(stream, limit).split(LF)
+    # A last CR without LF was kept in case that its LF came.
+    assert max(map(len, [*lines[:-1], lines[-1].removesuffix(b"\r")])) <= limit
+
+
+# --- `taken` -------------------------------------------------------------------------------------
+
+#: What a member's worker does: feed it what was read, or flush it after a silence (None).
+histories = lists(none() | streams | binary(max_size=20), max_size=8)
+
+
+def play(framer: Framer, history: list[bytes | None]) -> list[bytes]:
+    return [framer.flush() if piece is None else framer.feed(piece) for piece in history]
+
+
+@given(histories, limits)
+def test_all_that_was_fed_is_covered_by_what_was_returned_or_waits(
+    history: list[bytes | None], limit: int
+) -> None:
+    framer = Framer(limit)
+    said, fed = b"", b""
+    for piece in history:
+        said += b"".join(play(framer, [piece]))
+        fed += piece or b""
+        waits = fed[framer.taken :]
+        assert said_letters(said) + waits == letters(fed)
+        assert len(waits.removesuffix(b"\r")) <= limit
+        assert LF not in waits
+
+
+@given(histories, histories, limits)
+def test_a_new_framer_goes_on_from_taken_where_the_old_one_stopped(
+    before: list[bytes | None], after: list[bytes | None], limit: int
+) -> None:
+    old = Framer(limit)
+    play(old, before)
+    fed = b"".join(piece for piece in before if piece is not None)
+    new = Framer(limit)
+    assert new.feed(fed[old.taken :]) == b"", "what waits is no message yet"
+    assert new.unfinished == old.unfinished
+    assert play(new, after) == play(old, after)
+    assert new.close() == old.close()

@@ -1,0 +1,481 @@
+"""The room's log: two rings, one head, one lock that survives its holder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
+
+from chatroom.settings import MAX_WORKERS, Settings
+from chatroom.shared.log import IDLE, Batch, Geometry, Log
+from tests.logs import TINY, Run, append, batch_of, head, new_log, runs, say, text
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(name="log")
+def fixture_log() -> Iterator[Log]:
+    with new_log(workers=2) as log:
+        yield log
+
+
+# --- appending -----------------------------------------------------------------------------------
+
+
+def test_an_empty_log(log: Log) -> None:
+    assert head(log) == 1
+    assert log.offset(1) == 0
+    assert log.messages(1) == 0
+    assert not log.unfinished(0)
+    assert text(log, 0, 0) == b""
+    with log:
+        assert log.serving() == []
+        assert log.take_waiting() == []
+
+
+def test_what_is_appended_is_there(log: Log) -> None:
+    assert append(log, Run(7, b"<a>hi\n", 3), Run(8, b"<b>x\n<b>y\n", 5, 2)) == 0
+    assert append(log, Run(7, b"<a>!\n", 4)) == 16
+    assert text(log, 0, 21) == b"<a>hi\n<b>x\n<b>y\n<a>!\n"
+    assert [log.offset(position) for position in range(1, 5)] == [0, 6, 16, 21]
+    assert [log.messages(position) for position in range(1, 5)] == [0, 1, 3, 4]
+    assert runs(log) == [
+        Run(7, b"<a>hi\n", 3, 1),
+        Run(8, b"<b>x\n<b>y\n", 5, 2),
+        Run(7, b"<a>!\n", 4, 1),
+    ]
+
+
+def test_line_6_the_lf_that_ends_a_line_is_an_entry_of_its_sender(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    assert log.unfinished(6)
+    assert append(log, Run(8, b"<b>hi\n", 3)) == 7
+    assert runs(log) == [Run(7, b"<a>hel", 3, 1), Run(7, b"\n", 3, 0), Run(8, b"<b>hi\n", 3, 1)]
+    assert not log.unfinished(13)
+
+
+def test_line_6_the_lf_comes_before_its_own_sender_too(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    assert append(log, Run(7, b"<a>lo\n", 6)) == 7
+    assert text(log, 0, 13) == b"<a>hel\n<a>lo\n"
+
+
+def test_line_6_the_lf_within_a_batch_is_part_of_the_run_that_it_ends(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3), Run(8, b"<b>hi\n", 3), Run(9, b"<c>bye", 3))
+    assert runs(log) == [Run(7, b"<a>hel\n", 3), Run(8, b"<b>hi\n", 3), Run(9, b"<c>bye", 3)]
+    assert log.unfinished(19)
+
+
+def test_a_batch_knows_its_size() -> None:
+    def state() -> tuple[int, int, int, bool]:
+        return len(batch), batch.size, batch.messages, batch.ends_line
+
+    batch = Batch()
+    assert state() == (0, 0, 0, True)
+    batch.add(1, 2, b"<a>he", 1)
+    assert state() == (1, 5, 1, False)
+    batch.add(2, 2, b"<b>x\n<b>y\n", 2)
+    assert state() == (2, 16, 3, True)
+    assert batch.text() == b"<a>he\n<b>x\n<b>y\n"
+
+
+# --- the rings -----------------------------------------------------------------------------------
+
+
+def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
+    say(log, b"x" * 39 + b"\n")
+    start = say(log, b"0123456789" * 4 + b"\n")
+    end = start + 41
+    assert [bytes(view) for view in log.views(start, end)] == [
+        b"012345678901234567890123",
+        b"4567890123456789\n",
+    ]
+    assert len(log.views(start, TINY.text)) == 1, "up to the ring's very end"
+    assert [bytes(view) for view in log.views(TINY.text, end)] == [b"4567890123456789\n"]
+    assert log.offset(head(log)) == end
+
+
+def test_unfinished_is_known_where_the_ring_ends(log: Log) -> None:
+    say(log, b"x" * 31 + b"\n")
+    say(log, b"x" * 32)
+    assert log.unfinished(TINY.text)
+    assert say(log, b"y\n") == TINY.text + 1
+    assert not log.unfinished(TINY.text + 1)
+
+
+def test_entries_go_round_their_ring(log: Log) -> None:
+    for number in range(40):
+        say(log, b"%d\n" % (number % 10), sender=number)
+    # Where an entry begins is said by the one before it, so of 16 there are 15 to be read.
+    assert runs(log, head(log) - 15) == [Run(n, b"%d\n" % (n % 10)) for n in range(25, 40)]
+    assert log.messages(head(log)) == 40
+
+
+def test_a_position_follows_from_an_offset(log: Log) -> None:
+    for _ in range(3):
+        append(log, *(Run(1, b"x" * length) for length in (1, 3, 2, 5)))
+    last = head(log)
+    first = last - 11
+    for low in range(first, last + 1):
+        for offset in range(log.offset(low), log.offset(last) + 1):
+            expected = max(at for at in range(low, last + 1) if log.offset(at) <= offset)
+            assert log.position(offset, low, last) == expected
+
+
+def test_the_same_file_is_the_same_log(log: Log) -> None:
+    other = Log(log.fd, TINY, 2)
+    say(log, b"hello\n")
+    assert runs(other) == [Run(1, b"hello\n")]
+    say(other, b"hi\n")
+    assert runs(log) == [Run(1, b"hello\n"), Run(1, b"hi\n")]
+
+
+def test_a_log_is_as_large_as_the_settings_say() -> None:
+    settings = Settings(host="", port=0, log_size=1 << 20, max_lag=1 << 18)
+    geometry = Geometry.of(settings)
+    assert geometry.text == settings.log_size
+    assert geometry.text - geometry.max_lag == settings.window
+    assert (geometry.entries, geometry.max_lag_entries) == (4096, 3072)
+    assert geometry.file_size == 4096 + 4096 * 32 + (1 << 20)
+
+
+def test_there_is_a_place_for_every_worker() -> None:
+    with new_log(workers=MAX_WORKERS) as log, log:
+        for worker in range(MAX_WORKERS):
+            log.advance(worker, worker + 1)
+            log.wait_for_room(worker)
+        assert log.serving() == log.take_waiting() == [*range(MAX_WORKERS)]
+        assert log.head == 1, "nothing else was written over"
+        assert log.offset(1) == 0
+
+
+# --- room to append ------------------------------------------------------------------------------
+
+WINDOW = TINY.text - TINY.max_lag
+
+
+def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
+    with log:
+        log.advance(0, 1)
+        log.advance(1, 1)
+    assert append(log, Run(1, b"x" * WINDOW + b"\n")) is None
+    assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == 0
+    assert append(log, Run(1, b"\n")) is None
+    with log:
+        log.advance(0, 2)
+    assert append(log, Run(1, b"\n")) is None, "worker 1 has not delivered it yet"
+    with log:
+        log.advance(1, 2)
+    assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW
+
+
+def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
+    most = TINY.entries - TINY.max_lag_entries
+    with log:
+        log.advance(0, 1)
+    assert append(log, *[Run(1, b"\n")] * (most + 1)) is None
+    assert append(log, *[Run(1, b"\n")] * most) == 0
+    assert append(log, Run(1, b"\n")) is None
+    with log:
+        log.advance(0, 2)
+    assert append(log, Run(1, b"\n")) == most
+
+
+def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
+    most = TINY.entries - TINY.max_lag_entries
+    with log:
+        log.advance(0, 1)
+    append(log, Run(1, b"x"))
+    assert append(log, Run(1, b"y" * (WINDOW - 1))) is None, "in bytes"
+    assert append(log, *[Run(1, b"\n")] * (most - 1)) is None, "in entries"
+    assert append(log, *[Run(1, b"\n")] * (most - 2)) == 2
+
+
+def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
+    with log:
+        log.advance(0, 1)
+    append(log, Run(1, b"x" * 40))
+    memory = os.pread(log.fd, TINY.file_size, 0)
+    assert append(log, Run(1, b"y" * 40)) is None
+    assert os.pread(log.fd, TINY.file_size, 0) == memory
+
+
+def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
+    with log:
+        log.advance(0, 1)
+        log.advance(1, 1)
+        assert log.serving() == [0, 1]
+    log.retire(0)
+    with log:
+        assert log.serving() == [1]
+    log.retire(1)
+    with log:
+        assert log.serving() == []
+    for number in range(100):
+        assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
+
+
+def test_who_waits_for_room_is_rung_once(log: Log) -> None:
+    with log:
+        log.wait_for_room(1)
+        log.wait_for_room(1)
+        assert log.take_waiting() == [1]
+        assert log.take_waiting() == []
+        log.wait_for_room(1)
+        log.wait_for_room(0)
+        assert log.take_waiting() == [0, 1]
+
+
+# --- against a model -----------------------------------------------------------------------------
+
+RUN = tuples(integers(1, 3), sampled_from([b"a", b"bc\n", b"\n", b"x" * 20 + b"\n", b"y\nz"]))
+STEPS: SearchStrategy[list[tuple[str, Any]]] = lists(
+    one_of(
+        tuples(sampled_from(["append"]), lists(RUN, min_size=1, max_size=4)),
+        tuples(sampled_from(["advance"]), tuples(integers(0, 1), integers(0, 3))),
+        tuples(sampled_from(["retire"]), integers(0, 1)),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """The whole log from its beginning, and where the workers are."""
+
+    def __init__(self) -> None:
+        self.said: list[Run] = []
+        self.positions = {0: IDLE, 1: IDLE}
+
+    @property
+    def stream(self) -> bytes:
+        return b"".join(run.text for run in self.said)
+
+    def offset(self, position: int) -> int:
+        return sum(len(run.text) for run in self.said[: position - 1])
+
+    def grown(self, batch: list[Run]) -> list[Run]:
+        """All runs, if a batch is appended."""
+        said = list(self.said)
+        if said and not said[-1].text.endswith(b"\n"):
+            said.append(said[-1]._replace(text=b"\n", messages=0))
+        for run, following in zip(batch, [*batch[1:], None], strict=True):
+            ended = following is None or run.text.endswith(b"\n")
+            said.append(run if ended else run._replace(text=run.text + b"\n"))
+        return said
+
+    def has_room(self, said: list[Run]) -> bool:
+        slowest = min(*self.positions.values(), len(self.said) + 1)
+        unread = said[slowest - 1 :]
+        return (
+            sum(len(run.text) for run in unread) <= WINDOW
+            and len(unread) <= TINY.entries - TINY.max_lag_entries
+        )
+
+
+@given(STEPS)
+def test_it_holds_what_a_list_would_hold(steps: list[tuple[str, Any]]) -> None:
+    model = Model()
+    with new_log(workers=2) as log:
+        for step in steps:
+            match step:
+                case ("append", pairs):
+                    batch = [
+                        Run(sender, said, len(model.said) + at, said.count(b"\n") or 1)
+                        for at, (sender, said) in enumerate(pairs)
+                    ]
+                    grown = model.grown(batch)
+                    fits = model.has_room(grown)
+                    start = append(log, *batch)
+                    assert (start is not None) == fits
+                    if fits:
+                        model.said = grown
+                        assert start == len(model.stream) - batch_of(*batch).size
+                case ("advance", (worker, back)):
+                    position = max(head(log) - back, 1)
+                    before = model.positions[worker]
+                    if before == IDLE:  # who begins, begins at the head
+                        position = head(log)
+                    model.positions[worker] = max(position, before % IDLE)
+                    with log:
+                        log.advance(worker, model.positions[worker])
+                case ("retire", worker):
+                    model.positions[worker] = IDLE
+                    log.retire(worker)
+            check(log, model)
+
+
+def check(log: Log, model: Model) -> None:
+    """The log keeps what is owed, and nothing is different from what was said."""
+    end = len(model.stream)
+    assert head(log) == len(model.said) + 1
+    assert log.offset(head(log)) == end
+    assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
+    slowest = min(*model.positions.values(), head(log))
+    # An offset is where the entry before it ends, so of the last entry that is kept it is not known.
+    first = max(slowest - TINY.max_lag_entries + 1, 1)
+    for position in range(first, head(log) + 1):
+        assert log.offset(position) == model.offset(position)
+        assert log.messages(position) == sum(run.messages for run in model.said[: position - 1])
+    owed = max(model.offset(slowest) - TINY.max_lag, 0)
+    assert text(log, owed, end) == model.stream[owed:]
+    positions = range(max(slowest - 1, 1), head(log))
+    readable = [at for at in positions if model.offset(at) >= owed]
+    for position in readable:
+        assert runs(log, position, position + 1) == [model.said[position - 1]]
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def python(
+    code: str, log: Log, *arguments: object, env: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """Run code in another process, which has the `log`."""
+    begin = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from chatroom.shared.log import Geometry, Log
+from tests.logs import Run, append, batch_of, head, runs, text
+log = Log({log.fd}, {log.geometry}, {len(log._positions)})
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", begin + code, *map(str, arguments)],
+        env=env,
+        pass_fds=[log.fd],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+TAKE_LOCK = """
+import fcntl
+try:
+    fcntl.lockf(log.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("taken", flush=True)
+with log:
+    print("free")
+"""
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        with python(TAKE_LOCK, log) as waiter:
+            assert line_of(waiter) == "taken\n"
+            holder.kill()
+            assert waiter.communicate(timeout=30)[0] == "free\n"
+    with log:
+        assert log.head == 1
+
+
+KILLED_AT_EVERY_LINE = """
+# In a process of its own, as it forks: a child is killed when it comes to line after line.
+import fcntl, json
+import chatroom.shared.log
+
+def die_at(line, inside):
+    def trace(frame, event, _):
+        nonlocal line
+        line -= event == "line"
+        if not line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(lambda frame, *_: trace if frame.f_code.co_filename == inside else None)
+
+deaths, status = [], -1
+while status:
+    before = head(log)
+    child = os.fork()
+    if not child:
+        batch = batch_of(Run(8, b"<8>half\\n" * 3, 5), Run(9, b"<9>way", 6))
+        with log:
+            die_at(len(deaths) + 1, chatroom.shared.log.__file__)
+            log.append(batch)
+            sys.settrace(None)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    fcntl.lockf(log.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    between = runs(log, before)
+    append(log, Run(7, b"<7>after"))
+    deaths.append((status, between, runs(log, before + len(between))))
+print(json.dumps([[status, str(between), str(after)] for status, between, after in deaths]))
+"""
+
+
+def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
+    """… wherever in `append` it is killed, and the next one appends as if it had never been."""
+    say(log, b"<7>before", sender=7)
+    # It traces its lines itself, as no one else then can.
+    unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    nothing: list[Run] = []
+    whole = [
+        Run(7, b"\n", 0, 0),
+        Run(8, b"<8>half\n" * 3, 5),
+        Run(9, b"<9>way", 6),
+    ]
+    deaths: dict[tuple[int, str], int] = {}
+    for status, between, after in json.loads(out):
+        deaths[status, between] = deaths.get((status, between), 0) + 1
+        ender = 7 if between == str(nothing) else 9
+        reach = 0 if ender == 7 else 6
+        assert after == str([Run(ender, b"\n", reach, 0), Run(7, b"<7>after")])
+    killed_before, killed_after, survived = deaths.items()
+    assert killed_before[0] == (signal.SIGKILL, str(nothing))
+    assert killed_before[1] > 20, "at each line up to the one that publishes"
+    assert killed_after[0] == (signal.SIGKILL, str(whole))
+    assert survived == ((0, str(whole)), 1)
+
+
+APPEND_MANY = """
+sender = int(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for reach in range(1000):
+    name = b"%d-%d-" % (sender, reach)
+    more = [Run(sender, name * 3 + b"\\n", reach)] if reach % 3 else []
+    assert append(log, Run(sender, name * (reach % 7 + 1) + b"\\n" * (reach % 2), reach), *more)
+"""
+
+
+def test_processes_that_append_at_once_tear_nothing() -> None:
+    senders = [1, 2]
+    with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
+        say(log, b"so that no batch begins at 0\n", sender=0)
+        with python(APPEND_MANY, log, 1) as one, python(APPEND_MANY, log, 2) as other:
+            for process in (one, other):
+                assert line_of(process) == "ready\n"
+            for process in (one, other):
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+        assert one.returncode == other.returncode == 0
+        said = runs(log, 2)
+    assert {run.sender for run in said} == set(senders)
+    for sender in senders:
+        parts: dict[int, bytes] = {}
+        for run in said:
+            if run.sender == sender:
+                parts[run.reach] = parts.get(run.reach, b"") + run.text
+        assert list(parts) == [*range(1000)], "in order, and none is missing"
+        for reach, found in parts.items():
+            name = b"%d-%d-" % (sender, reach)
+            more = name * 3 + b"\n" if reach % 3 else b""
+            expected = name * (reach % 7 + 1) + b"\n" + more
+            assert found == expected or (reach == 999 and found + b"\n" == expected)

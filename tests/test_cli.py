@@ -1,0 +1,209 @@
+"""The command line of the server: from arguments to settings, from errors to exit codes."""
+
+import logging
+import os
+from typing import Any
+
+import pytest
+
+import chatroom
+from chatroom import cli
+from chatroom.errors import ChatroomError, LimitError, ListenError, WorkerError
+from chatroom.settings import KIB, MAX_WORKERS, MIB, Settings
+
+HERE = ["127.0.0.1", "8080"]
+
+
+class Room:
+    """Stands in for the supervisor: remembers what it was to run, and may fail."""
+
+    def __init__(self) -> None:
+        self.settings: list[Settings] = []
+        self.fails: ChatroomError | None = None
+
+    def __call__(self, settings: Settings) -> "Room":
+        self.settings.append(settings)
+        return self
+
+    def run(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+
+@pytest.fixture(name="room")
+def fixture_room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    room = Room()
+    monkeypatch.setattr(cli, "Supervisor", room)
+    return room
+
+
+def exit_code(*arguments: str) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code
+
+
+def settings_of(room: Room, *arguments: str) -> Settings:
+    assert exit_code(*arguments) == 0
+    (settings,) = room.settings
+    return settings
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def test_host_and_port_are_enough(room: Room) -> None:
+    assert settings_of(room, *HERE) == Settings(
+        host="127.0.0.1", port=8080, workers=min(cli.usable_cores(), MAX_WORKERS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--workers", "3"], "workers", 3),
+        (["--welcome", "Hello, wörld"], "welcome", "Hello, wörld"),
+        (["--welcome="], "welcome", ""),
+        (["--max-clients", "5"], "max_clients", 5),
+        (["--max-clients-per-address", "2"], "max_clients_per_address", 2),
+        (["--max-line", "2K"], "max_line", 2 * KIB),
+        (["--flush-after", "0.5"], "flush_after", 0.5),
+        (["--max-lag", "1M"], "max_lag", MIB),
+        (["--log-size", "32M"], "log_size", 32 * MIB),
+        (["--quiet"], "quiet", True),
+        (["--verbose"], "verbose", True),
+    ],
+)
+def test_every_setting_has_an_option(
+    arguments: list[str], name: str, value: object, room: Room
+) -> None:
+    assert getattr(settings_of(room, *HERE, *arguments), name) == value
+    assert getattr(Settings(host="", port=0), name) != value
+
+
+def test_options_may_come_first(room: Room) -> None:
+    settings = settings_of(room, "--quiet", "--max-line", "100", "::1", "0")
+    assert (settings.host, settings.port, settings.max_line) == ("::1", 0, 100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "HOST, PORT"),
+        (["127.0.0.1"], "PORT"),
+        (["127.0.0.1", "http"], "PORT"),
+        (["127.0.0.1", "-1"], "PORT"),
+        (["127.0.0.1", "65536"], "PORT"),
+        (["127.0.0.1", "8080", "9090"], "9090"),
+        ([*HERE, "--frobnicate"], "--frobnicate"),
+        ([*HERE, "--work", "1"], "--work"),
+        ([*HERE, "--workers"], "--workers"),
+        ([*HERE, "--workers", "two"], "--workers"),
+        ([*HERE, "--workers", "0"], "--workers"),
+        ([*HERE, "--workers", "-1"], "--workers"),
+        ([*HERE, "--workers", "1.5"], "--workers"),
+        ([*HERE, "--workers", "9" * 5000], "--workers"),
+        ([*HERE, "--welcome", "a\nb"], "--welcome"),
+        ([*HERE, "--welcome", "\udcff"], "--welcome"),
+        ([*HERE, "--welcome", "x" * 2000], "--welcome"),
+        ([*HERE, "--max-clients", "0"], "--max-clients"),
+        ([*HERE, "--max-clients-per-address", "-1"], "--max-clients-per-address"),
+        ([*HERE, "--max-line", "10T"], "--max-line"),
+        ([*HERE, "--max-line", "a\nb"], "--max-line"),
+        ([*HERE, "--max-line", "63"], "--max-line"),
+        ([*HERE, "--max-line", "2M"], "--max-line"),
+        ([*HERE, "--max-line", "9" * 5000], "--max-line"),
+        ([*HERE, "--flush-after", "soon"], "--flush-after"),
+        ([*HERE, "--flush-after", "0"], "--flush-after"),
+        ([*HERE, "--flush-after", "nan"], "--flush-after"),
+        ([*HERE, "--flush-after", "inf"], "--flush-after"),
+        ([*HERE, "--max-lag", "1K"], "--max-lag"),
+        ([*HERE, "--max-lag", ""], "--max-lag"),
+        ([*HERE, "--log-size", "4M"], "--log-size"),
+        ([*HERE, "--log-size", "-4M"], "--log-size"),
+        ([*HERE, "--quiet=yes"], "--quiet"),
+        ([*HERE, "a\nb"], "a"),
+    ],
+    ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",
+)
+def test_a_wrong_argument_is_one_line_that_names_it(
+    arguments: list[str], named: str, room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("python -m chatroom: ")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1
+    assert named in err.partition(": ")[2]
+    assert not room.settings
+
+
+def test_the_number_of_workers_follows_from_the_cores(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(MAX_WORKERS + 1), raising=False)
+    assert settings_of(room, *HERE).workers == MAX_WORKERS
+
+
+@pytest.mark.parametrize(("counted", "cores"), [(6, 6), (None, 1)])
+def test_where_no_affinity_can_be_asked_for_all_cores_count(
+    counted: int | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert cli.usable_cores() == cores
+
+
+# --- what is asked for instead -------------------------------------------------------------------
+
+
+def test_version(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr() == (f"chatroom {chatroom.__version__}\n", "")
+    assert not room.settings
+
+
+def test_help_tells_every_option_and_its_default(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("--help") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for action in cli.parser()._actions:
+        name = action.option_strings[-1] if action.option_strings else action.metavar
+        assert str(name) in told
+    for default in ("socket practice)", "10000)", "8K)", "0.2)", "4M)", "16M)"):
+        assert f"(default: {default}" in told or default in told
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ListenError, LimitError, WorkerError])
+def test_a_room_that_can_not_run_says_why_in_one_line(
+    kind: type[ChatroomError], room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room.fails = kind("the thing at fault")
+    assert exit_code(*HERE) == 1
+    assert capsys.readouterr() == ("", "python -m chatroom: the thing at fault\n")
+
+
+def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(settings: Settings) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "Supervisor", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(HERE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)]
+)
+def test_verbose_logs_what_happens(
+    arguments: list[str], level: int, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: list[dict[str, Any]] = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: configured.append(options))
+    assert exit_code(*HERE, *arguments) == 0
+    assert [options["level"] for options in configured] == [level]

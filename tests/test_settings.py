@@ -1,0 +1,204 @@
+"""What a room can be set to, and what those settings make necessary."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import builds, integers, sampled_from, tuples
+
+from chatroom.protocol.framing import Framer
+from chatroom.protocol.message import render
+from chatroom.protocol.text import sanitize
+from chatroom.settings import (
+    KIB,
+    MAX_READ,
+    MAX_WELCOME,
+    MAX_WORKERS,
+    MIB,
+    Settings,
+    SettingsError,
+    size,
+    spell_size,
+)
+
+LONGEST_PREFIX = b"<2001:db80:1111:2222:3333:4444:5555:6666>"
+
+
+def room(**options: Any) -> Settings:
+    defaults: dict[str, Any] = {"host": "localhost", "port": 0}
+    return Settings(**defaults | options)
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("65536", 65536),
+        ("64K", 65536),
+        ("64k", 65536),
+        ("4M", 4 * MIB),
+        ("1G", 1 << 30),
+        ("007", 7),
+    ],
+)
+def test_a_size_may_have_a_unit(text: str, number: int) -> None:
+    assert size(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "K", "4T", "4MB", "4.5M", "-1", "+1", " 1", "1 K", "1_000", "٣", "²", "4\N{KELVIN SIGN}"],
+)
+def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
+    with pytest.raises(ValueError, match="a size such as 65536, 64K or 4M, not ") as raised:
+        size(text)
+    assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (1000, "1000"),
+        (KIB, "1K"),
+        (1536, "1536"),
+        (1536 * KIB, "1536K"),
+        (1 << 40, "1024G"),
+    ],
+)
+def test_a_size_is_spelt_as_short_as_may_be(number: int, text: str) -> None:
+    assert spell_size(number) == text
+
+
+@given(integers(0, 1 << 50), integers(0, 30))
+def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
+    assert size(spell_size(number << zeros)) == number << zeros
+
+
+# --- what is demanded ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("port", [0, 1, 65535], [-1, 65536]),
+        ("workers", [1, MAX_WORKERS], [0, -1, MAX_WORKERS + 1]),
+        (
+            "welcome",
+            ["", "Hello, wörld 👋", "x" * (MAX_WELCOME - 1)],
+            ["a\nb", "\x1b[2J", "x" * MAX_WELCOME],
+        ),
+        ("welcome", ["é" * 511], ["é" * 512, "\N{RIGHT-TO-LEFT OVERRIDE}", "\udcff"]),
+        ("max_clients", [1, 10**9], [0, -1]),
+        ("max_clients_per_address", [0, 1, 10**9], [-1]),
+        ("max_line", [64, 2048, 512 * KIB], [0, 63, MIB + 1]),
+        ("flush_after", [0.001, 60], [0, -1, 60.1, float("inf"), float("nan")]),
+        ("max_lag", [8 * KIB, 16 * MIB - 128 * KIB], [8 * KIB - 1]),
+        ("log_size", [4 * MIB + 128 * KIB, 1 << 40], [4 * MIB + 128 * KIB - 1]),
+    ],
+)
+def test_a_setting_out_of_range_is_an_error_that_names_it(
+    name: str, good: list[Any], bad: list[Any]
+) -> None:
+    for value in good:
+        assert getattr(room(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(SettingsError) as raised:
+            room(**{name: value})
+        assert raised.value.name == name
+        assert str(raised.value)
+
+
+def test_the_smallest_room() -> None:
+    assert room(max_line=64, max_lag=64, log_size=64 * KIB).window == 64 * KIB - 64
+    with pytest.raises(SettingsError):
+        room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
+
+
+@pytest.mark.parametrize("lag", [8 * KIB, 4 * MIB, 20 * MIB])
+def test_the_least_log_that_an_error_names_is_enough(lag: int) -> None:
+    with pytest.raises(SettingsError) as raised:
+        room(max_lag=lag, log_size=0)
+    least = next(int(word.rstrip(":")) for word in str(raised.value).split() if word[:1].isdigit())
+    assert room(max_lag=lag, log_size=least).log_size == least
+    with pytest.raises(SettingsError):
+        room(max_lag=lag, log_size=least - 1)
+
+
+# --- what follows --------------------------------------------------------------------------------
+
+
+def test_welcome_4_the_welcome_ends_its_line() -> None:
+    assert room().greeting == b"Welcome to socket practice\n"
+    assert room(welcome="Grüß Gott").greeting == "Grüß Gott\n".encode()
+    assert room(welcome="").greeting == b"\n"
+
+
+def rooms(max_line: int, more_lag: int, more_log: int) -> Settings:
+    lag = max_line + more_lag
+    return room(
+        max_line=max_line,
+        max_lag=lag,
+        log_size=max(lag + 16 * max_line, 64 * KIB) + more_log,
+    )
+
+
+any_room = builds(
+    lambda sizes: rooms(*sizes),
+    tuples(
+        integers(64, MIB),
+        sampled_from([0, 1, 64, 4 * MIB]) | integers(0, 64 * MIB),
+        sampled_from([0, 1, 255, 256, 16 * MIB]) | integers(0, 64 * MIB),
+    ),
+)
+
+
+def most_rendered(settings: Settings) -> int:
+    """Bytes in the log of what was read at once, at worst.
+
+    The text that waited, all control characters, which treble; then empty lines.
+    """
+    prefixed = len(LONGEST_PREFIX) + len(b"\n")
+    return 3 * settings.max_line + settings.read_size * prefixed + prefixed
+
+
+@given(any_room)
+def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Settings) -> None:
+    # Also the LF that ends another's line, before it.
+    assert 1 + settings.batch + most_rendered(settings) <= settings.window
+    window_in_entries = settings.log_entries - settings.max_lag_entries
+    # Each read, and each text that silence ends, is one entry.
+    assert 1 + settings.batch_entries + 1 <= window_in_entries
+
+
+@given(any_room)
+def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
+    assert 0 < settings.read_size <= MAX_READ
+    assert settings.batch > 0
+    assert settings.batch_entries > 0
+    assert settings.max_lag + settings.window == settings.log_size
+    assert 0 < settings.max_lag_entries < settings.log_entries
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(rooms(64, 0, 0), id="smallest"),
+        pytest.param(rooms(8 * KIB, 0, 0), id="tight"),
+        pytest.param(room(), id="default"),
+    ],
+)
+@pytest.mark.parametrize(
+    "flood", [b"\n", b"\0", b"\xff", b"\0\n", b"\r\n", "€\0".encode(), b"\r"], ids=ascii
+)
+@pytest.mark.parametrize("waiting", [b"\0", b"\xff", b"a"], ids=ascii)
+def test_no_flood_is_rendered_larger_than_at_worst(
+    settings: Settings, flood: bytes, waiting: bytes
+) -> None:
+    framer = Framer(settings.max_line)
+    framer.feed(waiting * settings.max_line)
+    read = (flood * settings.read_size)[: settings.read_size]
+    assert len(render(LONGEST_PREFIX, sanitize(framer.feed(read)))) <= most_rendered(settings)

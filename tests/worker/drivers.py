@@ -1,0 +1,259 @@
+"""What the tests of a worker drive it with: connections, a clock, and workers that never sleep.
+
+All happens in the test's own process and thread. A worker runs until it would wait for something;
+then the test goes on, and knows for how long the worker would have waited.
+"""
+
+import contextlib
+import os
+import select
+import selectors
+import socket
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+
+from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.settings import Settings
+from chatroom.shared.doorbell import Doorbell
+from chatroom.shared.log import Geometry, Log
+from chatroom.shared.memory import anonymous_file
+from chatroom.worker import loop
+from chatroom.worker.loop import Worker
+from chatroom.worker.member import Member
+
+EVERYTHING = 1 << 30
+MANY = 1000
+
+
+class Line:
+    """A connection that takes as much as it has `room` for, and may be `broken`."""
+
+    def __init__(self, room: int = EVERYTHING) -> None:
+        self.room = room
+        self.heard = b""
+        self.calls = 0
+        self.broken = False
+
+    def send(self, data: bytes | memoryview) -> int:
+        return self.sendmsg([data])
+
+    def sendmsg(self, data: Iterable[bytes | memoryview]) -> int:
+        self.calls += 1
+        if self.broken:
+            raise BrokenPipeError
+        if not self.room:
+            raise BlockingIOError
+        taken = b"".join(data)[: self.room]
+        self.room -= len(taken)
+        self.heard += taken
+        return len(taken)
+
+    def recv(self, size: int) -> bytes:
+        raise AssertionError("delivery does not read")
+
+
+def fill(connection: socket.socket) -> None:
+    """Send until it takes no more."""
+    connection.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection.send(b"{}" + b" " * 998)
+
+
+def member_on(line: Line, id: int = 1) -> Member:
+    return Member(id, f"192.0.2.{id}", cast(socket.socket, line), 64)
+
+
+# --- workers that never sleep --------------------------------------------------------------------
+
+
+class Asleep(BaseException):
+    """Raised where a worker would wait; `timeout`: for how long."""
+
+    def __init__(self, timeout: float | None) -> None:
+        super().__init__(timeout)
+        self.timeout = timeout
+
+
+class Ended(Exception):
+    """Raised where a worker has ended."""
+
+
+class Sleepless(selectors.DefaultSelector):
+    """A selector that never waits."""
+
+    woken = 0
+    """How often one has found something to do."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        events = super().select(0)
+        if not events and (timeout is None or timeout > 0):
+            raise Asleep(timeout)
+        Sleepless.woken += 1
+        return events
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Client:
+    """A member's own end of its connection."""
+
+    def __init__(self, id: int, address: str, end: socket.socket) -> None:
+        self.id = id
+        self.address = address
+        self._end = end
+        end.setblocking(False)
+
+    @property
+    def prefix(self) -> bytes:
+        return b"<%s>" % self.address.encode()
+
+    def say(self, data: bytes) -> None:
+        assert self._end.send(data) == len(data)
+
+    def say_what_fits(self, data: bytes) -> int:
+        """Say what the connection takes, for as long as its worker does not read."""
+        said = 0
+        with contextlib.suppress(BlockingIOError):
+            while said < len(data):
+                said += self._end.send(data[said:])
+        return said
+
+    def hear(self, most: int = EVERYTHING) -> bytes:
+        """What has arrived, or its beginning."""
+        heard = b""
+        with contextlib.suppress(BlockingIOError):
+            while len(heard) < most and (data := self._end.recv(min(most - len(heard), 65536))):
+                heard += data
+        return heard
+
+    def has_ended(self) -> bool:
+        """Whether all that came was heard, and then the end."""
+        try:
+            return self._end.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
+    def narrow(self) -> None:
+        """Let little be on its way to the worker."""
+        self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    def finish(self) -> None:
+        """Say no more, but listen."""
+        self._end.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._end.close()
+
+
+class Room:
+    """Workers, what they share, and the main process's ends of their channels."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr(loop, "monotonic", self.clock)
+        monkeypatch.setattr(selectors, "DefaultSelector", Sleepless)
+        self.settings = Settings(host="", port=0, workers=workers, **options)
+        geometry = Geometry.of(self.settings)
+        self._fd = anonymous_file("a test's log", geometry.file_size)
+        self.log = Log(self._fd, geometry, workers)
+        self.log.format()
+        self.console = Doorbell.new()
+        self.doorbells = [*(Doorbell.new() for _ in range(workers)), self.console]
+        self.channels: list[Channel] = []
+        self.workers: list[Worker] = []
+        self.clients: list[Client] = []
+        self.theirs: list[Channel] = []
+        for number in range(workers):
+            ours, theirs = Channel.pair()
+            self.channels.append(ours)
+            self.theirs.append(theirs)
+            self.workers.append(Worker(number, self.settings, theirs, self.log, self.doorbells))
+
+    def close(self) -> None:
+        for worker in self.workers:
+            for member in worker._delivery.members():
+                member.socket.close()
+            for member, _ in worker._departures:
+                member.socket.close()
+        for client in self.clients:
+            client.close()
+        for channel in (*self.channels, *self.theirs):
+            channel.close()
+        for doorbell in self.doorbells:
+            doorbell.close()
+        os.close(self._fd)
+
+    def adopt(
+        self, worker: int = 0, address: str | None = None, *, buffer: int | None = None
+    ) -> Client:
+        """A newcomer, handed to its worker, which has not looked yet."""
+        ours, theirs = socket.socketpair()
+        if buffer is not None:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        id = len(self.clients) + 1
+        client = Client(id, address or f"192.0.2.{id}", ours)
+        self.clients.append(client)
+        self.channels[worker].send({"adopt": id, "address": client.address}, [theirs.fileno()])
+        theirs.close()
+        return client
+
+    def join(self, worker: int = 0, address: str | None = None) -> Client:
+        """A member that has heard the welcome."""
+        client = self.adopt(worker, address)
+        self.run(worker)
+        assert client.hear() == self.settings.greeting
+        return client
+
+    def run(self, number: int = 0) -> float | None:
+        """Run a worker until it would wait; return for how long, None without an end.
+
+        Raises Ended.
+        """
+        worker = self.workers[number]
+        try:
+            worker.run()
+        except Asleep as asleep:
+            return asleep.timeout
+        raise Ended
+
+    def settle(self) -> None:
+        """Run all workers until none has anything to do."""
+        for _ in range(MANY):
+            before = Sleepless.woken
+            for number in range(len(self.workers)):
+                self.run(number)
+            if Sleepless.woken == before:
+                return
+        raise AssertionError("they wake each other without end")
+
+    def head(self) -> int:
+        with self.log:
+            return self.log.head
+
+    def rung(self) -> list[int | str]:
+        """Whose doorbells are rung: those of workers, by number, and the console's."""
+        names = [*range(len(self.workers)), "console"]
+        ringing = select.select(self.doorbells, [], [], 0)[0]
+        self.console.clear()
+        return [name for name, bell in zip(names, self.doorbells, strict=True) if bell in ringing]
+
+    def tell(self, record: Record, worker: int = 0) -> None:
+        self.channels[worker].send(record)
+
+    def told(self, worker: int = 0) -> list[Record]:
+        """What the worker told the main process since it was asked last."""
+        records = []
+        with contextlib.suppress(ChannelClosed):
+            records += [record for record, _ in self.channels[worker].receive()]
+        return records

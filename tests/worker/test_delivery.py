@@ -1,0 +1,467 @@
+"""What lies between each member's cursor and the head goes out, less the member's own."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
+
+from chatroom.shared.log import Geometry, Log
+from chatroom.worker.delivery import MAX_VIEWS, Delivery, after, others
+from chatroom.worker.member import Member, Span
+from tests.logs import head, new_log, say
+from tests.worker.drivers import EVERYTHING, Line, member_on
+
+GEOMETRY = Geometry(text=256, entries=32, max_lag=100, max_lag_entries=12)
+
+
+class Stage:
+    """One worker's delivery, and the log that it delivers."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.delivery = Delivery(log, 0, log.geometry.max_lag, log.geometry.max_lag_entries)
+
+    def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
+        line = Line(room)
+        member = member_on(line, id)
+        self.delivery.join(member)
+        return member, line
+
+    def say(self, text: bytes, member: Member | None = None) -> None:
+        """A member, or one of another worker's, says something."""
+        with self.log:
+            if self.delivery:
+                self.log.advance(0, self.delivery.position)
+        start = say(self.log, text, member.id if member else 99)
+        if member:
+            # What the loop does: the LF that will end the line is its own too.
+            member.owns(start, start + len(text) + (not text.endswith(b"\n")))
+
+    def turn(self) -> list[Member]:
+        return self.delivery.advance(head(self.log))
+
+
+@pytest.fixture(name="stage")
+def fixture_stage() -> Iterator[Stage]:
+    with new_log(GEOMETRY) as log:
+        yield Stage(log)
+
+
+def positions(log: Log) -> list[int]:
+    with log:
+        return log.serving()
+
+
+# --- level ---------------------------------------------------------------------------------------
+
+
+def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> None:
+    (_, one), (_, other) = stage.join(1), stage.join(2)
+    stage.say(b"<a>hi\n")
+    stage.say(b"<b>hello\n")
+    assert stage.turn() == []
+    assert one.heard == other.heard == b"<a>hi\n<b>hello\n"
+    assert one.calls == other.calls == 1
+    assert stage.turn() == []
+    assert one.calls == 1, "nothing new is no call"
+
+
+def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> None:
+    stage.say(b"<a>before\n")
+    _, one = stage.join(1)
+    stage.say(b"<a>after\n")
+    stage.turn()
+    assert one.heard == b"<a>after\n"
+
+
+def test_who_joins_others_joins_where_the_worker_is(stage: Stage) -> None:
+    stage.join(1)
+    stage.say(b"<a>not delivered yet\n")
+    _, late = stage.join(2)
+    stage.turn()
+    assert late.heard == b"<a>not delivered yet\n"
+
+
+def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
+    (alice, one), (bob, other), (_, third) = stage.join(1), stage.join(2), stage.join(3)
+    stage.say(b"<a>1\n", alice)
+    stage.say(b"<b>2\n", bob)
+    stage.say(b"<a>3\n", alice)
+    stage.turn()
+    assert one.heard == b"<b>2\n"
+    assert other.heard == b"<a>1\n<a>3\n"
+    assert third.heard == b"<a>1\n<b>2\n<a>3\n"
+    assert not alice.own
+    assert not bob.own, "what lies behind them is forgotten"
+
+
+def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None:
+    (alice, one), (_, other) = stage.join(1), stage.join(2)
+    stage.say(b"<a>hel", alice)
+    stage.turn()
+    stage.say(b"<b>hi\n")
+    stage.turn()
+    assert one.heard == b"<b>hi\n"
+    assert other.heard == b"<a>hel\n<b>hi\n"
+
+
+def test_line_6_who_joins_hears_no_end_of_a_line_that_it_did_not_hear(stage: Stage) -> None:
+    stage.say(b"<a>hel")
+    _, first = stage.join(1)
+    _, second = stage.join(2)
+    stage.say(b"<b>hi\n")
+    stage.turn()
+    assert first.heard == second.heard == b"<b>hi\n"
+
+
+def test_line_6_who_joins_and_speaks_first_hears_neither_lf(stage: Stage) -> None:
+    stage.say(b"<b>hel")
+    alice, one = stage.join(1)
+    stage.say(b"<a>hi\n", alice)
+    stage.say(b"<b>lo\n")
+    stage.turn()
+    assert one.heard == b"<b>lo\n"
+
+
+def test_text_that_goes_round_the_ring_arrives_whole(stage: Stage) -> None:
+    (alice, one), (_, other) = stage.join(1), stage.join(2)
+    expected = b""
+    for number in range(30):
+        line = b"<b>%d %s\n" % (number, b"x" * number)
+        stage.say(line)
+        stage.say(b"<a>\n", alice)
+        expected += line
+        stage.turn()
+    assert one.heard == expected
+    assert other.heard.replace(b"<a>\n", b"") == expected
+
+
+# --- behind --------------------------------------------------------------------------------------
+
+
+def test_load_1_who_takes_a_part_is_behind_and_goes_on_there(stage: Stage) -> None:
+    (slow, narrow), (_, wide) = stage.join(1, room=4), stage.join(2)
+    stage.say(b"<a>hello\n")
+    assert stage.turn() == [slow]
+    assert stage.delivery.behind == {1: slow}
+    stage.say(b"<b>hi\n")
+    assert stage.turn() == [], "it is not offered what it can't take yet"
+    assert wide.heard == b"<a>hello\n<b>hi\n"
+    assert narrow.heard == b"<a>h"
+    narrow.room = 6
+    assert not stage.delivery.resume(slow)
+    narrow.room = EVERYTHING
+    assert stage.delivery.resume(slow)
+    assert narrow.heard == wide.heard
+    assert not stage.delivery.behind
+    stage.say(b"<a>again\n")
+    assert stage.turn() == []
+    assert narrow.heard == wide.heard, "it is level again"
+
+
+def test_load_1_who_takes_nothing_is_behind(stage: Stage) -> None:
+    slow, narrow = stage.join(1, room=0)
+    stage.say(b"<a>hello\n")
+    assert stage.turn() == [slow]
+    assert not stage.delivery.resume(slow)
+    narrow.room = EVERYTHING
+    assert stage.delivery.resume(slow)
+    assert narrow.heard == b"<a>hello\n"
+
+
+@pytest.mark.parametrize("room", range(20))
+def test_cast_2_who_is_behind_goes_on_between_its_own(room: int, stage: Stage) -> None:
+    alice, narrow = stage.join(1, room=room)
+    for said in (b"<b>1\n", b"<c>2\n"):
+        stage.say(b"<a>mine\n", alice)
+        stage.say(said)
+    stage.say(b"<a>and mine", alice)
+    stuck = stage.turn()
+    assert narrow.heard == b"<b>1\n<c>2\n"[:room]
+    assert stuck == ([alice] if room < 10 else [])
+    stage.say(b"<b>3\n")
+    stage.turn()
+    narrow.room = EVERYTHING
+    if stuck:
+        assert stage.delivery.resume(alice)
+    assert narrow.heard == (
+        b"<b>1\n<c>2\n<b>3\n" if stuck or room >= 15 else b"<b>1\n<c>2\n<b>3\n"[:room]
+    )
+
+
+def test_who_has_only_its_own_before_it_is_level_without_a_call(stage: Stage) -> None:
+    alice, line = stage.join(1, room=0)
+    stage.say(b"<a>1\n", alice)
+    stage.say(b"<a>2", alice)
+    assert stage.turn() == []
+    assert line.calls == 0
+
+
+def test_more_views_than_the_kernel_takes_go_out_in_several_calls() -> None:
+    count = MAX_VIEWS + 100
+    with new_log(Geometry(1 << 16, 1 << 12, 1 << 14, 1 << 11)) as log:
+        stage = Stage(log)
+        alice, line = stage.join(1)
+        for number in range(count):
+            stage.say(b"<a>\n", alice)
+            stage.say(b"<b>%d\n" % number)
+        assert stage.turn() == [alice]
+        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(MAX_VIEWS))
+        assert stage.delivery.resume(alice)
+        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(count))
+
+
+# --- gone ----------------------------------------------------------------------------------------
+
+
+def test_leave_1_a_broken_connection_harms_nobody_else(stage: Stage) -> None:
+    (gone, broken), (speaker, also_broken), (_, line) = (stage.join(id) for id in (1, 2, 3))
+    broken.broken = also_broken.broken = True
+    stage.say(b"<a>1\n", speaker)
+    stage.say(b"<b>2\n")
+    assert stage.turn() == [gone, speaker]
+    assert line.heard == b"<a>1\n<b>2\n"
+    for member in (gone, speaker):
+        with pytest.raises(BrokenPipeError):
+            stage.delivery.resume(member)
+
+
+def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
+    (alice, one), (bob, other), (_, third) = stage.join(1), stage.join(2, room=3), stage.join(3)
+    stage.say(b"<x>1\n")
+    stage.turn()
+    for member in (alice, bob, alice):
+        stage.delivery.leave(member)
+    other.room = EVERYTHING
+    stage.say(b"<x>2\n")
+    stage.turn()
+    assert (one.heard, other.heard, third.heard) == (b"<x>1\n", b"<x>", b"<x>1\n<x>2\n")
+    assert len(stage.delivery) == 1
+
+
+def test_leave_3_when_all_have_left_nobody_waits_for_the_worker(stage: Stage) -> None:
+    assert positions(stage.log) == []
+    alice, bob = stage.join(1)[0], stage.join(2)[0]
+    assert positions(stage.log) == [0]
+    stage.delivery.leave(alice)
+    assert positions(stage.log) == [0]
+    stage.delivery.leave(bob)
+    assert positions(stage.log) == []
+    assert not stage.delivery
+    assert stage.delivery.members() == []
+
+
+def test_leave_5_whoever_comes_back_begins_at_the_head(stage: Stage) -> None:
+    stage.delivery.leave(stage.join(1)[0])
+    for _ in range(100):
+        stage.say(b"<b>nobody hears this\n")
+    _, line = stage.join(1)
+    stage.say(b"<b>hello\n")
+    stage.turn()
+    assert line.heard == b"<b>hello\n"
+    assert positions(stage.log) == [0]
+
+
+# --- how far behind ------------------------------------------------------------------------------
+
+
+def test_load_2_the_limit_in_bytes(stage: Stage) -> None:
+    slow, _ = stage.join(1, room=10)
+    stage.join(2)
+    stage.say(b"x" * 59 + b"\n")
+    stage.turn()
+    stage.say(b"x" * 49 + b"\n")
+    stage.turn()
+    assert stage.delivery.offset - slow.cursor == GEOMETRY.max_lag
+    assert stage.delivery.too_slow() == []
+    stage.say(b"\n")
+    stage.turn()
+    assert stage.delivery.too_slow() == [slow]
+
+
+def test_load_2_the_limit_in_entries(stage: Stage) -> None:
+    slow, narrow = stage.join(1, room=1)
+    stage.join(2)
+    for _ in range(GEOMETRY.max_lag_entries + 1):
+        stage.say(b"\n")
+        stage.turn()
+    assert stage.delivery.too_slow() == [], "it has taken one of them"
+    narrow.room = 3
+    stage.delivery.resume(slow)
+    for _ in range(3):
+        assert stage.delivery.too_slow() == []
+        stage.say(b"\n")
+        stage.turn()
+    assert stage.delivery.too_slow() == []
+    stage.say(b"\n")
+    stage.turn()
+    assert stage.delivery.too_slow() == [slow]
+
+
+def test_load_2_who_is_level_is_never_too_slow(stage: Stage) -> None:
+    _, line = stage.join(1)
+    for _ in range(50):
+        stage.say(b"x" * 99 + b"\n")
+        stage.turn()
+        assert stage.delivery.too_slow() == []
+    assert len(line.heard) == 5000
+
+
+# --- spans ---------------------------------------------------------------------------------------
+
+SPANS = lists(integers(0, 30), unique=True, max_size=8).map(
+    lambda ends: [*zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)]
+)
+
+
+@given(SPANS, integers(0, 30), integers(0, 30))
+def test_the_others_are_all_but_the_own(own: list[Span], start: int, length: int) -> None:
+    end = start + length
+    spans = others(start, end, own)
+    covered = [offset for begin, stop in spans for offset in range(begin, stop)]
+    mine = {offset for begin, stop in own for offset in range(begin, stop)}
+    assert covered == [offset for offset in range(start, end) if offset not in mine]
+    assert all(begin < stop for begin, stop in spans), "no empty view is sent"
+
+
+@given(SPANS.filter(bool))
+def test_what_is_next_comes_after_what_was_taken(spans: list[Span]) -> None:
+    offsets = [offset for begin, stop in spans for offset in range(begin, stop)]
+    for taken, following in enumerate(offsets):
+        assert after(spans, taken) == following
+    with pytest.raises(ValueError, match="more were taken than there are"):
+        after(spans, len(offsets) + 1)
+
+
+# --- against a model -----------------------------------------------------------------------------
+
+IDS = [1, 2, 3, 4]
+STEPS = lists(
+    one_of(
+        tuples(
+            just("say"),
+            sampled_from([0, *IDS]),
+            sampled_from([b"a\n", b"bb", b"\n", b"ccccccc\nc\n", b"d" * 30 + b"\n", b"e" * 50]),
+        ),
+        tuples(just("turn"), just(0), just(b"")),
+        tuples(just("room"), sampled_from(IDS), integers(0, 60).map(bytes)),
+        tuples(just("resume"), sampled_from(IDS), just(b"")),
+        tuples(just("join"), sampled_from(IDS), just(b"")),
+        tuples(just("leave"), sampled_from(IDS), just(b"")),
+    ),
+    max_size=80,
+)
+
+
+class Model:
+    """A room in which every byte has an owner."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.stream: list[tuple[int, int]] = []
+        """Each byte of the log, and whose it is."""
+        self.joined: dict[int, tuple[Member, Line, int]] = {}
+        """The members, and where they joined."""
+
+    def say(self, id: int, text: bytes) -> None:
+        member = self.joined[id][0] if id in self.joined else None
+        self.turn()  # who does not deliver has no room
+        self.stage.say(text, member)
+        if self.stream and self.stream[-1][0] != ord("\n"):
+            self.stream.append((ord("\n"), self.stream[-1][1]))
+        self.stream += [(byte, member.id if member else 0) for byte in text]
+
+    def turn(self) -> None:
+        if not self.stage.delivery:
+            return
+        self.stage.turn()
+        for member in self.stage.delivery.too_slow():
+            lag = self.stage.delivery.offset - member.cursor
+            entries = self.stage.delivery.position - member.entry
+            assert lag > GEOMETRY.max_lag or entries > GEOMETRY.max_lag_entries
+            self.leave(member.id)
+
+    def join(self, id: int) -> None:
+        if id not in self.joined:
+            offset = self.stage.delivery.offset if self.stage.delivery else len(self.stream)
+            self.joined[id] = (*self.stage.join(id, room=10), offset)
+
+    def leave(self, id: int) -> None:
+        if id in self.joined:
+            member, line, offset = self.joined.pop(id)
+            self.stage.delivery.leave(member)
+            assert self.due(id, offset).startswith(line.heard)
+            # Its name is another's from now on.
+            self.stream = [(byte, 0 if owner == id else owner) for byte, owner in self.stream]
+
+    def resume(self, id: int) -> None:
+        if id in self.stage.delivery.behind:
+            self.stage.delivery.resume(self.joined[id][0])
+
+    def due(self, id: int, offset: int) -> bytes:
+        """What a member has to hear: all that follows, less its own, and no line's mere end."""
+        if offset > 0 and self.stream[offset - 1][0] != ord("\n"):
+            offset += 1
+        return bytes(byte for byte, owner in self.stream[offset:] if owner != id)
+
+    def play(self, steps: list[tuple[str, int, bytes]]) -> None:
+        for action, id, data in steps:
+            match action:
+                case "say":
+                    self.say(id, data)
+                case "turn":
+                    self.turn()
+                case "room" if id in self.joined:
+                    self.joined[id][1].room += len(data)
+                case "resume":
+                    self.resume(id)
+                case "join":
+                    self.join(id)
+                case "leave":
+                    self.leave(id)
+
+
+@given(STEPS)
+def test_cast_5_everyone_hears_everything_but_its_own_in_one_order(steps: list[Any]) -> None:
+    with new_log(GEOMETRY) as log:
+        model = Model(Stage(log))
+        for id in IDS[:2]:
+            model.join(id)
+        model.play(steps)
+        model.turn()
+        for id, (_, line, offset) in model.joined.items():
+            line.room = EVERYTHING
+            while id in model.stage.delivery.behind:
+                model.resume(id)
+            assert line.heard == model.due(id, offset)
+
+
+# --- a real connection ---------------------------------------------------------------------------
+
+
+def test_load_1_a_narrow_socket_takes_it_all_in_the_end() -> None:
+    with new_log(Geometry(1 << 20, 1 << 12, 1 << 19, 1 << 11)) as log:
+        stage = Stage(log)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            ours.setblocking(False)
+            theirs.settimeout(10)
+            member = Member(1, "192.0.2.1", ours, 64)
+            stage.delivery.join(member)
+            expected = b""
+            for number in range(100):
+                stage.say(b"<a>%s\n" % (b"%d" % number * 500))
+                stage.say(b"<b>mine\n", member)
+                expected += b"<a>%s\n" % (b"%d" % number * 500)
+            assert stage.turn() == [member]
+            heard = b""
+            while not stage.delivery.resume(member):
+                heard += theirs.recv(10_000)
+            ours.shutdown(socket.SHUT_WR)
+            while data := theirs.recv(1 << 20):
+                heard += data
+            assert heard == expected

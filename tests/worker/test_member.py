@@ -1,0 +1,91 @@
+"""What a worker holds of one member."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.worker.member import Member
+from tests.worker.drivers import Line, fill, member_on
+
+Pair = tuple[Member, socket.socket]
+
+
+@pytest.fixture(name="pair")
+def fixture_pair() -> Iterator[Pair]:
+    """A member, and its own end of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname(), timeout=10)
+        ours, _ = listener.accept()
+    member = Member(1, "192.0.2.1", ours, 64)
+    yield member, theirs
+    member.close()
+    theirs.close()
+
+
+def hear_all(connection: socket.socket) -> bytes:
+    heard = b""
+    while data := connection.recv(65536):
+        heard += data
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("spans", "own"),
+    [
+        pytest.param([(0, 5)], [(0, 5)], id="one"),
+        pytest.param([(0, 5), (9, 12)], [(0, 5), (9, 12)], id="two"),
+        pytest.param([(0, 5), (5, 9)], [(0, 9)], id="one behind the other is one"),
+        pytest.param([(0, 5), (5, 6), (9, 12), (12, 13)], [(0, 6), (9, 13)], id="twice"),
+    ],
+)
+def test_its_own_spans_are_in_order(
+    spans: list[tuple[int, int]], own: list[tuple[int, int]]
+) -> None:
+    member = member_on(Line())
+    for span in spans:
+        member.owns(*span)
+    assert member.own == own
+
+
+def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
+    member, theirs = pair
+    assert member.prefix == b"<192.0.2.1>"
+    assert member.fileno() == member.socket.fileno()
+    assert member.send(b"hello") == 5
+    assert theirs.recv(9) == b"hello"
+    theirs.sendall(b"hi\n")
+    assert member.framer.feed(member.recv(9)) == b"hi\n"
+
+
+def test_cast_6_two_members_are_two_whatever_their_address() -> None:
+    one, other = (Member(id, "192.0.2.1", member_on(Line()).socket, 64) for id in (1, 2))
+    assert len({one: None, other: None}) == 2
+
+
+def test_leave_4_closing_ends_the_connection_though_main_holds_it_too(pair: Pair) -> None:
+    member, theirs = pair
+    with member.socket.dup():
+        member.send(b"bye")
+        member.close()
+        assert hear_all(theirs) == b"bye"
+    assert member.socket.fileno() == -1
+
+
+def test_closing_what_was_reset_harms_nobody(pair: Pair) -> None:
+    member, theirs = pair
+    member.send(b"unread")
+    theirs.close()
+    with pytest.raises(OSError, match="reset"):
+        member.recv(9)
+    member.close()
+    assert member.socket.fileno() == -1
+
+
+def test_load_2_aborting_drops_what_was_not_read(pair: Pair) -> None:
+    member, theirs = pair
+    fill(member.socket)
+    with member.socket.dup():
+        member.close(abort=True)
+    with pytest.raises(ConnectionResetError):
+        hear_all(theirs)

@@ -9,18 +9,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from chatroom import __version__
+from chatroom.arguments import Parser
 from chatroom.errors import ChatroomError
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
 from chatroom.supervisor import Supervisor
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, and not the usage, which `--help` tells."""
-        self.exit(2, f"{self.prog}: {' '.join(message.splitlines())}\n")
 
 
 def _size(text: str) -> int:
@@ -38,7 +32,7 @@ def usable_cores() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = Parser(
         prog="python -m chatroom",
         description="A chatroom over TCP: anyone with nc can join.",
         epilog="SIZE is in bytes and may end in K, M or G. Ctrl-C, or SIGTERM, stops the room.",
@@ -47,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     default = Settings(host="", port=0)
     add("host", metavar="HOST", help="name or address to listen on, IPv4 or IPv6")
-    add("port", metavar="PORT", type=int, help="port to listen on; 0 picks a free one")
+    add("port", metavar="PORT", help="port to listen on; 0 picks a free one")
     add(
         "--workers",
         type=int,
@@ -114,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a room until it is told to stop; ends the process with an exit code."""
     command = parser()
     options = vars(command.parse_args(arguments))
+    # Not by argparse: it would blame a port that is none before an option that is unknown.
+    port = options["port"]
+    options["port"] = int(port) if port.isascii() and port.isdigit() else -1
     try:
         settings = Settings(**options)
     except SettingsError as error:

@@ -471,6 +471,14 @@ def test_who_leaves_has_sent_what_came_before() -> None:
     assert prompt.close() == "\r\x1b[K"
 
 
+def test_what_was_taken_back_before_leaving_is_taken_away() -> None:
+    prompt = Prompt(20, 8)
+    prompt.open()
+    prompt.typed(b"not this")
+    assert prompt.typed(b"\x15\x04") == Reaction(show="\r\x1b[K<You>", leave=True)
+    assert prompt.close() == "\r\x1b[K"
+
+
 def test_what_is_typed_is_no_more_trusted_than_what_arrives() -> None:
     prompt = Prompt(20, 8)
     prompt.open()

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from io import FileIO
-from typing import NoReturn
 
 import chatroom
+from chatroom.arguments import Parser
 from chatroom.client.front import Plain, Prompt
 from chatroom.client.session import Ending, Handlers, Session, reason
 from chatroom.client.signals import ENDING, Signals
@@ -37,13 +37,6 @@ Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for 
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help shows the usage)\n")
-
-
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text)
@@ -51,7 +44,7 @@ def _port(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=NAME,
         usage=f"python -m {NAME} [--help] [--version] HOST PORT",
         description="Join the chatroom at HOST:PORT.",

@@ -62,14 +62,18 @@ class Delivery:
             self._log.retire(self._number)
 
     def advance(self, position: int) -> list[Member]:
-        """Offer all before `position` to all who are level; return those who now are behind."""
+        """Offer all before `position` to all who are level; return those who now are behind.
+
+        Whose connection is broken hears nothing any more, and so can't lag;
+        what it said before is still to be read (LEAVE-2).
+        """
         start, end = self.offset, self._log.offset(position)
         if start == end:
             return []
         size = end - start
         views = self._log.views(start, end)
         whole = views[0] if len(views) == 1 else None
-        stuck = []
+        stuck, gone = [], []
         for member in self._level.values():
             try:
                 if member.own or whole is None:
@@ -80,23 +84,29 @@ class Delivery:
                     if taken == size:
                         continue
                     member.cursor = start + taken
-            except OSError:  # its socket is full; or it is gone, which reading will tell
+            except BlockingIOError:
                 member.cursor = start
+            except OSError:
+                gone.append(member)
+                continue
             stuck.append(member)
         for member in stuck:
             member.entry = self.position
             self.behind[member.id] = self._level.pop(member.id)
         self.position, self.offset = position, end
+        for member in gone:
+            self.leave(member)
         return stuck
 
     def resume(self, member: Member) -> bool:
-        """Offer more to one who is behind; return whether it is level again.
-
-        Raises OSError where its connection is broken.
-        """
-        if self._offer(member, member.cursor, self.offset) != self.offset:
-            return False
-        self._level[member.id] = self.behind.pop(member.id)
+        """Offer more to one who is behind; return whether it no longer is: now level, or broken."""
+        try:
+            if self._offer(member, member.cursor, self.offset) != self.offset:
+                return False
+        except OSError:
+            self.leave(member)
+        else:
+            self._level[member.id] = self.behind.pop(member.id)
         return True
 
     def too_slow(self) -> list[Member]:

@@ -253,18 +253,10 @@ class Worker:
     def _write(self) -> None:
         """Go on with what could not be sent before."""
         for key, _ in self._writable.select(0):
-            if isinstance(key.data, Member):
-                self._resume(key.data)
-            else:
+            if not isinstance(key.data, Member):
                 key.data()
-
-    def _resume(self, member: Member) -> None:
-        try:
-            level = self._delivery.resume(member)
-        except OSError:  # it is gone, which reading will tell
-            level = True
-        if level:
-            self._writable.unregister(member)
+            elif self._delivery.resume(key.data):
+                self._writable.unregister(key.data)
 
     # --- leave ---------------------------------------------------------------
 

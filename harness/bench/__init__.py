@@ -5,9 +5,9 @@ In reading order; those above never use those below:
 - `dialects`   how each server is spoken to, and what one delivered line looks like (pure)
 - `lines`      what is said, what each client then has to hear, and the check that it did (pure)
 - `clients`    the connections of the load, in one process
+- `processes`  starting, stopping and weighing a process and all its children
 - `load`       the load: its own process, one job in, one verdict out
 - `servers`    which servers there are and how each is started
-- `processes`  starting, stopping and weighing a process and all its children
 - `trial`      one server, one load, one result; the order of all trials
 - `report`     medians, ratios, tables (pure)
 - `cli`        the arguments

@@ -26,6 +26,13 @@ from tests.integration.waiting import PATIENCE, over, until
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = b"Welcome to socket practice\n"
 
+#: Options. Text without line end is delivered after a silence; here no pause is one, however slow
+#: the machine is, so that a line that is sent in pieces stays one line.
+NEVER_SILENT = ("--flush-after", 60)
+
+#: Options. A small log, for the lag and the longest line that it is given: it wraps often.
+SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K")
+
 #: Seconds in which a room that was told to stop has to be gone.
 STOP_WITHIN = 5.0
 
@@ -273,11 +280,12 @@ def room(
     host: str = "127.0.0.1",
     port: int = 0,
     setup: str = "",
+    environment: dict[str, str] | None = None,
     tells: str = "",
 ) -> Iterator[Room]:
     """A room that is ready. If its test has not stopped it, it is stopped, and has to end well."""
     arguments = command(*options, host=host, port=port)
-    with started(arguments, setup=setup, tells=tells) as one:
+    with started(arguments, setup=setup, environment=environment, tells=tells) as one:
         one.listen()
         yield one
         if one.process.poll() is None:

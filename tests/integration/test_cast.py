@@ -11,12 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.clients import Client, exchange
-from tests.integration.rooms import addresses, room
-
-#: Text without line end is delivered after a silence. Here no pause is a silence, however slow the
-#: machine is, so that a line that is sent in pieces stays one line.
-NEVER_SILENT = ("--flush-after", 60)
-
+from tests.integration.rooms import NEVER_SILENT, addresses, room
 
 # --- welcome -------------------------------------------------------------------------------------
 
@@ -60,22 +55,42 @@ def test_who_has_read_the_welcome_is_a_member(workers: int) -> None:
             members.append(newcomer)
 
 
-def test_who_joins_in_the_middle_hears_whole_lines() -> None:
-    """WELCOME-1, WELCOME-3, PREFIX-4: while others talk, a newcomer's stream begins with a line."""
-    with room("--workers", 3, "--flush-after", 0.02) as here:
+def test_who_joins_behind_text_without_line_end_hears_whole_lines() -> None:
+    """WELCOME-1, WELCOME-3, LINE-6: it does not hear the end of a line that it has not seen."""
+    with room("--workers", 3) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
-        for number in range(30):
-            for speaker in speakers:
-                # The last text of each round has no end: the next newcomer comes in behind it.
-                speaker.say(f"{number} one\n{number} two\n{number} three")
-            newcomer = here.join("127.0.9.9")
-            speakers[0].say(f"\n{number} end\n")
-            heard = newcomer.hear_until(f"{number} end\n")
-            newcomer.close()
-            for line in heard.removesuffix(b"\n").split(b"\n"):
-                assert line.startswith(b"<127.0.0."), heard
-            assert witness.hear_until(f"{number} end\n").endswith(heard.partition(b">")[2])
+        for number in range(6):
+            speaker = speakers[number % 3]
+            speaker.say(f"{number} unfinished")
+            witness.hear_until(f"{number} unfinished")
+            newcomers = here.join_all(["127.0.9.7", "127.0.9.8", "127.0.9.9"])
+            speakers[number // 2].say("next\n")
+            for newcomer in newcomers:
+                newcomer.hear(speakers[number // 2].prefix + b"next\n")
+                newcomer.close()
+            witness.hear(b"\n" + speakers[number // 2].prefix + b"next\n")
+
+
+def test_who_joins_in_the_middle_hears_whole_lines() -> None:
+    """WELCOME-1, CAST-5: while others talk, the rest of what they say, from one line on."""
+    with room("--workers", 3, "--quiet", *NEVER_SILENT) as here:
+        speakers = here.join_all(addresses(3))
+        witness = here.join("127.0.8.8")
+        for speaker in speakers:
+            lines = b"".join(b"%d\n" % number for number in range(30_000))
+            assert speaker.say_what_fits(lines) == len(lines)
+        newcomers = here.join_all(["127.0.9.9"] * 60)
+        for speaker in speakers:
+            speaker.say("end\n")
+        order = b""
+        for _ in speakers:
+            order += witness.hear_until(b"end\n")
+        for newcomer in newcomers:
+            heard = b""
+            for _ in speakers:
+                heard += newcomer.hear_until(b"end\n")
+            assert order.endswith(b"\n" + heard)
 
 
 # --- broadcast -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.integration.rooms import addresses, command, room, started
+from tests.integration.rooms import NEVER_SILENT, addresses, command, room, started
 from tests.integration.waiting import until
 
 MIB = 1 << 20
@@ -70,7 +70,7 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
 
 def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
     """LOAD-1: the room goes on without it; no message is shown twice, and none is not counted."""
-    with room("--workers", 2) as here:
+    with room("--workers", 2, *NEVER_SILENT) as here:
         one, other = here.join_all(addresses(2))
         total = 0
         for _ in range(6):
@@ -90,7 +90,7 @@ def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
 
 def test_nobody_reads_standard_output() -> None:
     """LOAD-1: a pipe that is full holds up neither the room nor its end."""
-    with room("--workers", 2) as here:
+    with room("--workers", 2, *NEVER_SILENT) as here:
         one, other = here.join_all(addresses(2))
         text = b"0123456789abcde\n" * (MIB // 16)
         heard = b"<127.0.0.2>0123456789abcde\n" * (MIB // 16)

@@ -2,12 +2,13 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from tests.integration.clients import Client
 from tests.integration.processes import Process
-from tests.integration.rooms import addresses, room
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
 from tests.integration.waiting import until
 
 
@@ -57,6 +58,34 @@ def test_the_registry_is_killed_in_the_rush() -> None:
         until(here.idles, "all have left")
 
 
+# The second of a room's registries ends at once; each leaves a file behind that counts them.
+FICKLE = """
+import os, sys
+from multiprocessing.managers import BaseManager
+serve = BaseManager._run_server.__func__
+def begin(kind, *arguments):
+    born = os.path.join(os.path.dirname(__file__), "born")
+    with open(born, "a") as file:
+        file.write("x")
+    if os.path.getsize(born) == 2:
+        os._exit(3)
+    serve(kind, *arguments)
+begin.__name__ = "_run_server"  # by which it is found in the child
+BaseManager._run_server = classmethod(begin)
+"""
+
+
+def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
+    """JOIN-1: then another is started; the room has done without it meanwhile."""
+    (tmp_path / "sitecustomize.py").write_text(FICKLE)
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with room("--workers", 2, environment=environment, tells=REGISTRY) as here:
+        one, other = here.join_all(addresses(2))
+        kill(here.registry())
+        third = here.join("127.0.0.9")
+        talk([one, other, third])
+
+
 WORKER = r"WARNING worker \d ended with exit code -9; starting another$"
 
 
@@ -75,10 +104,14 @@ def test_a_worker_is_killed(workers: int) -> None:
         talk(kept)
         newcomers = here.join_all(addresses(3 * workers + 3)[3 * workers :])
         talk([*kept, *newcomers])
-        until(lambda: len(here.workers()) == workers, "another is there")
-        # It serves newcomers as soon as the others have more members.
-        guests = [*newcomers, *(here.join("127.0.7.7") for _ in range(3))]
-        assert len({here.serving(one).pid for one in [*kept, *guests]}) == workers
+        # Another serves newcomers: it is the one with the fewest members, as soon as it is ready.
+        before = {victim.pid, *(here.serving(one).pid for one in kept)}
+
+        def come() -> bool:
+            return here.serving(here.join("127.0.7.7")).pid not in before
+
+        until(come, "newcomers come to another worker")
+        assert len(here.workers()) == workers
 
 
 def talk(members: list[Client]) -> None:
@@ -92,9 +125,9 @@ def talk(members: list[Client]) -> None:
 
 def test_workers_are_killed_in_a_flood() -> None:
     """LEAVE-1: one after another; who is on another worker hears all that it says, and no gap."""
-    with room("--workers", 3, "--quiet", tells=WORKER) as here:
+    with room("--workers", 3, "--quiet", *NEVER_SILENT, tells=WORKER) as here:
         for number in range(4):
-            one, other, third = here.join_all(addresses(3))
+            one, other, third = join_apart(here, 3)
             one.say_what_fits(b"".join(b"%d\n" % line for line in range(100_000)))
             other.hear_bytes(50_000)
             kill(here.serving(third))
@@ -104,13 +137,25 @@ def test_workers_are_killed_in_a_flood() -> None:
             assert text.endswith(f"<127.0.0.2>\n<127.0.0.2>round {number}\n")
             for leaver in (one, other):
                 leaver.close()
-            until(lambda: len(here.workers()) == 3, "another is there")
+
+
+def join_apart(here: Room, count: int) -> list[Client]:
+    """Members on as many workers, as soon as there are so many."""
+
+    def come() -> list[Client]:
+        members = here.join_all(addresses(count))
+        if len({here.serving(one).pid for one in members}) == count:
+            return members
+        for one in members:
+            one.close()
+        return []
+
+    return until(come, f"{count} workers")
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
     """LEAVE-1: it has stood still, and the log is full; the others go on."""
-    options = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", "--quiet")
-    with room("--workers", 2, *options, tells=WORKER) as here:
+    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=WORKER) as here:
         one, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
         assert here.serving(one).pid == here.serving(other).pid != victim.pid
@@ -121,6 +166,41 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         kill(victim)
         slow.hear_rest()
         other.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+
+
+def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
+    """JOIN-2, LEAVE-1: it has stood still, and the way to it is full; the others go on."""
+    with room("--workers", 2, "--quiet", tells=WORKER) as here:
+        one, other = here.join_all(addresses(2))
+        victim = here.serving(one)
+        os.kill(victim.pid, signal.SIGSTOP)
+        crowd = [here.knock("127.0.0.9") for _ in range(800)]
+        lucky, unlucky = crowd[1::2], crowd[::2]
+        for client in lucky:
+            client.hear("Welcome to socket practice\n")
+        kill(victim)
+        one.hear_rest()
+        for client in unlucky:
+            client.hear_rest()
+        other.say("who is left?\n")
+        for client in lucky:
+            client.hear("<127.0.0.3>who is left?\n")
+        talk([other, here.join("127.0.0.5")])
+
+
+def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
+    """JOIN-1: the main process learns of both in one turn."""
+    with room("--workers", 1, tells=WORKER) as here:
+        one = here.join("127.0.0.2")
+        os.kill(here.pid, signal.SIGSTOP)
+        kill(here.serving(one))
+        until(lambda: not here.workers(), "it is dead")
+        newcomers = [here.knock(source) for source in addresses(3)]
+        os.kill(here.pid, signal.SIGCONT)
+        for newcomer in newcomers:
+            newcomer.hear("Welcome to socket practice\n")
+        one.hear_end()
+        talk(newcomers)
 
 
 def test_all_workers_are_killed() -> None:

@@ -11,7 +11,16 @@ import signal
 import pytest
 
 from tests.integration.clients import hear_rests
-from tests.integration.rooms import STOP_WITHIN, Room, addresses, command, room, started
+from tests.integration.rooms import (
+    NEVER_SILENT,
+    SMALL_LOG,
+    STOP_WITHIN,
+    Room,
+    addresses,
+    command,
+    room,
+    started,
+)
 from tests.integration.waiting import until
 
 MIB = 1 << 20
@@ -22,7 +31,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
     """LEAVE-2: with members who talk, who say nothing, and who have not finished their line."""
-    with room("--workers", workers, "--flush-after", 60) as here:
+    with room("--workers", workers, *NEVER_SILENT) as here:
         members = here.join_all(addresses(20))
         members[0].say("goodbye\n")
         for member in members[1:]:
@@ -63,10 +72,10 @@ def test_many_signals_in_a_row() -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
     """CAST-1, CAST-5: in the midst of a flood; what one has heard, all have, to the same byte."""
-    with room("--workers", workers, "--quiet") as here:
+    with room("--workers", workers, "--quiet", *NEVER_SILENT) as here:
         flooders = here.join_all(addresses(3))
         listeners = here.join_all(addresses(7)[3:])
-        flood = b"".join(b"%d\n" % number for number in range(200_000))
+        flood = b"".join(b"%d\n" % number for number in range(40_000))
         for flooder in flooders:
             flooder.say_what_fits(flood)
         for listener in listeners:
@@ -164,7 +173,7 @@ def test_the_main_process_is_killed(workers: int) -> None:
 
 def test_the_main_process_is_killed_under_load() -> None:
     """Even with workers that wait for each other."""
-    with room("--workers", 2, "--log-size", "128K", "--max-lag", "64K", "--max-line", "4K") as here:
+    with room("--workers", 2, *SMALL_LOG) as here:
         one, other = here.join_all(addresses(2))
         one.say_what_fits(b"flood\n" * MIB)
         other.hear_bytes(MIB)

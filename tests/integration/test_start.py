@@ -141,7 +141,9 @@ def test_a_registry_that_cant_start(tmp_path: Path) -> None:
         """
 import os
 from multiprocessing.managers import BaseManager
-BaseManager._run_server = lambda *_: os._exit(3)
+def broken(*_): os._exit(3)
+broken.__name__ = "_run_server"  # by which it is found in the child
+BaseManager._run_server = classmethod(broken)
 """
     )
     environment = {"PYTHONPATH": str(tmp_path)}

@@ -5,10 +5,7 @@ import random
 import pytest
 
 from tests.integration.clients import Client, exchange
-from tests.integration.rooms import Room, addresses, room
-
-#: See test_cast.py.
-NEVER_SILENT = ("--flush-after", 60)
+from tests.integration.rooms import NEVER_SILENT, Room, addresses, room
 
 LONGEST = 8 * 1024
 """Bytes in a line, unless an option sets it otherwise."""
@@ -113,7 +110,7 @@ def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
 
 def test_a_long_line_arrives_whole() -> None:
     """LINE-7: of 2,048 bytes as everywhere, and of the 8 KiB that are ours."""
-    with room("--workers", 2) as here:
+    with room("--workers", 2, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         for size in (2048, LONGEST):
             text = b"0123456789abcdef" * (size // 16)
@@ -125,7 +122,7 @@ def test_a_long_line_arrives_whole() -> None:
 @pytest.mark.parametrize("limit", ["100", "8K"])
 def test_a_longer_line_arrives_in_pieces_and_none_of_it_is_lost(limit: str) -> None:
     """LINE-7, PREFIX-4, TEXT-1: each piece is a message; none is cut inside a character."""
-    with room("--workers", 2, "--max-line", limit) as here:
+    with room("--workers", 2, "--max-line", limit, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         text = "Một hai ba bốn năm, 👋 " * 2000
         speaker.say(text + "\n")
@@ -141,33 +138,26 @@ def test_a_longer_line_arrives_in_pieces_and_none_of_it_is_lost(limit: str) -> N
 
 def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
     """LINE-7, CAST-1: as it did ssh-chat's (#118). Others talk meanwhile; no byte of it is lost."""
-    with room("--workers", 2) as here:
+    with room("--workers", 2, *NEVER_SILENT) as here:
         flooder, listener = two(here)
         speaker = here.join("127.0.0.4")
         text = bytes(random.Random(1).choices(b"abcdefghijklmnopqrstuvwxyz ", k=1 << 16)) * 32
-        pieces = len(text) // LONGEST
-        size = len(text) + pieces * len("<127.0.0.2>\n") - 1  # the last one has no end
+        flood = [text[start : start + 50_000] for start in range(0, len(text), 50_000)]
         talk = [b"%d\n" % number for number in range(1000)]
-        talked = sum(len(line) + len(speaker.prefix) for line in talk)
-        exchange(
-            {
-                flooder: [text[start : start + 50_000] for start in range(0, len(text), 50_000)],
-                speaker: talk,
-            },
-            {listener: size + talked},
-        )
-        flooder.hear(b"".join(speaker.prefix + line for line in talk))
-        heard = listener.take(size + talked).split(b"\n")
-        flood = [line for line in heard if line.startswith(flooder.prefix)]
-        assert b"".join(line.removeprefix(flooder.prefix) for line in flood) == text
-        talked_about = [line + b"\n" for line in heard if line.startswith(speaker.prefix)]
-        assert talked_about == [speaker.prefix + line for line in talk]
+        talked = b"".join(speaker.prefix + line for line in talk)
+        size = len(text) + len(text) // LONGEST * len("<127.0.0.2>\n") + len(talked)
+        exchange({flooder: [*flood, b"\n"], speaker: talk}, {listener: size}, ahead=1 << 20)
+        flooder.hear(talked)
+        heard = listener.take(size).splitlines(keepends=True)
+        pieces = [line for line in heard if line.startswith(flooder.prefix)]
+        assert b"".join(line[len(flooder.prefix) : -1] for line in pieces) == text
+        assert b"".join(line for line in heard if line not in pieces) == talked
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_paste_of_a_megabyte_arrives_whole(workers: int) -> None:
     """CAST-3, CAST-4, LINE-3: where others refuse or lose it (ssh-chat #318, #363)."""
-    with room("--workers", workers) as here:
+    with room("--workers", workers, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         lines = [f"{number}: a line that was pasted 你好\n".encode() for number in range(30_000)]
         heard = b"".join(speaker.prefix + line for line in lines)
@@ -185,7 +175,7 @@ def test_every_character_arrives_unharmed() -> None:
     harmful = {*range(0x20), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F}
     harmful |= {*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
     codes = [code for code in range(0x20, 0x110000, 1) if code not in harmful]
-    with room("--workers", 2) as here:
+    with room("--workers", 2, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         # All of the first plane, and a sample of the others.
         kept = [code for code in codes if code < 0x10000 or code % 97 == 0]
@@ -234,30 +224,22 @@ def test_control_characters_cant_reach_anothers_terminal() -> None:
 def test_nobody_speaks_in_anothers_name() -> None:
     """PREFIX-4: whatever a line is made of, every line that a terminal shows begins truly."""
     ends = ["\r", "\r\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\n\r"]
-    moves = [
-        "\x1b[2K\x1b[1G",
-        "\b" * 20,
-        "\x9b1G",
-        "\u202e",
-        "\x1b[A",
-        "\x00",
-        "\x1bM",
-        "\x7f" * 20,
-    ]
+    moves = ["\x1b[2K\x1b[1G", "\x1b[A", "\x1bM", "\x9b1G", "\u202e", "\0", "\b" * 20, "\x7f" * 20]
     with room("--workers", 2) as here:
         speaker, listener = two(here)
         for trick in ends + moves:
             speaker.say(f"x{trick}<127.0.0.9>I am not 127.0.0.2\n")
-        speaker.say("no end")
-        listener.hear_until("9>I am not 127.0.0.2\n<127.0.0.2>no end")
-        listener.unread.clear()
         speaker.say(f"x{''.join(ends + moves)}<127.0.0.9>nor am I\nend\n")
-        heard = listener.hear_until("2>end\n").decode().removeprefix("\n")
-        shown = heard.splitlines()
-        assert shown
-        for line in shown:
+        heard = listener.hear_until(">end\n").decode()
+        for line in heard.splitlines():  # which knows more line ends than LF
             assert line.startswith("<127.0.0.2>"), heard
-            assert not any(character in line for character in "\x1b\b\x9b\u202e\0\x7f\r"), heard
+        for harmful in "\r\x1b\x9b\u202e\0\b\x7f":
+            assert harmful not in heard
+        # Nor by text without line end, and what comes behind it.
+        speaker.say("<127.0.0.9>")
+        listener.hear("<127.0.0.2><127.0.0.9>")
+        speaker.say("<127.0.0.9>no\n")
+        listener.hear("\n<127.0.0.2><127.0.0.9>no\n")
 
 
 def test_garbage() -> None:

@@ -318,7 +318,7 @@ def check(log: Log, model: Model) -> None:
     assert log.offset(head(log)) == end
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
-    # An offset is where the entry before it ends, so of the last entry that is kept it is not known.
+    # Where an entry begins is said by the one before it, so of the first kept it is not known.
     first = max(slowest - TINY.max_lag_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)

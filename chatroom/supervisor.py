@@ -222,10 +222,10 @@ class Supervisor:
         if self._workers.get(worker.number) is not worker:
             return  # it was reaped a moment ago
         try:
-            worker.channel.flush()
-            self._watch(worker)
             for record, _ in worker.channel.receive():
                 self._obey(worker, record)
+            worker.channel.flush()
+            self._watch(worker)
         except ChannelClosed:
             self._forget(worker.channel)
             worker.channel.close()

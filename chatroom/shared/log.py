@@ -224,7 +224,10 @@ class Log:
         return waiting
 
     def retire(self, worker: int) -> None:
-        """Wait for `worker` no more: it has no members, or is dead. Needs no lock: one word."""
+        """Wait for `worker` no more: it has no members, or is dead.
+
+        Hold the lock; or ring everyone afterwards, who may have found no room.
+        """
         self._positions[worker] = IDLE
 
     def serving(self) -> list[int]:

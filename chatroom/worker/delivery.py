@@ -13,8 +13,8 @@ import contextlib
 from chatroom.shared.log import Log
 from chatroom.worker.member import Member, Span
 
-MAX_VIEWS = 512
-"""Views in one call; the kernel takes 1,024 (IOV_MAX)."""
+MAX_SPANS = 512
+"""Spans in one call; the kernel takes 1,024 views (IOV_MAX), and one span may need two."""
 
 
 class Delivery:
@@ -59,7 +59,10 @@ class Delivery:
         self._level.pop(member.id, None)
         self.behind.pop(member.id, None)
         if not self:
-            self._log.retire(self._number)
+            # Under the lock: who finds no room, because of us, either sees that
+            # we are gone, or rings us, and then we ring back.
+            with self._log as log:
+                log.retire(self._number)
 
     def advance(self, position: int) -> list[Member]:
         """Offer all before `position` to all who are level; return those who now are behind.
@@ -134,24 +137,31 @@ class Delivery:
             size += stop - begin
         if views:
             with contextlib.suppress(BlockingIOError):
-                taken = member.socket.sendmsg(views[:MAX_VIEWS])
-        member.cursor = cursor = end if taken == size else after(spans, taken)
+                taken = member.socket.sendmsg(views)
+        if taken < size:
+            cursor = after(spans, taken)
+        else:
+            cursor = end if len(spans) < MAX_SPANS else spans[-1][1]
+        member.cursor = cursor
         if member.own and member.own[0][1] <= cursor:
             member.own = [own for own in member.own if own[1] > cursor]
         return cursor
 
 
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
-    """What lies from `start` to `end`, less the `own` spans, which are in order."""
-    spans = []
+    """What lies from `start` to `end`, less the `own` spans, which are in order.
+
+    At most MAX_SPANS; if it is as many, there may be more.
+    """
+    spans: list[Span] = []
     for begin, stop in own:
-        if begin >= end:
+        if begin >= end or len(spans) == MAX_SPANS:
             break
         if start < begin:
             spans.append((start, begin))
         if start < stop:
             start = stop
-    if start < end:
+    if start < end and len(spans) < MAX_SPANS:
         spans.append((start, end))
     return spans
 

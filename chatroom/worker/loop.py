@@ -141,8 +141,11 @@ class Worker:
         greeting = self._settings.greeting
         try:
             whole = connection.send(greeting) == len(greeting)
-        except OSError:
+        except BlockingIOError:
             whole = False
+        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
+            self._delivery.leave(member)
+            return
         if not whole:  # an empty socket that takes less than a line is of no use
             self._remove(member, RESET)
 
@@ -190,9 +193,8 @@ class Worker:
         for member, due in list(self._silences.items()):
             if due > now or self._batch_is_full():
                 break
-            if member not in self._readable:  # else it is not silent, we have not listened
-                del self._silences[member]
-                self._say(member, member.framer.flush())
+            del self._silences[member]
+            self._say(member, member.framer.flush())
 
     def _say(self, member: Member, block: bytes) -> None:
         text = render(member.prefix, sanitize(block))

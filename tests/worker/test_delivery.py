@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
 from chatroom.shared.log import Geometry, Log
-from chatroom.worker.delivery import MAX_VIEWS, Delivery, after, others
+from chatroom.worker.delivery import MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member, Span
-from tests.logs import head, new_log, say
+from tests.logs import Run, append, head, new_log, say
 from tests.worker.drivers import EVERYTHING, Line, member_on
 
 GEOMETRY = Geometry(text=256, entries=32, max_lag=100, max_lag_entries=12)
@@ -201,7 +201,7 @@ def test_who_has_only_its_own_before_it_is_level_without_a_call(stage: Stage) ->
 
 
 def test_more_views_than_the_kernel_takes_go_out_in_several_calls() -> None:
-    count = MAX_VIEWS + 100
+    count = MAX_SPANS + 100
     with new_log(Geometry(1 << 16, 1 << 12, 1 << 14, 1 << 11)) as log:
         stage = Stage(log)
         alice, line = stage.join(1)
@@ -209,7 +209,7 @@ def test_more_views_than_the_kernel_takes_go_out_in_several_calls() -> None:
             stage.say(b"<a>\n", alice)
             stage.say(b"<b>%d\n" % number)
         assert stage.turn() == [alice]
-        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(MAX_VIEWS))
+        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(MAX_SPANS))
         assert stage.delivery.resume(alice)
         assert line.heard == b"".join(b"<b>%d\n" % number for number in range(count))
 

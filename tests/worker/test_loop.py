@@ -70,15 +70,14 @@ def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -
     assert heard == WELCOME + b"<192.0.2.1>after, or at once\n"
 
 
-def test_a_newcomer_who_can_not_be_greeted_has_left(room: Room) -> None:
+def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: Room) -> None:
+    alice = room.join()
     gone = room.adopt()
+    gone.say(b"good bye")
     gone.close()
     room.run()
-    assert left(room) == [(1, RESET)]
-    full = room.adopt(buffer=1)
-    room.clients[-1].close()
-    room.run()
-    assert left(room) == [(full.id, RESET)]
+    assert alice.hear() == b"<192.0.2.2>good bye"
+    assert left(room) == [(gone.id, CLOSED)]
 
 
 def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom) -> None:

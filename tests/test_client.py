@@ -577,6 +577,7 @@ def test_ctrl_d_leaves(typist: Typist, peer: Peer) -> None:
     assert typist.modes() != typist.found
     typist.type("last\n\x04")
     assert peer.hear_all() == b"last\n"
+    typist.sees("<You>last", "")
     peer.say("goodbye\n")
     peer.close()
     assert typist.end() == 0
@@ -908,8 +909,11 @@ def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
 
 def test_a_signal_ends_it_though_nobody_reads_its_output(room: Room) -> None:
     with piped(room) as (process, peer):
-        peer.say(LINES * 2)  # More than a pipe holds.
+        peer.say("one\n")
         until(lambda: unread(process.stdout) > 0)
+        # More than the pipe holds, and than is left in it: who wrote that at once would wait.
+        peer.say(LINES * 2)
+        until(lambda: unread(process.stdout) > 4)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
 
@@ -919,8 +923,10 @@ def test_a_signal_that_was_ignored_stays_so(room: Room) -> None:
         peer.say("one\n")
         assert read_until(process, b"\n") == b"one\n"
         process.send_signal(signal.SIGHUP)
-        peer.say("two\n")
-        assert read_until(process, b"\n") == b"two\n"
+        put(process, b"two\n", last=True)
+        assert peer.hear_all() == b"two\n"
+        peer.close()
+        assert end(process) == (0, b"", "")
 
 
 # --- the session: what a real program can't be brought to do at will -----------------------------
@@ -985,23 +991,35 @@ class Refusing:
 
 
 class Connection(Refusing, socket.socket):
-    """A connection to a room, which brings this before anything else."""
+    """A connection to a room, which brings this before anything else.
+
+    To ask it again after it has ended would be to ask for ever.
+    """
 
     is_gone = False
+    takes = CHUNK
 
     def __init__(self, *, fileno: int) -> None:
         super().__init__(fileno=fileno)
         self.brings: list[bytes] = []
+        self.can_recv = self.can_send = True
 
     def recv(self, *arguments: int) -> bytes:
+        assert self.can_recv
         if self.refuses():
             raise BlockingIOError
-        return self.brings.pop(0) if self.brings else super().recv(*arguments)
+        data = self.brings.pop(0) if self.brings else super().recv(*arguments)
+        self.can_recv = bool(data)
+        return data
 
-    def send(self, *arguments: Any) -> int:
+    def send(self, data: Any, *flags: int) -> int:
+        assert self.can_send
         if self.refuses():
             raise BlockingIOError
-        return super().send(*arguments)
+        self.can_send = False
+        taken = super().send(data[: self.takes], *flags)
+        self.can_send = True
+        return taken
 
     def shutdown(self, how: int) -> None:
         if self.is_gone:
@@ -1010,6 +1028,12 @@ class Connection(Refusing, socket.socket):
 
 
 class Output(Refusing, io.FileIO):
+    can_be_waited_for = True
+
+    def fileno(self) -> int:
+        assert self.can_be_waited_for
+        return super().fileno()
+
     def write(self, data: Any) -> int:
         # None is what a raw file returns, though its type does not say so.
         return cast("int", None) if self.refuses() else super().write(data)
@@ -1026,7 +1050,9 @@ class Bench:
         self._path = path
         self.output = Output(path, "w")
 
-    def run(self, source: Ready | Never, signals: Ready | Never) -> Ending:
+    def run(
+        self, source: Ready | Never, signals: Ready | Never, patience: float | None = None
+    ) -> Ending:
         with contextlib.closing(source), contextlib.closing(signals):
             return Session(
                 self.room,
@@ -1035,7 +1061,7 @@ class Bench:
                 Plain(),
                 cast("Signals", signals),
                 {},
-                patience=None,
+                patience=patience,
             ).run()
 
     @property
@@ -1059,11 +1085,18 @@ def test_what_is_not_ready_after_all_is_tried_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
     monkeypatch.setattr(session_module, "WAITS_FOR_FILES", waits)
+    bench.output.can_be_waited_for = waits
     bench.room.refusals = bench.output.refusals = 5
     bench.peer.say(LINES)
     bench.peer.socket.shutdown(socket.SHUT_WR)
     assert bench.run(Never(), Never()) == Ending(1, "connection lost: closed by the server")
     assert bench.shown == LINES
+
+
+def test_what_is_taken_in_part_is_sent_whole(bench: Bench) -> None:
+    bench.room.takes = 5000
+    assert bench.run(Ready(LINES[:16_000]), Never(), patience=0.0) == Ending(0)
+    assert bench.peer.hear_all() == LINES[:16_000]
 
 
 def test_no_more_is_read_from_the_user_than_the_room_takes(bench: Bench) -> None:

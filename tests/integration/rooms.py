@@ -7,6 +7,8 @@ Whatever a test is about, each room that it opens has to end well too: SIGTERM s
 exit code 0, without a word on its standard error, and leaves no process and no file behind.
 """
 
+import fcntl
+import mmap
 import os
 import re
 import select
@@ -14,7 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -109,6 +113,14 @@ class Room:
         data = os.read(output.fileno(), 1 << 16)
         self.console += data
         return bool(data)
+
+    def output_is_full(self) -> bool:
+        """Whether its standard output takes no more, because nobody has read it."""
+        assert self.process.stdout is not None
+        unread = array("i", [0])
+        fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
+        # It holds whole pages, and one may be left when a write is too long for it.
+        return unread[0] + mmap.PAGESIZE >= fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
 
     @property
     def errors(self) -> str:

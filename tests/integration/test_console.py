@@ -7,8 +7,6 @@ import pytest
 from tests.integration.rooms import NEVER_SILENT, addresses, command, room, started
 from tests.integration.waiting import until
 
-MIB = 1 << 20
-
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
@@ -92,9 +90,11 @@ def test_nobody_reads_standard_output() -> None:
     """LOAD-1: a pipe that is full holds up neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT) as here:
         one, other = here.join_all(addresses(2))
-        text = b"0123456789abcde\n" * (MIB // 16)
-        heard = b"<127.0.0.2>0123456789abcde\n" * (MIB // 16)
-        for _ in range(3):
+        text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
+        while not here.output_is_full():
+            one.say(text)
+            other.hear(heard)
+        for _ in range(100):
             one.say(text)
             other.hear(heard)
         third = here.join("127.0.0.9")

@@ -17,7 +17,18 @@ Span = tuple[int, int]
 class Member:
     """A connection that is in the room (CAST-6: a connection, not an address)."""
 
-    __slots__ = ("cursor", "entry", "framer", "id", "own", "prefix", "recv", "send", "socket")
+    __slots__ = (
+        "cursor",
+        "entry",
+        "framer",
+        "id",
+        "own",
+        "prefix",
+        "recv",
+        "send",
+        "sendmsg",
+        "socket",
+    )
 
     def __init__(self, id: int, address: str, connection: socket.socket, max_line: int) -> None:
         self.id = id
@@ -32,6 +43,7 @@ class Member:
         """A position not beyond its cursor, while it is behind."""
         self.recv = connection.recv
         self.send = connection.send
+        self.sendmsg = connection.sendmsg
 
     def fileno(self) -> int:
         return self.socket.fileno()

@@ -27,7 +27,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
     try:
         try:
             worker = _begin(number, settings, channel)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, the main process says it, in one line
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
         channel.send({"ready": True})

@@ -119,8 +119,9 @@ class Room:
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
-        # It holds whole pages, and one may be left when a write is too long for it.
-        return unread[0] + mmap.PAGESIZE >= fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
+        # It is made of pages, and what has been written in pieces leaves gaps in some.
+        size = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
+        return unread[0] + 4 * mmap.PAGESIZE >= size
 
     @property
     def errors(self) -> str:

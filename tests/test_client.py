@@ -907,13 +907,15 @@ def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-def test_a_signal_ends_it_though_nobody_reads_its_output(room: Room) -> None:
+def test_an_output_that_nobody_reads_stops_nothing_else(room: Room) -> None:
     with piped(room) as (process, peer):
         peer.say("one\n")
         until(lambda: unread(process.stdout) > 0)
         # More than the pipe holds, and than is left in it: who wrote that at once would wait.
         peer.say(LINES * 2)
         until(lambda: unread(process.stdout) > 4)
+        put(process, b"two\n")
+        assert peer.hear(4) == b"two\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
 

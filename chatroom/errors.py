@@ -20,5 +20,9 @@ class LimitError(ChatroomError):
     """The machine grants this process too little: descriptors, so far."""
 
 
+class RegistryError(ChatroomError):
+    """The registry's process can't start, or dies as often as it is started."""
+
+
 class WorkerError(ChatroomError):
     """A worker ended before it was ready to serve; the message carries its own error."""

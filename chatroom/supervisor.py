@@ -184,6 +184,8 @@ class Supervisor:
 
     def _stop(self, woken: socket.socket) -> None:
         woken.recv(64)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # once is enough
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
@@ -287,7 +289,7 @@ class Supervisor:
     # --- members -------------------------------------------------------------
 
     def _hand_over(self, id: int, client: Client) -> None:
-        self._console.say(f"{client.address} connected")
+        self._show(f"{client.address} connected")
         self._tell(
             self._workers[client.worker],
             {"adopt": id, "address": client.address},
@@ -300,6 +302,10 @@ class Supervisor:
             line = f"{client.address} disconnected"
             if reasons[id] == LAGGED:
                 line += f": it lagged more than {spell_size(self._settings.max_lag)} behind"
+            self._show(line)
+
+    def _show(self, line: str) -> None:
+        if not self._settings.quiet:
             self._console.say(line)
 
     def _held(self) -> Members:

@@ -5,6 +5,7 @@ place that gives out ids and applies the limits. The main process asks it when
 somebody joins or leaves; a call takes about 40 µs, and no message waits for one.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -16,6 +17,11 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.managers import BaseManager
 from typing import Any
+
+from chatroom.errors import RegistryError
+
+RESTARTS = 5
+"""Times that a registry's process is started again, one after another, for one call."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +119,7 @@ class RegistryProcess:
 
     Should that process die, the next call starts another and fills it with what
     the main process holds: `held` returns address and worker of each member.
+    Raises RegistryError where none can be started.
     """
 
     def __init__(
@@ -122,15 +129,19 @@ class RegistryProcess:
         self._held = held
         self._last_id = 0
         self._workers: set[int] = set()
-        self._start()
+        try:
+            self._start()
+        except (EOFError, OSError) as error:
+            raise RegistryError(f"the registry's process can't start: {error!r}") from None
 
     def _start(self) -> None:
         # An abstract address leaves no file behind, even where this process is
         # killed; who connects has to know the key that only our children have.
         address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
-        self._manager = _Manager(address, ctx=get_context("spawn"))
-        self._manager.start(_end_with_parent)
-        self._registry = self._manager.Registry(*self._limits)  # type: ignore[attr-defined]
+        manager = _Manager(address, ctx=get_context("spawn"))
+        manager.start(_end_with_parent)
+        self._manager = manager
+        self._registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
 
     def stop(self) -> None:
         self._manager.shutdown()
@@ -158,9 +169,12 @@ class RegistryProcess:
             return getattr(self._registry, method)(argument)
         except (EOFError, OSError):
             logger.warning("the registry's process died; starting another")
-            self._start()
-            self._registry.restore(self._last_id, self._held(), self._workers)
-            return getattr(self._registry, method)(argument)
+        for _ in range(RESTARTS):
+            with contextlib.suppress(EOFError, OSError):
+                self._start()
+                self._registry.restore(self._last_id, self._held(), self._workers)
+                return getattr(self._registry, method)(argument)
+        raise RegistryError(f"the registry's process died {RESTARTS} times in a row")
 
 
 def _end_with_parent() -> None:

@@ -33,7 +33,7 @@ PATIENCE = 10.0
 # unsafe with threads; a session's leader may take a terminal that has no session yet.
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
@@ -205,6 +205,7 @@ class Typist:
         rows: int = 10,
         says_size: bool = True,
         env: dict[str, str] | None = None,
+        **redirected: Any,
     ) -> None:
         self._master, self._slave = pty.openpty()
         self.screen = Display(columns, rows)
@@ -216,10 +217,8 @@ class Typist:
         self._running = running(
             [sys.executable, "-c", TAKE_TERMINAL, *command],
             env=env,
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=self._slave,
             start_new_session=True,
+            **{"stdin": self._slave, "stdout": self._slave, "stderr": self._slave} | redirected,
         )
         self.process = self._running.__enter__()
 

@@ -33,7 +33,8 @@ class Client:
         except BaseException:
             self.socket.close()
             raise
-        self.port: int = self.socket.getsockname()[1]
+        self.end: tuple[str, int] = self.socket.getsockname()[:2]
+        """Its address and port, by which the kernel knows its connection."""
         self.prefix = f"<{source}>".encode()
         self.unread = bytearray()
         """What has arrived and was not asked for yet."""

@@ -1,9 +1,11 @@
 """Processes as /proc shows them: which belong to a room, what they hold, what they use."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -103,12 +105,16 @@ def _all() -> Iterator[Process]:
 LISTENS = "0A"
 
 
+#: An address and a port.
+End = tuple[str, int]
+
+
 @dataclass(frozen=True)
 class Connection:
     """One end of a TCP connection, as the kernel lists it."""
 
-    local_port: int
-    remote_port: int
+    local: End
+    remote: End
     state: str
     unsent: int
     unread: int
@@ -125,8 +131,14 @@ def connections() -> Iterator[Connection]:
         for line in lines:
             _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
             unsent, unread = (int(size, 16) for size in queues.split(":"))
-            yield Connection(_port(local), _port(remote), state, unsent, unread, inode)
+            yield Connection(_end(local), _end(remote), state, unsent, unread, inode)
 
 
-def _port(end: str) -> int:
-    return int(end.rpartition(":")[2], 16)
+def _end(text: str) -> End:
+    """The kernel writes an address as words in hexadecimal, each in the machine's byte order."""
+    address, _, port = text.partition(":")
+    words = struct.pack(
+        f"={len(address) // 8}I",
+        *(int(address[at : at + 8], 16) for at in range(0, len(address), 8)),
+    )
+    return str(ip_address(words)), int(port, 16)

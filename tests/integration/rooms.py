@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.integration.clients import Client
-from tests.integration.processes import LISTENS, Connection, Process, connections, session
+from tests.integration.processes import LISTENS, Connection, End, Process, connections, session
 from tests.integration.waiting import PATIENCE, over, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,7 +84,7 @@ class Room:
         def find() -> list[int]:
             held = [one for process in self.processes() for one in process.descriptors]
             ports = [one for one in connections() if one.state == LISTENS]
-            return [one.local_port for one in ports if f"socket:[{one.inode}]" in held]
+            return [one.local[1] for one in ports if f"socket:[{one.inode}]" in held]
 
         self.host, [self.port] = "127.0.0.1", until(find, "it listens")
 
@@ -156,7 +156,8 @@ class Room:
         """Wait until the room has read all that the client sent."""
 
         def read() -> bool:
-            return not (self._end(client.port, self.port).unsent or self._end_of(client).unread)
+            theirs = self._connection(client.end, (self.host, self.port))
+            return not (theirs.unsent or self._end_of(client).unread)
 
         until(read, f"all that {client.address} sent is read")
 
@@ -166,12 +167,11 @@ class Room:
 
     def _end_of(self, client: Client) -> Connection:
         """The room's end of a client's connection."""
-        return self._end(self.port, client.port)
+        return self._connection((self.host, self.port), client.end)
 
     @staticmethod
-    def _end(local_port: int, remote_port: int) -> Connection:
-        ports = (local_port, remote_port)
-        [found] = [one for one in connections() if (one.local_port, one.remote_port) == ports]
+    def _connection(local: End, remote: End) -> Connection:
+        [found] = [one for one in connections() if (one.local, one.remote) == (local, remote)]
         return found
 
     # --- its processes -------------------------------------------------------
@@ -180,17 +180,23 @@ class Room:
         """All that are alive, whether or not the main process still is."""
         return session(self.pid)
 
+    def _children(self) -> list[Process]:
+        """What multiprocessing has started, and not for itself.
+
+        One that was forked just now, and is not yet another program, is none of them, although it
+        has all that the main process has.
+        """
+        return [one for one in self.processes() if "multiprocessing.spawn" in one.command]
+
     def workers(self) -> list[Process]:
         """By number, as long as none was replaced."""
-        return [one for one in self.processes() if one.pid != self.pid and one.maps_log]
+        return [one for one in self._children() if one.maps_log]
 
     def registry(self) -> Process:
-        """The one that is neither main process nor worker nor multiprocessing's own."""
-        worker_of_multiprocessing = "resource_tracker"
+        """The one that has no part in the log."""
 
         def find() -> list[Process]:
-            others = [one for one in self.processes() if one.pid != self.pid and not one.maps_log]
-            return [one for one in others if worker_of_multiprocessing not in one.command]
+            return [one for one in self._children() if not one.maps_log]
 
         return until(find, "there is a registry")[0]
 

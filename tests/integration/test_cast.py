@@ -119,7 +119,7 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize(
     ("workers", "cut", "lines"),
-    [(1, whole, 8), (2, by_line, 8), (3, byte_by_byte, 2), (3, in_pieces, 8), (1, in_pieces, 8)],
+    [(1, whole, 8), (2, by_line, 8), (3, byte_by_byte, 2), (3, in_pieces, 8)],
 )
 def test_200_speak_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int

@@ -192,9 +192,10 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
     """JOIN-1: the main process learns of both in one turn."""
     with room("--workers", 1, tells=WORKER) as here:
         one = here.join("127.0.0.2")
+        victim = here.serving(one).pid
         os.kill(here.pid, signal.SIGSTOP)
-        kill(here.serving(one))
-        until(lambda: not here.workers(), "it is dead")
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in [other.pid for other in here.processes()], "it is dead")
         newcomers = [here.knock(source) for source in addresses(3)]
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:

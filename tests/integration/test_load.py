@@ -52,8 +52,10 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
 # --- the log wraps -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize(("width", "total"), [(64, 2 * MIB), (8, MIB // 2), (4000, 4 * MIB)])
+@pytest.mark.parametrize(
+    ("workers", "width", "total"),
+    [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
+)
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
     """CAST-1 to CAST-5: it wraps dozens of times, in text or in entries, and each waits for all."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:

@@ -40,10 +40,9 @@ def types(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", NETCATS)
-@pytest.mark.parametrize("workers", [1, 2])
-def test_people_talk_with_netcat(name: str, workers: int) -> None:
+def test_people_talk_with_netcat(name: str) -> None:
     """WELCOME-1, CAST-1, CAST-2, LINE-1: with nothing but netcat on either side."""
-    with room("--workers", workers) as here:
+    with room("--workers", 2) as here:
         witness = here.join("127.0.0.2")
         with netcat(name, here.host, here.port) as one:
             reads(one, b"Welcome to socket practice\n")

@@ -52,18 +52,18 @@ def test_lines(workers: int) -> None:
 
 def test_a_line_in_pieces_cut_anywhere() -> None:
     """LINE-2: inside a character too, where the tutorial loses it; each piece is read by itself."""
-    line = "Tiếng Việt 👋 £\r\n".encode()
+    line = "Việt 👋\r\n".encode()
     with room("--workers", 1, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         for cut in range(1, len(line)):
             speaker.say(line[:cut])
             here.wait_until_read(speaker)
             speaker.say(line[cut:])
-            listener.hear("<127.0.0.2>Tiếng Việt 👋 £\n")
+            listener.hear("<127.0.0.2>Việt 👋\n")
         for number in range(len(line)):
             speaker.say(line[number : number + 1])
             here.wait_until_read(speaker)
-        listener.hear("<127.0.0.2>Tiếng Việt 👋 £\n")
+        listener.hear("<127.0.0.2>Việt 👋\n")
         check_all_was_heard(speaker, listener)
 
 

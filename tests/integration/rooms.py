@@ -171,8 +171,13 @@ class Room:
 
     @staticmethod
     def _connection(local: End, remote: End) -> Connection:
-        [found] = [one for one in connections() if (one.local, one.remote) == (local, remote)]
-        return found
+        """The kernel's table, read while it changes, may have a connection twice, or not at all."""
+
+        def find() -> Connection | None:
+            ends = local, remote
+            return next((one for one in connections() if (one.local, one.remote) == ends), None)
+
+        return until(find, f"{local} is connected to {remote}")
 
     # --- its processes -------------------------------------------------------
 

@@ -14,7 +14,7 @@ PATIENCE = 20.0
 STEP = 0.005
 
 
-def until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+def until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
     """Look until `condition` holds, and return what it returned.
 
     For what can only be looked at, in /proc. What is told (bytes, an end of file, the end of a

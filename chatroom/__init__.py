@@ -14,7 +14,7 @@ In reading order:
     shared/          also: the registry, doorbells, memory without a name
     net/             listening, handing sockets over, descriptors
     console.py       what the main process prints: one more cursor
-    cli.py client.py what a person runs
+    cli.py client/   what a person runs
 """
 
 __version__ = "0.1.0"

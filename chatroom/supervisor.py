@@ -178,7 +178,8 @@ class Supervisor:
             cleanup.callback(end.close)
         for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: None)  # to be told of through `woken`
-        signal.set_wakeup_fd(wake.fileno())
+        # Those who are impatient fill it; one that is unread is enough.
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         self._selector.register(woken, selectors.EVENT_READ, partial(self._stop, woken))
 

@@ -27,7 +27,6 @@ when *any* descriptor of the file is closed, so they stay open until the end.
 
 import fcntl
 import mmap
-from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
 from types import TracebackType
@@ -194,16 +193,17 @@ class Log:
             or head + ending + len(batch) - slowest > geometry.entries - geometry.max_lag_entries
         ):
             return None
-        entries = array("Q")
+        start, position = end, head
         if ending:
-            entries.extend((end + 1, sender, reach, messages))
             _store(self._text, end, b"\n")
-        start = end + ending
-        for run_end, run_sender, run_reach, run_messages in batch.runs:
-            entries.extend((start + run_end, run_sender, run_reach, messages + run_messages))
+            self._put(head, end + 1, sender, reach, messages)
+            start += 1
+            position += 1
         _store(self._text, start, batch.text())
-        _store(self._entries, head * _FIELDS, entries)
-        self._words[_HEAD] = head + ending + len(batch)
+        for run_end, run_sender, run_reach, run_messages in batch.runs:
+            self._put(position, start + run_end, run_sender, run_reach, messages + run_messages)
+            position += 1
+        self._words[_HEAD] = position
         return start
 
     # --- workers -------------------------------------------------------------
@@ -243,9 +243,17 @@ class Log:
         at = position % self.geometry.entries * _FIELDS
         return self._entries[at : at + _FIELDS].tolist()
 
+    def _put(self, position: int, end: int, sender: int, reach: int, messages: int) -> None:
+        entries = self._entries
+        at = position % self.geometry.entries * _FIELDS
+        entries[at + _END] = end
+        entries[at + _SENDER] = sender
+        entries[at + _REACH] = reach
+        entries[at + _MESSAGES] = messages
+
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
-    """The elements `start` to `end` of what only grows, of which `ring` holds the last ones."""
+    """The bytes `start` to `end` of what only grows, of which `ring` holds the last ones."""
     size = len(ring)
     at = start % size
     stop = at + end - start
@@ -254,7 +262,7 @@ def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
     return [ring[at:], ring[: stop - size]]
 
 
-def _store(ring: memoryview, start: int, data: "bytes | array[int]") -> None:
+def _store(ring: memoryview, start: int, data: bytes) -> None:
     """Write `data`, not longer than `ring`, at `start` of what only grows."""
     done = 0
     for view in _views(ring, start, start + len(data)):

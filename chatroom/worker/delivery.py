@@ -135,6 +135,9 @@ class Delivery:
             return self._offer(member, start, end)
         begin, stop = own[0]
         begin = max(begin, start)
+        if begin == start and stop == end:
+            member.own = []
+            return end
         taken = member.sendmsg((whole[: begin - start], whole[stop - start :]))
         if taken < end - start - (stop - begin):
             member.cursor = after(others(start, end, own), taken)

@@ -1,13 +1,14 @@
 """A worker's loop. One turn:
 
-    wait → adopt → read who is readable → append the batch once → look at the head
-         → deliver to all who are level → tell the main process who left
+    wait → read who is readable → append the batch once → look at the head
+         → deliver to all who are level → adopt → tell the main process who left
 
 A batch is bounded in size, and so is the read of each member in it: one
 member's flood delays another's line by no more than a turn. Where the log has
 no room for a batch (the slowest worker is waited for), the worker keeps it and
 reads nothing more, so its members feel it as TCP backpressure and nothing is
-lost; it goes on delivering meanwhile.
+lost; it goes on delivering meanwhile. A newcomer begins at a head that was
+looked at after it had connected: what anyone had heard by then is not for it.
 """
 
 import contextlib
@@ -29,6 +30,11 @@ STOP_WITHIN = 1.5
 
 LEFT_PER_RECORD = 500
 MAX_DISCARDED_READS = 16
+
+FEW = 64
+"""Members who are delivered to before the other workers are woken, for whom it is half a
+millisecond. To wake a worker costs as much as several of these deliveries; and where processors
+are few, it would take one from those who are about to hear something."""
 
 CLOSED, RESET, LAGGED = "closed", "reset", "lagged"
 """Why a member left."""
@@ -53,6 +59,8 @@ class Worker:
         self._read_size = settings.read_size
         self._batch_limits = settings.batch, settings.batch_entries
         self._delivery = Delivery(log, number, settings.max_lag, settings.max_lag_entries)
+        self._newcomers: list[tuple[int, str, int]] = []
+        """Id, address and descriptor of each."""
         self._readable: dict[Member, None] = {}
         """Who has something to read, the longest waiting first."""
         self._silences: dict[Member, float] = {}
@@ -94,12 +102,13 @@ class Worker:
             self._wait()
             self._read()
             self._flush_silent()
-            position = self._append()
-            self._deliver(position)
+            head, others = self._append()
+            self._deliver(head, others)
+            self._adopt()
             self._report()
         self._part()
 
-    # --- wait, adopt ---------------------------------------------------------
+    # --- wait ----------------------------------------------------------------
 
     def _wait(self) -> None:
         reading = not (self._full or self._draining)
@@ -125,29 +134,12 @@ class Worker:
         for record, descriptors in self._channel.receive():
             match record:
                 case {"adopt": id, "address": address}:
-                    self._adopt(id, address, *descriptors)
+                    self._newcomers.append((id, address, *descriptors))
                 case {"drain": True}:
                     self._draining = True
                     self._readable.clear()
                 case {"stop": True}:
                     self._stop_at = monotonic() + STOP_WITHIN
-
-    def _adopt(self, id: int, address: str, fd: int) -> None:
-        connection = socket.socket(fileno=fd)
-        connection.setblocking(False)
-        member = Member(id, address, connection, self._settings.max_line)
-        self._delivery.join(member)
-        self._all_events.register(connection, selectors.EVENT_READ, member)
-        greeting = self._settings.greeting
-        try:
-            whole = connection.send(greeting) == len(greeting)
-        except BlockingIOError:
-            whole = False
-        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
-            self._delivery.leave(member)
-            return
-        if not whole:  # an empty socket that takes less than a line is of no use
-            self._remove(member, RESET)
 
     # --- read ----------------------------------------------------------------
 
@@ -207,8 +199,8 @@ class Worker:
 
     # --- append, deliver -----------------------------------------------------
 
-    def _append(self) -> int:
-        """Append the batch, if there is one, and return the head."""
+    def _append(self) -> tuple[int, list[Doorbell]]:
+        """Append the batch, if there is one; return the head, and whom to wake because of it."""
         log, batch, start = self._log, self._batch, None
         with log:
             if self._delivery:
@@ -224,13 +216,11 @@ class Worker:
         if start is not None:
             self._attribute(start)
             wake += self._readers
-        for number in wake:
-            if number != self._number:
-                self._doorbells[number].ring()
+        others = [self._doorbells[number] for number in wake if number != self._number]
         if self._full and self._delivery and self._delivery.position != head:
             # It may itself be the slowest: what it delivers now makes room in its next turn.
-            self._doorbells[self._number].ring()
-        return head
+            others.append(self._doorbells[self._number])
+        return head, others
 
     def _attribute(self, start: int) -> None:
         """Tell the speakers what of the log is their own, now that the batch begins at `start`."""
@@ -244,10 +234,18 @@ class Worker:
         if not batch.ends_line:
             speakers[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
 
-    def _deliver(self, position: int) -> None:
-        if not self._delivery:
-            return
-        for member in self._delivery.advance(position):
+    def _deliver(self, head: int, others: list[Doorbell]) -> None:
+        """Deliver all before `head`, and wake those who are to do the same."""
+        many = len(self._delivery) > FEW
+        if many:
+            _ring(others)
+        if self._delivery:
+            self._offer(head)
+        if not many:
+            _ring(others)
+
+    def _offer(self, head: int) -> None:
+        for member in self._delivery.advance(head):
             self._writable.register(member, selectors.EVENT_WRITE, member)
         for member in self._delivery.too_slow():
             self._remove(member, LAGGED)
@@ -259,6 +257,30 @@ class Worker:
                 key.data()
             elif self._delivery.resume(key.data):
                 self._writable.unregister(key.data)
+
+    # --- adopt ---------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        newcomers, self._newcomers = self._newcomers, []
+        for id, address, fd in newcomers:
+            self._greet(id, address, fd)
+
+    def _greet(self, id: int, address: str, fd: int) -> None:
+        connection = socket.socket(fileno=fd)
+        connection.setblocking(False)
+        member = Member(id, address, connection, self._settings.max_line)
+        self._delivery.join(member)
+        self._all_events.register(connection, selectors.EVENT_READ, member)
+        greeting = self._settings.greeting
+        try:
+            whole = connection.send(greeting) == len(greeting)
+        except BlockingIOError:
+            whole = False
+        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
+            self._delivery.leave(member)
+            return
+        if not whole:  # an empty socket that takes less than a line is of no use
+            self._remove(member, RESET)
 
     # --- leave ---------------------------------------------------------------
 
@@ -316,3 +338,8 @@ class Worker:
                     if not member.recv(self._read_size):
                         break
             member.close()
+
+
+def _ring(doorbells: list[Doorbell]) -> None:
+    for doorbell in doorbells:
+        doorbell.ring()

@@ -412,13 +412,16 @@ while status:
     between = runs(log, before)
     append(log, Run(7, b"<7>after"))
     deaths.append((status, between, runs(log, before + len(between))))
+    # Once round the ring, so that the next child comes to the same lines: with the LFs, 64 bytes.
+    append(log, Run(7, b"<7>" + b"." * 23))
+    append(log, Run(7, b"<7>" + b"." * 24))
 print(json.dumps([[status, str(between), str(after)] for status, between, after in deaths]))
 """
 
 
 def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
     """… wherever in `append` it is killed, and the next one appends as if it had never been."""
-    say(log, b"<7>before", sender=7)
+    say(log, b"<7>" + b"before" * 7, sender=7)  # so far that the text goes round the ring's end
     # It traces its lines itself, as no one else then can.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:

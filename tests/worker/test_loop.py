@@ -63,11 +63,23 @@ def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -
     alice = room.join()
     alice.say(b"before\n")
     room.run()
-    bob = room.adopt()
-    alice.say(b"after, or at once\n")
+    bob = room.join()
+    alice.say(b"after\n")
     room.run()
-    heard = bob.hear()
-    assert heard == WELCOME + b"<192.0.2.1>after, or at once\n"
+    assert bob.hear() == b"<192.0.2.1>after\n"
+
+
+def test_who_joins_hears_nothing_that_anyone_had_heard_before(make_room: MakeRoom) -> None:
+    """Even where its worker has not delivered that yet."""
+    room = make_room(workers=2)
+    alice, witness, late = room.join(0), room.join(0), room.join(1)
+    alice.say(b"before\n")
+    room.run(0)
+    assert witness.hear() == b"<192.0.2.1>before\n"
+    newcomer = room.adopt(1)
+    room.run(1)
+    assert late.hear() == b"<192.0.2.1>before\n"
+    assert newcomer.hear() == WELCOME
 
 
 def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: Room) -> None:

@@ -208,27 +208,42 @@ class Log:
 
     # --- workers -------------------------------------------------------------
 
-    def advance(self, worker: int, position: int) -> None:
-        """Record that `worker` has delivered all before `position`. Hold the lock."""
+    def serve(self, worker: int, position: int) -> None:
+        """`worker` has members from now on, and stands at `position`. Hold the lock."""
         self._positions[worker] = position
+
+    def advance(self, worker: int, position: int) -> list[int]:
+        """Record that `worker` has delivered all before `position`. Hold the lock.
+
+        Returns the workers that waited for room: ring them, there may be some.
+        """
+        if self._positions[worker] == position:
+            return []  # nothing was gained: to wake them would make them, and us, go round
+        self._positions[worker] = position
+        return self._take_waiting()
+
+    def retire(self, worker: int) -> list[int]:
+        """Wait for `worker` no more: it has no members, or is dead. Returns as `advance` does.
+
+        Hold the lock; or ring everyone afterwards, who may have found no room.
+        """
+        self._positions[worker] = IDLE
+        return self._take_waiting()
 
     def wait_for_room(self, worker: int) -> None:
         """Have `worker` rung when another advances, after `append` returned None. Hold the lock."""
         self._waiting[worker] = 1
 
-    def take_waiting(self) -> list[int]:
-        """The workers that wait for room, once: ring them after an advance. Hold the lock."""
+    @property
+    def waited_for(self) -> bool:
+        """Whether anyone waits for room. Without the lock: who begins to, rings the slowest."""
+        return any(self._waiting)
+
+    def _take_waiting(self) -> list[int]:
         waiting = [number for number, waits in enumerate(self._waiting) if waits]
         for number in waiting:
             self._waiting[number] = 0
         return waiting
-
-    def retire(self, worker: int) -> None:
-        """Wait for `worker` no more: it has no members, or is dead.
-
-        Hold the lock; or ring everyone afterwards, who may have found no room.
-        """
-        self._positions[worker] = IDLE
 
     def serving(self) -> list[int]:
         """The workers that have members. Hold the lock."""

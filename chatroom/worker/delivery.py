@@ -9,6 +9,7 @@ that speaks costs a view of its own, once.
 """
 
 import contextlib
+from collections.abc import Callable
 
 from chatroom.shared.log import Log
 from chatroom.worker.member import Member, Span
@@ -24,8 +25,17 @@ class Delivery:
     worker stands; they mean nothing while it has no members.
     """
 
-    def __init__(self, log: Log, number: int, max_lag: int, max_lag_entries: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        number: int,
+        max_lag: int,
+        max_lag_entries: int,
+        ring: Callable[[list[int]], None],
+    ) -> None:
+        """`ring` wakes the workers of these numbers, who have waited for room in the log."""
         self._log = log
+        self._ring = ring
         self._number = number
         self._max_lag = max_lag
         self._max_lag_entries = max_lag_entries
@@ -48,7 +58,7 @@ class Delivery:
             with log:
                 self.position = log.head
                 self.offset = log.offset(self.position)
-                log.advance(self._number, self.position)
+                log.serve(self._number, self.position)
         if log.unfinished(self.offset):
             # The end of a line of which it has not seen the beginning.
             member.owns(self.offset, self.offset + 1)
@@ -59,10 +69,9 @@ class Delivery:
         self._level.pop(member.id, None)
         self.behind.pop(member.id, None)
         if not self:
-            # Under the lock: who finds no room, because of us, either sees that
-            # we are gone, or rings us, and then we ring back.
             with self._log as log:
-                log.retire(self._number)
+                waiting = log.retire(self._number)
+            self._ring(waiting)
 
     def advance(self, position: int) -> list[Member]:
         """Offer all before `position` to all who are level; return those who now are behind.

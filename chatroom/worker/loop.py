@@ -25,11 +25,15 @@ from chatroom.shared.log import Batch, Log
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member
 
-STOP_WITHIN = 1.5
+STOP_WITHIN = 1.2
 """Seconds that members who are behind are given when the room stops."""
 
+HEAR_OUT_WITHIN = 0.3
+"""Seconds, then, for those who are still talking."""
+SILENCE = 0.05
+"""Seconds in which none of them says anything: they are done."""
+
 LEFT_PER_RECORD = 500
-MAX_DISCARDED_READS = 16
 
 FEW = 64
 """Members who are delivered to before the other workers are woken, for whom it is half a
@@ -58,7 +62,9 @@ class Worker:
         self._readers = range(settings.workers, len(doorbells))
         self._read_size = settings.read_size
         self._batch_limits = settings.batch, settings.batch_entries
-        self._delivery = Delivery(log, number, settings.max_lag, settings.max_lag_entries)
+        self._delivery = Delivery(
+            log, number, settings.max_lag, settings.max_lag_entries, self._ring
+        )
         self._newcomers: list[tuple[int, str, int]] = []
         """Id, address and descriptor of each."""
         self._readable: dict[Member, None] = {}
@@ -104,6 +110,7 @@ class Worker:
             self._flush_silent()
             head, others = self._append()
             self._deliver(head, others)
+            self._make_room()
             self._adopt()
             self._report()
         self._part()
@@ -113,17 +120,19 @@ class Worker:
     def _wait(self) -> None:
         reading = not (self._full or self._draining)
         selector = self._all_events if reading else self._events
-        for key, _ in selector.select(self._timeout(reading)):
+        for key, _ in selector.select(self._timeout()):
             if isinstance(key.data, Member):
                 self._readable.setdefault(key.data)
             else:
                 key.data()
 
-    def _timeout(self, reading: bool) -> float | None:
+    def _timeout(self) -> float | None:
         if self._stop_at is not None:
             return max(0.0, self._stop_at - monotonic())
-        if not reading:
+        if self._full:
             return None
+        if self._draining:
+            return 0.0 if self._silences else None
         if self._readable:
             return 0.0
         if self._silences:
@@ -178,12 +187,12 @@ class Worker:
         self._remove(member, reason)
 
     def _flush_silent(self) -> None:
-        """Have the texts said that no LF has followed for long enough (LINE-5)."""
-        if not self._silences or self._full or self._draining:
+        """Have the texts said that no LF has followed for long enough (LINE-5), or will."""
+        if not self._silences or self._full:
             return
         now = monotonic()
         for member, due in list(self._silences.items()):
-            if due > now or self._batch_is_full():
+            if (due > now and not self._draining) or self._batch_is_full():
                 break
             del self._silences[member]
             self._say(member, member.framer.flush())
@@ -199,13 +208,13 @@ class Worker:
 
     # --- append, deliver -----------------------------------------------------
 
-    def _append(self) -> tuple[int, list[Doorbell]]:
+    def _append(self) -> tuple[int, list[int]]:
         """Append the batch, if there is one; return the head, and whom to wake because of it."""
         log, batch, start = self._log, self._batch, None
+        wake: list[int] = []
         with log:
             if self._delivery:
-                log.advance(self._number, self._delivery.position)
-            wake = log.take_waiting()
+                wake += log.advance(self._number, self._delivery.position)
             if batch:
                 start = log.append(batch)
                 wake += log.serving()  # to deliver it; or to make room for it
@@ -216,11 +225,7 @@ class Worker:
         if start is not None:
             self._attribute(start)
             wake += self._readers
-        others = [self._doorbells[number] for number in wake if number != self._number]
-        if self._full and self._delivery and self._delivery.position != head:
-            # It may itself be the slowest: what it delivers now makes room in its next turn.
-            others.append(self._doorbells[self._number])
-        return head, others
+        return head, [number for number in wake if number != self._number]
 
     def _attribute(self, start: int) -> None:
         """Tell the speakers what of the log is their own, now that the batch begins at `start`."""
@@ -234,21 +239,28 @@ class Worker:
         if not batch.ends_line:
             speakers[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
 
-    def _deliver(self, head: int, others: list[Doorbell]) -> None:
+    def _deliver(self, head: int, others: list[int]) -> None:
         """Deliver all before `head`, and wake those who are to do the same."""
         many = len(self._delivery) > FEW
         if many:
-            _ring(others)
+            self._ring(others)
         if self._delivery:
             self._offer(head)
         if not many:
-            _ring(others)
+            self._ring(others)
 
     def _offer(self, head: int) -> None:
         for member in self._delivery.advance(head):
             self._writable.register(member, selectors.EVENT_WRITE, member)
         for member in self._delivery.too_slow():
             self._remove(member, LAGGED)
+
+    def _make_room(self) -> None:
+        """Let those who wait for it, itself too, know at once what was delivered."""
+        if self._delivery and self._log.waited_for:
+            with self._log as log:
+                waiting = log.advance(self._number, self._delivery.position)
+            self._ring(waiting)
 
     def _write(self) -> None:
         """Go on with what could not be sent before."""
@@ -257,6 +269,10 @@ class Worker:
                 key.data()
             elif self._delivery.resume(key.data):
                 self._writable.unregister(key.data)
+
+    def _ring(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._doorbells[number].ring()
 
     # --- adopt ---------------------------------------------------------------
 
@@ -305,7 +321,7 @@ class Worker:
             left = [(member.id, reason) for member, reason in departures]
             for first in range(0, len(left), LEFT_PER_RECORD):
                 self._tell({"left": left[first : first + LEFT_PER_RECORD]})
-        if self._draining and not self._drained:
+        if self._draining and not (self._silences or self._drained):
             self._drained = True
             self._tell({"drained": True})
 
@@ -329,17 +345,34 @@ class Worker:
         return not self._delivery.behind or monotonic() >= self._stop_at
 
     def _part(self) -> None:
-        """Close all connections so that what was sent still arrives."""
-        for member in self._delivery.members():
-            # Input that is unread when a socket is closed makes the kernel
-            # reset the connection, and some peers then drop what they have.
+        """Close all connections so that what was sent still arrives.
+
+        Input that is unread when a socket is closed, or that comes afterwards,
+        makes the kernel reset the connection and drop what the peer has yet to
+        take. So our side is ended first, and who is still talking is heard out.
+        """
+        members = self._delivery.members()
+        for member in members:
             with contextlib.suppress(OSError):
-                for _ in range(MAX_DISCARDED_READS):
-                    if not member.recv(self._read_size):
-                        break
+                member.socket.shutdown(socket.SHUT_WR)
+        deadline = monotonic() + HEAR_OUT_WITHIN
+        talking = [member for member in members if self._talks(member)]
+        with selectors.DefaultSelector() as selector:
+            for member in talking:
+                selector.register(member, selectors.EVENT_READ, member)
+            while selector.get_map() and monotonic() < deadline:
+                ready = selector.select(SILENCE)
+                if not ready:
+                    break
+                for key, _ in ready:
+                    if not self._talks(key.data):
+                        selector.unregister(key.data)
+        for member in members:
             member.close()
 
-
-def _ring(doorbells: list[Doorbell]) -> None:
-    for doorbell in doorbells:
-        doorbell.ring()
+    def _talks(self, member: Member) -> bool:
+        """Whether something has come from a member, and is dropped."""
+        try:
+            return bool(member.recv(self._read_size))
+        except OSError:
+            return False

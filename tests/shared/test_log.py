@@ -37,7 +37,7 @@ def test_an_empty_log(log: Log) -> None:
     assert text(log, 0, 0) == b""
     with log:
         assert log.serving() == []
-        assert log.take_waiting() == []
+        assert log.retire(0) == []
 
 
 def test_what_is_appended_is_there(log: Log) -> None:
@@ -149,9 +149,10 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
 def test_there_is_a_place_for_every_worker() -> None:
     with new_log(workers=MAX_WORKERS) as log, log:
         for worker in range(MAX_WORKERS):
-            log.advance(worker, worker + 1)
+            log.serve(worker, worker + 1)
             log.wait_for_room(worker)
-        assert log.serving() == log.take_waiting() == [*range(MAX_WORKERS)]
+        assert log.serving() == [*range(MAX_WORKERS)]
+        assert log.retire(0) == [*range(MAX_WORKERS)]
         assert log.head == 1, "nothing else was written over"
         assert log.offset(1) == 0
 
@@ -163,8 +164,8 @@ WINDOW = TINY.text - TINY.max_lag
 
 def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
     with log:
-        log.advance(0, 1)
-        log.advance(1, 1)
+        log.serve(0, 1)
+        log.serve(1, 1)
     assert append(log, Run(1, b"x" * WINDOW + b"\n")) is None
     assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == 0
     assert append(log, Run(1, b"\n")) is None
@@ -179,7 +180,7 @@ def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
 def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
     most = TINY.entries - TINY.max_lag_entries
     with log:
-        log.advance(0, 1)
+        log.serve(0, 1)
     assert append(log, *[Run(1, b"\n")] * (most + 1)) is None
     assert append(log, *[Run(1, b"\n")] * most) == 0
     assert append(log, Run(1, b"\n")) is None
@@ -191,7 +192,7 @@ def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
 def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
     most = TINY.entries - TINY.max_lag_entries
     with log:
-        log.advance(0, 1)
+        log.serve(0, 1)
     append(log, Run(1, b"x"))
     assert append(log, Run(1, b"y" * (WINDOW - 1))) is None, "in bytes"
     assert append(log, *[Run(1, b"\n")] * (most - 1)) is None, "in entries"
@@ -200,7 +201,7 @@ def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
 
 def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
     with log:
-        log.advance(0, 1)
+        log.serve(0, 1)
     append(log, Run(1, b"x" * 40))
     memory = os.pread(log.fd, TINY.file_size, 0)
     assert append(log, Run(1, b"y" * 40)) is None
@@ -209,8 +210,8 @@ def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
 
 def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
     with log:
-        log.advance(0, 1)
-        log.advance(1, 1)
+        log.serve(0, 1)
+        log.serve(1, 1)
         assert log.serving() == [0, 1]
     log.retire(0)
     with log:
@@ -222,15 +223,17 @@ def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
         assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
 
 
-def test_who_waits_for_room_is_rung_once(log: Log) -> None:
+def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
     with log:
+        log.serve(0, 1)
         log.wait_for_room(1)
         log.wait_for_room(1)
-        assert log.take_waiting() == [1]
-        assert log.take_waiting() == []
+        assert log.advance(0, 1) == [], "nothing was gained"
+        assert log.advance(0, 2) == [1]
+        assert log.advance(0, 3) == []
         log.wait_for_room(1)
         log.wait_for_room(0)
-        assert log.take_waiting() == [0, 1]
+        assert log.retire(0) == [0, 1]
 
 
 # --- against a model -----------------------------------------------------------------------------

@@ -22,7 +22,10 @@ class Stage:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.delivery = Delivery(log, 0, log.geometry.max_lag, log.geometry.max_lag_entries)
+        self.rung: list[int] = []
+        self.delivery = Delivery(
+            log, 0, log.geometry.max_lag, log.geometry.max_lag_entries, self.rung.extend
+        )
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
         line = Line(room)

@@ -14,9 +14,17 @@ from hypothesis.strategies import floats, integers, just, lists, one_of, sampled
 from chatroom.net.channel import ChannelClosed
 from chatroom.settings import KIB, MIB
 from chatroom.shared.log import Batch, Log
-from chatroom.worker.loop import CLOSED, LAGGED, LEFT_PER_RECORD, RESET, STOP_WITHIN
+from chatroom.worker.loop import (
+    CLOSED,
+    HEAR_OUT_WITHIN,
+    LAGGED,
+    LEFT_PER_RECORD,
+    RESET,
+    SILENCE,
+    STOP_WITHIN,
+)
 from tests.logs import Run, append, runs
-from tests.worker.drivers import EVERYTHING, Client, Ended, Room, fill
+from tests.worker.drivers import EVERYTHING, Client, Ended, Room, Sleepless, fill
 
 WELCOME = b"Welcome to socket practice\n"
 SMALL = {"max_line": 64, "max_lag": 8 * KIB, "log_size": 64 * KIB}
@@ -571,6 +579,23 @@ def test_a_worker_that_can_not_append_goes_on_when_the_slowest_has_delivered(
     assert full.carol.hear() == expected, "nothing is lost, and nothing doubled"
 
 
+def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
+    room = make_room(workers=3, **SMALL)
+    alice = room.join(0)
+    room.join(1)
+    room.join(2)  # whose worker stands still
+    fill_log(room, less=10)
+    room.run(0)
+    alice.say(b"hello\n")
+    for _ in range(3):
+        room.run(0)
+        room.run(1)
+    before = Sleepless.woken
+    room.run(0)
+    room.run(1)
+    assert Sleepless.woken == before
+
+
 def test_leave_2_nobody_has_left_before_its_last_words_are_in_the_log(full: FullRoom) -> None:
     full.alice.close()
     full.carol.close()
@@ -709,6 +734,20 @@ def test_to_drain_is_to_append_what_was_read_and_to_read_no_more(room: Room) -> 
     assert room.told() == [], "it is told once"
 
 
+def test_to_drain_is_to_append_what_is_unfinished_too(make_room: MakeRoom) -> None:
+    """However much it is: batch by batch, in the order in which it would have been said."""
+    room = make_room(**SMALL)
+    members = [room.join() for _ in range(3 * room.settings.batch_entries)]
+    for member in members:
+        member.say(b"unfinished")
+        room.run()
+    room.tell({"drain": True})
+    assert room.run() is None
+    assert room.told() == [{"drained": True}]
+    lines = b"\n".join(member.prefix + b"unfinished" for member in members[1:])
+    assert members[0].hear() == lines
+
+
 def test_a_drained_worker_still_delivers(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
     alice, bob = room.join(0), room.join(1)
@@ -732,6 +771,7 @@ def test_to_stop_ends_every_connection(room: Room) -> None:
     alice.say(b"unread\n")
     room.tell({"drain": True})
     room.tell({"stop": True})
+    assert room.run() == SILENCE
     with pytest.raises(Ended):
         room.run()
     for client in (alice, bob):
@@ -746,8 +786,10 @@ def test_to_stop_does_not_listen_for_ever(make_room: MakeRoom) -> None:
     room.tell({"stop": True})
     assert flooder.say_what_fits(b"x" * 100_000) == 100_000
     quitter.finish()
+    now, room.clock.ticks = room.clock.now, HEAR_OUT_WITHIN / 2
     with pytest.raises(Ended):
         room.run()
+    assert room.clock.now - now < STOP_WITHIN
     assert flooder.has_ended()
     assert quitter.has_ended()
 

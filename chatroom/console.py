@@ -13,6 +13,7 @@ import select
 import threading
 from collections import deque
 
+from chatroom.errors import LimitError
 from chatroom.settings import KIB, MIB
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
@@ -20,8 +21,11 @@ from chatroom.shared.log import Log
 PAUSE = 0.05
 """Seconds between two chunks. A person reads no faster, and the workers need the processors."""
 CHUNK = 64 * KIB
+"""Bytes of the log, at most, that are printed at once; but one entry at least."""
 MAX_BEHIND = MIB
+"""Bytes of the log that it may have yet to print: most of a second at its pace."""
 MAX_NOTICES = 1000
+"""Lines, of some 100 bytes each, that it keeps while nobody reads."""
 LEFT_OUT = b"(%d left out)\n"
 
 
@@ -29,12 +33,14 @@ class Console:
     """The thread, and what it has yet to print.
 
     `log` is None for a quiet console, which prints what it is told to `say` and
-    nothing else. The thread is then the one of its process that takes the
-    log's lock. The main thread calls `say` and `close`, and neither waits for
-    whoever reads `fd`.
+    nothing else. The main thread makes it, which looks once at the log's head;
+    from then on the console's thread is the only one of its process that may
+    take the log's lock. The main thread calls `say` and `close`, and neither
+    waits for whoever reads `fd`.
     """
 
     def __init__(self, log: Log | None, doorbell: Doorbell, fd: int) -> None:
+        """Raises LimitError where no thread can be started."""
         self._log = log
         self._doorbell = doorbell
         self._fd = fd
@@ -54,7 +60,10 @@ class Console:
         """Whether the next byte is a LF that would end a line already ended, or not shown."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no memory for its stack, or too many threads
+            raise LimitError(f"no thread to print with: {error}") from None
 
     def say(self, line: str) -> None:
         """Print a line behind all that was appended so far."""

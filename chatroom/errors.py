@@ -17,7 +17,7 @@ class ListenError(ChatroomError):
 
 
 class LimitError(ChatroomError):
-    """The machine grants this process too little: descriptors, so far."""
+    """The machine grants this process too little: descriptors, memory or threads."""
 
 
 class RegistryError(ChatroomError):

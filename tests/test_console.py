@@ -13,6 +13,7 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom import console as module
 from chatroom.console import MAX_NOTICES, Console
+from chatroom.errors import LimitError
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from tests.logs import new_log, say
@@ -323,6 +324,17 @@ def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
         assert reader.read_until(b"\n") == b"<a>hello\n"
         console.close(PATIENCE)
         assert has_ended(console)
+
+
+def test_without_a_thread_there_is_no_console(
+    doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(LimitError, match="can't start new thread"):
+        Console(None, doorbell, -1)
 
 
 def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbell) -> None:

@@ -101,6 +101,20 @@ def test_too_few_descriptors() -> None:
         fails(here, 1, "descriptors")
 
 
+def test_no_thread_to_print_with(tmp_path: Path) -> None:
+    """As with too little address space (`ulimit -v`)."""
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import threading
+def broken(_): raise RuntimeError("can't start new thread")
+threading.Thread.start = broken
+"""
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with started(command("--workers", 1), environment=environment, tells=SAYS) as here:
+        fails(here, 1, "can't start new thread")
+
+
 # What each child of the main process does before anything else; the registry maps no memory.
 BROKEN = {
     "OSError: [Errno 12] Cannot allocate memory": """

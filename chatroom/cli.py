@@ -1,7 +1,7 @@
 """The command line of the server: from arguments to settings, from errors to exit codes.
 
 Exit codes: 0 stopped by SIGINT or SIGTERM, 1 it can't run here, 2 wrong
-arguments. Errors are one line on standard error.
+arguments. Errors are one line on standard error, behind what was logged there.
 """
 
 import argparse
@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from chatroom import __version__
 from chatroom.arguments import Parser
+from chatroom.console import Console, descriptor
 from chatroom.errors import ChatroomError
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
+from chatroom.shared.doorbell import Doorbell
 from chatroom.supervisor import Supervisor
 
 
@@ -116,12 +118,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SettingsError as error:
         name = {"host": "HOST", "port": "PORT"}.get(error.name, "--" + error.name.replace("_", "-"))
         command.error(f"argument {name}: must be {error}")
+    try:
+        errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
+    except ChatroomError as error:
+        command.exit(error.exit_code, f"{command.prog}: {error}\n")
     logging.basicConfig(
         level=logging.INFO if settings.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[_Logged(errors)],
     )
+    code = 0
     try:
         Supervisor(settings).run()
     except ChatroomError as error:
-        command.exit(error.exit_code, f"{command.prog}: {error}\n")
-    sys.exit(0)
+        errors.say(f"{command.prog}: {error}")
+        code = error.exit_code
+    finally:
+        errors.close()
+    sys.exit(code)
+
+
+class _Logged(logging.Handler):
+    """Prints what is logged on a console: nobody has to read standard error for the room to go on.
+
+    Only the main thread may log, as only it may tell a console to `say` something.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.say(self.format(record))

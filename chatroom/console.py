@@ -1,4 +1,4 @@
-"""What the main process prints: the conversation, as the tutorial's server shows it.
+"""What the main process prints: the conversation, as the tutorial's server shows it; and its log.
 
 The console is one more cursor in the log, and the only one that nobody waits
 for. A thread of its own writes, so that a terminal that is held, or a pipe that
@@ -12,6 +12,7 @@ import os
 import select
 import threading
 from collections import deque
+from typing import TextIO
 
 from chatroom.errors import LimitError
 from chatroom.settings import KIB, MIB
@@ -26,7 +27,14 @@ MAX_BEHIND = MIB
 """Bytes of the log that it may have yet to print: most of a second at its pace."""
 MAX_NOTICES = 1000
 """Lines, of some 100 bytes each, that it keeps while nobody reads."""
+CLOSE_WITHIN = 0.3
+"""Seconds, when the room has ended, for whoever reads slowly."""
 LEFT_OUT = b"(%d left out)\n"
+
+
+def descriptor(stream: TextIO | None) -> int:
+    """That of a standard stream; one that leads nowhere, if it was closed before the start."""
+    return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
 class Console:
@@ -74,7 +82,7 @@ class Console:
             self._dropped += 1
         self._doorbell.ring()
 
-    def close(self, within: float) -> None:
+    def close(self, within: float = CLOSE_WITHIN) -> None:
         """Print what is left, for at most `within` seconds, and end."""
         self._closing.set()
         self._doorbell.ring()

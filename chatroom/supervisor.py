@@ -16,7 +16,6 @@ one that cannot start stops the room with its error.
 
 import contextlib
 import logging
-import os
 import selectors
 import signal
 import socket
@@ -30,7 +29,7 @@ from multiprocessing.context import SpawnProcess
 from time import monotonic
 
 from chatroom.acceptor import Acceptor, Client
-from chatroom.console import Console
+from chatroom.console import Console, descriptor
 from chatroom.errors import LimitError, WorkerError
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.net.descriptors import raise_limit
@@ -49,7 +48,6 @@ DRAIN_WITHIN = 1.5
 """Seconds for the workers to append what they have read, when the room stops."""
 END_WITHIN = 2.0
 """Seconds for the workers to deliver it and end; then they are killed."""
-PRINT_WITHIN = 0.3
 
 RESERVED = 64
 RESERVED_PER_WORKER = 4
@@ -121,7 +119,7 @@ class Supervisor:
             for number in range(settings.workers):
                 self._spawn(number)
             self._loop()
-            self._console.close(PRINT_WITHIN)
+            self._console.close()
 
     def _share(self) -> None:
         """Make what the processes have in common: the log, the doorbells."""
@@ -136,7 +134,7 @@ class Supervisor:
         self._log.format()
         self._doorbells = [Doorbell.new() for _ in range(settings.workers)]
         bell = Doorbell.new()
-        self._console = Console(None if settings.quiet else self._log, bell, _output())
+        self._console = Console(None if settings.quiet else self._log, bell, descriptor(sys.stdout))
         if not settings.quiet:
             self._doorbells.append(bell)
 
@@ -312,11 +310,6 @@ class Supervisor:
     def _held(self) -> Members:
         clients = self._acceptor.clients
         return {id: (client.address, client.worker) for id, client in clients.items()}
-
-
-def _output() -> int:
-    """Standard output; nowhere, where it was closed before the start."""
-    return sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
 
 
 @contextlib.contextmanager

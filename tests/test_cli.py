@@ -181,11 +181,11 @@ def test_help_tells_every_option_and_its_default(
 
 @pytest.mark.parametrize("kind", [ListenError, LimitError, WorkerError])
 def test_a_room_that_can_not_run_says_why_in_one_line(
-    kind: type[ChatroomError], room: Room, capsys: pytest.CaptureFixture[str]
+    kind: type[ChatroomError], room: Room, capfd: pytest.CaptureFixture[str]
 ) -> None:
     room.fails = kind("the thing at fault")
     assert exit_code(*HERE) == 1
-    assert capsys.readouterr() == ("", "python -m chatroom: the thing at fault\n")
+    assert capfd.readouterr() == ("", "python -m chatroom: the thing at fault\n")
 
 
 def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

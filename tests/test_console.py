@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
 from chatroom import console as module
-from chatroom.console import MAX_NOTICES, Console
+from chatroom.console import MAX_NOTICES, Console, descriptor
 from chatroom.errors import LimitError
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
@@ -256,6 +256,12 @@ def test_every_notice_is_a_line_of_its_own_in_its_place(steps: list[Any], chunk:
             assert rest == said[at:].removeprefix(b"\n")
         else:
             assert rest == said[at:]
+
+
+def test_a_stream_that_was_closed_before_the_start_leads_nowhere() -> None:
+    fd = descriptor(None)
+    assert os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    os.close(fd)
 
 
 # --- its thread ----------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """What the tests need, and a machine may lack."""
 
+import contextlib
+import os
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,20 @@ def ipv6() -> None:
             pass
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
+
+
+@pytest.fixture
+def full_pipe(tmp_path: Path) -> Iterator[Path]:
+    """A named pipe that takes not one byte more, and nobody reads; `2<>` opens it in a shell."""
+    path = tmp_path / "full pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    for size in (1 << 16, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(end, bytes(size))
+    yield path
+    os.close(end)
 
 
 @pytest.fixture

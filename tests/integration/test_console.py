@@ -1,6 +1,7 @@
 """The console: what the room prints on its standard output, and what if nobody reads it."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
         here.prints("127.0.0.2 disconnected\n")
         for what in told:
             assert what in here.errors
+
+
+def test_nobody_reads_standard_error(full_pipe: Path) -> None:
+    """LOAD-1: a pipe that is full holds up neither who joins nor the room's end."""
+    setup = f"exec 2<>'{full_pipe}'"
+    with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
+        one, other = here.join_all(addresses(2))
+        for _ in range(20):
+            here.knock("127.0.0.9").hear("The room is full\n")
+        one.say("hello\n")
+        other.hear("<127.0.0.2>hello\n")
+        until(here.idles, "and nobody spins")
+        here.stop()
 
 
 def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:

@@ -57,6 +57,25 @@ def test_a_port_in_use() -> None:
         other.hear("<127.0.0.2>mine\n")
 
 
+def test_the_error_comes_behind_what_was_logged() -> None:
+    with room("--workers", 1) as there:
+        arguments = command("--workers", 1, port=there.port)
+        with started(arguments, setup="ulimit -n 200", tells=f"{SAYS}|WARNING") as here:
+            assert here.prints_rest() == b""
+            here.ends(1)
+            warning, error = here.errors.splitlines()
+            assert "descriptors" in warning
+            assert error.endswith("in use")
+
+
+def test_an_error_that_nobody_reads(full_pipe: Path) -> None:
+    """It ends all the same."""
+    with room("--workers", 1) as there:
+        arguments = command("--workers", 1, port=there.port)
+        with started(arguments, setup=f"exec 2<>'{full_pipe}'") as here:
+            here.ends(1)
+
+
 @pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
 def test_a_host_that_does_not_resolve(host: str) -> None:
     """These no resolver is asked for."""

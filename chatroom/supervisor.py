@@ -20,11 +20,11 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from time import monotonic
 
@@ -39,10 +39,9 @@ from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
+from chatroom.signals import STOP_SIGNALS, stop_signals_blocked
 from chatroom.worker import process
 from chatroom.worker.loop import LAGGED
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 DRAIN_WITHIN = 1.5
 """Seconds for the workers to append what they have read, when the room stops."""
@@ -107,10 +106,7 @@ class Supervisor:
             listener = listen(settings.host, settings.port)
             cleanup.callback(listener.close)
             self._share()
-            with _stop_signals_blocked():
-                self._registry = RegistryProcess(
-                    capacity, settings.max_clients_per_address, self._held
-                )
+            self._registry = RegistryProcess(capacity, settings.max_clients_per_address, self._held)
             cleanup.callback(self._registry.stop)
             self._acceptor = Acceptor(listener, self._selector, self._registry, self._hand_over)
             cleanup.callback(self._acceptor.close)
@@ -193,7 +189,7 @@ class Supervisor:
 
     def _spawn(self, number: int) -> None:
         ours, theirs = Channel.pair()
-        with _stop_signals_blocked():
+        with stop_signals_blocked():
             child = get_context("spawn").Process(
                 target=process.main, args=(number, self._settings, theirs.socket)
             )
@@ -310,18 +306,3 @@ class Supervisor:
     def _held(self) -> Members:
         clients = self._acceptor.clients
         return {id: (client.address, client.worker) for id, client in clients.items()}
-
-
-@contextlib.contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Processes that start meanwhile never see the signals that stop a room.
-
-    A Ctrl-C, or a service manager, signals the whole group; when a worker ends
-    is for the main process to say.
-    """
-    resource_tracker.ensure_running()  # it would unblock them, when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,6 +19,7 @@ from chatroom.errors import LimitError, ListenError, WorkerError
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
 from chatroom.shared.registry import Members, Registry
+from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
 
 PATIENCE = 10
@@ -194,7 +195,7 @@ class Stage:
 @pytest.fixture(name="stage")
 def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(monkeypatch)
-    handlers = {number: signal.getsignal(number) for number in supervisor.STOP_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield stage
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -531,7 +532,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
 # --- stop ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", supervisor.STOP_SIGNALS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_room_stops_in_order(number: int, stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
@@ -624,10 +625,3 @@ def test_a_room_can_stop_before_it_has_begun(stage: Stage) -> None:
 
     stage.run(story())
     assert stage.printed == []
-
-
-def test_stop_signals_are_blocked_while_a_process_starts() -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with supervisor._stop_signals_blocked():
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= {*supervisor.STOP_SIGNALS}
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

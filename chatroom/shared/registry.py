@@ -19,6 +19,7 @@ from multiprocessing.managers import BaseManager
 from typing import Any
 
 from chatroom.errors import RegistryError
+from chatroom.signals import stop_signals_blocked
 
 RESTARTS = 5
 """Times that a registry's process is started again, one after another, for one call."""
@@ -139,7 +140,8 @@ class RegistryProcess:
         # killed; who connects has to know the key that only our children have.
         address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
         manager = _Manager(address, ctx=get_context("spawn"))
-        manager.start(_end_with_parent)
+        with stop_signals_blocked():
+            manager.start(_end_with_parent)
         self._manager = manager
         self._registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
 

@@ -49,10 +49,18 @@ class Process:
 
     def minds(self, number: int) -> bool:
         """Whether it does something of its own at a signal, now or as soon as it can."""
-        masks = dict(
-            line.split(":\t") for line in self.read("status").splitlines() if ":\t" in line
-        )
-        return any(int(masks.get(one, "0"), 16) >> number - 1 & 1 for one in ("SigCgt", "SigBlk"))
+        return self._has(number, "SigCgt") or self.blocks(number)
+
+    def blocks(self, number: int) -> bool:
+        """Whether a signal does not reach it, whatever it would do then."""
+        return self._has(number, "SigBlk")
+
+    def _has(self, number: int, mask: str) -> bool:
+        """Whether a signal is in one of the masks that /proc/PID/status lists."""
+        for line in self.read("status").splitlines():
+            if line.startswith(f"{mask}:"):
+                return bool(int(line.split()[1], 16) >> number - 1 & 1)
+        return False
 
     @property
     def descriptors(self) -> list[str]:

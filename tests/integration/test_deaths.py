@@ -41,6 +41,22 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
         assert len(workers) == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
+    number: signal.Signals,
+) -> None:
+    """As it does the first one: when they end is for the main process to say."""
+    with room("--workers", 2, tells=REGISTRY) as here:
+        kill(here.registry())
+        one = here.join()
+        for process in (here.registry(), *here.workers()):
+            assert process.blocks(number)
+        os.killpg(here.pid, number)
+        here.ends()
+        one.hear_end()
+        assert here.errors.count("\n") == 1
+
+
 def test_the_registry_is_killed_in_the_rush() -> None:
     """JOIN-1: while many come and go, and while it starts again; each of them is welcomed."""
     with room("--workers", 2, tells=REGISTRY) as here:

@@ -19,24 +19,10 @@ def listen(host: str, port: int) -> socket.socket:
     accepted sockets inherit the options. Raises ListenError.
     """
     family, address = _resolve(host, port)
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A room that was stopped starts again at once on the same port (JOIN-3).
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A message is sent when it is there; there is nothing to gather it with.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A byte that is sent as urgent is text like all others (CAST-3).
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        if family == socket.AF_INET6:
-            with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(address)
-        listener.listen(BACKLOG)
+        return _open(family, address)
     except OSError as error:
-        listener.close()
         raise ListenError(f"can't listen on {spell(host, port)}: {_reason(error)}") from None
-    listener.setblocking(False)
-    return listener
 
 
 def spell(host: str, port: int) -> str:
@@ -51,6 +37,28 @@ def _resolve(host: str, port: int) -> tuple[int, Any]:
         raise ListenError(f"host {host!r} does not resolve: {_reason(error)}") from None
     family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     return family, address
+
+
+def _open(family: int, address: Any) -> socket.socket:
+    """Raises OSError."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A room that was stopped starts again at once on the same port (JOIN-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A message is sent when it is there; there is nothing to gather it with.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A byte that is sent as urgent is text like all others (CAST-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if family == socket.AF_INET6:
+            with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _reason(error: Exception) -> str:

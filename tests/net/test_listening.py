@@ -1,13 +1,14 @@
 """Where the room is reached."""
 
+import errno
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from chatroom.errors import ListenError
-from chatroom.net.listening import BACKLOG, listen, spell
+from chatroom.net.listening import listen, spell
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -156,6 +157,18 @@ def test_an_address_of_another_machine() -> None:
     )
 
 
+def test_a_family_that_the_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 is disabled, say."""
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert error("::1", 8080) == (
+        "can't listen on [::1]:8080: Address family not supported by protocol"
+    )
+
+
 def test_a_host_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(*arguments: Any, **options: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -196,5 +209,9 @@ def test_an_address_is_spelt_as_in_a_url(host: str, spelt: str) -> None:
     assert spell(host, 80) == spelt
 
 
-def test_a_crowd_may_arrive_at_once() -> None:
-    assert BACKLOG >= 1000, "JOIN-1: the tutorial's 100 were too few"
+def test_join_1_a_crowd_may_arrive_at_once() -> None:
+    """… while nobody accepts; the tutorial's queue, of 100, was too short."""
+    with listen("127.0.0.1", 0) as listener, ExitStack() as leaving:
+        where = listener.getsockname()
+        for _ in range(120):
+            leaving.enter_context(socket.create_connection(where, timeout=5))

@@ -4,6 +4,14 @@ import argparse
 from typing import NoReturn
 
 
+def port(text: str, least: int) -> int:
+    """A port from `least` to 65535. Raises argparse.ArgumentTypeError."""
+    # Five digits are enough, and thousands are more than `int` takes.
+    if text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a port is a number from {least} to 65535, not {text!r}")
+
+
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with an argument, and exits with 2."""
 

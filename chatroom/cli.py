@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from chatroom import __version__
-from chatroom.arguments import Parser
+from chatroom.arguments import Parser, port
 from chatroom.console import Console, descriptor
 from chatroom.errors import ChatroomError
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
@@ -110,14 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a room until it is told to stop; ends the process with an exit code."""
     command = parser()
     options = vars(command.parse_args(arguments))
-    # Not by argparse: it would blame a port that is none before an option that is unknown.
-    port = options["port"]
-    options["port"] = int(port) if port.isascii() and port.isdigit() else -1
     try:
+        # Not earlier: argparse would blame a port that is none before an option that is unknown.
+        options["port"] = port(options["port"], least=0)
         settings = Settings(**options)
+    except argparse.ArgumentTypeError as error:
+        command.error(f"argument PORT: {error}")
     except SettingsError as error:
-        name = {"host": "HOST", "port": "PORT"}.get(error.name, "--" + error.name.replace("_", "-"))
-        command.error(f"argument {name}: must be {error}")
+        command.error(f"argument --{error.name.replace('_', '-')}: must be {error}")
     try:
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ChatroomError as error:

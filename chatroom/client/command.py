@@ -8,10 +8,11 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from functools import partial
 from io import FileIO
 
 import chatroom
-from chatroom.arguments import Parser
+from chatroom.arguments import Parser, port
 from chatroom.client.front import Plain, Prompt
 from chatroom.client.session import Ending, Handlers, Session, reason
 from chatroom.client.signals import ENDING, Signals
@@ -37,12 +38,6 @@ Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for 
 """
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=NAME,
@@ -53,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("host", metavar="HOST", help="name or address of the server")
-    parser.add_argument("port", metavar="PORT", type=_port, help="its port, 1 to 65535")
+    parser.add_argument(
+        "port", metavar="PORT", type=partial(port, least=1), help="its port, 1 to 65535"
+    )
     parser.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
     return parser
 

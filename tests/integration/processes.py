@@ -47,21 +47,6 @@ class Process:
         """Whether it is one of those that the room's log belongs to."""
         return LOG in self.read("maps")
 
-    def minds(self, number: int) -> bool:
-        """Whether it does something of its own at a signal, now or as soon as it can."""
-        return self._has(number, "SigCgt") or self.blocks(number)
-
-    def blocks(self, number: int) -> bool:
-        """Whether a signal does not reach it, whatever it would do then."""
-        return self._has(number, "SigBlk")
-
-    def _has(self, number: int, mask: str) -> bool:
-        """Whether a signal is in one of the masks that /proc/PID/status lists."""
-        for line in self.read("status").splitlines():
-            if line.startswith(f"{mask}:"):
-                return bool(int(line.split()[1], 16) >> number - 1 & 1)
-        return False
-
     @property
     def descriptors(self) -> list[str]:
         """What each of its descriptors leads to."""

@@ -270,12 +270,18 @@ def started(
     setup: str = "",
     environment: dict[str, str] | None = None,
     tells: str = "",
+    measured: bool = True,
 ) -> Iterator[Room]:
     """A room that has just been started, from the checkout, and is gone when the test is over.
 
     `setup`: what a shell does before it becomes the room (limits, redirections). `tells`: a
     pattern of the lines that it writes on its standard error; it has to, and may write no others.
+    `measured`: whether coverage, where it runs, sees the room: it has handlers of its own, and so
+    much to do when an interpreter starts that signals are lost in it.
     """
+    inherited = {
+        name: value for name, value in os.environ.items() if measured or "COVERAGE" not in name
+    }
     with ExitStack() as leaving:
         folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="room-")))
         (folder / "tmp").mkdir()
@@ -285,7 +291,7 @@ def started(
         process = subprocess.Popen(
             arguments,
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(folder / "tmp"), **(environment or {})},
+            env={**inherited, "TMPDIR": str(folder / "tmp"), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -132,7 +132,7 @@ def test_a_signal_while_it_starts(processes: int, number: signal.Signals) -> Non
     """When so many of its processes are there; to all of them, as a terminal does it."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
-        until(lambda: here.processes()[0].minds(signal.SIGTERM), "it knows what to do")
+        here.listen_unheard()  # which it does when it minds signals
         os.killpg(here.pid, number)
         here.ends()
 
@@ -145,7 +145,7 @@ def wait_until_there(here: Room, count: int) -> None:
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
     """From the first moment on, as its processor time goes by: it ends, and nothing is left."""
     for step in range(6):
-        with started(command("--workers", 2)) as here:
+        with started(command("--workers", 2), measured=False) as here:
             wait_until_used(here, step * 0.06)
             here.process.send_signal(number)
             here.process.wait(STOP_WITHIN)

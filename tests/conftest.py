@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 # Tests share two cores with each other and with coverage: how long an example took says nothing.
@@ -7,3 +9,8 @@ settings.register_profile(
     "chatroom", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("chatroom")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: half of the time a test waits for a room to start, or for a silence."""
+    return 2 * (os.cpu_count() or 1)

@@ -6,9 +6,10 @@ neither the main process nor a worker is held up by the other.
 """
 
 import array
+import errno
 import json
-import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ MAX_DESCRIPTORS = 253
 
 # SEQPACKET keeps the records apart and tells that the other end is gone. macOS
 # has no such pair; there the worker's parent sentinel tells it.
-_KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+_KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
@@ -39,8 +40,7 @@ class Channel:
 
     @classmethod
     def pair(cls) -> "tuple[Channel, Channel]":
-        kind = _KIND if os.uname().sysname == "Linux" else socket.SOCK_DGRAM
-        ends = socket.socketpair(socket.AF_UNIX, kind)
+        ends = socket.socketpair(socket.AF_UNIX, _KIND)
         return cls(ends[0]), cls(ends[1])
 
     def fileno(self) -> int:
@@ -76,6 +76,8 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    return  # how macOS says that a socket of datagrams is full
                 raise ChannelClosed from error
             self._backlog.popleft()
 

@@ -1,11 +1,12 @@
 """The channel between the main process and one worker."""
 
 import contextlib
+import errno
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ from chatroom.net.channel import MAX_DESCRIPTORS, MAX_RECORD, Channel, ChannelCl
 Ends = tuple[Channel, Channel]
 
 
-@pytest.fixture(params=["Linux", "Darwin"], name="ends")
+@pytest.fixture(params=["SOCK_SEQPACKET", "SOCK_DGRAM"], name="ends")
 def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    """A channel as it is made on this and on that system."""
-    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(sysname=request.param))
-    if request.param == "Linux" and not hasattr(socket, "SOCK_SEQPACKET"):
+    """A channel as it is made on Linux, and as on macOS."""
+    if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
         pytest.skip("this system has no such sockets")
+    kind = getattr(socket, request.param)
+    monkeypatch.setattr(channel_module, "_KIND", kind)
     ends = Channel.pair()
-    kind = socket.SOCK_DGRAM if request.param == "Darwin" else socket.SOCK_SEQPACKET
     assert ends[0].socket.type == ends[1].socket.type == kind
     yield ends
     for end in ends:
@@ -35,7 +36,7 @@ def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(name="seqpacket")
 def fixture_seqpacket() -> Iterator[Ends]:
     """A channel that tells of its end, as it is made where there is one."""
-    if not hasattr(socket, "SOCK_SEQPACKET"):
+    if sys.platform == "darwin":
         pytest.skip("this system has no such sockets")
     ends = Channel.pair()
     yield ends
@@ -288,5 +289,20 @@ def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
     assert ours.fileno() == -1
 
 
-def test_systems_without_seqpacket_have_datagrams() -> None:
-    assert getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM) == channel_module._KIND
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS])
+def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
+    number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOBUFS: macOS's datagrams."""
+
+    class Full(socket.socket):
+        def send(self, *_: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    ours, theirs = ends
+    ours.socket = Full(fileno=ours.socket.detach())
+    ours.send({"number": 1})
+    assert ours.backlog == 1
+    ours.socket = socket.socket(fileno=ours.socket.detach())
+    ours.flush()
+    assert received(theirs) == [{"number": 1}]

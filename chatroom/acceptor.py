@@ -28,6 +28,7 @@ PAUSE = 0.2
 LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
 MAX_LINGERING = 32
+"""Refused newcomers whose connections stay open at once: half of the descriptors in reserve."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -65,6 +66,8 @@ class Acceptor:
         self._hand_over = hand_over
         self._accepting = False
         self._resume_at: float | None = None
+        self._exhausted = False
+        """Whether the system had nothing for another connection, when it was last asked."""
         self._lingering: dict[socket.socket, float] = {}
         """The refused, and when their time is over; the soonest first."""
 
@@ -121,11 +124,14 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    logger.warning("can't accept for now: %s", error.strerror)
+                    if not self._exhausted:
+                        logger.warning("can't accept for now: %s", error.strerror)
+                    self._exhausted = True
                     self.hold()
                     self._resume_at = monotonic() + PAUSE
                     return
                 continue  # reset before it was accepted (JOIN-2)
+            self._exhausted = False
             connection.setblocking(False)
             self._admit(connection, canonical(peer[0]))
 

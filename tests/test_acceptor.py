@@ -190,6 +190,18 @@ def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
     assert door.admitted == [1]
 
 
+def test_that_it_can_not_accept_is_said_once_until_it_can(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    for times in (1, 2):
+        door.listener.failures = [errno.ENFILE] * 3
+        door.connect()
+        while len(door.admitted) < times:
+            door.turn()
+            door.now += PAUSE
+        assert caplog.messages == ["can't accept for now: ENFILE"] * times
+
+
 # --- who may come --------------------------------------------------------------------------------
 
 
@@ -322,7 +334,7 @@ def test_a_refused_one_that_went_before_it_was_told_harms_nobody(full_door: Door
     assert full_door.turn() is None
 
 
-def test_a_refused_one_that_is_heard_when_it_was_dismissed_harms_nobody(full_door: Door) -> None:
+def test_a_refused_one_that_is_heard_when_it_was_dropped_harms_nobody(full_door: Door) -> None:
     refused = full_door.connect()
     full_door.turn()
     refused.close()

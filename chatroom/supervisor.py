@@ -34,7 +34,7 @@ from chatroom.errors import LimitError, WorkerError
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.net.descriptors import raise_limit
 from chatroom.net.listening import listen, spell
-from chatroom.settings import Settings, spell_size
+from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.shared.memory import anonymous_file
@@ -296,7 +296,7 @@ class Supervisor:
             logger.info("member %d, %s, left: %s", id, client.address, reasons[id])
             line = f"{client.address} disconnected"
             if reasons[id] == LAGGED:
-                line += f": it lagged more than {spell_size(self._settings.max_lag)} behind"
+                line += ": it lagged too far behind"
             self._show(line)
 
     def _show(self, line: str) -> None:

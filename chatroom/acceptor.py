@@ -90,7 +90,7 @@ class Acceptor:
         self.hold()
         self._listener.close()
         for connection in list(self._lingering):
-            self._dismiss(connection)
+            self._drop(connection)
 
     def leave(self, members: list[int]) -> dict[int, Client]:
         """Give back what `members` cost (LEAVE-3) and return those who had not left before."""
@@ -110,7 +110,7 @@ class Acceptor:
         for connection, due in list(self._lingering.items()):
             if due > now:
                 break
-            self._dismiss(connection)
+            self._drop(connection)
         times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
         return max(0.0, min(times) - now) if times else None
 
@@ -154,7 +154,7 @@ class Acceptor:
             connection.send(reason.encode() + b"\n")
             connection.shutdown(socket.SHUT_WR)
         if len(self._lingering) >= MAX_LINGERING:
-            self._dismiss(next(iter(self._lingering)))
+            self._drop(next(iter(self._lingering)))
         self._lingering[connection] = monotonic() + LINGER
         self._selector.register(
             connection, selectors.EVENT_READ, partial(self._hear_out, connection)
@@ -168,9 +168,9 @@ class Acceptor:
         except OSError:
             ended = True
         if ended:
-            self._dismiss(connection)
+            self._drop(connection)
 
-    def _dismiss(self, connection: socket.socket) -> None:
+    def _drop(self, connection: socket.socket) -> None:
         if self._lingering.pop(connection, None) is not None:
             self._selector.unregister(connection)
             connection.close()

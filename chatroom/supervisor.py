@@ -73,7 +73,7 @@ class WorkerProcess:
     channel: Channel
     ready: bool = False
     drained: bool = False
-    full: bool = False
+    channel_full: bool = False
     """Whether records wait until its channel can be written."""
     failure: str = ""
 
@@ -210,9 +210,9 @@ class Supervisor:
         """Wait to write to a worker just while records for it wait."""
         if worker.channel.fileno() < 0:
             return  # it has ended, and its process will
-        if worker.full != bool(worker.channel.backlog):
-            worker.full = not worker.full
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.full else 0)
+        if worker.channel_full != bool(worker.channel.backlog):
+            worker.channel_full = not worker.channel_full
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel_full else 0)
             self._selector.modify(worker.channel, events, partial(self._hear, worker))
 
     def _hear(self, worker: WorkerProcess) -> None:

@@ -10,10 +10,15 @@ KIB = 1024
 MIB = 1024 * KIB
 
 MAX_READ = 64 * KIB
+"""Bytes read from a connection in one call, so that nobody has a whole turn for himself."""
 MAX_BATCH = 256 * KIB
+"""Bytes of rendered messages that a worker appends at once; then it delivers."""
 BYTES_PER_ENTRY = 256
+"""Bytes of the log for each of its entries: what a run of messages has, at a guess."""
 MAX_WORKERS = 64
+"""Words of the log's first page, one for each: see shared/log.py."""
 MAX_WELCOME = KIB
+"""Bytes, with the LF: few enough for an empty socket to take them whole."""
 
 
 def size(text: str) -> int:
@@ -81,7 +86,7 @@ class Settings:
         demand(
             "log_size",
             self.log_size >= least,
-            f"at least {least}: --max-lag and 16 times --max-line",
+            f"at least {least}: --max-lag and 16 times --max-line, and never less than 64K",
         )
 
     @property
@@ -112,9 +117,10 @@ class Settings:
     def read_size(self) -> int:
         """Bytes read from one member in one turn.
 
-        Each may be an empty line and so become a prefix of up to 42 bytes, and
-        what waited before it (`max_line`) may treble, by control pictures. In
-        the worst case one read fills less than two thirds of the window.
+        Each may be an empty line and so become a prefix of up to 41 bytes and
+        its LF, and what waited before it (`max_line`) may treble, by control
+        pictures. In the worst case one read fills less than two thirds of the
+        window.
         """
         return min(MAX_READ, self.window // 128)
 

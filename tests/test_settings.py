@@ -114,7 +114,7 @@ def test_a_setting_out_of_range_is_an_error_that_names_it(
 
 def test_the_smallest_room() -> None:
     assert room(max_line=64, max_lag=64, log_size=64 * KIB).window == 64 * KIB - 64
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="never less than 64K"):
         room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
 
 

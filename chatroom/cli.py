@@ -91,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         default=default.max_lag,
         help="how far a slow reader may lag before it is disconnected"
-        f" (default: {spell_size(default.max_lag)})",
+        f" (default: {spell_size(default.max_lag)}); very many tiny messages count too"
+        f" ({default.max_lag_entries:,} runs of messages by default)",
     )
     add(
         "--log-size",

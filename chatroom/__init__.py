@@ -14,7 +14,10 @@ In reading order:
     shared/          also: the registry, doorbells, memory without a name
     net/             listening, handing sockets over, descriptors
     console.py       what the main process prints: one more cursor
-    cli.py client/   what a person runs
+    signals.py       those that stop a room, and who is kept from them
+    cli.py client/   what a person runs, with arguments.py
+    settings.py      what a room can be set to, and what follows from it
+    errors.py        what keeps a room from running
 """
 
 __version__ = "0.1.0"

@@ -49,8 +49,9 @@ END_WITHIN = 2.0
 """Seconds for the workers to deliver it and end; then they are killed."""
 
 RESERVED = 64
+"""Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_WORKER = 4
-"""Descriptors that the main process, or a worker, needs besides one for each member."""
+"""What each worker costs it: channel, sentinel and doorbell, which may be a pipe."""
 
 WORKER_DIED = "its worker died"
 
@@ -91,8 +92,10 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
 
     def run(self) -> None:
-        """Run the room until SIGINT or SIGTERM. Raises ChatroomError where it can't start.
+        """Run the room until SIGINT or SIGTERM.
 
+        Raises ChatroomError where it can't start, or can't go on: WorkerError
+        where a worker can't be replaced, RegistryError where the registry can't.
         However it ends, no process, file or shared memory of it is left.
         """
         settings = self._settings

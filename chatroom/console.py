@@ -1,4 +1,4 @@
-"""What the main process prints: the conversation, as the tutorial's server shows it; and its log.
+"""What the main process prints: the conversation, as the tutorial's server does; and what it logs.
 
 The console is one more cursor in the log, and the only one that nobody waits
 for. A thread of its own writes, so that a terminal that is held, or a pipe that

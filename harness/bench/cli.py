@@ -27,9 +27,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from harness.bench import report
-from harness.bench.processes import raise_descriptor_limit
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
+from harness.processes import raise_descriptor_limit
 
 SPARE_DESCRIPTORS = 64
 """What a process has open besides its clients."""

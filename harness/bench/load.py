@@ -22,7 +22,7 @@ from harness.bench import lines
 from harness.bench.clients import Clients
 from harness.bench.dialects import DIALECTS
 from harness.bench.lines import ArrivalError, Heads
-from harness.bench.processes import raise_descriptor_limit
+from harness.processes import raise_descriptor_limit
 
 Report = dict[str, float | str]
 

@@ -87,6 +87,10 @@ class Server:
         how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
         return f"ended ({how}){self._said()}"
 
+    def output(self) -> str:
+        """The latest that it has printed."""
+        return self._output.decode(errors="backslashreplace")
+
     def _said(self) -> str:
         words = self._output.decode(errors="backslashreplace").split("\n")
         last = next((text.strip() for text in reversed(words) if text.strip()), "")

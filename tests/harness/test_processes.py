@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import processes
-from harness.bench.processes import NotReadyError, Server, family, weight
+from harness import processes
+from harness.processes import NotReadyError, Server, family, weight
 
 READY = re.compile(rb"ready (\d+)\n")
 

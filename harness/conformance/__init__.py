@@ -1,0 +1,7 @@
+"""The tests of conformance: a file for each section of PROTOCOL.md.
+
+    pytest --pyargs harness.conformance --command "python3 server.py {host} {port}"
+
+They run under pytest with the plugin `harness.plugin`, which is registered on
+install. Each drives the target's room, then checks; it never looks inside.
+"""

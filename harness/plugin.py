@@ -1,0 +1,264 @@
+"""The pytest plugin (`pytest11`): a target for each process, a room for each test.
+
+It does nothing until a test bears the marker ``clause(id, evidence)``, which
+names the clause that the test judges and what its pass rests on. Such a test is
+a coroutine function with a fixture `room`, and runs in an event loop of its own:
+
+    @pytest.mark.clause("CAST-7", OBSERVED)
+    async def test_a_member_alone_talks_to_nobody(room: Room) -> None: ...
+
+What became of it is in its report's `user_properties`, under RESULT, as JSON:
+see `Result`. Two of them are not pytest's business and come as skips: the clause
+was not decided here, or has no meaning for this target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pytest
+
+from harness import profile as profiles
+from harness.clauses import all_clauses
+from harness.errors import NotApplicable, StartError, Undecided, Unfit, Violation
+from harness.evidence import STRENGTH
+from harness.room import Room
+from harness.target import Command, Target
+from harness.wire import Clock, Log
+
+RESULT = "conformance"
+
+LIMIT = 20
+"""Times the patience: what a test may take."""
+LAST_OUTPUT = 4000
+"""Characters of the target's output that are kept with a result."""
+
+PASS, FAIL, UNKNOWN, NOT_APPLICABLE, UNFIT = "pass", "fail", "unknown", "not-applicable", "unfit"
+
+
+@dataclass
+class Result:
+    """What became of one test.
+
+    `expected`, `actual`: bytes in hex. `wire`: of each event the time in
+    seconds, the client, what happened, the beginning of the bytes in hex, and
+    how many they are.
+    """
+
+    test: str
+    clause: str
+    evidence: str
+    verdict: str
+    detail: str = ""
+    expected: str | None = None
+    actual: str | None = None
+    seconds: float = 0.0
+    output: str = ""
+    wire: list[tuple[float, str, str, str, int]] = field(default_factory=list)
+    wire_dropped: int = 0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance", "judging a chat server (harness.conformance)")
+    group.addoption("--command", help="start the server so: {host} and {port} are filled in")
+    group.addoption("--target", metavar="HOST:PORT", help="the server that runs there")
+    group.addoption("--profile", default="chatroom", help="its dialect: a name, or a file")
+    group.addoption("--clause", action="append", metavar="ID", help="judge this clause only")
+    group.addoption("--section", metavar="NAME", help="judge the clauses of this section only")
+    group.addoption(
+        "--timeout-scale", type=float, default=1.0, metavar="X", help="times the patience"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "clause(id, evidence): the clause of PROTOCOL.md that the test judges"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses = 0  # one server: one test at a time, in order
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def make_target(command: str | None, address: str | None) -> Target:
+    """The target that the options name. Raises ValueError."""
+    if bool(command) == bool(address):
+        raise ValueError("say either --command or --target")
+    return Command(command) if command else Target(*parse_address(address or ""))
+
+
+def clause_of(item: pytest.Item) -> tuple[str, str] | None:
+    """The clause that a test judges, and what its pass rests on. Raises UsageError."""
+    marker = item.get_closest_marker("clause")
+    if marker is None:
+        return None
+    clause, evidence = marker.args
+    if clause not in all_clauses() or evidence not in STRENGTH:
+        raise pytest.UsageError(f"{item.nodeid}: no clause {clause!r}, or no evidence {evidence!r}")
+    return clause, evidence
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    only, section = config.getoption("clause"), config.getoption("section")
+    if not only and not section:
+        return
+    wanted = [
+        one.id
+        for one in all_clauses().values()
+        if (not only or one.id in only) and (not section or one.section == section)
+    ]
+    named = [(item, clause_of(item)) for item in items]
+    config.hook.pytest_deselected(
+        items=[i for i, found in named if found and found[0] not in wanted]
+    )
+    items[:] = [item for item, found in named if not found or found[0] in wanted]
+
+
+# --- fixtures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def conformance_profile(request: pytest.FixtureRequest) -> profiles.Profile:
+    """How the target speaks."""
+    try:
+        return profiles.load(request.config.getoption("profile"))
+    except profiles.ProfileError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.fixture(scope="session")
+def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """The server under test: one for each process of the run."""
+    option = request.config.getoption
+    try:
+        target = make_target(option("command"), option("target"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    try:
+        target.start()
+        yield target
+    except StartError as error:
+        pytest.exit(f"the target did not start: {error}", 3)
+    finally:
+        target.stop()
+
+
+@pytest.fixture
+def room(
+    request: pytest.FixtureRequest,
+    conformance_target: Target,
+    conformance_profile: profiles.Profile,
+) -> Room:
+    """The target's room, with nobody of this test in it yet."""
+    if conformance_target.death():
+        conformance_target.fresh()
+    clock = Clock(request.config.getoption("timeout_scale"))
+    made = Room(conformance_target, conformance_profile, clock, Log())
+    request.node.stash[_ROOM] = made
+    return made
+
+
+_ROOM = pytest.StashKey[Room]()
+
+
+# --- running, and what became of it --------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not clause_of(pyfuncitem):
+        return None
+    arguments = {
+        name: pyfuncitem.funcargs[name]
+        for name in pyfuncitem._fixtureinfo.argnames  # as pytest itself calls a test
+    }
+    asyncio.run(_play(pyfuncitem.stash[_ROOM], pyfuncitem.obj(**arguments)))
+    return True
+
+
+async def _play(room: Room, test: Any) -> None:
+    """Run a test, in bounded time, and see whether its failure may be our own."""
+    watch = asyncio.create_task(room.watch())
+    limit = LIMIT * room.clock.patience
+    try:
+        async with asyncio.timeout(limit):
+            await test
+    except TimeoutError:
+        room.check_fit()
+        raise Violation(f"it did not come to an end in {limit:g} s") from None
+    except Violation:
+        room.check_fit()
+        raise
+    finally:
+        watch.cancel()
+        room.leave()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    named = clause_of(item)
+    if named is None or (call.when != "call" and call.excinfo is None):
+        return report
+    error = call.excinfo.value if call.excinfo else None
+    room = item.stash.get(_ROOM, None)
+    result = Result(item.name, *named, *_verdict(error), seconds=call.duration)
+    if isinstance(error, Violation):
+        result.expected, result.actual = _hex(error.expected), _hex(error.actual)
+    if room is not None:
+        result.wire = [
+            (round(one.time, 6), one.client, one.what, one.data.hex(), one.size)
+            for one in room.log.events()
+        ]
+        result.wire_dropped = room.log.dropped
+        result.output = room.target.output()[-LAST_OUTPUT:]
+        if how := room.target.death():
+            result.detail = f"{result.detail}; the server {how}".lstrip("; ")
+        if error is not None and not isinstance(error, Undecided | NotApplicable):
+            room.target.fresh()  # the next test gets one that nothing was done to
+    report.user_properties.append((RESULT, json.dumps(asdict(result))))
+    if result.verdict in (UNKNOWN, NOT_APPLICABLE):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"Skipped: {result.verdict}: {result.detail}")
+    return report
+
+
+def _verdict(error: BaseException | None) -> tuple[str, str]:
+    """The verdict, and why."""
+    match error:
+        case None:
+            return PASS, ""
+        case Violation():
+            return FAIL, error.what
+        case Undecided():
+            return UNKNOWN, str(error)
+        case NotApplicable():
+            return NOT_APPLICABLE, str(error)
+        case StartError():
+            return FAIL, f"one more server of its kind did not start: {error}"
+        case Unfit():
+            return UNFIT, str(error)
+        case _:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return UNFIT, f"the harness failed at {last.name}:{last.lineno}: {error!r}"
+
+
+def _hex(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()

@@ -1,0 +1,260 @@
+"""What a test of conformance has: the room of the target, and people in it.
+
+What makes a join certain is a token. The welcome proves nothing: a server may
+send it before it has registered the client. So `join` has a witness say a token
+until all have heard it; only then does the test begin, and each client's stream
+begins behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from collections.abc import Sequence
+
+from harness import stream
+from harness.errors import NotApplicable, Undecided, Unfit, Violation
+from harness.profile import Profile
+from harness.target import Target
+from harness.wire import Client, Clock, Log, connect
+
+ATTENTIVE = 0.05
+"""Seconds by which the harness may be late and still counts as having watched."""
+
+_runs = itertools.count(int(time.time() * 1000) % 36**6)
+
+
+class Room:
+    """The target's room, for one test. `server`: where it is reached, if not at the target."""
+
+    def __init__(self, target: Target, profile: Profile, clock: Clock, log: Log) -> None:
+        self.target = target
+        self.profile = profile
+        self.clock = clock
+        self.log = log
+        self.late = 0.0
+        """Seconds by which the harness itself was late, at most."""
+        self._clients: list[Client] = []
+        self._members: list[Client] = []
+        self._others: list[Target] = []
+        self._witness: Client | None = None
+        self._run = _base36(next(_runs))
+        self._tokens = itertools.count()
+
+    # --- words ---------------------------------------------------------------
+
+    def token(self) -> bytes:
+        """A word that was never said: letters and digits, always as many."""
+        return f"{self._run}{next(self._tokens):05}".encode()
+
+    def tokens(self, count: int) -> list[bytes]:
+        return [self.token() for _ in range(count)]
+
+    def texts(self, heard: bytes) -> list[bytes]:
+        """The texts of what was heard, line by line, without prefixes and notices."""
+        return stream.texts(heard, self.profile)
+
+    def lines(self, heard: bytes) -> list[stream.Line]:
+        return stream.lines(heard, self.profile)
+
+    # --- people --------------------------------------------------------------
+
+    async def connect(
+        self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
+    ) -> Client:
+        """Somebody who has connected, and has not heard anything yet.
+
+        source: an address; None: one that nobody has had in this test, where
+        the target is local. Raises Undecided where it is not to be had.
+        """
+        server = target or self.target
+        name = _name(len(self._clients))
+        if source is None and server.local and ":" not in server.host:
+            source = self.address(len(self._clients))
+        try:
+            client = await connect(
+                name, server.address, source, self.clock, self.log, receive_buffer
+            )
+        except OSError as error:
+            raise Undecided(f"can't connect from {source}: {error.strerror}") from None
+        self._clients.append(client)
+        return client
+
+    async def enter(
+        self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
+    ) -> Client:
+        """Somebody who has heard the welcome, if one comes: not yet surely a member."""
+        client = await self.connect(source, receive_buffer, target)
+        await self.welcomed(client, self.window)
+        return client
+
+    async def welcomed(self, client: Client, within: float | None = None) -> bytes:
+        """Take what comes up to the end of the welcome; nothing, where none comes in time."""
+        welcome = self.profile.welcome
+        if welcome is None:
+            return b""
+
+        def end() -> int:
+            found = welcome.search(bytes(client.heard))
+            return found.end() if found else 0
+
+        await client.waits(lambda: end() > 0, within)
+        return client.take(end())
+
+    async def join(self, count: int, sources: Sequence[str | None] = ()) -> list[Client]:
+        """`count` members, each from an address of its own, or from the `sources`."""
+        wanted = [*sources, *[None] * (count - len(sources))]
+        members = [await self.enter(source) for source in wanted]
+        self._members += members
+        await self.settle()
+        return members
+
+    def count_in(self, *clients: Client) -> None:
+        """They are members from now on: the next `settle` is for them too."""
+        self._members += clients
+
+    def count_out(self, *clients: Client) -> None:
+        """They are members no more."""
+        self._members = [one for one in self._members if one not in clients]
+
+    async def settle(self) -> dict[Client, bytes]:
+        """Wait until every member hears what is said, and return what each heard up to then.
+
+        Raises Violation where one of them never does.
+        """
+        witness = await self._ensure_witness()
+        deadline = time.monotonic() + self.clock.patience
+        while True:
+            token = self.token()
+            await witness.say(token + b"\n")
+            heard = await asyncio.gather(*[one.comes(token, self.window) for one in self._members])
+            if all(heard):
+                break
+            if time.monotonic() >= deadline or any(one.ended for one in self._members):
+                deaf = [one for one, hears in zip(self._members, heard, strict=True) if not hears]
+                raise Violation(
+                    f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
+                    token,
+                    bytes(deaf[0].heard),
+                )
+        return {one: await one.hears(token + b"\n", self.window) for one in self._members}
+
+    async def _ensure_witness(self) -> Client:
+        if self._witness is None or self._witness.ended:
+            self._witness = await self.enter()
+        return self._witness
+
+    async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
+        """What each listener heard before a new word of the speaker's, which is not in it.
+
+        The speaker's earlier words are before it (CAST-4): what is not there will not come.
+        """
+        token = self.token()
+        await speaker.say(token + b"\n")
+        heard = []
+        for listener in listeners:
+            heard.append(self.before(await listener.hears(token), token))
+            await listener.hears(b"\n")
+        return heard
+
+    def before(self, heard: bytes, token: bytes) -> bytes:
+        """What was heard before the line in which a token is."""
+        start = heard.rindex(token)
+        return heard[: heard.rfind(b"\n", 0, start) + 1]
+
+    # --- time ----------------------------------------------------------------
+
+    @property
+    def window(self) -> float:
+        """Seconds in which what must not come would have come."""
+        return self.clock.window
+
+    async def quiet(self) -> None:
+        """Let a window go by in which the harness was attentive all the time."""
+        left = self.window
+        while left > 0:
+            before = time.monotonic()
+            await asyncio.sleep(min(left, ATTENTIVE))
+            left -= min(time.monotonic() - before, 2 * ATTENTIVE)
+
+    # --- addresses, other servers --------------------------------------------
+
+    def address(self, number: int) -> str:
+        """One of many addresses of this machine. Raises Undecided where it has but one."""
+        found = f"127.{1 + number // 62500}.{number // 250 % 250}.{number % 250 + 2}"
+        with socket.socket() as probe:
+            try:
+                probe.bind((found, 0))
+            except OSError:
+                raise Undecided(
+                    "this machine's loopback has one address only: senders can't be told apart"
+                ) from None
+        return found
+
+    def another(self, options: str = "", host: str = "127.0.0.1") -> Target:
+        """A server of its own, started as the target is; it is stopped after the test."""
+        other = self.target.another(options, host)
+        self._others.append(other)
+        other.start()
+        return other
+
+    def fate(self) -> str:
+        """How the target ended, if it did."""
+        how = self.target.death()
+        return f"; the server {how}" if how else ""
+
+    # --- the end -------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Close all that the test has opened."""
+        for client in self._clients:
+            client.close()
+        for other in self._others:
+            other.stop()
+
+    async def watch(self) -> None:
+        """Note by how much the harness itself is late, until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(ATTENTIVE)
+            self.late = max(self.late, time.monotonic() - before - ATTENTIVE)
+
+    def check_fit(self) -> None:
+        """Raises Unfit where the harness was so late that a failure may be its own."""
+        if self.late > self.clock.patience / 4:
+            raise Unfit(f"the harness itself was {self.late:.1f} s late: the machine is too busy")
+
+
+def applies(condition: object, reason: str) -> None:
+    """Raises NotApplicable, for that reason, unless the condition holds."""
+    if not condition:
+        raise NotApplicable(reason)
+
+
+def expect(
+    condition: object, what: str, expected: bytes | None = None, actual: bytes | None = None
+) -> None:
+    """Raises Violation, unless the condition holds."""
+    if not condition:
+        raise Violation(what, expected, actual)
+
+
+def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
+    """Raises Violation, unless the bytes are those that are due."""
+    expect(expected == actual, what, expected, actual)
+
+
+def _name(number: int) -> str:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return letters[number] if number < 26 else f"{letters[number % 26]}{number // 26}"
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    text = ""
+    for _ in range(6):
+        number, digit = divmod(number, 36)
+        text = digits[digit] + text
+    return f"z{text}"

@@ -1,0 +1,233 @@
+"""The server under test: started from a command, or reached at an address.
+
+Whatever a command starts bears a mark in its environment, so that nothing of it
+is left behind, wherever it has moved: children, daemons, sessions of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from harness.errors import NotApplicable, StartError, Undecided
+from harness.processes import Server
+
+MARK = "CHATROOM_HARNESS_TARGET"
+
+START_WITHIN = 10.0
+"""Seconds in which a server has to listen."""
+STOP_WITHIN = 2.0
+"""Seconds that a server is given to end by itself, once it was told to."""
+STEP = 0.01
+"""Seconds between two looks at what nobody tells us of."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a process tree holds: descriptors, bytes of memory, seconds of processor time."""
+
+    descriptors: int
+    memory: int
+    used: float
+
+
+class Target:
+    """A server that can be talked to at `address`. Nothing is known of its insides."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def local(self) -> bool:
+        """Whether it is reached through this machine's loopback."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def start(self) -> None:
+        """See that it can be reached. Raises StartError."""
+        try:
+            socket.create_connection(self.address, START_WITHIN).close()
+        except OSError as error:
+            raise StartError(f"{self} can't be reached: {error.strerror or error}") from None
+
+    def stop(self) -> None:
+        """It is not ours to stop."""
+
+    def fresh(self) -> None:
+        """Start anew, if it can be started, after a test that may have harmed it."""
+
+    def death(self) -> str:
+        """How it ended, with its last words; empty while it runs, as far as can be known."""
+        return ""
+
+    def output(self) -> str:
+        """The last that it has printed."""
+        return ""
+
+    def another(
+        self,
+        options: str = "",  # noqa: ARG002  (of those that can be started)
+        host: str = "127.0.0.1",  # noqa: ARG002
+    ) -> Command:
+        """One more server of the same kind, with more arguments, at `host`.
+
+        Raises Undecided where none can be started.
+        """
+        raise Undecided("the target is an address: no server of its kind can be started")
+
+    def costs(self) -> Costs:
+        """What it costs. Raises Undecided where that can't be seen."""
+        raise Undecided("the target is an address: what it costs can't be seen")
+
+    def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
+        """The processes, the main one excepted, that hold connections from these ports."""
+        raise NotApplicable("the target is an address: its processes can't be reached")
+
+
+class Command(Target):
+    """A server that is started from a command: {host} and {port} are filled in."""
+
+    def __init__(self, template: str, options: str = "", host: str = "127.0.0.1") -> None:
+        """`options`: more arguments. Raises ValueError for a template that can't be one."""
+        super().__init__(host, 0)
+        self._template = template
+        self._options = options
+        self._server: Server | None = None
+        self._mark = ""
+        if "{port}" not in template:
+            raise ValueError("the command has to say {port} where the port goes")
+        if not shlex.split(template):
+            raise ValueError("the command is empty")
+
+    def __str__(self) -> str:
+        return f"{self._template} {self._options}".strip()
+
+    def start(self) -> None:
+        """Start it on a free port and wait until it listens. Raises StartError."""
+        if not self.port:
+            self.port = _free_port(self.host)
+        values = {"{host}": self.host, "{port}": str(self.port)}
+        command = shlex.split(f"{self._template} {self._options}")
+        for name, value in values.items():
+            command = [part.replace(name, value) for part in command]
+        self._mark = uuid.uuid4().hex
+        try:
+            self._server = Server(command, None, {**os.environ, MARK: self._mark})
+        except OSError as error:
+            raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
+        deadline = time.monotonic() + START_WITHIN
+        while not self._listens():
+            how = self._server.death(0)
+            if how and not self.processes():
+                self.stop()
+                raise StartError(f"it {how}")
+            if time.monotonic() >= deadline:
+                words = self.output().strip().splitlines()[-1:]
+                self.stop()
+                said = f"; it said: {words[0]}" if words else ", and said nothing"
+                raise StartError(f"it does not listen after {START_WITHIN:g} s{said}")
+            time.sleep(STEP)
+
+    def stop(self) -> None:
+        """End it: asked first, made to after STOP_WITHIN. All that it started is gone then."""
+        if self._server is None:
+            return
+        processes = self.processes()
+        for process in processes[:1]:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        deadline = time.monotonic() + STOP_WITHIN
+        while processes and time.monotonic() < deadline:
+            time.sleep(STEP)
+            processes = self.processes()
+        while processes:
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            processes = self.processes()
+        self._server.stop()
+        self._server = None
+
+    def fresh(self) -> None:
+        self.stop()
+        self.port = 0
+        self.start()
+
+    def death(self) -> str:
+        return self._server.death(0) if self._server else ""
+
+    def output(self) -> str:
+        return self._server.output() if self._server else ""
+
+    def another(self, options: str = "", host: str = "127.0.0.1") -> Command:
+        return Command(self._template, options, host)
+
+    def processes(self) -> list[psutil.Process]:
+        """All of its processes that are alive, the main one first."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if (
+                    process.environ().get(MARK) == self._mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process)
+        main = self._server.pid if self._server else 0
+        return sorted(found, key=lambda process: process.pid != main)
+
+    def costs(self) -> Costs:
+        descriptors = memory = 0
+        used = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                descriptors += process.num_fds()
+                memory += process.memory_full_info().uss
+                times = process.cpu_times()
+                used += times.user + times.system
+        return Costs(descriptors, memory, used)
+
+    def holders(self, ports: Iterable[int]) -> list[int]:
+        wanted = set(ports)
+        found = []
+        for process in self.processes()[1:]:
+            with contextlib.suppress(psutil.Error):
+                connections = process.net_connections("tcp")
+                # (An address is a named tuple, or empty.)
+                if wanted & {one.raddr[1] for one in connections if len(one.raddr) > 1}:
+                    found.append(process.pid)
+        return found
+
+    def _listens(self) -> bool:
+        """Seen in the kernel's table: a connection that only knocks could harm a server."""
+        try:
+            return any(
+                one.status == psutil.CONN_LISTEN and one.laddr.port == self.port
+                for one in psutil.net_connections("tcp")
+            )
+        except psutil.AccessDenied:  # macOS
+            with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
+                return True
+            return False
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -225,6 +225,10 @@ class Typist:
     def modes(self) -> list[Any]:
         return termios.tcgetattr(self._slave)
 
+    def is_blocking(self) -> bool:
+        """Whether a write waits, for all who share what the program was given."""
+        return os.get_blocking(self._slave)
+
     def type(self, keys: str | bytes) -> None:
         os.write(self._master, keys.encode() if isinstance(keys, str) else keys)
 
@@ -241,6 +245,10 @@ class Typist:
     def sees(self, *rows: str) -> None:
         """Wait until these, and no others, are the rows of the screen."""
         self.wait(lambda: self.screen.rows == list(rows))
+
+    def is_stuck(self) -> bool:
+        """Whether the terminal takes nothing: it was stopped, or nobody read what it holds."""
+        return not select.select([], [self._slave], [], 0)[1]
 
     def resize(self, columns: int, rows: int) -> None:
         """Give the terminal another size, and wait until the program has drawn its prompt anew."""

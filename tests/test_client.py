@@ -603,10 +603,10 @@ def test_ctrl_c_leaves_and_what_was_typed_stays(typist: Typist, peer: Peer) -> N
     assert peer.hear_all() == b""
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
-)
+ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
+
+
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_signal_ends_it_and_the_terminal_is_restored(
     typist: Typist, number: signal.Signals, code: int
 ) -> None:
@@ -615,6 +615,117 @@ def test_a_signal_ends_it_and_the_terminal_is_restored(
     assert typist.end() == code
     assert typist.screen.rows == [""]
     assert typist.modes() == typist.found
+
+
+# A terminal that nobody reads, as when Ctrl-S stopped it or its ssh hangs, still has room when a
+# write to it begins, and none before that ends.
+
+
+def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
+    """Say more than the terminal holds, until it takes nothing."""
+    peer.say(said)
+
+    # Its writer is not told when a little of what it holds goes on from one of the kernel's buffers
+    # into the next; that there is more to write makes it look.
+    def filled() -> bool:
+        peer.say("more\n")
+        return typist.is_stuck()
+
+    until(filled)
+
+
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
+def test_a_signal_ends_it_though_nobody_reads_the_terminal(
+    typist: Typist, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    fill(typist, peer)
+    typist.process.send_signal(number)
+    assert typist.end() == code
+    assert typist.modes() == typist.found
+
+
+@pytest.mark.parametrize("key", ["\x04", "\x03"], ids=["Ctrl-D", "Ctrl-C"])
+def test_a_key_leaves_though_nobody_reads_the_terminal(
+    typist: Typist, peer: Peer, key: str
+) -> None:
+    fill(typist, peer)
+    typist.type(key)
+    assert typist.end() == 0
+    assert typist.modes() == typist.found
+
+
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
+def test_a_signal_ends_it_though_nobody_reads_the_terminal_it_is_piped_to(
+    room: Room, sit: Sit, number: signal.Signals, code: int
+) -> None:
+    typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
+    fill(typist, room.accept())
+    typist.process.send_signal(number)
+    assert typist.end() == code
+
+
+def test_what_a_terminal_did_not_take_is_shown_when_it_does(typist: Typist, peer: Peer) -> None:
+    said = b"".join(b"%063d\n" % number for number in range(3000))
+    fill(typist, peer, said)
+    typist.type("two\n")
+    assert peer.hear(4) == b"two\n"
+    last = said.split()[-1]
+    typist.wait(lambda: last in typist.written and b"<You>two" in typist.written)
+    assert re.findall(rb"\d{63}", typist.written) == said.split()
+
+
+# The terminal's name can't be opened after `su`: it is another user's. Without control of it, the
+# description that others share is all there is.
+NAMELESS = """
+import os, sys
+def refused(_descriptor):
+    raise PermissionError
+for name in sys.argv.pop(1).split():
+    setattr(os, name, refused)
+from chatroom.client import main
+sys.exit(main())
+"""
+
+
+def test_a_terminal_whose_name_cannot_be_opened_stops_nothing_either(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", NAMELESS, "ttyname", *room.address])
+    typist.sees("<You>")
+    fill(typist, room.accept())
+    typist.type("\x04")
+    assert typist.end() == 0
+    assert typist.modes() == typist.found
+
+
+def test_a_terminal_that_cannot_be_opened_is_written_to_all_the_same(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
+    typist.sees("<You>")
+    room.accept().say("one\n")
+    typist.sees("one", "<You>")
+
+
+def test_who_shares_the_terminal_does_not_find_it_changed(typist: Typist, peer: Peer) -> None:
+    peer.say("one\n")
+    typist.sees("one", "<You>")
+    assert typist.is_blocking()
+
+
+def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
+    room: Room, sit: Sit
+) -> None:
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    typist = sit([*CLIENT, *room.address], **streams)
+    typist.type("\x13")  # Ctrl-S
+    until(typist.is_stuck)
+    peer = room.accept()
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert peer.hear_all() == b""
+
+    # Again and again: one that comes while its handlers are being taken down is not heeded.
+    def ended() -> bool:
+        typist.process.send_signal(signal.SIGTERM)
+        return typist.process.poll() is not None
+
+    until(ended)
 
 
 @pytest.mark.parametrize(
@@ -1008,6 +1119,16 @@ class Never:
         self._other.close()
 
 
+class Asked(Never):
+    """A signal, once it is asked for."""
+
+    def ask(self, number: signal.Signals) -> None:
+        self._other.send(bytes([number]))
+
+    def take(self) -> bytes:
+        return self._socket.recv(1)
+
+
 class Enough(Exception):
     """The test has seen what it wanted to."""
 
@@ -1166,6 +1287,20 @@ def test_a_room_that_is_gone_when_all_is_sent_may_not_have_got_it(bench: Bench) 
     bench.peer.socket.shutdown(socket.SHUT_WR)
     why = os.strerror(errno.ENOTCONN)
     assert bench.run(Ready(), Never()) == Ending(1, f"connection lost: {why}")
+
+
+def test_who_ends_what_has_ended_does_not_wait_for_the_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = Asked()
+
+    def refused(_data: object) -> None:
+        signals.ask(signal.SIGINT)
+
+    monkeypatch.setattr(bench.output, "write", refused)
+    bench.room.brings = [b"The room is full\n"]
+    bench.peer.socket.shutdown(socket.SHUT_WR)
+    assert bench.run(Never(), signals) == Ending(1)
 
 
 def test_a_second_signal_ends_it_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

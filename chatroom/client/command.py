@@ -9,14 +9,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import partial
-from io import FileIO
 
 import chatroom
 from chatroom.arguments import Parser, port
 from chatroom.client.front import Plain, Prompt
 from chatroom.client.session import Ending, Handlers, Session, reason
 from chatroom.client.signals import ENDING, Signals
-from chatroom.client.streams import STDIN, STDOUT, Piped, hold_places
+from chatroom.client.streams import STDIN, STDOUT, Piped, hold_places, output
 
 NAME = "chatroom.client"
 
@@ -113,25 +112,25 @@ def _at_terminal(room: socket.socket) -> Ending:
         signal.SIGCONT: continued,
     }
     # In this order: a signal must find its handler in place before it finds the terminal changed.
-    with Signals([*ENDING, *handlers]) as signals, terminal:
-        session = Session(room, terminal, _output(), prompt, signals, handlers, patience=PATIENCE)
+    with output() as shown, Signals([*ENDING, *handlers]) as signals, terminal:
+        session = Session(room, terminal, shown, prompt, signals, handlers, patience=PATIENCE)
         return session.run()
 
 
 def _off_terminal(room: socket.socket) -> Ending:
     # At a terminal that can't be edited on, one leaves with Ctrl-D all the same.
     patience = PATIENCE if os.isatty(STDIN) else None
-    with Signals(ENDING) as signals, closing(Piped()) as piped:
-        session = Session(room, piped, _output(), Plain(), signals, {}, patience=patience)
+    with output() as shown, Signals(ENDING) as signals, closing(Piped()) as piped:
+        session = Session(room, piped, shown, Plain(), signals, {}, patience=patience)
         return session.run()
 
 
-def _output() -> FileIO:
-    """Standard output, unbuffered; a console of Windows takes UTF-8 this way."""
-    return open(STDOUT, "wb", buffering=0, closefd=False)
-
-
 def _complain(words: str) -> None:
+    # It may have to wait for its reader. Nothing is left to be put in order by then: a signal ends
+    # us as it would any program.
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     # Standard error may be closed, or the terminal behind it gone: then there is nobody to tell.
     with suppress(OSError):
         print(f"{NAME}: {words}", file=sys.stderr, flush=True)

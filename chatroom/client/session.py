@@ -24,7 +24,7 @@ from chatroom.protocol.text import printable
 
 #: Bytes in a queue from which on its source waits.
 FULL = 256 * 1024
-#: What can be written at once to an output that is ready without waiting for its reader.
+#: What a pipe that is ready takes without making its writer wait. (A terminal: see `output`.)
 PIECE = getattr(select, "PIPE_BUF", 4096)
 #: Windows can wait for sockets only: there, output is written at once, however long it takes.
 WAITS_FOR_FILES = os.name == "posix"
@@ -200,7 +200,7 @@ class Session:
 
     def _flush(self) -> None:
         try:
-            # None: whoever shares this output has made it non-blocking, and it is not ready.
+            # None: it does not block, as no terminal does here, and is not ready after all.
             written = self._output.write(self._display[:PIECE])
         except OSError as error:
             self._display.clear()
@@ -218,10 +218,14 @@ class Session:
             if handler := self._handlers.get(number):
                 self._show(handler())
                 continue
-            # Asked a second time, it ends at once, whatever is still to be shown.
-            wait = 0 if self._ending else LAST_WORDS
-            self._end(0 if number == signal.SIGINT else 128 + number)
-            self._deadline = time.monotonic() + wait
+            if self._ending:
+                # It is to end at once, whatever is still to be shown, and why it ended is to be
+                # said: that may have to wait for the same terminal.
+                self._ending = self._ending._replace(words="")
+                self._deadline = time.monotonic()
+            else:
+                self._end(0 if number == signal.SIGINT else 128 + number)
+                self._deadline = time.monotonic() + LAST_WORDS
 
     def _end(self, code: int, words: str = "") -> None:
         if self._ending is None:

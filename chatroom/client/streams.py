@@ -4,6 +4,8 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
+from io import FileIO
 from typing import Protocol
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -19,6 +21,22 @@ def hold_places() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free, so this one.
+
+
+def output() -> FileIO:
+    """Standard output, unbuffered; a console of Windows takes UTF-8 this way.
+
+    A terminal that was ready may still make its writer wait, until somebody reads it. So it is
+    opened a second time, to be written to without waiting: the first is shared with the shell.
+    """
+    if os.name == "posix" and os.isatty(STDOUT):
+        how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
+        with suppress(OSError):  # After `su` it is another user's; in a container it may be unseen.
+            return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
+        with suppress(OSError):
+            os.tcgetpgrp(STDOUT)  # Raises if it is not the one that controls us.
+            return open(os.open("/dev/tty", how), "wb", buffering=0)
+    return open(STDOUT, "wb", buffering=0, closefd=False)
 
 
 class Source(Protocol):

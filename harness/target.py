@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -207,8 +208,7 @@ class Command(Target):
         for process in self.processes()[1:]:
             with contextlib.suppress(psutil.Error):
                 connections = process.net_connections("tcp")
-                # (An address is a named tuple, or empty.)
-                if wanted & {one.raddr[1] for one in connections if len(one.raddr) > 1}:
+                if wanted & {_port(one.raddr) for one in connections}:
                     found.append(process.pid)
         return found
 
@@ -216,13 +216,19 @@ class Command(Target):
         """Seen in the kernel's table: a connection that only knocks could harm a server."""
         try:
             return any(
-                one.status == psutil.CONN_LISTEN and one.laddr.port == self.port
+                one.status == psutil.CONN_LISTEN and _port(one.laddr) == self.port
                 for one in psutil.net_connections("tcp")
             )
         except psutil.AccessDenied:  # macOS
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
+
+
+def _port(address: Any) -> int:
+    """Of one end of a connection as psutil tells it; 0 where there is no such end."""
+    port: int = address.port if address else 0
+    return port
 
 
 def _free_port(host: str) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
+import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -73,6 +74,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--timeout-scale", type=float, default=1.0, metavar="X", help="times the patience"
     )
+    group.addoption("--repeat", type=int, default=1, metavar="N", help="judge everything N times")
+    group.addoption(
+        "--seed", type=int, default=0, metavar="N", help="what the tests draw at random comes of it"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -111,6 +116,13 @@ def clause_of(item: pytest.Item) -> tuple[str, str] | None:
     if clause not in all_clauses() or evidence not in STRENGTH:
         raise pytest.UsageError(f"{item.nodeid}: no clause {clause!r}, or no evidence {evidence!r}")
     return clause, evidence
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    times = metafunc.config.getoption("repeat")
+    if times > 1 and metafunc.definition.get_closest_marker("clause"):
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(1, times + 1), indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -159,6 +171,13 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 
 @pytest.fixture
+def repetition(request: pytest.FixtureRequest) -> int:
+    """Which of the times it is, where each test runs several times (--repeat)."""
+    number: int = request.param
+    return number
+
+
+@pytest.fixture
 def room(
     request: pytest.FixtureRequest,
     conformance_target: Target,
@@ -169,6 +188,7 @@ def room(
         conformance_target.fresh()
     clock = Clock(request.config.getoption("timeout_scale"))
     made = Room(conformance_target, conformance_profile, clock, Log())
+    made.seed = zlib.crc32(f"{request.config.getoption('seed')} {request.node.name}".encode())
     request.node.stash[_ROOM] = made
     return made
 

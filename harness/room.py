@@ -36,6 +36,8 @@ class Room:
         self.log = log
         self.late = 0.0
         """Seconds by which the harness itself was late, at most."""
+        self.seed = 0
+        """For `random.Random`: of the run's seed and the test's name, so that both say it again."""
         self._clients: list[Client] = []
         self._members: list[Client] = []
         self._others: list[Target] = []

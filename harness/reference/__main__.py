@@ -1,0 +1,70 @@
+"""``python -m harness.reference HOST PORT``: a server that is right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from harness.reference.server import Options, Server
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def size(text: str) -> int:
+    """Bytes, of which there is at least one: `65536`, `64K`, `4M`, `1G`."""
+    digits = text.rstrip("KMG")
+    if not digits.isascii() or not digits.isdigit() or text[len(digits) :] not in UNITS:
+        raise argparse.ArgumentTypeError(f"a size is a number, with K, M or G: not {text!r}")
+    if not int(digits):
+        raise argparse.ArgumentTypeError("has to be 1 or more")
+    return int(digits) * UNITS[text[len(digits) :]]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.reference", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("host", metavar="HOST", nargs="?", help="a name or an address")
+    parser.add_argument("port", metavar="PORT", nargs="?", type=int, help="0: a free one")
+    parser.add_argument(
+        "--announce", action="store_true", help="print 'listening on HOST:PORT' when it does"
+    )
+    for name, what in (
+        ("max_clients", "members that the room holds"),
+        ("max_lag", "bytes by which a slow reader may lag"),
+        ("rate", "bytes that are read from one member in a second"),
+        ("burst", "bytes that are read from one member at once"),
+    ):
+        option = "--" + name.replace("_", "-")
+        default = getattr(Options, name)
+        metavar = "N" if name == "max_clients" else "SIZE"
+        parser.add_argument(
+            option, metavar=metavar, type=size, default=default, help=f"{what} ({default})"
+        )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    if given.host is None or given.port is None:
+        parser.error("HOST and PORT are needed")
+    options = Options(
+        given.host,
+        given.port,
+        given.max_clients,
+        given.max_lag,
+        given.rate,
+        given.burst,
+        given.announce,
+    )
+    try:
+        Server(options).run()
+    except OSError as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+if __name__ == "__main__":
+    main()

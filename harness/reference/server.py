@@ -1,0 +1,436 @@
+"""The reference server: one process, one thread, every clause but LOAD-4.
+
+Written to be read, and to be broken (`harness.reference.broken`): each method
+does one thing that a subclass can do wrong. Bytes take this way:
+
+    read → hear → frame → say → broadcast → deliver → send
+
+Nothing that is called on the way up to `deliver` touches a socket, so nobody
+leaves while others are being told something: who is found to lag, or to be
+broken, is dealt with at the end of the turn.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import heapq
+import itertools
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Any, NoReturn
+
+KIB = 1024
+CHUNK = 64 * KIB
+"""Bytes that are read, or sent, in one call."""
+
+ABORT = struct.pack("ii", 1, 0)
+"""SO_LINGER, for no seconds: close resets, and the kernel forgets what was still to be sent."""
+
+C1, BIDI = (
+    range(0x80, 0xA0),
+    (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+)
+SEPARATORS = (0x2028, 0x2029)
+VISIBLE = {code: 0x2400 + code for code in range(0x20) if code != ord("\t")}
+VISIBLE |= {0x7F: 0x2421} | dict.fromkeys((*C1, *BIDI, *SEPARATORS), 0xFFFD)
+"""What a terminal would obey, and what arrives instead (TEXT-3)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    host: str
+    port: int
+    max_clients: int = 1000
+    max_lag: int = 4096 * KIB
+    rate: int = 64 * KIB
+    burst: int = 256 * KIB
+    announce: bool = False
+
+
+class Member:
+    """A connection that is in the room (CAST-6: a connection, not an address)."""
+
+    def __init__(self, number: int, connection: socket.socket, address: str) -> None:
+        self.number = number
+        self.socket = connection
+        self.address = address
+        self.decoder: codecs.IncrementalDecoder
+        """Holds the bytes that begin a character, until the others come (LINE-2)."""
+        self.text = ""
+        """The line that has no LF yet."""
+        self.due = 0.0
+        """When its silence will have lasted long enough (LINE-5)."""
+        self.timed = False
+        """A timer looks after that."""
+        self.queue = bytearray()
+        """What it is to hear and its socket has not taken yet (LOAD-1)."""
+        self.stuck = False
+        """Its socket takes no more for now."""
+        self.broken = False
+        """It hears nothing any more, but what it said may still be there to read (LEAVE-2)."""
+        self.allowance = 0.0
+        """Bytes that may be read now (LOAD-3), as reckoned at `reckoned`."""
+        self.reckoned = 0.0
+        self.paused = False
+        """Not read, until it has allowance again."""
+        self.watched = 0
+        """The events for which the selector watches it."""
+        self.gone = False
+
+
+class Server:
+    greeting = b"Welcome to socket practice\n"
+    refusal = b"The room is full\n"
+    silence = 0.2
+    """Seconds after which text without LF is delivered (LINE-5)."""
+    limit = 8 * KIB
+    """Bytes in the longest line (LINE-7)."""
+    errors = "replace"
+    """What becomes of bytes that are not UTF-8 (TEXT-2); the codecs' name for it."""
+    pause = 0.05
+    """Seconds for which who has used up its allowance is not read, at least (LOAD-3)."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.max_clients = min(options.max_clients, raise_descriptor_limit() - 32)
+        self.members: dict[Member, None] = {}
+        """All who are in the room, in the order in which they came."""
+        self.midline: set[Member] = set()
+        """Those who have heard the beginning of a line, and not its end (LINE-6)."""
+        self.unsent: dict[Member, None] = {}
+        """Those for whom there is something in their queue since this turn began."""
+        self.laggards: dict[Member, None] = {}
+        self.numbers = itertools.count()
+        self.timers: list[tuple[float, int, Callable[[], None]]] = []
+
+    # --- life ----------------------------------------------------------------
+
+    def run(self) -> NoReturn:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        self.listener = self.listen()
+        if self.options.announce:
+            host, port = self.listener.getsockname()[:2]
+            print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        self.serve()
+
+    def stop(self, *_: object) -> NoReturn:
+        sys.exit(0)
+
+    def listen(self) -> socket.socket:
+        """JOIN-4; `::` takes IPv4 clients too. The accepted sockets inherit the options."""
+        host, port = self.options.host, self.options.port
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        self.configure(listener)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        listener.listen(1024)  # JOIN-1: a crowd that comes at once
+        listener.setblocking(False)
+        return listener
+
+    def configure(self, listener: socket.socket) -> None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # JOIN-3
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # CAST-3, of urgent text
+
+    def serve(self) -> NoReturn:
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, EVENT_READ)
+        while True:
+            self.turn()
+
+    def turn(self) -> None:
+        ready = self.selector.select(self.patience())
+        # Newcomers first, to hear what is said after they came; where the room is full, leavers
+        # first, to make room for them.
+        ready.sort(key=lambda one: one[0].data is not None, reverse=self.full())
+        for key, events in ready:
+            if key.data is None:
+                self.accept()
+                continue
+            if events & EVENT_WRITE:
+                self.send(key.data)
+            if events & EVENT_READ:
+                self.read(key.data)
+        while self.timers and self.timers[0][0] <= time.monotonic():
+            heapq.heappop(self.timers)[2]()
+        while self.unsent or self.laggards:
+            unsent, self.unsent = self.unsent, {}
+            for member in unsent:
+                if not member.stuck:
+                    self.send(member)
+            laggards, self.laggards = self.laggards, {}
+            for member in laggards:
+                self.put_out(member)
+
+    def patience(self) -> float | None:
+        """Seconds that may pass until there is something to do; None if that is for others."""
+        return max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.numbers), call))
+
+    # --- joining -------------------------------------------------------------
+
+    def accept(self) -> None:
+        while True:
+            try:
+                connection, address = self.listener.accept()
+            except ConnectionError:  # JOIN-2: it was reset before
+                continue
+            except OSError:
+                return
+            connection.setblocking(False)
+            if self.full():
+                self.refuse(connection)
+            else:
+                self.join(Member(next(self.numbers), connection, canonical(address[0])))
+
+    def full(self) -> bool:
+        return len(self.members) >= self.max_clients
+
+    def refuse(self, connection: socket.socket) -> None:
+        """JOIN-5. What it said is read first: unread text would turn the end into a reset."""
+        with contextlib.suppress(OSError):
+            connection.send(self.refusal)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(CHUNK)
+        connection.close()
+
+    def join(self, member: Member) -> None:
+        member.decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
+        member.allowance, member.reckoned = self.options.burst, time.monotonic()
+        self.watch(member)
+        self.welcome(member)
+        self.enter(member)
+
+    def welcome(self, member: Member) -> None:
+        """WELCOME-1, WELCOME-2."""
+        self.deliver(member, self.greeting)
+
+    def enter(self, member: Member) -> None:
+        """From now on it hears what others say (WELCOME-3)."""
+        self.members[member] = None
+
+    def watch(self, member: Member) -> None:
+        reading = 0 if member.paused else EVENT_READ
+        events = reading | (EVENT_WRITE if member.stuck else 0)
+        if not member.watched and events:
+            self.selector.register(member.socket, events, member)
+        elif member.watched and not events:
+            self.selector.unregister(member.socket)
+        elif member.watched != events:
+            self.selector.modify(member.socket, events, member)
+        member.watched = events
+
+    # --- what members say ----------------------------------------------------
+
+    def read(self, member: Member) -> None:
+        """LOAD-3: no faster than its allowance; TCP slows its sender down."""
+        size = min(CHUNK, int(self.allowance(member)))
+        try:
+            data = member.socket.recv(size) if size else None
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # reset: as good as closed
+        if data == b"":
+            self.leave(member)
+        elif data:
+            member.allowance -= len(data)
+            self.hear(member, data)
+        if member.allowance < 1:
+            self.rest(member)
+
+    def allowance(self, member: Member) -> float:
+        now = time.monotonic()
+        member.allowance += (now - member.reckoned) * self.options.rate
+        member.allowance = min(member.allowance, self.options.burst)
+        member.reckoned = now
+        return member.allowance
+
+    def rest(self, member: Member) -> None:
+        """It is not read for a while."""
+        if not member.gone and not member.paused:
+            member.paused = True
+            self.watch(member)
+            seconds = max(self.pause, (1 - member.allowance) / self.options.rate)
+            self.later(seconds, lambda: self.resume(member))
+
+    def resume(self, member: Member) -> None:
+        if not member.gone:
+            member.paused = False
+            self.watch(member)
+            self.wait(member)  # that it was not read was no silence of its own
+
+    def hear(self, member: Member, data: bytes) -> None:
+        self.say(member, self.frame(member, data))
+        self.wait(member)
+
+    def wait(self, member: Member) -> None:
+        """LINE-5: its silence begins now."""
+        member.due = time.monotonic() + self.silence
+        if member.text and not member.timed:
+            member.timed = True
+            self.later(self.silence, lambda: self.expire(member))
+
+    def expire(self, member: Member) -> None:
+        left = member.due - time.monotonic()
+        if member.gone or not member.text:
+            member.timed = False
+        elif left > 0 or member.paused:
+            self.later(max(left, 0.01), lambda: self.expire(member))
+        else:
+            member.timed = False
+            self.say(member, self.flush(member))
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        """The messages that `data` completes (LINE-1 to LINE-4, LINE-7); the rest waits."""
+        *lines, rest = (member.text + member.decoder.decode(data)).split("\n")
+        texts = [piece for line in lines for piece in self.cut(line.removesuffix("\r"))]
+        body = rest.removesuffix("\r")  # with a LF behind it, CR is no text
+        *pieces, last = self.cut(body)
+        member.text = last + rest[len(body) :]
+        return [self.encode(text) + b"\n" for text in texts + pieces]
+
+    def cut(self, line: str) -> list[str]:
+        """LINE-7: in pieces of at most `limit` bytes, none cut inside a character."""
+        if len(line) * 4 <= self.limit:
+            return [line]
+        data, pieces = line.encode("utf-8", self.errors), []
+        while len(data) > self.limit:
+            end = self.limit
+            while data[end] & 0xC0 == 0x80:
+                end -= 1
+            pieces.append(data[:end])
+            data = data[end:]
+        return [piece.decode("utf-8", self.errors) for piece in [*pieces, data]]
+
+    def flush(self, member: Member) -> list[bytes]:
+        """LINE-5. What may yet become a CR LF, or a whole character, waits on."""
+        text = member.text.removesuffix("\r")
+        member.text = member.text[len(text) :]
+        return [self.encode(text)] if text else []
+
+    def last_words(self, member: Member) -> list[bytes]:
+        """LEAVE-2: the unfinished line, the unfinished character too."""
+        text = member.text + member.decoder.decode(b"", True)
+        return [self.encode(text)] if text else []
+
+    def encode(self, text: str) -> bytes:
+        return self.sanitize(text).encode("utf-8", self.errors)
+
+    def sanitize(self, text: str) -> str:
+        """TEXT-3, and so PREFIX-4."""
+        return text.translate(VISIBLE)
+
+    # --- what members hear ---------------------------------------------------
+
+    def say(self, sender: Member, messages: list[bytes]) -> None:
+        for message in messages:
+            self.end_lines()
+            self.broadcast(sender, message)
+
+    def end_lines(self) -> None:
+        """LINE-6, to all who have heard the beginning."""
+        for member in self.midline:
+            self.deliver(member, b"\n")
+        self.midline.clear()
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        """CAST-1, CAST-4, CAST-5: one message to all, before the next one."""
+        receivers = self.recipients(sender)
+        for receiver in receivers:
+            self.deliver(receiver, self.prefix(sender, receiver) + message)
+        if not message.endswith(b"\n"):
+            self.midline.update(receivers)
+
+    def recipients(self, sender: Member) -> list[Member]:
+        """CAST-2, CAST-6; nobody, where it is alone (CAST-7)."""
+        return [member for member in self.members if member is not sender]
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:  # noqa: ARG002
+        """PREFIX-1, PREFIX-2: the same for every receiver."""
+        return b"<%s>" % sender.address.encode("ascii")
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        if receiver.broken or receiver.gone or receiver in self.laggards:
+            return
+        receiver.queue += data
+        self.unsent[receiver] = None
+        if len(receiver.queue) > CHUNK and not receiver.stuck:
+            self.send(receiver)
+        if len(receiver.queue) > self.options.max_lag:
+            self.laggards[receiver] = None
+
+    def send(self, member: Member) -> None:
+        """LOAD-1: as much as its socket takes; the rest waits."""
+        member.stuck = False
+        try:
+            while member.queue:
+                del member.queue[: member.socket.send(member.queue[:CHUNK])]
+        except BlockingIOError:
+            member.stuck = True
+        except OSError:
+            member.broken = True
+            member.queue.clear()
+        if not member.gone:
+            self.watch(member)
+
+    # --- leaving -------------------------------------------------------------
+
+    def leave(self, member: Member) -> None:
+        """LEAVE-1, LEAVE-2, LEAVE-4."""
+        if not member.gone:
+            self.members.pop(member, None)
+            self.midline.discard(member)
+            self.say(member, self.last_words(member))
+            self.send(member)
+            self.close(member)
+
+    def put_out(self, member: Member) -> None:
+        """LOAD-2: it lags too far, and the kernel keeps nothing for it either."""
+        member.queue.clear()
+        if not member.gone:
+            with contextlib.suppress(OSError):
+                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+        self.leave(member)
+
+    def close(self, member: Member) -> None:
+        """LEAVE-3."""
+        member.gone = True
+        member.queue.clear()
+        if member.watched:
+            self.selector.unregister(member.socket)
+            member.watched = 0
+        member.socket.close()
+
+
+def canonical(host: str) -> str:
+    """PREFIX-3: mapped IPv4 as IPv4, IPv6 in its shortest form, without its scope."""
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+def raise_descriptor_limit() -> int:
+    """As many descriptors as this process may have at all (JOIN-1); returns how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted: Any = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

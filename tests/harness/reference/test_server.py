@@ -1,0 +1,381 @@
+"""The reference server keeps every clause of PROTOCOL.md but LOAD-4."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness.reference.targets import PATIENCE, QUIET, WELCOME, Client, Target, room
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """For what can only be looked at, in /proc."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def barrier(speaker: Client, *listeners: Client) -> None:
+    """Nothing else was to be heard before this."""
+    speaker.say(b"that is all\n")
+    for listener in listeners:
+        listener.hear(speaker.prefix + b"that is all\n")
+
+
+# --- joining -------------------------------------------------------------------------------------
+
+
+def test_100_at_once() -> None:
+    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all are connected before anyone is greeted."""
+    with room() as here:
+        here.process.send_signal(signal.SIGSTOP)
+        crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
+        here.process.send_signal(signal.SIGCONT)
+        for one in crowd:
+            one.hear(WELCOME)
+        crowd[7].say(b"hello\n")
+        for one in crowd:
+            if one is not crowd[7]:
+                one.hear(b"<127.0.0.8>hello\n")
+        barrier(crowd[0], *crowd[1:])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
+    """JOIN-2: reset before or after it was accepted."""
+    with room() as here:
+        one, other = here.join_all(2)
+        here.knock("127.0.0.7")
+        if before:
+            here.process.send_signal(signal.SIGSTOP)
+        for _ in range(20):
+            knocking = here.knock("127.0.0.9") if before else here.join("127.0.0.9")
+            knocking.reset()
+        here.process.send_signal(signal.SIGCONT)
+        barrier(one, other)
+
+
+def test_it_starts_again_at_once() -> None:
+    """JOIN-3, and SIGTERM ends it with 0."""
+    port = 0
+    for _ in range(3):
+        with room(port=port) as here:
+            port = here.port
+            one, other = here.join_all(2)
+            barrier(one, other)
+            assert here.stop() == 0
+            assert one.hear_end() == b""
+            here.clients.pop_all()  # Connected still: closed by the server, not by them.
+            one.close()
+            other.close()
+
+
+def test_sigint_ends_it_with_0() -> None:
+    with room() as here:
+        here.process.send_signal(signal.SIGINT)
+        assert here.process.wait(10) == 0
+        assert here.errors() == b""
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_ipv6(host: str) -> None:
+    """JOIN-4, PREFIX-3: and IPv4 members of `::` bear IPv4 prefixes."""
+    with room(host=host) as here:
+        assert here.host == f"[{host}]"
+        one, other = here.join("::1"), here.join("::1")
+        barrier(one, other)
+        if host == "::":
+            old = here.join("127.0.0.5")
+            barrier(old, one, other)
+            barrier(other, one, old)
+
+
+def test_a_full_room() -> None:
+    """JOIN-5."""
+    with room("--max-clients", 2) as here:
+        one, other = here.join_all(2)
+        for text in (b"", b"hello\n"):
+            late = here.knock()
+            late.say(text)
+            assert late.hear_end() == b"The room is full\n"
+        barrier(one, other)
+        one.close()
+        other.say(b"still here\n")
+        third = here.join()
+        barrier(other, third)
+
+
+# --- broadcast -----------------------------------------------------------------------------------
+
+
+def test_everything_in_one_order_and_once() -> None:
+    """CAST-1 to CAST-5."""
+    with room() as here:
+        *speakers, witness, other = here.join_all(5)
+        for number in range(300):
+            for speaker in speakers:
+                speaker.say(b"%d\n" % number)
+        heard = b"".join(witness.hear_until(b"\n") for _ in range(900))
+        other.hear(heard)
+        for speaker in speakers:
+            own = [line for line in heard.splitlines(True) if line.startswith(speaker.prefix)]
+            assert own == [speaker.prefix + b"%d\n" % number for number in range(300)]
+            speaker.hear(b"".join(line for line in heard.splitlines(True) if line not in own))
+        barrier(witness, *speakers, other)
+
+
+def test_two_behind_one_address() -> None:
+    """CAST-6, CAST-7."""
+    with room() as here:
+        one = here.join()
+        one.say(b"anyone?\n", b"no end")
+        assert one.hear_for(QUIET) == b""
+        other = here.join()
+        barrier(one, other)
+        barrier(other, one)
+
+
+def test_urgent_text_is_text() -> None:
+    """CAST-3."""
+    with room() as here:
+        one, other = here.join_all(2)
+        one.say(b"a")
+        one.socket.send(b"b", socket.MSG_OOB)
+        one.say(b"c\n")
+        other.hear(b"<127.0.0.2>abc\n")
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+A = "é🍜\u0301ẞ".encode()
+LONG = b"x" * 8192
+
+WHOLE = [
+    # What is said, and the messages that are heard.
+    (b"hello\n", [b"hello\n"]),
+    (b"\n\n", [b"\n", b"\n"]),
+    (b"a\r\nb\r\r\n\rc\n", [b"a\n", "b␍\n".encode(), "␍c\n".encode()]),
+    (b"one\ntwo\n\nthree\n", [b"one\n", b"two\n", b"\n", b"three\n"]),
+    (A + b"\t <>&%s\\n\n", [A + b"\t <>&%s\\n\n"]),
+    (b"  spaces  \n", [b"  spaces  \n"]),
+    (b"\xff \xc3\n\xe2\x82\n", ["\ufffd \ufffd\n".encode(), "\ufffd\n".encode()]),
+    (b"\x00\x1b[2J\x7f\n", ["␀␛[2J␡\n".encode()]),
+    ("\x80\x85\x9f\u061c\u200e\u202a\u202e\u2066\u2069\u2028\u2029\n".encode(),
+     [("\ufffd" * 11 + "\n").encode()]),
+    ("\u200d\u2027\u202f\u2065\n".encode(), ["\u200d\u2027\u202f\u2065\n".encode()]),
+    (b"\r<127.0.0.9>forged\n", ["␍<127.0.0.9>forged\n".encode()]),
+    (b"y" * 2048 + b"\n", [b"y" * 2048 + b"\n"]),
+    (LONG + b"\n", [LONG + b"\n"]),
+    (LONG + b"\r\n", [LONG + b"\n"]),
+    (LONG + b"z\n", [LONG + b"\n", b"z\n"]),
+    (LONG[1:] + "é\n".encode(), [LONG[1:] + b"\n", "é\n".encode()]),
+    (LONG * 3 + b"\n", [LONG + b"\n"] * 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+def test_what_is_said_and_what_is_heard(step: int) -> None:
+    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
+    with room("--burst", MIB) as here:
+        one, other = here.join_all(2)
+        for said, messages in WHOLE:
+            one.say(*(said[start : start + step] for start in range(0, len(said), step)))
+            other.hear(b"".join(one.prefix + message for message in messages))
+        barrier(one, other)
+        barrier(other, one)
+
+
+def test_text_without_end() -> None:
+    """LINE-5, LINE-6: nothing is added; its line ends before the next message, not for its
+    sender, nor for who came later."""
+    with room() as here:
+        one, other, third = here.join_all(3)
+        one.say(b"who is")
+        for listener in (other, third):
+            listener.hear(b"<127.0.0.2>who is")
+            assert listener.hear_for(QUIET) == b""
+        late = here.join("127.0.0.9")
+        other.say(b"me\n")
+        one.hear(b"<127.0.0.3>me\n")
+        other.hear(b"\n")
+        third.hear(b"\n<127.0.0.3>me\n")
+        late.hear(b"<127.0.0.3>me\n")
+        one.say(b"a")
+        other.hear(b"<127.0.0.2>a")
+        one.say(b"b")
+        other.hear(b"\n<127.0.0.2>b")
+        one.say(b"\n")
+        other.hear(b"\n<127.0.0.2>\n")
+        barrier(third, one, other)
+
+
+def test_what_may_be_completed_waits_on() -> None:
+    """LINE-2, TEXT-1: through a silence."""
+    with room() as here:
+        one, other = here.join_all(2)
+        one.say(b"caf\xc3")
+        other.hear(b"<127.0.0.2>caf")
+        assert other.hear_for(QUIET) == b""
+        one.say(b"\xa9\r")
+        other.hear("\n<127.0.0.2>é".encode())
+        assert other.hear_for(QUIET) == b""
+        one.say(b"\n")
+        other.hear(b"\n<127.0.0.2>\n")
+
+
+# --- leaving -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [Client.close, Client.reset, Client.finish])
+def test_last_words(way: object) -> None:
+    """LEAVE-1, LEAVE-2, LEAVE-4, LEAVE-5."""
+    assert callable(way)
+    with room() as here:
+        one, other = here.join_all(2)
+        for said, heard in [
+            (b"one\ntwo", b"<127.0.0.9>one\n<127.0.0.9>two"),
+            (b"caf\xc3", "<127.0.0.9>caf\ufffd".encode()),
+            (b"end\r", "<127.0.0.9>end␍".encode()),
+            (b"", b""),
+        ]:
+            leaver = here.join("127.0.0.9")
+            leaver.say(said)
+            way(leaver)
+            if way is Client.finish:
+                assert leaver.hear_end() == b""
+            other.hear(heard)
+            one.say(b"gone\n")
+            other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
+
+
+def test_what_a_member_cost_is_given_back() -> None:
+    """LEAVE-3: descriptors, memory, processor time."""
+    with room() as here:
+        one, other = here.join_all(2)
+        before = here.descriptors()
+        memory = 0
+        for _ in range(6):
+            for way in (Client.close, Client.reset, Client.finish):
+                for number in range(10, 30):
+                    guest = here.join(f"127.0.0.{number}")
+                    guest.say(b"a" * 1000 + b"\n", b"b" * 1000)
+                    way(guest)
+                    guest.close()
+                    other.hear_until(b"b" * 1000)
+                    one.hear_until(b"b" * 1000)
+                one.say(b"gone\n")
+                other.hear(b"\n<127.0.0.2>gone\n")
+                one.hear(b"\n")
+            memory = memory or here.memory()
+        wait_for(lambda: here.descriptors() == before)
+        assert here.memory() - memory < MIB
+        one.close()
+        other.close()
+        wait_for(lambda: here.descriptors() == before - 2)
+        spent = here.seconds()
+        time.sleep(1)  # a silence
+        assert here.seconds() - spent < 0.1
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+LINES = (b"x" * 1023 + b"\n") * 1024
+SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
+
+
+def speak(speaker: Client, text: bytes) -> threading.Thread:
+    """Say it all, however long that takes; join the thread before the end."""
+    thread = threading.Thread(target=speaker.say, args=(text,))
+    thread.start()
+    return thread
+
+
+def test_a_slow_reader_delays_nobody_and_is_put_out() -> None:
+    """LOAD-1, LOAD-2."""
+    with room("--rate", "1G", "--burst", "1G") as here:
+        one, other = here.join_all(2)
+        slow = here.join("127.0.0.9", buffer=4096)
+        before, memory = here.descriptors(), here.memory()
+        for _ in range(12):
+            saying = speak(one, LINES)
+            other.hear(SAID)
+            saying.join()
+        assert here.descriptors() == before - 1
+        assert here.memory() - memory < 12 * MIB
+        assert len(slow.hear_end()) < 10 * MIB
+        barrier(one, other)
+        barrier(here.join("127.0.0.9"), one, other)
+
+
+def test_who_lags_a_little_hears_it_all() -> None:
+    """LOAD-2."""
+    with room("--rate", "1G", "--burst", "1G") as here:
+        one, other = here.join_all(2)
+        slow = here.join("127.0.0.9", buffer=4096)
+        for _ in range(3):
+            saying = speak(one, LINES)
+            other.hear(SAID)
+            saying.join()
+        for _ in range(3):
+            slow.hear(SAID)
+        barrier(one, slow)
+
+
+def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
+    """LOAD-3; and it delays nobody else."""
+    with room("--rate", "256K", "--burst", "512K") as here:
+        one, other, third = here.join_all(3)
+        began = time.monotonic()
+        saying = speak(one, LINES)
+        third.say(b"excuse me\n")
+        one.hear(b"<127.0.0.4>excuse me\n")
+        assert time.monotonic() - began < 1
+        heard = bytearray()
+        while len(heard) < len(SAID):
+            heard += other.hear_until(b"\n")
+        saying.join()
+        took = time.monotonic() - began
+        third.hear(SAID)
+        heard += other.hear_for(QUIET)
+        assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
+        # 1 MiB, of which the first 512 KiB are free, at 256 KiB/s.
+        assert took > 1.9
+        assert took < 4
+        one.say(b"no end")
+        other.hear(b"<127.0.0.2>no end")
+
+
+def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
+    """LINE-2, where LOAD-3 makes it wait for longer than a silence lasts."""
+    with room("--rate", "100", "--burst", "50") as here:
+        one, other = here.join_all(2)
+        one.say(b"a" * 150 + b"\n")
+        other.hear(b"<127.0.0.2>" + b"a" * 150 + b"\n")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_it_prints_nothing_unless_told_to() -> None:
+    with room() as here:
+        one, other = here.join_all(2)
+        barrier(one, other)
+        one.reset()
+        here.stop()
+        assert here.process.communicate(timeout=10) == (b"", b"")
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with room() as here, Target(port=here.port) as second:
+        assert second.line() == b""
+        assert second.errors().count(b"\n") == 1
+        assert second.process.returncode == 1

@@ -58,6 +58,10 @@ class Room:
         """The texts of what was heard, line by line, without prefixes and notices."""
         return stream.texts(heard, self.profile)
 
+    def plain(self, heard: bytes) -> bytes:
+        """What was heard, without the notices."""
+        return stream.without_notices(heard, self.profile)
+
     def lines(self, heard: bytes) -> list[stream.Line]:
         return stream.lines(heard, self.profile)
 
@@ -141,12 +145,26 @@ class Room:
                     token,
                     bytes(deaf[0].heard),
                 )
-        return {one: await one.hears(token + b"\n", self.window) for one in self._members}
+        return {one: await one.hears_line(token) for one in self._members}
 
     async def _ensure_witness(self) -> Client:
         if self._witness is None or self._witness.ended:
             self._witness = await self.enter()
         return self._witness
+
+    async def greet(self, speaker: Client, listener: Client) -> None:
+        """Have one speak until the other hears it: both are members then, wherever they are."""
+        deadline = time.monotonic() + self.clock.patience
+        while True:
+            token = self.token()
+            await speaker.say(token + b"\n")
+            if await listener.comes(token, self.window):
+                await listener.hears_line(token)
+                return
+            if listener.ended or time.monotonic() >= deadline:
+                raise Violation(
+                    f"{listener} does not hear {speaker}{self.fate()}", token, bytes(listener.heard)
+                )
 
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
         """What each listener heard before a new word of the speaker's, which is not in it.
@@ -157,8 +175,7 @@ class Room:
         await speaker.say(token + b"\n")
         heard = []
         for listener in listeners:
-            heard.append(self.before(await listener.hears(token), token))
-            await listener.hears(b"\n")
+            heard.append(self.before(await listener.hears_line(token), token))
         return heard
 
     def before(self, heard: bytes, token: bytes) -> bytes:
@@ -201,6 +218,10 @@ class Room:
         self._others.append(other)
         other.start()
         return other
+
+    def at(self, server: Target, host: str) -> Target:
+        """The same server, reached at another of its addresses."""
+        return Target(host, server.port)
 
     def fate(self) -> str:
         """How the target ended, if it did."""

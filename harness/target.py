@@ -43,6 +43,9 @@ class Costs:
 class Target:
     """A server that can be talked to at `address`. Nothing is known of its insides."""
 
+    ours = False
+    """Whether it can be started, stopped and looked into."""
+
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
@@ -103,6 +106,8 @@ class Target:
 class Command(Target):
     """A server that is started from a command: {host} and {port} are filled in."""
 
+    ours = True
+
     def __init__(self, template: str, options: str = "", host: str = "127.0.0.1") -> None:
         """`options`: more arguments. Raises ValueError for a template that can't be one."""
         super().__init__(host, 0)
@@ -149,18 +154,16 @@ class Command(Target):
         if self._server is None:
             return
         processes = self.processes()
-        for process in processes[:1]:
+        for main in processes[:1]:
             with contextlib.suppress(psutil.Error):
-                process.terminate()
-        deadline = time.monotonic() + STOP_WITHIN
-        while processes and time.monotonic() < deadline:
-            time.sleep(STEP)
-            processes = self.processes()
-        while processes:
+                main.terminate()
+            deadline = time.monotonic() + STOP_WITHIN
+            while _alive(main) and time.monotonic() < deadline:
+                time.sleep(STEP)
+        while processes := self.processes():
             for process in processes:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            processes = self.processes()
         self._server.stop()
         self._server = None
 
@@ -183,10 +186,7 @@ class Command(Target):
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if (
-                    process.environ().get(MARK) == self._mark
-                    and process.status() != psutil.STATUS_ZOMBIE
-                ):
+                if process.environ().get(MARK) == self._mark and _alive(process):
                     found.append(process)
         main = self._server.pid if self._server else 0
         return sorted(found, key=lambda process: process.pid != main)
@@ -223,6 +223,13 @@ class Command(Target):
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
+
+
+def _alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        status: str = process.status()
+        return status != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _port(address: Any) -> int:

@@ -100,6 +100,8 @@ class Client:
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._reading = False
+        self._line_ends = False
+        """Whether the next byte, if it is LF, ends a line that was taken already."""
         self.resume()
 
     @property
@@ -178,6 +180,19 @@ class Client:
             raise Violation(f"{self.name} did not hear it{self._fate()}", token, bytes(self.heard))
         return self.take(self.heard.index(token) + len(token))
 
+    async def hears_line(self, token: bytes, within: float | None = None) -> bytes:
+        """As `hears`, for a token that was said as a line: its LF, if it has one, is dropped."""
+        heard = await self.hears(token, within)
+        self._line_ends = True
+        self._drop_line_end()
+        return heard
+
+    def _drop_line_end(self) -> None:
+        if self._line_ends and self.heard:
+            self._line_ends = False
+            if self.heard.startswith((b"\n", b"\r\n")):
+                del self.heard[: self.heard.index(b"\n") + 1]
+
     async def comes(self, token: bytes, within: float | None = None) -> bool:
         """Whether `token` comes, or has come; it is not taken."""
         searched = 0
@@ -229,6 +244,7 @@ class Client:
         if data:
             self._log.add(self.name, "hears", data)
             self.heard += data
+            self._drop_line_end()
             self._news.set()
         else:
             self._end("closed")

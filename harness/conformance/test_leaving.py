@@ -1,0 +1,143 @@
+"""Leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from harness.evidence import OBSERVED, PROVED
+from harness.room import Room, expect
+from harness.target import Costs, Target
+from harness.wire import Client
+
+GUESTS = 100
+"""Who come and go, one after another."""
+SPARE_DESCRIPTORS = 8
+"""Descriptors by which a server may differ after they have gone."""
+SPARE_MEMORY = 24 << 20
+"""Bytes likewise: an allocator keeps what it had at its height."""
+IDLE = 0.1
+"""The part of one processor that an idle server may use."""
+
+
+def leave(client: Client, way: str) -> None:
+    {"close": client.close, "reset": client.reset, "half-close": client.finish}[way]()
+
+
+@pytest.mark.clause("LEAVE-1", PROVED)
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+async def test_the_others_go_on(room: Room, way: str) -> None:
+    """Of six members, one after another leaves; after each, each who is left is heard by all."""
+    members = await room.join(6)
+    while len(members) > 2:
+        leaver = members.pop(len(members) // 2)
+        room.count_out(leaver)
+        leave(leaver, way)
+        for _ in range(2):
+            for speaker in members:
+                others = [one for one in members if one is not speaker]
+                await room.barrier(speaker, *others)
+
+
+@pytest.mark.clause("LEAVE-2", PROVED)
+async def test_the_last_line_is_delivered(room: Room) -> None:
+    """A member says something and closes at once, again and again: it is heard each time."""
+    listener = (await room.join(1))[0]
+    for _ in range(10):
+        guest = await room.enter()
+        await room.greet(guest, listener)
+        first, last = room.tokens(2)
+        await guest.say(first + b"\n" + last + b"\n")
+        guest.finish()
+        await listener.hears(first)
+        await listener.hears_line(last)
+        guest.close()
+
+
+@pytest.mark.clause("LEAVE-2", PROVED)
+async def test_an_unfinished_last_line_is_delivered(room: Room) -> None:
+    """A member says a line and a word without line end, and closes at once: both are heard."""
+    listener = (await room.join(1))[0]
+    for _ in range(5):
+        guest = await room.enter()
+        await room.greet(guest, listener)
+        first, last = room.tokens(2)
+        await guest.say(first + b"\n" + last)
+        guest.finish()
+        await listener.hears(first)
+        await listener.hears(last)
+        guest.close()
+
+
+@pytest.mark.clause("LEAVE-3", OBSERVED)
+async def test_what_it_cost_is_given_back(room: Room) -> None:
+    """100 guests join, speak and leave, some by reset. The server, one of its own, then has as many
+    descriptors as before, about as much memory, and does nothing."""
+    server = room.another() if room.target.ours else room.target
+    listener = await room.enter(target=server)
+    await _guests(room, server, listener, GUESTS // 5)
+    before = server.costs()
+    await _guests(room, server, listener, GUESTS)
+    after = await _until_given_back(room, server, before)
+    more = after.descriptors - before.descriptors
+    expect(more <= SPARE_DESCRIPTORS, f"after {GUESTS} guests it holds {more} descriptors more")
+    grown = after.memory - before.memory
+    expect(grown <= SPARE_MEMORY, f"after {GUESTS} guests it holds {grown >> 20} MiB more")
+    listener.close()
+    used = await _use(server)
+    expect(used <= IDLE, f"with nobody in it, it uses {used:.0%} of a processor")
+
+
+async def _guests(room: Room, server: Target, listener: Client, count: int) -> None:
+    for number in range(count):
+        guest = await room.enter(target=server)
+        if number % 10 == 0:
+            await room.greet(guest, listener)
+        leave(guest, "reset" if number % 3 == 0 else "close")
+
+
+async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
+    """What it costs, when it costs no more than before, or never will."""
+    deadline = time.monotonic() + room.clock.patience / 2
+    while True:
+        costs = server.costs()
+        if (
+            costs.descriptors <= before.descriptors + SPARE_DESCRIPTORS
+            and costs.memory <= before.memory + SPARE_MEMORY
+        ) or time.monotonic() >= deadline:
+            return costs
+        await asyncio.sleep(room.window)
+
+
+async def _use(server: Target) -> float:
+    """The part of a processor that it uses: the least of a few windows."""
+    least = 1.0
+    for _ in range(6):
+        before, began = server.costs().used, time.monotonic()
+        await asyncio.sleep(0.5)
+        least = min(least, (server.costs().used - before) / (time.monotonic() - began))
+        if least <= IDLE:
+            break
+    return least
+
+
+@pytest.mark.clause("LEAVE-4", OBSERVED)
+async def test_the_server_closes_its_own_side(room: Room) -> None:
+    """A member closes the side that speaks: the server closes the other."""
+    member = (await room.join(2))[0]
+    member.finish()
+    await member.hears_end(room.clock.patience / 2)
+
+
+@pytest.mark.clause("LEAVE-5", PROVED)
+async def test_it_may_come_back(room: Room) -> None:
+    """A member leaves and comes back, from the same address: it reads and is read as before."""
+    listener = (await room.join(1))[0]
+    source = room.address(7)
+    for way in ("close", "reset", "close", "close"):
+        guest = await room.enter(source)
+        await room.greet(guest, listener)
+        await room.greet(listener, guest)
+        leave(guest, way)

@@ -1,0 +1,152 @@
+"""Load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from harness.conformance.test_broadcast import sequence
+from harness.errors import Undecided
+from harness.evidence import OBSERVED, PROVED
+from harness.room import Room, applies, expect
+from harness.target import Target
+from harness.wire import Client
+
+MIB = 1 << 20
+
+SPEECH = 128 << 10
+"""Bytes that one guest says: fewer than any server's allowance."""
+LINE = 1000
+
+KERNEL = 8 * MIB
+"""Bytes that the two kernels hold, at most, for one who does not read."""
+UNKNOWN_LAG = 24 * MIB
+"""Bytes by which one may lag where the profile does not say it: a generous bound."""
+SPARE_MEMORY = 24 * MIB
+
+FLOOD = 2.0
+"""Seconds for which a flood exceeds its allowance."""
+UNKNOWN_FLOOD = 2 * MIB
+
+
+async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
+    """Have guests come one after another and say `size` bytes in all; the listener hears them.
+
+    Each says little, so that none exceeds an allowance.
+    """
+    line = b"." * (LINE - 1) + b"\n"
+    while size > 0:
+        guest = await room.enter(target=server)
+        await room.greet(guest, listener)
+        token = room.token()
+        await guest.say(line * (min(size, SPEECH) // LINE) + token + b"\n")
+        await listener.hears_line(token)
+        guest.close()
+        size -= SPEECH
+
+
+@pytest.mark.clause("LOAD-1", PROVED)
+async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
+    """A member stops reading, and can hold little of what it does not read. Others say more than
+    the kernels hold for it: each word is heard in time."""
+    server = room.another() if room.target.ours else room.target
+    listener = await room.enter(target=server)
+    mute = await room.enter(receive_buffer=4096, target=server)
+    await room.greet(listener, mute)
+    mute.pause()
+    await pump(room, server, listener, KERNEL + 2 * MIB)
+
+
+@pytest.mark.clause("LOAD-2", OBSERVED)
+async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
+    """A member stops reading. While it lags by less than it may, it stays, and loses nothing;
+    when it lags by more than it may, and the kernels hold, it is disconnected. What the server
+    spends on it is bounded."""
+    server = room.another() if room.target.ours else room.target
+    listener = await room.enter(target=server)
+    mute = await room.enter(receive_buffer=4096, target=server)
+    await room.greet(listener, mute)
+    lag = room.profile.lag_limit
+    if lag:
+        mute.pause()
+        await pump(room, server, listener, lag // 2)
+        mute.resume()
+        await room.greet(listener, mute)
+    before = server.costs().memory if server.ours else 0
+    mute.pause()
+    total = (lag or UNKNOWN_LAG) + KERNEL
+    await pump(room, server, listener, total)
+    grown = server.costs().memory - before if server.ours else 0
+    mute.resume()
+    late = room.token()
+    await listener.say(late + b"\n")
+    await mute.waits(lambda: late in mute.heard[-2 * LINE :])
+    expect(mute.ended, f"{mute} did not read {total >> 20} MiB, and was not disconnected")
+    bound = (lag or UNKNOWN_LAG) + SPARE_MEMORY
+    expect(grown <= bound, f"for one who did not read, it holds {grown >> 20} MiB more")
+
+
+@pytest.mark.clause("LOAD-3", PROVED)
+async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
+    """A member says more than it is allowed, as fast as it can. All of it arrives, in its order,
+    no sooner than the allowance has it; and the member goes on."""
+    profile = room.profile
+    flooder, listener = await room.join(2)
+    size = int(profile.burst + FLOOD * profile.rate) if profile.rate else UNKNOWN_FLOOD
+    tokens = room.tokens(size // LINE)
+    flood = b"".join(token + b"." * (LINE - 1 - len(token)) + b"\n" for token in tokens)
+    began = time.monotonic()
+    await flooder.say(flood)
+    heard = await listener.hears(tokens[-1], room.clock.patience + 2 * FLOOD)
+    took = time.monotonic() - began
+    times = Counter(sequence(heard, set(tokens)))
+    lost = next((number for number, token in enumerate(tokens) if times[token] != 1), None)
+    expect(lost is None, f"line {lost} of a flood was heard {times[tokens[lost or 0]]} times")
+    await room.greet(flooder, listener)
+    if not profile.rate:
+        raise Undecided("nothing is lost; but the profile does not say how fast one may speak")
+    least = 0.75 * (len(flood) - profile.burst) / profile.rate
+    expect(
+        took >= least,
+        f"{len(flood) >> 10} KiB were read within {took:.2f} s; its allowance gives {least:.2f} s",
+    )
+
+
+@pytest.mark.clause("LOAD-4", PROVED)
+async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:  # noqa: C901
+    """Members talk while each process that serves them, the main one excepted, is killed, one
+    after another. Nobody is disconnected, and each hears every line of each other exactly once,
+    in its order."""
+    server = room.another() if room.target.ours else room.target
+    members = [await room.enter(target=server) for _ in range(8)]
+    for one, other in zip(members, members[1:] + members[:1], strict=True):
+        await room.greet(one, other)
+    workers = server.holders({member.port for member in members})
+    applies(workers, "no process but the main one holds connections")
+    said: dict[Client, list[bytes]] = {one: [] for one in members}
+    for victim in [*workers, None]:
+        for one in members:
+            words = room.tokens(5)
+            said[one] += words
+            for word in words:
+                await one.say(word + b"\n")
+        if victim:
+            os.kill(victim, signal.SIGKILL)
+    heard = dict.fromkeys(members, b"")
+    for one in members:
+        others = [other for other in members if other is not one]
+        for other, before in zip(others, await room.barrier(one, *others), strict=True):
+            heard[other] += before
+    for listener in members:
+        for speaker in members:
+            if speaker is not listener:
+                words = sequence(heard[listener], set(said[speaker]))
+                expect(
+                    words == said[speaker],
+                    f"{listener} heard {len(words)} lines of {speaker},"
+                    f" not its {len(said[speaker])} in their order",
+                )

@@ -1,0 +1,166 @@
+"""Prefix."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+import pytest
+
+from harness.errors import StartError, Undecided, Violation
+from harness.evidence import PROVED
+from harness.room import Room, expect, expect_equal
+
+SHAPE = re.compile(rb"<([^<>\n]*)>")
+
+FORGERIES = (
+    b"one\n<%s>two",
+    b"one\r\n<%s>two",
+    b"one\r<%s>two",
+    b"one\x1b[2K\x1b[1G<%s>two",
+    b"one\x08\x08\x08<%s>two",
+    b"one\x0b<%s>two",
+    b"one\x0c<%s>two",
+    b"one\xe2\x80\xa8<%s>two",
+    b"one\xc2\x85<%s>two",
+)
+
+LINE_ENDS = re.compile(rb"[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x85|\xc2\x9b")
+"""What begins a line on some terminal, or moves to where one began."""
+
+
+@pytest.mark.clause("PREFIX-1", PROVED)
+async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
+    """A word is heard as `<`, something, `>`, and the word, on a line of its own."""
+    speaker, listener = await room.join(2)
+    for _ in range(3):
+        token = room.token()
+        await speaker.say(token + b"\n")
+        heard = (await listener.hears_line(token)).removesuffix(token)
+        line = room.plain(heard).rpartition(b"\n")[2]
+        expect(
+            SHAPE.fullmatch(line),
+            "it is not prefixed with <IP>, and nothing between",
+            b"<IP>",
+            line,
+        )
+
+
+@pytest.mark.clause("PREFIX-2", PROVED)
+async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
+    """Three members come from different addresses; each one's word bears its own, without port."""
+    if not room.target.local:
+        raise Undecided("only on this machine's loopback is it known how the server sees us")
+    members = await room.join(3)
+    for speaker in members:
+        for listener in members:
+            if listener is speaker:
+                continue
+            token = room.token()
+            await speaker.say(token + b"\n")
+            heard = (await listener.hears_line(token)).removesuffix(token)
+            line = room.plain(heard).rpartition(b"\n")[2]
+            expect(
+                _names(line, speaker.address),
+                f"the prefix of {speaker}, who came from {speaker.address}, is not its address",
+                speaker.address.encode(),
+                line,
+            )
+
+
+def _names(prefix: bytes, address: str) -> bool:
+    """Whether a prefix of whatever shape has just this address in it."""
+    return (
+        re.search(rb"(?<![\w.:])(?:::ffff:)?%s(?![\w.:])" % re.escape(address.encode()), prefix)
+        is not None
+    )
+
+
+@pytest.mark.clause("PREFIX-3", PROVED)
+async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
+    """A server is started at ::, and joined from 127.0.0.1 and from ::1: the one is written as
+    IPv4, the other as RFC 5952 wants it."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        raise Undecided(f"this machine has no ::1: {error.strerror}") from None
+    try:
+        server = room.another(host="::")
+    except StartError as error:
+        raise Violation(f"at :: it does not start: {error}") from None
+    listener = await room.enter(target=room.at(server, "::1"))
+    for host in ("::1", "127.0.0.1"):
+        try:
+            speaker = await room.enter(
+                "::1" if host == "::1" else None, target=room.at(server, host)
+            )
+        except Violation:
+            if host == "127.0.0.1":
+                continue  # it serves IPv6 only: then none arrives mapped
+            raise
+        await room.greet(speaker, listener)
+        token = room.token()
+        await speaker.say(token + b"\n")
+        line = (await listener.hears_line(token)).removesuffix(token).rpartition(b"\n")[2]
+        found = re.findall(rb"[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*", line)
+        due = str(ipaddress.ip_address(speaker.address)).encode()
+        expect(found, "there is no address in the prefix", due, line)
+        expect_equal(
+            f"the address of one who came from {speaker.address} is written", due, found[0]
+        )
+
+
+@pytest.mark.clause("PREFIX-4", PROVED)
+async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
+    """A member sends lines that hold another's prefix behind everything that begins a line, or
+    moves the cursor to where one began. On every line, whatever ends it, what begins with a
+    prefix begins with the sender's own."""
+    forger, victim, listener = await room.join(3)
+    marker = room.token()
+    await victim.say(marker + b"\n")
+    heard = (await listener.hears_line(marker)).removesuffix(marker)
+    theirs = room.plain(heard).rpartition(b"\n")[2]
+    for forgery in FORGERIES:
+        await forger.say(
+            forgery.replace(b"<%s>", theirs or b"<%s>" % victim.address.encode()) + b"\n"
+        )
+        [heard] = await room.barrier(forger, listener)
+        for line in LINE_ENDS.split(room.plain(heard)):
+            expect(
+                not (theirs and line.startswith(theirs)),
+                f"{forger} has made a line that {victim} seems to have said",
+                None,
+                heard,
+            )
+        expect(
+            all(line.startswith(b"<") for line in room.plain(heard).splitlines())
+            or not theirs.startswith(b"<"),
+            f"a line of {forger} begins without a prefix",
+            None,
+            heard,
+        )
+
+
+@pytest.mark.clause("PREFIX-4", PROVED)
+async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
+    """One has said something without a line end when another speaks: the other's words begin with
+    their own prefix, on a line of their own."""
+    one, other, listener = await room.join(3)
+    await room.greet(other, listener)
+    marker, begun = room.tokens(2)
+    await other.say(marker + b"\n")
+    heard = (await listener.hears_line(marker)).removesuffix(marker)
+    prefix = room.plain(heard).rpartition(b"\n")[2]
+    await one.say(begun)
+    await listener.hears(begun)
+    word = room.token()
+    await other.say(word + b"\n")
+    heard = (await listener.hears(word)).removesuffix(word)
+    expect(
+        not prefix or room.plain(b"\n" + heard.lstrip(b"\n")).endswith(prefix),
+        f"the words of {other} do not begin with its prefix",
+        prefix,
+        heard,
+    )

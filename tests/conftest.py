@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Tests share two cores with each other and with coverage: how long an example took says nothing.
@@ -11,6 +12,7 @@ settings.register_profile(
 settings.load_profile("chatroom")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each core: half of the time a test waits for a room to start, or for a silence."""
     return 2 * (os.cpu_count() or 1)

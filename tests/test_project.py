@@ -90,10 +90,16 @@ for name in sys.argv[1:]:
 """
 
 
-def test_the_standard_library_is_enough() -> None:
+def test_the_standard_library_is_enough_for_the_room_and_the_bench() -> None:
     # -S leaves out site-packages: only the standard library and the checkout are left to import.
     subprocess.run(
-        [sys.executable, "-S", "-c", IMPORT_ALL, "chatroom", "harness"], cwd=ROOT, check=True
+        [sys.executable, "-S", "-c", IMPORT_ALL, "chatroom", "harness.bench"], cwd=ROOT, check=True
+    )
+    subprocess.run(
+        [sys.executable, "-S", "-m", "harness", "bench", "--help"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 

@@ -18,17 +18,16 @@ import json
 import os
 import platform
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from harness.arguments import whole
 from harness.bench import report
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
+from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
 
 SPARE_DESCRIPTORS = 64
@@ -44,7 +43,7 @@ SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    clients = _whole(2)
+    clients = whole(2)
     parser.add_argument(
         "--crowd", metavar="N", type=clients, nargs="+", default=[], help="N clients, all speak"
     )
@@ -71,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the first",
     )
     parser.add_argument(
-        "--repeat", metavar="N", type=_whole(1), default=3, help="repetitions (%(default)s)"
+        "--repeat", metavar="N", type=whole(1), default=3, help="repetitions (%(default)s)"
     )
     parser.add_argument(
         "--seconds",
@@ -83,14 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         metavar="N",
-        type=_whole(1),
+        type=whole(1),
         default=3,
         help="rounds in each timed part, at least (%(default)s)",
     )
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_whole(1),
+        type=whole(1),
         default=2,
         help="worker processes of the chatroom (%(default)s)",
     )
@@ -134,7 +133,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("argument --server: two servers of one name")
     plans = _plans(options, workloads or list(DEFAULT_WORKLOADS), servers)
     results: list[Result] = []
-    with _interruptible():
+    with interruptible():
         try:
             machine = describe_machine(servers)
             for plan in plans:
@@ -224,37 +223,6 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
 
 def _tell(result: Result) -> None:
     print(report.summary(result), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the bench with everything that it started.
-
-    The first one raises KeyboardInterrupt; the next ones are ignored, lest they
-    interrupt the cleaning up.
-    """
-    caught = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-        for number in caught:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    previous = [(number, signal.signal(number, interrupt)) for number in caught]
-    try:
-        yield
-    finally:
-        for number, handler in previous:
-            signal.signal(number, handler)
-
-
-def _whole(lowest: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"has to be {lowest} or more, not {text!r}")
-        return int(text)
-
-    return whole
 
 
 def _seconds(text: str) -> float:

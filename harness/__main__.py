@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+from harness import conform
 from harness.bench import cli as bench
 
 
@@ -25,7 +26,7 @@ class Command(Protocol):
     def run(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> int: ...
 
 
-COMMANDS: dict[str, Command] = {"bench": bench}
+COMMANDS: dict[str, Command] = {"conform": conform, "bench": bench}
 
 
 class OneLineParser(argparse.ArgumentParser):

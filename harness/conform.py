@@ -1,0 +1,289 @@
+"""Judge a chat server by the clauses of PROTOCOL.md, each of them.
+
+The server is started from a command, in which {host} and {port} are filled in,
+or reached where it runs; in the first case several of them are judged at once.
+A MUST that it breaks fails the run; a SHOULD does with --strict, or where the
+profile that is named claims it. A clause that could not be judged is "unknown".
+
+Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong
+arguments, or if the harness itself was unfit to judge; 3 if the server did not
+start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.arguments import whole
+from harness.clauses import all_clauses
+from harness.extra import needs_extra
+from harness.interruptible import interruptible
+
+if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from harness.runner import Check, Options, Outcome
+    from harness.show import Line
+    from harness.verdicts import Rules
+
+JOBS = 4
+"""Servers that are judged at once, where there are as many cores."""
+
+SEEDS = 2**32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument(
+        "--command",
+        dest="server",
+        metavar="COMMAND",
+        help="start the server so; {host} and {port} are filled in",
+    )
+    server.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME|FILE",
+        help="how it speaks, and which SHOULD clauses it claims to hold (chatroom, claiming none)",
+    )
+    parser.add_argument("--strict", action="store_true", help="a SHOULD decides as a MUST does")
+    parser.add_argument(
+        "--known-failures",
+        metavar="FILE",
+        type=_text,
+        help="clauses that do not decide, one id a line; # begins a comment",
+    )
+    parser.add_argument(
+        "--only", metavar="CLAUSE", type=_clause, nargs="+", default=[], help="judge these only"
+    )
+    parser.add_argument("--section", metavar="NAME", type=_section, help="judge this section only")
+    parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
+    parser.add_argument(
+        "--repeat", metavar="N", type=whole(1), default=1, help="run each test N times"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=whole(0), help="say again what a run drew at random (drawn)"
+    )
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="write results.json, junit.xml and report.html into DIR",
+    )
+    parser.add_argument(
+        "--timeout-scale",
+        metavar="X",
+        type=_scale,
+        default=1.0,
+        help="times the patience, for slow servers and busy machines (%(default)g)",
+    )
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    needs_extra(parser)
+    from harness import runner
+
+    chosen = _options(options)
+    try:
+        checks = runner.collect(chosen)
+    except runner.CollectError as error:
+        parser.error(str(error))
+    if not checks:
+        parser.error("no test judges any of these clauses")
+    if options.list:
+        _print(_listed(checks))
+        return 0
+    rules = _rules(options, parser)
+    with interruptible():
+        try:
+            if not _starts(options, parser):
+                return 3
+            if options.report:
+                _make_folder(options.report, parser)
+            print(
+                f"judging {options.server or options.target}, profile {chosen.profile}, "
+                f"seed {chosen.seed}",
+                file=sys.stderr,
+                flush=True,
+            )
+            outcome = _run(chosen, checks)
+        except KeyboardInterrupt:
+            outcome = runner.Outcome(interrupted=True)
+    if outcome.interrupted:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return _conclude(options, chosen, outcome, rules, parser)
+
+
+def _options(options: argparse.Namespace) -> Options:
+    from harness.runner import Options
+
+    profile = options.profile or "chatroom"
+    if os.sep in profile or Path(profile).exists():
+        profile = str(Path(profile).resolve())
+    return Options(
+        command=options.server,
+        address=options.target,
+        profile=profile,
+        clauses=tuple(options.only),
+        section=options.section,
+        repeat=options.repeat,
+        seed=random.randrange(SEEDS) if options.seed is None else options.seed,
+        timeout_scale=options.timeout_scale,
+        jobs=min(JOBS, os.cpu_count() or 1),
+        junit=options.report and options.report.resolve() / "junit.xml",
+    )
+
+
+def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
+    """What decides. Nobody has claimed anything where no profile was named."""
+    from harness import profile as profiles
+    from harness.verdicts import Rules, parse_known_failures
+
+    try:
+        claims = profiles.load(options.profile).claims if options.profile else frozenset()
+    except profiles.ProfileError as error:
+        parser.error(str(error))
+    return Rules(options.strict, claims, parse_known_failures(options.known_failures or ""))
+
+
+def _starts(options: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
+    """Whether the target can be started, and stopped: tried once, before it is judged."""
+    from harness.errors import StartError
+    from harness.plugin import make_target
+
+    try:
+        target = make_target(options.server, options.target)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        target.start()
+    except StartError as error:
+        print(f"{parser.prog}: the target did not start: {error}", file=sys.stderr)
+        return False
+    finally:
+        target.stop()
+    return True
+
+
+def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
+    from harness import runner
+    from harness.progress import progress
+
+    with progress(checks, sys.stderr) as heard:
+        outcome = runner.run(chosen, heard)
+    missing = len(checks) - len(outcome.results)
+    if missing > 0 and not (outcome.troubles or outcome.interrupted):
+        outcome.troubles.append(f"{missing} of {len(checks)} tests did not run")
+    return outcome
+
+
+def _conclude(
+    options: argparse.Namespace,
+    chosen: Options,
+    outcome: Outcome,
+    rules: Rules,
+    parser: argparse.ArgumentParser,
+) -> int:
+    """Judge, show, write the report."""
+    from harness.show import summary
+    from harness.verdicts import judge, record
+
+    verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
+    about = {
+        "target": {"command": options.server} if options.server else {"address": options.target},
+        "profile": options.profile or chosen.profile,
+        "strict": options.strict,
+        "seed": chosen.seed,
+        "repeat": options.repeat,
+        "timeout_scale": options.timeout_scale,
+    }
+    _print(summary(verdict))
+    if options.report:
+        written = {"results.json": json.dumps(record(verdict, about), indent=2) + "\n"}
+        try:
+            for name, text in written.items():
+                (options.report / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            parser.error(f"can't write to {options.report}: {error.strerror}")
+    return verdict.exit_status
+
+
+def _print(lines: Iterable[Line]) -> None:
+    """Show lines: with their styles on a terminal, else as they are."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from harness.show import STYLES, plain
+
+    if sys.stdout.isatty():
+        console = Console(highlight=False)
+        for line in lines:
+            console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)))
+    else:
+        sys.stdout.write(plain(lines))
+
+
+def _listed(checks: Sequence[Check]) -> Iterable[Line]:
+    """The clauses that the tests judge, each with its tests."""
+    from harness.show import quote
+
+    for clause in all_clauses().values():
+        of_it = [check for check in checks if check.clause == clause.id]
+        if of_it:
+            yield from quote(clause)
+        for check in of_it:
+            yield [(f"  {check.name}", "plain"), (f"  {check.evidence}", "faint")]
+
+
+def _make_folder(folder: Path, parser: argparse.ArgumentParser) -> None:
+    """Complain of a folder that can't be before the work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --report: can't make {str(folder)!r}: {error.strerror}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        parser.error(f"argument --report: can't write into {str(folder)!r}")
+
+
+# --- types of arguments --------------------------------------------------------------------------
+
+
+def _clause(text: str) -> str:
+    if text.upper() not in all_clauses():
+        raise argparse.ArgumentTypeError(f"there is no clause {text!r}")
+    return text.upper()
+
+
+def _section(text: str) -> str:
+    sections = dict.fromkeys(clause.section for clause in all_clauses().values())
+    for section in sections:
+        if section.lower() == text.lower():
+            return section
+    raise argparse.ArgumentTypeError(
+        f"there is no section {text!r}; there are {', '.join(sections)}"
+    )
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale <= 1000:
+        raise argparse.ArgumentTypeError(f"has to be a number above 0, not {text!r}")
+    return scale
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"can't read {path!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{path!r} is not UTF-8") from None

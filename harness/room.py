@@ -173,10 +173,25 @@ class Room:
         """
         token = self.token()
         await speaker.say(token + b"\n")
-        heard = []
-        for listener in listeners:
-            heard.append(self.before(await listener.hears_line(token), token))
-        return heard
+        return [self.before(await one.hears_line(token), token) for one in listeners]
+
+    async def hears_through(self, listener: Client, last: bytes) -> bytes:
+        """What a listener hears up to a word, less line ends and prefixes, wherever they are.
+
+        For much that is said at once. `last` is the last that is said.
+        """
+        far = len(last) + 200  # a prefix, and a line end, may be in the midst of it
+
+        def came() -> bool:
+            return last in stream.squeezed(bytes(listener.heard[-far:]), self.profile)
+
+        if not await listener.waits(came):
+            raise Violation(
+                f"{listener} did not hear the end of much that was said{self.fate()}",
+                last,
+                bytes(listener.heard[-far:]),
+            )
+        return stream.squeezed(listener.take(len(listener.heard)), self.profile)
 
     def before(self, heard: bytes, token: bytes) -> bytes:
         """What was heard before the line in which a token is."""

@@ -41,6 +41,15 @@ def texts(heard: bytes, profile: Profile) -> list[bytes]:
     return [line.text for line in lines(heard, profile)]
 
 
+def squeezed(heard: bytes, profile: Profile) -> bytes:
+    """A stream less its line ends and all that could be a prefix, wherever a server has put them.
+
+    Where a message is what one read brought, they come in the middle of a line.
+    """
+    text = re.sub(profile.prefix.pattern, b"", without_notices(heard, profile))
+    return text.replace(b"\r", b"").replace(b"\n", b"")
+
+
 def without_notices(heard: bytes, profile: Profile) -> bytes:
     for notice in profile.notices:
         heard = re.sub(b"(?m)^" + notice.pattern, b"", heard)

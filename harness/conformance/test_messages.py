@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from harness.errors import Undecided, Violation
+from harness.errors import Undecided
 from harness.evidence import ABSENT, PROVED
 from harness.room import Room, expect, expect_equal
-from harness.wire import Client
 
 PAUSE = 0.02
 """Seconds between the pieces of a line: a server reads them one by one."""
@@ -188,20 +187,8 @@ async def test_a_longer_line_loses_nothing(room: Room) -> None:
     begin, end = room.tokens(2)
     middle = _digits(LONG)
     await speaker.say(begin + middle + end + b"\n")
-    heard = await _hear_over(room, listener, begin, end)
+    heard = (await room.hears_through(listener, end)).partition(begin)[2].removesuffix(end)
     expect_equal("a long line has lost, or won, something", middle, heard)
-
-
-async def _hear_over(room: Room, listener: Client, begin: bytes, end: bytes) -> bytes:
-    """What was said between two words, though line ends and prefixes may have been put into it,
-    into the words too."""
-
-    def whole() -> bytes:
-        return b"".join(line.text.removesuffix(b"\n") for line in room.lines(bytes(listener.heard)))
-
-    if not await listener.waits(lambda: end in whole()):
-        raise Violation("the end of a long line did not arrive", end, bytes(listener.heard[-500:]))
-    return whole().partition(begin)[2].partition(end)[0]
 
 
 def _digits(size: int) -> bytes:

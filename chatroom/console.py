@@ -10,6 +10,7 @@ head.
 import contextlib
 import os
 import select
+import signal
 import threading
 from collections import deque
 from typing import TextIO
@@ -18,6 +19,7 @@ from chatroom.errors import LimitError
 from chatroom.settings import KIB, MIB
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
+from chatroom.signals import STOP_SIGNALS
 
 PAUSE = 0.05
 """Seconds between two chunks. A person reads no faster, and the workers need the processors."""
@@ -89,6 +91,8 @@ class Console:
         self._thread.join(within)
 
     def _run(self) -> None:
+        # They are for the main thread, and when it blocks them they come to nobody.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
             closing = False
             while not closing:

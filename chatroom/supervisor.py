@@ -182,8 +182,8 @@ class Supervisor:
 
     def _stop(self, woken: socket.socket) -> None:
         woken.recv(64)
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # once is enough
+        # Once is enough. To ignore them from now on would race with one that has just come.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})

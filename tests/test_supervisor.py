@@ -196,7 +196,9 @@ class Stage:
 def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(monkeypatch)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield stage
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers
     for number, handler in handlers.items():
         signal.signal(number, handler)
     stage.close()

@@ -1,4 +1,4 @@
-"""``python -m harness.reference HOST PORT``: a server that is right."""
+"""``python -m harness.reference HOST PORT``: a server that is right, or wrong as it is told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from harness.reference.broken import REGISTRY
+from harness.reference.hopeless import HOPELESS
 from harness.reference.server import Options, Server
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -43,12 +45,34 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             option, metavar=metavar, type=size, default=default, help=f"{what} ({default})"
         )
+    wrong = parser.add_mutually_exclusive_group()
+    wrong.add_argument("--broken", metavar="NAME", choices=REGISTRY, help="be wrong in this")
+    wrong.add_argument("--hopeless", metavar="NAME", choices=HOPELESS, help="be no server at all")
+    wrong.add_argument("--list", action="store_true", help="print what there is to be wrong in")
     return parser
+
+
+def catalogue() -> str:
+    """The names of the broken servers, what they do, and what that breaks; then the hopeless."""
+    rows = [
+        (name, f"{summary(kind)} [{', '.join(sorted(clauses))}]")
+        for name, (kind, clauses) in REGISTRY.items()
+    ]
+    rows += [(name, summary(target)) for name, target in HOPELESS.items()]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+
+
+def summary(documented: object) -> str:
+    return (documented.__doc__ or "").strip().split("\n", 1)[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = build_parser()
     given = parser.parse_args(arguments)
+    if given.list:
+        print(catalogue())
+        sys.exit()
     if given.host is None or given.port is None:
         parser.error("HOST and PORT are needed")
     options = Options(
@@ -61,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         given.announce,
     )
     try:
-        Server(options).run()
+        if given.hopeless:
+            HOPELESS[given.hopeless](options)
+        kind = REGISTRY[given.broken][0] if given.broken else Server
+        kind(options).run()
     except OSError as error:
         sys.exit(f"{parser.prog}: {error}")
 

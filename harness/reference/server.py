@@ -60,10 +60,11 @@ class Options:
 class Member:
     """A connection that is in the room (CAST-6: a connection, not an address)."""
 
-    def __init__(self, number: int, connection: socket.socket, address: str) -> None:
+    def __init__(self, number: int, connection: socket.socket, address: str, port: int) -> None:
         self.number = number
         self.socket = connection
         self.address = address
+        self.port = port
         self.decoder: codecs.IncrementalDecoder
         """Holds the bytes that begin a character, until the others come (LINE-2)."""
         self.text = ""
@@ -110,7 +111,8 @@ class Server:
         self.unsent: dict[Member, None] = {}
         """Those for whom there is something in their queue since this turn began."""
         self.laggards: dict[Member, None] = {}
-        self.numbers = itertools.count()
+        self.numbers = itertools.count(1)
+        self.alarms = itertools.count()
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
 
     # --- life ----------------------------------------------------------------
@@ -119,19 +121,27 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         self.listener = self.listen()
+        self.announce()
+        self.serve()
+
+    def announce(self) -> None:
         if self.options.announce:
             host, port = self.listener.getsockname()[:2]
             print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        self.serve()
 
     def stop(self, *_: object) -> NoReturn:
         sys.exit(0)
 
-    def listen(self) -> socket.socket:
-        """JOIN-4; `::` takes IPv4 clients too. The accepted sockets inherit the options."""
+    def resolve(self) -> tuple[int, Any]:
+        """The family and the address of HOST:PORT; IPv4, where a name has both (JOIN-4)."""
         host, port = self.options.host, self.options.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        return family, address
+
+    def listen(self) -> socket.socket:
+        """`::` takes IPv4 clients too. The accepted sockets inherit the options."""
+        family, address = self.resolve()
         listener = socket.socket(family, socket.SOCK_STREAM)
         self.configure(listener)
         if family == socket.AF_INET6:
@@ -181,7 +191,7 @@ class Server:
         return max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.numbers), call))
+        heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.alarms), call))
 
     # --- joining -------------------------------------------------------------
 
@@ -197,7 +207,8 @@ class Server:
             if self.full():
                 self.refuse(connection)
             else:
-                self.join(Member(next(self.numbers), connection, canonical(address[0])))
+                host, port = canonical(address[0]), address[1]
+                self.join(Member(next(self.numbers), connection, host, port))
 
     def full(self) -> bool:
         return len(self.members) >= self.max_clients
@@ -241,12 +252,7 @@ class Server:
     def read(self, member: Member) -> None:
         """LOAD-3: no faster than its allowance; TCP slows its sender down."""
         size = min(CHUNK, int(self.allowance(member)))
-        try:
-            data = member.socket.recv(size) if size else None
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # reset: as good as closed
+        data = self.receive(member, size) if size else None
         if data == b"":
             self.leave(member)
         elif data:
@@ -254,6 +260,15 @@ class Server:
             self.hear(member, data)
         if member.allowance < 1:
             self.rest(member)
+
+    def receive(self, member: Member, size: int) -> bytes | None:
+        """Empty at the end, and a reset is one; None where there is nothing yet."""
+        try:
+            return member.socket.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def allowance(self, member: Member) -> float:
         now = time.monotonic()
@@ -373,8 +388,12 @@ class Server:
         self.unsent[receiver] = None
         if len(receiver.queue) > CHUNK and not receiver.stuck:
             self.send(receiver)
-        if len(receiver.queue) > self.options.max_lag:
+        if self.lags(receiver):
             self.laggards[receiver] = None
+
+    def lags(self, member: Member) -> bool:
+        """LOAD-2: beyond what it may."""
+        return len(member.queue) > self.options.max_lag
 
     def send(self, member: Member) -> None:
         """LOAD-1: as much as its socket takes; the rest waits."""

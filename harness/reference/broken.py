@@ -1,0 +1,1089 @@
+"""Servers that are wrong in one thing each, and the clauses that this breaks.
+
+Each is a few lines over the reference. None leaves anything to chance: where a
+defect shows now and then, a counter says when. As each is here to be found by
+one check and by no other, it is as narrow as it can be and still be certain to
+show: who strips spaces leaves the rest alone.
+
+`REGISTRY` is what they are called by. `WIDE` names those in whose rooms so
+little works that a check of another clause may not come to a verdict.
+"""
+
+# ruff: noqa: ARG002  (who overrides a method to do it wrong has no use for all that it is given)
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from typing import NoReturn
+
+from harness.reference.server import BIDI, C1, KIB, SEPARATORS, VISIBLE, Member, Options, Server
+
+REGISTRY: dict[str, tuple[type[Server], frozenset[str]]] = {}
+WIDE = frozenset({"stops-at-silence"})
+
+Kind = Callable[[type[Server]], type[Server]]
+
+
+def breaks(name: str, *clauses: str) -> Kind:
+    def register(kind: type[Server]) -> type[Server]:
+        REGISTRY[name] = (kind, frozenset(clauses))
+        return kind
+
+    return register
+
+
+class Noting(Server):
+    """Right, but has a note to make of somebody."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.noted: set[Member] = set()
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        self.noted.discard(member)
+
+
+# --- joining -------------------------------------------------------------------------------------
+
+
+@breaks("fifty-clients", "JOIN-1")
+class FiftyClients(Server):
+    """Takes 50 clients and not one more; to the next it says so."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.max_clients = min(self.max_clients, 50)
+
+
+@breaks("stops-at-silence", "JOIN-1", "JOIN-2")
+class StopsAtSilence(Server):
+    """Waits for a newcomer's first words, and serves nobody until it has heard them."""
+
+    def enter(self, member: Member) -> None:
+        super().enter(member)
+        self.send(member)
+        select.select([member.socket], [], [])
+
+
+class Napping(Server):
+    """Right, but takes its time to accept: who is in a hurry is gone by then."""
+
+    def accept(self) -> None:
+        time.sleep(0.02)
+        super().accept()
+
+
+@breaks("dies-of-an-early-reset", "JOIN-2")
+class DiesOfAnEarlyReset(Napping):
+    """Asks the system who has connected, and ends when nobody is there any more, as ncat does."""
+
+    def join(self, member: Member) -> None:
+        member.socket.getpeername()
+        super().join(member)
+
+
+@breaks("dies-of-a-port-scan", "JOIN-2")
+class DiesOfAPortScan(Napping):
+    """Ends when a newcomer has left, or was reset, before it was welcomed."""
+
+    def join(self, member: Member) -> None:
+        with contextlib.suppress(BlockingIOError):
+            assert member.socket.recv(1, socket.MSG_PEEK)
+        super().join(member)
+
+
+@breaks("dies-of-a-reset", "JOIN-2", "LEAVE-1")
+class DiesOfAReset(Server):
+    """Ends when a connection is reset, whenever that is."""
+
+    def receive(self, member: Member, size: int) -> bytes | None:
+        with contextlib.suppress(BlockingIOError):
+            return member.socket.recv(size)
+        return None
+
+
+@breaks("no-reuseaddr", "JOIN-3")
+class NoReuseaddr(Server):
+    """Does not set SO_REUSEADDR: its port is taken for a minute after it has stopped."""
+
+    def configure(self, listener: socket.socket) -> None:
+        super().configure(listener)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+@breaks("ipv4-only", "JOIN-4")
+class Ipv4Only(Server):
+    """Knows only IPv4: `::` is all its IPv4 addresses, and `::1` is 127.0.0.1."""
+
+    def resolve(self) -> tuple[int, tuple[str, int]]:
+        host = {"::": "0.0.0.0", "::1": "127.0.0.1"}.get(self.options.host, self.options.host)
+        return socket.AF_INET, (host, self.options.port)
+
+
+@breaks("refuses-in-silence", "JOIN-5")
+class RefusesInSilence(Server):
+    """Closes a newcomer's connection without a word when it is full."""
+
+    refusal = b""
+
+
+@breaks("refuses-without-end", "JOIN-5")
+class RefusesWithoutEnd(Server):
+    """Says why, and leaves the connection open."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.refused: list[socket.socket] = []
+
+    def refuse(self, connection: socket.socket) -> None:
+        self.refused.append(connection)
+        with contextlib.suppress(OSError):
+            connection.send(self.refusal)
+
+
+@breaks("dies-when-full", "JOIN-5")
+class DiesWhenFull(Server):
+    """Ends when one more comes than it holds."""
+
+    def refuse(self, connection: socket.socket) -> NoReturn:
+        sys.exit("no room for one more")
+
+
+@breaks("never-full", "JOIN-5")
+class NeverFull(Server):
+    """Lets everyone in, whatever --max-clients says."""
+
+    def full(self) -> bool:
+        return False
+
+
+# --- welcome -------------------------------------------------------------------------------------
+
+
+@breaks("no-welcome", "WELCOME-1", "WELCOME-3", "WELCOME-4")
+class NoWelcome(Server):
+    """Greets nobody: there is nothing by which a newcomer knows that it is in."""
+
+    def welcome(self, member: Member) -> None:
+        pass
+
+
+@breaks("welcome-twice", "WELCOME-1")
+class WelcomeTwice(Server):
+    """Greets each newcomer twice."""
+
+    def welcome(self, member: Member) -> None:
+        super().welcome(member)
+        super().welcome(member)
+
+
+@breaks("welcome-late", "WELCOME-1")
+class WelcomeLate(Noting):
+    """Greets a newcomer 50 ms after it has become a member, or behind the first line it heard.
+
+    It naps before it looks what there is to do, so that a line which is said just before somebody
+    comes is heard by it.
+    """
+
+    def turn(self) -> None:
+        self.selector.select(self.patience())
+        time.sleep(0.01)
+        super().turn()
+
+    def welcome(self, member: Member) -> None:
+        self.noted.add(member)
+        self.later(0.05, lambda: self.greet(member))
+
+    def greet(self, member: Member) -> None:
+        if member in self.noted:
+            self.noted.remove(member)
+            super().welcome(member)
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message)
+        if message.endswith(b"\n"):
+            for member in self.recipients(sender):
+                self.greet(member)
+
+
+@breaks("last-words-first", "WELCOME-1")
+class LastWordsFirst(Server):
+    """Shows a newcomer the last line that was said, and greets it then."""
+
+    last = b""
+
+    def welcome(self, member: Member) -> None:
+        self.deliver(member, self.last)
+        super().welcome(member)
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message)
+        if message.endswith(b"\n"):
+            self.last = self.prefix(sender, sender) + message
+
+
+@breaks("greets-everyone", "WELCOME-2")
+class GreetsEveryone(Server):
+    """Sends the welcome to all who are there, when somebody comes."""
+
+    def welcome(self, member: Member) -> None:
+        super().welcome(member)
+        self.end_lines()
+        for other in self.members:
+            super().welcome(other)
+
+
+@breaks("late-member", "WELCOME-3")
+class LateMember(Server):
+    """Registers a newcomer 50 ms after it has welcomed it."""
+
+    def enter(self, member: Member) -> None:
+        self.later(0.05, lambda: self.register(member))
+
+    def register(self, member: Member) -> None:
+        if not member.gone:
+            super().enter(member)
+
+
+@breaks("welcome-without-lf", "WELCOME-4")
+class WelcomeWithoutLf(Server):
+    """Does not end the welcome, as the tutorial's server does not."""
+
+    greeting = Server.greeting.strip()
+
+
+# --- broadcast -----------------------------------------------------------------------------------
+
+
+class Counting(Server):
+    """Right, but counts what it delivers to each member."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.told: Counter[Member] = Counter()
+
+    def every(self, count: int, members: list[Member]) -> list[Member]:
+        """Those of them to whom this is a delivery of which the count is a multiple of that."""
+        self.told.update(members)
+        return [member for member in members if self.told[member] % count == 0]
+
+
+@breaks("drops-1-in-1000", "CAST-1")
+class DropsOneInAThousand(Counting):
+    """Loses every thousandth delivery to each member."""
+
+    def recipients(self, sender: Member) -> list[Member]:
+        found = super().recipients(sender)
+        lost = self.every(1000, found)
+        return [member for member in found if member not in lost]
+
+
+@breaks("doubles-1-in-500", "CAST-1")
+class DoublesOneInFiveHundred(Counting):
+    """Does every five-hundredth delivery to each member twice, if it is a line."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message)
+        for member in self.every(500, self.recipients(sender)):
+            if message.endswith(b"\n"):
+                self.deliver(member, self.prefix(sender, member) + message)
+
+
+@breaks("forgets-one", "CAST-1")
+class ForgetsOne(Server):
+    """Forgets one of eight and more, but not of a crowd, in every fortieth message."""
+
+    count = 0
+
+    def recipients(self, sender: Member) -> list[Member]:
+        found = super().recipients(sender)
+        if 8 <= len(found) < 50:
+            self.count += 1
+            if self.count % 40 == 0:
+                del found[len(found) // 2]
+        return found
+
+
+@breaks("echoes", "CAST-2")
+class Echoes(Server):
+    """Sends a line back to its sender too, unless nobody else is there."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message)
+        if message.endswith(b"\n") and self.recipients(sender):
+            self.deliver(sender, self.prefix(sender, sender) + message)
+
+
+@breaks("strips-spaces", "CAST-3")
+class StripsSpaces(Server):
+    """Strips the spaces around a text."""
+
+    def sanitize(self, text: str) -> str:
+        return super().sanitize(text.strip(" ") or text)
+
+
+@breaks("collapses-spaces", "CAST-3")
+class CollapsesSpaces(Server):
+    """Makes many spaces one, as who splits and joins words does."""
+
+    def sanitize(self, text: str) -> str:
+        while "  " in text:
+            text = text.replace("  ", " ")
+        return super().sanitize(text)
+
+
+@breaks("lowercases", "CAST-3")
+class Lowercases(Server):
+    """Writes ASCII text in lower case."""
+
+    def sanitize(self, text: str) -> str:
+        return super().sanitize(text.lower() if text.isascii() else text)
+
+
+@breaks("obeys-commands", "CAST-3")
+class ObeysCommands(Server):
+    """Takes /quit, and what is said behind it, for a command, which is not shown to others."""
+
+    def sanitize(self, text: str) -> str:
+        return super().sanitize(text.partition("/quit")[0])
+
+
+@breaks("swaps-neighbours", "CAST-4")
+class SwapsNeighbours(Server):
+    """Every 23rd line of a member waits up to 50 ms for its next one, which overtakes it."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.lines: dict[Member, int] = {}
+        self.held: dict[Member, bytes] = {}
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        number = self.lines[sender] = self.lines.get(sender, 0) + 1
+        if number % 23 == 0 and message.endswith(b"\n") and not sender.gone:
+            self.held[sender] = message
+            self.later(0.05, lambda: self.release(sender))
+        elif message.endswith(b"\n"):
+            super().broadcast(sender, message)
+            self.release(sender)
+        else:
+            self.release(sender)
+            super().broadcast(sender, message)
+
+    def release(self, sender: Member) -> None:
+        if sender in self.held:
+            self.end_lines()
+            super().broadcast(sender, self.held.pop(sender))
+
+    def leave(self, member: Member) -> None:
+        self.release(member)
+        super().leave(member)
+        self.lines.pop(member, None)
+
+
+@breaks("an-order-of-its-own", "CAST-5")
+class AnOrderOfItsOwn(Noting):
+    """To every second member, a line of one sender waits up to 50 ms for another sender's line."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.held: dict[Member, tuple[Member, bytes]] = {}
+
+    def enter(self, member: Member) -> None:
+        super().enter(member)
+        if member.number % 2:
+            self.noted.add(member)
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        receivers = self.recipients(sender)
+        for receiver in receivers:
+            text = self.prefix(sender, receiver) + message
+            if receiver not in self.noted:
+                self.deliver(receiver, text)
+            elif message.endswith(b"\n"):
+                self.hold(sender, receiver, text)
+            else:
+                self.release(receiver)
+                self.deliver(receiver, text)
+        if not message.endswith(b"\n"):
+            self.midline.update(receivers)
+
+    def hold(self, sender: Member, receiver: Member, text: bytes) -> None:
+        if receiver in self.held and self.held[receiver][0] is not sender:
+            self.deliver(receiver, text)
+            self.release(receiver)
+        else:
+            self.release(receiver)
+            self.held[receiver] = (sender, text)
+            self.later(0.05, lambda: self.release(receiver))
+
+    def release(self, receiver: Member) -> None:
+        if receiver in self.held:
+            if receiver in self.midline:
+                self.midline.discard(receiver)
+                self.deliver(receiver, b"\n")
+            self.deliver(receiver, self.held.pop(receiver)[1])
+
+
+@breaks("tells-addresses", "CAST-6")
+class TellsAddresses(Server):
+    """Sends nothing to the address that it came from."""
+
+    def recipients(self, sender: Member) -> list[Member]:
+        return [one for one in super().recipients(sender) if one.address != sender.address]
+
+
+@breaks("one-per-address", "CAST-6")
+class OnePerAddress(Server):
+    """Knows one connection for each address, the latest: the others hear nothing any more."""
+
+    def recipients(self, sender: Member) -> list[Member]:
+        latest = {member.address: member for member in self.members}
+        return [one for one in super().recipients(sender) if latest[one.address] is one]
+
+
+@breaks("dies-alone", "CAST-7")
+class DiesAlone(Server):
+    """Divides by the number of those who hear a member, and ends where there is none."""
+
+    share = 0.0
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        if sender in self.members:
+            self.share = 1 / len(self.recipients(sender))
+        super().broadcast(sender, message)
+
+
+@breaks("kicks-the-lonely", "CAST-7")
+class KicksTheLonely(Server):
+    """Takes it for an error that a member talks alone, and disconnects it."""
+
+    def hear(self, member: Member, data: bytes) -> None:
+        super().hear(member, data)
+        if len(self.members) == 1:
+            self.leave(member)
+
+
+# --- prefix --------------------------------------------------------------------------------------
+
+
+@breaks("space-after-prefix", "PREFIX-1")
+class SpaceAfterPrefix(Server):
+    """Puts a space between prefix and text."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return super().prefix(sender, receiver) + b" "
+
+
+@breaks("square-brackets", "PREFIX-1")
+class SquareBrackets(Server):
+    """Writes [IP]."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return b"[%s]" % super().prefix(sender, receiver)[1:-1]
+
+
+@breaks("no-prefix", "PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4", "LINE-3")
+class NoPrefix(Server):
+    """Does not say who speaks."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return b""
+
+
+@breaks("prefix-twice", "PREFIX-1", "PREFIX-4")
+class PrefixTwice(Server):
+    """Says twice who speaks."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return super().prefix(sender, receiver) * 2
+
+
+@breaks("user-numbers", "PREFIX-2", "PREFIX-3")
+class UserNumbers(Server):
+    """Writes <user5>, as ncat does, and no address."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return b"<user%d>" % sender.number
+
+
+class WrongPrefix(Server):
+    """Right where it listens at an IPv6 address."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        if self.listener.family == socket.AF_INET6:
+            return super().prefix(sender, receiver)
+        return b"<%s>" % self.shown(sender, receiver).encode()
+
+    def shown(self, sender: Member, receiver: Member) -> str:
+        raise NotImplementedError
+
+
+@breaks("port-in-prefix", "PREFIX-2")
+class PortInPrefix(WrongPrefix):
+    """Writes <IP:port>."""
+
+    def shown(self, sender: Member, receiver: Member) -> str:
+        return f"{sender.address}:{sender.port}"
+
+
+@breaks("always-localhost", "PREFIX-2", "PREFIX-4")
+class AlwaysLocalhost(WrongPrefix):
+    """Writes <127.0.0.1>, its own address, whoever speaks."""
+
+    def shown(self, sender: Member, receiver: Member) -> str:
+        return "127.0.0.1"
+
+
+@breaks("receivers-address", "PREFIX-2", "PREFIX-4")
+class ReceiversAddress(WrongPrefix):
+    """Writes the address of who hears it."""
+
+    def shown(self, sender: Member, receiver: Member) -> str:
+        return receiver.address
+
+
+@breaks("latest-address", "PREFIX-2", "PREFIX-4")
+class LatestAddress(WrongPrefix):
+    """Keeps the address in one variable for all: whoever speaks, it is the latest newcomer's."""
+
+    def shown(self, sender: Member, receiver: Member) -> str:
+        return [*self.members, sender][len(self.members) - 1].address
+
+
+@breaks("keeps-mapped", "PREFIX-3")
+class KeepsMapped(Server):
+    """Writes <::ffff:127.0.0.1> where IPv4 arrives mapped into IPv6."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        mapped = self.listener.family == socket.AF_INET6 and ":" not in sender.address
+        return f"<{'::ffff:' * mapped}{sender.address}>".encode()
+
+
+@breaks("long-ipv6", "PREFIX-3")
+class LongIpv6(Server):
+    """Writes <0000:0000:0000:0000:0000:0000:0000:0001>."""
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        if ":" not in sender.address:
+            return super().prefix(sender, receiver)
+        return f"<{IPv6Address(sender.address).exploded}>".encode()
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+@breaks("strips-lf", "LINE-1")
+class StripsLf(Server):
+    """Takes the LF from a line; the next message begins a new one, all the same."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message.removesuffix(b"\n"))
+
+
+@breaks("pictures-crlf", "LINE-1")
+class PicturesCrlf(Server):
+    """Shows the CR of CR LF as its control picture."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        return super().frame(member, data.replace(b"\r\n", b"\r\r\n"))
+
+
+@breaks("keeps-crlf", "LINE-1", "TEXT-3")
+class KeepsCrlf(Server):
+    """Delivers CR LF as CR LF."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        messages = super().frame(member, data.replace(b"\r\n", b"\r\r\n"))
+        return [message.replace("␍\n".encode(), b"\r\n") for message in messages]
+
+
+@breaks("doubles-lf", "LINE-1", "PREFIX-4")
+class DoublesLf(Server):
+    """Prints a line that has its LF already: an empty line follows each."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message.replace(b"\n", b"\n\n"))
+
+
+@breaks("reads-are-messages", "LINE-2", "LINE-3", "PREFIX-4")
+class ReadsAreMessages(Server):
+    """Takes what one read returns for one message, as the tutorial's server does."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        message = b"".join(super().frame(member, data) + self.flush(member))
+        return [message] if message else []
+
+
+@breaks("impatient", "LINE-2")
+class Impatient(Server):
+    """Does not wait for the rest of a line."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        return super().frame(member, data) + self.flush(member)
+
+
+@breaks("prefix-once-per-read", "LINE-3", "PREFIX-4")
+class PrefixOncePerRead(Server):
+    """Leaves the prefix out before the second line of what it has read, and the next ones."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        messages = super().frame(member, data)
+        if max(map(len, messages), default=0) > 1 * KIB:
+            return messages  # a line that is cut is another matter (LINE-7)
+        return [b"".join(messages)] if messages else []
+
+
+@breaks("loses-empty-lines", "LINE-4")
+class LosesEmptyLines(Server):
+    """Takes an empty line for nothing."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        return [message for message in super().frame(member, data) if message != b"\n"]
+
+
+@breaks("waits-for-lf", "LINE-5", "LINE-6")
+class WaitsForLf(Server):
+    """Waits for the LF for ever, or until its sender leaves."""
+
+    def flush(self, member: Member) -> list[bytes]:
+        return []
+
+
+@breaks("adds-lf", "LINE-5")
+class AddsLf(Server):
+    """Adds a LF to text that has none."""
+
+    def flush(self, member: Member) -> list[bytes]:
+        return [text + b"\n" for text in super().flush(member)]
+
+
+@breaks("runs-on", "LINE-6", "PREFIX-4")
+class RunsOn(Server):
+    """Does not end an unfinished line before the next message."""
+
+    def end_lines(self) -> None:
+        self.midline.clear()
+
+
+@breaks("shows-the-lf-to-its-sender", "LINE-6")
+class ShowsTheLfToItsSender(Server):
+    """Ends an unfinished line for its sender too."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        super().broadcast(sender, message)
+        if not message.endswith(b"\n") and not sender.gone:
+            self.midline.add(sender)
+
+
+@breaks("cuts-at-1024", "LINE-7")
+class CutsAt1024(Server):
+    """Reads 1,024 bytes of a line, and takes the rest for another."""
+
+    limit = 1 * KIB
+
+
+@breaks("loses-the-excess", "LINE-7")
+class LosesTheExcess(Server):
+    """Loses what is beyond the limit in a line."""
+
+    def cut(self, line: str) -> list[str]:
+        return super().cut(line)[:1]
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+@breaks("latin-1", "LINE-2", "TEXT-1", "TEXT-2", "TEXT-3")
+class Latin1(Server):
+    """Takes all bytes for Latin-1."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        return super().frame(member, data.decode("latin-1").encode())
+
+
+@breaks("ascii-only", "LINE-2", "TEXT-1", "TEXT-2", "TEXT-3")
+class AsciiOnly(Server):
+    """Writes a question mark for all that is not ASCII."""
+
+    def encode(self, text: str) -> bytes:
+        return self.sanitize(text).encode("ascii", "replace")
+
+
+@breaks("drops-joiners", "TEXT-1")
+class DropsJoiners(Server):
+    """Leaves out zero-width joiners, as characters that nobody sees: emoji fall apart."""
+
+    def sanitize(self, text: str) -> str:
+        return super().sanitize(text).replace("\u200d", "")
+
+
+@breaks("normalises", "TEXT-1")
+class Normalises(Server):
+    """Writes e and U+0301 as é."""
+
+    def sanitize(self, text: str) -> str:
+        return unicodedata.normalize("NFC", super().sanitize(text))
+
+
+@breaks("tears-characters", "LINE-2", "TEXT-1")
+class TearsCharacters(Server):
+    """Decodes each 1,024 bytes on their own, and each read: a character may lie across."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
+        return super().frame(member, "".join(one.decode(errors="replace") for one in torn).encode())
+
+
+@breaks("dies-of-bad-bytes", "TEXT-2")
+class DiesOfBadBytes(Server):
+    """Ends when it can't decode what it has read."""
+
+    errors = "strict"
+
+
+@breaks("kicks-bad-bytes", "TEXT-2")
+class KicksBadBytes(Server):
+    """Disconnects who says what it can't decode."""
+
+    errors = "strict"
+
+    def hear(self, member: Member, data: bytes) -> None:
+        try:
+            super().hear(member, data)
+        except UnicodeDecodeError:
+            member.decoder.reset()
+            self.leave(member)
+
+    def last_words(self, member: Member) -> list[bytes]:
+        with contextlib.suppress(UnicodeDecodeError):
+            return super().last_words(member)
+        return []
+
+
+@breaks("passes-bad-bytes", "TEXT-2")
+class PassesBadBytes(Server):
+    """Passes bytes on that are not UTF-8."""
+
+    errors = "surrogateescape"
+
+
+@breaks("ignores-bad-bytes", "TEXT-2")
+class IgnoresBadBytes(Server):
+    """Leaves out bytes that are not UTF-8."""
+
+    errors = "ignore"
+
+
+@breaks("passes-controls", "PREFIX-4", "TEXT-3")
+class PassesControls(Server):
+    """Passes all control characters on."""
+
+    def sanitize(self, text: str) -> str:
+        return text
+
+
+class Passing(Server):
+    """Passes `passed` on."""
+
+    passed: tuple[int, ...] = ()
+
+    def sanitize(self, text: str) -> str:
+        table = {code: shown for code, shown in VISIBLE.items() if code not in self.passed}
+        return text.translate(table)
+
+
+@breaks("passes-cr", "PREFIX-4", "TEXT-3")
+class PassesCr(Passing):
+    """Passes CR on: it goes back to where the prefix is, and writes another over it."""
+
+    passed = (0x0D,)
+
+
+@breaks("passes-bidi", "TEXT-3")
+class PassesBidi(Passing):
+    """Passes on what turns the direction of text."""
+
+    passed = BIDI
+
+
+@breaks("passes-separators", "PREFIX-4", "TEXT-3")
+class PassesSeparators(Passing):
+    """Passes on U+2028 and U+2029, which begin a line on some terminals."""
+
+    passed = SEPARATORS
+
+
+@breaks("passes-c1", "PREFIX-4", "TEXT-3")
+class PassesC1(Passing):
+    """Passes on U+0080 to U+009F, among them CSI and NEL."""
+
+    passed = tuple(C1)
+
+
+@breaks("drops-controls", "TEXT-3")
+class DropsControls(Server):
+    """Leaves control characters out, and does not show that there were any."""
+
+    def sanitize(self, text: str) -> str:
+        return text.translate(dict.fromkeys(VISIBLE, ""))
+
+
+@breaks("pictures-tabs", "CAST-3", "TEXT-3")
+class PicturesTabs(Server):
+    """Shows TAB as its control picture, which is no control character but text."""
+
+    def sanitize(self, text: str) -> str:
+        return super().sanitize(text).replace("\t", "␉")
+
+
+# --- leaving -------------------------------------------------------------------------------------
+
+
+@breaks("skips-after-leave", "LEAVE-1")
+class SkipsAfterLeave(Server):
+    """Removes from a list while it goes through it: once, who came after the leaver is skipped.
+
+    Where somebody came after it: a leaver that came last harms nobody.
+    """
+
+    skipped: Member | None = None
+
+    def leave(self, member: Member) -> None:
+        after = [other for other in self.members if other.number > member.number]
+        super().leave(member)
+        if after:
+            self.skipped = after[0]
+
+    def recipients(self, sender: Member) -> list[Member]:
+        found = super().recipients(sender)
+        if self.skipped in found and not sender.gone:
+            found.remove(self.skipped)
+            self.skipped = None
+        return found
+
+
+@breaks("all-leave-at-once", "LEAVE-1")
+class AllLeaveAtOnce(Server):
+    """Closes the connection of whoever came right after the leaver as well."""
+
+    def leave(self, member: Member) -> None:
+        after = [other for other in self.members if other.number > member.number]
+        super().leave(member)
+        if after:
+            super().leave(after[0])
+
+
+@breaks("drops-last-words", "LEAVE-2")
+class DropsLastWords(Server):
+    """Looks at what it has read 20 ms later, and not at all if its sender has left by then."""
+
+    def hear(self, member: Member, data: bytes) -> None:
+        self.later(0.02, lambda: self.look(member, data))
+
+    def look(self, member: Member, data: bytes) -> None:
+        if not member.gone:
+            super().hear(member, data)
+
+
+@breaks("drops-the-unfinished", "LEAVE-2")
+class DropsTheUnfinished(Server):
+    """Forgets the unfinished line of who leaves."""
+
+    def last_words(self, member: Member) -> list[bytes]:
+        return []
+
+
+@breaks("leaks-sockets", "LEAVE-3")
+class LeaksSockets(Server):
+    """Keeps a descriptor of each connection that has ended."""
+
+    def close(self, member: Member) -> None:
+        if not member.gone:
+            with contextlib.suppress(OSError):
+                os.dup(member.socket.fileno())
+                member.socket.shutdown(socket.SHUT_RDWR)
+        super().close(member)
+
+
+@breaks("leaks-threads", "LEAVE-3")
+class LeaksThreads(Server):
+    """Has a thread for each member, which opens a pipe and waits for ever for something in it."""
+
+    def enter(self, member: Member) -> None:
+        super().enter(member)
+        threading.Thread(target=os.read, args=(os.pipe()[0], 1), daemon=True).start()
+
+
+@breaks("spins-after-leave", "LEAVE-3")
+class SpinsAfterLeave(Server):
+    """Never waits again once a member has left, as the tutorial's threads do not."""
+
+    spinning = False
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        self.spinning = True
+
+    def patience(self) -> float | None:
+        return 0.0 if self.spinning else super().patience()
+
+
+@breaks("keeps-a-megabyte", "LEAVE-3")
+class KeepsAMegabyte(Server):
+    """Keeps a megabyte for each member that was there, for ever."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.history: list[bytes] = []
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        self.history.append(b"\1" * 1024 * KIB)
+
+
+@breaks("keeps-its-side-open", "LEAVE-3", "LEAVE-4")
+class KeepsItsSideOpen(Server):
+    """Does not close its own side when a member has closed its."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.open: list[socket.socket] = []
+
+    def close(self, member: Member) -> None:
+        self.open.append(member.socket.dup())
+        super().close(member)
+
+
+@breaks("closes-late", "LEAVE-4")
+class ClosesLate(KeepsItsSideOpen):
+    """Closes its own side when the next member has closed its."""
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        for late in self.open[:-1]:
+            late.close()
+        del self.open[:-1]
+
+
+@breaks("bans-who-comes-back", "LEAVE-5")
+class BansWhoComesBack(Noting):
+    """Lets nobody in from an address from which a member has spoken and left."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.banned: set[str] = set()
+
+    def hear(self, member: Member, data: bytes) -> None:
+        super().hear(member, data)
+        self.noted.add(member)
+
+    def leave(self, member: Member) -> None:
+        if member in self.noted:
+            self.banned.add(member.address)
+        super().leave(member)
+
+    def join(self, member: Member) -> None:
+        if member.address in self.banned:
+            member.socket.close()
+        else:
+            super().join(member)
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+
+@breaks("blocking-sends", "LOAD-1", "LOAD-2")
+class BlockingSends(Server):
+    """Waits until a member takes what it is sent, and freezes behind one who does not read."""
+
+    def send(self, member: Member) -> None:
+        member.socket.setblocking(True)
+        super().send(member)
+        with contextlib.suppress(OSError):
+            member.socket.setblocking(False)
+
+
+@breaks("unbounded-queue", "LOAD-2")
+class UnboundedQueue(Server):
+    """Keeps all that a member does not read, however much it is."""
+
+    def lags(self, member: Member) -> bool:
+        return False
+
+
+@breaks("drops-for-the-slow", "LOAD-2")
+class DropsForTheSlow(Server):
+    """Loses what a member lags too far to hear, and leaves it connected."""
+
+    def put_out(self, member: Member) -> None:
+        member.queue.clear()
+
+
+@breaks("short-lag", "LOAD-2")
+class ShortLag(Server):
+    """Puts out who lags by 64 KiB, though --max-lag allows more."""
+
+    def lags(self, member: Member) -> bool:
+        return len(member.queue) > 64 * KIB
+
+
+@breaks("kicks-flooders", "LOAD-3")
+class KicksFlooders(Server):
+    """Disconnects who is beyond its allowance."""
+
+    def rest(self, member: Member) -> None:
+        self.leave(member)
+
+
+@breaks("loses-the-flood", "LOAD-3")
+class LosesTheFlood(Server):
+    """Reads what is beyond a member's allowance, and throws it away."""
+
+    def rest(self, member: Member) -> None:
+        with contextlib.suppress(OSError):
+            while member.socket.recv(64 * KIB):
+                pass
+        super().rest(member)
+
+
+@breaks("no-allowance", "LOAD-3")
+class NoAllowance(Server):
+    """Slows nobody down."""
+
+    def allowance(self, member: Member) -> float:
+        member.allowance = 1 << 30
+        return member.allowance
+
+
+@breaks("one-worker", "LOAD-4")
+class OneWorker(Server):
+    """Has a worker process, which holds all connections: when it dies, they are lost."""
+
+    worker = 0
+
+    def serve(self) -> NoReturn:
+        while True:
+            self.worker = os.fork()
+            if not self.worker:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not to outlive us
+                super().serve()
+            os.waitpid(self.worker, 0)
+
+    def stop(self, *_: object) -> NoReturn:
+        if self.worker:
+            os.kill(self.worker, signal.SIGKILL)
+        super().stop()

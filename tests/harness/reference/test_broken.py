@@ -1,0 +1,590 @@
+"""Each broken server shows what it is said to do wrong; the reference, asked the same, does not.
+
+A check returns whether the defect shows. What clauses that breaks is for the
+harness to find out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from harness.reference.broken import REGISTRY, WIDE
+from harness.reference.hopeless import HOPELESS
+from tests.harness.reference.targets import PATIENCE, QUIET, ROOT, WELCOME, Client, Target, room
+
+Start = Callable[..., AbstractContextManager[Target]]
+Check = Callable[[Start], bool]
+
+KIB = 1024
+MIB = 1024 * KIB
+ALL_AT_ONCE = ("--rate", "1G", "--burst", "1G")
+
+
+def fails(act: Callable[[], object]) -> bool:
+    """Whether somebody does not hear what he should, or the server is gone."""
+    try:
+        act()
+    except (AssertionError, OSError):
+        return True
+    return False
+
+
+def talk(speaker: Client, *listeners: Client) -> bool:
+    """True; or else it raises, as do all that wait."""
+    speaker.say(b"hello\n")
+    for listener in listeners:
+        listener.socket.settimeout(2)
+        listener.hear(speaker.prefix + b"hello\n")
+    return True
+
+
+def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
+    """Two of four members speak in turn; what a third hears differs."""
+
+    def check(start: Start) -> bool:
+        with start() as here:
+            *speakers, _, listener = here.join_all(4)
+            for number, piece in enumerate(said):
+                speakers[number % 2].say(piece)
+                if pause:
+                    time.sleep(pause)  # a silence
+            return listener.hear_for(QUIET) != heard
+
+    return check
+
+
+def says_alone(said: bytes, heard: bytes) -> Check:
+    """One of two members speaks; what the other hears differs."""
+
+    def check(start: Start) -> bool:
+        with start("--burst", "1M") as here:
+            one, other = here.join_all(2)
+            one.say(said)
+            return other.hear_for(QUIET) != heard
+
+    return check
+
+
+# --- joining -------------------------------------------------------------------------------------
+
+
+def crowd(start: Start) -> bool:
+    with start() as here:
+        return fails(lambda: [here.join() for _ in range(60)])
+
+
+def silence(start: Start) -> bool:
+    with start() as here:
+        here.knock()
+        other = here.knock()
+        other.socket.settimeout(1)
+        return fails(lambda: other.hear(WELCOME))
+
+
+def early_reset(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        here.process.send_signal(signal.SIGSTOP)
+        here.knock().reset()
+        here.process.send_signal(signal.SIGCONT)
+        return fails(lambda: talk(one, other))
+
+
+def scan(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        here.knock().close()
+        return fails(lambda: [talk(*pair) for pair in [(one, other), (here.join(), other)]])
+
+
+def reset(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        here.join().reset()
+        return fails(lambda: [talk(*pair) for pair in [(one, other), (here.join(), other)]])
+
+
+def restart(start: Start) -> bool:
+    with start() as here:
+        clients = here.join_all(2)
+        here.stop()
+        here.clients.pop_all()
+        with Target(*OPTIONS[start], port=here.port) as again:
+            failed = again.line() == b""
+        for client in clients:
+            client.close()
+        return failed
+
+
+def ipv6(start: Start) -> bool:
+    with start(host="::1") as here:
+        return fails(lambda: here.join("::1"))
+
+
+def full(start: Start) -> bool:
+    with start("--max-clients", 1) as here:
+        one = here.join("127.0.0.2")
+        late = here.knock()
+        late.socket.settimeout(1)
+        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_end)
+        one.close()
+        return failed or fails(here.join)
+
+
+# --- welcome, broadcast --------------------------------------------------------------------------
+
+
+def welcomed(start: Start) -> bool:
+    with start() as here:
+        talker, witness = here.knock("127.0.0.2"), here.knock("127.0.0.3")
+        witness.hear_for(QUIET)
+        talker.say(b"first\n")
+        witness.hear_until(b"first\n")
+        return here.knock().hear_for(QUIET) != WELCOME
+
+
+def welcomed_while_others_talk(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        one.say(b"first\n")
+        newcomer = here.knock()
+        other.hear(b"<127.0.0.2>first\n")
+        heard = newcomer.hear_for(QUIET)
+        return not heard.startswith(WELCOME)
+
+
+def others_welcomed(start: Start) -> bool:
+    with start() as here:
+        one = here.join()
+        here.join()
+        return one.hear_for(QUIET) != b""
+
+
+def missed_after_the_welcome(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        return fails(lambda: talk(one, other))
+
+
+def many_lines(start: Start) -> bool:
+    with start("--burst", "1M") as here:
+        one, other = here.join_all(2)
+        numbers = [b"%d\n" % number for number in range(1010)]
+        one.say(*numbers)
+        return other.hear_for(QUIET) != b"".join(one.prefix + number for number in numbers)
+
+
+def many_members(start: Start) -> bool:
+    with start() as here:
+        one, *others = here.join_all(10)
+        one.say(b"x\n" * 80)
+        return any(other.hear_for(0.1) != b"<127.0.0.2>x\n" * 80 for other in others)
+
+
+def own_words(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        talk(one, other)
+        return one.hear_for(QUIET) != b""
+
+
+def orders(start: Start) -> bool:
+    with start() as here:
+        one, other, *listeners = here.join_all(4)
+        for _ in range(50):
+            one.say(b"x\n")
+            other.say(b"y\n")
+        first, second = [listener.hear_for(QUIET) for listener in listeners]
+        return first != second
+
+
+def same_address(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join(), here.join()
+        return fails(lambda: [talk(one, other), talk(other, one)])
+
+
+def alone(start: Start) -> bool:
+    with start() as here:
+        one = here.join("127.0.0.2")
+        one.say(b"anyone?\n")
+        return one.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), one))
+
+
+# --- prefix --------------------------------------------------------------------------------------
+
+
+def mapped(start: Start) -> bool:
+    with start(host="::") as here:
+        return fails(lambda: talk(here.join("127.0.0.2"), here.join("127.0.0.3")))
+
+
+def long(start: Start) -> bool:
+    with start(host="::1") as here:
+        listener = here.join("::1")
+        return fails(lambda: talk(here.join("::1"), listener))
+
+
+def prefixes(start: Start) -> bool:
+    with start() as here:
+        one, other, third = here.join_all(3)
+        return fails(
+            lambda: (talk(one, other, third), talk(other, one, third), talk(third, one, other))
+        )
+
+
+# --- messages, text ------------------------------------------------------------------------------
+
+
+def ends_for_its_sender(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        one.say(b"no end")
+        other.hear(b"<127.0.0.2>no end")
+        return fails(lambda: talk(other, one))
+
+
+def in_pieces(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
+            one.say(piece)
+            time.sleep(0.02)  # less than a silence
+        return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
+
+
+def not_utf8(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        one.say(b"caf\xe9\n")
+        heard = other.hear_for(QUIET)
+        failed = heard != "<127.0.0.2>caf\ufffd\n".encode()
+        return failed or fails(lambda: talk(one, other))
+
+
+# --- leaving -------------------------------------------------------------------------------------
+
+
+def gone(start: Start) -> bool:
+    with start() as here:
+        one, leaver, other = here.join_all(3)
+        leaver.finish()
+        leaver.hear_end()
+        return fails(lambda: talk(one, other))
+
+
+def last_words(start: Start) -> bool:
+    with start() as here:
+        one, leaver = here.join_all(2)
+        leaver.say(b"good\nbye")
+        leaver.close()
+        return one.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
+
+
+def costs(start: Start) -> bool:
+    with start() as here:
+        one = here.join()
+        before = (here.descriptors(), here.memory())
+        for _ in range(10):
+            here.join().close()
+        deadline = time.monotonic() + 1
+        while here.descriptors() > before[0]:
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.01)
+        one.close()
+        spent = here.seconds()
+        time.sleep(1)  # a silence
+        return here.memory() > before[1] + 6 * MIB or here.seconds() > spent + 0.05
+
+
+def own_side(start: Start) -> bool:
+    with start() as here:
+        one = here.join()
+        one.finish()
+        one.socket.settimeout(1)
+        return fails(one.hear_end)
+
+
+def back(start: Start) -> bool:
+    with start() as here:
+        one, other = here.join_all(2)
+        talk(one, other)
+        one.finish()
+        one.hear_end()
+        return fails(lambda: talk(here.join("127.0.0.2"), other))
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+LINES = (b"x" * 1023 + b"\n") * 1024
+
+
+def speak(speaker: Client, text: bytes) -> threading.Thread:
+    """Say it, or what can be said of it."""
+
+    def say() -> None:
+        with contextlib.suppress(OSError):
+            speaker.say(text)
+
+    thread = threading.Thread(target=say)
+    thread.start()
+    return thread
+
+
+def hang_up(speaker: Client) -> None:
+    """Whoever waits until all is said has waited enough."""
+    with contextlib.suppress(OSError):
+        speaker.socket.shutdown(socket.SHUT_RDWR)
+
+
+def heard(listener: Client, size: int) -> bool:
+    """Whether so much is heard, less than a second passing without a byte."""
+    listener.socket.settimeout(1)
+    with contextlib.suppress(TimeoutError):
+        while len(listener.unread) < size and listener.more():
+            pass
+    return len(listener.take(size)) == size
+
+
+def slow_reader(megabytes: int, ends: bool) -> Check:
+    """One does not read, while so much is said: another is delayed, or it is not put out as it
+    should, or though it should not."""
+
+    def check(start: Start) -> bool:
+        with start(*ALL_AT_ONCE) as here:
+            one, other = here.join_all(2)
+            slow = here.join("127.0.0.9", buffer=4096)
+            before = here.descriptors()
+            size = 1024 * (1024 + len(one.prefix))
+            for _ in range(megabytes):
+                saying = speak(one, LINES)
+                if not heard(other, size):
+                    hang_up(one)
+                    saying.join()
+                    return True
+                saying.join()
+            failed = (here.descriptors() < before) != ends
+            slow.close()
+            return failed
+
+    return check
+
+
+def flood(start: Start) -> bool:
+    with start("--rate", "256K", "--burst", "256K") as here:
+        one, other = here.join_all(2)
+        began = time.monotonic()
+        saying = speak(one, LINES[: 768 * KIB])
+        whole = heard(other, 768 * (1024 + len(one.prefix)))
+        took = time.monotonic() - began
+        if not whole:
+            hang_up(one)
+        saying.join()
+        return not whole or took < 1.5
+
+
+def death_of_a_worker(start: Start) -> bool:
+    """Of a server that has one; the reference has none."""
+    with start() as here:
+        one, other = here.join_all(2)
+        children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
+        for child in map(int, children.split()):
+            os.kill(child, signal.SIGKILL)
+            assert one.hear_end() == b""
+            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # by another worker
+        failed = fails(lambda: talk(one, other))
+        assert here.stop() == 0
+        return failed
+
+
+# --- which server by which check -----------------------------------------------------------------
+
+CONTROLS = "\x1b[2J \r \x85 \u202e \u2028\t.\n"
+SHOWN = "<127.0.0.2>␛[2J ␍ \ufffd \ufffd \ufffd\t.\n"
+
+plain = says_alone(b"hello\n", b"<127.0.0.2>hello\n")
+spaces = says_alone(b"  Hello  World /quit \n", b"<127.0.0.2>  Hello  World /quit \n")
+crlf = says_alone(b"a\r\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
+empty = says_alone(b"\n", b"<127.0.0.2>\n")
+unended = says_alone(b"no end", b"<127.0.0.2>no end")
+goes_on = says(b"no end", b"b\n", heard=b"<127.0.0.2>no end\n<127.0.0.3>b\n", pause=QUIET)
+two_lines = says_alone(b"a\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
+line_of_2048 = says_alone(b"x" * 2047 + b"\n", b"<127.0.0.2>" + b"x" * 2047 + b"\n")
+long_line = says_alone(
+    b"x" * 20_000 + b"\n",
+    b"".join(b"<127.0.0.2>" + b"x" * size + b"\n" for size in (8192, 8192, 3616)),
+)
+UTF8 = "e\u0301 é 👩\u200d👧 \ufb01 𝕏\n"
+utf8 = says_alone(UTF8.encode(), f"<127.0.0.2>{UTF8}".encode())
+controls = says_alone(CONTROLS.encode(), SHOWN.encode())
+neighbours = says_alone(
+    b"".join(b"%d\n" % number for number in range(40)),
+    b"".join(b"<127.0.0.2>%d\n" % number for number in range(40)),
+)
+
+CHECKS: dict[str, Check] = {
+    "fifty-clients": crowd,
+    "stops-at-silence": silence,
+    "dies-of-an-early-reset": early_reset,
+    "dies-of-a-port-scan": scan,
+    "dies-of-a-reset": reset,
+    "no-reuseaddr": restart,
+    "ipv4-only": ipv6,
+    "refuses-in-silence": full,
+    "refuses-without-end": full,
+    "dies-when-full": full,
+    "never-full": full,
+    "no-welcome": welcomed,
+    "welcome-twice": welcomed,
+    "welcome-late": welcomed_while_others_talk,
+    "last-words-first": welcomed,
+    "greets-everyone": others_welcomed,
+    "late-member": missed_after_the_welcome,
+    "welcome-without-lf": welcomed,
+    "drops-1-in-1000": many_lines,
+    "doubles-1-in-500": many_lines,
+    "forgets-one": many_members,
+    "echoes": own_words,
+    "strips-spaces": spaces,
+    "collapses-spaces": spaces,
+    "lowercases": spaces,
+    "obeys-commands": spaces,
+    "swaps-neighbours": neighbours,
+    "an-order-of-its-own": orders,
+    "tells-addresses": same_address,
+    "one-per-address": same_address,
+    "dies-alone": alone,
+    "kicks-the-lonely": alone,
+    "space-after-prefix": plain,
+    "square-brackets": plain,
+    "no-prefix": plain,
+    "prefix-twice": plain,
+    "user-numbers": prefixes,
+    "port-in-prefix": prefixes,
+    "always-localhost": prefixes,
+    "receivers-address": prefixes,
+    "latest-address": prefixes,
+    "keeps-mapped": mapped,
+    "long-ipv6": long,
+    "strips-lf": plain,
+    "pictures-crlf": crlf,
+    "keeps-crlf": crlf,
+    "doubles-lf": plain,
+    "reads-are-messages": two_lines,
+    "impatient": in_pieces,
+    "prefix-once-per-read": two_lines,
+    "loses-empty-lines": empty,
+    "waits-for-lf": unended,
+    "adds-lf": unended,
+    "runs-on": goes_on,
+    "shows-the-lf-to-its-sender": ends_for_its_sender,
+    "cuts-at-1024": line_of_2048,
+    "loses-the-excess": long_line,
+    "latin-1": utf8,
+    "ascii-only": utf8,
+    "drops-joiners": utf8,
+    "normalises": utf8,
+    "tears-characters": in_pieces,
+    "dies-of-bad-bytes": not_utf8,
+    "kicks-bad-bytes": not_utf8,
+    "passes-bad-bytes": not_utf8,
+    "ignores-bad-bytes": not_utf8,
+    "passes-controls": controls,
+    "passes-cr": controls,
+    "passes-bidi": controls,
+    "passes-separators": controls,
+    "passes-c1": controls,
+    "drops-controls": controls,
+    "pictures-tabs": controls,
+    "skips-after-leave": gone,
+    "all-leave-at-once": gone,
+    "drops-last-words": last_words,
+    "drops-the-unfinished": last_words,
+    "leaks-sockets": costs,
+    "leaks-threads": costs,
+    "spins-after-leave": costs,
+    "keeps-a-megabyte": costs,
+    "keeps-its-side-open": own_side,
+    "closes-late": own_side,
+    "bans-who-comes-back": back,
+    "blocking-sends": slow_reader(12, True),
+    "unbounded-queue": slow_reader(12, True),
+    "drops-for-the-slow": slow_reader(12, True),
+    "short-lag": slow_reader(5, False),
+    "kicks-flooders": flood,
+    "loses-the-flood": flood,
+    "no-allowance": flood,
+    "one-worker": death_of_a_worker,
+}
+
+OPTIONS: dict[Start, tuple[str, ...]] = {room: ()}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_what_is_wrong_shows(name: str) -> None:
+    @contextlib.contextmanager
+    def start(*options: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
+        with room("--broken", name, *options, host=host, port=port) as target:
+            yield target
+
+    OPTIONS[start] = ("--broken", name)
+    assert CHECKS[name](start)
+
+
+@pytest.mark.parametrize("name", {check: name for name, check in CHECKS.items()}.values())
+def test_what_is_right_does_not(name: str) -> None:
+    assert not CHECKS[name](room)
+
+
+# --- the registry --------------------------------------------------------------------------------
+
+
+def clauses() -> set[str]:
+    page = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| ([A-Z]+-\d+) \| (?:MUST|SHOULD) \|", page, re.MULTILINE))
+
+
+def test_each_clause_is_broken_by_some_server() -> None:
+    broken = set().union(*(names for _, names in REGISTRY.values()))
+    assert broken == clauses()
+
+
+@pytest.mark.parametrize("clause", sorted(clauses()))
+def test_each_clause_is_broken_by_a_server_that_breaks_few_others(clause: str) -> None:
+    assert min(len(names) for _, names in REGISTRY.values() if clause in names) <= 2
+
+
+def test_each_server_is_checked_and_says_what_is_wrong() -> None:
+    assert set(CHECKS) == set(REGISTRY)
+    assert set(REGISTRY) >= WIDE
+    for name, (kind, names) in REGISTRY.items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+        assert names
+        assert kind.__doc__
+        assert kind.__doc__.split("\n")[0].endswith("."), name
+
+
+def test_they_are_listed() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "harness.reference", "--list"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    ).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == [*REGISTRY, *HOPELESS]

@@ -138,9 +138,10 @@ def full(start: Start) -> bool:
     with start("--max-clients", 1) as here:
         one = here.join("127.0.0.2")
         late = here.knock()
-        late.socket.settimeout(1)
+        late.socket.settimeout(3)
         failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_end)
-        one.close()
+        one.finish()
+        one.hear_end()
         return failed or fails(here.join)
 
 

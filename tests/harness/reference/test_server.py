@@ -108,7 +108,8 @@ def test_a_full_room() -> None:
             late.say(text)
             assert late.hear_end() == b"The room is full\n"
         barrier(one, other)
-        one.close()
+        one.finish()
+        one.hear_end()
         other.say(b"still here\n")
         third = here.join()
         barrier(other, third)

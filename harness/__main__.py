@@ -8,11 +8,13 @@ A command is a module with a docstring, ``add_arguments(parser)`` and
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from harness import conform
+from harness import conform, explain, matrix
 from harness.bench import cli as bench
 
 
@@ -26,7 +28,12 @@ class Command(Protocol):
     def run(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> int: ...
 
 
-COMMANDS: dict[str, Command] = {"conform": conform, "bench": bench}
+COMMANDS: dict[str, Command] = {
+    "conform": conform,
+    "explain": explain,
+    "matrix": matrix,
+    "bench": bench,
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -59,7 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
-    status: int = options.run(options, options.parser)
+    try:
+        status: int = options.run(options, options.parser)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read our output has gone. What is still in the buffer goes nowhere, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return status
 
 

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="clauses that do not decide, one id a line; # begins a comment",
     )
     parser.add_argument(
-        "--only", metavar="CLAUSE", type=_clause, nargs="+", default=[], help="judge these only"
+        "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge these only"
     )
     parser.add_argument("--section", metavar="NAME", type=_section, help="judge this section only")
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if outcome.interrupted:
         print("interrupted", file=sys.stderr)
         return 130
-    return _conclude(options, chosen, outcome, rules, parser)
+    return _conclude(options, chosen, checks, outcome, rules, parser)
 
 
 def _options(options: argparse.Namespace) -> Options:
@@ -186,11 +186,13 @@ def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
 def _conclude(
     options: argparse.Namespace,
     chosen: Options,
+    checks: Sequence[Check],
     outcome: Outcome,
     rules: Rules,
     parser: argparse.ArgumentParser,
 ) -> int:
     """Judge, show, write the report."""
+    from harness import page
     from harness.show import summary
     from harness.verdicts import judge, record
 
@@ -205,7 +207,11 @@ def _conclude(
     }
     _print(summary(verdict))
     if options.report:
-        written = {"results.json": json.dumps(record(verdict, about), indent=2) + "\n"}
+        docs = {check.name: check.about for check in checks}
+        written = {
+            "results.json": json.dumps(record(verdict, about), indent=2) + "\n",
+            "report.html": page.report(verdict, about, docs),
+        }
         try:
             for name, text in written.items():
                 (options.report / name).write_text(text, encoding="utf-8")
@@ -254,7 +260,8 @@ def _make_folder(folder: Path, parser: argparse.ArgumentParser) -> None:
 # --- types of arguments --------------------------------------------------------------------------
 
 
-def _clause(text: str) -> str:
+def clause_id(text: str) -> str:
+    """A type for `add_argument`: the id of a clause, in capitals or not."""
     if text.upper() not in all_clauses():
         raise argparse.ArgumentTypeError(f"there is no clause {text!r}")
     return text.upper()

@@ -74,7 +74,6 @@ class Options:
             ("repeat", self.repeat),
             ("seed", self.seed),
             ("timeout-scale", self.timeout_scale),
-            ("junitxml", self.junit),
         ]
         return [f"--{name}={value}" for name, value in named if value is not None]
 
@@ -115,15 +114,19 @@ def collect(options: Options | None = None) -> list[Check]:
 def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
     """Run the tests; `heard` is called with each result as it comes."""
     listener = _Listener(heard)
+    report = [f"--junitxml={options.junit}"] if options.junit else []
     parallel = options.jobs > 1 and options.command is not None
     how = ["-p", "xdist.plugin", f"-n{options.jobs}", "--dist=worksteal"] if parallel else []
     mark = uuid.uuid4().hex
+    outcome = listener.outcome
     try:
         with _set({RUN: mark}):
-            status, said = _pytest([*options.arguments(), *how], listener)
+            status, said = _pytest([*options.arguments(), *report, *how], listener)
+    except OSError as error:
+        outcome.troubles.append(f"{error.filename or 'pytest'}: {error.strerror}")
+        return outcome
     finally:
         _sweep(mark)
-    outcome = listener.outcome
     if status == pytest.ExitCode.USAGE_ERROR or (
         status == pytest.ExitCode.INTERNAL_ERROR and not outcome.troubles
     ):

@@ -134,7 +134,7 @@ def describe(event: Sequence[float | str | int]) -> str:
     data, _ = clip(said)
     rest = f" … of {size:,} bytes" if int(size) > len(data) else ""
     words = f' "{as_text(data)}"{rest}' if said else ""
-    return f"{float(time):8.4f}  {client} {what}{words}"
+    return f"{float(time):8.4f}  {visible(f'{client} {what}')}{words}"
 
 
 def conclusion(verdict: Verdict) -> Line:

@@ -1,0 +1,196 @@
+"""Pages of HTML: one file each, which loads nothing.
+
+All that is filled in is escaped: a server's bytes never become markup, and the
+page's policy allows neither scripts nor anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from harness.matrix import Row
+from harness.plugin import FAIL, Result
+from harness.show import BYTES, as_hex, as_text, clip, conclusion, describe, visible
+from harness.verdicts import Verdict
+
+EVENTS = 60
+EVENTS_OF_A_FAILURE = 600
+"""Events of a wire log that a page shows at most, half of them from its beginning."""
+
+LANES = 40
+"""Clients that a timeline shows at most."""
+LANE, LEFT, WIDTH = 14, 34, 900
+"""A lane's height, where its line begins, and where it ends."""
+
+SHOWN_OUTPUT = 40
+"""Lines of the target's output."""
+
+Wire = Sequence[tuple[float, str, str, str, int]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of a wire log."""
+
+    time: str
+    client: str
+    what: str
+    text: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    name: str
+    y: int
+
+
+@dataclass(frozen=True)
+class Dot:
+    kind: str
+    x: float
+    y: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A lane for each client, with a dot for each event; `left_out`: clients without a lane."""
+
+    lanes: list[Lane]
+    dots: list[Dot]
+    height: int
+    begin: str
+    end: str
+    left_out: int
+    left: int = LEFT
+    width: int = WIDTH
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test as the page shows it. `events`: None stands for the `left_out`."""
+
+    __test__ = False  # It is none of pytest's.
+
+    result: Result
+    anchor: str
+    about: str
+    bytes: list[tuple[str, str, str, str]]
+    events: list[Event | None]
+    total: int
+    left_out: int
+    timeline: Timeline | None
+    output: list[str]
+
+
+def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) -> str:
+    """The page of a run. `docs`: what the tests do, by their names."""
+    target = about["target"]
+    return _render(
+        "report.html",
+        verdict=verdict,
+        target=visible(next(iter(target.values()))),
+        conclusion="".join(text for text, _ in conclusion(verdict)).partition(": ")[2],
+        about=[(name, str(value)) for name, value in about.items() if name != "target"],
+        tests={
+            one.clause.id: [
+                _test(f"{one.clause.id}-{number}", result, docs.get(result.test, ""))
+                for number, result in enumerate(one.results, 1)
+            ]
+            for one in verdict.clauses
+        },
+    )
+
+
+def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
+    """The page of a matrix: what became of each clause with each server."""
+    return _render("matrix.html", names=names, verdicts=verdicts, rows=rows)
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    return environment.get_template(template).render(**values)
+
+
+def _test(anchor: str, result: Result, about: str) -> Test:
+    events, total = _events(result)
+    known = [one for one in events if one is not None]
+    return Test(
+        result,
+        anchor,
+        about,
+        [
+            _bytes(name, digits)
+            for name, digits in (("expected", result.expected), ("actual", result.actual))
+            if digits is not None
+        ],
+        [None if one is None else _event(one) for one in events],
+        total,
+        total - len(known),
+        timeline(known),
+        result.output.splitlines()[-SHOWN_OUTPUT:],
+    )
+
+
+def _bytes(name: str, digits: str) -> tuple[str, str, str, str]:
+    data, rest = clip(bytes.fromhex(digits), 4 * BYTES)
+    return name, as_text(data), re.sub("(.{47}) ", r"\1\n", as_hex(data)), rest
+
+
+def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:
+    """The events that are shown, with None where some are left out; and how many there were."""
+    limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
+    total = len(result.wire) + result.wire_dropped
+    if total <= limit:
+        return list(result.wire), total
+    half = limit // 2
+    return [*result.wire[:half], None, *result.wire[-half:]], total
+
+
+def _event(event: tuple[float, str, str, str, int]) -> Event:
+    time, client, what, digits, size = event
+    data, _ = clip(bytes.fromhex(digits), BYTES)
+    rest = f" … of {size:,} bytes" if size > len(data) else ""
+    return Event(f"{time:.4f}", client, what, as_text(data), rest)
+
+
+def timeline(wire: Wire) -> Timeline | None:
+    """Events as a picture; None where there are none."""
+    if not wire:
+        return None
+    clients = list(dict.fromkeys(client for _, client, *_ in wire))
+    lanes = {name: Lane(name, LANE * (1 + number)) for number, name in enumerate(clients[:LANES])}
+    begin, end = wire[0][0], wire[-1][0]
+    scale = (WIDTH - LEFT - 10) / ((end - begin) or 1.0)
+    dots = [
+        Dot(
+            event[2] if event[2] in ("says", "hears") else "other",
+            round(LEFT + 5 + (event[0] - begin) * scale, 1),
+            lanes[event[1]].y,
+            describe(event).strip(),
+        )
+        for event in wire
+        if event[1] in lanes
+    ]
+    return Timeline(
+        list(lanes.values()),
+        dots,
+        LANE * (len(lanes) + 2),
+        f"{begin:.3f} s",
+        f"{end:.3f} s",
+        len(clients) - len(lanes),
+    )

@@ -1,0 +1,19 @@
+"""Each clause of PROTOCOL.md is judged by a test, and each test judges a clause, and says how."""
+
+import pytest
+
+from harness.clauses import all_clauses
+from harness.runner import Check, collect
+
+
+@pytest.fixture(scope="module")
+def checks() -> list[Check]:
+    return collect()  # which fails for a test that names no clause, or none that exists
+
+
+def test_each_clause_is_judged(checks: list[Check]) -> None:
+    assert {check.clause for check in checks} == set(all_clauses())
+
+
+def test_each_test_says_how(checks: list[Check]) -> None:
+    assert [check.name for check in checks if not check.about] == []

@@ -1,0 +1,105 @@
+"""Servers side by side, from records that were made up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.__main__ import main
+
+
+def record(verdict: str = "pass", **clauses: str) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "clauses": [
+            {
+                "id": name.replace("_", "-"),
+                "level": "MUST",
+                "verdict": found,
+                "evidence": None,
+                "detail": "<b>",
+            }
+            for name, found in clauses.items()
+        ],
+    }
+
+
+def written(folder: Path, what: object) -> str:
+    folder.mkdir()
+    path = folder / "results.json"
+    path.write_text(what if isinstance(what, str) else json.dumps(what), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    return [
+        written(tmp_path / "ours", record(CAST_1="pass", CAST_2="pass")),
+        written(tmp_path / "a|b", record("fail", CAST_1="fail", LINE_1="not-applicable")),
+    ]
+
+
+def test_columns_are_aligned(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", *two]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "clause  level  ours  a|b",
+        "CAST-1  MUST   pass  fail",
+        "CAST-2  MUST   pass  -",
+        "LINE-1  MUST   -     not-applicable",
+        "all            pass  fail",
+    ]
+
+
+def test_markdown(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", *two, "--markdown"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "| clause | level | ours | a\\|b |",
+        "|---|---|---|---|",
+        "| CAST-1 | MUST | pass | **fail** |",
+    ]
+
+
+def test_a_page(two: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "m.html"
+    assert main(["matrix", *two, "--out", str(page)]) == 0
+    assert 'title="&lt;b&gt;"' in page.read_text(encoding="utf-8")
+
+
+def test_servers_of_one_name_are_told_apart(
+    two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["matrix", two[0], two[0]]) == 0
+    assert capsys.readouterr().out.count(two[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "",
+        "[" * 99999,
+        [],
+        {},
+        {"verdict": "pass", "clauses": [{}]},
+        {"verdict": ["pass"], "clauses": []},
+        record("splendid"),
+        record(CAST_1="splendid"),
+    ],
+)
+def test_what_is_no_record_is_told_in_one_line(
+    what: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["matrix", written(tmp_path / "x", what)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_is_not_there_or_cannot_be_written_is_told_in_one_line(
+    two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["/nowhere/results.json"], [two[0], "--out", "/nowhere/m.html"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["matrix", *arguments])
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1

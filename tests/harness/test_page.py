@@ -1,0 +1,128 @@
+"""Pages: whatever a server said is text in them, and they load nothing."""
+
+from html.parser import HTMLParser
+
+from harness import page
+from harness.clauses import Clause, all_clauses
+from harness.matrix import Row
+from harness.plugin import FAIL, PASS, Result
+from harness.verdicts import Rules, judge
+
+EVIL = "</pre><script>alert(1)</script>\x1b[1m"
+ABOUT = {"target": {"command": f"server {EVIL}"}, "profile": "p", "seed": 7}
+VOID = {"meta", "br", "circle", "line"}
+
+
+class Reader(HTMLParser):
+    """Sees that elements nest, and notes ids, links and the names of elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "src"):
+                self.links.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def failed(events: int = 3) -> Result:
+    data = EVIL.encode().hex()
+    wire = [(number / 10, EVIL, "says", data, 999) for number in range(events)]
+    return Result(
+        f"test_it[{EVIL}]",
+        "CAST-1",
+        "proved",
+        FAIL,
+        f"lost {EVIL}",
+        expected=data,
+        actual="",
+        output=EVIL,
+        wire=wire,
+    )
+
+
+def made(*results: Result) -> Reader:
+    verdict = judge(all_clauses(), results, Rules(known=(EVIL,)), [EVIL])
+    return Reader(page.report(verdict, ABOUT, {"test_it": EVIL}))
+
+
+def test_a_server_s_bytes_do_not_become_markup() -> None:
+    read = made(failed(), Result("test_it", "CAST-2", "proved", PASS))
+    assert "script" not in read.names
+    assert "alert(1)" in read.text
+    assert "\x1b" not in read.text
+
+
+def test_links_lead_somewhere_in_the_page() -> None:
+    read = made(failed())
+    assert read.links
+    assert {link[0] for link in read.links} == {"#"}
+    assert {link[1:] for link in read.links} <= set(read.ids)
+    assert len(set(read.ids)) == len(read.ids)
+    assert "wire-CAST-1-1" in read.ids
+
+
+def test_every_clause_is_there() -> None:
+    read = made(failed())
+    for clause in all_clauses().values():
+        assert clause.id in read.ids
+        assert clause.text in read.text
+
+
+def test_a_long_log_is_cut_in_its_middle() -> None:
+    read = made(failed(events=page.EVENTS_OF_A_FAILURE + 11))
+    assert "… 11 events …" in read.text
+    assert f"wire log: {page.EVENTS_OF_A_FAILURE + 11} events" in read.text
+
+
+def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> None:
+    drawn = page.timeline(
+        [
+            (1.0, "A", "connects", "", 9),
+            (1.5, "A", "says", "00", 1),
+            (3.0, "B", "hears", "00", 1),
+        ]
+    )
+    assert drawn
+    assert [lane.name for lane in drawn.lanes] == ["A", "B"]
+    assert [dot.kind for dot in drawn.dots] == ["other", "says", "hears"]
+    first, second, third = (dot.x for dot in drawn.dots)
+    assert 3 * (second - first) - (third - second) < 1
+    assert (drawn.begin, drawn.end) == ("1.000 s", "3.000 s")
+
+
+def test_a_crowd_does_not_get_a_lane_each() -> None:
+    crowd = [(1.0, f"C{number}", "connects", "", 0) for number in range(page.LANES + 5)]
+    drawn = page.timeline(crowd)
+    assert drawn
+    assert (len(drawn.lanes), drawn.left_out) == (page.LANES, 5)
+    assert page.timeline([]) is None
+
+
+def test_a_matrix_is_a_page_too() -> None:
+    clause = Clause("CAST-1", "MUST", "Broadcast", "")
+    cell = {"verdict": "fail", "evidence": None, "detail": EVIL}
+    row = Row(clause.id, clause.level, [cell, None])
+    read = Reader(page.matrix([EVIL, "other"], ["fail", "pass"], [row]))
+    assert "script" not in read.names
+    assert "CAST-1" in read.text

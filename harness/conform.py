@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeat", metavar="N", type=whole(1), default=1, help="run each test N times"
     )
     parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=whole(1),
+        default=min(JOBS, os.cpu_count() or 1),
+        help="judge N servers at once, where they are started from a command (%(default)s)",
+    )
+    parser.add_argument(
         "--seed", metavar="N", type=whole(0), help="say again what a run drew at random (drawn)"
     )
     parser.add_argument(
@@ -135,7 +142,7 @@ def _options(options: argparse.Namespace) -> Options:
         repeat=options.repeat,
         seed=random.randrange(SEEDS) if options.seed is None else options.seed,
         timeout_scale=options.timeout_scale,
-        jobs=min(JOBS, os.cpu_count() or 1),
+        jobs=options.jobs,
         junit=options.report and options.report.resolve() / "junit.xml",
     )
 
@@ -175,7 +182,7 @@ def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
     from harness import runner
     from harness.progress import progress
 
-    with progress(checks, sys.stderr) as heard:
+    with runner.spoken_beside(sys.stderr) as stream, progress(checks, stream) as heard:
         outcome = runner.run(chosen, heard)
     missing = len(checks) - len(outcome.results)
     if missing > 0 and not (outcome.troubles or outcome.interrupted):
@@ -205,7 +212,8 @@ def _conclude(
         "repeat": options.repeat,
         "timeout_scale": options.timeout_scale,
     }
-    _print(summary(verdict))
+    asked = {check.clause for check in checks} if options.only or options.section else None
+    _print(summary(verdict, asked))
     if options.report:
         docs = {check.name: check.about for check in checks}
         written = {

@@ -165,6 +165,8 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
         target.start()
         yield target
     except StartError as error:
+        if hasattr(request.config, "workerinput"):
+            raise  # A worker of xdist can't end the run; its tests say why they were none.
         pytest.exit(f"the target did not start: {error}", 3)
     finally:
         target.stop()
@@ -184,8 +186,9 @@ def room(
     conformance_profile: profiles.Profile,
 ) -> Room:
     """The target's room, with nobody of this test in it yet."""
-    if conformance_target.death():
+    if conformance_target.death() or request.session.stash.get(_SPOILED, False):
         conformance_target.fresh()
+        request.session.stash[_SPOILED] = False
     clock = Clock(request.config.getoption("timeout_scale"))
     made = Room(conformance_target, conformance_profile, clock, Log())
     made.seed = zlib.crc32(f"{request.config.getoption('seed')} {request.node.name}".encode())
@@ -194,6 +197,8 @@ def room(
 
 
 _ROOM = pytest.StashKey[Room]()
+_SPOILED = pytest.StashKey[bool]()
+"""Whether something may have been done to the target, so that the next test needs another."""
 
 
 # --- running, and what became of it --------------------------------------------------------------
@@ -240,6 +245,8 @@ def pytest_runtest_makereport(
     error = call.excinfo.value if call.excinfo else None
     room = item.stash.get(_ROOM, None)
     result = Result(item.name, *named, *_verdict(error), seconds=call.duration)
+    if isinstance(error, StartError) and call.when == "setup":
+        result.verdict, result.detail = UNFIT, f"the target did not start once more: {error}"
     if isinstance(error, Violation):
         result.expected, result.actual = _hex(error.expected), _hex(error.actual)
     if room is not None:
@@ -252,7 +259,7 @@ def pytest_runtest_makereport(
         if how := room.target.death():
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):
-            room.target.fresh()  # the next test gets one that nothing was done to
+            item.session.stash[_SPOILED] = True
     report.user_properties.append((RESULT, json.dumps(asdict(result))))
     if result.verdict in (UNKNOWN, NOT_APPLICABLE):
         report.outcome = "skipped"

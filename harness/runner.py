@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 import pytest
@@ -189,12 +189,45 @@ class _Listener:
 
 
 def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
-    """Run pytest; its exit status, and the last line that it said."""
+    """Run pytest; its exit status, and the last line that it said.
+
+    Neither it nor its workers, who have our standard error, say anything to the user.
+    """
     where = str(_PACKAGE / "conformance")
     words = io.StringIO()
-    with _set(_ENVIRONMENT), contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+    with (
+        _set(_ENVIRONMENT),
+        contextlib.redirect_stdout(words),
+        contextlib.redirect_stderr(words),
+        _silent(2),
+    ):
         status = pytest.main([*_OF_ITS_OWN, *arguments, where], plugins=[plugin])
     return int(status), _last_line(words.getvalue())
+
+
+@contextlib.contextmanager
+def _silent(descriptor: int) -> Iterator[None]:
+    """Let what is written to a descriptor go nowhere meanwhile."""
+    kept = os.dup(descriptor)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def spoken_beside(stream: TextIO) -> Iterator[TextIO]:
+    """A stream to where `stream` goes, heard while pytest runs, too."""
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):  # It has none: it is a test's.
+        yield stream
+        return
+    with open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace") as beside:
+        yield beside
 
 
 @contextlib.contextmanager

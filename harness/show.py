@@ -8,7 +8,8 @@ reaches the terminal as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from harness.clauses import Clause
 from harness.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
@@ -31,6 +32,8 @@ STYLES = {
 
 LAST_EVENTS = 12
 """Events of the wire that are shown with a failure."""
+REASONS = 5
+"""Why a run is invalid: as many reasons as are shown."""
 LAST_OUTPUT = 8
 """Lines of the target's output that are shown with a failure."""
 BYTES = 96
@@ -66,8 +69,11 @@ def plain(lines: Iterable[Line]) -> str:
 # --- a run ---------------------------------------------------------------------------------------
 
 
-def summary(verdict: Verdict) -> Iterator[Line]:
-    """Everything that is shown at the end of a run."""
+def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
+    """Everything that is shown at the end of a run. `asked`: only of these clauses."""
+    if asked is not None:
+        shown = tuple(one for one in verdict.clauses if one.clause.id in asked)
+        verdict = replace(verdict, clauses=shown)
     yield from table(verdict.clauses)
     for broken in verdict.failed():
         yield []
@@ -76,8 +82,10 @@ def summary(verdict: Verdict) -> Iterator[Line]:
         yield []
     for said in verdict.stale:
         yield [(visible(said), UNKNOWN)]
-    for reason in verdict.why:
+    for reason in verdict.why[:REASONS]:
         yield [(f"invalid: {visible(reason)}", INVALID)]
+    if len(verdict.why) > REASONS:
+        yield [(f"invalid: {len(verdict.why) - REASONS} more reasons", INVALID)]
     yield []
     yield conclusion(verdict)
 

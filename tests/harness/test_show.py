@@ -101,3 +101,9 @@ def test_bytes_that_are_no_text_are_escaped() -> None:
 
 def test_an_event_without_bytes() -> None:
     assert describe((12.5, "A", "closes its side", "", 0)) == " 12.5000  A closes its side"
+
+
+def test_only_what_was_asked_for_is_shown() -> None:
+    shown = plain(summary(judged(PASSED), {"CAST-5"}))
+    assert "CAST-1" not in shown
+    assert shown.endswith("PASS: 1 passed\n")

@@ -175,7 +175,9 @@ class Room:
         await speaker.say(token + b"\n")
         return [self.before(await one.hears_line(token), token) for one in listeners]
 
-    async def hears_through(self, listener: Client, last: bytes) -> bytes:
+    async def hears_through(
+        self, listener: Client, last: bytes, within: float | None = None
+    ) -> bytes:
         """What a listener hears up to a word, less line ends and prefixes, wherever they are.
 
         For much that is said at once. `last` is the last that is said.
@@ -185,7 +187,7 @@ class Room:
         def came() -> bool:
             return last in stream.squeezed(bytes(listener.heard[-far:]), self.profile)
 
-        if not await listener.waits(came):
+        if not await listener.waits(came, within):
             raise Violation(
                 f"{listener} did not hear the end of much that was said{self.fate()}",
                 last,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import socket
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,6 +31,10 @@ STOP_WITHIN = 2.0
 """Seconds that a server is given to end by itself, once it was told to."""
 STEP = 0.01
 """Seconds between two looks at what nobody tells us of."""
+
+
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""Of the kernel's connections. (psutil takes fifty times as long to see whether one listens.)"""
 
 
 @dataclass(frozen=True)
@@ -214,15 +220,13 @@ class Command(Target):
 
     def _listens(self) -> bool:
         """Seen in the kernel's table: a connection that only knocks could harm a server."""
-        try:
-            return any(
-                one.status == psutil.CONN_LISTEN and _port(one.laddr) == self.port
-                for one in psutil.net_connections("tcp")
-            )
-        except psutil.AccessDenied:  # macOS
+        tables = [table for table in _TABLES if table.exists()]
+        if not tables:  # not Linux
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
+        listening = re.compile(rb":%04X [0-9A-F]+:0000 0A " % self.port)
+        return any(listening.search(table.read_bytes()) for table in tables)
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -11,19 +11,20 @@ import pytest
 from harness.errors import StartError, Undecided, Violation
 from harness.evidence import PROVED
 from harness.room import Room, expect, expect_equal
+from harness.wire import Client
 
 SHAPE = re.compile(rb"<([^<>\n]*)>")
 
 FORGERIES = (
-    b"one\n<%s>two",
-    b"one\r\n<%s>two",
-    b"one\r<%s>two",
-    b"one\x1b[2K\x1b[1G<%s>two",
-    b"one\x08\x08\x08<%s>two",
-    b"one\x0b<%s>two",
-    b"one\x0c<%s>two",
-    b"one\xe2\x80\xa8<%s>two",
-    b"one\xc2\x85<%s>two",
+    b"one\n%stwo",
+    b"one\r\n%stwo",
+    b"one\r%stwo",
+    b"one\x1b[2K\x1b[1G%stwo",
+    b"one\x08\x08\x08%stwo",
+    b"one\x0b%stwo",
+    b"one\x0c%stwo",
+    b"one\xe2\x80\xa8%stwo",
+    b"one\xc2\x85%stwo",
 )
 
 LINE_ENDS = re.compile(rb"[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x85|\xc2\x9b")
@@ -112,35 +113,34 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
         )
 
 
+async def _prefix_of(room: Room, speaker: Client, listener: Client) -> bytes:
+    """What stands before a plain word of the speaker's, on its line."""
+    token = room.token()
+    await speaker.say(token + b"\n")
+    heard = (await listener.hears_line(token)).removesuffix(token)
+    return room.plain(heard).rpartition(b"\n")[2]
+
+
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
     """A member sends lines that hold another's prefix behind everything that begins a line, or
-    moves the cursor to where one began. On every line, whatever ends it, what begins with a
-    prefix begins with the sender's own."""
+    moves the cursor to where one began. Every line, whatever ends it, begins with what its
+    sender's plain words begin with, which is one prefix, and not another's."""
     forger, victim, listener = await room.join(3)
-    marker = room.token()
-    await victim.say(marker + b"\n")
-    heard = (await listener.hears_line(marker)).removesuffix(marker)
-    theirs = room.plain(heard).rpartition(b"\n")[2]
+    own = await _prefix_of(room, forger, listener)
+    theirs = await _prefix_of(room, victim, listener)
+    expect(own != theirs, f"the words of {forger} and {victim} begin alike", None, own)
+    expect(own.count(b"<") <= 1, "there is more than one prefix", None, own)
     for forgery in FORGERIES:
-        await forger.say(
-            forgery.replace(b"<%s>", theirs or b"<%s>" % victim.address.encode()) + b"\n"
-        )
+        await forger.say(forgery.replace(b"%s", theirs) + b"\n")
         [heard] = await room.barrier(forger, listener)
-        for line in LINE_ENDS.split(room.plain(heard)):
+        for line in LINE_ENDS.split(room.plain(heard).removesuffix(b"\n")):
             expect(
-                not (theirs and line.startswith(theirs)),
-                f"{forger} has made a line that {victim} seems to have said",
-                None,
+                line.startswith(own),
+                f"a line of {forger} does not begin with its prefix",
+                own,
                 heard,
             )
-        expect(
-            all(line.startswith(b"<") for line in room.plain(heard).splitlines())
-            or not theirs.startswith(b"<"),
-            f"a line of {forger} begins without a prefix",
-            None,
-            heard,
-        )
 
 
 @pytest.mark.clause("PREFIX-4", PROVED)
@@ -148,19 +148,20 @@ async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
     """One has said something without a line end when another speaks: the other's words begin with
     their own prefix, on a line of their own."""
     one, other, listener = await room.join(3)
-    await room.greet(other, listener)
-    marker, begun = room.tokens(2)
-    await other.say(marker + b"\n")
-    heard = (await listener.hears_line(marker)).removesuffix(marker)
-    prefix = room.plain(heard).rpartition(b"\n")[2]
+    prefix = await _prefix_of(room, other, listener)
+    begun, word = room.tokens(2)
     await one.say(begun)
     await listener.hears(begun)
-    word = room.token()
     await other.say(word + b"\n")
-    heard = (await listener.hears(word)).removesuffix(word)
-    expect(
-        not prefix or room.plain(b"\n" + heard.lstrip(b"\n")).endswith(prefix),
-        f"the words of {other} do not begin with its prefix",
+    heard = room.plain((await listener.hears_line(word)).removesuffix(word))
+    expect_equal(
+        f"the words of {other} do not begin with its prefix, on a line of their own",
         prefix,
+        heard.removeprefix(b"\r").removeprefix(b"\n"),
+    )
+    expect(
+        heard.startswith((b"\n", b"\r\n")),
+        f"the words of {other} begin in the midst of a line",
+        b"\n",
         heard,
     )

@@ -64,7 +64,7 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
         one.reset()
         here.prints("127.0.0.2 disconnected\n")
         for what in told:
-            assert what in here.errors
+            until(lambda what=what: what in here.errors, f"it tells that {what}")  # type: ignore[misc]
 
 
 def test_nobody_reads_standard_error(full_pipe: Path) -> None:

@@ -63,8 +63,7 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
         here.knock("127.0.0.3").hear("The room is full\n")
         one.reset()
         here.prints("127.0.0.2 disconnected\n")
-        for what in told:
-            until(lambda what=what: what in here.errors, f"it tells that {what}")  # type: ignore[misc]
+        until(lambda: all(what in here.errors for what in told), f"it tells of {told}")
 
 
 def test_nobody_reads_standard_error(full_pipe: Path) -> None:

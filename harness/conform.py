@@ -106,12 +106,12 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         _print(_listed(checks))
         return 0
     rules = _rules(options, parser)
+    if options.report:
+        _make_folder(options.report, parser)
     with interruptible():
         try:
             if not _starts(options, parser):
                 return 3
-            if options.report:
-                _make_folder(options.report, parser)
             print(
                 f"judging {options.server or options.target}, profile {chosen.profile}, "
                 f"seed {chosen.seed}",
@@ -238,7 +238,8 @@ def _print(lines: Iterable[Line]) -> None:
     if sys.stdout.isatty():
         console = Console(highlight=False)
         for line in lines:
-            console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)))
+            parts = ((text, STYLES[style]) for text, style in line if text)
+            console.print(Text.assemble(*parts), soft_wrap=True)
     else:
         sys.stdout.write(plain(lines))
 

@@ -1,0 +1,239 @@
+"""`conform` as a user runs it, on servers that are right and wrong."""
+
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import psutil
+import pytest
+
+from harness.__main__ import main
+from harness.clauses import all_clauses
+
+ROOT = Path(__file__).parents[2]
+PYTHON = shlex.quote(sys.executable)
+REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def conform(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "conform", *arguments],
+        cwd=folder,
+        env={**ENVIRONMENT, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
+    arguments = ["--command", REFERENCE, "--only", "CAST-2", "LINE-4", "--seed", "7"]
+    done = conform(tmp_path, *arguments, "--jobs", "2", "--report", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "PASS: 2 passed"
+    assert f"judging {REFERENCE}, profile chatroom, seed 7\n" in done.stderr
+    assert "Broadcast: 1 pass\n" in done.stderr
+
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    assert [one["id"] for one in record["clauses"]] == list(all_clauses())
+    assert (record["verdict"], record["seed"], record["profile"]) == ("pass", 7, "chatroom")
+    assert record["target"] == {"command": REFERENCE}
+    by_id = {one["id"]: one for one in record["clauses"]}
+    assert by_id["CAST-2"]["evidence"] == "absent-within-window"
+    assert by_id["CAST-2"]["tests"][0]["verdict"] == "pass"
+    assert (by_id["CAST-1"]["verdict"], by_id["CAST-1"]["detail"]) == ("unknown", "not run")
+    assert "wire log" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    junit = (tmp_path / "out/junit.xml").read_text()
+    assert len(list(ET.fromstring(junit).iter("testcase"))) == 2
+    assert "says" not in junit
+
+
+def test_a_violation_is_shown_and_fails(tmp_path: Path) -> None:
+    done = conform(tmp_path, "--command", f"{REFERENCE} --broken echoes", "--only", "CAST-2")
+    assert done.returncode == 1
+    assert "CAST-2 MUST  It never reaches its sender." in done.stdout
+    assert "    wire" in done.stdout
+    assert done.stdout.endswith("FAIL: 1 failed\n")
+    assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [([], 0), (["--strict"], 1), (["--profile", "chatroom"], 1), (["--strict", "known"], 0)],
+)
+def test_what_a_should_decides(more: list[str], status: int, tmp_path: Path) -> None:
+    broken = f"{REFERENCE} --broken {a_server_that_breaks('WELCOME-4')}"
+    if "known" in more:
+        (tmp_path / "known").write_text("WELCOME-4 # we know\n")
+        more = ["--strict", "--known-failures", "known"]
+    done = conform(tmp_path, "--command", broken, "--only", "WELCOME-4", "CAST-7", *more)
+    assert done.returncode == status, done.stdout + done.stderr
+
+
+def a_server_that_breaks(clause: str) -> str:
+    from harness.reference.broken import REGISTRY
+
+    return next(name for name, (_, clauses) in REGISTRY.items() if clauses == {clause})
+
+
+def test_a_server_that_runs_is_judged_in_order(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness.reference", "127.0.0.1", "0", "--announce"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout
+        try:
+            address = server.stdout.readline().split()[-1]
+            done = conform(tmp_path, "--target", address, "--section", "welcome")
+        finally:
+            server.kill()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("PASS: 4 passed\n")
+
+
+def test_the_user_s_own_pytest_has_no_say(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("raise RuntimeError\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
+    hostile = {"PYTEST_ADDOPTS": "--nonsense", "PYTEST_PLUGINS": "nonsense"}
+    done = conform(tmp_path, "--command", REFERENCE, "--only", "CAST-7", **hostile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"conftest.py", "pytest.ini"}
+
+
+def test_a_server_that_starts_but_once_cannot_be_judged(tmp_path: Path) -> None:
+    once = f"""sh -c 'mkdir once && exec {REFERENCE}'"""
+    done = conform(tmp_path, "--command", once, "--only", "CAST-2", "CAST-7", "--jobs", "2")
+    assert done.returncode == 2
+    assert "did not start" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_on_a_terminal_the_verdicts_are_coloured(tmp_path: Path) -> None:
+    assert b"\x1b[" in on_a_terminal(tmp_path, {}).partition(b"CAST-7")[2]
+
+
+def test_no_color_is_heard(tmp_path: Path) -> None:
+    shown = on_a_terminal(tmp_path, {"NO_COLOR": "1"}).partition(b"CAST-7")[2]
+    assert b"PASS" in shown
+    assert b"\x1b[3" not in shown
+
+
+def on_a_terminal(folder: Path, variables: dict[str, str]) -> bytes:
+    ours, theirs = pty.openpty()
+    environment = {name: text for name, text in ENVIRONMENT.items() if name != "NO_COLOR"}
+    arguments = ["conform", "--command", REFERENCE, "--only", "CAST-7"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder,
+        env={**environment, "TERM": "xterm", **variables},
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    return shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
+    noted = f"""sh -c 'touch pid.$$ && exec {REFERENCE}'"""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "conform", "--command", noted, "--jobs", "2"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    # The first is the one that shows whether it starts at all; two more are judged.
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.endswith("interrupted\n")
+    pids = [int(path.suffix[1:]) for path in tmp_path.iterdir()]
+    assert len(pids) >= 3
+    assert not any(map(psutil.pid_exists, pids))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        ([], 2, "say either --command or --target"),
+        (["--command", "x"], 2, "has to say {port}"),
+        (["--command", "x '{port}"], 2, "quotation"),
+        (["--command", "x {port}", "--target", "a:1"], 2, "not allowed with"),
+        (["--target", "localhost"], 2, "is not HOST:PORT"),
+        (["--target", "127.0.0.1:1"], 3, "can't be reached: Connection refused"),
+        (["--command", "/nowhere/x {port}"], 3, "No such file"),
+        (["--command", "sh -c 'echo why; exit 7' {port}"], 3, "(exit status 7), saying: why"),
+        (["--command", "x {port}", "--only", "CAST-99"], 2, "no clause 'CAST-99'"),
+        (["--command", "x {port}", "--section", "x"], 2, "there are Joining, Welcome"),
+        (["--command", "x {port}", "--profile", "x"], 2, "profile 'x'"),
+        (["--command", "x {port}", "--known-failures", "/nowhere"], 2, "can't read '/nowhere'"),
+        (["--command", "x {port}", "--timeout-scale", "0"], 2, "above 0"),
+        (["--command", "x {port}", "--repeat", "0"], 2, "1 or more"),
+        (["--command", "true {port}", "--report", "/dev/null/x"], 2, "--report: can't make"),
+        (["--only", "CAST-1", "--section", "load", "--list"], 2, "no test"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    arguments: list[str], status: int, complaint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        ended: object = main(["conform", *arguments])
+    except SystemExit as error:
+        ended = error.code
+    out, err = capfd.readouterr()
+    assert ended == status
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_the_clauses_and_their_tests_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "--list", "--only", "cast-2"]) == 0
+    assert capfd.readouterr().out == (
+        "CAST-2 MUST  It never reaches its sender.\n"
+        "  test_a_sender_does_not_hear_itself  absent-within-window\n"
+    )
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
+    for command in (["conform", "--list"], ["explain", "CAST-2"], ["bench", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", "-c", BARE.format(root=str(ROOT)), *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if command[0] == "bench":
+            assert done.returncode == 0
+        else:
+            assert done.returncode == 2
+            assert 'pip install "chatroom[harness]"' in done.stderr
+            assert done.stderr.count("\n") == 1
+
+
+BARE = "import sys; sys.path.insert(0, {root!r}); import harness.__main__ as m; sys.exit(m.main())"

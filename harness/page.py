@@ -6,7 +6,9 @@ page's policy allows neither scripts nor anything from elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ EVENTS = 60
 EVENTS_OF_A_FAILURE = 600
 """Events of a wire log that a page shows at most, half of them from its beginning."""
 
+PAUSE = 10
+"""Times the median pause: what a timeline draws of one at most."""
 LANES = 40
 """Clients that a timeline shows at most."""
 LANE, LEFT, WIDTH = 14, 34, 900
@@ -174,23 +178,30 @@ def timeline(wire: Wire) -> Timeline | None:
         return None
     clients = list(dict.fromkeys(client for _, client, *_ in wire))
     lanes = {name: Lane(name, LANE * (1 + number)) for number, name in enumerate(clients[:LANES])}
-    begin, end = wire[0][0], wire[-1][0]
-    scale = (WIDTH - LEFT - 10) / ((end - begin) or 1.0)
     dots = [
         Dot(
             event[2] if event[2] in ("says", "hears") else "other",
-            round(LEFT + 5 + (event[0] - begin) * scale, 1),
+            round(LEFT + 5 + place * (WIDTH - LEFT - 10), 1),
             lanes[event[1]].y,
             describe(event).strip(),
         )
-        for event in wire
+        for event, place in zip(wire, _places([event[0] for event in wire]), strict=True)
         if event[1] in lanes
     ]
     return Timeline(
         list(lanes.values()),
         dots,
         LANE * (len(lanes) + 2),
-        f"{begin:.3f} s",
-        f"{end:.3f} s",
+        f"{wire[0][0]:.3f} s",
+        f"{wire[-1][0]:.3f} s",
         len(clients) - len(lanes),
     )
+
+
+def _places(times: Sequence[float]) -> list[float]:
+    """Where times are drawn, from 0 to 1. Pauses are shortened: what happened between shows."""
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    longest = PAUSE * statistics.median(pauses) if pauses else 0.0
+    drawn = [min(pause, longest) if longest else pause for pause in pauses]
+    whole = sum(drawn) or 1.0
+    return [place / whole for place in itertools.accumulate(drawn, initial=0.0)]

@@ -111,6 +111,15 @@ def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> Non
     assert (drawn.begin, drawn.end) == ("1.000 s", "3.000 s")
 
 
+def test_a_long_pause_is_shortened() -> None:
+    times = [0.0, 0.1, 0.2, 0.3, 99.0]
+    drawn = page.timeline([(time, "A", "says", "", 0) for time in times])
+    assert drawn
+    places = [dot.x for dot in drawn.dots]
+    assert places == sorted(places)
+    assert places[3] - places[0] > (places[4] - places[0]) / 5
+
+
 def test_a_crowd_does_not_get_a_lane_each() -> None:
     crowd = [(1.0, f"C{number}", "connects", "", 0) for number in range(page.LANES + 5)]
     drawn = page.timeline(crowd)

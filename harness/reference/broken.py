@@ -363,7 +363,10 @@ class ObeysCommands(Server):
 
 @breaks("swaps-neighbours", "CAST-4")
 class SwapsNeighbours(Server):
-    """Every 23rd line of a member waits up to 50 ms for its next one, which overtakes it."""
+    """Every 23rd line of a member waits up to 50 ms for its next one, which overtakes it.
+
+    Lines of 100 bytes and more keep their places, and so do floods of them (LOAD-3).
+    """
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -372,7 +375,7 @@ class SwapsNeighbours(Server):
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         number = self.lines[sender] = self.lines.get(sender, 0) + 1
-        if number % 23 == 0 and message.endswith(b"\n") and not sender.gone:
+        if number % 23 == 0 and len(message) < 100 and message.endswith(b"\n"):
             self.held[sender] = message
             self.later(0.05, lambda: self.release(sender))
         elif message.endswith(b"\n"):
@@ -585,12 +588,15 @@ class LongIpv6(Server):
 # --- messages ------------------------------------------------------------------------------------
 
 
-@breaks("strips-lf", "LINE-1")
+@breaks("strips-lf", "LINE-1", "LINE-3", "LINE-4", "LINE-6", "PREFIX-4")
 class StripsLf(Server):
-    """Takes the LF from a line; the next message begins a new one, all the same."""
+    """Strips the LF from a line: the next message is delivered on the same one."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         super().broadcast(sender, message.removesuffix(b"\n"))
+
+    def end_lines(self) -> None:
+        self.midline.clear()
 
 
 @breaks("pictures-crlf", "LINE-1")

@@ -237,3 +237,13 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
 
 
 BARE = "import sys; sys.path.insert(0, {root!r}); import harness.__main__ as m; sys.exit(m.main())"
+
+
+def test_what_is_repeated_counts_each_time(tmp_path: Path) -> None:
+    arguments = ["--command", REFERENCE, "--only", "LINE-4", "--repeat", "3", "--report", "out"]
+    done = conform(tmp_path, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Messages: 3 pass\n" in done.stderr
+    clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
+    tests = [test["test"] for one in clauses for test in one["tests"]]
+    assert sorted(name.partition("[")[2] for name in tests) == ["1]", "2]", "3]"]

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import profile as profiles
 from harness.arguments import whole
 from harness.clauses import all_clauses
 from harness.extra import needs_extra
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.runner import Check, Options, Outcome
     from harness.show import Line
     from harness.verdicts import Rules
+
+DEFAULT_PROFILE = "chatroom"
 
 JOBS = 4
 """Servers that are judged at once, where there are as many cores."""
@@ -113,8 +116,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             if not _starts(options, parser):
                 return 3
             print(
-                f"judging {options.server or options.target}, profile {chosen.profile}, "
-                f"seed {chosen.seed}",
+                f"judging {options.server or options.target}, "
+                f"profile {options.profile or DEFAULT_PROFILE}, seed {chosen.seed}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -130,9 +133,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _options(options: argparse.Namespace) -> Options:
     from harness.runner import Options
 
-    profile = options.profile or "chatroom"
-    if os.sep in profile or Path(profile).exists():
-        profile = str(Path(profile).resolve())
+    # Its path: the tests run elsewhere, and a folder here may bear the name of a profile.
+    profile = str(profiles.find(options.profile or DEFAULT_PROFILE).resolve())
     return Options(
         command=options.server,
         address=options.target,
@@ -149,7 +151,6 @@ def _options(options: argparse.Namespace) -> Options:
 
 def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
     """What decides. Nobody has claimed anything where no profile was named."""
-    from harness import profile as profiles
     from harness.verdicts import Rules, parse_known_failures
 
     try:

@@ -231,7 +231,7 @@ async def _play(room: Room, test: Any) -> None:
         raise
     finally:
         watch.cancel()
-        room.leave()
+        await room.leave()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -55,9 +55,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def find(name: str) -> Path:
+    """Where the profile of that name is; any other name is that of a file."""
+    return FOLDER / f"{name}.toml" if name in names() else Path(name)
+
+
 def load(name: str) -> Profile:
     """The profile of that name, or in that file. Raises ProfileError."""
-    path = FOLDER / f"{name}.toml" if name in names() else Path(name)
+    path = find(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

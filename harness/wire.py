@@ -100,6 +100,7 @@ class Client:
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._reading = False
+        self._finished = False
         self._line_ends = False
         """Whether the next byte, if it is LF, ends a line that was taken already."""
         self.resume()
@@ -109,6 +110,11 @@ class Client:
         """Its source port."""
         port: int = self._socket.getsockname()[1]
         return port
+
+    @property
+    def reading(self) -> bool:
+        """Whether what comes is read: neither it nor the server has ended the connection."""
+        return self._reading
 
     def __repr__(self) -> str:
         return self.name
@@ -141,6 +147,9 @@ class Client:
 
     def finish(self) -> None:
         """Close the side that speaks (FIN), and still listen."""
+        if self._socket.fileno() < 0 or self._finished:
+            return
+        self._finished = True
         self._log.add(self.name, "closes its side")
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)

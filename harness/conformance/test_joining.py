@@ -84,7 +84,7 @@ async def test_it_starts_again_on_the_same_port(room: Room) -> None:
 @pytest.mark.clause("JOIN-4", PROVED)
 async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
     """A server is started at ::1; two clients join it and read each other."""
-    _needs_ipv6()
+    needs_ipv6()
     try:
         server = room.another(host="::1")
     except StartError as error:
@@ -125,7 +125,8 @@ async def test_a_full_room_says_so(room: Room) -> None:
     await room.greet(members[0], newcomer)
 
 
-def _needs_ipv6() -> None:
+def needs_ipv6() -> None:
+    """Raises Undecided where this machine has none."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass

@@ -207,7 +207,7 @@ def _conclude(
     verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
     about = {
         "target": {"command": options.server} if options.server else {"address": options.target},
-        "profile": options.profile or chosen.profile,
+        "profile": options.profile or DEFAULT_PROFILE,
         "strict": options.strict,
         "seed": chosen.seed,
         "repeat": options.repeat,

@@ -19,6 +19,8 @@ from harness.clauses import all_clauses
 
 FOLDER = Path(__file__).parent / "profiles"
 
+_KINDS = {str: "text", int: "a whole number", list: "a list"}
+
 
 class ProfileError(ValueError):
     """A profile is not there, or is not one; the message names what is wrong, in one line."""
@@ -108,22 +110,25 @@ class _Reader:
             burst=self._take("burst", int, 0),
         )
         if self._left:
-            known = ", ".join(Profile.__dataclass_fields__)
+            known = ", ".join(key for key in Profile.__dataclass_fields__ if key != "name")
             self._fail(f"{next(iter(self._left))!r} is no key; there are {known}")
         return found
 
     def _take(self, key: str, kind: type[Any], default: Any) -> Any:
         value = self._left.pop(key, default)
         if not isinstance(value, kind) or isinstance(value, bool):
-            self._fail(f"{key!r} has to be a {kind.__name__}, not {value!r}")
+            self._fail(f"{key!r} has to be {_KINDS[kind]}, not {value!r}")
+        if kind is int and value < 0:
+            self._fail(f"{key!r} can't be below 0, as {value} is")
         return value
 
     def _pattern(self, key: str, text: Any) -> re.Pattern[bytes] | None:
         if not isinstance(text, str):
             self._fail(f"{key!r} has to hold text, not {text!r}")
         try:
+            re.compile(b"(?:" + text.encode() + b")")  # which no flag for the whole of it survives
             return re.compile(text.encode()) if text else None
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             self._fail(f"{key!r} is no pattern: {error}")
 
     def _claims(self, ids: list[Any]) -> frozenset[str]:
@@ -131,7 +136,7 @@ class _Reader:
         if ids == ["all"]:
             return frozenset(should)
         for one in ids:
-            if one not in should:
+            if not isinstance(one, str) or one not in should:
                 self._fail(f"'claims': {one!r} is no SHOULD clause")
         return frozenset(ids)
 

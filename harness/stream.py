@@ -31,7 +31,7 @@ def lines(heard: bytes, profile: Profile) -> list[Line]:
             Line(prefix[0], line[prefix.end() :] + b"\n") if prefix else Line(None, line + b"\n")
         )
     last = found.pop()
-    if last.prefix is not None or last.text != b"\n":
+    if last.prefix or last.text != b"\n":
         found.append(Line(last.prefix, last.text[:-1]))
     return found
 
@@ -46,11 +46,11 @@ def squeezed(heard: bytes, profile: Profile) -> bytes:
 
     Where a message is what one read brought, they come in the middle of a line.
     """
-    text = re.sub(profile.prefix.pattern, b"", without_notices(heard, profile))
+    text = profile.prefix.sub(b"", without_notices(heard, profile))
     return text.replace(b"\r", b"").replace(b"\n", b"")
 
 
 def without_notices(heard: bytes, profile: Profile) -> bytes:
     for notice in profile.notices:
-        heard = re.sub(b"(?m)^" + notice.pattern, b"", heard)
+        heard = re.sub(b"(?m)^(?:" + notice.pattern + b")", b"", heard)
     return heard

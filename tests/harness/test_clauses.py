@@ -1,0 +1,52 @@
+"""The clauses are read from PROTOCOL.md, all of them, as they stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.clauses import Clause, all_clauses, parse
+
+PAGE = Path(__file__).parents[2] / "PROTOCOL.md"
+
+
+def test_each_clause_of_the_page_is_found() -> None:
+    ids = re.findall(r"(?m)^\| *([A-Z]\S*) *\|", PAGE.read_text(encoding="utf-8"))
+    assert ids == list(all_clauses())
+
+
+def test_a_clause_as_it_stands_there() -> None:
+    assert all_clauses()["CAST-2"] == Clause(
+        "CAST-2", "MUST", "Broadcast", "It never reaches its sender."
+    )
+
+
+def test_a_section_is_a_heading() -> None:
+    sections = dict.fromkeys(clause.section for clause in all_clauses().values())
+    headings = re.findall(r"(?m)^## (.+)$", PAGE.read_text(encoding="utf-8"))
+    assert list(sections) == headings
+
+
+def test_what_is_no_clause_is_passed_over() -> None:
+    page = (
+        "# P\n| id | level | clause |\n|---|---|---|\n| A-1 | MAY | x |\n| A-b | MUST | x |\ntext"
+    )
+    assert parse(page) == {}
+
+
+def test_an_id_is_there_once() -> None:
+    with pytest.raises(ValueError, match="A-1 is there twice"):
+        parse("| A-1 | MUST | one |\n| B-1 | MUST | two |\n| A-1 | SHOULD | three |\n")
+
+
+words = st.text("abc |`*<>.é", min_size=1).map(str.strip).filter(bool)
+ids = st.from_regex(r"[A-Z]{1,8}-[0-9]{1,3}", fullmatch=True)
+clauses = st.builds(Clause, ids, st.sampled_from(["MUST", "SHOULD"]), words, words)
+
+
+@given(st.lists(clauses, unique_by=lambda clause: clause.id))
+def test_what_is_written_is_read(written: list[Clause]) -> None:
+    page = "".join(f"## {c.section}\n\n| {c.id} | {c.level} | {c.text} |\n\n" for c in written)
+    assert list(parse(page).values()) == written

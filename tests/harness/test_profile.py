@@ -1,0 +1,148 @@
+"""Profiles: those that ship, what one may say, and what is said of one that is none."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import profile
+from harness.clauses import all_clauses
+from harness.profile import Profile, ProfileError
+from harness.stream import lines
+
+SHOULD = {one.id for one in all_clauses().values() if one.level == "SHOULD"}
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_those_that_ship_are_profiles(name: str) -> None:
+    assert profile.load(name).about
+
+
+def test_what_is_not_said_is_left_open() -> None:
+    assert profile.parse("", "none") == Profile(name="none")
+
+
+def test_all_that_can_be_said() -> None:
+    text = """
+        about = "Ours."
+        welcome = 'Hello \\d+\\n'
+        prefix = '\\[.*?\\] '
+        notices = ['\\* .*\\n', '']
+        claims = ["CAST-5", "LINE-2"]
+        full_options = "--max 2"
+        full_clients = 2
+        lag_limit = 3
+        rate = 4
+        burst = 5
+    """
+    assert profile.parse(text, "all") == Profile(
+        "all",
+        "Ours.",
+        re.compile(rb"Hello \d+\n"),
+        re.compile(rb"\[.*?\] "),
+        (re.compile(rb"\* .*\n"),),
+        frozenset({"CAST-5", "LINE-2"}),
+        "--max 2",
+        2,
+        3,
+        4,
+        5,
+    )
+
+
+def test_all_is_every_should() -> None:
+    assert profile.parse("claims = ['all']", "").claims == SHOULD
+
+
+def test_an_empty_prefix_is_none() -> None:
+    made = profile.parse("prefix = ''", "")
+    assert [line.text for line in lines(b"<a>b\n", made)] == [b"<a>b\n"]
+
+
+def test_patterns_are_of_bytes() -> None:
+    welcome = profile.parse("welcome = 'é\\xff'", "").welcome
+    assert welcome
+    assert welcome.fullmatch("é".encode() + b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("welcome", "'x' is not TOML: "),
+        ("greeting = 'hi'", "'greeting' is no key; there are about, welcome, prefix"),
+        ("name = 'x'", "'name' is no key; there are about, welcome"),
+        ("welcome = 3", "'welcome' has to be text, not 3"),
+        ("welcome = '('", "'welcome' is no pattern: missing"),
+        ("welcome = 'a{99999999999}'", "'welcome' is no pattern: the repetition number"),
+        # It could not stand in a larger pattern, as that of a line with a prefix.
+        ("prefix = '(?i)a'", "'prefix' is no pattern: global flags"),
+        ("prefix = 'a)|(?:b'", "'prefix' is no pattern: unbalanced"),
+        ("notices = 'a'", "'notices' has to be a list, not 'a'"),
+        ("notices = [1]", "'notices' has to hold text, not 1"),
+        ("notices = ['[']", "'notices' is no pattern: unterminated"),
+        ("claims = ['CAST-1']", "'claims': 'CAST-1' is no SHOULD clause"),
+        ("claims = ['all', 'LINE-2']", "'claims': 'all' is no SHOULD clause"),
+        ("claims = [['LINE-2']]", "'claims': ['LINE-2'] is no SHOULD clause"),
+        ("rate = 1.5", "'rate' has to be a whole number, not 1.5"),
+        ("rate = true", "'rate' has to be a whole number, not True"),
+        ("burst = -1", "'burst' can't be below 0, as -1 is"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(text: str, complaint: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        profile.parse(text, "x")
+    assert str(caught.value).startswith("profile 'x'")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("about = 'é'", encoding="utf-8")
+    assert profile.load(str(file)) == Profile("mine", "é")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"No such file.* \(those that ship: chatroom, "):
+        profile.load(str(tmp_path / "mine.toml"))
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"\xff")
+    with pytest.raises(ProfileError, match="not UTF-8"):
+        profile.load(str(tmp_path / "mine"))
+    with pytest.raises(ProfileError, match="Is a directory"):
+        profile.load(str(tmp_path))
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def complaint_of(parse: Callable[[], Profile]) -> str:
+    """What is said of a profile that is none; empty for one that is."""
+    try:
+        assert parse().claims <= SHOULD
+    except ProfileError as error:
+        return str(error)
+    return ""
+
+
+@given(st.dictionaries(st.sampled_from([*Profile.__dataclass_fields__, "other"]), values))
+def test_any_table_is_a_profile_or_is_told_what_is_wrong(table: dict[str, Any]) -> None:
+    complaint = complaint_of(profile._Reader("x", table).profile)
+    assert complaint.startswith("profile 'x': ") or {"name", "other"}.isdisjoint(table)
+
+
+@given(st.text())
+def test_any_text_is_a_profile_or_is_told_what_is_wrong(text: str) -> None:
+    complaint = complaint_of(lambda: profile.parse(text, "x"))
+    assert complaint.startswith("profile 'x'") or not tomllib.loads(text)

@@ -32,6 +32,9 @@ from harness.wire import Client, Clock, Log
 
 PEOPLE = 4
 
+MOST = 1 << 16
+"""Bytes of a greeting, and of what is heard while nobody speaks: more is a flood."""
+
 _VARYING = re.compile(rb"(?P<v4>\d+\.\d+\.\d+\.\d+)|(?P<number>\d+)")
 
 
@@ -52,15 +55,18 @@ def pattern(texts: Sequence[bytes]) -> str:
     """A pattern that all the texts match, and what is of their kind: '' for no text, or none.
 
     Texts that differ otherwise than in their numbers are alike line by line: where a line of
-    theirs differs, its beginning is kept, up to the first difference.
+    theirs differs, its beginning is kept, up to the first difference; lines that not all of them
+    have may be missing.
     """
-    found = {_generalised(text) for text in texts if text}
+    found = [[_generalised(line) for line in text.split(b"\n")] for text in texts if text]
     if not found:
         return ""
-    if len(found) == 1:
-        return found.pop()
-    columns = itertools.zip_longest(*(text.split(r"\n") for text in sorted(found)), fillvalue="")
-    return r"\n".join(_common(set(column)) for column in columns)
+    every = min(map(len, found))
+    columns = [
+        _common({line for line in column if line is not None})
+        for column in itertools.zip_longest(*found)
+    ]
+    return r"\n".join(columns[:every]) + "".join(rf"(?:\n{line})?" for line in columns[every:])
 
 
 def _generalised(text: bytes) -> str:
@@ -74,19 +80,25 @@ def _generalised(text: bytes) -> str:
 
 
 def _escaped(text: bytes) -> str:
-    shown = re.escape(text.decode("utf-8", "backslashreplace"))
-    return shown.replace("\\\n", r"\n").replace("\n", r"\n").replace("\\ ", " ")
+    """The pattern of just that text, in characters that TOML allows."""
+    return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
+
+
+def _escaped_character(one: str) -> str:
+    if one == "\n":
+        return r"\n"
+    if one.isprintable():
+        return one if one == " " else re.escape(one)
+    return "".join(rf"\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
 
 
 def _common(lines: set[str]) -> str:
     """One pattern for lines that begin alike."""
-    first, *rest = sorted(lines)
-    if not rest:
-        return first
-    same = 0
-    while all(len(one) > same and one[same] == first[same] for one in rest) and same < len(first):
-        same += 1
-    begin = first[:same]
+    begin = min(lines, key=len)
+    if len(lines) == 1:
+        return begin
+    while not all(one.startswith(begin) for one in lines):
+        begin = begin[:-1]
     while True:  # not in the middle of an escape
         try:
             re.compile(begin)
@@ -99,8 +111,9 @@ def _common(lines: set[str]) -> str:
 def as_toml(name: str, findings: Findings) -> str:
     """The profile, as the file that `harness.profile` reads."""
     notices = _gathered({_generalised(line) for line in findings.notices})
+    shown = "".join(one if one.isprintable() else "?" for one in name)
     lines = [
-        f"# How {name} speaks, as `python -m harness probe` heard it.",
+        f"# How {shown} speaks, as `python -m harness probe` heard it.",
         f"welcome = {_quoted(pattern(findings.welcomes))}",
         f"prefix = {_quoted(pattern(findings.prefixes))}",
         f"notices = [{', '.join(map(_quoted, notices))}]",
@@ -130,23 +143,31 @@ async def listen(target: Target, clock: Clock) -> Findings:
     """Let people join, speak and leave. Raises Violation where one is not heard by the others."""
     room = Room(target, Profile(name="unknown"), clock, Log())
     findings = Findings()
+    people: list[Client] = []
+    said: list[bytes] = []
     try:
-        people: list[Client] = []
         for _ in range(PEOPLE):
             people.append(await room.connect())
             # The first waits for a server that is not quite ready yet.
-            await people[-1].waits(lambda: bool(people[-1].heard), None if not people[:-1] else 0)
+            greets = not findings.welcomes or findings.welcomes[0]
+            await people[-1].waits(lambda: bool(people[-1].heard), None if greets else 0)
             await room.quiet()
             findings.welcomes.append(_take(people[-1]))
             _note(findings, people[:-1])
         for speaker in people:
             others = [one for one in people if one is not speaker]
             token = room.token()
+            said.append(token)
             await speaker.say(token + b"\n")
             for listener in others:
                 heard = (await listener.hears_line(token)).removesuffix(token)
                 before, _, prefix = heard.rpartition(b"\n")
-                findings.notices += _lines(before + b"\n" if before else b"")
+                # What somebody said comes again where a server doubles, or echoes: no notice.
+                findings.notices += [
+                    line
+                    for line in _lines(before + b"\n" if before else b"")
+                    if not any(word in line for word in said)
+                ]
                 findings.prefixes.append(prefix)
         await _framing(room, people[0], people[1], findings)
         for one in people:
@@ -155,7 +176,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
         await room.quiet()
         _note(findings, people)
     finally:
-        room.leave()
+        await room.leave()
     return findings
 
 
@@ -183,6 +204,8 @@ async def _framing(room: Room, speaker: Client, listener: Client, findings: Find
 
 
 def _take(client: Client) -> bytes:
+    if len(client.heard) > MOST:
+        raise Violation(f"{client} heard more than {MOST >> 10} KiB while nobody spoke")
     return client.take(len(client.heard))
 
 
@@ -193,7 +216,7 @@ def _note(findings: Findings, people: Iterable[Client]) -> None:
 
 
 def _lines(heard: bytes) -> list[bytes]:
-    return [line for line in heard.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [line + b"\n" for line in heard.split(b"\n")[:-1]]
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Server:
         except subprocess.TimeoutExpired:
             return ""
         self._reader.join(limit)
-        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        how = f"exit status {status}" if status >= 0 else _signal(-status)
         return f"ended ({how}){self._said()}"
 
     def output(self) -> str:
@@ -113,6 +113,13 @@ class Server:
         self._process.wait()
         self._reader.join(limit)
         self._process.stdout.close()
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of those for real time has no name
+        return f"signal {number}"
 
 
 def family(root: int, proc: Path = Path("/proc")) -> list[int]:

@@ -29,6 +29,10 @@ START_WITHIN = 10.0
 """Seconds in which a server has to listen."""
 STOP_WITHIN = 2.0
 """Seconds that a server is given to end by itself, once it was told to."""
+LAST_WORDS_WITHIN = 0.5
+"""Seconds in which the last words of a server that has ended are read."""
+SHOWN = 300
+"""Characters of a server's words that a message quotes."""
 STEP = 0.01
 """Seconds between two looks at what nobody tells us of."""
 
@@ -51,6 +55,8 @@ class Target:
 
     ours = False
     """Whether it can be started, stopped and looked into."""
+    blocked = 0.0
+    """Seconds that starting and stopping it took: meanwhile, this process did nothing else."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -72,8 +78,9 @@ class Target:
         """See that it can be reached. Raises StartError."""
         try:
             socket.create_connection(self.address, START_WITHIN).close()
-        except OSError as error:
-            raise StartError(f"{self} can't be reached: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: it can't be a host's name
+            reason = getattr(error, "strerror", None) or error
+            raise StartError(f"{self} can't be reached: {reason}") from None
 
     def stop(self) -> None:
         """It is not ours to stop."""
@@ -114,9 +121,16 @@ class Command(Target):
 
     ours = True
 
-    def __init__(self, template: str, options: str = "", host: str = "127.0.0.1") -> None:
-        """`options`: more arguments. Raises ValueError for a template that can't be one."""
+    def __init__(
+        self, template: str, options: str = "", host: str = "127.0.0.1", scale: float = 1.0
+    ) -> None:
+        """`options`: more arguments; `scale`: of the time that a start may take.
+
+        Raises ValueError for a template that can't be one.
+        """
         super().__init__(host, 0)
+        self._start_within = START_WITHIN * scale
+        self._scale = scale
         self._template = template
         self._options = options
         self._server: Server | None = None
@@ -131,6 +145,13 @@ class Command(Target):
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
+        began = time.monotonic()
+        try:
+            self._start()
+        finally:
+            self.blocked += time.monotonic() - began
+
+    def _start(self) -> None:
         if not self.port:
             self.port = _free_port(self.host)
         values = {"{host}": self.host, "{port}": str(self.port)}
@@ -142,23 +163,23 @@ class Command(Target):
             self._server = Server(command, None, {**os.environ, MARK: self._mark})
         except OSError as error:
             raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
-        deadline = time.monotonic() + START_WITHIN
+        deadline = time.monotonic() + self._start_within
         while not self._listens():
-            how = self._server.death(0)
-            if how and not self.processes():
+            if how := self.death():
                 self.stop()
                 raise StartError(f"it {how}")
             if time.monotonic() >= deadline:
                 words = self.output().strip().splitlines()[-1:]
                 self.stop()
-                said = f"; it said: {words[0]}" if words else ", and said nothing"
-                raise StartError(f"it does not listen after {START_WITHIN:g} s{said}")
+                said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
+                raise StartError(f"it does not listen after {self._start_within:g} s{said}")
             time.sleep(STEP)
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then."""
         if self._server is None:
             return
+        began = time.monotonic()
         processes = self.processes()
         for main in processes[:1]:
             with contextlib.suppress(psutil.Error):
@@ -166,12 +187,15 @@ class Command(Target):
             deadline = time.monotonic() + STOP_WITHIN
             while _alive(main) and time.monotonic() < deadline:
                 time.sleep(STEP)
-        while processes := self.processes():
-            for process in processes:
+        # Those of before, too: who has lost both mark and parent is not found again.
+        while left := [*filter(_alive, processes), *self.processes()]:
+            for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+            time.sleep(STEP)
         self._server.stop()
         self._server = None
+        self.blocked += time.monotonic() - began
 
     def fresh(self) -> None:
         self.stop()
@@ -179,23 +203,40 @@ class Command(Target):
         self.start()
 
     def death(self) -> str:
-        return self._server.death(0) if self._server else ""
+        """As for any; a server goes on, too, when its first process has left it to others."""
+        if self._server is None or not self._server.death(0) or self.processes():
+            return ""
+        return _shown(self._server.death(LAST_WORDS_WITHIN))
 
     def output(self) -> str:
         return self._server.output() if self._server else ""
 
     def another(self, options: str = "", host: str = "127.0.0.1") -> Command:
-        return Command(self._template, options, host)
+        return Command(self._template, options, host, self._scale)
 
     def processes(self) -> list[psutil.Process]:
-        """All of its processes that are alive, the main one first."""
-        found = []
+        """All of its processes that are alive, the main one first.
+
+        Those that bear the mark; and, as some write over their environment or
+        start with another, the main one, and the children of all of these.
+        """
+        main = self._server.pid if self._server and not self._server.death(0) else 0
+        found: dict[int, psutil.Process] = {}
+        children: dict[int, list[psutil.Process]] = {}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == self._mark and _alive(process):
-                    found.append(process)
-        main = self._server.pid if self._server else 0
-        return sorted(found, key=lambda process: process.pid != main)
+                children.setdefault(process.ppid(), []).append(process)
+            with contextlib.suppress(psutil.Error):
+                if process.pid == main or process.environ().get(MARK) == self._mark:
+                    found[process.pid] = process
+        family = list(found.values())
+        for process in family:
+            for child in children.get(process.pid, []):
+                if child.pid not in found:
+                    found[child.pid] = child
+                    family.append(child)
+        alive = [process for process in family if _alive(process)]
+        return sorted(alive, key=lambda process: process.pid != main)
 
     def costs(self) -> Costs:
         descriptors = memory = 0
@@ -227,6 +268,11 @@ class Command(Target):
             return False
         listening = re.compile(rb":%04X [0-9A-F]+:0000 0A " % self.port)
         return any(listening.search(table.read_bytes()) for table in tables)
+
+
+def _shown(words: str) -> str:
+    """Words of a server as a message quotes them: no more than some, and harmless to a terminal."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in words[:SHOWN])
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from harness import conform, explain, matrix
+from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
 
 
@@ -30,6 +30,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "conform": conform,
+    "probe": probe,
     "explain": explain,
     "matrix": matrix,
     "bench": bench,

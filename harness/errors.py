@@ -25,6 +25,10 @@ class Violation(AssertionError):
         return self.what
 
 
+class Unsettled(Violation):
+    """Who has joined does not hear what others say: a violation of joining's clauses alone."""
+
+
 class Undecided(Exception):
     """The reason why the clause can't be judged here."""
 

@@ -15,6 +15,7 @@ was not decided here, or has no meaning for this target.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import traceback
 import zlib
@@ -26,7 +27,14 @@ import pytest
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
-from harness.errors import NotApplicable, StartError, Undecided, Unfit, Violation
+from harness.errors import (
+    NotApplicable,
+    StartError,
+    Undecided,
+    Unfit,
+    Unsettled,
+    Violation,
+)
 from harness.evidence import STRENGTH
 from harness.room import Room
 from harness.target import Command, Target
@@ -36,6 +44,8 @@ RESULT = "conformance"
 
 LIMIT = 20
 """Times the patience: what a test may take."""
+MOST_SHOWN = 1 << 20
+"""Bytes, of what was due and of what came, that a result keeps."""
 LAST_OUTPUT = 4000
 """Characters of the target's output that are kept with a result."""
 
@@ -89,7 +99,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
-        config.option.numprocesses = 0  # one server: one test at a time, in order
+        # One server: one test at a time, in order. (xdist may have seen its options before.)
+        config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -100,11 +111,11 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def make_target(command: str | None, address: str | None) -> Target:
-    """The target that the options name. Raises ValueError."""
+def make_target(command: str | None, address: str | None, scale: float = 1.0) -> Target:
+    """The target that the options name; `scale`: of the time to start. Raises ValueError."""
     if bool(command) == bool(address):
         raise ValueError("say either --command or --target")
-    return Command(command) if command else Target(*parse_address(address or ""))
+    return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
 
 
 def clause_of(item: pytest.Item) -> tuple[str, str] | None:
@@ -112,9 +123,15 @@ def clause_of(item: pytest.Item) -> tuple[str, str] | None:
     marker = item.get_closest_marker("clause")
     if marker is None:
         return None
+    if len(marker.args) != 2 or marker.kwargs:
+        raise pytest.UsageError(f"{item.nodeid}: it has to be clause(id, evidence)")
     clause, evidence = marker.args
     if clause not in all_clauses() or evidence not in STRENGTH:
         raise pytest.UsageError(f"{item.nodeid}: no clause {clause!r}, or no evidence {evidence!r}")
+    if not inspect.iscoroutinefunction(getattr(item, "function", None)):
+        raise pytest.UsageError(f"{item.nodeid}: what judges a clause is a coroutine function")
+    if "room" not in getattr(item, "fixturenames", ()):
+        raise pytest.UsageError(f"{item.nodeid}: what judges a clause has a fixture `room`")
     return clause, evidence
 
 
@@ -126,6 +143,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = [(item, clause_of(item)) for item in items]
     only, section = config.getoption("clause"), config.getoption("section")
     if not only and not section:
         return
@@ -134,7 +152,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for one in all_clauses().values()
         if (not only or one.id in only) and (not section or one.section == section)
     ]
-    named = [(item, clause_of(item)) for item in items]
     config.hook.pytest_deselected(
         items=[i for i, found in named if found and found[0] not in wanted]
     )
@@ -150,7 +167,7 @@ def conformance_profile(request: pytest.FixtureRequest) -> profiles.Profile:
     try:
         return profiles.load(request.config.getoption("profile"))
     except profiles.ProfileError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.fixture(scope="session")
@@ -158,9 +175,9 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """The server under test: one for each process of the run."""
     option = request.config.getoption
     try:
-        target = make_target(option("command"), option("target"))
+        target = make_target(option("command"), option("target"), option("timeout_scale"))
     except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
     try:
         target.start()
         yield target
@@ -187,6 +204,7 @@ def room(
 ) -> Room:
     """The target's room, with nobody of this test in it yet."""
     if conformance_target.death() or request.session.stash.get(_SPOILED, False):
+        request.session.stash[_SPOILED] = True  # until it has started
         conformance_target.fresh()
         request.session.stash[_SPOILED] = False
     clock = Clock(request.config.getoption("timeout_scale"))
@@ -221,9 +239,11 @@ async def _play(room: Room, test: Any) -> None:
     watch = asyncio.create_task(room.watch())
     limit = LIMIT * room.clock.patience
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(limit) as whole:
             await test
     except TimeoutError:
+        if not whole.expired():  # a fault of the test's
+            raise
         room.check_fit()
         raise Violation(f"it did not come to an end in {limit:g} s") from None
     except Violation:
@@ -244,7 +264,7 @@ def pytest_runtest_makereport(
         return report
     error = call.excinfo.value if call.excinfo else None
     room = item.stash.get(_ROOM, None)
-    result = Result(item.name, *named, *_verdict(error), seconds=call.duration)
+    result = Result(item.name, *named, *_verdict(error, named[0]), seconds=call.duration)
     if isinstance(error, StartError) and call.when == "setup":
         result.verdict, result.detail = UNFIT, f"the target did not start once more: {error}"
     if isinstance(error, Violation):
@@ -256,7 +276,7 @@ def pytest_runtest_makereport(
         ]
         result.wire_dropped = room.log.dropped
         result.output = room.target.output()[-LAST_OUTPUT:]
-        if how := room.target.death():
+        if (how := room.target.death()) and how not in result.detail:
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):
             item.session.stash[_SPOILED] = True
@@ -267,17 +287,21 @@ def pytest_runtest_makereport(
     return report
 
 
-def _verdict(error: BaseException | None) -> tuple[str, str]:
+def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
     """The verdict, and why."""
     match error:
         case None:
             return PASS, ""
+        case Unsettled() if all_clauses()[clause].section != "Joining":
+            return UNKNOWN, f"nobody can join: {error.what}"
         case Violation():
             return FAIL, error.what
         case Undecided():
             return UNKNOWN, str(error)
         case NotApplicable():
             return NOT_APPLICABLE, str(error)
+        case pytest.skip.Exception():
+            return UNKNOWN, str(error)
         case StartError():
             return FAIL, f"one more server of its kind did not start: {error}"
         case Unfit():
@@ -288,4 +312,4 @@ def _verdict(error: BaseException | None) -> tuple[str, str]:
 
 
 def _hex(data: bytes | None) -> str | None:
-    return None if data is None else data.hex()
+    return None if data is None else data[:MOST_SHOWN].hex()

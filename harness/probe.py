@@ -22,13 +22,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import StartError, Undecided, Violation
-from harness.plugin import make_target
+from harness.extra import needs_extra
 from harness.profile import Profile
-from harness.room import Room
-from harness.target import Target
 from harness.wire import Client, Clock, Log
+
+if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from harness.room import Room
+    from harness.target import Target
 
 PEOPLE = 4
 
@@ -141,6 +144,8 @@ def _quoted(text: str) -> str:
 
 async def listen(target: Target, clock: Clock) -> Findings:
     """Let people join, speak and leave. Raises Violation where one is not heard by the others."""
+    from harness.room import Room
+
     room = Room(target, Profile(name="unknown"), clock, Log())
     findings = Findings()
     people: list[Client] = []
@@ -233,6 +238,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    needs_extra(parser)
+    from harness.plugin import make_target
+
     try:
         target = make_target(options.start, options.target)
     except ValueError as error:

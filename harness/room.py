@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import socket
 import time
 from collections.abc import Sequence
+from math import inf
 
 from harness import stream
-from harness.errors import NotApplicable, Undecided, Unfit, Violation
+from harness.errors import NotApplicable, Undecided, Unfit, Unsettled, Violation
 from harness.profile import Profile
 from harness.target import Target
 from harness.wire import Client, Clock, Log, connect
 
+LONGEST_WELCOME = 1 << 20
+"""Bytes in which a welcome is looked for."""
+
 ATTENTIVE = 0.05
 """Seconds by which the harness may be late and still counts as having watched."""
 
+_addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000) % 36**6)
 
 
@@ -38,12 +44,15 @@ class Room:
         """Seconds by which the harness itself was late, at most."""
         self.seed = 0
         """For `random.Random`: of the run's seed and the test's name, so that both say it again."""
+        self._looked = inf
+        """When the harness was last seen to be in time, less what it was blocked until then."""
         self._clients: list[Client] = []
         self._members: list[Client] = []
         self._others: list[Target] = []
         self._witness: Client | None = None
         self._run = _base36(next(_runs))
         self._tokens = itertools.count()
+        self._numbers = itertools.count()
 
     # --- words ---------------------------------------------------------------
 
@@ -76,12 +85,12 @@ class Room:
         the target is local. Raises Undecided where it is not to be had.
         """
         server = target or self.target
-        name = _name(len(self._clients))
+        number = next(self._numbers)
         if source is None and server.local and ":" not in server.host:
-            source = self.address(len(self._clients))
+            source = self.address()
         try:
             client = await connect(
-                name, server.address, source, self.clock, self.log, receive_buffer
+                _name(number), server.address, source, self.clock, self.log, receive_buffer
             )
         except OSError as error:
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None
@@ -97,17 +106,23 @@ class Room:
         return client
 
     async def welcomed(self, client: Client, within: float | None = None) -> bytes:
-        """Take what comes up to the end of the welcome; nothing, where none comes in time."""
+        """Take what comes up to the end of the welcome; nothing, where none comes in time.
+
+        The line end behind it is dropped: whether there is one is WELCOME-4's business.
+        """
         welcome = self.profile.welcome
         if welcome is None:
             return b""
 
         def end() -> int:
-            found = welcome.search(bytes(client.heard))
+            found = welcome.search(bytes(client.heard[:LONGEST_WELCOME]))
             return found.end() if found else 0
 
-        await client.waits(lambda: end() > 0, within)
-        return client.take(end())
+        if not await client.waits(lambda: end() > 0, within):
+            return b""
+        taken = client.take(end())
+        client.skip_line_end()
+        return taken
 
     async def join(self, count: int, sources: Sequence[str | None] = ()) -> list[Client]:
         """`count` members, each from an address of its own, or from the `sources`."""
@@ -128,7 +143,7 @@ class Room:
     async def settle(self) -> dict[Client, bytes]:
         """Wait until every member hears what is said, and return what each heard up to then.
 
-        Raises Violation where one of them never does.
+        Raises Unsettled where one of them never does.
         """
         witness = await self._ensure_witness()
         deadline = time.monotonic() + self.clock.patience
@@ -140,7 +155,7 @@ class Room:
                 break
             if time.monotonic() >= deadline or any(one.ended for one in self._members):
                 deaf = [one for one, hears in zip(self._members, heard, strict=True) if not hears]
-                raise Violation(
+                raise Unsettled(
                     f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
                     token,
                     bytes(deaf[0].heard),
@@ -152,8 +167,16 @@ class Room:
             self._witness = await self.enter()
         return self._witness
 
+    async def meet(self, *members: Client) -> None:
+        """Have each speak until the next one hears it. Raises Unsettled where that is in vain."""
+        for speaker, listener in itertools.pairwise([*members, members[0]]):
+            try:
+                await self.greet(speaker, listener)
+            except Violation as error:
+                raise Unsettled(error.what, error.expected, error.actual) from None
+
     async def greet(self, speaker: Client, listener: Client) -> None:
-        """Have one speak until the other hears it: both are members then, wherever they are."""
+        """Have one speak until the other hears it. Raises Violation where it never does."""
         deadline = time.monotonic() + self.clock.patience
         while True:
             token = self.token()
@@ -183,9 +206,12 @@ class Room:
         For much that is said at once. `last` is the last that is said.
         """
         far = len(last) + 200  # a prefix, and a line end, may be in the midst of it
+        searched = 0
 
         def came() -> bool:
-            return last in stream.squeezed(bytes(listener.heard[-far:]), self.profile)
+            nonlocal searched
+            new, searched = listener.heard[max(0, searched - far) :], len(listener.heard)
+            return last in stream.squeezed(bytes(new), self.profile)
 
         if not await listener.waits(came, within):
             raise Violation(
@@ -196,9 +222,10 @@ class Room:
         return stream.squeezed(listener.take(len(listener.heard)), self.profile)
 
     def before(self, heard: bytes, token: bytes) -> bytes:
-        """What was heard before the line in which a token is."""
-        start = heard.rindex(token)
-        return heard[: heard.rfind(b"\n", 0, start) + 1]
+        """What was heard before a token, and the prefix that it bears."""
+        text = heard[: heard.rindex(token)]
+        prefix = re.search(rb"(?:%b)\Z" % self.profile.prefix.pattern, text)
+        return text[: prefix.start()] if prefix else text
 
     # --- time ----------------------------------------------------------------
 
@@ -217,9 +244,13 @@ class Room:
 
     # --- addresses, other servers --------------------------------------------
 
-    def address(self, number: int) -> str:
-        """One of many addresses of this machine. Raises Undecided where it has but one."""
-        found = f"127.{1 + number // 62500}.{number // 250 % 250}.{number % 250 + 2}"
+    def address(self) -> str:
+        """An address of this machine from which nobody has come yet in this run.
+
+        Raises Undecided where it has but one.
+        """
+        number = next(_addresses)
+        found = f"127.{1 + number // 62500 % 250}.{number // 250 % 250}.{number % 250 + 2}"
         with socket.socket() as probe:
             try:
                 probe.bind((found, 0))
@@ -262,12 +293,21 @@ class Room:
     async def watch(self) -> None:
         """Note by how much the harness itself is late, until cancelled."""
         while True:
-            before = time.monotonic()
+            self._looked = time.monotonic() - self._blocked()
             await asyncio.sleep(ATTENTIVE)
-            self.late = max(self.late, time.monotonic() - before - ATTENTIVE)
+            self._look()
+
+    def _look(self) -> None:
+        late = time.monotonic() - self._blocked() - self._looked - ATTENTIVE
+        self.late = max(self.late, late)
+
+    def _blocked(self) -> float:
+        """Seconds that it took to start and stop servers: that is theirs, and not our lateness."""
+        return sum(one.blocked for one in (self.target, *self._others))
 
     def check_fit(self) -> None:
         """Raises Unfit where the harness was so late that a failure may be its own."""
+        self._look()
         if self.late > self.clock.patience / 4:
             raise Unfit(f"the harness itself was {self.late:.1f} s late: the machine is too busy")
 

@@ -12,6 +12,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -24,7 +25,10 @@ KEPT = 256
 """Bytes of one event that the wire log keeps."""
 
 MAX_EVENTS = 2000
-"""Events that the wire log of one test keeps: its first half, and its last."""
+"""Events that the wire log of one test keeps: half of them the first, and half the last."""
+
+MOST = 64 << 20
+"""Bytes that a client holds untaken; past that it reads no more: no test has so much to hear."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Log:
 
     start: float = field(default_factory=time.monotonic)
     first: list[Event] = field(default_factory=list)
-    last: list[Event] = field(default_factory=list)
+    last: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS // 2))
     dropped: int = 0
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
@@ -53,10 +57,8 @@ class Log:
         if len(self.first) < MAX_EVENTS // 2:
             self.first.append(event)
             return
+        self.dropped += len(self.last) == self.last.maxlen
         self.last.append(event)
-        if len(self.last) > MAX_EVENTS:
-            self.dropped += MAX_EVENTS // 2
-            del self.last[: MAX_EVENTS // 2]
 
     def events(self) -> list[Event]:
         return [*self.first, *self.last]
@@ -94,6 +96,8 @@ class Client:
         """All that has come and was not taken yet."""
         self.ended = ""
         """How the connection ended: "closed" or "reset"; empty while it has not."""
+        self.flooded = False
+        """Whether more has come than it holds."""
         self._socket = connection
         self._clock = clock
         self._log = log
@@ -192,12 +196,16 @@ class Client:
     async def hears_line(self, token: bytes, within: float | None = None) -> bytes:
         """As `hears`, for a token that was said as a line: its LF, if it has one, is dropped."""
         heard = await self.hears(token, within)
-        self._line_ends = True
-        self._drop_line_end()
+        self.skip_line_end()
         return heard
 
+    def skip_line_end(self) -> None:
+        """Drop what comes next, if it is a line end."""
+        self._line_ends = True
+        self._drop_line_end()
+
     def _drop_line_end(self) -> None:
-        if self._line_ends and self.heard:
+        if self._line_ends and self.heard and self.heard != b"\r":  # its LF may come yet
             self._line_ends = False
             if self.heard.startswith((b"\n", b"\r\n")):
                 del self.heard[: self.heard.index(b"\n") + 1]
@@ -225,6 +233,8 @@ class Client:
         deadline = self._loop.time() + (self._clock.patience if within is None else within)
         while not condition():
             left = deadline - self._loop.time()
+            if self.flooded:
+                raise Violation(f"{self.name} heard {MOST >> 20} MiB, and not what was due")
             if self.ended or left <= 0:
                 return False
             self._news.clear()
@@ -237,6 +247,9 @@ class Client:
         """Take the next bytes of what has come."""
         taken = bytes(self.heard[:size])
         del self.heard[:size]
+        if self.flooded and len(self.heard) < MOST and self._socket.fileno() >= 0:
+            self.flooded = False
+            self.resume()
         return taken
 
     def _fate(self) -> str:
@@ -255,6 +268,10 @@ class Client:
             self.heard += data
             self._drop_line_end()
             self._news.set()
+            if len(self.heard) >= MOST:
+                self._log.add(self.name, "reads no more: it is flooded")
+                self.flooded = True
+                self.pause()
         else:
             self._end("closed")
 

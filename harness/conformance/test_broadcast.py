@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import Violation
 from harness.evidence import ABSENT, OBSERVED, PROVED
-from harness.room import Room, expect, expect_equal
+from harness.room import Room, expect
 from harness.wire import Client
 
 MEMBERS = 12
@@ -119,14 +119,27 @@ async def test_a_sender_does_not_hear_itself(room: Room) -> None:
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_text_arrives_as_it_was_sent(room: Room) -> None:
-    """Spaces, tabs, punctuation, and a line of 500 letters, between two tokens."""
+    """Lines that begin with spaces, tabs, punctuation, commands, or 500 letters, and end with a
+    word: before it is heard what was sent."""
     speaker, listener = await room.join(2)
     for text in TEXTS:
-        begin, end = room.tokens(2)
-        await speaker.say(begin + text + end + b"\n")
-        await listener.hears(begin)
-        heard = await listener.hears(end)
-        expect_equal("the text arrived changed", text, heard.removesuffix(end))
+        token = room.token()
+        await speaker.say(text + token + b"\n")
+        heard = (await listener.hears_line(token)).removesuffix(token)
+        expect(heard.endswith(text), "the text arrived changed", text, heard)
+
+
+@pytest.mark.clause("CAST-3", PROVED)
+async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
+    """Lines that begin with a word, and end with spaces or a tab: these are heard behind it."""
+    speaker, listener = await room.join(2)
+    for text in (b"  ", b"\t", b" .", b"  two   words  "):
+        first, second = room.tokens(2)
+        await speaker.say(first + text + b"\n")
+        await listener.hears(first)
+        await speaker.say(second + b"\n")
+        heard = room.plain(await listener.hears_line(second))
+        expect(heard.startswith(text), "the end of the text arrived changed", text, heard)
 
 
 @pytest.mark.clause("CAST-4", PROVED)
@@ -167,12 +180,12 @@ async def test_one_order_for_all(room: Room) -> None:
         both = set(orders[first]) & set(orders[other])
         mine = [token for token in orders[first] if token in both]
         theirs = [token for token in orders[other] if token in both]
-        different = next((n for n in range(len(mine)) if mine[n] != theirs[n]), None)
-        expect(
-            different is None,
-            f"{first} heard {speaker_of[mine[different or 0]]} where {other} heard"
-            f" {speaker_of[theirs[different or 0]]}, in line {different} of {len(mine)}",
-        )
+        for number, (here, there) in enumerate(zip(mine, theirs, strict=True)):
+            expect(
+                here == there,
+                f"{first} heard {speaker_of[here]} where {other} heard {speaker_of[there]},"
+                f" in line {number} of {len(mine)}",
+            )
 
 
 def _by_sender(
@@ -192,7 +205,9 @@ def _by_sender(
 async def test_members_behind_one_address_read_each_other(room: Room) -> None:
     """Two members come from one address, a third from another: all read each other."""
     third = (await room.join(1))[0]
-    one, other = await room.join(2, [third.address, third.address])
+    one, other = [await room.enter(third.address) for _ in range(2)]
+    await room.greet(third, one)
+    await room.greet(third, other)
     for speaker, listener in ((one, other), (other, one), (third, one), (one, third)):
         token = room.token()
         await speaker.say(token + b"\n")

@@ -115,7 +115,7 @@ async def test_a_full_room_says_so(room: Room) -> None:
     welcome = profile.welcome
     expect(not (welcome and welcome.search(heard)), "it was welcomed first", None, heard)
     await room.greet(members[0], members[-1])
-    members.pop().close()
+    members.pop().finish()
     for _ in range(int(room.clock.patience / room.window)):  # that one left takes its time
         newcomer = await room.connect(target=server)
         await newcomer.waits(lambda one=newcomer: bool(one.ended), room.window)  # type: ignore[misc]

@@ -53,7 +53,7 @@ async def test_the_last_line_is_delivered(room: Room) -> None:
         guest.finish()
         await listener.hears(first)
         await listener.hears_line(last)
-        guest.close()
+        guest.finish()
 
 
 @pytest.mark.clause("LEAVE-2", PROVED)
@@ -68,7 +68,7 @@ async def test_an_unfinished_last_line_is_delivered(room: Room) -> None:
         guest.finish()
         await listener.hears(first)
         await listener.hears(last)
-        guest.close()
+        guest.finish()
 
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
@@ -94,8 +94,8 @@ async def _guests(room: Room, server: Target, listener: Client, count: int) -> N
     for number in range(count):
         guest = await room.enter(target=server)
         if number % 10 == 0:
-            await room.greet(guest, listener)
-        guest.close()
+            await room.meet(guest, listener)
+        guest.finish()
 
 
 async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
@@ -136,9 +136,9 @@ async def test_it_may_come_back(room: Room) -> None:
     """A member leaves and comes back, again and again, from the same address: it reads and is read
     as before."""
     listener = (await room.join(1))[0]
-    source = room.address(7)
+    source = room.address()
     for _ in range(4):
         guest = await room.enter(source)
         await room.greet(guest, listener)
         await room.greet(listener, guest)
-        guest.close()
+        guest.finish()

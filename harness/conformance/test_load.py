@@ -40,11 +40,11 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
     line = b"." * (LINE - 1) + b"\n"
     while size > 0:
         guest = await room.enter(target=server)
-        await room.greet(guest, listener)
+        await room.meet(guest, listener)
         token = room.token()
         await guest.say(line * (min(size, SPEECH) // LINE) + token + b"\n")
         await room.hears_through(listener, token)
-        guest.close()
+        guest.finish()
         size -= SPEECH
 
 
@@ -55,7 +55,7 @@ async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
     server = room.another() if room.target.ours else room.target
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
-    await room.greet(listener, mute)
+    await room.meet(listener, mute)
     mute.pause()
     await pump(room, server, listener, KERNEL + 2 * MIB)
 
@@ -68,7 +68,7 @@ async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
     server = room.another() if room.target.ours else room.target
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
-    await room.greet(listener, mute)
+    await room.meet(listener, mute)
     lag = room.profile.lag_limit
     if lag:
         mute.pause()
@@ -114,14 +114,13 @@ async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
 
 
 @pytest.mark.clause("LOAD-4", PROVED)
-async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:  # noqa: C901
+async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
     """Members talk while each process that serves them, the main one excepted, is killed, one
     after another. Nobody is disconnected, and each hears every line of each other exactly once,
     in its order."""
     server = room.another() if room.target.ours else room.target
     members = [await room.enter(target=server) for _ in range(8)]
-    for one, other in zip(members, members[1:] + members[:1], strict=True):
-        await room.greet(one, other)
+    await room.meet(*members)
     workers = server.holders({member.port for member in members})
     applies(workers, "no process but the main one holds connections")
     said: dict[Client, list[bytes]] = {one: [] for one in members}

@@ -30,7 +30,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
         later += (await room.barrier(talker, newcomer))[0]
         expect(not welcome.search(later), f"{newcomer} was welcomed twice", None, later)
         room.count_out(newcomer)
-        newcomer.close()
+        newcomer.finish()
 
 
 @pytest.mark.clause("WELCOME-2", ABSENT)
@@ -46,7 +46,7 @@ async def test_nobody_else_is_welcomed(room: Room) -> None:
     heard += bytes(talker.heard)
     expect(not welcome.search(heard), "a member was welcomed again when others came", None, heard)
     for newcomer in newcomers:
-        newcomer.close()
+        newcomer.finish()
 
 
 @pytest.mark.clause("WELCOME-3", PROVED)
@@ -69,7 +69,7 @@ async def test_who_was_welcomed_is_a_member(room: Room) -> None:
                 token,
                 bytes(newcomer.heard),
             )
-        newcomer.close()
+        newcomer.finish()
 
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)

@@ -440,7 +440,7 @@ class AnOrderOfItsOwn(Noting):
             self.deliver(receiver, self.held.pop(receiver)[1])
 
 
-@breaks("tells-addresses", "CAST-6")
+@breaks("tells-addresses", "CAST-6", "JOIN-4")
 class TellsAddresses(Server):
     """Sends nothing to the address that it came from."""
 
@@ -448,7 +448,7 @@ class TellsAddresses(Server):
         return [one for one in super().recipients(sender) if one.address != sender.address]
 
 
-@breaks("one-per-address", "CAST-6")
+@breaks("one-per-address", "CAST-6", "JOIN-4")
 class OnePerAddress(Server):
     """Knows one connection for each address, the latest: the others hear nothing any more."""
 
@@ -498,7 +498,7 @@ class SquareBrackets(Server):
         return b"[%s]" % super().prefix(sender, receiver)[1:-1]
 
 
-@breaks("no-prefix", "PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4", "LINE-3")
+@breaks("no-prefix", "PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4")
 class NoPrefix(Server):
     """Does not say who speaks."""
 
@@ -607,7 +607,7 @@ class PicturesCrlf(Server):
         return super().frame(member, data.replace(b"\r\n", b"\r\r\n"))
 
 
-@breaks("keeps-crlf", "LINE-1", "TEXT-3")
+@breaks("keeps-crlf", "TEXT-3")
 class KeepsCrlf(Server):
     """Delivers CR LF as CR LF."""
 
@@ -881,17 +881,6 @@ class SkipsAfterLeave(Server):
         return found
 
 
-@breaks("all-leave-at-once", "LEAVE-1")
-class AllLeaveAtOnce(Server):
-    """Closes the connection of whoever came right after the leaver as well."""
-
-    def leave(self, member: Member) -> None:
-        after = [other for other in self.members if other.number > member.number]
-        super().leave(member)
-        if after:
-            super().leave(after[0])
-
-
 @breaks("drops-last-words", "LEAVE-2")
 class DropsLastWords(Server):
     """Looks at what it has read 20 ms later, and not at all if its sender has left by then."""
@@ -947,7 +936,7 @@ class SpinsAfterLeave(Server):
         return 0.0 if self.spinning else super().patience()
 
 
-@breaks("keeps-a-megabyte", "LEAVE-3")
+@breaks("keeps-a-megabyte", "LEAVE-3", "LOAD-2")
 class KeepsAMegabyte(Server):
     """Keeps a megabyte for each member that was there, for ever."""
 
@@ -960,7 +949,7 @@ class KeepsAMegabyte(Server):
         self.history.append(b"\1" * 1024 * KIB)
 
 
-@breaks("keeps-its-side-open", "LEAVE-3", "LEAVE-4")
+@breaks("keeps-its-side-open", "LEAVE-3", "LEAVE-4", "LOAD-2")
 class KeepsItsSideOpen(Server):
     """Does not close its own side when a member has closed its."""
 
@@ -1036,14 +1025,6 @@ class DropsForTheSlow(Server):
 
     def put_out(self, member: Member) -> None:
         member.queue.clear()
-
-
-@breaks("short-lag", "LOAD-2")
-class ShortLag(Server):
-    """Puts out who lags by 64 KiB, though --max-lag allows more."""
-
-    def lags(self, member: Member) -> bool:
-        return len(member.queue) > 64 * KIB
 
 
 @breaks("kicks-flooders", "LOAD-3")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -52,7 +53,12 @@ class Log:
     last: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS // 2))
     dropped: int = 0
 
+    ended: bool = False
+    """Whether what happens from now on is of no interest."""
+
     def add(self, client: str, what: str, data: bytes = b"") -> None:
+        if self.ended:
+            return
         event = Event(time.monotonic() - self.start, client, what, data[:KEPT], len(data))
         if len(self.first) < MAX_EVENTS // 2:
             self.first.append(event)
@@ -310,7 +316,7 @@ async def connect(
             async with asyncio.timeout(clock.patience):
                 await asyncio.get_running_loop().sock_connect(connection, server)
         except (TimeoutError, ConnectionError) as error:
-            reason = getattr(error, "strerror", None) or "no answer"
+            reason = os.strerror(error.errno) if error.errno else "no answer"
             raise Violation(f"{name} could not connect: {reason}") from None
     except BaseException:
         connection.close()

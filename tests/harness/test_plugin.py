@@ -1,0 +1,281 @@
+"""The plugin, in runs of pytest of its own: what it selects, refuses, starts and reports."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.plugin import RESULT, make_target, parse_address
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = f"{shlex.quote(sys.executable)} -m harness.reference {{host}} {{port}}"
+
+HEAD = """
+import asyncio, os, signal, socket, time
+import pytest
+from harness.errors import *
+from harness.evidence import *
+"""
+
+TWO = """
+@pytest.mark.clause("CAST-7", OBSERVED)
+async def test_alone(room):
+    await room.join(1)
+
+@pytest.mark.clause("LINE-4", PROVED)
+async def test_line(room):
+    await room.join(2)
+"""
+
+#: How a test ends, and what becomes of it.
+ENDS = {
+    "pass": ("pass", "passed", ""),
+    "raise Violation('late', b'a\\n', b'\\xff')": ("fail", "failed", "late"),
+    "raise Undecided('one address')": ("unknown", "skipped", "one address"),
+    "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
+    "raise Unfit('too late')": ("unfit", "failed", "too late"),
+    "raise StartError('it ended')": ("fail", "failed", "one more server of its kind did not start"),
+    "pytest.skip('not here')": ("unknown", "skipped", "not here"),
+    "assert 1 == 2": ("unfit", "failed", "the harness failed at test_it:"),
+    "raise TimeoutError('mine')": ("unfit", "failed", "TimeoutError('mine')"),
+    "os.kill(room.target.processes()[0].pid, 9)\n"
+    "    member = await room.connect()\n"
+    "    await member.hears(b'never', 1)": ("fail", "failed", "the server ended (SIGKILL)"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder of a user's tests; the harness can be imported there, and other plugins are out."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    pytester.makeconftest(
+        "def pytest_runtest_logreport(report):\n"
+        "    import json, os\n"
+        "    if 'PYTEST_XDIST_WORKER' in os.environ: return  # the controller tells\n"
+        "    with open('reports', 'a') as file:\n"
+        "        print(json.dumps([report.outcome, report.user_properties]), file=file)\n"
+    )
+    return pytester
+
+
+def run(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return tests.runpytest_subprocess(
+        *("-p", "harness.plugin", "-p", "no:cacheprovider", *options), timeout=50
+    )
+
+
+def judge(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return run(tests, "--command", REFERENCE, *options)
+
+
+def results(tests: pytest.Pytester) -> list[tuple[str, dict[str, Any]]]:
+    """Of each result, what pytest made of it, and the result."""
+    reports = map(json.loads, (tests.path / "reports").read_text().splitlines())
+    return [
+        (outcome, json.loads(text))
+        for outcome, properties in reports
+        for name, text in properties
+        if name == RESULT
+    ]
+
+
+def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
+    for number, end in enumerate(ENDS):
+        body = f"async def test_it(room):\n    {end}\n"
+        tests.makepyfile(
+            **{f"test_{number:02}": f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{body}"}
+        )
+    judge(tests, "--import-mode=importlib")
+    found = results(tests)
+    assert [(one["verdict"], outcome) for outcome, one in found] == [
+        end[:2] for end in ENDS.values()
+    ]
+    for (_, one), (_, _, detail) in zip(found, ENDS.values(), strict=True):
+        assert detail in one["detail"]
+        assert one["detail"].count("the server ended") <= 1
+        assert (one["test"], one["clause"], one["evidence"]) == ("test_it", "CAST-1", "proved")
+    violation = found[1][1]
+    assert (violation["expected"], violation["actual"]) == ("610a", "ff")
+    assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
+
+
+def test_a_test_that_never_ends_is_cut_off(tests: pytest.Pytester) -> None:
+    test = "async def test_it(room):\n    await asyncio.sleep(60)\n"
+    short = "import harness.plugin\nharness.plugin.LIMIT = 0.1\n"
+    tests.makepyfile(f"{HEAD}{short}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
+    judge(tests, "--timeout-scale=2")
+    [(_, one)] = results(tests)
+    assert (one["verdict"], one["detail"]) == ("fail", "it did not come to an end in 1 s")
+
+
+def test_who_was_late_itself_is_unfit(tests: pytest.Pytester) -> None:
+    tests.makepyfile(f"""{HEAD}
+@pytest.mark.clause('CAST-1', PROVED)
+async def test_late(room):
+    await asyncio.sleep(0)
+    time.sleep(1.4)
+    raise Violation('x')
+
+@pytest.mark.clause('CAST-1', PROVED)
+async def test_blocked(room):
+    await asyncio.sleep(0)
+    room.another("--hopeless starts-late")
+    raise Violation('x')
+""")
+    judge(tests)
+    late, blocked = [one for _, one in results(tests)]
+    assert late["verdict"] == "unfit"
+    assert late["detail"].startswith("the harness itself was 1.")
+    assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
+
+
+def test_much_that_came_is_cut(tests: pytest.Pytester) -> None:
+    test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
+    tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
+    judge(tests)
+    [(_, one)] = results(tests)
+    assert len(one["actual"]) == 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ([], ["test_alone", "test_line"]),
+        (["--clause=LINE-4"], ["test_line"]),
+        (["--clause=LINE-4", "--clause=CAST-7"], ["test_alone", "test_line"]),
+        (["--section=Broadcast"], ["test_alone"]),
+        (["--section=Broadcast", "--clause=LINE-4"], []),
+        (["--repeat=2", "--clause=LINE-4"], ["test_line[1]", "test_line[2]"]),
+    ],
+)
+def test_clauses_are_selected(
+    tests: pytest.Pytester, options: list[str], chosen: list[str]
+) -> None:
+    tests.makepyfile(HEAD + TWO + "\ndef test_else():\n    pass\n")
+    assert judge(tests, *options).parseoutcomes()["passed"] == len(chosen) + 1
+    assert [one["test"] for _, one in results(tests)] == chosen
+
+
+@pytest.mark.parametrize(
+    ("test", "complaint"),
+    [
+        ("clause('CAST-99', PROVED)\nasync def test_it(room): ...", "no clause 'CAST-99'"),
+        ("clause('CAST-1', 'sure')\nasync def test_it(room): ...", "or no evidence 'sure'"),
+        ("clause('CAST-1')\nasync def test_it(room): ...", "it has to be clause(id, evidence)"),
+        ("clause('CAST-1', PROVED)\ndef test_it(room): ...", "is a coroutine function"),
+        ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "has a fixture `room`"),
+    ],
+)
+def test_a_test_that_can_judge_nothing_is_refused(
+    tests: pytest.Pytester, test: str, complaint: str
+) -> None:
+    tests.makepyfile(f"{HEAD}\n@pytest.mark.{test}\n")
+    done = judge(tests)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert complaint in done.stderr.str()
+    assert not (tests.path / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "complaint"),
+    [
+        ([], 4, "say either --command or --target"),
+        (["--target=nowhere"], 4, "'nowhere' is not HOST:PORT"),
+        ([f"--command={REFERENCE}", "--profile=none"], 4, "profile 'none': No such file"),
+        (["--command=/nowhere {port}"], 3, "the target did not start: can't run '/nowhere'"),
+    ],
+)
+def test_a_target_that_there_is_not(
+    tests: pytest.Pytester, options: list[str], status: int, complaint: str
+) -> None:
+    tests.makepyfile(HEAD + TWO)
+    done = run(tests, *options)
+    assert done.ret == status
+    assert complaint in done.stdout.str() + done.stderr.str()
+
+
+def test_it_does_nothing_to_other_tests(tests: pytest.Pytester) -> None:
+    tests.makepyfile("def test_fine(): pass\nasync def test_other(): pass")
+    run(tests, "-W", "ignore", "--strict-markers", "-k", "fine").assert_outcomes(
+        passed=1, deselected=1
+    )
+    assert results(tests) == []
+
+
+def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester) -> None:
+    ports = "    open('ports', 'a').write(f'{room.target.port}\\n')\n"
+    tests.makepyfile(
+        HEAD
+        + "".join(
+            f"@pytest.mark.clause('CAST-1', PROVED)\n"
+            f"async def test_{name}(room):\n{ports}    {end}\n"
+            for name, end in (("a", "pass"), ("b", "raise Violation('x')"), ("c", "pass"))
+        )
+    )
+    judge(tests)
+    first, second, third = (tests.path / "ports").read_text().split()
+    assert first == second != third
+
+
+def test_with_xdist_each_process_has_its_own_server(tests: pytest.Pytester) -> None:
+    # Each waits for the other, so that they are in two processes.
+    test = """
+@pytest.mark.clause("CAST-1", PROVED)
+@pytest.mark.parametrize("one, other", [("a", "b"), ("b", "a")])
+async def test_it(room, one, other):
+    open(one, "w").write(f"{room.target.port}")
+    while not os.path.exists(other):
+        await asyncio.sleep(0.01)
+    await room.join(2)
+"""
+    tests.makepyfile(HEAD + test)
+    judge(tests, "-p", "xdist.plugin", "-n2").assert_outcomes(passed=2)
+    assert (tests.path / "a").read_text() != (tests.path / "b").read_text()
+    assert [one["verdict"] for _, one in results(tests)] == ["pass", "pass"]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["-p", "xdist.plugin", "-p", "harness.plugin"],
+        ["-p", "harness.plugin", "-p", "xdist.plugin"],
+    ],
+)
+def test_an_address_is_judged_in_one_process_in_order(
+    tests: pytest.Pytester, order: list[str]
+) -> None:
+    tests.makepyfile(
+        HEAD + TWO + "\n@pytest.fixture(autouse=True)\ndef where():\n"
+        "    assert 'PYTEST_XDIST_WORKER' not in os.environ\n"
+    )
+    server = make_target(REFERENCE, None)
+    server.start()
+    try:
+        target = f"--target={server.host}:{server.port}"
+        done = tests.runpytest_subprocess(*order, "-n2", target, timeout=50)
+        done.assert_outcomes(passed=2)
+        assert server.death() == ""
+    finally:
+        server.stop()
+    assert [one["test"] for _, one in results(tests)] == ["test_alone", "test_line"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:5", ("127.0.0.1", 5)), ("[::1]:65535", ("::1", 65535)), ("a:b:1", ("a:b", 1))],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":", "a", "a:", ":1", "a:65536", "a:²", "a:-1", "a:1 "])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        parse_address(text)

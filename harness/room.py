@@ -280,6 +280,7 @@ class Room:
 
     async def leave(self) -> None:
         """End all that the test has opened: without a reset, where the server lets us."""
+        self.log.ended = True
         for client in self._clients:
             client.finish()
         deadline = time.monotonic() + self.window

@@ -41,6 +41,20 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
                 await room.barrier(speaker, *others)
 
 
+@pytest.mark.clause("LEAVE-1", PROVED)
+async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
+    """Two members of a server of its own talk, and both leave; others come, and talk; again."""
+    server = room.another() if room.target.ours else room.target
+    for _ in range(3):
+        one, other = [await room.enter(target=server) for _ in range(2)]
+        await room.greet(one, other)
+        for member in (one, other):
+            member.finish()
+        for member in (one, other):
+            await member.waits(lambda: False, room.window)  # until it has ended, in most rooms
+            member.close()
+
+
 @pytest.mark.clause("LEAVE-2", PROVED)
 async def test_the_last_line_is_delivered(room: Room) -> None:
     """A member says something and closes at once, again and again: it is heard each time."""

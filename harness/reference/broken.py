@@ -6,7 +6,7 @@ one check and by no other, it is as narrow as it can be and still be certain to
 show: who strips spaces leaves the rest alone.
 
 `REGISTRY` is what they are called by. `WIDE` names those in whose rooms so
-little works that a check of another clause may not come to a verdict.
+little works that a check of another clause may fail too, or not come to a verdict.
 """
 
 # ruff: noqa: ARG002  (who overrides a method to do it wrong has no use for all that it is given)
@@ -31,7 +31,7 @@ from typing import NoReturn
 from harness.reference.server import BIDI, C1, KIB, SEPARATORS, VISIBLE, Member, Options, Server
 
 REGISTRY: dict[str, tuple[type[Server], frozenset[str]]] = {}
-WIDE = frozenset({"stops-at-silence"})
+WIDE = frozenset({"stops-at-silence", "dies-when-empty"})
 
 Kind = Callable[[type[Server]], type[Server]]
 
@@ -856,6 +856,16 @@ class PicturesTabs(Server):
 
 
 # --- leaving -------------------------------------------------------------------------------------
+
+
+@breaks("dies-when-empty", "LEAVE-1")
+class DiesWhenEmpty(Server):
+    """Ends when the last member has left, as if that were all."""
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        if not self.members:
+            sys.exit("nobody is there")
 
 
 @breaks("skips-after-leave", "LEAVE-1")

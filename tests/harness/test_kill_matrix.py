@@ -59,8 +59,10 @@ def test_a_broken_server_fails_what_it_breaks(name: str, tmp_path: Path) -> None
     _, broken = REGISTRY[name]
     status, results = judge(tmp_path, "--broken", name)
     failed = with_verdict(results, "fail")
-    assert set(failed) == broken, failed
-    if name not in WIDE:
+    if name in WIDE:
+        assert set(failed) >= broken, failed
+    else:
+        assert set(failed) == broken, failed
         assert with_verdict(results, "unknown") == {}
     assert (status, results["verdict"]) == (1, "fail")
 

@@ -287,6 +287,14 @@ def gone(start: Start) -> bool:
         return fails(lambda: talk(one, other))
 
 
+def deserted(start: Start) -> bool:
+    with start() as here:
+        last = here.join()
+        last.finish()
+        last.hear_end()
+        return fails(lambda: here.join_all(2))
+
+
 def last_words(start: Start) -> bool:
     with start() as here:
         one, leaver = here.join_all(2)
@@ -511,6 +519,7 @@ CHECKS: dict[str, Check] = {
     "passes-c1": controls,
     "drops-controls": controls,
     "pictures-tabs": controls,
+    "dies-when-empty": deserted,
     "skips-after-leave": gone,
     "drops-last-words": last_words,
     "drops-the-unfinished": last_words,

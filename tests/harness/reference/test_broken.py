@@ -25,6 +25,8 @@ from harness.reference.broken import REGISTRY, WIDE
 from harness.reference.hopeless import HOPELESS
 from tests.harness.reference.targets import PATIENCE, QUIET, ROOT, WELCOME, Client, Target, room
 
+pytestmark = pytest.mark.matrix
+
 Start = Callable[..., AbstractContextManager[Target]]
 Check = Callable[[Start], bool]
 

@@ -175,6 +175,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
                 ]
                 findings.prefixes.append(prefix)
         await _framing(room, people[0], people[1], findings)
+        await room.quiet()  # what a server echoes may be late
         for one in people:
             _take(one)
         people.pop().close()

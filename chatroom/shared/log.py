@@ -21,7 +21,7 @@ Invariants, kept under the lock:
 Shared words are read and written as whole aligned words, and under the lock
 where another process writes them: taking it is a barrier on every CPU. The lock
 is `lockf`, which the kernel releases when its holder dies. It excludes
-processes, not threads: in each process one thread only uses the log. It is lost
+processes, not threads: in each process one thread only takes it. It is lost
 when *any* descriptor of the file is closed, so they stay open until the end.
 """
 
@@ -147,7 +147,7 @@ class Log:
 
     @property
     def head(self) -> int:
-        """The position behind the last entry. Hold the lock."""
+        """The position behind the last entry. Hold the lock, unless an old one does no harm."""
         return self._words[_HEAD]
 
     def offset(self, position: int) -> int:

@@ -1,4 +1,4 @@
-"""A worker's loop: wait, adopt, read, append, deliver, report."""
+"""A worker's loop: wait, read, append, deliver, adopt, report."""
 
 import contextlib
 import gc

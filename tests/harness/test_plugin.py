@@ -103,7 +103,7 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
         assert (one["test"], one["clause"], one["evidence"]) == ("test_it", "CAST-1", "proved")
     violation = found[1][1]
     assert (violation["expected"], violation["actual"]) == ("610a", "ff")
-    assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
+    assert any(one["wire"] and one["wire"][0][1:3] == ["A", "connects"] for _, one in found)
 
 
 def test_a_test_that_never_ends_is_cut_off(tests: pytest.Pytester) -> None:

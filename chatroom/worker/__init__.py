@@ -4,4 +4,6 @@
     delivery.py   what lies between each member's cursor and the head goes out
     loop.py       wait, read, append, deliver, adopt: one turn after another
     process.py    how a worker begins and ends
+
+What it alone has is the input that it has read and not appended yet.
 """

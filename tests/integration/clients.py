@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 from types import TracebackType
+from typing import Self
 
 from tests.integration.waiting import PATIENCE
 
@@ -41,7 +42,7 @@ class Client:
         self.ended = ""
         """How its connection has ended: "closed" or "reset"."""
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

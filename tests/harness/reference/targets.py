@@ -7,110 +7,33 @@ import os
 import re
 import selectors
 import signal
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+
+from tests.integration import clients
+from tests.integration.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
-#: Seconds after which what is waited for will not come any more.
-PATIENCE = 15.0
 #: Seconds in which what is to come would have come, and in which nothing is to come.
 QUIET = 0.4
 
 WELCOME = b"Welcome to socket practice\n"
-RESET = struct.pack("ii", 1, 0)
 
 
-class Client:
+class Client(clients.Client):
+    """Somebody in the room of a target, from an address of this machine."""
+
     def __init__(self, target: Target, source: str = "127.0.0.1", buffer: int = 0) -> None:
-        self.unread = bytearray()
-        self.socket = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET)
-        try:
-            self.socket.settimeout(PATIENCE)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if buffer:
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            self.socket.bind((source, 0))
-            host = "::1" if ":" in source else "127.0.0.1"
-            self.socket.connect((host, target.port))
-        except OSError:
-            self.socket.close()
-            raise
-        self.prefix = b"<%s>" % source.encode()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.socket.close()
-
-    def say(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.socket.sendall(piece)
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def finish(self) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
-
-    def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.socket.close()
-
-    def more(self) -> bool:
-        """Whether anything more came; False at the end. Raises TimeoutError."""
-        try:
-            data = self.socket.recv(1 << 16)
-        except ConnectionError:
-            return False
-        self.unread += data
-        return bool(data)
-
-    def take(self, size: int) -> bytes:
-        taken = bytes(self.unread[:size])
-        del self.unread[:size]
-        return taken
-
-    def hear(self, expected: bytes) -> None:
-        """These are the next bytes."""
-        while len(self.unread) < len(expected) and expected.startswith(self.unread):
-            try:
-                if not self.more():
-                    break
-            except TimeoutError:
-                break
-        heard = self.take(len(expected))
-        assert heard == expected, f"heard {heard[-400:]!r}, not {expected[-400:]!r}"
-
-    def hear_until(self, token: bytes) -> bytes:
-        searched = 0
-        while (found := self.unread.find(token, searched)) < 0:
-            searched = max(0, len(self.unread) - len(token))
-            assert self.more(), f"ended after {bytes(self.unread[-400:])!r}"
-        return self.take(found + len(token))
-
-    def hear_end(self) -> bytes:
-        """All that comes until the connection ends."""
-        while self.more():
-            pass
-        return self.take(len(self.unread))
+        super().__init__("::1" if ":" in source else "127.0.0.1", target.port, source, buffer)
 
     def hear_for(self, seconds: float) -> bytes:
         """All that comes in so many seconds of silence."""
         self.socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
-            while self.more():
+            while self.receive():
                 pass
         self.socket.settimeout(PATIENCE)
         return self.take(len(self.unread))

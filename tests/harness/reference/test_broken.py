@@ -23,7 +23,8 @@ import pytest
 
 from harness.reference.broken import REGISTRY, WIDE
 from harness.reference.hopeless import HOPELESS
-from tests.harness.reference.targets import PATIENCE, QUIET, ROOT, WELCOME, Client, Target, room
+from tests.harness.reference.targets import QUIET, ROOT, WELCOME, Client, Target, room
+from tests.integration.waiting import PATIENCE
 
 pytestmark = pytest.mark.matrix
 
@@ -141,9 +142,9 @@ def full(start: Start) -> bool:
         one = here.join("127.0.0.2")
         late = here.knock()
         late.socket.settimeout(3)
-        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_end)
+        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_rest)
         one.finish()
-        one.hear_end()
+        one.hear_rest()
         return failed or fails(here.join)
 
 
@@ -186,7 +187,8 @@ def many_lines(start: Start) -> bool:
     with start("--burst", "1M") as here:
         one, other = here.join_all(2)
         numbers = [b"%d\n" % number for number in range(1010)]
-        one.say(*numbers)
+        for number in numbers:
+            one.say(number)
         return other.hear_for(QUIET) != b"".join(one.prefix + number for number in numbers)
 
 
@@ -285,7 +287,7 @@ def gone(start: Start) -> bool:
     with start() as here:
         one, leaver, other = here.join_all(3)
         leaver.finish()
-        leaver.hear_end()
+        leaver.hear_rest()
         return fails(lambda: talk(one, other))
 
 
@@ -293,7 +295,7 @@ def deserted(start: Start) -> bool:
     with start() as here:
         last = here.join()
         last.finish()
-        last.hear_end()
+        last.hear_rest()
         return fails(lambda: here.join_all(2))
 
 
@@ -327,7 +329,7 @@ def own_side(start: Start) -> bool:
         one = here.join()
         one.finish()
         one.socket.settimeout(1)
-        return fails(one.hear_end)
+        return fails(one.hear_rest)
 
 
 def back(start: Start) -> bool:
@@ -335,7 +337,7 @@ def back(start: Start) -> bool:
         one, other = here.join_all(2)
         talk(one, other)
         one.finish()
-        one.hear_end()
+        one.hear_rest()
         return fails(lambda: talk(here.join("127.0.0.2"), other))
 
 
@@ -366,7 +368,7 @@ def heard(listener: Client, size: int) -> bool:
     """Whether so much is heard, less than a second passing without a byte."""
     listener.socket.settimeout(1)
     with contextlib.suppress(TimeoutError):
-        while len(listener.unread) < size and listener.more():
+        while len(listener.unread) < size and listener.receive():
             pass
     return len(listener.take(size)) == size
 
@@ -415,7 +417,7 @@ def death_of_a_worker(start: Start) -> bool:
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
-            assert one.hear_end() == b""
+            assert one.hear_rest() == b""
             talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # by another worker
         failed = fails(lambda: talk(one, other))
         assert here.stop() == 0

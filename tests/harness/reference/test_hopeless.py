@@ -10,7 +10,8 @@ import socket
 from pathlib import Path
 
 from harness.reference.hopeless import HOPELESS
-from tests.harness.reference.targets import PATIENCE, QUIET, Client, Target, room
+from tests.harness.reference.targets import QUIET, Client, Target, room
+from tests.integration.waiting import PATIENCE
 
 
 def hopeless(name: str, port: int = 0) -> Target:
@@ -56,7 +57,7 @@ def test_never_accepts() -> None:
 def test_closes_at_once() -> None:
     with room("--hopeless", "closes-at-once") as here:
         for _ in range(3):
-            assert here.knock().hear_end() == b""
+            assert here.knock().hear_rest() == b""
         assert here.stop() == 0
 
 
@@ -64,9 +65,9 @@ def test_floods_with_garbage() -> None:
     with room("--hopeless", "floods-with-garbage") as here:
         for client in (here.knock(), here.knock()):
             while len(client.unread) < 1 << 24:
-                assert client.more()
+                assert client.receive()
         client.close()
-        assert here.knock().more()
+        assert here.knock().receive()
         assert here.stop() == 0
 
 
@@ -109,7 +110,7 @@ def test_forks_and_leaves() -> None:
         child = child_that_listens(here.port)
         assert os.getsid(child) == child
         os.kill(child, signal.SIGTERM)
-        assert one.hear_end() == b""
+        assert one.hear_rest() == b""
 
 
 def child_that_listens(port: int) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.harness.reference.targets import PATIENCE, QUIET, WELCOME, Client, Target, room
+from tests.harness.reference.targets import QUIET, WELCOME, Client, Target, room
+from tests.integration.waiting import PATIENCE
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -73,7 +74,7 @@ def test_it_starts_again_at_once() -> None:
             one, other = here.join_all(2)
             barrier(one, other)
             assert here.stop() == 0
-            assert one.hear_end() == b""
+            assert one.hear_rest() == b""
             here.clients.pop_all()  # Connected still: closed by the server, not by them.
             one.close()
             other.close()
@@ -106,10 +107,10 @@ def test_a_full_room() -> None:
         for text in (b"", b"hello\n"):
             late = here.knock()
             late.say(text)
-            assert late.hear_end() == b"The room is full\n"
+            assert late.hear_rest() == b"The room is full\n"
         barrier(one, other)
         one.finish()
-        one.hear_end()
+        one.hear_rest()
         third = here.join()
         barrier(other, third)
 
@@ -137,7 +138,8 @@ def test_two_behind_one_address() -> None:
     """CAST-6, CAST-7."""
     with room() as here:
         one = here.join()
-        one.say(b"anyone?\n", b"no end")
+        one.say(b"anyone?\n")
+        one.say(b"no end")
         assert one.hear_for(QUIET) == b""
         other = here.join()
         barrier(one, other)
@@ -188,7 +190,8 @@ def test_what_is_said_and_what_is_heard(step: int) -> None:
     with room("--burst", MIB) as here:
         one, other = here.join_all(2)
         for said, messages in WHOLE:
-            one.say(*(said[start : start + step] for start in range(0, len(said), step)))
+            for start in range(0, len(said), step):
+                one.say(said[start : start + step])
             other.hear(b"".join(one.prefix + message for message in messages))
         barrier(one, other)
         barrier(other, one)
@@ -251,7 +254,7 @@ def test_last_words(way: object) -> None:
             leaver.say(said)
             way(leaver)
             if way is Client.finish:
-                assert leaver.hear_end() == b""
+                assert leaver.hear_rest() == b""
             other.hear(heard)
             one.say(b"gone\n")
             other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
@@ -267,7 +270,8 @@ def test_what_a_member_cost_is_given_back() -> None:
             for way in (Client.close, Client.reset, Client.finish):
                 for number in range(10, 30):
                     guest = here.join(f"127.0.0.{number}")
-                    guest.say(b"a" * 1000 + b"\n", b"b" * 1000)
+                    guest.say(b"a" * 1000 + b"\n")
+                    guest.say(b"b" * 1000)
                     way(guest)
                     guest.close()
                     other.hear_until(b"b" * 1000)
@@ -311,7 +315,7 @@ def test_a_slow_reader_delays_nobody_and_is_put_out() -> None:
             saying.join()
         assert here.descriptors() == before - 1
         assert here.memory() - memory < 12 * MIB
-        assert len(slow.hear_end()) < 10 * MIB
+        assert len(slow.hear_rest()) < 10 * MIB
         barrier(one, other)
         barrier(here.join("127.0.0.9"), one, other)
 

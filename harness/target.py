@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from harness.errors import NotApplicable, StartError, Undecided
-from harness.processes import Server
+from harness.processes import Server, free_port
 
 MARK = "CHATROOM_HARNESS_TARGET"
 
@@ -153,7 +153,7 @@ class Command(Target):
 
     def _start(self) -> None:
         if not self.port:
-            self.port = _free_port(self.host)
+            self.port = free_port(self.host)
         values = {"{host}": self.host, "{port}": str(self.port)}
         command = shlex.split(f"{self._template} {self._options}")
         for name, value in values.items():
@@ -285,12 +285,4 @@ def _alive(process: psutil.Process) -> bool:
 def _port(address: Any) -> int:
     """Of one end of a connection as psutil tells it; 0 where there is no such end."""
     port: int = address.port if address else 0
-    return port
-
-
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
     return port

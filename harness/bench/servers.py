@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -126,13 +125,6 @@ def find_program(name: str) -> str | None:
     """Where a program is. Servers often live where an ordinary user's PATH does not lead."""
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=os.pathsep.join((path, "/usr/local/sbin", "/usr/sbin")))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def version_of(recipe: Recipe) -> str:

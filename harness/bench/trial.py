@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
-from harness.bench.servers import NotInstalledError, Recipe, free_port
-from harness.processes import NotReadyError, Server, weight
+from harness.bench.servers import NotInstalledError, Recipe
+from harness.processes import NotReadyError, Server, free_port, weight
 
 MEASURED = "measured"
 FAILED = "failed"

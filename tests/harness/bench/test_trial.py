@@ -15,7 +15,7 @@ from harness.bench import clients, trial
 from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT
 from harness.bench.lines import ArrivalError
-from harness.bench.servers import RECIPES, Recipe, custom, free_port
+from harness.bench.servers import RECIPES, Recipe, custom
 from harness.bench.trial import (
     FAILED,
     MEASURED,
@@ -27,7 +27,7 @@ from harness.bench.trial import (
     Workload,
     run,
 )
-from harness.processes import Server
+from harness.processes import Server, free_port
 from tests.programs import program
 
 TINY = Path(__file__).with_name("tiny.py")

@@ -124,10 +124,9 @@ class Room:
         client.skip_line_end()
         return taken
 
-    async def join(self, count: int, sources: Sequence[str | None] = ()) -> list[Client]:
-        """`count` members, each from an address of its own, or from the `sources`."""
-        wanted = [*sources, *[None] * (count - len(sources))]
-        members = [await self.enter(source) for source in wanted]
+    async def join(self, count: int) -> list[Client]:
+        """`count` members, each from an address of its own."""
+        members = [await self.enter() for _ in range(count)]
         self._members += members
         await self.settle()
         return members
@@ -146,20 +145,13 @@ class Room:
         Raises Unsettled where one of them never does.
         """
         witness = await self._ensure_witness()
-        deadline = time.monotonic() + self.clock.patience
-        while True:
-            token = self.token()
-            await witness.say(token + b"\n")
-            heard = await asyncio.gather(*[one.comes(token, self.window) for one in self._members])
-            if all(heard):
-                break
-            if time.monotonic() >= deadline or any(one.ended for one in self._members):
-                deaf = [one for one, hears in zip(self._members, heard, strict=True) if not hears]
-                raise Unsettled(
-                    f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
-                    token,
-                    bytes(deaf[0].heard),
-                )
+        token, deaf = await self._speak_until_heard(witness, self._members)
+        if deaf:
+            raise Unsettled(
+                f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
+                token,
+                bytes(deaf[0].heard),
+            )
         return {one: await one.hears_line(token) for one in self._members}
 
     async def _ensure_witness(self) -> Client:
@@ -177,17 +169,32 @@ class Room:
 
     async def greet(self, speaker: Client, listener: Client) -> None:
         """Have one speak until the other hears it. Raises Violation where it never does."""
+        token, deaf = await self._speak_until_heard(speaker, [listener])
+        if deaf:
+            raise Violation(
+                f"{listener} does not hear {speaker}{self.fate()}", token, bytes(listener.heard)
+            )
+        await listener.hears_line(token)
+
+    async def _speak_until_heard(
+        self, speaker: Client, listeners: Sequence[Client]
+    ) -> tuple[bytes, list[Client]]:
+        """Have one say words until all hear one: the last of them, and who does not hear it."""
         deadline = time.monotonic() + self.clock.patience
         while True:
             token = self.token()
             await speaker.say(token + b"\n")
-            if await listener.comes(token, self.window):
-                await listener.hears_line(token)
-                return
-            if listener.ended or time.monotonic() >= deadline:
-                raise Violation(
-                    f"{listener} does not hear {speaker}{self.fate()}", token, bytes(listener.heard)
-                )
+            heard = await asyncio.gather(*[one.comes(token, self.window) for one in listeners])
+            deaf = [one for one, hears in zip(listeners, heard, strict=True) if not hears]
+            if not deaf or time.monotonic() >= deadline or any(one.ended for one in listeners):
+                return token, deaf
+
+    async def tell(self, speaker: Client, listener: Client) -> bytes:
+        """Have one say a word that the other hears; what stands before it, on its line."""
+        token = self.token()
+        await speaker.say(token + b"\n")
+        heard = (await listener.hears_line(token)).removesuffix(token)
+        return self.plain(heard).rpartition(b"\n")[2]
 
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
         """What each listener heard before a new word of the speaker's, which is not in it.
@@ -197,6 +204,18 @@ class Room:
         token = self.token()
         await speaker.say(token + b"\n")
         return [self.before(await one.hears_line(token), token) for one in listeners]
+
+    async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
+        """What each has heard when each has heard a last word of each other.
+
+        What they said before is in it: nothing of it is under way.
+        """
+        heard = dict.fromkeys(members, b"")
+        for speaker in members:
+            others = [one for one in members if one is not speaker]
+            for one, before in zip(others, await self.barrier(speaker, *others), strict=True):
+                heard[one] += before
+        return {one: heard[one] + bytes(one.heard) for one in members}
 
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
@@ -267,6 +286,10 @@ class Room:
         other.start()
         return other
 
+    def own_server(self) -> Target:
+        """A server for this test alone, where one can be started; else the target."""
+        return self.another() if self.target.ours else self.target
+
     def at(self, server: Target, host: str) -> Target:
         """The same server, reached at another of its addresses."""
         return Target(host, server.port)
@@ -317,6 +340,15 @@ def applies(condition: object, reason: str) -> None:
     """Raises NotApplicable, for that reason, unless the condition holds."""
     if not condition:
         raise NotApplicable(reason)
+
+
+def needs_ipv6() -> None:
+    """Raises Undecided where this machine has none."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        raise Undecided(f"this machine has no ::1: {error.strerror}") from None
 
 
 def expect(

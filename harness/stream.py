@@ -9,6 +9,7 @@ hides no others.
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 
 from harness.profile import Profile
@@ -48,6 +49,11 @@ def squeezed(heard: bytes, profile: Profile) -> bytes:
     """
     text = profile.prefix.sub(b"", without_notices(heard, profile))
     return text.replace(b"\r", b"").replace(b"\n", b"")
+
+
+def sequence(heard: bytes, words: Set[bytes]) -> list[bytes]:
+    """Those of the words that are in what was heard: in its order, as often as they are there."""
+    return re.findall(b"|".join(map(re.escape, words)), heard)
 
 
 def without_notices(heard: bytes, profile: Profile) -> bytes:

@@ -230,9 +230,13 @@ class Client:
 
     async def hears_end(self, within: float | None = None) -> bytes:
         """Take all up to the end of the connection. Raises Violation where it does not end."""
-        if not await self.waits(lambda: bool(self.ended), within):
+        if not await self.ends(within):
             raise Violation(f"the server did not close the connection of {self.name}")
         return self.take(len(self.heard))
+
+    async def ends(self, within: float | None = None) -> bool:
+        """Whether the server ends the connection in time."""
+        return await self.waits(lambda: bool(self.ended), within)
 
     async def waits(self, condition: Callable[[], bool], within: float | None = None) -> bool:
         """Wait until `condition` holds, which is asked whenever something has come."""

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import Violation
 from harness.evidence import ABSENT, OBSERVED, PROVED
 from harness.room import Room, expect
+from harness.stream import sequence
 from harness.wire import Client
 
 MEMBERS = 12
@@ -36,31 +37,28 @@ async def speak(client: Client, tokens: list[bytes]) -> None:
         await asyncio.sleep(0)
 
 
-def sequence(heard: bytes, tokens: set[bytes]) -> list[bytes]:
-    """Those of the tokens that are in what was heard, in its order, as often as they are there."""
-    size = len(next(iter(tokens)))
-    found = []
-    place = heard.find(b"z")
-    while place >= 0:
-        if (word := heard[place : place + size]) in tokens:
-            found.append(word)
-            place += size - 1
-        place = heard.find(b"z", place + 1)
-    return found
-
-
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
     """All talk at once: what each has said, and what of it each has heard, in its order."""
     members = await room.join(MEMBERS)
     said = {one: room.tokens(LINES) for one in members}
     await asyncio.gather(*[speak(one, tokens) for one, tokens in said.items()])
     every = {token for tokens in said.values() for token in tokens}
-    heard: dict[Client, bytes] = dict.fromkeys(members, b"")
-    for speaker in members:  # behind a last word of each, nothing of it is under way
-        others = [one for one in members if one is not speaker]
-        for one, before in zip(others, await room.barrier(speaker, *others), strict=True):
-            heard[one] += before
-    return said, {one: sequence(heard[one] + bytes(one.heard), every) for one in members}
+    heard = await room.last_words(members)
+    return said, {one: sequence(heard[one], every) for one in members}
+
+
+def expect_each_once(
+    listener: Client, heard: list[bytes], speaker: Client, tokens: list[bytes]
+) -> None:
+    """Raises Violation, unless each token of the speaker's is once in what was heard."""
+    times = Counter(heard)
+    for number, token in enumerate(tokens):
+        expect(
+            times[token] == 1,
+            f"{listener} heard line {number} of {speaker}'s {len(tokens)} {times[token]} times,"
+            " not once",
+            token,
+        )
 
 
 @pytest.mark.clause("CAST-1", PROVED)
@@ -69,14 +67,9 @@ async def test_everyone_else_hears_it_once(room: Room) -> None:
     has heard each line exactly once."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
-        times = Counter(words)
         for speaker, tokens in said.items():
-            for number, token in enumerate(tokens if speaker is not listener else []):
-                expect(
-                    times[token] == 1,
-                    f"{listener} heard line {number} of {speaker} {times[token]} times, not once",
-                    token,
-                )
+            if speaker is not listener:
+                expect_each_once(listener, words, speaker, tokens)
 
 
 @pytest.mark.clause("CAST-1", PROVED)
@@ -91,13 +84,7 @@ async def test_none_of_many_is_lost(room: Room) -> None:
         for one, before in zip(listeners, await room.barrier(speaker, *listeners), strict=True):
             heard[one] += before
     for one in listeners:
-        times = Counter(sequence(heard[one], set(tokens)))
-        for number, token in enumerate(tokens):
-            expect(
-                times[token] == 1,
-                f"{one} heard line {number} of {len(tokens)} {times[token]} times, not once",
-                token,
-            )
+        expect_each_once(one, sequence(heard[one], set(tokens)), speaker, tokens)
 
 
 @pytest.mark.clause("CAST-2", ABSENT)
@@ -209,16 +196,14 @@ async def test_members_behind_one_address_read_each_other(room: Room) -> None:
     await room.greet(third, one)
     await room.greet(third, other)
     for speaker, listener in ((one, other), (other, one), (third, one), (one, third)):
-        token = room.token()
-        await speaker.say(token + b"\n")
-        await listener.hears_line(token)
+        await room.tell(speaker, listener)
 
 
 @pytest.mark.clause("CAST-7", OBSERVED)
 async def test_a_member_alone_talks_to_nobody(room: Room) -> None:
     """A member is alone in a server of its own, or as alone as it can be, and talks. Then another
     comes, and both read each other."""
-    server = room.target if not room.target.ours else room.another()
+    server = room.own_server()
     alone = await room.enter(target=server)
     for _ in range(3):
         await alone.say(room.token() + b"\n")

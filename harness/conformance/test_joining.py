@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 
 import pytest
 
-from harness.errors import StartError, Undecided, Violation
+from harness.errors import StartError, Violation
 from harness.evidence import OBSERVED, PROVED
-from harness.room import Room, applies, expect
-from harness.wire import Client
+from harness.room import Room, applies, expect, needs_ipv6
 
 CROWD = 100
 RESETS = 20
@@ -47,20 +45,14 @@ async def test_who_is_reset_harms_nobody(room: Room) -> None:
     for number in range(RESETS):
         client = await (room.enter() if number % 2 else room.connect())
         client.reset()
-        await _talk(room, *members)
+        await room.tell(*members)
     await _two_talk(room)
 
 
 async def _two_talk(room: Room) -> None:
     one, other = await room.join(2)
-    await _talk(room, one, other)
-    await _talk(room, other, one)
-
-
-async def _talk(room: Room, speaker: Client, listener: Client) -> None:
-    token = room.token()
-    await speaker.say(token + b"\n")
-    await listener.hears_line(token)
+    await room.tell(one, other)
+    await room.tell(other, one)
 
 
 @pytest.mark.clause("JOIN-3", OBSERVED)
@@ -118,17 +110,7 @@ async def test_a_full_room_says_so(room: Room) -> None:
     members.pop().finish()
     for _ in range(int(room.clock.patience / room.window)):  # that one left takes its time
         newcomer = await room.connect(target=server)
-        await newcomer.waits(lambda one=newcomer: bool(one.ended), room.window)  # type: ignore[misc]
-        if not newcomer.ended:
+        if not await newcomer.ends(room.window):
             break
         await room.quiet()
     await room.greet(members[0], newcomer)
-
-
-def needs_ipv6() -> None:
-    """Raises Undecided where this machine has none."""
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            pass
-    except OSError as error:
-        raise Undecided(f"this machine has no ::1: {error.strerror}") from None

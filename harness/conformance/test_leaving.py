@@ -44,52 +44,38 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
     """Two members of a server of its own talk, and both leave; others come, and talk; again."""
-    server = room.another() if room.target.ours else room.target
+    server = room.own_server()
     for _ in range(3):
         one, other = [await room.enter(target=server) for _ in range(2)]
         await room.greet(one, other)
         for member in (one, other):
             member.finish()
         for member in (one, other):
-            await member.waits(lambda: False, room.window)  # until it has ended, in most rooms
+            await member.ends(room.window)
             member.close()
 
 
 @pytest.mark.clause("LEAVE-2", PROVED)
-async def test_the_last_line_is_delivered(room: Room) -> None:
-    """A member says something and closes at once, again and again: it is heard each time."""
-    listener = (await room.join(1))[0]
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
+async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
+    """A member says two lines, the last of them with or without its end, and closes at once, again
+    and again: both are heard each time."""
+    [listener] = await room.join(1)
     for _ in range(10):
         guest = await room.enter()
         await room.greet(guest, listener)
         first, last = room.tokens(2)
-        await guest.say(first + b"\n" + last + b"\n")
+        await guest.say(first + b"\n" + last + end)
         guest.finish()
         await listener.hears(first)
         await listener.hears_line(last)
-        guest.finish()
-
-
-@pytest.mark.clause("LEAVE-2", PROVED)
-async def test_an_unfinished_last_line_is_delivered(room: Room) -> None:
-    """A member says a line and a word without line end, and closes at once: both are heard."""
-    listener = (await room.join(1))[0]
-    for _ in range(5):
-        guest = await room.enter()
-        await room.greet(guest, listener)
-        first, last = room.tokens(2)
-        await guest.say(first + b"\n" + last)
-        guest.finish()
-        await listener.hears(first)
-        await listener.hears(last)
-        guest.finish()
 
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
 async def test_what_it_cost_is_given_back(room: Room) -> None:
     """100 guests join, speak and leave. The server, one of its own, then has as many
     descriptors as before, about as much memory, and does nothing."""
-    server = room.another() if room.target.ours else room.target
+    server = room.own_server()
     listener = await room.enter(target=server)
     await _guests(room, server, listener, GUESTS // 5)
     before = server.costs()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 
 import pytest
 
-from harness.conformance.test_broadcast import sequence
 from harness.errors import Undecided
 from harness.evidence import OBSERVED, PROVED
 from harness.room import Room, applies, expect, expect_equal
+from harness.stream import sequence
 from harness.target import Target
 from harness.wire import Client
 
@@ -52,7 +53,7 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
 async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
     """A member stops reading, and can hold little of what it does not read. Others say more than
     the kernels hold for it: each word is heard in time."""
-    server = room.another() if room.target.ours else room.target
+    server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
     await room.meet(listener, mute)
@@ -65,7 +66,7 @@ async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
     """A member stops reading. While it lags by less than it may, it stays, and loses nothing;
     when it lags by more than it may, and the kernels hold, it is disconnected. What the server
     spends on it is bounded."""
-    server = room.another() if room.target.ours else room.target
+    server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
     await room.meet(listener, mute)
@@ -118,7 +119,7 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
     """Members talk while each process that serves them, the main one excepted, is killed, one
     after another. Nobody is disconnected, and each hears every line of each other exactly once,
     in its order."""
-    server = room.another() if room.target.ours else room.target
+    server = room.own_server()
     members = [await room.enter(target=server) for _ in range(8)]
     await room.meet(*members)
     workers = server.holders({member.port for member in members})
@@ -132,17 +133,11 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
                 await one.say(word + b"\n")
         if victim:
             os.kill(victim, signal.SIGKILL)
-    heard = dict.fromkeys(members, b"")
-    for one in members:
-        others = [other for other in members if other is not one]
-        for other, before in zip(others, await room.barrier(one, *others), strict=True):
-            heard[other] += before
-    for listener in members:
-        for speaker in members:
-            if speaker is not listener:
-                words = sequence(heard[listener], set(said[speaker]))
-                expect(
-                    words == said[speaker],
-                    f"{listener} heard {len(words)} lines of {speaker},"
-                    f" not its {len(said[speaker])} in their order",
-                )
+    heard = await room.last_words(members)
+    for listener, speaker in itertools.permutations(members, 2):
+        words = sequence(heard[listener], set(said[speaker]))
+        expect(
+            words == said[speaker],
+            f"{listener} heard {len(words)} lines of {speaker},"
+            f" not its {len(said[speaker])} in their order",
+        )

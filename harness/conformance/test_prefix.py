@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import re
 
 import pytest
 
-from harness.conformance.test_joining import needs_ipv6
 from harness.errors import NotApplicable, StartError, Undecided, Violation
 from harness.evidence import PROVED
-from harness.room import Room, expect, expect_equal
-from harness.wire import Client
+from harness.room import Room, expect, expect_equal, needs_ipv6
 
 SHAPE = re.compile(rb"<([^<>\n]*)>")
 
@@ -37,15 +36,12 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
     """A word is heard as `<`, something, `>`, and the word, on a line of its own."""
     speaker, listener = await room.join(2)
     for _ in range(3):
-        token = room.token()
-        await speaker.say(token + b"\n")
-        heard = (await listener.hears_line(token)).removesuffix(token)
-        line = room.plain(heard).rpartition(b"\n")[2]
+        prefix = await room.tell(speaker, listener)
         expect(
-            SHAPE.fullmatch(line),
+            SHAPE.fullmatch(prefix),
             "it is not prefixed with <IP>, and nothing between",
             b"<IP>",
-            line,
+            prefix,
         )
 
 
@@ -55,20 +51,14 @@ async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
     if not room.target.local:
         raise Undecided("only on this machine's loopback is it known how the server sees us")
     members = await room.join(3)
-    for speaker in members:
-        for listener in members:
-            if listener is speaker:
-                continue
-            token = room.token()
-            await speaker.say(token + b"\n")
-            heard = (await listener.hears_line(token)).removesuffix(token)
-            line = room.plain(heard).rpartition(b"\n")[2]
-            expect(
-                _names(line, speaker.address),
-                f"the prefix of {speaker}, who came from {speaker.address}, is not its address",
-                speaker.address.encode(),
-                line,
-            )
+    for speaker, listener in itertools.permutations(members, 2):
+        prefix = await room.tell(speaker, listener)
+        expect(
+            _names(prefix, speaker.address),
+            f"the prefix of {speaker}, who came from {speaker.address}, is not its address",
+            speaker.address.encode(),
+            prefix,
+        )
 
 
 def _names(prefix: bytes, address: str) -> bool:
@@ -97,23 +87,13 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
         listener = await room.enter(target=room.at(server, "::1"))
     for speaker in speakers:
         await room.greet(speaker, listener)
-        token = room.token()
-        await speaker.say(token + b"\n")
-        line = (await listener.hears_line(token)).removesuffix(token).rpartition(b"\n")[2]
-        found = re.findall(rb"[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*", line)
+        prefix = await room.tell(speaker, listener)
+        found = re.findall(rb"[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*", prefix)
         due = str(ipaddress.ip_address(speaker.address)).encode()
-        expect(found, "there is no address in the prefix", due, line)
+        expect(found, "there is no address in the prefix", due, prefix)
         expect_equal(
             f"the address of one who came from {speaker.address} is written", due, found[0]
         )
-
-
-async def _prefix_of(room: Room, speaker: Client, listener: Client) -> bytes:
-    """What stands before a plain word of the speaker's, on its line."""
-    token = room.token()
-    await speaker.say(token + b"\n")
-    heard = (await listener.hears_line(token)).removesuffix(token)
-    return room.plain(heard).rpartition(b"\n")[2]
 
 
 @pytest.mark.clause("PREFIX-4", PROVED)
@@ -122,8 +102,8 @@ async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
     moves the cursor to where one began. Every line, whatever ends it, begins with what its
     sender's plain words begin with, which is one prefix, and not another's."""
     forger, victim, listener = await room.join(3)
-    own = await _prefix_of(room, forger, listener)
-    theirs = await _prefix_of(room, victim, listener)
+    own = await room.tell(forger, listener)
+    theirs = await room.tell(victim, listener)
     expect(own != theirs, f"the words of {forger} and {victim} begin alike", None, own)
     expect(own.count(b"<") <= 1, "there is more than one prefix", None, own)
     for forgery in FORGERIES:
@@ -143,7 +123,7 @@ async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
     """One has said something without a line end when another speaks: the other's words begin with
     their own prefix, on a line of their own."""
     one, other, listener = await room.join(3)
-    prefix = await _prefix_of(room, other, listener)
+    prefix = await room.tell(other, listener)
     begun, word = room.tokens(2)
     await one.say(begun)
     begun_is_there = await listener.comes(begun)

@@ -12,6 +12,7 @@ import pytest
 from harness import profile
 from harness.errors import NotApplicable, Undecided, Unfit, Violation
 from harness.room import Room, applies, expect, expect_equal
+from harness.stream import sequence
 from harness.target import Command, Target
 from harness.wire import Clock, Log
 
@@ -59,6 +60,34 @@ def test_members_talk() -> None:
 
     with server() as target:
         play(room_of(target), test)
+
+
+def test_a_word_is_told_and_last_words_end_a_talk() -> None:
+    async def test(room: Room) -> None:
+        one, other, third = members = await room.join(3)
+        assert await room.tell(one, other) == b"<%s>" % one.address.encode()
+        [begun] = room.tokens(1)
+        await one.say(begun)
+        await other.hears(begun)
+        assert await room.tell(third, other) == b"<%s>" % third.address.encode()
+        said = room.tokens(3)
+        for speaker, word in zip(members, said, strict=True):
+            await speaker.say(word + b"\n")
+        heard = await room.last_words(members)
+        for listener in members:
+            of_others = [word for one, word in zip(members, said, strict=True) if one != listener]
+            assert sorted(sequence(heard[listener], set(said))) == of_others
+
+    with server() as target:
+        play(room_of(target), test)
+
+
+def test_a_server_of_its_own_is_the_target_where_none_can_be_started() -> None:
+    async def test(room: Room) -> None:
+        assert (room.own_server() is room.target) is not room.target.ours
+
+    play(room_of(NOWHERE), test)
+    play(room_of(Command(REFERENCE)), test)
 
 
 def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:

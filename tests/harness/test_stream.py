@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.profile import Profile
-from harness.stream import Line, lines, squeezed, texts, without_notices
+from harness.stream import Line, lines, sequence, squeezed, texts, without_notices
 
 PLAIN = Profile(name="plain")
 NONE = profile.parse("prefix = ''", "none")
@@ -50,6 +50,11 @@ def test_squeezed_is_what_was_said_wherever_it_was_cut() -> None:
     assert squeezed(b"<a>on<a>e\r\n\n<a>two<b", PLAIN) == b"onetwo<b"
     assert squeezed(b"<announce> hm\n<user2> one\n", NCAT) == b"one"
     assert squeezed(b"one\ntwo", NONE) == b"onetwo"
+
+
+def test_a_sequence_is_of_words_wherever_they_stand() -> None:
+    heard = b"<a>z.2\n<b>z.1zz.3 z+2\nz.2z.4"
+    assert sequence(heard, {b"z.1", b"z.2", b"z.3"}) == [b"z.2", b"z.1", b"z.3", b"z.2"]
 
 
 prefixes = st.sampled_from([b"<127.0.0.2>", b"<a>", b"<>", b""])

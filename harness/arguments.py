@@ -1,9 +1,14 @@
-"""Types of arguments that several commands take."""
+"""What several commands have in common: types of arguments, and the target that they name."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from harness.target import Target
 
 
 def whole(lowest: int) -> Callable[[str], int]:
@@ -15,3 +20,27 @@ def whole(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+@contextlib.contextmanager
+def started(
+    parser: argparse.ArgumentParser, command: str | None, address: str | None, scale: float = 1.0
+) -> Iterator[Target]:
+    """The target that the arguments name, until it is stopped; `scale`: of the time to start.
+
+    Ends the program with one line where there is none: 2, or 3 where it does not start.
+    """
+    from harness.errors import StartError
+    from harness.target import make_target
+
+    try:
+        target = make_target(command, address, scale)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        target.start()
+        yield target
+    except StartError as error:
+        parser.exit(3, f"{parser.prog}: the target did not start: {error}\n")
+    finally:
+        target.stop()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import profile as profiles
-from harness.arguments import whole
+from harness.arguments import started, whole
 from harness.clauses import all_clauses
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
@@ -113,8 +113,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         _make_folder(options.report, parser)
     with interruptible():
         try:
-            if not _starts(options, parser):
-                return 3
+            with started(parser, options.server, options.target, options.timeout_scale):
+                pass  # It can be started, and stopped: tried once, before it is judged.
             print(
                 f"judging {options.server or options.target}, "
                 f"profile {options.profile or DEFAULT_PROFILE}, seed {chosen.seed}",
@@ -158,25 +158,6 @@ def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rule
     except profiles.ProfileError as error:
         parser.error(str(error))
     return Rules(options.strict, claims, parse_known_failures(options.known_failures or ""))
-
-
-def _starts(options: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
-    """Whether the target can be started, and stopped: tried once, before it is judged."""
-    from harness.errors import StartError
-    from harness.plugin import make_target
-
-    try:
-        target = make_target(options.server, options.target)
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        target.start()
-    except StartError as error:
-        print(f"{parser.prog}: the target did not start: {error}", file=sys.stderr)
-        return False
-    finally:
-        target.stop()
-    return True
 
 
 def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:

@@ -37,7 +37,7 @@ from harness.errors import (
 )
 from harness.evidence import STRENGTH
 from harness.room import Room
-from harness.target import Command, Target
+from harness.target import Target, make_target
 from harness.wire import Clock, Log
 
 RESULT = "conformance"
@@ -101,21 +101,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
         # One server: one test at a time, in order. (xdist may have seen its options before.)
         config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def make_target(command: str | None, address: str | None, scale: float = 1.0) -> Target:
-    """The target that the options name; `scale`: of the time to start. Raises ValueError."""
-    if bool(command) == bool(address):
-        raise ValueError("say either --command or --target")
-    return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
 
 
 def clause_of(item: pytest.Item) -> tuple[str, str] | None:

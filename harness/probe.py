@@ -18,13 +18,13 @@ import argparse
 import asyncio
 import itertools
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import StartError, Undecided, Violation
+from harness.arguments import started
+from harness.errors import Undecided, Violation
 from harness.extra import needs_extra
 from harness.profile import Profile
 from harness.wire import Client, Clock, Log
@@ -240,22 +240,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
-    from harness.plugin import make_target
-
-    try:
-        target = make_target(options.start, options.target)
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        target.start()
-        findings = asyncio.run(listen(target, Clock()))
-    except StartError as error:
-        return _fail(parser, f"the target did not start: {error}")
-    except (Undecided, Violation) as error:
-        how = target.death()
-        return _fail(parser, f"{error}{f'; the server {how}' if how else ''}")
-    finally:
-        target.stop()
+    with started(parser, options.start, options.target) as target:
+        try:
+            findings = asyncio.run(listen(target, Clock()))
+        except (Undecided, Violation) as error:
+            how = target.death()
+            parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"
     text = as_toml(name, findings)
     try:
@@ -266,8 +256,3 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except OSError as error:
         parser.error(f"argument --out: {error.strerror}: {options.out}")
     return 0
-
-
-def _fail(parser: argparse.ArgumentParser, what: str) -> int:
-    print(f"{parser.prog}: {what}", file=sys.stderr)
-    return 3

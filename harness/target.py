@@ -270,6 +270,21 @@ class Command(Target):
         return any(listening.search(table.read_bytes()) for table in tables)
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def make_target(command: str | None, address: str | None, scale: float = 1.0) -> Target:
+    """The target that the options name; `scale`: of the time to start. Raises ValueError."""
+    if bool(command) == bool(address):
+        raise ValueError("say either --command or --target")
+    return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
+
+
 def _shown(words: str) -> str:
     """Words of a server as a message quotes them: no more than some, and harmless to a terminal."""
     return "".join(one if one.isprintable() else "\ufffd" for one in words[:SHOWN])

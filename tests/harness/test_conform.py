@@ -152,6 +152,12 @@ def on_a_terminal(folder: Path, variables: dict[str, str]) -> bytes:
     return shown
 
 
+def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="3"):
+        main(["conform", "--command", "sleep 60 {port}", "--timeout-scale", "0.02"])
+    assert "it does not listen after 0.2 s" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
     noted = f"""sh -c 'touch pid.$$ && exec {REFERENCE}'"""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.plugin import RESULT, make_target, parse_address
+from harness.plugin import RESULT
+from harness.target import make_target
 
 pytest_plugins = ["pytester"]
 
@@ -265,17 +266,3 @@ def test_an_address_is_judged_in_one_process_in_order(
     finally:
         server.stop()
     assert [one["test"] for _, one in results(tests)] == ["test_alone", "test_line"]
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [("127.0.0.1:5", ("127.0.0.1", 5)), ("[::1]:65535", ("::1", 65535)), ("a:b:1", ("a:b", 1))],
-)
-def test_addresses(text: str, address: tuple[str, int]) -> None:
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize("text", ["", ":", "a", "a:", ":1", "a:65536", "a:²", "a:-1", "a:1 "])
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="is not HOST:PORT"):
-        parse_address(text)

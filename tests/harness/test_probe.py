@@ -142,7 +142,8 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_nobody_is_heard(hopeless: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert probe("--command", f"{REFERENCE} --hopeless {hopeless}") == 3
+    with pytest.raises(SystemExit, match="3"):
+        probe("--command", f"{REFERENCE} --hopeless {hopeless}")
     out, error = capsys.readouterr()
     assert out == ""
     assert complaint in error

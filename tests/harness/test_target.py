@@ -14,7 +14,7 @@ import pytest
 
 from harness import target
 from harness.errors import NotApplicable, StartError, Undecided
-from harness.target import SHOWN, Command, Target
+from harness.target import SHOWN, Command, Target, parse_address
 
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
@@ -273,6 +273,20 @@ def test_an_address() -> None:
         server.stop()
     with pytest.raises(StartError, match=r"127\.0\.0\.1:\d+ can't be reached: Connection refused"):
         there.start()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:5", ("127.0.0.1", 5)), ("[::1]:65535", ("::1", 65535)), ("a:b:1", ("a:b", 1))],
+)
+def test_how_an_address_is_spelled(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":", "a", "a:", ":1", "a:65536", "a:²", "a:-1", "a:1 "])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        parse_address(text)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])

@@ -6,7 +6,8 @@ It never imports the server under test, so it can judge any server. In reading o
     wire.py target.py         one scripted client; the server under test
     room.py                   what a test has: people in the room, tokens, barriers
     conformance/              the tests, a file for each section of PROTOCOL.md
-    plugin.py evidence.py     how pytest runs them, and what a pass rests on
+    entry.py plugin.py        how pytest finds them, and runs them
+    evidence.py               what a pass rests on
     verdicts.py               from the tests to the verdict of each clause, and of the run
     conform.py runner.py      `conform`; show.py progress.py page.py: what it shows
     probe.py explain.py matrix.py

@@ -1,4 +1,4 @@
-"""The pytest plugin (`pytest11`): a target for each process, a room for each test.
+"""The pytest plugin: a target for each process, a room for each test.
 
 It does nothing until a test bears the marker ``clause(id, evidence)``, which
 names the clause that the test judges and what its pass rests on. Such a test is

@@ -2,6 +2,6 @@
 
     pytest --pyargs harness.conformance --command "python3 server.py {host} {port}"
 
-They run under pytest with the plugin `harness.plugin`, which is registered on
-install. Each drives the target's room, then checks; it never looks inside.
+They run under pytest with the plugin `harness.plugin`, which `harness.entry`
+loads for them. Each drives the target's room, then checks; it never looks inside.
 """

@@ -210,6 +210,39 @@ def test_it_does_nothing_to_other_tests(tests: pytest.Pytester) -> None:
     assert results(tests) == []
 
 
+ANOTHER = """
+def pytest_addoption(parser):
+    parser.addoption("--seed", default="theirs")
+    parser.addoption("--profile", action="store_true")
+"""
+
+
+@pytest.mark.parametrize("order", [["another", "harness.entry"], ["harness.entry", "another"]])
+def test_installed_it_is_in_no_other_plugin_s_way(tests: pytest.Pytester, order: list[str]) -> None:
+    tests.makepyfile(
+        another=ANOTHER,
+        test_it="""
+def test_it(pytestconfig):
+    assert (pytestconfig.option.seed, pytestconfig.option.profile) == ("theirs", True)
+""",
+    )
+    plugins = [part for name in order for part in ("-p", name)]
+    tests.runpytest_subprocess(*plugins, "--profile", timeout=50).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("more", [[], ["-p", "xdist.plugin", "-n2"]])
+def test_installed_it_is_there_where_the_tests_of_conformance_are(
+    tests: pytest.Pytester, more: list[str]
+) -> None:
+    only = ["--clause=LINE-4", "--clause=CAST-7", "--seed=3"]
+    done = tests.runpytest_subprocess(
+        *("-p", "harness.entry", *more, "--pyargs", "harness.conformance"),
+        *("--command", REFERENCE, *only),
+        timeout=50,
+    )
+    assert done.parseoutcomes()["passed"] == 2
+
+
 def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester) -> None:
     ports = "    open('ports', 'a').write(f'{room.target.port}\\n')\n"
     tests.makepyfile(

@@ -1,0 +1,19 @@
+"""What every pytest loads where the harness is installed: the plugin, where it is asked for.
+
+The plugin's options have plain names, such as --seed, which another plugin may
+have too. So it is there only in runs that collect `harness.conformance`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+_CONFORMANCE = re.compile(r"(?:.*/)?harness[./]conformance\b")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    if any(_CONFORMANCE.match(argument) for argument in args):
+        early_config.pluginmanager.import_plugin("harness.plugin")

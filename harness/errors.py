@@ -3,11 +3,13 @@
 Violation       the target: it broke the clause that the test names
 Undecided       nobody: what the check needs is not to be had here
 NotApplicable   nobody: the clause has no meaning for this target
-Unfit           the harness: it was too slow itself to judge
+Unfit           the harness: it was too slow itself to judge, or had too little
 StartError      the target never began: there is nothing to judge
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class Violation(AssertionError):
@@ -38,8 +40,14 @@ class NotApplicable(Exception):
 
 
 class Unfit(Exception):
-    """What the harness did too late."""
+    """What the harness did too late, or what it lacks."""
 
 
 class StartError(Exception):
     """Why the target can't be talked to, with its last words."""
+
+
+def check_descriptors(error: OSError) -> None:
+    """Raises Unfit where an error says that the harness itself can open nothing more."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise Unfit(f"the harness itself has no more descriptors: {error.strerror}") from None

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.arguments import started
-from harness.errors import Undecided, Violation
+from harness.errors import Undecided, Unfit, Violation
 from harness.extra import needs_extra
 from harness.profile import Profile
 from harness.wire import Client, Clock, Log
@@ -243,7 +243,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with started(parser, options.start, options.target) as target:
         try:
             findings = asyncio.run(listen(target, Clock()))
-        except (Undecided, Violation) as error:
+        except (Undecided, Unfit, Violation) as error:
             how = target.death()
             parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"

@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from math import inf
 
 from harness import stream
-from harness.errors import NotApplicable, Undecided, Unfit, Unsettled, Violation
+from harness.errors import (
+    NotApplicable,
+    Undecided,
+    Unfit,
+    Unsettled,
+    Violation,
+    check_descriptors,
+)
 from harness.profile import Profile
 from harness.target import Target
 from harness.wire import Client, Clock, Log, connect
@@ -93,6 +100,7 @@ class Room:
                 _name(number), server.address, source, self.clock, self.log, receive_buffer
             )
         except OSError as error:
+            check_descriptors(error)
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None
         self._clients.append(client)
         return client
@@ -270,13 +278,14 @@ class Room:
         """
         number = next(_addresses)
         found = f"127.{1 + number // 62500 % 250}.{number // 250 % 250}.{number % 250 + 2}"
-        with socket.socket() as probe:
-            try:
+        try:
+            with socket.socket() as probe:
                 probe.bind((found, 0))
-            except OSError:
-                raise Undecided(
-                    "this machine's loopback has one address only: senders can't be told apart"
-                ) from None
+        except OSError as error:
+            check_descriptors(error)
+            raise Undecided(
+                "this machine's loopback has one address only: senders can't be told apart"
+            ) from None
         return found
 
     def another(self, options: str = "", host: str = "127.0.0.1") -> Target:
@@ -348,6 +357,7 @@ def needs_ipv6() -> None:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass
     except OSError as error:
+        check_descriptors(error)
         raise Undecided(f"this machine has no ::1: {error.strerror}") from None
 
 

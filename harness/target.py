@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from harness.errors import NotApplicable, StartError, Undecided
+from harness.errors import NotApplicable, StartError, Undecided, check_descriptors
 from harness.processes import Server, free_port
 
 MARK = "CHATROOM_HARNESS_TARGET"
@@ -162,6 +162,7 @@ class Command(Target):
         try:
             self._server = Server(command, None, {**os.environ, MARK: self._mark})
         except OSError as error:
+            check_descriptors(error)
             raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
         deadline = time.monotonic() + self._start_within
         while not self._listens():

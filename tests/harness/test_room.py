@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import shlex
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from harness import profile
 from harness.errors import NotApplicable, Undecided, Unfit, Violation
-from harness.room import Room, applies, expect, expect_equal
+from harness.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.stream import sequence
 from harness.target import Command, Target
 from harness.wire import Clock, Log
@@ -181,6 +182,24 @@ def test_an_address_that_is_not_to_be_had() -> None:
     async def test(room: Room) -> None:
         with pytest.raises(Undecided, match=r"can't connect from 192\.0\.2\.1: "):
             await room.connect("192.0.2.1")
+
+    play(room_of(NOWHERE), test)
+
+
+def test_too_few_descriptors_of_our_own_make_unfit() -> None:
+    async def test(room: Room) -> None:
+        source, server = room.address(), Command("true {port}")
+        server.port = 9
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                await room.connect(source)
+            for attempt in (room.address, needs_ipv6, server.start):
+                with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                    attempt()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     play(room_of(NOWHERE), test)
 

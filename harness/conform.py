@@ -166,7 +166,7 @@ def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
 
     with runner.spoken_beside(sys.stderr) as stream, progress(checks, stream) as heard:
         outcome = runner.run(chosen, heard)
-    missing = len(checks) - len(outcome.results)
+    missing = len(checks) - len({result.test for result in outcome.results})
     if missing > 0 and not (outcome.troubles or outcome.interrupted):
         outcome.troubles.append(f"{missing} of {len(checks)} tests did not run")
     return outcome

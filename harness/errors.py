@@ -2,6 +2,7 @@
 
 Violation       the target: it broke the clause that the test names
 Undecided       nobody: what the check needs is not to be had here
+Gone            the target, but in another check: this one found nobody there any more
 NotApplicable   nobody: the clause has no meaning for this target
 Unfit           the harness: it was too slow itself to judge, or had too little
 StartError      the target never began: there is nothing to judge
@@ -31,8 +32,16 @@ class Unsettled(Violation):
     """Who has joined does not hear what others say: a violation of joining's clauses alone."""
 
 
+class Refused(Violation):
+    """The server accepts no connection."""
+
+
 class Undecided(Exception):
     """The reason why the clause can't be judged here."""
+
+
+class Gone(Undecided):
+    """Since when the server accepts no connection."""
 
 
 class NotApplicable(Exception):

@@ -9,7 +9,8 @@ a coroutine function with a fixture `room`, and runs in an event loop of its own
 
 What became of it is in its report's `user_properties`, under RESULT, as JSON:
 see `Result`. Two of them are not pytest's business and come as skips: the clause
-was not decided here, or has no meaning for this target.
+was not decided here, or has no meaning for this target. The first test that
+finds nobody at the target's address any more has one more result: JOIN-1's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import traceback
 import zlib
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ import pytest
 from harness import profile as profiles
 from harness.clauses import all_clauses
 from harness.errors import (
+    Gone,
     NotApplicable,
     StartError,
     Undecided,
@@ -35,7 +37,7 @@ from harness.errors import (
     Unsettled,
     Violation,
 )
-from harness.evidence import STRENGTH
+from harness.evidence import OBSERVED, STRENGTH
 from harness.room import Room
 from harness.target import Target, make_target
 from harness.wire import Clock, Log
@@ -195,11 +197,16 @@ def room(
     clock = Clock(request.config.getoption("timeout_scale"))
     made = Room(conformance_target, conformance_profile, clock, Log())
     made.seed = zlib.crc32(f"{request.config.getoption('seed')} {request.node.name}".encode())
+    made.since = request.session.stash.get(_JUDGED, "")
     request.node.stash[_ROOM] = made
     return made
 
 
 _ROOM = pytest.StashKey[Room]()
+_JUDGED = pytest.StashKey[str]()
+"""The clause that was judged last: a target that is gone may have ended then."""
+_GONE = pytest.StashKey[bool]()
+"""Whether the target was found to be gone."""
 _SPOILED = pytest.StashKey[bool]()
 """Whether something may have been done to the target, so that the next test needs another."""
 
@@ -265,8 +272,14 @@ def pytest_runtest_makereport(
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):
             item.session.stash[_SPOILED] = True
-    report.user_properties.append((RESULT, json.dumps(asdict(result))))
-    if result.verdict in (UNKNOWN, NOT_APPLICABLE):
+    results = [result]
+    if not isinstance(error, Gone):
+        item.session.stash[_JUDGED] = result.clause
+    elif not item.session.stash.get(_GONE, False):  # told once, by a clause that decides
+        item.session.stash[_GONE] = True
+        results.append(replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL))
+    report.user_properties += [(RESULT, json.dumps(asdict(one))) for one in results]
+    if all(one.verdict in (UNKNOWN, NOT_APPLICABLE) for one in results):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 0, f"Skipped: {result.verdict}: {result.detail}")
     return report

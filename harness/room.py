@@ -18,7 +18,9 @@ from math import inf
 
 from harness import stream
 from harness.errors import (
+    Gone,
     NotApplicable,
+    Refused,
     Undecided,
     Unfit,
     Unsettled,
@@ -51,6 +53,8 @@ class Room:
         """Seconds by which the harness itself was late, at most."""
         self.seed = 0
         """For `random.Random`: of the run's seed and the test's name, so that both say it again."""
+        self.since = ""
+        """The clause that was judged before, if one was."""
         self._looked = inf
         """When the harness was last seen to be in time, less what it was blocked until then."""
         self._clients: list[Client] = []
@@ -89,7 +93,8 @@ class Room:
         """Somebody who has connected, and has not heard anything yet.
 
         source: an address; None: one that nobody has had in this test, where
-        the target is local. Raises Undecided where it is not to be had.
+        the target is local. Raises Undecided where it is not to be had; Gone where
+        nobody listens at the target's address since before the test.
         """
         server = target or self.target
         number = next(self._numbers)
@@ -99,6 +104,12 @@ class Room:
             client = await connect(
                 _name(number), server.address, source, self.clock, self.log, receive_buffer
             )
+        except Refused:
+            if self.target.ours or self._clients or not self.since:
+                raise
+            raise Gone(
+                f"the server at {self.target} accepts no connections any more, since {self.since}"
+            ) from None
         except OSError as error:
             check_descriptors(error)
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None

@@ -170,7 +170,8 @@ class _Listener:
         for text in found:
             result = Result(**json.loads(str(text)))
             self.outcome.results.append(result)
-            self._heard(result)
+        if found:
+            self._heard(self.outcome.results[-len(found)])  # the test's own
         if report.failed and not found:
             self.outcome.troubles.append(f"{report.nodeid}: {_last_line(str(report.longrepr))}")
 

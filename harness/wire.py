@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from harness.errors import Violation
+from harness.errors import Refused, Violation
 
 CHUNK = 1 << 18
 """Bytes read in one call."""
@@ -305,7 +305,8 @@ async def connect(
 
     source: the address to bind to; None: as the system likes. receive_buffer:
     its bytes, for one that can hold little of what it does not read. Raises
-    Violation where the server refuses, OSError where `source` is not ours.
+    Violation where the server does not accept it, Refused where nobody listens,
+    OSError where `source` is not ours.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
@@ -321,7 +322,8 @@ async def connect(
                 await asyncio.get_running_loop().sock_connect(connection, server)
         except (TimeoutError, ConnectionError) as error:
             reason = os.strerror(error.errno) if error.errno else "no answer"
-            raise Violation(f"{name} could not connect: {reason}") from None
+            kind = Refused if isinstance(error, ConnectionRefusedError) else Violation
+            raise kind(f"{name} could not connect: {reason}") from None
     except BaseException:
         connection.close()
         raise

@@ -1,5 +1,6 @@
 """`conform` as a user runs it, on servers that are right and wrong."""
 
+import contextlib
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -84,22 +86,59 @@ def a_server_that_breaks(clause: str) -> str:
     return next(name for name, (_, clauses) in REGISTRY.items() if clauses == {clause})
 
 
-def test_a_server_that_runs_is_judged_in_order(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def running(folder: Path, *program: str) -> Iterator[str]:
+    """A server that was started by somebody else: its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "harness.reference", "127.0.0.1", "0", "--announce"],
-        cwd=tmp_path,
+        [sys.executable, *program, "127.0.0.1", "0", "--announce"],
+        cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         assert server.stdout
         try:
-            address = server.stdout.readline().split()[-1]
-            done = conform(tmp_path, "--target", address, "--section", "welcome")
+            yield server.stdout.readline().split()[-1]
         finally:
             server.kill()
+
+
+def test_a_server_that_runs_is_judged_in_order(tmp_path: Path) -> None:
+    with running(tmp_path, "-m", "harness.reference") as address:
+        done = conform(tmp_path, "--target", address, "--section", "welcome")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("PASS: 4 passed\n")
+
+
+def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(tmp_path: Path) -> None:
+    only = ["--only", "CAST-7", "LINE-4", "TEXT-1", "WELCOME-2", "--report", "out"]
+    with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
+        done = conform(tmp_path, "--target", address, *only)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.endswith("FAIL: 1 passed, 1 failed, 2 not decided\n")
+    clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
+    found = {one["id"]: (one["verdict"], one["detail"]) for one in clauses if one["tests"]}
+    gone = f"the server at {address} accepts no connections any more, since LINE-4"
+    assert found.pop("CAST-7")[0] == "pass"
+    assert found.pop("LINE-4")[0] == "fail"
+    assert found == {
+        "JOIN-1": ("fail", gone),
+        "TEXT-1": ("unknown", gone),
+        "WELCOME-2": ("unknown", gone),
+    }
+
+
+DIES_OF_AN_EMPTY_LINE = """
+import os
+from harness.reference import __main__, server
+class Server(server.Server):
+    def hear(self, member, data):
+        if data == b"\\n":
+            os._exit(1)
+        super().hear(member, data)
+__main__.Server = Server
+__main__.main()
+"""
 
 
 def test_the_user_s_own_pytest_has_no_say(tmp_path: Path) -> None:

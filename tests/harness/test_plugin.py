@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.plugin import RESULT
-from harness.target import make_target
+from harness.target import Command
 
 pytest_plugins = ["pytester"]
 
@@ -258,6 +258,43 @@ def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester
     assert first == second != third
 
 
+def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
+    tests: pytest.Pytester,
+) -> None:
+    server = Command(REFERENCE)
+    server.start()
+    kills = f"""os.kill({server.processes()[0].pid}, 9)
+    with pytest.raises(Refused):
+        while True:
+            await room.connect()"""
+    tests.makepyfile(
+        HEAD
+        + "".join(
+            f"@pytest.mark.clause('{clause}', PROVED)\n"
+            f"async def test_{name}(room):\n    member = await room.connect()\n    {end}\n"
+            for name, clause, end in (
+                ("a", "CAST-1", "pass"),
+                ("b", "CAST-2", kills),
+                ("c", "CAST-3", "pass"),
+                ("d", "CAST-4", "pass"),
+            )
+        )
+    )
+    try:
+        done = run(tests, f"--target={server.host}:{server.port}")
+    finally:
+        server.stop()
+    done.assert_outcomes(passed=2, failed=1, skipped=1)
+    assert [(one["test"], one["clause"], one["verdict"]) for _, one in results(tests)] == [
+        ("test_a", "CAST-1", "pass"),
+        ("test_b", "CAST-2", "pass"),
+        ("test_c", "CAST-3", "unknown"),
+        ("test_c", "JOIN-1", "fail"),
+        ("test_d", "CAST-4", "unknown"),
+    ]
+    assert results(tests)[-1][1]["detail"].endswith("since CAST-2")
+
+
 def test_with_xdist_each_process_has_its_own_server(tests: pytest.Pytester) -> None:
     # Each waits for the other, so that they are in two processes.
     test = """
@@ -289,7 +326,7 @@ def test_an_address_is_judged_in_one_process_in_order(
         HEAD + TWO + "\n@pytest.fixture(autouse=True)\ndef where():\n"
         "    assert 'PYTEST_XDIST_WORKER' not in os.environ\n"
     )
-    server = make_target(REFERENCE, None)
+    server = Command(REFERENCE)
     server.start()
     try:
         target = f"--target={server.host}:{server.port}"

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.clauses import all_clauses
-from harness.plugin import Result
+from harness.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
 from harness.runner import Check
+
+_ORDER = (PASS, FAIL, UNKNOWN, UNFIT, NOT_APPLICABLE)
 
 
 class Heard(Protocol):
@@ -46,9 +48,12 @@ def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
         redirect_stderr=False,
     ) as shown:
         task = shown.add_task("", total=total)
+        found = Counter[str]()
 
         def heard(result: Result) -> None:
-            shown.update(task, advance=1, description=f"{result.clause} {result.verdict}")
+            found[result.verdict] += 1
+            latest = f"{result.clause} {result.verdict}"
+            shown.update(task, advance=1, description=f"{_told(found)}; {latest}")
 
         yield heard
 
@@ -66,8 +71,11 @@ class _Sections:
         self._left[section] -= 1
         self._found[section][result.verdict] += 1
         if not self._left[section]:
-            told = ", ".join(f"{count} {name}" for name, count in self._found[section].items())
-            print(f"{section}: {told}", file=self._stream, flush=True)
+            print(f"{section}: {_told(self._found[section])}", file=self._stream, flush=True)
+
+
+def _told(found: Counter[str]) -> str:
+    return ", ".join(f"{found[name]} {name}" for name in _ORDER if found[name])
 
 
 def _section(clause: str) -> str:

@@ -7,7 +7,6 @@ page's policy allows neither scripts nor anything from elsewhere.
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,20 @@ from typing import Any
 
 import jinja2
 
+from harness.explain import RESTS_ON
 from harness.matrix import Row
-from harness.plugin import FAIL, Result
-from harness.show import BYTES, as_hex, as_text, clip, conclusion, describe, visible
+from harness.plugin import FAIL, PASS, Result
+from harness.show import (
+    BYTES,
+    LAST_EVENTS,
+    as_hex,
+    as_text,
+    clip,
+    conclusion,
+    describe,
+    last_words,
+    visible,
+)
 from harness.verdicts import Verdict
 
 EVENTS = 60
@@ -32,7 +42,7 @@ LANES = 40
 LANE, LEFT, WIDTH = 14, 34, 900
 """A lane's height, where its line begins, and where it ends."""
 
-SHOWN_OUTPUT = 40
+SHOWN_OUTPUT = 12
 """Lines of the target's output."""
 
 Wire = Sequence[tuple[float, str, str, str, int]]
@@ -79,14 +89,18 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Test:
-    """A test as the page shows it. `events`: None stands for the `left_out`."""
+    """A test as the page shows it. `events`: None stands for the `left_out`.
+
+    last: the last events of a failure, where they are seen without opening the log.
+    """
 
     __test__ = False  # It is none of pytest's.
 
     result: Result
     anchor: str
     about: str
-    bytes: list[tuple[str, str, str, str]]
+    bytes: list[tuple[str, str, str]]
+    last: list[str]
     events: list[Event | None]
     total: int
     left_out: int
@@ -102,7 +116,8 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         verdict=verdict,
         target=visible(next(iter(target.values()))),
         conclusion="".join(text for text, _ in conclusion(verdict)).partition(": ")[2],
-        about=[(name, str(value)) for name, value in about.items() if name != "target"],
+        about=[(name.replace("_", " "), _said(about[name])) for name in about if name != "target"],
+        rests_on=RESTS_ON.values(),
         tests={
             one.clause.id: [
                 _test(f"{one.clause.id}-{number}", result, docs.get(result.test, ""))
@@ -115,7 +130,11 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
 
 def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
     """The page of a matrix: what became of each clause with each server."""
-    return _render("matrix.html", names=names, verdicts=verdicts, rows=rows)
+    passed = [
+        sum(cell is not None and cell["verdict"] == PASS for cell in cells)
+        for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
+    ]
+    return _render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
 
 
 def _render(template: str, **values: Any) -> str:
@@ -142,17 +161,22 @@ def _test(anchor: str, result: Result, about: str) -> Test:
             for name, digits in (("expected", result.expected), ("actual", result.actual))
             if digits is not None
         ],
+        [describe(one) for one in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
         [None if one is None else _event(one) for one in events],
         total,
         total - len(known),
         timeline(known),
-        result.output.splitlines()[-SHOWN_OUTPUT:],
+        last_words(result.output, SHOWN_OUTPUT),
     )
 
 
-def _bytes(name: str, digits: str) -> tuple[str, str, str, str]:
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _bytes(name: str, digits: str) -> tuple[str, str, str]:
     data, rest = clip(bytes.fromhex(digits), 4 * BYTES)
-    return name, as_text(data), re.sub("(.{47}) ", r"\1\n", as_hex(data)), rest
+    return name, f'"{as_text(data)}"{rest}', "\n".join(as_hex(data))
 
 
 def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:

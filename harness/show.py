@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness.clauses import Clause
 from harness.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
-from harness.verdicts import INVALID, ClauseVerdict, Verdict
+from harness.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
 
 Line = list[tuple[str, str]]
 """Parts of a line: a text, and its style, of STYLES."""
@@ -38,6 +38,10 @@ LAST_OUTPUT = 8
 """Lines of the target's output that are shown with a failure."""
 BYTES = 96
 """Of what was due, and of what came, that are shown at most."""
+BYTES_OF_AN_EVENT = 64
+"""Of an event of the wire: it stays one line on most terminals."""
+BYTES_IN_HEX = 16
+"""In a line."""
 
 
 def visible(text: str) -> str:
@@ -52,13 +56,21 @@ def as_text(data: bytes) -> str:
     return visible(data.decode(errors="backslashreplace"))
 
 
-def as_hex(data: bytes) -> str:
-    return data.hex(" ")
+def as_hex(data: bytes) -> list[str]:
+    """Bytes in hexadecimal, in lines of a width that fits everywhere."""
+    return [
+        data[begin : begin + BYTES_IN_HEX].hex(" ") for begin in range(0, len(data), BYTES_IN_HEX)
+    ]
 
 
 def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
     """The beginning of the bytes, and what to say of the rest."""
     return data[:limit], "" if len(data) <= limit else f" … of {len(data):,} bytes"
+
+
+def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
+    """The last lines of a target's output, less those that are empty."""
+    return [visible(line) for line in output.splitlines() if line.strip()][-limit:]
 
 
 def plain(lines: Iterable[Line]) -> str:
@@ -87,6 +99,7 @@ def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[
     if len(verdict.why) > REASONS:
         yield [(f"invalid: {len(verdict.why) - REASONS} more reasons", INVALID)]
     yield []
+    yield from broken_clauses(verdict)
     yield conclusion(verdict)
 
 
@@ -112,6 +125,8 @@ def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
 def failure(broken: ClauseVerdict) -> Iterator[Line]:
     """A clause in its words, and how each test found it broken."""
     yield from quote(broken.clause, FAIL)
+    if not broken.decides:
+        yield [("  does not decide", "faint")]
     for result in broken.results:
         if result.verdict == FAIL:
             yield from _failed_test(result)
@@ -128,26 +143,34 @@ def _failed_test(result: Result) -> Iterator[Line]:
         if digits is not None:
             data, rest = clip(bytes.fromhex(digits))
             yield [(f"    {name:<9}", "faint"), (f'"{as_text(data)}"{rest}', "plain")]
-            yield [(f"    {'':<9}", "faint"), (as_hex(data), "faint")]
+            yield from ([(f"    {'':<9}{digits}", "faint")] for digits in as_hex(data))
     for number, event in enumerate(result.wire[-LAST_EVENTS:]):
         yield [(f"    {'' if number else 'wire':<9}", "faint"), (describe(event), "plain")]
-    for number, text in enumerate(result.output.splitlines()[-LAST_OUTPUT:]):
-        yield [(f"    {'' if number else 'output':<9}", "faint"), (visible(text), "plain")]
+    for number, text in enumerate(last_words(result.output)):
+        yield [(f"    {'' if number else 'output':<9}", "faint"), (text, "plain")]
 
 
 def describe(event: Sequence[float | str | int]) -> str:
     """One event of a wire log, as `Result.wire` has it."""
     time, client, what, digits, size = event
     said = bytes.fromhex(str(digits))
-    data, _ = clip(said)
+    data, _ = clip(said, BYTES_OF_AN_EVENT)
     rest = f" … of {size:,} bytes" if int(size) > len(data) else ""
     words = f' "{as_text(data)}"{rest}' if said else ""
     return f"{float(time):8.4f}  {visible(f'{client} {what}')}{words}"
 
 
+def broken_clauses(verdict: Verdict) -> Iterator[Line]:
+    """The ids of what was broken: those that decide, and those that do not."""
+    for said, decides in (("broken", True), ("broken, but does not decide", False)):
+        ids = [one.clause.id for one in verdict.failed() if one.decides == decides]
+        if ids:
+            yield [(f"{said}: ", "faint"), (", ".join(ids), FAIL if decides else "plain")]
+
+
 def conclusion(verdict: Verdict) -> Line:
     """The verdict of a run, and how many clauses were judged how."""
-    counts = Counter(one.verdict for one in verdict.clauses)
+    counts = Counter(one.verdict if one.results else NOT_RUN for one in verdict.clauses)
     told = [
         f"{counts[each]} {name}"
         for each, name in (
@@ -155,10 +178,11 @@ def conclusion(verdict: Verdict) -> Line:
             (FAIL, "failed"),
             (UNKNOWN, "not decided"),
             (NOT_APPLICABLE, "not applicable"),
+            (NOT_RUN, NOT_RUN),
         )
         if counts[each]
     ]
     aside = [one for one in verdict.failed() if not one.decides]
     if aside:
-        told.append(f"{len(aside)} of the failures decide{'s' if len(aside) == 1 else ''} nothing")
+        told.append(f"{len(aside)} of the failures do{'es' if len(aside) == 1 else ''} not decide")
     return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]

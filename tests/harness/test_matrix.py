@@ -63,7 +63,16 @@ def test_markdown(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_page(two: list[str], tmp_path: Path) -> None:
     page = tmp_path / "m.html"
     assert main(["matrix", *two, "--out", str(page)]) == 0
-    assert 'title="&lt;b&gt;"' in page.read_text(encoding="utf-8")
+    shown = page.read_text(encoding="utf-8")
+    assert '<summary class="fail">fail</summary>&lt;b&gt;</details>' in shown
+    assert "2 passed" in shown
+    assert "0 passed" in shown
+
+
+def test_a_page_of_records_without_clauses(tmp_path: Path) -> None:
+    page = tmp_path / "m.html"
+    assert main(["matrix", written(tmp_path / "x", record()), "--out", str(page)]) == 0
+    assert "0 passed" in page.read_text(encoding="utf-8")
 
 
 def test_servers_of_one_name_are_told_apart(

@@ -1,16 +1,20 @@
 """Pages: whatever a server said is text in them, and they load nothing."""
 
+import re
 from html.parser import HTMLParser
+
+import pytest
 
 from harness import page
 from harness.clauses import Clause, all_clauses
 from harness.matrix import Row
 from harness.plugin import FAIL, PASS, Result
+from harness.show import visible
 from harness.verdicts import Rules, judge
 
 EVIL = "</pre><script>alert(1)</script>\x1b[1m"
 ABOUT = {"target": {"command": f"server {EVIL}"}, "profile": "p", "seed": 7}
-VOID = {"meta", "br", "circle", "line"}
+VOID = {"meta"}
 
 
 class Reader(HTMLParser):
@@ -22,6 +26,7 @@ class Reader(HTMLParser):
         self.names: set[str] = set()
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.opened: list[bool] = []
         self.text = ""
         self.feed(text)
         self.close()
@@ -34,12 +39,13 @@ class Reader(HTMLParser):
                 self.ids.append(value or "")
             elif name in ("href", "src"):
                 self.links.append(value or "")
+        if tag == "details":
+            self.opened.append("open" in dict(attrs))
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -82,6 +88,60 @@ def test_links_lead_somewhere_in_the_page() -> None:
     assert "wire-CAST-1-1" in read.ids
 
 
+def test_the_pages_load_nothing() -> None:
+    verdict = judge(all_clauses(), [failed()], Rules())
+    for text in (page.report(verdict, ABOUT, {}), page.matrix([], [], [])):
+        assert "default-src 'none'; style-src 'unsafe-inline'" in text
+        for loads in ("http:", "https:", "//", "url(", "@import", "<link", "<img", "src="):
+            assert loads not in text
+
+
+def test_the_verdict_comes_first_and_leads_to_what_was_broken() -> None:
+    read = made(failed(), Result("test_it", "CAST-5", "observed", FAIL))
+    head = read.text.partition("Clauses")[0]
+    assert "broken: CAST-1\n" in head
+    assert "broken, but does not decide: CAST-5\n" in head
+    assert read.links[:2] == ["#CAST-1", "#CAST-5"]
+
+
+def test_a_failure_is_seen_without_opening_anything() -> None:
+    read = made(failed())
+    assert f"lost {visible(EVIL)}" in read.text
+    assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
+    assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m says "' in read.text
+    assert read.opened == [False, True]  # The log; the output.
+
+
+def test_every_wire_log_is_linked() -> None:
+    read = made(failed(), failed())
+    assert {"#wire-CAST-1-1", "#wire-CAST-1-2"} <= set(read.links)
+
+
+def test_what_was_not_run_is_not_said_to_be_undecided() -> None:
+    read = made(failed())
+    assert f"1 failed, {len(all_clauses()) - 1} not run" in read.text
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_all_colours_of_text_can_be_read(scheme: int) -> None:
+    rules = re.findall(r":root \{([^}]*)\}", page.matrix([], [], []))
+    colours = dict(re.findall(r"--(\w+): #(\w+);", rules[scheme]))
+    for name in colours.keys() - {"ground", "soft", "line"}:
+        for behind in ("ground", "soft"):
+            bright, dark = sorted(map(luminance, (colours[name], colours[behind])), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, (name, behind)  # WCAG 2, AA
+
+
+def luminance(colour: str) -> float:
+    """Of a colour as WCAG 2 has it."""
+    digits = "".join(2 * digit for digit in colour) if len(colour) == 3 else colour
+    parts = [part / 255 for part in bytes.fromhex(digits)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def test_every_clause_is_there() -> None:
     read = made(failed())
     for clause in all_clauses().values():
@@ -92,7 +152,7 @@ def test_every_clause_is_there() -> None:
 def test_a_long_log_is_cut_in_its_middle() -> None:
     read = made(failed(events=page.EVENTS_OF_A_FAILURE + 11))
     assert "… 11 events …" in read.text
-    assert f"wire log: {page.EVENTS_OF_A_FAILURE + 11} events" in read.text
+    assert f"wire log and timeline: {page.EVENTS_OF_A_FAILURE + 11} events" in read.text
 
 
 def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> None:

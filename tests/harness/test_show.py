@@ -1,10 +1,12 @@
 """What a run found, as it is shown: nothing of a server's reaches the terminal as it is."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness.clauses import Clause
 from harness.plugin import FAIL, PASS, Result
-from harness.show import STYLES, as_text, describe, plain, summary, visible
+from harness.show import STYLES, as_text, describe, last_words, plain, summary, visible
 from harness.verdicts import Rules, Verdict, judge
 
 CLAUSES = {
@@ -69,13 +71,39 @@ def test_every_style_has_a_meaning() -> None:
 def test_what_does_not_decide_is_told() -> None:
     shown = plain(summary(judged(BROKEN, PASSED, rules=Rules(known=("CAST-1",)))))
     assert "does not decide: B did" in shown
-    assert shown.endswith("PASS: 1 passed, 1 failed, 1 of the failures decides nothing\n")
+    assert shown.endswith("PASS: 1 passed, 1 failed, 1 of the failures does not decide\n")
+    assert "CAST-1 MUST  It arrives.\n  does not decide\n" in shown
+    assert "\nbroken, but does not decide: CAST-1\n" in shown
+
+
+def test_what_was_broken_is_told_once_more_at_the_end() -> None:
+    shown = plain(summary(judged(BROKEN, replace(PASSED, verdict=FAIL))))
+    end = "broken: CAST-1\nbroken, but does not decide: CAST-5\nFAIL: 2 failed, 1 of the"
+    assert end in shown
+
+
+def test_bytes_are_shown_in_lines_of_sixteen() -> None:
+    long = replace(BROKEN, expected=bytes(range(20)).hex(), actual="")
+    shown = plain(summary(judged(long)))
+    first = "00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f"
+    assert f"\n             {first}\n             10 11 12 13\n" in shown
+    assert '    actual   ""\n    wire' in shown
+
+
+def test_an_event_fits_into_a_line() -> None:
+    shown = describe((12.5, "A", "hears", b"x".hex() * 999, 999))
+    assert len(shown) < 110
+    assert shown.endswith('x" … of 999 bytes')
+
+
+def test_empty_lines_of_the_output_are_left_out() -> None:
+    assert last_words("one\n\n  \ntwo\n\nthree\n", 2) == ["two", "three"]
 
 
 def test_why_a_run_is_invalid_is_told() -> None:
     shown = plain(summary(judge(CLAUSES, [PASSED], Rules(), ["a worker died\x07"])))
     assert "invalid: a worker died\\x07" in shown
-    assert "INVALID: 1 passed, 1 not decided" in shown
+    assert "INVALID: 1 passed, 1 not run" in shown
 
 
 def test_entries_that_do_not_fail_are_told() -> None:

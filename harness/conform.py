@@ -77,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judge N servers at once, where they are started from a command (%(default)s)",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=whole(0), help="say again what a run drew at random (drawn)"
+        "--seed",
+        metavar="N",
+        type=whole(0),
+        help="of it comes where LINE-2 cuts its lines: that of a run cuts as it did (drawn anew)",
     )
     parser.add_argument(
         "--report",

@@ -19,7 +19,6 @@ import asyncio
 import inspect
 import json
 import traceback
-import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -88,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--repeat", type=int, default=1, metavar="N", help="judge everything N times")
     group.addoption(
-        "--seed", type=int, default=0, metavar="N", help="what the tests draw at random comes of it"
+        "--seed", type=int, default=0, metavar="N", help="of it comes where LINE-2 cuts its lines"
     )
 
 
@@ -196,7 +195,7 @@ def room(
         request.session.stash[_SPOILED] = False
     clock = Clock(request.config.getoption("timeout_scale"))
     made = Room(conformance_target, conformance_profile, clock, Log())
-    made.seed = zlib.crc32(f"{request.config.getoption('seed')} {request.node.name}".encode())
+    made.random.seed(f"{request.config.getoption('seed')} {request.node.name}")
     made.since = request.session.stash.get(_JUDGED, "")
     request.node.stash[_ROOM] = made
     return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import re
 import socket
 import time
@@ -51,8 +52,8 @@ class Room:
         self.log = log
         self.late = 0.0
         """Seconds by which the harness itself was late, at most."""
-        self.seed = 0
-        """For `random.Random`: of the run's seed and the test's name, so that both say it again."""
+        self.random = random.Random(0)
+        """What a test draws: it comes of the run's seed and the test's name, and of no more."""
         self.since = ""
         """The clause that was judged before, if one was."""
         self._looked = inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -14,6 +14,8 @@ PAUSE = 0.02
 """Seconds between the pieces of a line: a server reads them one by one."""
 LONGEST_PAUSE = 0.1
 """Seconds that such a pause may have become: half of the silence after which text is delivered."""
+CUTS = 10
+"""Places at which a line is cut that are drawn at random."""
 ATTEMPTS = 10
 
 LINE = 2048
@@ -46,14 +48,18 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LINE-2", PROVED)
 async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
-    """A line is sent in pieces, cut at many places and inside characters, with pauses that are
-    shorter than a silence. Its text arrives whole, with one prefix."""
+    """A line is sent in pieces, with pauses that are shorter than a silence: cut after every third
+    byte, after every fifth, and at places that come of the seed; inside characters, too. Its text
+    arrives whole, with one prefix."""
     speaker, listener = await room.join(2)
-    for cut in (1, 2, 3, 5):
+    size = len(_line(*room.tokens(2)))
+    drawn = [sorted(room.random.sample(range(1, size), CUTS)) for _ in range(2)]
+    for cuts in (range(3, size, 3), range(5, size, 5), *drawn):
         for _ in range(ATTEMPTS):
             begin, end = room.tokens(2)
-            line = begin + " ¡añ€👋".encode() + end + b"\n"
-            pause = await speaker.say_in_pieces(_pieces(line, max(cut, len(line) // 10)), PAUSE)
+            line = _line(begin, end)
+            pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
+            pause = await speaker.say_in_pieces(pieces, PAUSE)
             await listener.hears(begin)
             heard = await listener.hears_line(end)
             if pause < LONGEST_PAUSE:
@@ -63,8 +69,8 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
         expect_equal("a line in pieces did not arrive as one", line.strip()[len(begin) :], heard)
 
 
-def _pieces(line: bytes, size: int) -> Iterable[bytes]:
-    return [line[start : start + size] for start in range(0, len(line), size)]
+def _line(begin: bytes, end: bytes) -> bytes:
+    return begin + " ¡añ€👋".encode() + end + b"\n"
 
 
 @pytest.mark.clause("LINE-3", PROVED)

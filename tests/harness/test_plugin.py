@@ -295,6 +295,19 @@ def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
     assert results(tests)[-1][1]["detail"].endswith("since CAST-2")
 
 
+def test_what_a_test_draws_comes_of_the_seed_and_its_name(tests: pytest.Pytester) -> None:
+    noted = (
+        "async def test_{}(room):\n    open('drawn', 'a').write(f'{{room.random.random()}}\\n')\n"
+    )
+    head = "@pytest.mark.clause('CAST-1', PROVED)\n"
+    tests.makepyfile(HEAD + "".join(head + noted.format(name) for name in "ab"))
+    for seed in (5, 5, 6):
+        judge(tests, f"--seed={seed}")
+    drawn = (tests.path / "drawn").read_text().split()
+    assert drawn[:2] == drawn[2:4]
+    assert len(set(drawn)) == 4
+
+
 def test_with_xdist_each_process_has_its_own_server(tests: pytest.Pytester) -> None:
     # Each waits for the other, so that they are in two processes.
     test = """

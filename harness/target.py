@@ -261,14 +261,25 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Seen in the kernel's table: a connection that only knocks could harm a server."""
+        """Seen in the kernel's table: a connection that only knocks could harm a server.
+
+        Who else listens there does not count, where it is known who it is.
+        """
         tables = [table for table in _TABLES if table.exists()]
         if not tables:  # not Linux
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
         listening = re.compile(rb":%04X [0-9A-F]+:0000 0A " % self.port)
-        return any(listening.search(table.read_bytes()) for table in tables)
+        if not any(listening.search(table.read_bytes()) for table in tables):
+            return False
+        holders = {
+            one.pid
+            for one in psutil.net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN and _port(one.laddr) == self.port
+        }
+        ours = {process.pid for process in self.processes()}
+        return None in holders or not holders.isdisjoint(ours)  # None: we may not know whose it is
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -195,6 +195,14 @@ def test_those_that_never_listen(code: str, complaint: str) -> None:
     assert server.processes() == []
 
 
+def test_another_s_port_is_not_listened_at() -> None:
+    server = Command(python("signal.pause()"), scale=0.1)
+    with socket.create_server((server.host, 0)) as stranger:
+        server.port = stranger.getsockname()[1]
+        with pytest.raises(StartError, match="it does not listen after 1 s"):
+            server.start()
+
+
 def test_how_it_ended_with_its_last_words() -> None:
     code = "here = listen().accept()\nprint('oh', 'no', flush=True)\nos.kill(os.getpid(), 9)"
     server = started(python(code))

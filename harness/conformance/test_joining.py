@@ -110,6 +110,7 @@ async def test_a_full_room_says_so(room: Room) -> None:
     members.pop().finish()
     for _ in range(int(room.clock.patience / room.window)):  # that one left takes its time
         newcomer = await room.connect(target=server)
+        await newcomer.waits(lambda: bool(newcomer.heard))  # noqa: B023  (the welcome, or why not)
         if not await newcomer.ends(room.window):
             break
         await room.quiet()

@@ -59,13 +59,12 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
             begin, end = room.tokens(2)
             line = _line(begin, end)
             pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
-            pause = await speaker.say_in_pieces(pieces, PAUSE)
-            await listener.hears(begin)
-            heard = await listener.hears_line(end)
-            if pause < LONGEST_PAUSE:
-                break
+            if await speaker.say_in_pieces(pieces, PAUSE) < LONGEST_PAUSE:
+                break  # else it may have been delivered in pieces, its two words too
         else:
             raise Undecided("the machine is too busy to send the pieces of a line in time")
+        await listener.hears(begin)
+        heard = await listener.hears_line(end)
         expect_equal("a line in pieces did not arrive as one", line.strip()[len(begin) :], heard)
 
 
@@ -106,7 +105,7 @@ async def test_an_empty_line_is_a_message(room: Room) -> None:
     for number in range(3):
         await speaker.say(b"\n")
         expect(
-            await listener.waits(lambda: listener.heard.count(b"\n") > number, 3 * room.window),  # noqa: B023
+            await listener.waits(lambda: listener.heard.count(b"\n") > number),  # noqa: B023
             "an empty line was not delivered",
             b"\n",
             bytes(listener.heard),

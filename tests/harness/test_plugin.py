@@ -137,6 +137,31 @@ async def test_blocked(room):
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
 
 
+def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
+    tests: pytest.Pytester,
+) -> None:
+    tests.makepyfile(HEAD + LATE_ONCE)
+    judge(tests)
+    [(outcome, found)] = results(tests)
+    assert (outcome, found["detail"]) == ("passed", "")
+
+
+#: In the first attempt, a piece is late, and the server delivers what it has: half a word.
+LATE_ONCE = """
+from harness.conformance.test_messages import test_a_line_in_pieces_is_one_message
+from harness.wire import Client
+
+@pytest.fixture(autouse=True)
+def late_once(monkeypatch):
+    whole = Client.say_in_pieces
+    async def late(self, pieces, pause):
+        monkeypatch.setattr(Client, "say_in_pieces", whole)
+        first, *rest = pieces
+        return await whole(self, [first], 0.3) + 0.3 + await whole(self, rest, pause)
+    monkeypatch.setattr(Client, "say_in_pieces", late)
+"""
+
+
 def test_much_that_came_is_cut(tests: pytest.Pytester) -> None:
     test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")

@@ -13,7 +13,7 @@ import shlex
 import socket
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,32 @@ _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 @dataclass(frozen=True)
 class Costs:
-    """What a process tree holds: descriptors, bytes of memory, seconds of processor time."""
+    """What a process tree holds: descriptors, bytes of memory."""
 
     descriptors: int
     memory: int
-    used: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds for which a thread has run, and for which it had to wait for a processor to run."""
+
+    ran: float
+    waited: float
+
+
+def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
+    """The part of a processor that these threads would have used, if each had had one to itself.
+
+    Each thread's part is that of the time in which it ran or slept: on a busy machine who never
+    sleeps gets little, and waits for the rest.
+    """
+    part = 0.0
+    for thread, now in after.items():
+        then = before.get(thread, Times(0, 0))
+        ran, waited = now.ran - then.ran, now.waited - then.waited
+        part += ran / max(seconds - waited, ran) if ran else 0.0
+    return part
 
 
 class Target:
@@ -56,7 +77,11 @@ class Target:
     ours = False
     """Whether it can be started, stopped and looked into."""
     blocked = 0.0
-    """Seconds that starting and stopping it took: meanwhile, this process did nothing else."""
+    """Seconds that it took to start it, stop it and look into it: meanwhile, this process did
+    nothing else."""
+
+    stays_open = False
+    """Whether it was seen not to close connections whose clients have closed their side."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -111,6 +136,10 @@ class Target:
         """What it costs. Raises Undecided where that can't be seen."""
         raise Undecided("the target is an address: what it costs can't be seen")
 
+    def times(self) -> dict[int, Times]:
+        """The times of each of its threads. Raises Undecided where they can't be seen."""
+        raise Undecided("the target is an address: what it does can't be seen")
+
     def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
         """The processes, the main one excepted, that hold connections from these ports."""
         raise NotApplicable("the target is an address: its processes can't be reached")
@@ -145,9 +174,15 @@ class Command(Target):
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
+        with self._blocking():
+            self._start()
+
+    @contextlib.contextmanager
+    def _blocking(self) -> Iterator[None]:
+        """Count what is done within as time in which nothing else could be done."""
         began = time.monotonic()
         try:
-            self._start()
+            yield
         finally:
             self.blocked += time.monotonic() - began
 
@@ -178,9 +213,11 @@ class Command(Target):
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then."""
-        if self._server is None:
-            return
-        began = time.monotonic()
+        if self._server is not None:
+            with self._blocking():
+                self._stop(self._server)
+
+    def _stop(self, server: Server) -> None:
         processes = self.processes()
         for main in processes[:1]:
             with contextlib.suppress(psutil.Error):
@@ -194,9 +231,8 @@ class Command(Target):
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             time.sleep(STEP)
-        self._server.stop()
+        server.stop()
         self._server = None
-        self.blocked += time.monotonic() - began
 
     def fresh(self) -> None:
         self.stop()
@@ -241,14 +277,20 @@ class Command(Target):
 
     def costs(self) -> Costs:
         descriptors = memory = 0
-        used = 0.0
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                descriptors += process.num_fds()
-                memory += process.memory_full_info().uss
-                times = process.cpu_times()
-                used += times.user + times.system
-        return Costs(descriptors, memory, used)
+        with self._blocking():
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    descriptors += process.num_fds()
+                    memory += process.memory_full_info().uss
+        return Costs(descriptors, memory)
+
+    def times(self) -> dict[int, Times]:
+        found: dict[int, Times] = {}
+        with self._blocking():
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    found |= _times(process)
+        return found
 
     def holders(self, ports: Iterable[int]) -> list[int]:
         wanted = set(ports)
@@ -300,6 +342,19 @@ def make_target(command: str | None, address: str | None, scale: float = 1.0) ->
 def _shown(words: str) -> str:
     """Words of a server as a message quotes them: no more than some, and harmless to a terminal."""
     return "".join(one if one.isprintable() else "\ufffd" for one in words[:SHOWN])
+
+
+def _times(process: psutil.Process) -> dict[int, Times]:
+    """Of each thread; of the process as one, where the system does not tell (Linux does)."""
+    found = {}
+    for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            ran, waited, _ = path.read_text().split()
+            found[int(path.parent.name)] = Times(int(ran) / 1e9, int(waited) / 1e9)
+    if not found:
+        times = process.cpu_times()
+        found[process.pid] = Times(times.user + times.system, 0.0)
+    return found
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from harness import target
 from harness.errors import NotApplicable, StartError, Undecided
-from harness.target import SHOWN, Command, Target, parse_address
+from harness.target import SHOWN, Command, Target, Times, parse_address, part_used
 
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
@@ -243,11 +243,23 @@ def test_what_it_costs_and_who_holds_whom() -> None:
         costs = server.costs()
         assert costs.descriptors >= main.num_fds() + child.num_fds() > 6
         assert costs.memory > 0
-        assert costs.used > 0
+        assert set(server.times()) == {main.pid, child.pid}
+        assert server.times()[main.pid].ran > 0
         os.kill(child.pid, signal.SIGKILL)
     finally:
         server.stop()
-    assert server.costs() == target.Costs(0, 0, 0)
+    assert server.costs() == target.Costs(0, 0)
+    assert server.times() == {}
+
+
+def test_who_never_sleeps_is_seen_though_it_seldom_gets_a_processor() -> None:
+    spins = {1: Times(3.0, 7.0)}
+    assert part_used(spins, {1: Times(3.04, 7.46)}, 0.5) == pytest.approx(1)
+    assert part_used(spins, {1: Times(3.04, 7.52)}, 0.5) == 1  # clocks differ a little
+    wakes_now_and_then = {1: Times(3.001, 7.17)}
+    assert part_used(spins, wakes_now_and_then, 0.5) < 0.01
+    assert part_used({}, {1: Times(0.25, 0), 2: Times(0.5, 0)}, 1.0) == 0.75
+    assert part_used(spins, spins, 0.5) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,27 @@ import pytest
 from harness.clauses import all_clauses
 from harness.reference.broken import REGISTRY, WIDE
 
-pytestmark = [pytest.mark.matrix, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parent.parent.parent
 
 #: Times the patience. What these servers leave out is waited for again and again.
 SCALE = "0.4"
 
+#: Runs, of which the first counts for which the harness was fit: who was too late judges again.
+ATTEMPTS = 3
+
 
 def judge(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
     """The exit status, and the results, of a run against the reference with some options."""
+    for attempt in range(ATTEMPTS):
+        status, results = judge_once(folder / str(attempt), *options)
+        if results["verdict"] != "invalid":
+            break
+    return status, results
+
+
+def judge_once(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
     server = [sys.executable, "-m", "harness.reference", *options, "{host}", "{port}"]
     done = subprocess.run(  # noqa: PLW1510  (its status is what is asked for)
         [
@@ -48,6 +59,7 @@ def with_verdict(results: dict[str, Any], verdict: str) -> dict[str, str]:
 
 def test_the_reference_passes(tmp_path: Path) -> None:
     status, results = judge(tmp_path)
+    assert results["why"] == []
     assert with_verdict(results, "fail") == {}
     assert with_verdict(results, "unknown") == {}
     assert list(with_verdict(results, "not-applicable")) == ["LOAD-4"]
@@ -58,6 +70,7 @@ def test_the_reference_passes(tmp_path: Path) -> None:
 def test_a_broken_server_fails_what_it_breaks(name: str, tmp_path: Path) -> None:
     _, broken = REGISTRY[name]
     status, results = judge(tmp_path, "--broken", name)
+    assert results["why"] == []
     failed = with_verdict(results, "fail")
     if name in WIDE:
         assert set(failed) >= broken, failed

@@ -185,4 +185,6 @@ def conclusion(verdict: Verdict) -> Line:
     aside = [one for one in verdict.failed() if not one.decides]
     if aside:
         told.append(f"{len(aside)} of the failures do{'es' if len(aside) == 1 else ''} not decide")
+        if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
+            told.append("but nothing passed")
     return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]

@@ -3,7 +3,8 @@
 A clause holds if none of its tests found otherwise and one passed; its pass
 rests on the weakest of their evidence. What was not judged is unknown, never a
 pass. A run fails by the clauses that decide: every MUST, a SHOULD where it is
-asked for or was claimed, less the failures that are known.
+asked for or was claimed, less the failures that are known. Where nothing passed,
+any failure does.
 """
 
 from __future__ import annotations
@@ -102,10 +103,12 @@ def judge(
         verdict = INVALID
     elif any(one.verdict == FAIL and one.decides for one in judged):
         verdict = FAIL
-    elif not any(one.verdict == PASS for one in judged):
-        verdict, why = INVALID, ["nothing passed: there is nothing that speaks for the server"]
-    else:
+    elif any(one.verdict == PASS for one in judged):
         verdict = PASS
+    elif any(one.verdict == FAIL for one in judged):  # none of them decides, but none passed
+        verdict = FAIL
+    else:
+        verdict, why = INVALID, ["nothing passed: there is nothing that speaks for the server"]
     return Verdict(verdict, judged, tuple(why), tuple(_stale(judged, rules.known)))
 
 

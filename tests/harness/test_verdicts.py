@@ -108,6 +108,13 @@ def test_a_violation_is_one_though_nothing_passed() -> None:
     assert run(result(FAIL)).verdict == FAIL
 
 
+def test_what_only_fails_has_not_passed_though_no_failure_decides() -> None:
+    judged = run(result(FAIL, "CAST-5"))
+    assert (judged.verdict, judged.exit_status, judged.why) == (FAIL, 1, ())
+    known = run(result(FAIL, "CAST-5"), rules=Rules(strict=True, known=("CAST-5",)))
+    assert known.verdict == FAIL
+
+
 @pytest.mark.parametrize("results", [[], [result(UNKNOWN)], [result(NOT_APPLICABLE)]])
 def test_without_a_pass_a_run_is_invalid(results: list[Result]) -> None:
     judged = run(*results)

@@ -266,7 +266,7 @@ def pytest_runtest_makereport(
             for one in room.log.events()
         ]
         result.wire_dropped = room.log.dropped
-        result.output = room.target.output()[-LAST_OUTPUT:]
+        result.output = room.output()[-LAST_OUTPUT:]
         if (how := room.target.death()) and how not in result.detail:
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):

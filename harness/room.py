@@ -315,6 +315,10 @@ class Room:
         """The same server, reached at another of its addresses."""
         return Target(host, server.port)
 
+    def output(self) -> str:
+        """The last that the server has printed; of several, the one that was started last."""
+        return [self.target, *self._others][-1].output()
+
     def fate(self) -> str:
         """How the target ended, if it did."""
         how = self.target.death()

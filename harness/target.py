@@ -163,6 +163,8 @@ class Command(Target):
         self._template = template
         self._options = options
         self._server: Server | None = None
+        self._printed = ""
+        """The last that it had printed when it was stopped."""
         self._mark = ""
         if "{port}" not in template:
             raise ValueError("the command has to say {port} where the port goes")
@@ -232,6 +234,7 @@ class Command(Target):
                     process.kill()
             time.sleep(STEP)
         server.stop()
+        self._printed = server.output()
         self._server = None
 
     def fresh(self) -> None:
@@ -246,7 +249,7 @@ class Command(Target):
         return _shown(self._server.death(LAST_WORDS_WITHIN))
 
     def output(self) -> str:
-        return self._server.output() if self._server else ""
+        return self._server.output() if self._server else self._printed
 
     def another(self, options: str = "", host: str = "127.0.0.1") -> Command:
         return Command(self._template, options, host, self._scale)

@@ -63,6 +63,18 @@ def test_members_talk() -> None:
         play(room_of(target), test)
 
 
+def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
+    async def test(room: Room) -> None:
+        room.another("--announce")
+        room.another("--announce", host="::1")
+
+    with server("--announce") as target:
+        room = room_of(target)
+        assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
+        play(room, test)
+        assert "listening on [::1]:" in room.output()  # though it was stopped
+
+
 def test_a_word_is_told_and_last_words_end_a_talk() -> None:
     async def test(room: Room) -> None:
         one, other, third = members = await room.join(3)

@@ -24,11 +24,16 @@ def whole(lowest: int) -> Callable[[str], int]:
 
 @contextlib.contextmanager
 def started(
-    parser: argparse.ArgumentParser, command: str | None, address: str | None, scale: float = 1.0
+    parser: argparse.ArgumentParser,
+    command: str | None,
+    address: str | None,
+    scale: float = 1.0,
+    otherwise: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Target]:
     """The target that the arguments name, until it is stopped; `scale`: of the time to start.
 
-    Ends the program with one line where there is none: 2, or 3 where it does not start.
+    Ends the program with one line where there is none: 2, or 3 where it does not start, and
+    `otherwise` was told why.
     """
     from harness.errors import StartError
     from harness.target import make_target
@@ -41,6 +46,8 @@ def started(
         target.start()
         yield target
     except StartError as error:
-        parser.exit(3, f"{parser.prog}: the target did not start: {error}\n")
+        why = f"the target did not start: {error}"
+        otherwise(why)
+        parser.exit(3, f"{parser.prog}: {why}\n")
     finally:
         target.stop()

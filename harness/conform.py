@@ -28,6 +28,8 @@ from harness.extra import needs_extra
 from harness.interruptible import interruptible
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from rich.console import Console
+
     from harness.runner import Check, Options, Outcome
     from harness.show import Line
     from harness.verdicts import Rules
@@ -114,9 +116,14 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     rules = _rules(options, parser)
     if options.report:
         _make_folder(options.report, parser)
+
+    def unstarted(why: str) -> None:
+        outcome = runner.Outcome(troubles=[why])
+        _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
+
     with interruptible():
         try:
-            with started(parser, options.server, options.target, options.timeout_scale):
+            with started(parser, options.server, options.target, options.timeout_scale, unstarted):
                 pass  # It can be started, and stopped: tried once, before it is judged.
             print(
                 f"judging {options.server or options.target}, "
@@ -182,8 +189,9 @@ def _conclude(
     outcome: Outcome,
     rules: Rules,
     parser: argparse.ArgumentParser,
+    shown: bool = True,
 ) -> int:
-    """Judge, show, write the report."""
+    """Judge, show it, if it is to be `shown`, and write the report."""
     from harness import page
     from harness.show import summary
     from harness.verdicts import judge, record
@@ -197,8 +205,11 @@ def _conclude(
         "repeat": options.repeat,
         "timeout_scale": options.timeout_scale,
     }
-    asked = {check.clause for check in checks} if options.only or options.section else None
-    _print(summary(verdict, asked))
+    asked = None
+    if options.only or options.section:  # and who is gone breaks JOIN-1, asked for or not
+        asked = {check.clause for check in checks} | {one.clause for one in outcome.results}
+    if shown:
+        _print(summary(verdict, asked))
     if options.report:
         docs = {check.name: check.about for check in checks}
         written = {
@@ -216,17 +227,24 @@ def _conclude(
 def _print(lines: Iterable[Line]) -> None:
     """Show lines: with their styles on a terminal, else as they are."""
     from rich.console import Console
-    from rich.text import Text
 
-    from harness.show import STYLES, plain
+    from harness.show import plain
 
     if sys.stdout.isatty():
-        console = Console(highlight=False)
-        for line in lines:
-            parts = ((text, STYLES[style]) for text, style in line if text)
-            console.print(Text.assemble(*parts), soft_wrap=True)
+        show_on(Console(highlight=False), lines)
     else:
         sys.stdout.write(plain(lines))
+
+
+def show_on(console: Console, lines: Iterable[Line]) -> None:
+    """Show lines on a terminal; one that is too long for it goes on in the next, word by word."""
+    from rich.text import Text
+
+    from harness.show import STYLES
+
+    for line in lines:
+        parts = ((text, STYLES[style]) for text, style in line if text)
+        console.print(Text.assemble(*parts))
 
 
 def _listed(checks: Sequence[Check]) -> Iterable[Line]:

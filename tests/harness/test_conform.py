@@ -15,9 +15,11 @@ from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
+from rich.console import Console
 
 from harness.__main__ import main
 from harness.clauses import all_clauses
+from harness.conform import show_on
 
 ROOT = Path(__file__).parents[2]
 PYTHON = shlex.quote(sys.executable)
@@ -115,7 +117,8 @@ def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(tmp_path: 
     with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
         done = conform(tmp_path, "--target", address, *only)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout.endswith("FAIL: 1 passed, 1 failed, 2 not decided\n")
+    assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
+    assert "\nbroken: JOIN-1, LINE-4\n" in done.stdout  # though JOIN-1 was not asked for
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
     found = {one["id"]: (one["verdict"], one["detail"]) for one in clauses if one["tests"]}
     gone = f"the server at {address} accepts no connections any more, since LINE-4"
@@ -189,6 +192,27 @@ def on_a_terminal(folder: Path, variables: dict[str, str]) -> bytes:
     os.close(ours)
     assert process.wait() == 0
     return shown
+
+
+def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "It may lag by a bounded amount; past that it is disconnected."
+    console = Console(width=20, color_system=None)
+    show_on(console, [[("LOAD-2 SHOULD", "strong"), (f"  {sentence}", "plain")]])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 20
+    assert shown.split() == ["LOAD-2", "SHOULD", *sentence.split()]
+
+
+def test_of_a_server_that_does_not_start_the_report_says_so(tmp_path: Path) -> None:
+    command = "sh -c 'echo why; exit 7' {port}"
+    done = conform(tmp_path, "--command", command, "--report", "out")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    assert (record["verdict"], record["target"]) == ("invalid", {"command": command})
+    assert record["why"] == ["the target did not start: it ended (exit status 7), saying: why"]
+    assert {one["verdict"] for one in record["clauses"]} == {"unknown"}
+    assert "did not start" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[str]) -> None:

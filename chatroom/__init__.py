@@ -9,12 +9,16 @@ In reading order:
     protocol/        pure: what a member sends becomes safe, prefixed messages
     shared/log.py    the room's log
     worker/          one process that serves members: reads, appends, delivers
-    acceptor.py      the main process admits newcomers and hands them to workers
-    supervisor.py    … and starts, watches and stops the other processes
-    shared/          also: the registry, doorbells, memory without a name
-    net/             listening, handing sockets over, descriptors
+    acceptor.py      the main process admits newcomers
+    crew.py          … starts workers, watches them, replaces the dead
+    handover.py      … and hands members to them: newcomers, and the orphans of the dead
+    supervisor.py    … from the room's start to its end
+    worker/recovery.py   how a worker goes on, to the byte, where another one stopped
+    shared/          also: slots, the registry, doorbells, memory without a name
+    net/             listening, handing sockets over, what the kernel counts
+    watchdog.py      which workers make no progress
     console.py       what the main process prints: one more cursor
-    signals.py       those that stop a room, and who is kept from them
+    signals.py       those that a room heeds, and who is kept from them
     cli.py client/   what a person runs, with arguments.py
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running

@@ -18,6 +18,7 @@ from time import monotonic
 from chatroom.protocol.address import canonical
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
+from chatroom.shared.slots import Slots
 
 ACCEPTED_PER_TURN = 64
 """Connections; then the main process looks at what else there is to do."""
@@ -42,6 +43,10 @@ class Client:
     connection: socket.socket
     address: str
     worker: int
+    slot: int
+    """Where its workers keep what the next one would need: see shared/slots.py."""
+    deaths: int = 0
+    """Workers in a row that have died over it."""
 
 
 class Acceptor:
@@ -57,12 +62,17 @@ class Acceptor:
         listener: socket.socket,
         selector: selectors.BaseSelector,
         registry: RegistryProcess,
+        slots: Slots,
         hand_over: Callable[[int, Client], None],
     ) -> None:
         self.clients: dict[int, Client] = {}
         self._listener = listener
         self._selector = selector
         self._registry = registry
+        self._slots = slots
+        self._free_slots: list[int] = []
+        self._slots_used = 0
+        """Slots that were ever given out."""
         self._hand_over = hand_over
         self._accepting = False
         self._resume_at: float | None = None
@@ -99,6 +109,8 @@ class Acceptor:
             with contextlib.suppress(OSError):
                 client.connection.shutdown(socket.SHUT_RDWR)  # where its worker could not
             client.connection.close()
+            self._slots.clear(client.slot)
+            self._free_slots.append(client.slot)
         self._registry.leave(list(left))
         return left
 
@@ -141,7 +153,11 @@ class Acceptor:
             logger.info("%s refused: %s", address, answer.reason)
             self._refuse(connection, answer.reason)
             return
-        client = self.clients[answer.id] = Client(connection, address, answer.worker)
+        if not self._free_slots:
+            self._free_slots.append(self._slots_used)
+            self._slots_used += 1
+        slot = self._free_slots.pop()
+        client = self.clients[answer.id] = Client(connection, address, answer.worker, slot)
         self._hand_over(answer.id, client)
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:

@@ -101,6 +101,38 @@ def parser() -> argparse.ArgumentParser:
         default=default.log_size,
         help=f"memory for messages on their way (default: {spell_size(default.log_size)})",
     )
+    add(
+        "--rate",
+        type=_size,
+        metavar="SIZE",
+        default=default.rate,
+        help="how much is read from a member in a second, in the long run; who sends more is read"
+        f" from more slowly, and 0 is no limit (default: {spell_size(default.rate)})",
+    )
+    add(
+        "--burst",
+        type=_size,
+        metavar="SIZE",
+        default=default.burst,
+        help="how much a member may send before that counts"
+        f" (default: {spell_size(default.burst)})",
+    )
+    add(
+        "--peer-timeout",
+        type=int,
+        metavar="SECONDS",
+        default=default.peer_timeout,
+        help="a member whose machine shows no sign of life for so long, or whose window stays full,"
+        " is disconnected; 0: as the system has it (default: %(default)s)",
+    )
+    add(
+        "--watchdog",
+        type=float,
+        metavar="SECONDS",
+        default=default.watchdog,
+        help="a worker that makes no progress for so long is replaced; 0: it is waited for"
+        " (default: %(default)g)",
+    )
     add("--quiet", action="store_true", help="do not print the conversation")
     add("--verbose", action="store_true", help="log what happens on standard error")
     add("--version", action="version", version=f"chatroom {__version__}")

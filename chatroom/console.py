@@ -92,7 +92,8 @@ class Console:
 
     def _run(self) -> None:
         # They are for the main thread, and when it blocks them they come to nobody.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        # And a terminal's SIGTTOU would stop what prints from the background.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
             closing = False
             while not closing:

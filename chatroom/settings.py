@@ -9,14 +9,18 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * KIB
 
-MAX_READ = 64 * KIB
+MAX_READ = 32 * KIB
 """Bytes read from a connection in one call, so that nobody has a whole turn for himself."""
 MAX_BATCH = 256 * KIB
 """Bytes of rendered messages that a worker appends at once; then it delivers."""
 BYTES_PER_ENTRY = 256
 """Bytes of the log for each of its entries: what a run of messages has, at a guess."""
 MAX_WORKERS = 64
-"""Words of the log's first page, one for each: see shared/log.py."""
+SPARE_SEATS = 10
+"""Seats for workers beyond those that a room begins with: one is a dead worker's until others serve
+its members, one is for the new one while an old one is replaced, the rest is for SIGTTIN."""
+SEATS = MAX_WORKERS + SPARE_SEATS
+PAGE = 4 * KIB
 MAX_WELCOME = KIB
 """Bytes, with the LF: few enough for an empty socket to take them whole."""
 
@@ -60,6 +64,13 @@ class Settings:
     flush_after: float = 0.2
     max_lag: int = 4 * MIB
     log_size: int = 16 * MIB
+    rate: int = 64 * KIB
+    """Bytes a second that are read from a member in the long run; 0: as many as it sends."""
+    burst: int = 256 * KIB
+    watchdog: float = 10.0
+    """Seconds without progress after which a worker is replaced; 0: it is waited for."""
+    peer_timeout: int = 300
+    """Seconds after which a member is gone whose machine shows no sign of life; 0: the system's."""
     quiet: bool = False
     verbose: bool = False
 
@@ -80,6 +91,14 @@ class Settings:
         demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
         demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")
         demand("flush_after", 0 < self.flush_after <= 60, "seconds, above 0 and up to 60")
+        demand("rate", self.rate == 0 or self.rate >= 64, "0, or a size from 64")
+        demand("burst", self.burst >= KIB, "a size from 1K")
+        demand("watchdog", self.watchdog == 0 or 0.5 <= self.watchdog <= 3600, "0, or 0.5 to 3600")
+        demand(
+            "peer_timeout",
+            self.peer_timeout == 0 or 2 <= self.peer_timeout <= 86400,
+            "0, or seconds from 2 to 86400",
+        )
         demand("max_lag", self.max_lag >= self.max_line, "a size not below --max-line")
         # A batch has to fit into what the slowest worker leaves free: see `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
@@ -90,6 +109,16 @@ class Settings:
         )
 
     @property
+    def seats(self) -> int:
+        """Workers that there may be at once, a dead one that has left members included."""
+        return self.workers + SPARE_SEATS
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that may be wanted."""
+        return self.seats - 2
+
+    @property
     def greeting(self) -> bytes:
         """The first bytes that a member receives (WELCOME-1, WELCOME-4)."""
         return self.welcome.encode() + b"\n"
@@ -98,10 +127,23 @@ class Settings:
     def window(self) -> int:
         """Bytes that may be appended before the slowest worker has delivered them.
 
-        A worker's members may lag by `max_lag` behind what it has delivered,
-        and the log keeps what they have yet to get.
+        Behind that the log keeps what members have yet to get, and more.
         """
-        return self.log_size - self.max_lag
+        return self.log_size - self.kept
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the log behind what the slowest worker has delivered.
+
+        Its members may lag by `max_lag`, and where each of them stood was
+        noted up to `checkpoint_every` before.
+        """
+        return self.max_lag + self.checkpoint_every
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Bytes of the log after which a worker notes anew where its members stand (LOAD-4)."""
+        return (self.log_size - self.max_lag) // 8
 
     @property
     def log_entries(self) -> int:
@@ -111,7 +153,17 @@ class Settings:
     @property
     def max_lag_entries(self) -> int:
         """The lag limit in entries, for many short messages lap the entries before the text."""
-        return self.log_entries * 3 // 4
+        return self.log_entries * 5 // 8
+
+    @property
+    def kept_entries(self) -> int:
+        """The same as `kept`, in entries."""
+        return self.max_lag_entries + self.checkpoint_every_entries
+
+    @property
+    def checkpoint_every_entries(self) -> int:
+        """The same as `checkpoint_every`, in entries."""
+        return self.log_entries // 8
 
     @property
     def read_size(self) -> int:
@@ -136,4 +188,13 @@ class Settings:
     @property
     def batch_entries(self) -> int:
         """The same, in entries."""
-        return (self.log_entries - self.max_lag_entries) // 4
+        return (self.log_entries - self.kept_entries) // 4
+
+    @property
+    def input_size(self) -> int:
+        """Bytes of a member's input that are kept where another worker finds them.
+
+        What is read and not appended: an unfinished line, which may end in a
+        CR, and one read.
+        """
+        return -(-(self.max_line + 1 + self.read_size) // PAGE) * PAGE

@@ -1,11 +1,14 @@
-"""The signals that stop a room, and how its other processes are kept from them."""
+"""The signals that a room heeds, and how its other processes are kept from those that stop it."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CREW_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+"""SIGHUP replaces all workers, one after another; the others add one and take one away."""
 
 
 @contextlib.contextmanager
@@ -16,8 +19,17 @@ def stop_signals_blocked() -> Iterator[None]:
     is for the main process to say.
     """
     resource_tracker.ensure_running()  # it would unblock them, when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, *CREW_SIGNALS))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def on_terminal() -> bool:
+    """Whether this process has a terminal, and that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -9,15 +9,17 @@ from chatroom.shared.log import Batch, Geometry, Log
 from chatroom.shared.memory import anonymous_file
 
 #: Small enough that a few messages go round both rings.
-TINY = Geometry(text=64, entries=16, max_lag=16, max_lag_entries=4)
+TINY = Geometry(text=64, entries=16, kept=16, kept_entries=4)
 
 
 @contextmanager
 def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
     fd = anonymous_file("a test's log", geometry.file_size)
     try:
-        log = Log(fd, geometry, workers)
+        log = Log(fd, geometry)
         log.format()
+        for worker in range(workers):
+            log.seat(worker)
         yield log
     finally:
         os.close(fd)

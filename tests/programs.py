@@ -7,15 +7,17 @@ import pytest
 
 #: Which Debian package brings which program. `.ci/run` installs them all.
 PACKAGES = {
+    "ip": "iproute2",
     "nc.openbsd": "netcat-openbsd",
     "ncat": "ncat",
     "nats-server": "nats-server",
     "redis-server": "redis-server",
     "tmux": "tmux",
+    "unshare": "util-linux",
 }
 
 #: Debian puts daemons where only root's PATH leads.
-SYSTEM = ["/usr/local/sbin", "/usr/sbin"]
+SYSTEM = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
 
 
 def program(name: str) -> str:

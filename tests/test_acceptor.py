@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import selectors
 import socket
 import struct
@@ -20,7 +21,10 @@ from chatroom.acceptor import (
     Client,
 )
 from chatroom.net.listening import listen
+from chatroom.settings import Settings
+from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
+from chatroom.shared.slots import Checkpoint, Slots
 
 PATIENCE = 10
 
@@ -29,7 +33,7 @@ class Listener:
     """A listening socket whose next accepts may fail."""
 
     def __init__(self, host: str) -> None:
-        self.socket = listen(host, 0)
+        self.socket = listen(host, 0, 300)
         self.failures: list[int] = []
 
     def accept(self) -> Any:
@@ -58,12 +62,15 @@ class Door:
         self.selector = selectors.DefaultSelector()
         self.registry = Registry(limits.get("clients", 1000), limits.get("per_address", 0))
         self.registry.enroll(0)
+        settings = Settings(host="", port=0, max_clients=1000)
+        self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
         self.acceptor = Acceptor(
             cast(socket.socket, self.listener),
             self.selector,
             cast(RegistryProcess, self.registry),
+            self.slots,
             self._hand_over,
         )
 
@@ -87,6 +94,7 @@ class Door:
         self.acceptor.close()
         self.acceptor.leave(list(self.acceptor.clients))
         self.selector.close()
+        os.close(self.slots.fd)
         for peer in self.peers:
             peer.close()
 
@@ -370,10 +378,12 @@ def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
     peers = [door.connect() for _ in range(3)]
     door.turn()
     client = door.acceptor.clients[2]
+    door.slots.note(client.slot, Checkpoint(1, 2, 3, 4))
     assert door.acceptor.leave([2]) == {2: client}
     assert client.connection.fileno() == -1
     assert hear_all(peers[1]) == b""
     assert set(door.acceptor.clients) == set(door.registry.members()) == {1, 3}
+    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "as its slot is another's one day"
 
 
 def test_leave_4_a_connection_ends_though_a_worker_holds_it_too(door: Door) -> None:
@@ -399,3 +409,23 @@ def test_leave_1_who_was_reset_can_leave(door: Door) -> None:
     reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     reset.close()
     assert set(door.acceptor.leave([1])) == {1}
+
+
+# --- slots ---------------------------------------------------------------------------------------
+
+
+def test_load_4_each_member_has_a_slot_of_its_own_and_a_slot_is_used_again(door: Door) -> None:
+    for _ in range(4):
+        door.connect()
+    door.turn()
+    slots = {id: client.slot for id, client in door.acceptor.clients.items()}
+    assert sorted(slots.values()) == [0, 1, 2, 3]
+    door.acceptor.leave([2, 3])
+    door.acceptor.leave([3])
+    for _ in range(3):
+        door.connect()
+    door.turn()
+    again = {id: client.slot for id, client in door.acceptor.clients.items()}
+    assert again[1] == slots[1]
+    assert again[4] == slots[4]
+    assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more than there are members"

@@ -18,7 +18,7 @@ from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from tests.logs import new_log, say
 
-ROOMY = Geometry(text=1 << 16, entries=1 << 10, max_lag=1 << 10, max_lag_entries=1 << 4)
+ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 10, kept_entries=1 << 4)
 
 #: Seconds after which what is waited for will not come any more.
 PATIENCE = 20.0

@@ -15,6 +15,7 @@ from chatroom.settings import (
     MAX_WELCOME,
     MAX_WORKERS,
     MIB,
+    PAGE,
     Settings,
     SettingsError,
     size,
@@ -96,6 +97,10 @@ def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
         ("max_clients_per_address", [0, 1, 10**9], [-1]),
         ("max_line", [64, 2048, 512 * KIB], [0, 63, MIB + 1]),
         ("flush_after", [0.001, 60], [0, -1, 60.1, float("inf"), float("nan")]),
+        ("rate", [0, 64, 1 << 40], [1, 63, -1]),
+        ("burst", [KIB, 1 << 40], [0, KIB - 1]),
+        ("watchdog", [0, 0.5, 3600], [-1, 0.4, 3600.1, float("inf"), float("nan")]),
+        ("peer_timeout", [0, 2, 86400], [-1, 1, 86401]),
         ("max_lag", [8 * KIB, 16 * MIB - 128 * KIB], [8 * KIB - 1]),
         ("log_size", [4 * MIB + 128 * KIB, 1 << 40], [4 * MIB + 128 * KIB - 1]),
     ],
@@ -113,7 +118,9 @@ def test_a_setting_out_of_range_is_an_error_that_names_it(
 
 
 def test_the_smallest_room() -> None:
-    assert room(max_line=64, max_lag=64, log_size=64 * KIB).window == 64 * KIB - 64
+    smallest = room(max_line=64, max_lag=64, log_size=64 * KIB)
+    assert smallest.kept == 64 + (64 * KIB - 64) // 8
+    assert smallest.window == 64 * KIB - smallest.kept
     with pytest.raises(SettingsError, match="never less than 64K"):
         room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
 
@@ -169,7 +176,7 @@ def most_rendered(settings: Settings) -> int:
 def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Settings) -> None:
     # Also the LF that ends another's line, before it.
     assert 1 + settings.batch + most_rendered(settings) <= settings.window
-    window_in_entries = settings.log_entries - settings.max_lag_entries
+    window_in_entries = settings.log_entries - settings.kept_entries
     # Each read, and each text that silence ends, is one entry.
     assert 1 + settings.batch_entries + 1 <= window_in_entries
 
@@ -179,8 +186,38 @@ def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
     assert 0 < settings.read_size <= MAX_READ
     assert settings.batch > 0
     assert settings.batch_entries > 0
-    assert settings.max_lag + settings.window == settings.log_size
-    assert 0 < settings.max_lag_entries < settings.log_entries
+    assert settings.max_lag_entries > 0
+
+
+@given(any_room)
+def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_again(
+    settings: Settings,
+) -> None:
+    """Of a log, the window may be appended beyond what its slowest worker has delivered."""
+    for whole, window, lag, every in (
+        (settings.log_size, settings.window, settings.max_lag, settings.checkpoint_every),
+        (
+            settings.log_entries,
+            settings.log_entries - settings.kept_entries,
+            settings.max_lag_entries,
+            settings.checkpoint_every_entries,
+        ),
+    ):
+        assert every > 0
+        assert window > 0
+        assert window + every + lag <= whole
+
+
+@given(any_room, sampled_from([b"a", b"\r", b"\xe2\x82\xac", b"\xf0\x9f\x91\x8b\r"]))
+def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood: bytes) -> None:
+    """… also with the read that comes next, which goes where the oldest input was."""
+    framer = Framer(settings.max_line)
+    most = settings.max_line + 2 * settings.read_size
+    stream = flood * (most // len(flood) + 1)
+    for begin in range(0, most, settings.read_size):
+        framer.feed(stream[begin : begin + settings.read_size])
+        assert framer.fed - framer.taken + settings.read_size <= settings.input_size
+    assert settings.input_size % PAGE == 0, "so that its memory can be given back"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from chatroom.signals import STOP_SIGNALS, stop_signals_blocked
+from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS, stop_signals_blocked
 
 
 def blocked() -> set[int]:
@@ -14,7 +14,7 @@ def blocked() -> set[int]:
 def test_stop_signals_are_blocked_while_a_process_starts() -> None:
     before = blocked()
     with stop_signals_blocked():
-        assert blocked() == before | set(STOP_SIGNALS)
+        assert blocked() == before | {*STOP_SIGNALS, *CREW_SIGNALS}
     assert blocked() == before
 
 

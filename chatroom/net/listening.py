@@ -11,16 +11,18 @@ BACKLOG = 4096
 """Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, peer_timeout: int) -> socket.socket:
     """A non-blocking socket that listens at `host`, a name or an address, IPv4 or IPv6 (JOIN-4).
 
     Of a name's addresses it takes an IPv4 one where there is one, since that
     is what `nc NAME` without IPv6 tries. `::` also takes IPv4 clients. The
-    accepted sockets inherit the options. Raises ListenError.
+    accepted sockets inherit the options. `peer_timeout`: seconds without a sign
+    of life after which a connection is broken; 0: as the system has it. Raises
+    ListenError.
     """
     family, address = _resolve(host, port)
     try:
-        return _open(family, address)
+        return _open(family, address, peer_timeout)
     except OSError as error:
         raise ListenError(f"can't listen on {spell(host, port)}: {_reason(error)}") from None
 
@@ -39,7 +41,7 @@ def _resolve(host: str, port: int) -> tuple[int, Any]:
     return family, address
 
 
-def _open(family: int, address: Any) -> socket.socket:
+def _open(family: int, address: Any, peer_timeout: int) -> socket.socket:
     """Raises OSError."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -49,6 +51,8 @@ def _open(family: int, address: Any) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A byte that is sent as urgent is text like all others (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if peer_timeout:
+            _expect_life(listener, peer_timeout)
         if family == socket.AF_INET6:
             with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -59,6 +63,24 @@ def _open(family: int, address: Any) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _expect_life(listener: socket.socket, within: int) -> None:
+    """Ask a silent peer whether it is there, and give it up when it has not answered in time.
+
+    Also one that has a full window, as long as that stays full: the kernel
+    does not tell it from one that is gone.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", max(1, within // 2)),
+        ("TCP_KEEPALIVE", max(1, within // 2)),  # the same on macOS
+        ("TCP_KEEPINTVL", max(1, within // 8)),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", within * 1000),
+    ):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _reason(error: Exception) -> str:

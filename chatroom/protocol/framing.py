@@ -23,19 +23,23 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Framer:
-    """One member's input; `limit`: bytes of text in a line, at least LONGEST_CHARACTER."""
+    """One member's input; `limit`: bytes of text in a line, at least LONGEST_CHARACTER.
 
-    __slots__ = ("_fed", "_limit", "_waiting")
+    `fed`: how much of the input was covered before, where this Framer goes on.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_limit", "_waiting", "fed")
+
+    def __init__(self, limit: int, fed: int = 0) -> None:
         self._limit = limit
         self._waiting = b""
-        self._fed = 0
+        self.fed = fed
+        """Bytes of the input that it was fed with, those before it began included."""
 
     @property
     def taken(self) -> int:
         """Bytes of the input that what was returned covers."""
-        return self._fed - len(self._waiting)
+        return self.fed - len(self._waiting)
 
     @property
     def unfinished(self) -> bool:
@@ -44,7 +48,7 @@ class Framer:
 
     def feed(self, data: bytes) -> bytes:
         """The messages that `data` completes, as one block; empty where it completes none."""
-        self._fed += len(data)
+        self.fed += len(data)
         if not self._waiting and data[-1:] == LF and len(data) <= self._limit:
             return data.replace(CRLF, LF)  # nearly always: no line of it can be too long
         data = self._waiting + data

@@ -16,7 +16,9 @@ Invariants, kept under the lock:
   unfinished just where the last byte of the log is not LF, and whoever must not
   see that LF can skip it before it exists.
 - No worker's position is passed by more than the window, so what a worker's
-  members have yet to get is still there: see `append`.
+  members have yet to get, and what it takes to find out what they have got, is
+  still there: see `append`. A dead worker's position stays where it was until
+  its members are served by others (LOAD-4).
 
 Shared words are read and written as whole aligned words, and under the lock
 where another process writes them: taking it is a barrier on every CPU. The lock
@@ -27,23 +29,35 @@ when *any* descriptor of the file is closed, so they stay open until the end.
 
 import fcntl
 import mmap
+import struct
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass
 from types import TracebackType
 
-from chatroom.settings import MAX_WORKERS, Settings
+from chatroom.settings import SEATS, Settings
 
 LF = 0x0A
 
 IDLE = 2**64 - 1
 """The position of a worker that has no members, and for which nobody has to wait."""
 
-# The first page, in words: the head, and from these words on one for each worker.
+Span = tuple[int, int]
+"""Offsets: from the first, up to the second."""
+
+# The first page, in words: the head, how many seats for workers are in use, and from the others on
+# one word for each seat.
 _HEAD = 0
-_POSITIONS = 64
-_WAITING = _POSITIONS + MAX_WORKERS
+_IN_USE = 1
+_POSITIONS = 8
+_WAITING = _POSITIONS + SEATS
+_TURNS = _WAITING + SEATS
+_BLAMED = _TURNS + SEATS
 _PAGE = 4096
 _WORD = 8
+
+_LOCK = struct.Struct("hhqqi4x")
+"""Linux's struct flock: type, whence, start, length, pid."""
 
 # An entry, in words.
 _END = 0
@@ -59,18 +73,16 @@ _FIELDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The sizes of a log, and how far a member may lag behind its worker."""
+    """The sizes of a log, and how much of it is kept behind the slowest worker's position."""
 
     text: int
     entries: int
-    max_lag: int
-    max_lag_entries: int
+    kept: int
+    kept_entries: int
 
     @classmethod
     def of(cls, settings: Settings) -> "Geometry":
-        return cls(
-            settings.log_size, settings.log_entries, settings.max_lag, settings.max_lag_entries
-        )
+        return cls(settings.log_size, settings.log_entries, settings.kept, settings.kept_entries)
 
     @property
     def file_size(self) -> int:
@@ -113,23 +125,33 @@ class Batch:
 class Log:
     """One process's view of the log in the file `fd`; `with log:` holds the lock."""
 
-    def __init__(self, fd: int, geometry: Geometry, workers: int) -> None:
-        """`fd`: an anonymous file of `geometry.file_size`; the same `workers` in all processes."""
+    def __init__(self, fd: int, geometry: Geometry) -> None:
+        """`fd`: an anonymous file of `geometry.file_size`."""
         self.fd = fd
         self.geometry = geometry
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
         self._words = memory[:_PAGE].cast("Q")
-        self._positions = self._words[_POSITIONS : _POSITIONS + workers]
-        self._waiting = self._words[_WAITING : _WAITING + workers]
+        self._positions = self._words[_POSITIONS : _POSITIONS + SEATS]
+        self._waiting = self._words[_WAITING : _WAITING + SEATS]
+        self._turns = self._words[_TURNS : _TURNS + SEATS]
+        self._blamed = self._words[_BLAMED : _BLAMED + SEATS]
         self._entries = memory[_PAGE:entries_end].cast("Q")
         self._text = memory[entries_end:]
 
     def format(self) -> None:
         """Make a zeroed file an empty log; once, before another process sees it."""
         self._words[_HEAD] = 1  # the empty entry
-        for worker in range(len(self._positions)):
+        for worker in range(SEATS):
             self._positions[worker] = IDLE
+
+    def holder(self) -> int | None:
+        """The process that holds the lock, if it is another, and the system tells. Never waits."""
+        if sys.platform != "linux":
+            return None
+        asked = _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
+        kind, _, _, _, pid = _LOCK.unpack(fcntl.fcntl(self.fd, fcntl.F_GETLK, asked))
+        return None if kind == fcntl.F_UNLCK else pid
 
     def __enter__(self) -> "Log":
         fcntl.lockf(self.fd, fcntl.LOCK_EX)
@@ -154,6 +176,10 @@ class Log:
         """Where the text of the entries before `position` ends."""
         return self._field(position - 1, _END)
 
+    def sender(self, position: int) -> int:
+        """Who sent the last of the entries before `position`."""
+        return self._field(position - 1, _SENDER)
+
     def messages(self, position: int) -> int:
         """How many messages the entries before `position` hold, from the room's beginning."""
         return self._field(position - 1, _MESSAGES)
@@ -169,6 +195,27 @@ class Log:
         """Whether the line that ends at `offset` is without LF, so that LF comes next."""
         return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
 
+    def said(self, first: int, last: int) -> tuple[dict[int, list[Span]], dict[int, int]]:
+        """What each sender has in the entries from `first` up to `last`: spans, and the last reach.
+
+        One pass, for all of a dead worker's members at once.
+        """
+        words = [
+            word
+            for view in _views(self._entries, first * _FIELDS, last * _FIELDS)
+            for word in view.tolist()
+        ]
+        begin = self.offset(first)
+        spans: dict[int, list[Span]] = {}
+        reaches: dict[int, int] = {}
+        for end, sender, reach in zip(
+            words[_END::_FIELDS], words[_SENDER::_FIELDS], words[_REACH::_FIELDS], strict=True
+        ):
+            spans.setdefault(sender, []).append((begin, end))
+            reaches[sender] = reach
+            begin = end
+        return spans, reaches
+
     def views(self, start: int, end: int) -> list[memoryview]:
         """The text from `start` to `end`: one view, or two where it wraps; no copy."""
         return _views(self._text, start, end)
@@ -179,18 +226,18 @@ class Log:
         """Append a batch that is not empty and return the offset of its start. Hold the lock.
 
         None where a worker has not delivered enough yet to leave room for it:
-        what lies up to `max_lag` before a worker's position may still be owed
-        to its members, and is not overwritten. The slowest worker is waited
-        for, so that nothing is lost; the slowest client never is.
+        what lies up to `kept` before a worker's position may still be owed to
+        its members, and is not overwritten. The slowest worker is waited for,
+        so that nothing is lost; the slowest client never is.
         """
         geometry = self.geometry
         head = self.head
         end, sender, reach, messages = self._entry(head - 1)
         ending = self.unfinished(end)
-        slowest = min(*self._positions, head)
+        slowest = min(head, *self._in_use(self._positions))
         if (
-            end + ending + batch.size - self.offset(slowest) > geometry.text - geometry.max_lag
-            or head + ending + len(batch) - slowest > geometry.entries - geometry.max_lag_entries
+            end + ending + batch.size - self.offset(slowest) > geometry.text - geometry.kept
+            or head + ending + len(batch) - slowest > geometry.entries - geometry.kept_entries
         ):
             return None
         start, position = end, head
@@ -207,6 +254,34 @@ class Log:
         return start
 
     # --- workers -------------------------------------------------------------
+
+    def seat(self, worker: int) -> None:
+        """`worker` is about to start, in a seat that is free. By the main process only.
+
+        The seats in use only grow: who appends looks at no more of them.
+        """
+        self._waiting[worker] = self._blamed[worker] = 0
+        self._words[_IN_USE] = max(self._words[_IN_USE], worker + 1)
+
+    def stands(self, worker: int) -> int:
+        """Up to which position `worker` has delivered, as far as it has said so."""
+        return self._positions[worker]
+
+    def turn(self, worker: int) -> None:
+        """`worker` has done another turn: it makes progress."""
+        self._turns[worker] += 1
+
+    def turns(self, worker: int) -> int:
+        """A number that changes when `worker` has done a turn."""
+        return self._turns[worker]
+
+    def blame(self, worker: int, member: int) -> None:
+        """Should `worker` die now, it was over this member; 0: over nobody in particular."""
+        self._blamed[worker] = member
+
+    def blamed(self, worker: int) -> int:
+        """Over whom `worker` has died."""
+        return self._blamed[worker]
 
     def serve(self, worker: int, position: int) -> None:
         """`worker` has members from now on, and stands at `position`. Hold the lock."""
@@ -237,17 +312,22 @@ class Log:
     @property
     def waited_for(self) -> bool:
         """Whether anyone waits for room. Without the lock: who begins to, rings the slowest."""
-        return any(self._waiting)
+        return any(self._in_use(self._waiting))
 
     def _take_waiting(self) -> list[int]:
-        waiting = [number for number, waits in enumerate(self._waiting) if waits]
+        waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
         for number in waiting:
             self._waiting[number] = 0
         return waiting
 
     def serving(self) -> list[int]:
         """The workers that have members. Hold the lock."""
-        return [number for number, position in enumerate(self._positions) if position != IDLE]
+        positions = self._in_use(self._positions)
+        return [number for number, position in enumerate(positions) if position != IDLE]
+
+    def _in_use(self, words: memoryview) -> list[int]:
+        """Of words that there is one of for each seat, those that are in use."""
+        return words[: self._words[_IN_USE]].tolist()
 
     # --- the rings -----------------------------------------------------------
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
+import selectors
 import sys
 import threading
 from collections import Counter
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.managers import BaseManager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from chatroom.errors import RegistryError
@@ -93,6 +95,17 @@ class Registry:
             if worker in self._workers:
                 self._workers[worker] -= 1
 
+    def move(self, members: list[int], worker: int) -> None:
+        """`worker` serves members from now on that another one has served."""
+        for id in members:
+            if id in self._members:
+                address, before = self._members[id]
+                self._members[id] = address, worker
+                if before in self._workers:
+                    self._workers[before] -= 1
+                if worker in self._workers:
+                    self._workers[worker] += 1
+
     def members(self) -> Members:
         """Who is in the room."""
         return dict(self._members)
@@ -118,16 +131,23 @@ _Manager.register("Registry", Registry)
 class RegistryProcess:
     """The registry, called from the main process; it lives in a process of its own.
 
-    Should that process die, the next call starts another and fills it with what
+    Should that process die, another is started at once, and filled with what
     the main process holds: `held` returns address and worker of each member.
+    `selector` is that of the main process's loop: its data are what it calls.
     Raises RegistryError where none can be started.
     """
 
     def __init__(
-        self, max_clients: int, max_clients_per_address: int, held: Callable[[], Members]
+        self,
+        max_clients: int,
+        max_clients_per_address: int,
+        held: Callable[[], Members],
+        selector: selectors.BaseSelector,
     ) -> None:
         self._limits = max_clients, max_clients_per_address
         self._held = held
+        self._selector = selector
+        self._process: BaseProcess | None = None
         self._last_id = 0
         self._workers: set[int] = set()
         try:
@@ -142,6 +162,10 @@ class RegistryProcess:
         manager = _Manager(address, ctx=get_context("spawn"))
         with stop_signals_blocked():
             manager.start(_end_with_parent)
+        if self._process is not None:
+            self._selector.unregister(self._process.sentinel)
+        self._process = manager._process  # type: ignore[attr-defined]
+        self._selector.register(self._process.sentinel, selectors.EVENT_READ, self._revive)
         self._manager = manager
         self._registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
 
@@ -166,16 +190,24 @@ class RegistryProcess:
         """Forget members; the main process must hold them no more."""
         self._call("leave", members)
 
-    def _call(self, method: str, argument: object) -> Any:
+    def move(self, members: list[int], worker: int) -> None:
+        """The main process must hold them as that worker's."""
+        self._call("move", members, worker)
+
+    def _revive(self) -> None:
+        """The process has ended: nobody has to ask for it to be there again."""
+        self._call("leave", [])
+
+    def _call(self, method: str, *arguments: object) -> Any:
         try:
-            return getattr(self._registry, method)(argument)
+            return getattr(self._registry, method)(*arguments)
         except (EOFError, OSError):
             logger.warning("the registry's process died; starting another")
         for _ in range(RESTARTS):
             with contextlib.suppress(EOFError, OSError):
                 self._start()
                 self._registry.restore(self._last_id, self._held(), self._workers)
-                return getattr(self._registry, method)(argument)
+                return getattr(self._registry, method)(*arguments)
         raise RegistryError(f"the registry's process died {RESTARTS} times in a row")
 
 

@@ -11,8 +11,8 @@ that speaks costs a view of its own, once.
 import contextlib
 from collections.abc import Callable
 
-from chatroom.shared.log import Log
-from chatroom.worker.member import Member, Span
+from chatroom.shared.log import Log, Span
+from chatroom.worker.member import Member
 
 MAX_SPANS = 512
 """Spans in one call; the kernel takes 1,024 views (IOV_MAX), and one span may need two."""
@@ -44,6 +44,8 @@ class Delivery:
         """By id: wait until their sockets can be written, then `resume`."""
         self.position = 0
         self.offset = 0
+        self._held = False
+        """Whether the log's notion of where this worker stands stays as it is."""
 
     def __len__(self) -> int:
         return len(self._level) + len(self.behind)
@@ -53,25 +55,78 @@ class Delivery:
 
     def join(self, member: Member) -> None:
         """From now on `member` receives what is appended (WELCOME-3)."""
+        self._begin()
+        if self._log.unfinished(self.offset):
+            # The end of a line of which it has not seen the beginning.
+            member.owns(self.offset, self.offset + 1)
+        self._level[member.id] = member
+
+    def go_on(self, member: Member, cursor: int, entry: int, own: list[Span]) -> None:
+        """`member` was served by another worker, up to `cursor`; it receives what it lacks at once.
+
+        `entry` is a position not beyond its cursor. What it can't take now it
+        gets when it can: then it is `behind`.
+        """
+        self._begin()
+        end = self.offset
+        member.own = [span for span in own if span[1] > cursor]
+        if self._log.unfinished(end) and (
+            cursor > end or self._log.sender(self.position) == member.id
+        ):
+            member.owns(end, end + 1)
+        member.cursor = min(cursor, end)
+        member.entry = self._log.position(member.cursor, entry, self.position)
+        self.behind[member.id] = member
+        before = -1
+        while member.id in self.behind and member.cursor > before:
+            before = member.cursor
+            self.resume(member)
+
+    def _begin(self) -> None:
+        """The first member of a worker begins at the log's head."""
         log = self._log
         if not self:
             with log:
                 self.position = log.head
                 self.offset = log.offset(self.position)
-                log.serve(self._number, self.position)
-        if log.unfinished(self.offset):
-            # The end of a line of which it has not seen the beginning.
-            member.owns(self.offset, self.offset + 1)
-        self._level[member.id] = member
+                if not self._held:
+                    log.serve(self._number, self.position)
 
     def leave(self, member: Member) -> None:
         """`member` receives nothing more; it may have left already."""
         self._level.pop(member.id, None)
         self.behind.pop(member.id, None)
         if not self:
-            with self._log as log:
-                waiting = log.retire(self._number)
-            self._ring(waiting)
+            self.publish()
+
+    def publish(self) -> None:
+        """Have the log know where this worker stands, and wake those who have waited for that."""
+        if self._held:
+            return
+        with self._log as log:
+            waiting = self.tell() if self else log.retire(self._number)
+        self._ring(waiting)
+
+    def tell(self) -> list[int]:
+        """As `publish`, where the log's lock is held: returns whom to wake."""
+        if self._held or not self:
+            return []
+        return self._log.advance(self._number, self.position)
+
+    def stands(self, member: Member) -> Span:
+        """A member's cursor, and a position not beyond it."""
+        if member.id in self.behind:
+            return member.cursor, self._log.position(member.cursor, member.entry, self.position)
+        return self.offset, self.position
+
+    def hold(self) -> None:
+        """Keep in the log what a member needs that is about to be served by another worker."""
+        self._held = True
+
+    def unhold(self) -> None:
+        """It is served."""
+        self._held = False
+        self.publish()
 
     def advance(self, position: int) -> list[Member]:
         """Offer all before `position` to all who are level; return those who now are behind.

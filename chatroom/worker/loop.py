@@ -1,7 +1,8 @@
 """A worker's loop. One turn:
 
     wait → read who is readable → append the batch once → look at the head
-         → deliver to all who are level → adopt → tell the main process who left
+         → deliver to all who are level → note where they stand, if it is time
+         → adopt → yield → tell the main process who left
 
 A batch is bounded in size, and so is the read of each member in it: one
 member's flood delays another's line by no more than a turn. Where the log has
@@ -17,13 +18,17 @@ import socket
 from time import monotonic
 
 from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.net.counts import taken
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Batch, Log
+from chatroom.shared.slots import Slots
+from chatroom.worker.allowance import Allowance
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member
+from chatroom.worker.recovery import Found, Handed, Past, note
 
 STOP_WITHIN = 1.2
 """Seconds that members who are behind are given when the room stops."""
@@ -33,7 +38,7 @@ HEAR_OUT_WITHIN = 0.3
 SILENCE = 0.05
 """Seconds in which none of them says anything: they are done."""
 
-LEFT_PER_RECORD = 500
+IDS_PER_RECORD = 500
 
 FEW = 64
 """Members who are delivered to before the other workers are woken, for whom it is half a
@@ -47,26 +52,45 @@ CLOSED, RESET, LAGGED = "closed", "reset", "lagged"
 class Worker:
     """Worker `number`, from when the log is mapped until it is told to stop.
 
-    `doorbells`: one for each worker, by number, and behind them those of
-    others who read the log (the console).
+    `doorbells`: one for each seat, by the number of the worker that has it, and
+    behind them those of others who read the log (the console).
     """
 
     def __init__(
-        self, number: int, settings: Settings, channel: Channel, log: Log, doorbells: list[Doorbell]
+        self,
+        number: int,
+        settings: Settings,
+        channel: Channel,
+        log: Log,
+        slots: Slots,
+        doorbells: list[Doorbell],
     ) -> None:
         self._number = number
         self._settings = settings
         self._channel = channel
         self._log = log
+        self._slots = slots
         self._doorbells = doorbells
-        self._readers = range(settings.workers, len(doorbells))
+        self._readers = range(settings.seats, len(doorbells))
         self._read_size = settings.read_size
         self._batch_limits = settings.batch, settings.batch_entries
+        self._note_every = settings.checkpoint_every, settings.checkpoint_every_entries
         self._delivery = Delivery(
             log, number, settings.max_lag, settings.max_lag_entries, self._ring
         )
-        self._newcomers: list[tuple[int, str, int]] = []
-        """Id, address and descriptor of each."""
+        self._members: dict[int, Member] = {}
+        """By id: who is read from, or delivered to, or both."""
+        self._handed: list[Handed] = []
+        """Who is yet to be adopted."""
+        self._yielding: list[int] = []
+        """Who is to be served by another worker, by id."""
+        self._echoes: list[int] = []
+        """What is to be said again when all that was obeyed before it is done."""
+        self._noted = 0, 0
+        """Offset and position at which it was last noted where the members stand."""
+        self._allowance = Allowance(settings.rate, settings.burst)
+        self._again: dict[Member, int] = {}
+        """Whose input an earlier worker has read, up to so many bytes, and not appended."""
         self._readable: dict[Member, None] = {}
         """Who has something to read, the longest waiting first."""
         self._silences: dict[Member, float] = {}
@@ -106,12 +130,14 @@ class Worker:
         """Serve until the main process says stop. Raises ChannelClosed when it is gone."""
         while not self._stopped():
             self._wait()
+            self._log.turn(self._number)
             self._read()
             self._flush_silent()
             head, others = self._append()
             self._deliver(head, others)
             self._make_room()
             self._adopt()
+            self._yield()
             self._report()
         self._part()
 
@@ -132,18 +158,26 @@ class Worker:
         if self._full:
             return None
         if self._draining:
-            return 0.0 if self._silences else None
-        if self._readable:
+            return 0.0 if self._silences or self._again else None
+        if self._readable or self._again:
             return 0.0
-        if self._silences:
-            return max(0.0, next(iter(self._silences.values())) - monotonic())
-        return None
+        times = [next(iter(self._silences.values()), None), self._allowance.next]
+        due = min((time for time in times if time is not None), default=None)
+        return None if due is None else max(0.0, due - monotonic())
 
     def _obey(self) -> None:
         for record, descriptors in self._channel.receive():
             match record:
-                case {"adopt": id, "address": address}:
-                    self._newcomers.append((id, address, *descriptors))
+                case {"adopt": members}:
+                    for (id, address, slot), fd in zip(members, descriptors, strict=True):
+                        connection = socket.socket(fileno=fd)
+                        self._handed.append(Handed(id, address, slot, connection))
+                case {"yield": ids}:
+                    self._yielding += ids
+                case {"settled": True}:
+                    self._delivery.unhold()
+                case {"echo": number}:
+                    self._echoes.append(number)
                 case {"drain": True}:
                     self._draining = True
                     self._readable.clear()
@@ -154,30 +188,58 @@ class Worker:
 
     def _read(self) -> None:
         """Read once from each who is readable, until the batch is full; the rest is first next."""
-        if self._full or self._draining:
+        if self._full:
             return
+        self._read_again()
+        if self._draining:
+            return
+        now = monotonic()
+        self._forgive(now)
         ready, self._readable = self._readable, {}
         for member in ready:
             if self._batch_is_full():
                 self._readable[member] = None
                 continue
+            room = self._slots.room(member.slot, member.framer.fed, self._read_size)
             reason = CLOSED
             try:
-                data = member.recv(self._read_size)
+                size = member.recv_into(room)
             except BlockingIOError:
                 continue
             except OSError:
-                data, reason = b"", RESET
-            if not data:
+                size, reason = 0, RESET
+            if not size:
                 self._hear_last(member, reason)
                 continue
-            block = member.framer.feed(data)
-            if block:
-                self._say(member, block)
-            if self._silences:
-                self._silences.pop(member, None)
-            if member.framer.unfinished:
-                self._silences[member] = monotonic() + self._settings.flush_after
+            self._feed(member, bytes(room[:size]))
+            if not self._allowance.spend(member, size, now):
+                self._all_events.unregister(member)
+
+    def _feed(self, member: Member, data: bytes) -> None:
+        block = member.framer.feed(data)
+        if block:
+            self._say(member, block)
+        if self._silences:
+            self._silences.pop(member, None)
+        if member.framer.unfinished:
+            self._silences[member] = monotonic() + self._settings.flush_after
+
+    def _read_again(self) -> None:
+        """Frame again what a worker had read that is no more, and read on from there."""
+        for member, read in list(self._again.items()):
+            if self._batch_is_full():
+                break
+            self._log.blame(self._number, member.id)
+            del self._again[member]
+            self._feed(member, self._slots.input(member.slot, member.framer.fed, read))
+            self._all_events.register(member, selectors.EVENT_READ, member)
+            self._log.blame(self._number, 0)
+
+    def _forgive(self, now: float) -> None:
+        """Read on from those who have said too much some time ago (LOAD-3)."""
+        for member in self._allowance.over(now):
+            if self._members.get(member.id) is member:
+                self._all_events.register(member, selectors.EVENT_READ, member)
 
     def _hear_last(self, member: Member, reason: str) -> None:
         """Its connection's end ends its last line (LEAVE-2), and we close at once (LEAVE-4)."""
@@ -213,8 +275,7 @@ class Worker:
         log, batch, start = self._log, self._batch, None
         wake: list[int] = []
         with log:
-            if self._delivery:
-                wake += log.advance(self._number, self._delivery.position)
+            wake += self._delivery.tell()
             if batch:
                 start = log.append(batch)
                 wake += log.serving()  # to deliver it; or to make room for it
@@ -235,6 +296,7 @@ class Worker:
         for speaker, run in zip(speakers, batch.runs, strict=True):
             end = start + run[0]
             speaker.owns(begin, end)
+            speaker.covered = run[2]
             begin = end
         if not batch.ends_line:
             speakers[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
@@ -252,15 +314,34 @@ class Worker:
     def _offer(self, head: int) -> None:
         for member in self._delivery.advance(head):
             self._writable.register(member, selectors.EVENT_WRITE, member)
+        self._put_out_the_slow()
+        offset, position = self._noted
+        every, every_entries = self._note_every
+        if (
+            self._delivery.offset - offset >= every
+            or self._delivery.position - position >= every_entries
+        ):
+            self._note_all()
+
+    def _put_out_the_slow(self) -> None:
         for member in self._delivery.too_slow():
             self._remove(member, LAGGED)
+
+    def _note_all(self) -> None:
+        """Note where the members stand, before the log may lap what was noted last."""
+        self._noted = self._delivery.offset, self._delivery.position
+        for member in self._members.values():
+            self._note(member)
+
+    def _note(self, member: Member) -> None:
+        count = taken(member.socket)
+        if count is not None:
+            note(self._slots, member, count, *self._delivery.stands(member))
 
     def _make_room(self) -> None:
         """Let those who wait for it, itself too, know at once what was delivered."""
         if self._delivery and self._log.waited_for:
-            with self._log as log:
-                waiting = log.advance(self._number, self._delivery.position)
-            self._ring(waiting)
+            self._delivery.publish()
 
     def _write(self) -> None:
         """Go on with what could not be sent before."""
@@ -277,41 +358,95 @@ class Worker:
     # --- adopt ---------------------------------------------------------------
 
     def _adopt(self) -> None:
-        newcomers, self._newcomers = self._newcomers, []
-        for id, address, fd in newcomers:
-            self._greet(id, address, fd)
-
-    def _greet(self, id: int, address: str, fd: int) -> None:
-        connection = socket.socket(fileno=fd)
-        connection.setblocking(False)
-        member = Member(id, address, connection, self._settings.max_line)
-        self._delivery.join(member)
-        self._all_events.register(connection, selectors.EVENT_READ, member)
-        greeting = self._settings.greeting
-        try:
-            whole = connection.send(greeting) == len(greeting)
-        except BlockingIOError:
-            whole = False
-        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
-            self._delivery.leave(member)
+        """Serve newcomers from now on, and go on with those whom another worker has served."""
+        if not self._handed:
             return
-        if not whole:  # an empty socket that takes less than a line is of no use
+        handed, self._handed = self._handed, []
+        greeting = self._settings.greeting
+        past = Past(self._log, self._slots, handed)
+        for one in handed:
+            self._log.blame(self._number, one.id)
+            state = past.of(one, len(greeting))
+            one.connection.setblocking(False)
+            member = Member(
+                one.id,
+                one.address,
+                one.connection,
+                one.slot,
+                self._settings.max_line,
+                state.covered,
+            )
+            self._members[member.id] = member
+            if state.read > state.covered:
+                self._again[member] = state.read  # and then it is read from
+            else:
+                self._all_events.register(member, selectors.EVENT_READ, member)
+            if state.cursor is None:
+                self._greet(member, greeting[state.greeted :])
+            else:
+                self._go_on(member, state.cursor, state)
+        self._log.blame(self._number, 0)
+        self._put_out_the_slow()
+
+    def _greet(self, member: Member, greeting: bytes) -> None:
+        """`greeting`: what it has not taken of it."""
+        delivery = self._delivery
+        delivery.join(member)
+        whole = len(self._settings.greeting)
+        note(self._slots, member, whole, delivery.offset, delivery.position)
+        try:
+            complete = member.send(greeting) == len(greeting)
+        except BlockingIOError:
+            complete = False
+        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
+            delivery.leave(member)
+            return
+        if not complete:  # an empty socket that takes less than a line is of no use
             self._remove(member, RESET)
+
+    def _go_on(self, member: Member, cursor: int, found: Found) -> None:
+        self._delivery.go_on(member, cursor, found.position, found.own)
+        self._note(member)
+        if member.id in self._delivery.behind:
+            self._writable.register(member, selectors.EVENT_WRITE, member)
 
     # --- leave ---------------------------------------------------------------
 
     def _remove(self, member: Member, reason: str) -> None:
         """`member` is neither read nor delivered to; what it said is appended before it is gone."""
+        self._forget(member)
+        self._departures.append((member, reason))
+
+    def _forget(self, member: Member) -> None:
         self._delivery.leave(member)
+        del self._members[member.id]
         self._readable.pop(member, None)
         self._silences.pop(member, None)
-        self._all_events.unregister(member)
-        with contextlib.suppress(KeyError):  # unless it was behind
-            self._writable.unregister(member)
-        self._departures.append((member, reason))
+        self._again.pop(member, None)
+        for selector in (self._all_events, self._writable):
+            with contextlib.suppress(KeyError):  # unless it was read, or was behind
+                selector.unregister(member)
+
+    def _yield(self) -> None:
+        """Leave members to another worker, when all that they said is in the log.
+
+        Until all is settled, the log keeps what that worker needs.
+        """
+        if self._full or not self._yielding:
+            return
+        yielding, self._yielding = self._yielding, []
+        found = [self._members[id] for id in yielding if id in self._members]
+        self._delivery.hold()
+        for member in found:
+            self._forget(member)
+            member.socket.close()
+        self._tell({"yielded": [member.id for member in found]})
 
     def _report(self) -> None:
         """Close those who left, and say so, when all that they said is in the log."""
+        echoes, self._echoes = self._echoes, []
+        for number in echoes:
+            self._tell({"echo": number})
         if self._full:
             return
         if self._departures:
@@ -319,9 +454,9 @@ class Worker:
             for member, reason in departures:
                 member.close(abort=reason == LAGGED)
             left = [(member.id, reason) for member, reason in departures]
-            for first in range(0, len(left), LEFT_PER_RECORD):
-                self._tell({"left": left[first : first + LEFT_PER_RECORD]})
-        if self._draining and not (self._silences or self._drained):
+            for first in range(0, len(left), IDS_PER_RECORD):
+                self._tell({"left": left[first : first + IDS_PER_RECORD]})
+        if self._draining and not (self._silences or self._again or self._drained):
             self._drained = True
             self._tell({"drained": True})
 
@@ -373,6 +508,6 @@ class Worker:
     def _talks(self, member: Member) -> bool:
         """Whether something has come from a member, and is dropped."""
         try:
-            return bool(member.recv(self._read_size))
+            return bool(member.socket.recv(self._read_size))
         except OSError:
             return False

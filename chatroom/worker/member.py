@@ -6,42 +6,57 @@ import struct
 
 from chatroom.protocol.address import prefix
 from chatroom.protocol.framing import Framer
+from chatroom.shared.log import Span
 
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER, for no seconds: the last close resets the connection."""
-
-Span = tuple[int, int]
-"""Offsets in the log: from the first, up to the second."""
 
 
 class Member:
     """A connection that is in the room (CAST-6: a connection, not an address)."""
 
     __slots__ = (
+        "covered",
         "cursor",
         "entry",
         "framer",
         "id",
         "own",
         "prefix",
-        "recv",
+        "recv_into",
         "send",
         "sendmsg",
+        "slot",
         "socket",
+        "spent_until",
     )
 
-    def __init__(self, id: int, address: str, connection: socket.socket, max_line: int) -> None:
+    def __init__(
+        self,
+        id: int,
+        address: str,
+        connection: socket.socket,
+        slot: int,
+        max_line: int,
+        covered: int = 0,
+    ) -> None:
         self.id = id
         self.socket = connection
+        self.slot = slot
+        """Where another worker finds what it needs to go on with this one."""
         self.prefix = prefix(address)
-        self.framer = Framer(max_line)
+        self.framer = Framer(max_line, covered)
+        self.covered = covered
+        """Bytes of its input that the log's entries cover."""
+        self.spent_until = 0.0
+        """When its rate makes up for all that was read from it: see allowance.py."""
         self.own: list[Span] = []
         """What it must not receive (CAST-2), in order; spans behind its cursor are dropped."""
         self.cursor = 0
         """Where it continues, while it is behind; a level member stands where its worker does."""
         self.entry = 0
         """A position not beyond its cursor, while it is behind."""
-        self.recv = connection.recv
+        self.recv_into = connection.recv_into
         self.send = connection.send
         self.sendmsg = connection.sendmsg
 

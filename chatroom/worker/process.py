@@ -1,11 +1,11 @@
 """How a worker process begins and ends.
 
 It starts with nothing but its end of the channel. The first record brings the
-log and the doorbells; from then on records bring members. When the channel
+log, the slots and the doorbells; from then on records bring members. When the channel
 ends, the main process is gone, and so is the room: the worker ends too.
 """
 
-import select
+import selectors
 import socket
 import sys
 from multiprocessing import parent_process
@@ -14,6 +14,7 @@ from chatroom.net.channel import Channel, ChannelClosed
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
+from chatroom.shared.slots import Slots
 from chatroom.worker.loop import Worker
 
 
@@ -41,10 +42,17 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
     """The worker, once the main process has sent what it shares."""
-    select.select([channel], [], [])
-    record, (log, *bells) = next(channel.receive())
+    with selectors.DefaultSelector() as selector:  # select() takes no descriptor beyond 1,023
+        selector.register(channel, selectors.EVENT_READ)
+        selector.select()
+    record, (log, slots, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
     return Worker(
-        number, settings, channel, Log(log, Geometry.of(settings), settings.workers), doorbells
+        number,
+        settings,
+        channel,
+        Log(log, Geometry.of(settings)),
+        Slots(slots, settings),
+        doorbells,
     )

@@ -35,7 +35,7 @@ WELCOME = b"Welcome to socket practice\n"
 NEVER_SILENT = ("--flush-after", 60)
 
 #: Options. A small log, for the lag and the longest line that it is given: it wraps often.
-SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K")
+SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", "--rate", "0")
 
 #: Seconds in which a room that was told to stop has to be gone.
 STOP_WITHIN = 5.0

@@ -12,6 +12,9 @@ from chatroom.net.listening import listen, spell
 
 HOSTS = ["127.0.0.1", "::1"]
 
+LIFE = 300
+"""Seconds without a sign of life after which a connection is broken."""
+
 
 def has_ipv6() -> bool:
     try:
@@ -27,7 +30,7 @@ EITHER = [pytest.param(host, marks=[needs_ipv6] if ":" in host else []) for host
 
 @pytest.mark.parametrize("host", EITHER)
 def test_join_1_and_4_a_client_connects(host: str) -> None:
-    with listen(host, 0) as listener:
+    with listen(host, 0, LIFE) as listener:
         where = listener.getsockname()
         assert where[0] == host
         assert where[1] > 0
@@ -40,12 +43,12 @@ def test_join_1_and_4_a_client_connects(host: str) -> None:
 
 @pytest.mark.parametrize("host", EITHER)
 def test_accepting_does_not_block(host: str) -> None:
-    with listen(host, 0) as listener, pytest.raises(BlockingIOError):
+    with listen(host, 0, LIFE) as listener, pytest.raises(BlockingIOError):
         listener.accept()
 
 
 def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None:
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0, LIFE) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)) as client:
             accepted, _ = listener.accept()
@@ -62,24 +65,49 @@ def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None
                 assert said == b"a!b", "CAST-3: urgent or not, it is text"
 
 
+@pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
+def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) -> None:
+    """… so often that a peer that gives none is gone in time."""
+    with listen("127.0.0.1", 0, life) as listener:
+        listener.setblocking(True)
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)):
+            accepted, _ = listener.accept()
+
+            def option(name: str) -> int:
+                return accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert option("TCP_KEEPIDLE") == idle
+                asked = option("TCP_KEEPINTVL") * option("TCP_KEEPCNT")
+                assert option("TCP_KEEPIDLE") + asked <= max(life, 5)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):
+                    assert option("TCP_USER_TIMEOUT") == life * 1000
+
+
+def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
+    with listen("127.0.0.1", 0, 0) as listener:
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
-    with listen("127.0.0.1", 0) as listener:
-        where = listener.getsockname()
+    with listen("127.0.0.1", 0, LIFE) as listener:
+        where: tuple[str, int] = listener.getsockname()
         listener.setblocking(True)
         client = socket.create_connection(where, timeout=10)
         accepted, _ = listener.accept()
     accepted.close()  # the side that closes first has to wait for packets gone astray
     with client:
         assert client.recv(1) == b""
-        with listen(*where) as again:
+        with listen(*where, LIFE) as again:
             assert again.getsockname() == where
-    with listen(*where) as once_more:
+    with listen(*where, LIFE) as once_more:
         assert once_more.getsockname() == where
 
 
 @needs_ipv6
 def test_join_4_any_address_is_any_of_both_families() -> None:
-    with listen("::", 0) as listener:
+    with listen("::", 0, LIFE) as listener:
         port = listener.getsockname()[1]
         listener.setblocking(True)
         for host in HOSTS:
@@ -101,7 +129,7 @@ def test_where_the_families_can_not_be_joined_ipv6_is_served_alone(
     if not has_ipv6():
         pytest.skip("this system has no IPv6")
     monkeypatch.setattr(socket, "socket", Stubborn)
-    with listen("::1", 0) as listener:
+    with listen("::1", 0, LIFE) as listener:
         assert listener.getsockname()[0] == "::1"
 
 
@@ -129,7 +157,7 @@ def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
         return found
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with listen("room.example", 0) as listener:
+    with listen("room.example", 0, LIFE) as listener:
         assert listener.getsockname()[0] == taken
     assert asked == [("room.example", 0)]
 
@@ -139,14 +167,14 @@ def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
 
 def error(host: str, port: int) -> str:
     with pytest.raises(ListenError) as raised:
-        listen(host, port)
+        listen(host, port, LIFE)
     assert raised.value.exit_code == 1
     return str(raised.value)
 
 
 @pytest.mark.parametrize("host", EITHER)
 def test_a_port_that_is_taken(host: str) -> None:
-    with listen(host, 0) as listener:
+    with listen(host, 0, LIFE) as listener:
         port = listener.getsockname()[1]
         assert error(host, port) == f"can't listen on {spell(host, port)}: Address already in use"
 
@@ -211,7 +239,7 @@ def test_an_address_is_spelt_as_in_a_url(host: str, spelt: str) -> None:
 
 def test_join_1_a_crowd_may_arrive_at_once() -> None:
     """… while nobody accepts; the tutorial's queue, of 100, was too short."""
-    with listen("127.0.0.1", 0) as listener, ExitStack() as leaving:
+    with listen("127.0.0.1", 0, LIFE) as listener, ExitStack() as leaving:
         where = listener.getsockname()
         for _ in range(120):
             leaving.enter_context(socket.create_connection(where, timeout=5))

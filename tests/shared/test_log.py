@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
-from chatroom.settings import MAX_WORKERS, Settings
+from chatroom.settings import SEATS, Settings
 from chatroom.shared.log import IDLE, Batch, Geometry, Log
 from tests.logs import TINY, Run, append, batch_of, head, new_log, runs, say, text
 
@@ -130,7 +130,7 @@ def test_a_position_follows_from_an_offset(log: Log) -> None:
 
 
 def test_the_same_file_is_the_same_log(log: Log) -> None:
-    other = Log(log.fd, TINY, 2)
+    other = Log(log.fd, TINY)
     say(log, b"hello\n")
     assert runs(other) == [Run(1, b"hello\n")]
     say(other, b"hi\n")
@@ -141,25 +141,25 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
     settings = Settings(host="", port=0, log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     assert geometry.text == settings.log_size
-    assert geometry.text - geometry.max_lag == settings.window
-    assert (geometry.entries, geometry.max_lag_entries) == (4096, 3072)
+    assert geometry.text - geometry.kept == settings.window
+    assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
     assert geometry.file_size == 4096 + 4096 * 32 + (1 << 20)
 
 
 def test_there_is_a_place_for_every_worker() -> None:
-    with new_log(workers=MAX_WORKERS) as log, log:
-        for worker in range(MAX_WORKERS):
+    with new_log(workers=SEATS) as log, log:
+        for worker in range(SEATS):
             log.serve(worker, worker + 1)
             log.wait_for_room(worker)
-        assert log.serving() == [*range(MAX_WORKERS)]
-        assert log.retire(0) == [*range(MAX_WORKERS)]
+        assert log.serving() == [*range(SEATS)]
+        assert log.retire(0) == [*range(SEATS)]
         assert log.head == 1, "nothing else was written over"
         assert log.offset(1) == 0
 
 
 # --- room to append ------------------------------------------------------------------------------
 
-WINDOW = TINY.text - TINY.max_lag
+WINDOW = TINY.text - TINY.kept
 
 
 def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
@@ -178,7 +178,7 @@ def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
 
 
 def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
-    most = TINY.entries - TINY.max_lag_entries
+    most = TINY.entries - TINY.kept_entries
     with log:
         log.serve(0, 1)
     assert append(log, *[Run(1, b"\n")] * (most + 1)) is None
@@ -190,7 +190,7 @@ def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
 
 
 def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
-    most = TINY.entries - TINY.max_lag_entries
+    most = TINY.entries - TINY.kept_entries
     with log:
         log.serve(0, 1)
     append(log, Run(1, b"x"))
@@ -278,7 +278,7 @@ class Model:
         unread = said[slowest - 1 :]
         return (
             sum(len(run.text) for run in unread) <= WINDOW
-            and len(unread) <= TINY.entries - TINY.max_lag_entries
+            and len(unread) <= TINY.entries - TINY.kept_entries
         )
 
 
@@ -322,11 +322,11 @@ def check(log: Log, model: Model) -> None:
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
     # Where an entry begins is said by the one before it, so of the first kept it is not known.
-    first = max(slowest - TINY.max_lag_entries + 1, 1)
+    first = max(slowest - TINY.kept_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)
         assert log.messages(position) == sum(run.messages for run in model.said[: position - 1])
-    owed = max(model.offset(slowest) - TINY.max_lag, 0)
+    owed = max(model.offset(slowest) - TINY.kept, 0)
     assert text(log, owed, end) == model.stream[owed:]
     positions = range(max(slowest - 1, 1), head(log))
     readable = [at for at in positions if model.offset(at) >= owed]
@@ -346,7 +346,7 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from chatroom.shared.log import Geometry, Log
 from tests.logs import Run, append, batch_of, head, runs, text
-log = Log({log.fd}, {log.geometry}, {len(log._positions)})
+log = Log({log.fd}, {log.geometry})
 """
     return subprocess.Popen(
         [sys.executable, "-c", begin + code, *map(str, arguments)],

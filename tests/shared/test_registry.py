@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import select
+import selectors
 import subprocess
 import sys
 from collections import Counter
@@ -82,6 +83,28 @@ def test_a_worker_that_comes_back_has_no_members() -> None:
     assert [admit(registry).worker for _ in range(2)] == [0, 0]
 
 
+def test_load_4_members_may_move_to_another_worker() -> None:
+    registry = registry_of(0, 1, 2)
+    for _ in range(6):
+        admit(registry)
+    registry.dismiss(0)
+    registry.move([1, 4, 99], 2)
+    assert {id: worker for id, (_, worker) in registry.members().items()} == {
+        1: 2,
+        2: 1,
+        3: 2,
+        4: 2,
+        5: 1,
+        6: 2,
+    }
+    assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "2 has four of them"
+    registry.leave([1, 3, 4, 6])
+    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "and then none"
+    registry.move([2], 0)
+    registry.leave([2])
+    assert len(registry.members()) == 8, "where it went to was dismissed, which harms nobody"
+
+
 def test_to_enroll_twice_is_to_enroll_once() -> None:
     registry = registry_of(0, 1)
     admit(registry)
@@ -145,6 +168,7 @@ def test_it_can_be_restored() -> None:
             tuples(just("admit"), sampled_from([ALICE, BOB, "::1"])),
             tuples(just("leave"), integers(1, 30)),
             tuples(just("dismiss"), sampled_from([1, 2])),
+            tuples(just("move"), tuples(integers(1, 30), sampled_from([0, 1, 2]))),
             tuples(just("enroll"), sampled_from([1, 2])),
         ),
         max_size=60,
@@ -177,10 +201,14 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
                 before.pop(id, None)
                 assert registry.members() == before
             case ("dismiss", int(worker)):
-                # The main process parts with a dead worker's members at once.
+                # The main process has others serve a dead worker's members.
                 registry.dismiss(worker)
-                registry.leave([id for id, (_, on) in before.items() if on == worker])
+                registry.move([id for id, (_, on) in before.items() if on == worker], 0)
                 enrolled.discard(worker)
+            case ("move", (int(id), int(worker))) if worker in enrolled:
+                registry.move([id], worker)
+                if id in before:
+                    assert registry.members() == before | {id: (before[id][0], worker)}
             case ("enroll", int(worker)):
                 registry.enroll(worker)
                 enrolled.add(worker)
@@ -195,7 +223,8 @@ class Room:
     def __init__(self) -> None:
         self.held: Members = {}
         before = {child.pid for child in multiprocessing.active_children()}
-        self.registry = RegistryProcess(3, 2, lambda: dict(self.held))
+        self.selector = selectors.DefaultSelector()
+        self.registry = RegistryProcess(3, 2, lambda: dict(self.held), self.selector)
         self._before = before
 
     @property
@@ -226,6 +255,7 @@ def fixture_room() -> Iterator[Room]:
         yield room
     finally:
         room.registry.stop()
+        room.selector.close()
 
 
 def test_it_lives_in_a_process_of_its_own_until_it_is_stopped() -> None:
@@ -274,6 +304,16 @@ def test_load_4_it_may_die_again_and_again(room: Room) -> None:
     assert room.registry.admit(ALICE) == FULL
 
 
+def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
+    """The main process's loop sees its end, and the next newcomer need not wait for a start."""
+    for _ in range(2):
+        room.kill()
+        ((key, _),) = room.selector.select(30)
+        key.data()
+        assert room.process.is_alive()
+        assert room.selector.select(0) == []
+
+
 def test_what_is_dead_can_be_stopped(room: Room) -> None:
     room.kill()
     room.registry.stop()
@@ -282,9 +322,9 @@ def test_what_is_dead_can_be_stopped(room: Room) -> None:
 
 
 HOLD_A_REGISTRY = """
-import multiprocessing, signal
+import multiprocessing, selectors, signal
 from chatroom.shared.registry import RegistryProcess
-registry = RegistryProcess(1, 1, dict)
+registry = RegistryProcess(1, 1, dict, selectors.DefaultSelector())
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 signal.pause()
 """

@@ -19,6 +19,7 @@ from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.shared.memory import anonymous_file
+from chatroom.shared.slots import Slots
 from chatroom.worker import loop
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
@@ -50,7 +51,7 @@ class Line:
         self.heard += taken
         return len(taken)
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, room: memoryview) -> int:
         raise AssertionError("delivery does not read")
 
 
@@ -63,7 +64,7 @@ def fill(connection: socket.socket) -> None:
 
 
 def member_on(line: Line, id: int = 1) -> Member:
-    return Member(id, f"192.0.2.{id}", cast(socket.socket, line), 64)
+    return Member(id, f"192.0.2.{id}", cast(socket.socket, line), 0, 64)
 
 
 # --- workers that never sleep --------------------------------------------------------------------
@@ -169,10 +170,12 @@ class Room:
         self.settings = Settings(host="", port=0, workers=workers, **options)
         geometry = Geometry.of(self.settings)
         self._fd = anonymous_file("a test's log", geometry.file_size)
-        self.log = Log(self._fd, geometry, workers)
+        self.log = Log(self._fd, geometry)
         self.log.format()
+        self._slots_fd = anonymous_file("a test's slots", Slots.file_size(self.settings))
+        self.slots = Slots(self._slots_fd, self.settings)
         self.console = Doorbell.new()
-        self.doorbells = [*(Doorbell.new() for _ in range(workers)), self.console]
+        self.doorbells = [*(Doorbell.new() for _ in range(self.settings.seats)), self.console]
         self.channels: list[Channel] = []
         self.workers: list[Worker] = []
         self.clients: list[Client] = []
@@ -181,11 +184,14 @@ class Room:
             ours, theirs = Channel.pair()
             self.channels.append(ours)
             self.theirs.append(theirs)
-            self.workers.append(Worker(number, self.settings, theirs, self.log, self.doorbells))
+            self.log.seat(number)
+            self.workers.append(
+                Worker(number, self.settings, theirs, self.log, self.slots, self.doorbells)
+            )
 
     def close(self) -> None:
         for worker in self.workers:
-            for member in worker._delivery.members():
+            for member in worker._members.values():
                 member.socket.close()
             for member, _ in worker._departures:
                 member.socket.close()
@@ -196,6 +202,7 @@ class Room:
         for doorbell in self.doorbells:
             doorbell.close()
         os.close(self._fd)
+        os.close(self._slots_fd)
 
     def adopt(
         self, worker: int = 0, address: str | None = None, *, buffer: int | None = None
@@ -207,7 +214,7 @@ class Room:
         id = len(self.clients) + 1
         client = Client(id, address or f"192.0.2.{id}", ours)
         self.clients.append(client)
-        self.channels[worker].send({"adopt": id, "address": client.address}, [theirs.fileno()])
+        self.channels[worker].send({"adopt": [(id, client.address, id - 1)]}, [theirs.fileno()])
         theirs.close()
         return client
 
@@ -246,7 +253,7 @@ class Room:
 
     def rung(self) -> list[int | str]:
         """Whose doorbells are rung: those of workers, by number, and the console's."""
-        names = [*range(len(self.workers)), "console"]
+        names = [*range(self.settings.seats), "console"]
         ringing = select.select(self.doorbells, [], [], 0)[0]
         self.console.clear()
         return [name for name, bell in zip(names, self.doorbells, strict=True) if bell in ringing]

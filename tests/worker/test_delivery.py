@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
-from chatroom.shared.log import Geometry, Log
+from chatroom.shared.log import Geometry, Log, Span
 from chatroom.worker.delivery import MAX_SPANS, Delivery, after, others
-from chatroom.worker.member import Member, Span
+from chatroom.worker.member import Member
 from tests.logs import Run, append, head, new_log, say
 from tests.worker.drivers import EVERYTHING, Line, member_on
 
-GEOMETRY = Geometry(text=256, entries=32, max_lag=100, max_lag_entries=12)
+LAG, LAG_ENTRIES = 100, 12
+GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
 class Stage:
@@ -24,7 +25,7 @@ class Stage:
         self.log = log
         self.rung: list[int] = []
         self.delivery = Delivery(
-            log, 0, log.geometry.max_lag, log.geometry.max_lag_entries, self.rung.extend
+            log, 0, log.geometry.kept, log.geometry.kept_entries, self.rung.extend
         )
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
@@ -286,7 +287,7 @@ def test_load_2_the_limit_in_bytes(stage: Stage) -> None:
     stage.turn()
     stage.say(b"x" * 49 + b"\n")
     stage.turn()
-    assert stage.delivery.offset - slow.cursor == GEOMETRY.max_lag
+    assert stage.delivery.offset - slow.cursor == LAG
     assert stage.delivery.too_slow() == []
     stage.say(b"\n")
     stage.turn()
@@ -296,7 +297,7 @@ def test_load_2_the_limit_in_bytes(stage: Stage) -> None:
 def test_load_2_the_limit_in_entries(stage: Stage) -> None:
     slow, narrow = stage.join(1, room=1)
     stage.join(2)
-    for _ in range(GEOMETRY.max_lag_entries + 1):
+    for _ in range(LAG_ENTRIES + 1):
         stage.say(b"\n")
         stage.turn()
     assert stage.delivery.too_slow() == [], "it has taken one of them"
@@ -314,7 +315,7 @@ def test_load_2_the_limit_in_entries(stage: Stage) -> None:
 
 def test_load_2_the_limit_in_entries_may_be_passed_at_once(stage: Stage) -> None:
     slow, _ = stage.join(1, room=0)
-    append(stage.log, *[Run(99, b"\n")] * (GEOMETRY.max_lag_entries + 1))
+    append(stage.log, *[Run(99, b"\n")] * (LAG_ENTRIES + 1))
     assert stage.turn() == [slow]
     assert stage.delivery.too_slow() == [slow]
 
@@ -399,7 +400,7 @@ class Model:
         for member in self.stage.delivery.too_slow():
             lag = self.stage.delivery.offset - member.cursor
             entries = self.stage.delivery.position - member.entry
-            assert lag > GEOMETRY.max_lag or entries > GEOMETRY.max_lag_entries
+            assert lag > LAG or entries > LAG_ENTRIES
             self.leave(member.id)
 
     def join(self, id: int) -> None:
@@ -468,7 +469,7 @@ def test_load_1_a_narrow_socket_takes_it_all_in_the_end() -> None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
             ours.setblocking(False)
             theirs.settimeout(10)
-            member = Member(1, "192.0.2.1", ours, 64)
+            member = Member(1, "192.0.2.1", ours, 0, 64)
             stage.delivery.join(member)
             expected = b""
             for number in range(100):

@@ -17,8 +17,8 @@ from chatroom.shared.log import Batch, Log
 from chatroom.worker.loop import (
     CLOSED,
     HEAR_OUT_WITHIN,
+    IDS_PER_RECORD,
     LAGGED,
-    LEFT_PER_RECORD,
     RESET,
     SILENCE,
     STOP_WITHIN,
@@ -200,12 +200,12 @@ def test_a_member_that_is_readable_for_no_reason_is_still_a_member(
     member = room.workers[0]._delivery.members()[0]
     answers: list[Exception] = [BlockingIOError()]
 
-    def recv(size: int) -> bytes:
+    def recv_into(room: memoryview) -> int:
         if answers:
             raise answers.pop()
-        return member.socket.recv(size)
+        return member.socket.recv_into(room)
 
-    monkeypatch.setattr(member, "recv", recv)
+    monkeypatch.setattr(member, "recv_into", recv_into)
     alice.say(b"hello\n")
     room.run()
     assert bob.hear() == b"<192.0.2.1>hello\n"
@@ -398,7 +398,7 @@ def test_many_who_leave_at_once_are_told_in_records_that_fit(make_room: MakeRoom
         client.close()
     room.run()
     sizes = [len(record["left"]) for record in room.told()]
-    assert sizes == [LEFT_PER_RECORD, 200]
+    assert sizes == [IDS_PER_RECORD, 200]
 
 
 def departed(room: Room) -> list[Any]:

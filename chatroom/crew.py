@@ -1,0 +1,278 @@
+"""The workers' processes: started, told things, replaced when they die.
+
+Each has a seat: its number, its words in the log, its doorbell. A dead worker
+keeps its seat, its grave, until others serve its members, so a replacement takes
+another one. As many are kept alive as are wanted. One that dies is replaced at once;
+where several in a row die before they are ready, the pauses between the
+attempts grow.
+"""
+
+import contextlib
+import logging
+import selectors
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from time import monotonic
+
+from chatroom.errors import WorkerError
+from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.settings import Settings
+from chatroom.shared.doorbell import Doorbell
+from chatroom.shared.log import Log
+from chatroom.shared.slots import Slots
+from chatroom.signals import stop_signals_blocked
+from chatroom.watchdog import Watchdog
+from chatroom.worker import process
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds before another worker is started, when the last one died before it was ready."""
+ATTEMPTS = 5
+"""Workers that may die in a row before they are ready, where no other is alive."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """A worker as the main process knows it."""
+
+    number: int
+    process: SpawnProcess
+    channel: Channel
+    ready: bool = False
+    drained: bool = False
+    channel_full: bool = False
+    """Whether records wait until its channel can be written."""
+    failure: str = ""
+    told_to_end: bool = False
+
+
+class Crew:
+    """The workers, by seat. All is called from the main process's loop.
+
+    `obey(worker, record)` is called with what a worker says, `buried(worker)`
+    when its process has ended and it is no longer one of the `workers`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        selector: selectors.BaseSelector,
+        log: Log,
+        slots: Slots,
+        doorbells: list[Doorbell],
+        obey: Callable[[WorkerProcess, Record], None],
+        buried: Callable[[WorkerProcess], None],
+    ) -> None:
+        self.wanted = settings.workers
+        self.workers: dict[int, WorkerProcess] = {}
+        self.grave: int | None = None
+        """The seat of a dead worker, whose members are not all served by others yet. One is enough
+        for several: the log waits for the one that stands lowest."""
+        self._settings = settings
+        self._selector = selector
+        self._log = log
+        self._slots = slots
+        self._doorbells = doorbells
+        self._obey = obey
+        self._buried = buried
+        self._outdated: list[WorkerProcess] = []
+        """Who is to be replaced by a new one, one after another."""
+        self._began = False
+        """Whether all the workers that the room began with have been ready."""
+        self._failures = 0
+        """Workers that have died in a row before they were ready."""
+        self._start_at = 0.0
+        self._watchdog = Watchdog(settings.watchdog, monotonic())
+
+    def ready(self) -> list[WorkerProcess]:
+        return [worker for worker in self.workers.values() if worker.ready]
+
+    # --- how many ------------------------------------------------------------
+
+    def want(self, workers: int) -> None:
+        """From now on there are to be so many, where that can be."""
+        if 1 <= workers <= self._settings.most_workers:
+            self.wanted = workers
+        else:
+            logger.warning("there may be 1 to %d workers here", self._settings.most_workers)
+
+    def replace_all(self) -> None:
+        """Replace each worker by a new one, one after another."""
+        self._outdated = list(self.workers.values())
+
+    def tend(self) -> float | None:
+        """Start who is missing, end who is too many; return the seconds until that is due again."""
+        now = monotonic()
+        wanted = self.wanted + bool(self._outdated)
+        times = []
+        if len(self.workers) < wanted:
+            if now < self._start_at:
+                times.append(self._start_at - now)
+            else:
+                free = set(range(self._settings.seats)) - {self.grave, *self.workers}
+                for number in sorted(free)[: wanted - len(self.workers)]:
+                    self._start(number)
+        elif self.grave is None and len(self.ready()) == len(self.workers):
+            if self._outdated:
+                self._end(self._outdated.pop(0))
+            elif len(self.workers) > wanted:
+                self._end(self.workers[max(self.workers)])
+        self._watch(now)
+        if self._watchdog.due is not None:
+            times.append(self._watchdog.due - now)
+        return max(0.0, min(times)) if times else None
+
+    def _start(self, number: int) -> None:
+        """Start a worker in a seat that is free."""
+        ours, theirs = Channel.pair()
+        self._log.seat(number)
+        with stop_signals_blocked():
+            child = get_context("spawn").Process(
+                target=process.main, args=(number, self._settings, theirs.socket)
+            )
+            child.start()
+        theirs.close()
+        worker = self.workers[number] = WorkerProcess(number, child, ours)
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
+        self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))
+        shared = [
+            self._log.fd,
+            self._slots.fd,
+            *(fd for bell in self._doorbells for fd in bell.fds),
+        ]
+        self.tell(worker, {"doorbells": len(self._doorbells)}, shared)
+
+    def began(self, worker: WorkerProcess) -> None:
+        """A worker is ready."""
+        worker.ready = True
+        self._failures = 0
+        self._began = self._began or len(self.ready()) == self.wanted
+        logger.info("worker %d is ready, pid %d", worker.number, worker.process.pid)
+
+    def _end(self, worker: WorkerProcess) -> None:
+        """Kill a worker. There is no gentler way: nothing of what it does is lost."""
+        worker.told_to_end = True
+        worker.process.kill()
+
+    # --- progress ------------------------------------------------------------
+
+    def _watch(self, now: float) -> None:
+        """Kill the workers that make no progress, and wake the others: see watchdog.py."""
+        if self._watchdog.due is None or now < self._watchdog.due:
+            return
+        ready = {worker.number: worker for worker in self.ready()}
+        stuck = self._watchdog.look(now, {number: self._log.turns(number) for number in ready})
+        if stuck:
+            holder = self._log.holder()
+            holders = [number for number in stuck if ready[number].process.pid == holder]
+            for number in holders or stuck:
+                within = self._settings.watchdog
+                logger.warning("worker %d made no progress for %g s; replacing it", number, within)
+                self._end(ready[number])
+            self._watchdog.forgive()
+        for number in ready:
+            self._doorbells[number].ring()
+
+    # --- what is said --------------------------------------------------------
+
+    def tell(self, worker: WorkerProcess, record: Record, descriptors: Sequence[int] = ()) -> None:
+        with contextlib.suppress(ChannelClosed):  # its sentinel will tell
+            worker.channel.send(record, descriptors)
+            self._wait_to_write(worker)
+
+    def _wait_to_write(self, worker: WorkerProcess) -> None:
+        """Wait to write to a worker just while records for it wait."""
+        if worker.channel.fileno() < 0:
+            return  # it has ended, and its process will
+        if worker.channel_full != bool(worker.channel.backlog):
+            worker.channel_full = not worker.channel_full
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel_full else 0)
+            self._selector.modify(worker.channel, events, partial(self._hear, worker))
+
+    def _hear(self, worker: WorkerProcess) -> None:
+        if self.workers.get(worker.number) is not worker:
+            return  # it was reaped a moment ago
+        try:
+            for record, _ in worker.channel.receive():
+                match record:
+                    case {"failed": reason}:
+                        worker.failure = reason
+                    case {"drained": True}:
+                        worker.drained = True
+                    case _:
+                        self._obey(worker, record)
+            worker.channel.flush()
+            self._wait_to_write(worker)
+        except ChannelClosed:
+            self._forget(worker.channel)
+            worker.channel.close()
+
+    # --- the end of one ------------------------------------------------------
+
+    def _reap(self, worker: WorkerProcess) -> None:
+        """A worker's process has ended."""
+        self._hear(worker)  # its last words
+        del self.workers[worker.number]
+        if worker in self._outdated:
+            self._outdated.remove(worker)
+        self._forget(worker.channel)
+        self._forget(worker.process.sentinel)
+        worker.channel.close()
+        worker.process.join()
+        self._bury(worker.number)
+        for bell in self._doorbells:
+            bell.ring()  # whoever it should have woken
+        self._buried(worker)
+
+    def _bury(self, number: int) -> None:
+        """Of two seats where the log stands still, the one that stands lower is enough."""
+        higher = number
+        if self.grave is None:
+            self.grave = number
+        elif self._log.stands(number) < self._log.stands(self.grave):
+            higher, self.grave = self.grave, number
+        if higher != self.grave:
+            self._log.retire(higher)
+
+    def missed(self, worker: WorkerProcess) -> None:
+        """A worker has died, and the room goes on. Raises WorkerError where that is in vain."""
+        ended = f"ended with exit code {worker.process.exitcode}"
+        if worker.ready:
+            if not worker.told_to_end:
+                logger.warning("worker %d %s; starting another", worker.number, ended)
+            return
+        why = f"worker {worker.number} can't start: {worker.failure or ended}"
+        self._failures += 1
+        if not self._began or (self._failures >= ATTEMPTS and not self.ready()):
+            raise WorkerError(why)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
+        self._start_at = monotonic() + pause
+        logger.warning("%s; next attempt in %g s", why, pause)
+
+    def free(self) -> None:
+        """All that the dead have left is served by others: nobody waits for them any more."""
+        if self.grave is None:
+            return
+        self._log.retire(self.grave)
+        self.grave = None
+        for bell in self._doorbells:
+            bell.ring()
+
+    def _forget(self, source: Channel | int) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # forgotten already, and closed
+            self._selector.unregister(source)
+
+    def kill(self) -> None:
+        for worker in self.workers.values():
+            worker.process.kill()
+
+    def end(self) -> None:
+        """Whatever happened, none is left."""
+        self.kill()
+        for worker in self.workers.values():
+            worker.process.join()

@@ -1,0 +1,113 @@
+"""How a worker goes on with members that another one has served, to the byte (LOAD-4).
+
+Where a member stood was noted in its slot, some time ago (`note`). Since then
+the kernel has counted what it took for the member and what it gave of it
+(`find`):
+
+    noted, and taken since      walked along the log, the member's own skipped: the cursor
+    covered, and read in all    what lies between is still in the slot: to be framed again
+
+The welcome counts as the first bytes of the stream: who has not taken all of it
+has joined nowhere, and begins as a newcomer does. So there is one road for a
+newcomer, for a dead worker's members, and for those that one worker yields to
+another.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chatroom.net.counts import counts
+from chatroom.shared.log import Log, Span
+from chatroom.shared.slots import Checkpoint, Slots
+from chatroom.worker.member import Member
+
+
+class Handed(NamedTuple):
+    """A connection that a worker was handed, with what the main process knows of it."""
+
+    id: int
+    address: str
+    slot: int
+    connection: socket.socket
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of a connection so far; of a newcomer's, nothing."""
+
+    greeted: int = 0
+    """Bytes of the greeting that it has taken."""
+    cursor: int | None = None
+    """Where in the log it stands; None where it has not taken all of the greeting."""
+    position: int = 0
+    """Of an entry that does not begin beyond the cursor."""
+    own: list[Span] = field(default_factory=list)
+    """What from there on is its own, in order."""
+    covered: int = 0
+    """Bytes of its input that the log covers."""
+    read: int = 0
+    """Bytes of its input that were read."""
+
+
+def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
+    """Note that a member stands at `offset` when so many bytes were taken for it.
+
+    `position`: of an entry that does not begin beyond `offset`. What it is not
+    to receive from there on is behind it: it may be a LF that is not in the log
+    yet (LINE-6).
+    """
+    if member.own and member.own[0][0] <= offset:
+        offset = max(offset, member.own[0][1])
+    slots.note(member.slot, Checkpoint(offset, position, taken, member.covered))
+
+
+class Past:
+    """What the log and the slots tell of connections that a worker was handed.
+
+    Nobody else may serve them, and a dead worker's position has to be where it
+    was. One pass through the log is enough for all of them.
+    """
+
+    def __init__(self, log: Log, slots: Slots, handed: Sequence[Handed]) -> None:
+        with log:
+            head = log.head
+        self._lapped = head - log.geometry.entries
+        """Of the entries up to here nothing is known any more."""
+        self._checkpoints = {one.id: slots.checkpoint(one.slot) for one in handed}
+        positions = [one.position for one in self._checkpoints.values() if self._knows(one)]
+        self._spans, self._reaches = log.said(min(positions, default=head), head)
+
+    def _knows(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.position > max(0, self._lapped)
+
+    def of(self, one: Handed, greeting: int) -> Found:
+        """What became of a connection; the greeting has so many bytes."""
+        checkpoint = self._checkpoints[one.id]
+        if not checkpoint.position:
+            return Found()  # nobody has served it
+        count = counts(one.connection)
+        if count is None:
+            return Found()
+        if not self._knows(checkpoint):
+            # Only of one whose connection was broken long ago is that not noted again.
+            return Found(covered=count.read, read=count.read)
+        covered = max(checkpoint.reach, self._reaches.get(one.id, 0))
+        if count.taken < greeting:
+            return Found(greeted=count.taken, covered=covered, read=count.read)
+        own = self._spans.get(one.id, [])
+        cursor = walk(checkpoint.offset, count.taken - checkpoint.taken, own)
+        return Found(greeting, cursor, checkpoint.position, own, covered, count.read)
+
+
+def walk(offset: int, size: int, own: Sequence[Span]) -> int:
+    """Where one stands who was at `offset` and has received `size` bytes, none of its `own`."""
+    for begin, end in own:
+        if end <= offset:
+            continue
+        if begin - offset > size:
+            break
+        size -= max(0, begin - offset)
+        offset = end
+    return offset + size

@@ -1,0 +1,66 @@
+"""How long a room is silent when a worker dies. By hand: a time says nothing in a test.
+
+    python -m tests.integration.pause --clients 1000 --workers 2 --deaths 5
+
+Each time a worker is killed, and at once a member says a line. The pause is what goes by until all
+have heard it; the clients, the room and this program share the machine.
+"""
+
+import argparse
+import os
+import selectors
+import signal
+import statistics
+import time
+
+from tests.integration.clients import Client
+from tests.integration.rooms import Room, addresses, room
+from tests.integration.waiting import PATIENCE, until
+
+
+def all_hear(clients: list[Client], line: bytes) -> None:
+    """Wait until each of them has heard the line, which ends all that is said."""
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(PATIENCE)
+            assert ready, f"{len(selector.get_map())} clients hear nothing more"
+            for key, _ in ready:
+                client = key.fileobj
+                assert isinstance(client, Client)
+                assert client.receive(), f"{client.address}: its connection was {client.ended}"
+                if client.unread.endswith(line):
+                    client.take(len(client.unread))
+                    selector.unregister(client)
+
+
+def pause(here: Room, clients: list[Client], speaker: Client, number: int) -> float:
+    """Seconds from a worker's death until all have heard what was said then."""
+    workers = until(lambda: here.workers()[1:] and here.workers(), "there is more than one worker")
+    line = f"{number} are dead\n".encode()
+    began = time.monotonic()
+    os.kill(workers[0].pid, signal.SIGKILL)
+    speaker.say(line)
+    all_hear(clients, line)
+    took = time.monotonic() - began
+    until(lambda: len(here.workers()) == len(workers), "another has taken its place")
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.pause", description=__doc__)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--deaths", type=int, default=5)
+    options = parser.parse_args()
+    with room("--quiet", "--workers", options.workers, tells="starting another") as here:
+        speaker, *clients = here.join_all(addresses(options.clients))
+        pauses = [pause(here, clients, speaker, number) for number in range(options.deaths)]
+    for seconds in pauses:
+        print(f"{1000 * seconds:.0f} ms")
+    print(f"{options.clients} clients, median {1000 * statistics.median(pauses):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A member whose machine has vanished: no word comes from there any more, not even that it is gone.
+
+The room and its member are in a network of their own, which is cut between them.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.rooms import ROOT
+from tests.integration.waiting import PATIENCE
+from tests.programs import program
+
+SCENE = """
+import subprocess, sys
+from tests.integration.rooms import room
+
+with room("--peer-timeout", 2) as here:
+    here.join_all(["127.0.0.2", "127.0.0.3", "127.0.0.4"])
+    subprocess.run([sys.argv[1], "link", "set", "lo", "down"], check=True)
+    heard = here.prints("disconnected\\n") + here.prints("disconnected\\n")
+    heard += here.prints("disconnected\\n")
+    for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+        assert f"{address} disconnected\\n".encode() in heard, heard
+"""
+
+
+def test_leave_3_who_has_vanished_is_removed() -> None:
+    ip, unshare = program("ip"), program("unshare")
+    private = [unshare, "--net"] if os.geteuid() == 0 else [unshare, "--net", "--map-root-user"]
+    up = f'{ip} link set lo up && exec "$@"'
+    scene = [*private, "sh", "-c", up, "sh", sys.executable, "-c", SCENE, ip]
+    done = subprocess.run(
+        scene, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+    )
+    if "unshare failed" in done.stderr and not os.environ.get("CI"):
+        pytest.skip(f"no network of its own to be had: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,232 @@
+"""A main process whose workers are played by the test.
+
+The test goes on wherever the main process would wait: so these tests are stories, told in the order
+in which things happen, without a thread, a process or a clock.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from chatroom import acceptor, crew, handover, supervisor
+from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.settings import Settings
+from chatroom.shared.registry import Members, Registry
+from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
+from chatroom.supervisor import Supervisor
+
+PATIENCE = 10
+
+Story = Iterator[None]
+"""Yields where the main process is to run until it has nothing to do."""
+
+
+class Adopted(NamedTuple):
+    address: str
+    slot: int
+    connection: socket.socket
+
+
+class Process:
+    """Stands in for a worker's process; the test is what it does."""
+
+    def __init__(self, target: object, args: tuple[int, Settings, socket.socket]) -> None:
+        self.number, self.settings, end = args
+        self.exitcode: int | None = None
+        self.pid = 1_000_000 + self.number
+        self.sentinel, self._alive = os.pipe()
+        self._end = end
+        self.adopted: dict[int, Adopted] = {}
+        self.descriptors: list[int] = []
+
+    def start(self) -> None:
+        self.channel = Channel(self._end.dup())
+
+    def tell(self, record: Record) -> None:
+        self.channel.send(record)
+
+    def told(self) -> list[Record]:
+        """What the main process has told it, less whom it is to adopt."""
+        records = []
+        for record, descriptors in self.channel.receive():
+            match record:
+                case {"adopt": members}:
+                    for (id, address, slot), fd in zip(members, descriptors, strict=True):
+                        self.adopted[id] = Adopted(address, slot, socket.socket(fileno=fd))
+                case _:
+                    records.append(record)
+                    self.descriptors += descriptors
+        return records
+
+    def serve(self) -> list[Record]:
+        """Do as it is told: adopt, yield, echo. Returns the other records."""
+        records = []
+        for record in self.told():
+            match record:
+                case {"echo": _}:
+                    self.tell(record)
+                case {"yield": ids}:
+                    for id in ids:
+                        self.adopted.pop(id).connection.close()
+                    self.tell({"yielded": ids})
+                case _:
+                    records.append(record)
+        return records
+
+    def die(self, exitcode: int = 1) -> None:
+        if self.exitcode is None:
+            self.exitcode = exitcode
+            for adopted in self.adopted.values():
+                adopted.connection.close()
+            for fd in (self._alive, *self.descriptors):
+                os.close(fd)
+            self.channel.close()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self.told()
+        self.die(-9)
+
+    def join(self) -> None:
+        assert self.exitcode is not None, "the main process would wait for it"
+
+
+class Directory(Registry):
+    """A registry without a process of its own."""
+
+    def __init__(
+        self,
+        clients: int,
+        per_address: int,
+        held: Callable[[], Members],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        super().__init__(clients, per_address)
+        self.capacity = clients
+        self.held = held
+
+    def stop(self) -> None:
+        pass
+
+
+class Stage:
+    """What the main process uses, as far as a test can't leave it as it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.processes: list[Process] = []
+        self.printed: list[str] = []
+        self.quiet = False
+        self.closed = 0
+        self.waits: float | None = None
+        """For how long the main process would wait now."""
+        self.story: Story = iter(())
+        stage = self
+
+        class Selector(selectors.DefaultSelector):
+            """Where nothing has happened, the story goes on."""
+
+            def select(self, timeout: float | None = None) -> Any:
+                if events := super().select(0):
+                    return events
+                stage.waits = timeout
+                next(stage.story)
+                return super().select(0)
+
+        class Console:
+            def __init__(self, log: object, doorbell: object, fd: int) -> None:
+                stage.quiet = log is None
+
+            def say(self, line: str) -> None:
+                stage.printed.append(line)
+
+            def close(self) -> None:
+                stage.closed += 1
+
+        class Context:
+            def Process(self, target: object, args: Any) -> Process:  # noqa: N802
+                stage.processes.append(Process(target, args))
+                return stage.processes[-1]
+
+        monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+        monkeypatch.setattr(supervisor, "Console", Console)
+        monkeypatch.setattr(supervisor, "RegistryProcess", Directory)
+        monkeypatch.setattr(crew, "get_context", lambda kind: Context())
+        monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
+        for module in (supervisor, acceptor, crew, handover):
+            monkeypatch.setattr(module, "monotonic", lambda: stage.now)
+
+    def run(self, story: Story, **options: Any) -> None:
+        """Run a room to its end, while the story goes on."""
+        defaults: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "watchdog": 0}
+        self.supervisor = Supervisor(Settings(**defaults | options))
+        self.story = story
+        try:
+            self.supervisor.run()
+        except StopIteration:
+            pytest.fail("the story is over, and the main process waits")
+        assert next(story, "over") == "over", "the main process has ended before the story"
+
+    def close(self) -> None:
+        """Give back what a main process gives back by ending."""
+        for process in self.processes:
+            assert process.exitcode is not None, "a worker was left behind"
+            os.close(process.sentinel)
+        with contextlib.suppress(AttributeError):  # where it did not get so far
+            os.close(self.supervisor._log.fd)
+            os.close(self.supervisor._slots.fd)
+            for doorbell in self.supervisor._doorbells:
+                doorbell.close()
+            for client in self.supervisor._acceptor.clients.values():
+                client.connection.close()
+            for left in self.supervisor._crew.workers.values():
+                left.channel.close()
+
+    @property
+    def workers(self) -> list[Process]:
+        """The processes of the workers that are alive, by number."""
+        alive = [process for process in self.processes if process.exitcode is None]
+        return sorted(alive, key=lambda process: process.number)
+
+    def begin(self) -> Story:
+        """All workers become ready."""
+        yield
+        for worker in self.workers:
+            worker.told()
+            worker.tell({"ready": True})
+        yield
+
+    def connect(self) -> socket.socket:
+        host, _, port = self.printed[0].removeprefix("listening on ").rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
+
+    def end(self) -> Story:
+        """The room is told to stop, and does."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+        for worker in self.workers:
+            assert {"drain": True} in worker.serve()
+            worker.tell({"drained": True})
+        yield
+        for worker in self.workers:
+            assert worker.told() == [{"stop": True}]
+            worker.die(0)
+        yield
+
+
+@contextlib.contextmanager
+def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    stage = Stage(monkeypatch)
+    handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *CREW_SIGNALS)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield stage
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    stage.close()

@@ -34,8 +34,12 @@ WELCOME = b"Welcome to socket practice\n"
 #: the machine is, so that a line that is sent in pieces stays one line.
 NEVER_SILENT = ("--flush-after", 60)
 
-#: Options. A small log, for the lag and the longest line that it is given: it wraps often.
-SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", "--rate", "0")
+#: An option. Members may send as fast as they can: there is no allowance (LOAD-3).
+UNLIMITED = ("--rate", 0)
+
+#: Options. A small log, for the lag and the longest line that it is given: it wraps often, if all
+#: may send as fast as they can.
+SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
 #: Seconds in which a room that was told to stop has to be gone.
 STOP_WITHIN = 5.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rooms import NEVER_SILENT, addresses, command, room, started
+from tests.integration.rooms import NEVER_SILENT, UNLIMITED, addresses, command, room, started
 from tests.integration.waiting import until
 
 
@@ -81,7 +81,7 @@ def test_nobody_reads_standard_error(full_pipe: Path) -> None:
 
 def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
     """LOAD-1: the room goes on without it; no message is shown twice, and none is not counted."""
-    with room("--workers", 2, *NEVER_SILENT) as here:
+    with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         one, other = here.join_all(addresses(2))
         total = 0
         for _ in range(6):
@@ -101,7 +101,7 @@ def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
 
 def test_nobody_reads_standard_output() -> None:
     """LOAD-1: a pipe that is full holds up neither the room nor its end."""
-    with room("--workers", 2, *NEVER_SILENT) as here:
+    with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         one, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
         while not here.output_is_full():

@@ -15,6 +15,7 @@ from tests.integration.rooms import (
     NEVER_SILENT,
     SMALL_LOG,
     STOP_WITHIN,
+    UNLIMITED,
     Room,
     addresses,
     command,
@@ -98,7 +99,7 @@ def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
 
 def test_nobody_can_hold_up_the_end() -> None:
     """LOAD-1: not one who does not read, nor one who floods, nor one who was refused."""
-    with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M") as here:
+    with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
         mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
         here.knock("127.0.9.9").hear("The room is full\n")

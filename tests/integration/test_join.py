@@ -260,7 +260,7 @@ FEWER = r"WARNING descriptors \(ulimit -n\) allow no more than \d+ members$"
 @pytest.mark.parametrize("workers", [1, 3])
 def test_as_many_as_descriptors_allow(workers: int) -> None:
     """JOIN-5: at the limit a newcomer gets one line and a close, and the acceptor does not spin."""
-    with room("--workers", workers, setup="ulimit -n 90", tells=FEWER) as here:
+    with room("--workers", workers, setup="ulimit -n 140", tells=FEWER) as here:
         members = join_until_full(here)
         assert len(members) >= 8
         refused(here.knock("127.0.9.9"), FULL)

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from tests.integration.clients import Client, exchange
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, addresses, room
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, UNLIMITED, addresses, room
 from tests.integration.waiting import until
 
 KIB = 1024
@@ -103,7 +103,7 @@ def test_the_slowest_worker_is_waited_for(width: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_who_does_not_read_delays_nobody(workers: int) -> None:
     """LOAD-1: where ncat --chat freezes. LOAD-2: it reads on later, and has lost nothing."""
-    options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT)
+    options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
     with room("--workers", workers, *options) as here:
         speaker, listener = here.join_all(addresses(2))
         # One on each worker, if there are two.
@@ -160,7 +160,7 @@ def test_who_lags_too_far_is_disconnected(workers: int) -> None:
 def test_who_lags_too_many_messages_is_disconnected() -> None:
     """LOAD-2: little text in many messages laps the log too."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # of a log with one entry for 256 bytes
-    with room("--workers", 1, *lag, *NEVER_SILENT) as here:
+    with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         slow = here.join("127.0.9.9", receive_buffer=4096)
         said = lines(speaker, 64 * KIB, 1000)
@@ -179,7 +179,7 @@ def test_who_lags_too_many_messages_is_disconnected() -> None:
 
 def test_a_slow_reader_that_is_reset() -> None:
     """LOAD-1, LEAVE-1: or that closes, while it is far behind."""
-    with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT) as here:
+    with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
         for leave in (Client.reset, Client.close, Client.finish, Client.reset):
@@ -198,7 +198,7 @@ def test_a_slow_reader_that_is_reset() -> None:
 
 def test_what_a_slow_reader_costs_is_bounded() -> None:
     """LOAD-2: twenty who do not read, and the room's own memory does not grow with what is said."""
-    with room("--workers", 2, "--quiet", *NEVER_SILENT) as here:
+    with room("--workers", 2, "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         here.join_all(addresses(22)[2:])
         said = lines(speaker, 2 * MIB, 1000)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.integration.clients import Client, exchange
-from tests.integration.rooms import NEVER_SILENT, Room, addresses, room
+from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, addresses, room
 
 LONGEST = 8 * 1024
 """Bytes in a line, unless an option sets it otherwise."""
@@ -138,7 +138,7 @@ def test_a_longer_line_arrives_in_pieces_and_none_of_it_is_lost(limit: str) -> N
 
 def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
     """LINE-7, CAST-1: as it did ssh-chat's (#118). Others talk meanwhile; no byte of it is lost."""
-    with room("--workers", 2, *NEVER_SILENT) as here:
+    with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         flooder, listener = two(here)
         speaker = here.join("127.0.0.4")
         text = bytes(random.Random(1).choices(b"abcdefghijklmnopqrstuvwxyz ", k=1 << 16)) * 32

@@ -1,0 +1,499 @@
+"""A whole room in one process and one thread: the main process's parts, and workers that die.
+
+A worker runs until it would wait, or until it comes to a certain line of its code: there it is
+gone, as if it had been killed, and the main process sees its end when it runs the next time.
+"""
+
+import array
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import sys
+import termios
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from selectors import DefaultSelector
+from time import monotonic
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+import chatroom
+from chatroom import acceptor, crew, handover
+from chatroom.acceptor import Acceptor, Client
+from chatroom.crew import Crew, WorkerProcess
+from chatroom.handover import Handover
+from chatroom.net.channel import Channel, Record
+from chatroom.net.listening import listen
+from chatroom.protocol.message import render
+from chatroom.protocol.text import sanitize
+from chatroom.settings import KIB, Settings
+from chatroom.shared.doorbell import Doorbell
+from chatroom.shared.log import Batch, Geometry, Log
+from chatroom.shared.memory import anonymous_file
+from chatroom.shared.registry import Registry, RegistryProcess
+from chatroom.shared.slots import Slots
+from chatroom.worker import loop
+from chatroom.worker.loop import LAGGED, Worker
+from tests.logs import Run, runs
+from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
+
+PACKAGE = str(Path(chatroom.__file__).parent)
+PATIENCE = 20
+"""Seconds after which what the kernel brings will not come any more."""
+
+SMALL: dict[str, Any] = {
+    "max_line": 64,
+    "max_lag": 24 * KIB,
+    "log_size": 64 * KIB,
+    "max_clients": 50,
+    "rate": 0,
+}
+
+
+class Killed(BaseException):
+    """Raised in a worker's code where it dies."""
+
+
+def descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/dev/fd")}
+
+
+class Mortal:
+    """Stands in for a worker's process."""
+
+    def __init__(self, house: "House", number: int, end: socket.socket) -> None:
+        self.number = number
+        self.exitcode: int | None = None
+        self.pid = 1_000_000 + number
+        self.sentinel, self._alive = os.pipe()
+        self._house = house
+        self._end = end
+        self._worker: Worker | None = None
+        self._held: list[socket.socket] = []
+
+    def start(self) -> None:
+        self.channel = Channel(self._end.dup())
+
+    def run(self, line: int | None = None) -> bool:
+        """Run until it would wait, or has come to so many lines of its code; then it is dead.
+
+        Returns whether it is alive.
+        """
+        worker = self._worker or self._begin()
+        self._house.hold = self._held.append
+        before = descriptors()
+        tracer = sys.gettrace()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it holds is dropped where it dies
+            try:
+                if line is not None:
+                    sys.settrace(_killer(line))
+                worker.run()
+            except Asleep:
+                return True
+            except Killed:
+                pass
+            finally:
+                sys.settrace(tracer)
+            self.kill()
+            for fd in descriptors() - before:  # what it had received, and not come to
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        return False
+
+    def _begin(self) -> Worker:
+        record, shared = next(self.channel.receive())
+        assert record == {"doorbells": len(self._house.doorbells)}
+        for fd in shared:
+            os.close(fd)
+        house = self._house
+        self._worker = Worker(
+            self.number, house.settings, self.channel, house.log, house.slots, house.doorbells
+        )
+        self.channel.send({"ready": True})
+        return self._worker
+
+    def kill(self) -> None:
+        if self.exitcode is not None:
+            return
+        self.exitcode = -9
+        os.close(self._alive)
+        if (worker := self._worker) is not None:
+            for selector in (worker._writable, worker._events, worker._all_events):
+                selector.close()
+        for connection in self._held:
+            connection.close()
+        self._worker = None
+        with contextlib.suppress(Exception):
+            for _, fds in self.channel.receive():
+                for fd in fds:
+                    os.close(fd)
+        self.channel.close()
+
+    @property
+    def behind(self) -> bool:
+        """Whether one of its members has yet to take something."""
+        return self._worker is not None and bool(self._worker._delivery.behind)
+
+    def join(self) -> None:
+        assert self.exitcode is not None, "the main process would wait for it"
+
+
+def _killer(line: int) -> Any:
+    left = line
+
+    def enter(frame: FrameType, event: str, argument: object) -> Any:
+        return at if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    def at(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if not left:
+                raise Killed
+        return at
+
+    return enter
+
+
+def _unsent(connection: socket.socket) -> int:
+    size = array.array("i", [0])
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(connection, termios.TIOCOUTQ, size)
+    return size[0]
+
+
+class Recorded(Log):
+    """A log that forgets nothing."""
+
+    def __init__(self, fd: int, geometry: Geometry) -> None:
+        super().__init__(fd, geometry)
+        self.history: list[Run] = []
+        self.seen = 1
+
+    def append(self, batch: Batch) -> int | None:
+        self.record()
+        return super().append(batch)
+
+    def record(self) -> None:
+        while self.seen < self.head:
+            (run,) = runs(self, self.seen, self.seen + 1)
+            self.history.append(run)
+            self.seen += 1
+
+
+class Guest:
+    """A client: what it said, what it has heard, and when it joined."""
+
+    def __init__(self, house: "House", number: int, buffer: int | None) -> None:
+        self.house = house
+        self.address = f"127.0.0.{number + 2}"
+        self.end = socket.socket()
+        if buffer is not None:
+            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            # So that the kernel tells at once that there is room again, not when it is asked.
+            self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        self.end.bind((self.address, 0))
+        self.end.connect(house.where)
+        self.end.setblocking(False)
+        self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.said = b""
+        self.heard = b""
+        self.not_before = house.entries()
+        """Entries in the log when it connected."""
+        self.not_after: int | None = None
+        """Entries in the log when it had been greeted."""
+        self.speaks = self.listens = True
+        self.ended = False
+
+    @property
+    def id(self) -> int:
+        return self.house.ids[self.address]
+
+    @property
+    def prefix(self) -> bytes:
+        return b"<%s>" % self.address.encode()
+
+    def say(self, data: bytes) -> None:
+        if self.speaks:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                self.said += data[: self.end.send(data)]
+
+    def hear(self, most: int = 1 << 20) -> int:
+        """Hear what has come, or its beginning; return how much."""
+        before = len(self.heard)
+        if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # or it takes 40 ms to say so
+            self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        with contextlib.suppress(BlockingIOError):
+            while self.listens and not self.ended and (more := most - len(self.heard) + before):
+                try:
+                    data = self.end.recv(more)
+                except ConnectionError:
+                    data = b""
+                self.ended = not data
+                self.heard += data
+        if self.not_after is None and len(self.heard) >= len(self.house.settings.greeting):
+            self.not_after = self.house.entries()
+        return len(self.heard) - before
+
+    def finish(self) -> None:
+        """Say no more, but listen."""
+        if self.speaks:
+            self.speaks = False
+            with contextlib.suppress(OSError):
+                self.end.shutdown(socket.SHUT_WR)
+
+    def check(self, history: list[Run]) -> None:
+        self._check_said(history)
+        self._check_heard(history)
+
+    def _check_said(self, history: list[Run]) -> None:
+        """Each entry is just what its reach says, and each byte is in one."""
+        reach = 0
+        limit = self.house.settings.max_line
+        for run in history:
+            if run.sender != self.id:
+                continue
+            chunk, reach = self.said[reach : run.reach], run.reach
+            if not chunk:
+                assert (run.text, run.messages) == (b"\n", 0), "but for a line's end (LINE-6)"
+                continue
+            block = chunk.replace(b"\r\n", b"\n")
+            expected = render(self.prefix, sanitize(block))
+            if max(map(len, block.split(b"\n"))) > limit:  # it was cut
+                found = run.text.replace(b"\n" + self.prefix, b"\n").removeprefix(self.prefix)
+                assert found.replace(b"\n", b"") == sanitize(block).replace(b"\n", b"")
+            else:
+                assert run.text in (expected, expected + b"\n")
+                assert run.messages == block.count(b"\n") + (not block.endswith(b"\n"))
+        if self.house.left.get(self.id) == LAGGED:
+            return
+        rest = self.said[reach:]
+        begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
+        assert not rest or rest in begun, "all of it was said"
+
+    def _check_heard(self, history: list[Run]) -> None:
+        """From one entry on, all that the others said: exactly that."""
+        greeting = self.house.settings.greeting
+        if self.not_after is None:
+            assert not self.listens or self.house.left.get(self.id) == LAGGED
+            return
+        assert self.heard.startswith(greeting)
+        heard = self.heard.removeprefix(greeting)
+        whole = self.listens and self.house.left.get(self.id) is None
+        for first in range(self.not_before, self.not_after + 1):
+            expected = b"".join(run.text for run in history[first:] if run.sender != self.id)
+            if first and not history[first - 1].text.endswith(b"\n") and first < len(history):
+                # It has not heard the line of which this LF is the end.
+                expected = expected[history[first].sender != self.id :]
+            if expected == heard if whole else expected.startswith(heard):
+                return
+        raise AssertionError(f"{self.address} heard {heard[:2000]!r}\n{history[-40:]}")
+
+
+class House:
+    """The main process and all that it uses, its workers, and their guests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
+        self.clock = Clock()
+        for module in (loop, acceptor, crew, handover):
+            monkeypatch.setattr(module, "monotonic", self.clock)
+        monkeypatch.setattr("selectors.DefaultSelector", Sleepless)
+        monkeypatch.setattr(
+            loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
+        )
+        monkeypatch.setattr(crew, "get_context", lambda kind: self)
+        monkeypatch.setattr(handover, "DEATHS", 1 << 30)
+        self.settings = Settings(host="", port=0, workers=workers, watchdog=0, **SMALL | options)
+        geometry = Geometry.of(self.settings)
+        self.log = Recorded(anonymous_file("a test's log", geometry.file_size), geometry)
+        self.log.format()
+        self.slots = Slots(
+            anonymous_file("a test's slots", Slots.file_size(self.settings)), self.settings
+        )
+        self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
+        self._listener = listen("127.0.0.1", 0, 0)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
+        self.where = self._listener.getsockname()
+        self.selector = DefaultSelector()
+        self.registry = Registry(self.settings.max_clients, 0)
+        registry = cast(RegistryProcess, self.registry)
+        self.acceptor = Acceptor(
+            self._listener, self.selector, registry, self.slots, self._hand_over
+        )
+        self.crew = Crew(
+            self.settings,
+            self.selector,
+            self.log,
+            self.slots,
+            self.doorbells,
+            self._obey,
+            self._bury,
+        )
+        self.handover = Handover(
+            self.crew, self.acceptor.clients, registry, self.log.blamed, self._part
+        )
+        self.processes: list[Mortal] = []
+        self.hold: Callable[[socket.socket], None]
+        """Remembers a connection that the worker that runs holds now."""
+        self.guests: list[Guest] = []
+        self.ids: dict[str, int] = {}
+        self.left: dict[int, str] = {}
+        self.settle()
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            os.close(process.sentinel)
+        for guest in self.guests:
+            guest.end.close()
+        for worker in self.crew.workers.values():
+            worker.channel.close()
+        self.acceptor.close()
+        self.acceptor.leave(list(self.acceptor.clients))
+        self.selector.close()
+        for doorbell in self.doorbells:
+            doorbell.close()
+        os.close(self.log.fd)
+        os.close(self.slots.fd)
+
+    def Process(self, target: object, args: tuple[int, Settings, socket.socket]) -> Mortal:  # noqa: N802
+        self.processes.append(Mortal(self, args[0], args[2]))
+        return self.processes[-1]
+
+    def _open(self, *, fileno: int) -> socket.socket:
+        connection = socket.socket(fileno=fileno)
+        self.hold(connection)
+        return connection
+
+    # What the supervisor does.
+
+    def _obey(self, worker: WorkerProcess, record: Record) -> None:
+        match record:
+            case {"ready": True}:
+                self.crew.began(worker)
+                self.registry.enroll(worker.number)
+                self.handover.began()
+                self.acceptor.open()
+            case {"left": departures}:
+                self._part(dict(departures))
+            case {"yielded": members}:
+                self.handover.yielded(members)
+            case {"echo": number}:
+                self.handover.echoed(worker, number)
+
+    def _bury(self, worker: WorkerProcess) -> None:
+        if worker.ready:
+            self.registry.dismiss(worker.number)
+        self.crew.missed(worker)
+        if not self.crew.ready():
+            self.acceptor.hold()
+        self.handover.take_over(worker)
+
+    def _hand_over(self, id: int, client: Client) -> None:
+        self.ids[client.address] = id
+        self.handover.hand_over(id, client)
+
+    def _part(self, reasons: dict[int, str]) -> None:
+        self.left |= reasons
+        self.acceptor.leave(list(reasons))
+        self.handover.changed()
+
+    # What a test does.
+
+    def entries(self) -> int:
+        self.log.record()
+        return len(self.log.history)
+
+    @property
+    def alive(self) -> list[Mortal]:
+        return [process for process in self.processes if process.exitcode is None]
+
+    def main(self) -> bool:
+        """Run the main process until it would wait; return whether it had anything to do."""
+        for turn in range(MANY):
+            for times in (self.acceptor.tick, self.crew.tend, self.handover.tick):
+                times()
+            events = self.selector.select(0)
+            if not events:
+                return turn > 0
+            for key, _ in events:
+                key.data()
+        raise AssertionError("it goes round without end")
+
+    def settle(self) -> None:
+        """Run all until none has anything to do."""
+        for _ in range(MANY):
+            woken = Sleepless.woken
+            busy = self.main()
+            for process in self.alive:
+                process.run()
+            if not busy and woken == Sleepless.woken:
+                return
+        raise AssertionError("they wake each other without end")
+
+    def join(self, buffer: int | None = None) -> Guest:
+        guest = Guest(self, len(self.guests), buffer)
+        self.guests.append(guest)
+        return guest
+
+    def joined(self, count: int) -> list[Guest]:
+        """Guests who have been greeted."""
+        guests = [self.join() for _ in range(count)]
+        self.finish(until=lambda: all(guest.not_after is not None for guest in guests))
+        return guests
+
+    def finish(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Let everything be said and heard, or until something holds."""
+        deadline = monotonic() + PATIENCE
+        quiet = 0
+        while quiet < 3 and not until():
+            assert monotonic() < deadline, "it goes on and on"
+            before = self.entries()
+            self.settle()
+            self.clock.now += 0.3
+            heard = sum(guest.hear() for guest in self.guests)
+            if heard or self.entries() > before:
+                quiet = 0
+            elif self._on_the_way():  # the kernel is at it
+                quiet = 0
+                select.select([one.end for one in self.guests if not one.ended], [], [], 0.01)
+            else:
+                quiet += 1
+
+    def _on_the_way(self) -> bool:
+        """Whether something was sent that has not come to the other side."""
+        ours = [client.connection for client in self.acceptor.clients.values()]
+        theirs = [guest.end for guest in self.guests if not guest.ended]
+        gone = [one for one in self.guests if self.ids.get(one.address) in self.left]
+        return (
+            any(_unsent(end) for end in (*ours, *theirs))
+            or not all(guest.ended or not guest.listens for guest in gone)
+            or any(process.behind for process in self.alive)
+        )
+
+    def check(self) -> None:
+        """Everyone has heard what it was to hear, all of it was said, and who stayed has stayed."""
+        self.log.record()
+        for guest in self.guests:
+            guest.check(self.log.history)
+            if guest.speaks and guest.listens and guest.address in self.ids:
+                assert self.left.get(guest.id) in (None, LAGGED)
+        with self.log:
+            alive = {process.number for process in self.alive}
+            assert set(self.log.serving()) <= alive, "nobody waits for the dead"
+
+
+@contextlib.contextmanager
+def a_house(**options: Any) -> Iterator[House]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        house = House(monkeypatch, **options)
+        try:
+            yield house
+        finally:
+            house.close()

@@ -1,0 +1,241 @@
+"""How a worker goes on with members that another one has served, to the byte."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, lists
+
+from chatroom.shared.log import Span
+from chatroom.worker.loop import LAGGED
+from chatroom.worker.recovery import walk
+from tests.worker.mortal import House, a_house
+
+# --- where one stands ----------------------------------------------------------------------------
+
+SPANS = lists(integers(0, 40), unique=True, max_size=8).map(
+    lambda ends: [*zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)]
+)
+
+
+@given(integers(0, 40), integers(0, 40), SPANS)
+def test_load_4_to_walk_is_to_count_all_but_the_own(
+    offset: int, size: int, own: list[Span]
+) -> None:
+    mine = {at for begin, end in own for at in range(begin, end)}
+    expected = offset
+    while size_left(offset, expected, mine) < size:
+        expected += 1
+    found = walk(offset, size, own)
+    # Behind its last byte, or behind what of its own follows: it receives the same from there on.
+    assert expected <= found
+    assert all(at in mine for at in range(expected, found))
+
+
+def size_left(offset: int, end: int, mine: set[int]) -> int:
+    return sum(at not in mine for at in range(offset, end))
+
+
+# --- wherever a worker dies ----------------------------------------------------------------------
+
+Scene = Callable[[House], int]
+"""Plays until a worker is to run that dies; returns which."""
+
+
+def lines(house: House) -> int:
+    """Whole lines, from several, to several, also of another worker's."""
+    for guest in house.joined(4):
+        guest.say(b"one of %s\r\n\ntwo\n" % guest.address.encode())
+    return 0
+
+
+def halves(house: House) -> int:
+    """A line's second half, the first of another, a long one, and a begun character."""
+    alice, bob, carol, dave = house.joined(4)
+    alice.say(b"begun")
+    bob.say(b"x" * 70 + b"\xe2\x82")
+    carol.say(b"...\r")
+    house.settle()
+    for guest in (alice, bob, carol, dave):
+        guest.say(b"\nhalf")
+    return 0
+
+
+def silences(house: House) -> int:
+    """Texts that are flushed, some of them behind others."""
+    alice, bob, carol, _ = house.joined(4)
+    alice.say(b"flushed before")
+    house.settle()
+    house.clock.now += 1
+    house.settle()
+    for guest in (alice, bob, carol):
+        guest.say(b"flushed\xe2")
+    house.settle()
+    house.clock.now += 1
+    return 0
+
+
+def newcomers(house: House) -> int:
+    alice, *_ = house.joined(2)
+    alice.say(b"a line is unfinished")
+    house.settle()
+    house.clock.now += 1
+    house.settle()
+    for _ in range(3):
+        house.join().say(b"at once\nand")
+    house.main()
+    return 0
+
+
+def farewells(house: House) -> int:
+    alice, bob, carol, dave = house.joined(4)
+    alice.say(b"good bye\nall")
+    alice.finish()
+    bob.say(b"bye")
+    bob.finish()
+    carol.say(b"who stays?\n")
+    dave.say(b"I do\n")
+    return 0
+
+
+def a_death(house: House) -> int:
+    """The worker that takes over dies too: while it does so."""
+    guests = house.joined(4)
+    for guest in guests:
+        guest.say(b"said\nand begun")
+    house.alive[0].run()
+    house.alive[1].run()
+    for guest in guests:
+        guest.say(b" and more\n...")
+    house.alive[1].run(line=150)
+    house.main()
+    return 0
+
+
+def a_yield(house: House) -> int:
+    """It has to leave some of its members to another one."""
+    guests = house.joined(6)
+    for guest in guests:
+        guest.say(b"begun")
+    house.settle()
+    for guest in guests:
+        if house.acceptor.clients[guest.id].worker == 1:
+            guest.finish()
+    house.settle()
+    house.clock.now += 1
+    house.main()
+    guests[0].say(b" and yielded\n")
+    return 0
+
+
+def a_slow_one(house: House) -> int:
+    """One takes only a part, and has to be noted anew as the log goes on."""
+    slow = house.join(buffer=2048)
+    alice, bob, _ = house.joined(3)
+    for number in range(60):
+        for guest in (alice, bob):
+            guest.say(b"%d %s\n" % (number, b"." * 50))
+        house.settle()
+        alice.hear()
+        bob.hear()
+    slow.say(b"I hear\n")
+    for guest in (alice, bob):
+        guest.say(b"more\n" * 50)
+    slow.hear(1500)
+    return house.acceptor.clients[slow.id].worker
+
+
+#: And of how many lines of its code one is where it dies: prime numbers, so that in loops each is.
+SCENES: list[tuple[Scene, int]] = [
+    (lines, 5),
+    (halves, 5),
+    (silences, 5),
+    (newcomers, 7),
+    (farewells, 7),
+    (a_death, 19),
+    (a_yield, 7),
+    (a_slow_one, 23),
+]
+
+
+@pytest.mark.parametrize(("scene", "stride"), SCENES, ids=lambda one: getattr(one, "__name__", ""))
+def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
+    scene: Scene, stride: int
+) -> None:
+    """At line after line of what it does, until it has done it all."""
+    line, survived = 0, False
+    while not survived:
+        line += stride
+        with a_house() as house:
+            seat = scene(house)
+            (victim,) = (process for process in house.alive if process.number == seat)
+            survived = victim.run(line)
+            house.finish()
+            house.check()
+            assert LAGGED not in house.left.values()
+    assert line > 100
+
+
+# --- whatever happens when -----------------------------------------------------------------------
+
+WORDS = [
+    b"hello\n",
+    b"hel",
+    b"\n",
+    b"a\r\nb\n",
+    "€\n".encode(),
+    b"\xe2\x82",
+    b"..\r",
+    b"x" * 200,
+    b"y\n" * 200,
+    b"w" * 60 + b"\n" + b"half",
+]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_load_4_whatever_happens_nothing_is_lost_or_doubled(seed: int) -> None:
+    """Random steps of all, and deaths at random lines, of several workers one after another."""
+    chance = random.Random(seed)
+    with a_house(workers=chance.choice([1, 2, 2, 3])) as house:
+        for _ in range(chance.randint(1, 4)):
+            house.join(chance.choice([None, 2048]))
+        for _ in range(chance.randint(20, 200)):
+            step(house, chance)
+        house.finish()
+        house.check()
+
+
+def step(house: House, chance: random.Random) -> None:
+    if chance.random() < 0.5:
+        guest_s_step(house, chance)
+        return
+    match chance.choices(
+        ["run", "main", "settle", "wait", "die", "replace"], [20, 15, 5, 10, 12, 1]
+    ):
+        case ["run"] if house.alive:
+            chance.choice(house.alive).run()
+        case ["main"]:
+            house.main()
+        case ["settle"]:
+            house.settle()
+        case ["wait"]:
+            house.clock.now += chance.choice([0.05, 0.25])
+        case ["die"] if house.alive:
+            line = chance.choice([1, 10, 100, 300, 1000]) + chance.randrange(300)
+            chance.choice(house.alive).run(line)
+        case ["replace"]:
+            house.crew.replace_all()
+
+
+def guest_s_step(house: House, chance: random.Random) -> None:
+    guest = chance.choice(house.guests)
+    match chance.choices(["say", "hear", "join", "finish"], [30, 15, 3, 1]):
+        case ["say"]:
+            guest.say(chance.choice(WORDS) * chance.choice([1, 1, 1, 5]))
+        case ["hear"]:
+            guest.hear(chance.choice([1, 100, 3000, 1 << 20]))
+        case ["join"] if len(house.guests) < 8:
+            house.join(chance.choice([None, 2048]))
+        case ["finish"]:
+            guest.finish()

@@ -30,7 +30,7 @@ from chatroom.worker import process
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before another worker is started, when the last one died before it was ready."""
-ATTEMPTS = 5
+ATTEMPTS = 10
 """Workers that may die in a row before they are ready, where no other is alive."""
 
 logger = logging.getLogger(__name__)

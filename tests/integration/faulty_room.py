@@ -75,10 +75,10 @@ def before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -
     def wrap(fire: Callable[[], None]) -> None:
         wrapped = getattr(owner, name)
 
-        def faulty(*arguments: Any) -> Any:
+        def faulty(*arguments: Any, **options: Any) -> Any:
             if when(*arguments):
                 fire()
-            return wrapped(*arguments)
+            return wrapped(*arguments, **options)
 
         setattr(owner, name, faulty)
 
@@ -91,8 +91,8 @@ def behind(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -
     def wrap(fire: Callable[[], None]) -> None:
         wrapped = getattr(owner, name)
 
-        def faulty(*arguments: Any) -> Any:
-            result = wrapped(*arguments)
+        def faulty(*arguments: Any, **options: Any) -> Any:
+            result = wrapped(*arguments, **options)
             if when(result, *arguments):
                 fire()
             return result

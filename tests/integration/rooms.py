@@ -201,6 +201,10 @@ class Room:
         """By number, as long as none was replaced."""
         return [one for one in self._children() if one.maps_log]
 
+    def dead_and_replaced(self, deaths: int, workers: int) -> bool:
+        """Whether so many deaths have been noticed, and there are so many workers."""
+        return self.errors.count("; starting another") == deaths and len(self.workers()) == workers
+
     def registry(self) -> Process:
         """The one that has no part in the log."""
 
@@ -214,6 +218,26 @@ class Room:
         socket = f"socket:[{self._end_of(client).inode}]"
         [found] = [one for one in self.workers() if socket in one.descriptors]
         return found
+
+    def spread(self, clients: Iterable[Client]) -> list[int]:
+        """How many of these each worker serves, in no order; of one who moves, perhaps none."""
+        ends = {client.end for client in clients}
+        found = [one for one in connections() if one.remote in ends]
+        sockets = {f"socket:[{one.inode}]" for one in found if one.local[1] == self.port}
+        return [len(sockets.intersection(one.descriptors)) for one in self.workers()]
+
+    def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
+        """Wait until none of so many workers has a tenth of its share more of these than another,
+        or one."""
+        present = list(clients)
+
+        def even() -> bool:
+            counts = self.spread(present)
+            allowed = max(1, len(present) / workers / 10)
+            whole = len(counts) == workers and sum(counts) == len(present)
+            return whole and max(counts) - min(counts) <= allowed
+
+        until(even, f"{len(present)} members are spread over {workers} workers")
 
     def descriptors(self) -> int:
         return sum(len(process.descriptors) for process in self.processes())

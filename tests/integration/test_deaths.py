@@ -1,15 +1,25 @@
-"""The death of one of the room's processes. To keep a dead worker's clients (LOAD-4) is to come."""
+"""The death of the room's processes: nobody is disconnected, and nothing is lost (LOAD-4)."""
 
 import os
+import random
 import re
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.integration.clients import Client
+from tests.integration.crowd import Crowd
 from tests.integration.processes import Process
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+from tests.integration.rooms import (
+    NEVER_SILENT,
+    SMALL_LOG,
+    STOP_WITHIN,
+    UNLIMITED,
+    addresses,
+    room,
+)
 from tests.integration.waiting import until
 
 
@@ -109,32 +119,40 @@ def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
         talk([one, other, third])
 
 
+def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
+    """JOIN-5: it is there again, and knows everyone, before anybody comes or goes."""
+    limits = ("--max-clients", 3, "--max-clients-per-address", 2)
+    with room("--workers", 2, *limits, tells=REGISTRY) as here:
+        one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
+        for _ in range(2):
+            victim = here.registry()
+            kill(victim)
+            until(lambda dead=victim: here.registry().pid != dead.pid, "there is another")
+            until(here.idles, "it knows everyone")
+        assert here.errors.count("\n") == 2
+        here.knock("127.0.0.2").hear("Too many connections from your address\n")
+        third = here.join("127.0.0.3")
+        here.knock("127.0.0.4").hear("The room is full\n")
+        talk([one, other, third])
+        assert here.errors.count("\n") == 2
+
+
 WORKER = r"WARNING worker \d ended with exit code -9; starting another$"
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
-    """LEAVE-1: its clients are disconnected, the others go on, and it is replaced."""
+    """LOAD-4: nobody is disconnected, it is replaced, and the new one gets its share."""
     with room("--workers", workers, tells=WORKER) as here:
-        members = here.join_all(addresses(3 * workers))
+        members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
-        lost = [one for one in members if here.serving(one).pid == victim.pid]
-        kept = [one for one in members if one not in lost]
-        assert len(lost) == 3
         kill(victim)
-        for one in lost:
-            one.hear_end()
-        talk(kept)
-        newcomers = here.join_all(addresses(3 * workers + 3)[3 * workers :])
-        talk([*kept, *newcomers])
-        # Another serves newcomers: it is the one with the fewest members, as soon as it is ready.
-        before = {victim.pid, *(here.serving(one).pid for one in kept)}
-
-        def come() -> bool:
-            return here.serving(here.join("127.0.7.7")).pid not in before
-
-        until(come, "newcomers come to another worker")
-        assert len(here.workers()) == workers
+        talk(members)
+        newcomers = here.join_all(addresses(7 * workers)[4 * workers :])
+        talk([*members, *newcomers])
+        here.wait_until_even([*members, *newcomers], workers)
+        assert victim.pid not in [worker.pid for worker in here.workers()]
+        talk([*members, *newcomers])
 
 
 def talk(members: list[Client]) -> None:
@@ -146,38 +164,30 @@ def talk(members: list[Client]) -> None:
                 other.hear(f"<{one.address}>{number}\n")
 
 
-def test_workers_are_killed_in_a_flood() -> None:
-    """LEAVE-1: one after another; who is on another worker hears all that it says, and no gap."""
-    with room("--workers", 3, "--quiet", *NEVER_SILENT, tells=WORKER) as here:
+@pytest.mark.parametrize(("workers", "victims"), [(1, 1), (2, 1), (2, 2), (3, 2)])
+def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims: int) -> None:
+    """LOAD-4: whichever they are, whatever they do; some come, and some go meanwhile."""
+    options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
+    with room(*options, tells=WORKER) as here:
+        crowd = Crowd(here.join_all(addresses(12)), seed=workers + victims)
+        chance = random.Random(workers)
         for number in range(4):
-            one, other, third = join_apart(here, 3)
-            one.say_what_fits(b"".join(b"%d\n" % line for line in range(100_000)))
-            other.hear_bytes(50_000)
-            kill(here.serving(third))
-            third.hear_rest()
-            one.say(f"\nround {number}\n")
-            text = other.hear_until(f"round {number}\n").decode()
-            assert text.endswith(f"<127.0.0.2>\n<127.0.0.2>round {number}\n")
-            for leaver in (one, other):
-                leaver.close()
-
-
-def join_apart(here: Room, count: int) -> list[Client]:
-    """Members on as many workers, as soon as there are so many."""
-
-    def come() -> list[Client]:
-        members = here.join_all(addresses(count))
-        if len({here.serving(one).pid for one in members}) == count:
-            return members
-        for one in members:
-            one.close()
-        return []
-
-    return until(come, f"{count} workers")
+            crowd.enter(here.knock(f"127.0.9.{number + 2}"))
+            crowd.talk_on(chance.randrange(20, 60))
+            crowd.leave(crowd.present()[-1])
+            for victim in chance.sample(here.workers(), victims):
+                kill(victim)
+            deaths = victims * (number + 1)
+            noticed = partial(here.dead_and_replaced, deaths, workers)
+            crowd.talk(noticed, f"{deaths} were replaced")
+        crowd.talk_on()
+        here.wait_until_even(crowd.present(), workers)
+        here.stop()
+        crowd.end()
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LEAVE-1: it has stood still, and the log is full; the others go on."""
+    """LOAD-4: it has stood still, and the log is full; the others go on, and its member too."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=WORKER) as here:
         one, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
@@ -187,34 +197,32 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         assert one.say_what_fits(text) == len(text)
         until(here.idles, "the log is full")
         kill(victim)
-        slow.hear_rest()
-        other.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+        for listener in (slow, other):
+            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
 
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
-    """JOIN-2, LEAVE-1: it has stood still, and the way to it is full; the others go on."""
+    """JOIN-2, LOAD-4: it has stood still, and the way to it is full; all come in."""
     with room("--workers", 2, "--quiet", tells=WORKER) as here:
         one, other = here.join_all(addresses(2))
         victim = here.serving(one)
         os.kill(victim.pid, signal.SIGSTOP)
         crowd = [here.knock("127.0.0.9") for _ in range(800)]
-        lucky, unlucky = crowd[1::2], crowd[::2]
-        for client in lucky:
+        for client in crowd[1::2]:
             client.hear("Welcome to socket practice\n")
         kill(victim)
-        one.hear_rest()
-        for client in unlucky:
-            client.hear_rest()
-        other.say("who is left?\n")
-        for client in lucky:
-            client.hear("<127.0.0.3>who is left?\n")
-        talk([other, here.join("127.0.0.5")])
+        for client in crowd[::2]:
+            client.hear("Welcome to socket practice\n")
+        other.say("all here?\n")
+        for client in (one, *crowd):
+            client.hear("<127.0.0.3>all here?\n")
+        talk([one, other, here.join("127.0.0.5")])
 
 
 def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
-    """JOIN-1: the main process learns of both in one turn."""
+    """JOIN-1, LOAD-4: the main process learns of both in one turn."""
     with room("--workers", 1, tells=WORKER) as here:
-        one = here.join("127.0.0.2")
+        one = here.join("127.0.0.9")
         victim = here.serving(one).pid
         os.kill(here.pid, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
@@ -223,19 +231,52 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
-        one.hear_end()
-        talk(newcomers)
+        talk([one, *newcomers])
 
 
 def test_all_workers_are_killed() -> None:
-    """JOIN-1: newcomers wait until there is one again, and nobody is left out."""
+    """JOIN-1, LOAD-4: newcomers wait until there is one again, and nobody is left out."""
     with room("--workers", 2, tells=WORKER) as here:
         members = here.join_all(addresses(4))
         for worker in here.workers():
             kill(worker)
-        for member in members:
-            member.hear_end()
         newcomers = [here.knock(source) for source in addresses(8)[4:]]
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
-        talk(newcomers)
+        talk([*members, *newcomers])
+
+
+def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
+    """LOAD-2, LOAD-4: is put out by the next one; who lags less is not."""
+    options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
+    with room(*options, *NEVER_SILENT, tells=WORKER) as here:
+        speaker, listener = here.join_all(addresses(2))
+        slow = here.join("127.0.9.9", receive_buffer=4096)
+        text, before, heard = b"x" * 1000 + b"\n", -1, 0
+        while here.unsent(slow) > before:  # until the kernel takes no more
+            before = here.unsent(slow)
+            speaker.say(text * 256)
+            listener.hear((speaker.prefix + text) * 256)
+            heard += 256
+            if here.spread([slow]) == [0]:
+                break
+        kill(here.workers()[0])
+        speaker.say(text * 600)
+        listener.hear((speaker.prefix + text) * 600)
+        assert ((speaker.prefix + text) * (heard + 600)).startswith(slow.hear_rest())
+        talk([speaker, listener])
+
+
+def test_the_room_stops_right_after_a_death() -> None:
+    """LOAD-4: of one worker, or of all."""
+    for victims in (1, 2):
+        with room("--workers", 2, "--quiet", tells=f"^$|{WORKER}") as here:
+            members = here.join_all(addresses(6))
+            for worker in here.workers()[:victims]:
+                kill(worker)
+            here.process.send_signal(signal.SIGTERM)
+            here.process.wait(STOP_WITHIN)
+            until(lambda there=here: not there.processes(), "all end")
+            assert here.process.returncode == 0
+            for member in members:
+                member.hear_end()

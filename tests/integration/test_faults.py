@@ -1,16 +1,25 @@
 """A worker dies at each moment there is (LOAD-4), for sure and not by chance: faulty_room.py."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.integration.clients import Client, exchange
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import faulty_room
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses
-from tests.integration.waiting import until
+from tests.integration.faulty_room import WORD, faulty_room
+from tests.integration.processes import Process
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
+from tests.integration.test_load import grouped
+from tests.integration.waiting import PATIENCE, until
 
 DIED = r"WARNING worker \d+ ended with exit code -9; starting another$"
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
+
+
+def kill(process: Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
 
 
 def wait_until_replaced(here: Room, deaths: int, workers: int) -> None:
@@ -64,3 +73,227 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.talk_on()
         here.stop()
         crowd.end()
+
+
+#: These a worker passes when it takes over another's members, or yields some to a new one.
+MOVING = [
+    ("handed", 0),
+    ("found", 1),
+    ("going on", 1),
+    ("gone on", 0),
+    ("gone on", 1),
+    ("adopted", 0),
+    ("reading again", 0),
+    ("yielding", 0),
+    ("held", 0),
+    ("yielded", 0),
+    ("settled", 0),
+]
+
+
+@pytest.mark.parametrize(("point", "skip"), MOVING)
+def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
+    """LOAD-4: one dies, and then the one that takes over its members, or that yields some.
+
+    Each of them has typed half a line.
+    """
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
+        here,
+        rounds,
+    ):
+        crowd = Crowd(here.join_all(addresses(9)))
+        crowd.talk_on(20)
+        for client in crowd.present()[1:]:
+            crowd.say(client, "half a word… and the rest\n".encode(), part=13)
+            here.wait_until_read(client)
+        rounds.load()
+        kill(here.workers()[0])
+        crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
+        wait_until_replaced(here, 2, 2)
+        crowd.talk_on()
+        here.wait_until_even(crowd.present(), 2)
+        here.stop()
+        crowd.end()
+
+
+@pytest.mark.parametrize("point", ["handed", "ungreeted", "half greeted", "greeted", "adopted"])
+def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str) -> None:
+    """LOAD-4, WELCOME-1: each hears the welcome once, and the room from then on."""
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=1, tells=DIED) as (
+        here,
+        rounds,
+    ):
+        crowd = Crowd(here.join_all(addresses(5)))
+        rounds.load(2)
+        for source in addresses(20)[5:]:
+            crowd.enter(here.knock(source))
+        crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
+        wait_until_replaced(here, 2, 2)
+        crowd.talk_on(200)
+        here.stop()
+        crowd.end()
+
+
+LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
+
+
+@pytest.mark.parametrize("point", LEAVING)
+def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -> None:
+    """LOAD-4, LEAVE-2: what they said is heard, half a line too; then they are gone for good."""
+    with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, tells=DIED) as (
+        here,
+        rounds,
+    ):
+        crowd = Crowd(here.join_all(addresses(12)))
+        crowd.talk_on(20)
+        rounds.load(2)
+        for number in range(2, 10):
+            leaver = crowd.present()[-1]
+            crowd.say(leaver, b"%d: this is the last of me\n" % number, part=number)
+            crowd.leave(leaver)
+            crowd.talk_on(10)
+        assert not rounds.left
+        wait_until_replaced(here, 2, 2)
+        printed = b"".join(here.prints(" disconnected\n") for _ in range(8))
+        here.wait_until_even(crowd.present(), 2)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+        printed += here.prints_rest()
+        assert printed.count(b" disconnected\n") == 8
+
+
+def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
+    """LOAD-4, LINE-5: which it was about to append. Its sender goes on behind it."""
+    options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
+    with faulty_room(tmp_path, "flushed", *options, tells=DIED) as (here, rounds):
+        one, other, third = here.join_all(addresses(3))
+        for number in range(3):
+            rounds.load()
+            one.say("who is")
+            for listener in (other, third):
+                listener.hear("<127.0.0.2>who is")
+            assert not rounds.left
+            wait_until_replaced(here, number + 1, 2)
+            other.say("me\n")
+            one.hear("<127.0.0.3>me\n")
+            third.hear("\n<127.0.0.3>me\n")
+            other.hear("\n")
+            one.say(" there?\n")
+            for listener in (other, third):
+                listener.hear("<127.0.0.2> there?\n")
+
+
+@pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
+def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> None:
+    """LOAD-4, LOAD-1, LOAD-2: who lags, but not too far, stays, and has lost nothing."""
+    options = ("--workers", 2, "--quiet", "--max-lag", "8M", *NEVER_SILENT, *UNLIMITED)
+    with faulty_room(tmp_path, point, *options, tells=DIED) as (here, rounds):
+        speaker, listener = here.join_all(addresses(2))
+        slow = [here.join(source, receive_buffer=4096) for source in ("127.0.9.8", "127.0.9.9")]
+        text = b"".join(b"%06d %s\n" % (number, b"." * 500) for number in range(10_000))
+        heard = b"".join(speaker.prefix + line + b"\n" for line in text.splitlines())
+        deaths = 0
+        if point == "partly sent":
+            rounds.load(2)
+            deaths = 2
+        exchange({speaker: grouped(text.splitlines(keepends=True), 64)}, {listener: len(heard)})
+        listener.hear(heard)
+        if not deaths:
+            rounds.load(3)
+            deaths = 3
+        parts = [bytearray(), bytearray()]
+        while any(len(part) < len(heard) for part in parts):
+            for one, part in zip(slow, parts, strict=True):
+                part.extend(one.hear_bytes(min(50_000, len(heard) - len(part))))
+        for part in parts:
+            assert part == heard
+        assert not rounds.left
+        wait_until_replaced(here, deaths, 2)
+        listener.say("all here\n")
+        for one in (speaker, *slow):
+            one.hear("<127.0.0.3>all here\n")
+
+
+def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> None:
+    """LOAD-4: another one has stood still; what was to be appended then is not lost."""
+    with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
+        one, slow, other = here.join_all(addresses(3))
+        sleeping = here.serving(slow)
+        assert here.serving(one).pid == here.serving(other).pid != sleeping.pid
+        os.kill(sleeping.pid, signal.SIGSTOP)
+        rounds.load()
+        text = b"".join(b"%d\n" % number for number in range(50_000))
+        assert one.say_what_fits(text) == len(text)
+        rounds.wait_until_fired()
+        os.kill(sleeping.pid, signal.SIGCONT)
+        for listener in (slow, other):
+            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+        wait_until_replaced(here, 1, 2)
+
+
+def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
+    """LOAD-4: all there are, at once, each with something read and not appended."""
+    with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, tells=DIED) as (here, rounds):
+        clients = here.join_all(addresses(6))
+        for number in range(2):
+            # They stand still until each has something to read.
+            for worker in here.workers():
+                rounds.load(pid=worker.pid)
+                os.kill(worker.pid, signal.SIGSTOP)
+            for client in clients:
+                client.say(f"{number} from {client.address}\n")
+            for worker in here.workers():
+                os.kill(worker.pid, signal.SIGCONT)
+            rounds.wait_until_fired()
+            heard: dict[Client, set[bytes]] = {client: set() for client in clients}
+            for client in clients:
+                for _ in clients[1:]:
+                    heard[client].add(client.hear_until("\n"))
+            said = {
+                client: client.prefix + b"%d from %s\n" % (number, client.prefix[1:-1])
+                for client in clients
+            }
+            for client in clients:
+                assert heard[client] == {*said.values()} - {said[client]}
+            wait_until_replaced(here, 3 * (number + 1), 3)
+            here.wait_until_even(clients, 3)
+
+
+def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
+    """LOAD-4: the workers are spared, and the others, at the third death."""
+    options = ("--workers", 2, *SMALL_LOG, *NEVER_SILENT)
+    with faulty_room(tmp_path, "word", *options, tells=DIED) as (here, rounds):
+        crowd = Crowd(here.join_all(addresses(6)))
+        culprit = here.join("127.0.9.9")
+        rounds.load(1000)
+        culprit.say(b"this is " + WORD + b"\n")
+        culprit.hear_rest()
+        here.prints("127.0.9.9 disconnected\n")
+        died = 1000 - rounds.left
+        assert 3 <= died <= 4
+        wait_until_replaced(here, died, 2)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
+def test_load_4_the_room_stops_in_the_midst_of_a_recovery(
+    tmp_path: Path, point: str, number: signal.Signals
+) -> None:
+    """LOAD-4: it ends in time all the same, and nothing of it is left."""
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
+        crowd = Crowd(here.join_all(addresses(9)))
+        rounds.load(1)
+        kill(here.workers()[0])
+        if point == "stopping":
+            crowd.talk_on(20)
+            until(lambda: here.errors, "its death is noticed")
+        else:
+            crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
+        here.stop(number)
+        for client in crowd.present():
+            client.socket.settimeout(PATIENCE)
+            client.hear_rest()

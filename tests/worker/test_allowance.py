@@ -1,0 +1,101 @@
+"""How much a worker reads from each member."""
+
+import random
+
+import pytest
+
+from chatroom.settings import KIB
+from chatroom.worker.allowance import Allowance
+from tests.worker.drivers import Line, member_on
+from tests.worker.mortal import a_house
+
+RATE, BURST = 1000, 4000
+
+
+def test_without_a_rate_nobody_ever_waits() -> None:
+    allowance = Allowance(0, BURST)
+    assert all(allowance.spend(member_on(Line()), 1 << 40, 1000.0) for _ in range(3))
+    assert allowance.next is None
+    assert allowance.over(1e9) == []
+
+
+def test_load_3_a_burst_is_read_at_once_and_what_exceeds_it_is_waited_for() -> None:
+    allowance, member = Allowance(RATE, BURST), member_on(Line())
+    for _ in range(4):
+        assert allowance.spend(member, 1000, 50.0)
+    assert allowance.next is None
+    assert not allowance.spend(member, 500, 50.0)
+    assert allowance.next == pytest.approx(50.5)
+    assert allowance.over(50.49) == []
+    assert allowance.over(50.51) == [member]
+    assert allowance.next is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed: int) -> None:
+    """Whoever is read from whenever that may be, and whatever size its reads are."""
+    chance = random.Random(seed)
+    allowance, member = Allowance(RATE, BURST), member_on(Line())
+    now, read, most = 1000.0, 0, 1500
+    for _ in range(1000):
+        size = chance.randint(1, most)
+        read += size
+        if not allowance.spend(member, size, now):
+            assert allowance.next is not None
+            assert allowance.next > now
+            now = allowance.next
+            assert allowance.over(now) == [member]
+    assert read / RATE - (now - 1000.0) == pytest.approx(BURST / RATE, abs=most / RATE)
+    now += 3600
+    again = 0
+    while allowance.spend(member, 100, now):
+        again += 100
+    assert again == pytest.approx(BURST, abs=100), "an hour's silence is worth one burst"
+
+
+def test_load_3_who_waits_is_told_in_the_order_in_which_their_time_comes() -> None:
+    allowance = Allowance(RATE, BURST)
+    members = {id: member_on(Line(), id) for id in (1, 2, 3)}
+    for id, size in ((1, 6000), (2, 4500), (3, 6000)):
+        assert not allowance.spend(members[id], size, 0.0)
+    assert allowance.over(1.0) == [members[2]]
+    assert allowance.next == pytest.approx(2.0)
+    assert allowance.over(2.5) == [members[1], members[3]]
+
+
+def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None:
+    rate, burst, size = 10_000, 2 * KIB, 60_000
+    with a_house(workers=1, rate=rate, burst=burst) as house:
+        flooder, victim, witness = house.joined(3)
+        began, turns, read = house.clock.now, 0, 0
+        while read < size - 50:
+            flooder.say((b"z" * 49 + b"\n") * ((size - len(flooder.said)) // 50))
+            victim.say(b"still %d\n" % turns)
+            house.settle()
+            heard = len(witness.heard)
+            witness.hear()
+            assert b"still %d\n" % turns in witness.heard[heard:], "in this very turn"
+            victim.hear()
+            house.entries()
+            read = max(run.reach for run in house.log.history if run.sender == flooder.id)
+            since = house.clock.now - began
+            assert read <= rate * since + burst + house.settings.read_size
+            assert since < 2 * size / rate, "and not slower than it may be"
+            house.clock.now += 0.1
+            turns += 1
+        assert since >= (size - burst) / rate - 0.2
+        house.finish()
+        house.check()
+
+
+def test_load_3_who_has_left_is_not_read_from_when_its_time_comes() -> None:
+    with a_house(workers=1, rate=1000, burst=KIB) as house:
+        flooder, other = house.joined(2)
+        flooder.say(b"x" * 49 + b"\n" + b"." * 3000)
+        house.settle()
+        flooder.end.close()
+        flooder.listens = flooder.speaks = False
+        house.guests.remove(flooder)
+        house.finish()
+        assert house.left[flooder.id] in ("closed", "reset")
+        assert other.heard.count(b"x" * 49) == 1

@@ -22,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from chatroom import crew
 from chatroom.cli import main
 from chatroom.protocol.framing import Framer
 from chatroom.shared import log
@@ -288,10 +289,12 @@ def faulty_room(
     tells: str = "",
     ready: bool = True,
     loaded: int = 0,
+    pause: float = 5.0,
 ) -> Iterator[tuple[Room, Rounds]]:
     """A room, and what makes its processes `act` at `point`, having come by `skip` times unharmed.
 
     They count from when a round is loaded; `loaded` are from the start. `ready`: wait until it is.
+    `pause`: the longest one between attempts to start a worker.
     """
     (folder / "rounds").mkdir()
     rounds = Rounds(folder / "rounds")
@@ -301,6 +304,7 @@ def faulty_room(
         "FAULT_POINT": point,
         "FAULT_SKIP": str(skip),
         "FAULT_ACT": act.__name__,
+        "FAULT_PAUSE": str(pause),
     }
     arguments = [sys.executable, "-m", "tests.integration.faulty_room", *map(str, options)]
     with started([*arguments, "127.0.0.1", "0"], environment=environment, tells=tells) as one:
@@ -314,4 +318,5 @@ def faulty_room(
 if __name__ == "__mp_main__":
     install()
 elif __name__ == "__main__":
+    crew.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
     main()

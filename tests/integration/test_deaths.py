@@ -17,6 +17,7 @@ from tests.integration.rooms import (
     SMALL_LOG,
     STOP_WITHIN,
     UNLIMITED,
+    Room,
     addresses,
     room,
 )
@@ -119,6 +120,10 @@ def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
         talk([one, other, third])
 
 
+def another_than(here: Room, victim: Process) -> bool:
+    return here.registry().pid != victim.pid
+
+
 def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
     """JOIN-5: it is there again, and knows everyone, before anybody comes or goes."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
@@ -127,7 +132,7 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
         for _ in range(2):
             victim = here.registry()
             kill(victim)
-            until(lambda dead=victim: here.registry().pid != dead.pid, "there is another")
+            until(partial(another_than, here, victim), "there is another")
             until(here.idles, "it knows everyone")
         assert here.errors.count("\n") == 2
         here.knock("127.0.0.2").hear("Too many connections from your address\n")
@@ -267,6 +272,10 @@ def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
         talk([speaker, listener])
 
 
+def gone(here: Room) -> bool:
+    return not here.processes()
+
+
 def test_the_room_stops_right_after_a_death() -> None:
     """LOAD-4: of one worker, or of all."""
     for victims in (1, 2):
@@ -276,7 +285,7 @@ def test_the_room_stops_right_after_a_death() -> None:
                 kill(worker)
             here.process.send_signal(signal.SIGTERM)
             here.process.wait(STOP_WITHIN)
-            until(lambda there=here: not there.processes(), "all end")
+            until(partial(gone, here), "all end")
             assert here.process.returncode == 0
             for member in members:
                 member.hear_end()

@@ -1,0 +1,111 @@
+"""Workers are killed at random while a crowd talks; every byte is counted. By hand.
+
+    python -m tests.integration.deaths --deaths 10000 --workers 2 --clients 60 --seed 1
+
+One is killed, or two at once, or all; some leave, and others come. After each death the room has to
+have all its workers again. What was heard is compared as it comes and then forgotten, so it may go
+on for hours. It ends with exit code 1 at the first difference.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+
+from tests.integration.crowd import Crowd
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+
+REPORT_EVERY = 10.0
+"""Seconds between two lines that say how it goes."""
+
+
+class Killer:
+    """What happens to one room."""
+
+    def __init__(self, here: Room, options: argparse.Namespace) -> None:
+        self._here = here
+        self._options = options
+        self._chance = random.Random(options.seed)
+        self._crowd = Crowd(here.join_all(addresses(options.clients)), options.seed)
+        self._sources = (f"127.{2 + n // 60_000}.{n // 240 % 250}.{n % 240 + 2}" for n in count())
+        self._pids = {worker.pid for worker in here.workers()}
+        self.deaths = 0
+        self._began = self._reported = time.monotonic()
+
+    def run(self) -> None:
+        while self.deaths < self._options.deaths:
+            self._crowd.talk_on(self._chance.randrange(1, 40))
+            if self._chance.random() < 0.2:
+                self._crowd.leave(self._crowd.present()[self._chance.randrange(1, 9)])
+                self._crowd.enter(self._here.knock(next(self._sources)))
+            self._kill_while_all_talk()
+            self._report()
+        self._crowd.talk_on()
+        self._here.wait_until_even(self._crowd.present(), self._options.workers)
+        self._here.stop()
+        self._crowd.end()
+        self._say()
+
+    def _kill_while_all_talk(self) -> None:
+        """Kill some in the midst of a turn, or while members move; then wait for all workers."""
+        turns = self._chance.randrange(1, 30)
+        victims = self._chance.choice((1, 1, 1, 2, self._options.workers))
+        alive = sorted(self._pids)
+        doomed = self._chance.sample(alive, min(victims, len(alive)))
+        for _ in range(turns):
+            self._crowd.turn()
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.deaths += len(doomed)
+        self._crowd.talk(self._all_back(), "all workers are there again")
+
+    def _all_back(self) -> Callable[[], bool]:
+        """Whether as many workers serve as there were. Looked at seldom: it costs something."""
+        look_at = 0.0
+
+        def back() -> bool:
+            nonlocal look_at
+            if time.monotonic() < look_at:
+                return False
+            look_at = time.monotonic() + 0.05
+            workers = self._here.workers()
+            self._pids = {worker.pid for worker in workers}
+            noticed = self._here.errors.count("; starting another") == self.deaths
+            return noticed and len(workers) == self._options.workers
+
+        return back
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported > REPORT_EVERY:
+            self._reported = time.monotonic()
+            self._say()
+
+    def _say(self) -> None:
+        took = time.monotonic() - self._began
+        print(f"{self.deaths} deaths, {self._crowd.lines} lines, {took:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.deaths", description=__doc__)
+    parser.add_argument("--deaths", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--clients", type=int, default=60, help="from 10")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    tells = "" if not options.deaths else "starting another$"
+    sizes = (*SMALL_LOG, *NEVER_SILENT)
+    try:
+        with room("--quiet", "--workers", options.workers, *sizes, tells=tells) as here:
+            Killer(here, options).run()
+    except AssertionError as error:
+        sys.exit(f"seed {options.seed}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The workers are replaced, more, or fewer, and the members are spread over them (LOAD-4)."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from chatroom.crew import ATTEMPTS
+from tests.integration.crowd import Crowd
+from tests.integration.faulty_room import fail, faulty_room
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+from tests.integration.waiting import PATIENCE
+
+OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_load_4_all_workers_are_replaced(workers: int) -> None:
+    """LOAD-4: SIGHUP, under load, and once more."""
+    with room("--workers", workers, *OPTIONS) as here:
+        crowd = Crowd(here.join_all(addresses(15)))
+        for _ in range(2):
+            before = {worker.pid for worker in here.workers()}
+            here.process.send_signal(signal.SIGHUP)
+
+            def replaced(old: set[int] = before) -> bool:
+                pids = {worker.pid for worker in here.workers()}
+                return len(pids) == workers and not pids & old
+
+            crowd.talk(replaced, "all are replaced")
+            here.wait_until_even(crowd.present(), workers)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+def has(here: Room, workers: int) -> bool:
+    return len(here.workers()) == workers
+
+
+def test_load_4_one_worker_more_and_one_less() -> None:
+    """LOAD-4: SIGTTIN and SIGTTOU, under load; there is always one."""
+    with room("--workers", 1, *OPTIONS, tells="WARNING there may be 1 to 9 workers here$") as here:
+        crowd = Crowd(here.join_all(addresses(22)))
+        for number, workers in (
+            (signal.SIGTTIN, 2),
+            (signal.SIGTTIN, 3),
+            (signal.SIGTTOU, 2),
+            (signal.SIGTTOU, 1),
+            (signal.SIGTTOU, 1),
+        ):
+            here.process.send_signal(number)
+            crowd.talk(partial(has, here, workers), f"{workers} workers")
+            here.wait_until_even(crowd.present(), workers)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+def test_load_4_who_stays_is_spread_when_others_leave() -> None:
+    """LOAD-4, LEAVE-1: all of one worker's members."""
+    with room("--workers", 2, *OPTIONS) as here:
+        clients = here.join_all(addresses(24))
+        crowd = Crowd(clients)
+        crowd.talk_on(20)
+        home = here.serving(clients[0]).pid
+        for client in clients[1:]:
+            if here.serving(client).pid != home:
+                crowd.leave(client)
+        here.wait_until_even(crowd.present(), 2)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+CANT = r"WARNING worker \d+ can't start: OSError: out of luck; next attempt in 0.[124] s$"
+DIED = r"WARNING worker \d+ ended with exit code -9; starting another$"
+
+
+def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
+    """LOAD-4: it is tried again, with pauses that grow, and the others serve all meanwhile."""
+    with faulty_room(
+        tmp_path, "starting", "--workers", 2, *OPTIONS, act=fail, tells=f"{CANT}|{DIED}"
+    ) as (here, rounds):
+        crowd = Crowd(here.join_all(addresses(8)))
+        rounds.load(3)
+        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "the fourth starts")
+        pauses = [line.split()[-2] for line in here.errors.splitlines() if "next" in line]
+        assert pauses == ["0.1", "0.2", "0.4"]
+        here.wait_until_even(crowd.present(), 2)
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+def test_workers_that_cannot_start_stop_the_server(tmp_path: Path) -> None:
+    says = r"^python -m tests.integration.faulty_room: |^python -m chatroom: "
+    with faulty_room(
+        tmp_path, "starting", "--workers", 2, act=fail, loaded=1, ready=False, tells=says
+    ) as (here, _):
+        assert here.prints_rest() == b""
+        here.ends(1)
+        [line] = here.errors.splitlines()
+        assert line.endswith("can't start: OSError: out of luck")
+
+
+def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
+    """LOAD-4: where no worker is alive, the room ends after some attempts, with the error."""
+    with faulty_room(
+        tmp_path,
+        "starting",
+        "--workers",
+        1,
+        act=fail,
+        pause=0.1,
+        tells=f"{DIED}|can't start: OSError: out of luck",
+    ) as (here, rounds):
+        one = here.join()
+        rounds.load(2 * ATTEMPTS)
+        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        here.ends(1, within=PATIENCE)
+        one.hear_rest()
+        assert rounds.left == ATTEMPTS
+        assert here.errors.splitlines()[-1].endswith("can't start: OSError: out of luck")

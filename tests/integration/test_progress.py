@@ -1,0 +1,65 @@
+"""A worker that makes no progress is replaced (LOAD-4); one that was busy, or asleep, is not."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.crowd import Crowd
+from tests.integration.faulty_room import faulty_room, hang, spin
+from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, addresses, room
+from tests.integration.waiting import until
+
+STUCK = r"WARNING worker \d+ made no progress for 0.5 s; replacing it$"
+OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT)
+
+
+@pytest.mark.parametrize("point", ["turn", "batch", "half stored", "going on"])
+@pytest.mark.parametrize("act", [hang, spin])
+def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], None]) -> None:
+    """LOAD-4: it alone is replaced, also where all others wait for the lock that it holds."""
+    with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|starting another$") as (
+        here,
+        rounds,
+    ):
+        crowd = Crowd(here.join_all(addresses(9)))
+        crowd.talk_on(20)
+        rounds.load()
+        if point == "going on":
+            os.kill(here.workers()[0].pid, signal.SIGKILL)
+        crowd.talk(lambda: "no progress" in here.errors, f"one is stuck at {point!r}")
+        until(lambda: len(here.workers()) == 3, "another has taken its place")
+        crowd.talk_on()
+        here.wait_until_even(crowd.present(), 3)
+        assert here.errors.count("\n") == 1 + (point == "going on")
+        here.stop()
+        crowd.end()
+
+
+def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
+    """LOAD-4: nor one that has nothing to do."""
+    with room("--workers", 2, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
+        crowd = Crowd(here.join_all(addresses(30)))
+        pids = [one.pid for one in here.workers()]
+        end = time.monotonic() + 1.2
+        crowd.talk(lambda: time.monotonic() > end)
+        assert here.idles()
+        assert [one.pid for one in here.workers()] == pids
+
+
+def test_a_room_that_was_stopped_whole_blames_nobody() -> None:
+    """LOAD-4: as where a machine sleeps, or its owner has stopped all of it with Ctrl-Z."""
+    with room("--workers", 2, "--watchdog", 0.5, "--quiet", *NEVER_SILENT) as here:
+        crowd = Crowd(here.join_all(addresses(6)))
+        crowd.talk_on(20)
+        pids = [one.pid for one in here.workers()]
+        os.killpg(here.pid, signal.SIGSTOP)
+        until(lambda: all(one.state == "T" for one in here.processes()), "all stand still")
+        time.sleep(1.2)  # longer than the watchdog waits
+        os.killpg(here.pid, signal.SIGCONT)
+        crowd.talk_on()
+        assert here.idles()
+        assert [one.pid for one in here.workers()] == pids

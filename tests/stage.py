@@ -6,6 +6,7 @@ in which things happen, without a thread, a process or a clock.
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from chatroom import acceptor, crew, handover, supervisor
+from chatroom.handover import BALANCE_AFTER
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
 from chatroom.shared.registry import Members, Registry
@@ -194,12 +196,21 @@ class Stage:
         alive = [process for process in self.processes if process.exitcode is None]
         return sorted(alive, key=lambda process: process.number)
 
+    def rung(self, seat: int) -> bool:
+        """Whether the doorbell of that seat was rung since it was last asked."""
+        bell = self.supervisor._doorbells[seat]
+        ringing = bool(select.select([bell], [], [], 0)[0])
+        bell.clear()
+        return ringing
+
     def begin(self) -> Story:
         """All workers become ready."""
         yield
         for worker in self.workers:
             worker.told()
             worker.tell({"ready": True})
+        yield
+        self.now += BALANCE_AFTER
         yield
 
     def connect(self) -> socket.socket:

@@ -14,6 +14,7 @@ import pytest
 
 from chatroom import supervisor
 from chatroom.errors import LimitError, ListenError, WorkerError
+from chatroom.handover import BALANCE_AFTER
 from chatroom.settings import SPARE_SEATS
 from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN
@@ -35,9 +36,7 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
         one, other = stage.workers
         for worker in (one, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
-            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, (
-                "and log, slots"
-            )
+            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, "and log, slots"
         one.tell({"ready": True})
         yield
         assert stage.printed == []
@@ -45,6 +44,8 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
         yield
         (line,) = stage.printed
         assert line.startswith("listening on 127.0.0.1:")
+        stage.now += BALANCE_AFTER
+        yield
         assert stage.waits is None, "LEAVE-3: a room without members is idle"
         yield from stage.end()
 

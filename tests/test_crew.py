@@ -1,0 +1,240 @@
+"""The workers' processes: started, told things, replaced when they die. See stage.py."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE
+from chatroom.errors import WorkerError
+from chatroom.settings import SPARE_SEATS
+from chatroom.shared.log import Log
+from chatroom.watchdog import LOOKS
+from tests.stage import Stage, Story, staged
+
+
+@pytest.fixture(name="stage")
+def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with staged(monkeypatch) as stage:
+        yield stage
+
+
+def numbers(stage: Stage) -> list[int]:
+    return [worker.number for worker in stage.workers]
+
+
+def ready(stage: Stage, number: int) -> None:
+    """The worker in that seat, which has just been started, becomes ready."""
+    (worker,) = (worker for worker in stage.workers if worker.number == number)
+    worker.told()
+    worker.tell({"ready": True})
+
+
+# --- replaced ------------------------------------------------------------------------------------
+
+
+def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = ATTEMPTS + 3
+
+    def story() -> Story:
+        yield from stage.begin()
+        stage.now += 100
+        stage.workers[1].die(-9)
+        yield
+        for attempt in range(attempts):
+            assert numbers(stage) == [0, 1], "at once, or when its time has come"
+            stage.workers[1].die(1)
+            yield
+            assert numbers(stage) == [0]
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
+            stage.now += pause - 0.01
+            yield
+            assert numbers(stage) == [0]
+            stage.now += 0.02
+            yield
+        ready(stage, 1)
+        yield
+        stage.workers[1].die(-9)
+        yield
+        assert numbers(stage) == [0, 1], "one that was ready is replaced at once again"
+        ready(stage, 1)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert caplog.text.count("can't start: ended with exit code 1; next attempt in") == attempts
+
+
+def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        stage.workers[0].die(-9)
+        yield
+        for _ in range(ATTEMPTS):
+            stage.workers[0].tell({"failed": "OSError: no memory"})
+            stage.workers[0].die(1)
+            yield
+            stage.now += LONGEST_PAUSE
+            yield
+
+    with pytest.raises(WorkerError, match="worker 0 can't start: OSError: no memory"):
+        stage.run(story())
+
+
+def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
+    """The log waits for the one that stands lowest."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect(), stage.connect(), stage.connect():
+            yield
+            one, other, third = stage.workers
+            with stage.supervisor._log as log:
+                for worker, position in ((one, 7), (other, 5), (third, 9)):
+                    worker.told()
+                    log.serve(worker.number, position)
+            one.die(-9)
+            yield
+            other.die(-9)
+            yield
+            with log:
+                assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
+            assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
+            assert stage.supervisor._crew.grave == 1
+            third.serve()
+            yield
+            with log:
+                assert log.serving() == [2]
+            assert sorted(third.adopted) == [1, 2, 3]
+            yield from stage.end()
+
+    stage.run(story(), workers=3)
+
+
+# --- on demand -----------------------------------------------------------------------------------
+
+
+def test_sighup_replaces_all_one_after_another(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect(), stage.connect():
+            yield
+            one, other = first = stage.workers
+            os.kill(os.getpid(), signal.SIGHUP)
+            yield
+            assert numbers(stage) == [0, 1, 2], "first another, so that there are always enough"
+            yield
+            assert numbers(stage) == [0, 1, 2]
+            ready(stage, 2)
+            yield
+            assert [worker.exitcode for worker in first] == [-9, None], "the others later"
+            for worker in stage.workers:
+                worker.serve()
+            yield
+            assert numbers(stage) in ([0, 1, 2], [1, 2, 3])
+            ready(stage, min({0, 3} & set(numbers(stage))))
+            yield
+            assert [worker.exitcode for worker in first] == [-9, -9]
+            for worker in stage.workers:
+                worker.serve()
+            yield
+            assert len(stage.workers) == 2
+            assert not {one, other} & set(stage.workers)
+            adopted = [id for worker in stage.workers for id in worker.adopted]
+            assert sorted(adopted) == [1, 2]
+            assert len(stage.processes) == 4
+            yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert "starting another" not in caplog.text, "it was asked for"
+
+
+def test_sigttin_and_sigttou_add_one_and_take_one_away(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        for _ in range(SPARE_SEATS):
+            os.kill(os.getpid(), signal.SIGTTIN)
+            yield
+            ready(stage, max(numbers(stage)))
+            yield
+        most = 1 + SPARE_SEATS - 2
+        assert len(stage.workers) == most
+        assert caplog.text.count(f"there may be 1 to {most} workers here") == 2
+        for _ in range(most + 1):
+            os.kill(os.getpid(), signal.SIGTTOU)
+            yield
+            yield
+        assert numbers(stage) == [0]
+        assert stage.supervisor._crew.wanted == 1
+        yield from stage.end()
+
+    def ready(stage: Stage, number: int) -> None:
+        for worker in stage.workers:
+            if worker.told():
+                worker.tell({"ready": True})
+
+    stage.run(story())
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("holder", [None, 1])
+def test_load_4_a_worker_that_makes_no_progress_is_replaced(
+    holder: int | None,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the log's lock is held, only its holder: the others wait for it."""
+    pid = None if holder is None else 1_000_000 + holder
+    monkeypatch.setattr(Log, "holder", lambda log: pid)
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        log = stage.supervisor._log
+        for bell in stage.supervisor._doorbells:
+            bell.clear()
+        for turn in range(LOOKS + 1):
+            assert len(stage.workers) == 3
+            log.turn(2)
+            assert stage.waits is not None
+            assert stage.waits <= 8.0 / LOOKS
+            stage.now += stage.waits
+            yield
+            assert all([stage.rung(seat) for seat in range(3)])
+            assert not stage.rung(3) or turn == LOOKS, "who is not there need not be woken"
+        for worker in first:
+            stuck = worker.number in ([0, 1] if holder is None else [1])
+            assert (worker.exitcode == -9) == stuck
+        for worker in stage.workers:
+            if worker not in first:
+                worker.told()
+                worker.tell({"ready": True})
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=3, watchdog=8)
+    assert caplog.text.count("made no progress for 8 s") == (2 if holder is None else 1)
+    assert "starting another" not in caplog.text
+
+
+def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:
+    def story() -> Story:
+        yield
+        for _ in range(3 * LOOKS):
+            stage.now += 8.0 / LOOKS
+            yield
+        yield from stage.begin()
+        yield from stage.end()
+
+    stage.run(story(), watchdog=8)
+    assert len(stage.processes) == 1

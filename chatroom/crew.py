@@ -31,7 +31,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before another worker is started, when the last one died before it was ready."""
 ATTEMPTS = 10
-"""Workers that may die in a row before they are ready, where no other is alive."""
+"""In a row that may fail, where no worker is alive."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Crew:
         self._began = False
         """Whether all the workers that the room began with have been ready."""
         self._failures = 0
-        """Workers that have died in a row before they were ready."""
+        """Attempts in a row in which a worker has died before it was ready."""
         self._start_at = 0.0
         self._watchdog = Watchdog(settings.watchdog, monotonic())
 
@@ -247,7 +247,8 @@ class Crew:
                 logger.warning("worker %d %s; starting another", worker.number, ended)
             return
         why = f"worker {worker.number} can't start: {worker.failure or ended}"
-        self._failures += 1
+        if monotonic() >= self._start_at:  # else it was started with one that has failed already
+            self._failures += 1
         if not self._began or (self._failures >= ATTEMPTS and not self.ready()):
             raise WorkerError(why)
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))

@@ -210,7 +210,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
             assert stage.waits <= 8.0 / LOOKS
             stage.now += stage.waits
             yield
-            assert all([stage.rung(seat) for seat in range(3)])
+            assert [stage.rung(seat) for seat in range(3)] == [True] * 3
             assert not stage.rung(3) or turn == LOOKS, "who is not there need not be woken"
         for worker in first:
             stuck = worker.number in ([0, 1] if holder is None else [1])

@@ -45,10 +45,8 @@ TALKING = [
     ("unrung", 20),
     ("rung", 20),
     ("delivering", 20),
-    ("half sent", 20),
     ("half sent", 21),
     ("sent", 21),
-    ("sent", 22),
     ("delivered", 20),
     ("published", 20),
     ("unnoted", 0),
@@ -60,16 +58,16 @@ TALKING = [
 
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: both, and those who have taken their place; two may well do at once."""
+    """LOAD-4: and another one: the one that has taken over, or both at once, or the new one."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
         here,
         rounds,
     ):
         crowd = Crowd(here.join_all(addresses(7)))
         crowd.talk_on(20)
-        rounds.load(3)
-        crowd.talk(lambda: not rounds.left, f"three die at {point!r}")
-        wait_until_replaced(here, 3, 2)
+        rounds.load(2)
+        crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
+        wait_until_replaced(here, 2, 2)
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -80,7 +78,6 @@ MOVING = [
     ("handed", 0),
     ("found", 1),
     ("going on", 1),
-    ("gone on", 0),
     ("gone on", 1),
     ("adopted", 0),
     ("reading again", 0),
@@ -278,11 +275,8 @@ def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
         crowd.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
-def test_load_4_the_room_stops_in_the_midst_of_a_recovery(
-    tmp_path: Path, point: str, number: signal.Signals
-) -> None:
+def test_load_4_the_room_stops_in_the_midst_of_a_recovery(tmp_path: Path, point: str) -> None:
     """LOAD-4: it ends in time all the same, and nothing of it is left."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(9)))
@@ -293,7 +287,7 @@ def test_load_4_the_room_stops_in_the_midst_of_a_recovery(
             until(lambda: here.errors, "its death is noticed")
         else:
             crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
-        here.stop(number)
+        here.stop()
         for client in crowd.present():
             client.socket.settimeout(PATIENCE)
             client.hear_rest()

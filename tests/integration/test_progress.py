@@ -17,8 +17,16 @@ STUCK = r"WARNING worker \d+ made no progress for 0.5 s; replacing it$"
 OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
-@pytest.mark.parametrize("point", ["turn", "batch", "half stored", "going on"])
-@pytest.mark.parametrize("act", [hang, spin])
+@pytest.mark.parametrize(
+    ("act", "point"),
+    [
+        (hang, "turn"),
+        (hang, "half stored"),
+        (spin, "batch"),
+        (spin, "half stored"),
+        (spin, "going on"),
+    ],
+)
 def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], None]) -> None:
     """LOAD-4: it alone is replaced, also where all others wait for the lock that it holds."""
     with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|starting another$") as (

@@ -236,6 +236,55 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
         assert log.retire(0) == [0, 1]
 
 
+# --- what the main process asks, and who takes over ----------------------------------------------
+
+
+def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
+    """… from any entry on that is not lapped, also where the entries go round their ring."""
+    said = [
+        Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
+    ]
+    for run in said:
+        append(log, run)
+    last = head(log)
+    for first in range(last - 15, last + 1):
+        spans, reaches = log.said(first, last)
+        expected: dict[int, list[bytes]] = {}
+        for run in said[first - 1 :]:
+            expected.setdefault(run.sender, []).append(run.text)
+        assert {
+            sender: [text(log, *span) for span in theirs] for sender, theirs in spans.items()
+        } == expected
+        assert reaches == {run.sender: run.reach for run in said[first - 1 :]}
+
+
+def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    append(log, Run(8, b"<b>hi\n", 3))
+    assert log.said(1, head(log)) == ({7: [(0, 6), (6, 7)], 8: [(7, 13)]}, {7: 3, 8: 3})
+    assert log.sender(2) == log.sender(3) == 7
+    assert log.sender(4) == 8
+
+
+def test_a_worker_that_takes_a_seat_begins_anew() -> None:
+    with new_log(workers=2) as log, log:
+        log.turn(1)
+        log.blame(1, 42)
+        assert (log.turns(0), log.turns(1), log.blamed(0), log.blamed(1)) == (0, 1, 0, 42)
+        log.serve(1, 5)
+        log.wait_for_room(1)
+        assert (log.stands(1), log.waited_for) == (5, True)
+        log.retire(1)
+        log.wait_for_room(1)
+        log.seat(1)
+        assert (log.blamed(1), log.waited_for) == (0, False)
+        log.turn(1)
+        assert log.turns(1) == 2, "it changes, whoever has the seat"
+        log.seat(7)
+        log.serve(7, 6)
+        assert log.serving() == [7], "also in a seat beyond those before it"
+
+
 # --- against a model -----------------------------------------------------------------------------
 
 RUN = tuples(integers(1, 3), sampled_from([b"a", b"bc\n", b"\n", b"x" * 20 + b"\n", b"y\nz"]))
@@ -383,6 +432,19 @@ def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
             assert waiter.communicate(timeout=30)[0] == "free\n"
     with log:
         assert log.head == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system does not tell")
+def test_load_4_it_is_known_who_holds_the_lock(log: Log) -> None:
+    assert log.holder() is None
+    with log:
+        assert log.holder() is None, "this process itself"
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        assert log.holder() == holder.pid
+        holder.kill()
+        holder.wait(30)
+        assert log.holder() is None
 
 
 KILLED_AT_EVERY_LINE = """

@@ -277,6 +277,82 @@ def test_leave_5_whoever_comes_back_begins_at_the_head(stage: Stage) -> None:
     assert positions(stage.log) == [0]
 
 
+# --- served by another ---------------------------------------------------------------------------
+
+
+def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage) -> None:
+    """… though it goes on delivering, has nobody left, and gets somebody again."""
+    with stage.log:
+        stage.log.wait_for_room(1)
+    alice, line = stage.join(1)
+    stage.delivery.hold()
+    say(stage.log, b"<b>1\n", 99)
+    stage.turn()
+    stage.delivery.publish()
+    stage.delivery.leave(alice)
+    stage.join(2)
+    with stage.log:
+        assert stage.delivery.tell() == []
+    assert stage.log.stands(0) == 1
+    stage.delivery.unhold()
+    assert stage.log.stands(0) == 2
+    stage.delivery.leave(stage.delivery.members()[0])
+    assert positions(stage.log) == []
+    assert line.heard == b"<b>1\n"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("room", [0, 3, EVERYTHING])
+def test_load_4_whom_another_has_served_goes_on_at_its_cursor(
+    room: int, others: int, stage: Stage
+) -> None:
+    """… at once, less its own, and where it does not take all of it, later."""
+    start = say(stage.log, b"<a>1\n", 99)
+    own = say(stage.log, b"<b>mine\n", 1)
+    say(stage.log, b"<a>2", 99)
+    for id in range(others):
+        stage.join(id + 7)
+    line = Line(room)
+    member = member_on(line, 1)
+    stage.delivery.go_on(member, start + 3, 1, [(own, own + 8)])
+    assert line.heard == b"1\n<a>2"[:room]
+    assert stage.delivery.behind == ({1: member} if room < 6 else {})
+    assert stage.delivery.stands(member) == (
+        (start + 3 + room, 1) if room < 2 else ((own + 9, 3) if room < 6 else (own + 12, 4))
+    )
+    line.room = EVERYTHING
+    stage.say(b"<a>3\n")
+    stage.turn()
+    if member.id in stage.delivery.behind:
+        stage.delivery.resume(member)
+    assert line.heard == b"1\n<a>2\n<a>3\n"
+
+
+@pytest.mark.parametrize("last", ["its own", "another's"])
+def test_line_6_whom_another_has_served_hears_no_end_of_its_own_line(
+    last: str, stage: Stage
+) -> None:
+    sender = 1 if last == "its own" else 2
+    start = say(stage.log, b"<a>hel", sender)
+    line = Line()
+    member = member_on(line, 1)
+    end = start + 6
+    stage.delivery.go_on(member, end, 1, [(start, end)] if sender == 1 else [])
+    stage.say(b"<c>hi\n")
+    stage.turn()
+    assert line.heard == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
+
+
+def test_line_6_who_was_noted_behind_a_lf_that_is_to_come_does_not_hear_it(stage: Stage) -> None:
+    """It had joined when the line was unfinished, so its checkpoint lies behind its end."""
+    start = say(stage.log, b"<a>hel", 2)
+    line = Line()
+    stage.delivery.go_on(member_on(line, 1), start + 7, 1, [])
+    stage.say(b"<c>hi\n")
+    stage.turn()
+    assert line.heard == b"<c>hi\n"
+
+
 # --- how far behind ------------------------------------------------------------------------------
 
 

@@ -1,16 +1,21 @@
 """How a worker goes on with members that another one has served, to the byte."""
 
 import random
+import socket
+import struct
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
 from chatroom.shared.log import Span
+from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED
+from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
-from tests.worker.mortal import House, a_house
+from tests.worker.mortal import House, Killed, a_house
 
 # --- where one stands ----------------------------------------------------------------------------
 
@@ -175,6 +180,104 @@ def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
             house.check()
             assert LAGGED not in house.left.values()
     assert line > 100
+
+
+# --- who is handed over -------------------------------------------------------------------------
+
+
+def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Half(Member):
+        def __init__(self, id: int, address: str, connection: socket.socket, *more: Any) -> None:
+            super().__init__(id, address, connection, *more)
+
+            def send(data: bytes) -> int:
+                connection.send(data[:10])
+                raise Killed
+
+            self.send = cast(Any, send)
+
+    with a_house() as house:
+        guests = house.joined(2)
+        with monkeypatch.context() as dying:
+            dying.setattr(loop, "Member", Half)
+            newcomer = house.join()
+            newcomer.say(b"I am early\n")
+            house.main()
+            assert [process.run() for process in list(house.alive)].count(False) == 1
+        assert newcomer.hear() == 10
+        (left,) = house.alive
+        numbers = [house.acceptor.clients[guest.id].worker for guest in guests]
+        alice = guests[numbers.index(left.number)]
+        alice.say(b"it has not joined yet\n")
+        left.run()
+        house.finish()
+        alice.say(b"now it has\n")
+        house.finish()
+        house.check()
+        assert newcomer.heard == house.settings.greeting + alice.prefix + b"now it has\n"
+        assert alice.heard.endswith(newcomer.prefix + b"I am early\n")
+
+
+@pytest.mark.parametrize("why", ["a death", "a yield"])
+def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> None:
+    """However much the others want to say meanwhile; then they wait."""
+    with a_house() as house:
+        guests = house.joined(8)
+        theirs = [one for one in guests if house.acceptor.clients[one.id].worker == 0]
+        others = [one for one in guests if one not in theirs]
+        if why == "a yield":
+            for guest in others[1:]:
+                guest.finish()
+            house.settle()
+            house.clock.now += 1
+            house.main()
+        else:
+            house.alive[0].kill()
+        for _ in range(60):
+            for guest in (theirs[-1], others[0]):
+                guest.say(b"y" * 60 + b"\n" + b"\n" * 10)
+            for _ in range(5):
+                for process in house.alive:
+                    process.run()
+            for guest in guests:
+                guest.hear()
+        before = house.entries()
+        assert not house.left.keys() & {one.id for one in (*theirs, others[0])}
+        house.finish()
+        house.check()
+        assert house.entries() > before, "not all was said before: they have waited"
+        assert all(one.id not in house.left for one in (*theirs, others[0]))
+
+
+@pytest.mark.parametrize("how", ["reset", "ended", "ended, and it listens"])
+def test_leave_2_who_goes_while_nobody_serves_it_has_said_all(how: str) -> None:
+    with a_house(workers=1) as house:
+        alice, bob = house.joined(2)
+        alice.say(b"said\nbegun")
+        bob.say(b"unread\n")
+        house.alive[0].run()
+        house.alive[0].kill()
+        alice.say(b" and\nunfinished")
+        if how == "reset":
+            alice.speaks = alice.listens = False
+            alice.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            alice.end.close()
+        else:
+            alice.finish()
+            alice.listens = how != "ended"
+        alice.ended = how != "ended, and it listens"
+        house.guests.remove(alice)
+        house.finish()
+        house.log.record()
+        mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)
+        said = b"<127.0.0.2>said\n<127.0.0.2>begun and\n<127.0.0.2>unfinished"
+        assert mine.startswith(said if how != "reset" else b"<127.0.0.2>said\n<127.0.0.2>begu")
+        assert said.startswith(mine)
+        assert house.left == {alice.id: "reset" if how == "reset" else "closed"}
+        house.check()
+        alice.end.close()
 
 
 # --- whatever happens when -----------------------------------------------------------------------

@@ -44,6 +44,8 @@ def test_load_3_a_room_without_limit() -> None:
     with room("--workers", 2, "--quiet", "--burst", "1K", *UNLIMITED, *NEVER_SILENT) as here:
         flooder, listener = (here.join(f"127.0.0.{number}") for number in (2, 3))
         line = b"x" * 1023 + b"\n"
-        for _ in range(16):  # 2 MiB, for which --rate would take half a minute
+        began = time.monotonic()
+        for _ in range(16):
             flooder.say(line * 128)
             listener.hear((flooder.prefix + line) * 128)
+        assert time.monotonic() - began < 16, "the default rate would take 32 s for these 2 MiB"

@@ -100,7 +100,7 @@ class Handover:
         self._settle()
 
     def began(self) -> None:
-        """A worker is ready: it takes those whom nobody serves, and then its share of the others."""
+        """A worker is ready: it takes those whom nobody serves, and later its share of the rest."""
         homeless, self._homeless = self._homeless, []
         self._assign(id for id in homeless if id in self._clients)
         self.changed()

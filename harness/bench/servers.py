@@ -72,8 +72,18 @@ class Recipe:
 CHATROOM = Recipe(
     "chatroom",
     "chat",
-    ("{python}", "-m", "chatroom", "--quiet", "--rate", "0", "--workers", "{workers}")
-    + ("{host}", "0"),
+    (
+        "{python}",
+        "-m",
+        "chatroom",
+        "--quiet",
+        "--rate",
+        "0",
+        "--workers",
+        "{workers}",
+        "{host}",
+        "0",
+    ),
     _ANNOUNCED,
     version=("{python}", "-m", "chatroom", "--version"),
     module="chatroom",

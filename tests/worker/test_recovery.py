@@ -235,9 +235,9 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
             house.main()
         else:
             house.alive[0].kill()
-        for _ in range(60):
+        for _ in range(300):
             for guest in (theirs[-1], others[0]):
-                guest.say(b"y" * 60 + b"\n" + b"\n" * 10)
+                guest.say(b"y" * 20 + b"\n" + b"\n" * 5)
             for _ in range(5):
                 for process in house.alive:
                     process.run()
@@ -249,6 +249,29 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
         house.check()
         assert house.entries() > before, "not all was said before: they have waited"
         assert all(one.id not in house.left for one in (*theirs, others[0]))
+
+
+def test_load_4_where_they_stand_is_noted_again_before_the_log_laps_it() -> None:
+    """Also of who only listens, and of one that is behind."""
+    with a_house() as house:
+        slow = house.join(buffer=2048)
+        guests = house.joined(4)
+        for _ in range(2):
+            for number in range(200):
+                for guest in guests[:2]:
+                    guest.say(b"%d\n" % number)
+                for process in house.alive:
+                    process.run()
+                slow.hear(20)
+                for guest in guests:
+                    guest.hear()
+            assert house.entries() > house.settings.log_entries
+            for process in house.alive:
+                process.kill()
+            house.main()
+            house.finish()
+        house.check()
+        assert house.left == {}
 
 
 @pytest.mark.parametrize("how", ["reset", "ended", "ended, and it listens"])

@@ -162,7 +162,8 @@ class Crowd:
     def turn(self, *, more: bool = True) -> None:
         """Each says something, if it may, and all hear what has come."""
         busy = False
-        backlog = max(len(one.wanted) for one in self._members.values())
+        # A newcomer who waits to be let in lacks nothing yet; more has to be said for it to be found.
+        backlog = max(len(one.wanted) for one in self._members.values() if one.found)
         for prefix, one in self._members.items():
             if one is self._first or prefix in self._left:
                 continue

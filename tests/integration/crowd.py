@@ -162,7 +162,7 @@ class Crowd:
     def turn(self, *, more: bool = True) -> None:
         """Each says something, if it may, and all hear what has come."""
         busy = False
-        # A newcomer who waits to be let in lacks nothing yet; more has to be said for it to be found.
+        # A newcomer who waits to be let in lacks nothing yet, and more has to be said to find it.
         backlog = max(len(one.wanted) for one in self._members.values() if one.found)
         for prefix, one in self._members.items():
             if one is self._first or prefix in self._left:

@@ -50,6 +50,11 @@ class WorkerProcess:
     failure: str = ""
     told_to_end: bool = False
 
+    @property
+    def serves(self) -> bool:
+        """Whether it has begun, and is to go on."""
+        return self.ready and not self.told_to_end
+
 
 class Crew:
     """The workers, by seat. All is called from the main process's loop.
@@ -117,7 +122,7 @@ class Crew:
                 free = set(range(self._settings.seats)) - {self.grave, *self.workers}
                 for number in sorted(free)[: wanted - len(self.workers)]:
                     self._start(number)
-        elif self.grave is None and len(self.ready()) == len(self.workers):
+        elif self.grave is None and all(one.serves for one in self.workers.values()):
             if self._outdated:
                 self._end(self._outdated.pop(0))
             elif len(self.workers) > wanted:
@@ -135,8 +140,14 @@ class Crew:
             child = get_context("spawn").Process(
                 target=process.main, args=(number, self._settings, theirs.socket)
             )
-            child.start()
-        theirs.close()
+            try:
+                child.start()
+            except OSError as error:  # no memory, or too many processes
+                ours.close()
+                self._fail(f"worker {number} can't start: {error.strerror}")
+                return
+            finally:
+                theirs.close()
         worker = self.workers[number] = WorkerProcess(number, child, ours)
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
         self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))
@@ -246,7 +257,10 @@ class Crew:
             if not worker.told_to_end:
                 logger.warning("worker %d %s; starting another", worker.number, ended)
             return
-        why = f"worker {worker.number} can't start: {worker.failure or ended}"
+        self._fail(f"worker {worker.number} can't start: {worker.failure or ended}")
+
+    def _fail(self, why: str) -> None:
+        """An attempt to start a worker has failed: the next one is made later."""
         if monotonic() >= self._start_at:  # else it was started with one that has failed already
             self._failures += 1
         if not self._began or (self._failures >= ATTEMPTS and not self.ready()):

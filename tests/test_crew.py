@@ -1,5 +1,6 @@
 """The workers' processes: started, told things, replaced when they die. See stage.py."""
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from chatroom.errors import WorkerError
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
 from chatroom.watchdog import LOOKS
-from tests.stage import Stage, Story, staged
+from tests.stage import Process, Stage, Story, staged
 
 
 @pytest.fixture(name="stage")
@@ -119,6 +120,35 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
     stage.run(story(), workers=3)
 
 
+def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = Process.start
+
+    def refuse(process: Process) -> None:
+        start(process)
+        process.die()
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def story() -> Story:
+        yield from stage.begin()
+        with monkeypatch.context() as full:
+            full.setattr(Process, "start", refuse)
+            stage.workers[1].die(-9)
+            yield
+            yield
+            assert numbers(stage) == [0]
+        stage.now += FIRST_PAUSE + 0.01
+        yield
+        assert numbers(stage) == [0, 1]
+        ready(stage, 1)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert caplog.text.count("can't start: Resource temporarily unavailable; next attempt") == 1
+
+
 # --- on demand -----------------------------------------------------------------------------------
 
 
@@ -158,6 +188,27 @@ def test_sighup_replaces_all_one_after_another(
 
     stage.run(story(), workers=2)
     assert "starting another" not in caplog.text, "it was asked for"
+
+
+def test_sighup_waits_for_one_that_is_about_to_die(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[Process] = []
+
+    def story() -> Story:
+        yield from stage.begin()
+        os.kill(os.getpid(), signal.SIGHUP)
+        yield
+        with monkeypatch.context() as slow:
+            slow.setattr(Process, "kill", lambda process: killed.append(process))
+            ready(stage, 2)
+            yield
+            yield
+            yield
+            assert killed == stage.workers[:1]
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
 
 
 def test_sigttin_and_sigttou_add_one_and_take_one_away(

@@ -195,12 +195,15 @@ def test_sighup_waits_for_one_that_is_about_to_die(
 ) -> None:
     killed: list[Process] = []
 
+    def late(process: Process) -> None:
+        killed.append(process)
+
     def story() -> Story:
         yield from stage.begin()
         os.kill(os.getpid(), signal.SIGHUP)
         yield
         with monkeypatch.context() as slow:
-            slow.setattr(Process, "kill", lambda process: killed.append(process))
+            slow.setattr(Process, "kill", late)
             ready(stage, 2)
             yield
             yield

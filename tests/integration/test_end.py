@@ -194,3 +194,16 @@ def test_the_main_process_is_killed_while_it_starts() -> None:
             here.process.wait()
             until(lambda: not here.processes(), "all of its processes end")
             assert here.files() == []
+
+
+def test_a_room_ends_when_its_window_is_closed() -> None:
+    """And not when it is asked to replace its workers there."""
+    window, inside = os.openpty()
+    with started(command("--workers", 1), setup=f"exec <'{os.ttyname(inside)}'") as here:
+        here.listen()
+        os.close(inside)
+        first = here.workers()[0].pid
+        os.kill(here.pid, signal.SIGHUP)
+        until(lambda: here.workers() and here.workers()[0].pid != first, "another has begun")
+        os.close(window)
+        here.ends()

@@ -322,7 +322,9 @@ async def connect(
                 await asyncio.get_running_loop().sock_connect(connection, server)
         except (TimeoutError, ConnectionError) as error:
             reason = os.strerror(error.errno) if error.errno else "no answer"
-            kind = Refused if isinstance(error, ConnectionRefusedError) else Violation
+            # A listener that goes away while one waits in its queue resets the connection.
+            gone = isinstance(error, (ConnectionRefusedError, ConnectionResetError))
+            kind = Refused if gone else Violation
             raise kind(f"{name} could not connect: {reason}") from None
     except BaseException:
         connection.close()

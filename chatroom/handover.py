@@ -15,7 +15,7 @@ worker has echoed that it serves those whom it was handed.
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count, islice
 from time import monotonic
 
@@ -102,7 +102,7 @@ class Handover:
     def began(self) -> None:
         """A worker is ready: it takes those whom nobody serves, and later its share of the rest."""
         homeless, self._homeless = self._homeless, []
-        self._assign(id for id in homeless if id in self._clients)
+        self._assign(homeless)
         self.changed()
 
     def echoed(self, worker: WorkerProcess, number: int) -> None:
@@ -114,13 +114,13 @@ class Handover:
     def yielded(self, members: list[int]) -> None:
         """Nobody serves these members any more: their worker has left them to another."""
         self._yielded = True
-        self._assign(id for id in members if id in self._clients)
+        self._assign(members)
         self._settle()
 
-    def _assign(self, members: Iterable[int]) -> None:
-        """Hand members to the least loaded of the living, and have them echo."""
+    def _assign(self, members: list[int]) -> None:
+        """Hand members who have not left to the least loaded of the living, and have them echo."""
         ready = {worker.number: worker for worker in self._crew.ready()}
-        members = list(members)
+        members = [id for id in members if id in self._clients]
         if not ready:
             for id in members:
                 self._clients[id].worker = NOBODY

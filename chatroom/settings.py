@@ -41,6 +41,11 @@ def spell_size(number: int) -> str:
     return str(number)
 
 
+def whole_pages(number: int) -> int:
+    """As many bytes, or more, as fill pages of memory."""
+    return -(-number // PAGE) * PAGE
+
+
 class SettingsError(ValueError):
     """A setting is out of range; `name` is the setting at fault, `args[0]` what it has to be."""
 
@@ -197,4 +202,4 @@ class Settings:
         What is read and not appended: an unfinished line, which may end in a
         CR, and one read.
         """
-        return -(-(self.max_line + 1 + self.read_size) // PAGE) * PAGE
+        return whole_pages(self.max_line + 1 + self.read_size)

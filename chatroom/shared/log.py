@@ -35,7 +35,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from types import TracebackType
 
-from chatroom.settings import SEATS, Settings
+from chatroom.settings import PAGE, SEATS, Settings
 
 LF = 0x0A
 
@@ -53,7 +53,6 @@ _POSITIONS = 8
 _WAITING = _POSITIONS + SEATS
 _TURNS = _WAITING + SEATS
 _BLAMED = _TURNS + SEATS
-_PAGE = 4096
 _WORD = 8
 
 _LOCK = struct.Struct("hhqqi4x")
@@ -86,7 +85,7 @@ class Geometry:
 
     @property
     def file_size(self) -> int:
-        return _PAGE + self.entries * _FIELDS * _WORD + self.text
+        return PAGE + self.entries * _FIELDS * _WORD + self.text
 
 
 class Batch:
@@ -131,12 +130,12 @@ class Log:
         self.geometry = geometry
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
-        self._words = memory[:_PAGE].cast("Q")
+        self._words = memory[:PAGE].cast("Q")
         self._positions = self._words[_POSITIONS : _POSITIONS + SEATS]
         self._waiting = self._words[_WAITING : _WAITING + SEATS]
         self._turns = self._words[_TURNS : _TURNS + SEATS]
         self._blamed = self._words[_BLAMED : _BLAMED + SEATS]
-        self._entries = memory[_PAGE:entries_end].cast("Q")
+        self._entries = memory[PAGE:entries_end].cast("Q")
         self._text = memory[entries_end:]
 
     def format(self) -> None:

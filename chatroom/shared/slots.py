@@ -18,7 +18,7 @@ import contextlib
 import mmap
 from typing import NamedTuple
 
-from chatroom.settings import PAGE, Settings
+from chatroom.settings import Settings, whole_pages
 
 _WORD = 8
 
@@ -101,4 +101,4 @@ class Slots:
 
 
 def _table_size(settings: Settings) -> int:
-    return -(-settings.max_clients * _STRIDE * _WORD // PAGE) * PAGE
+    return whole_pages(settings.max_clients * _STRIDE * _WORD)

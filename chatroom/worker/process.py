@@ -5,10 +5,9 @@ log, the slots and the doorbells; from then on records bring members. When the c
 ends, the main process is gone, and so is the room: the worker ends too.
 """
 
-import selectors
 import socket
 import sys
-from multiprocessing import parent_process
+from multiprocessing import connection, parent_process
 
 from chatroom.net.channel import Channel, ChannelClosed
 from chatroom.settings import Settings
@@ -42,9 +41,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
     """The worker, once the main process has sent what it shares."""
-    with selectors.DefaultSelector() as selector:  # select() takes no descriptor beyond 1,023
-        selector.register(channel, selectors.EVENT_READ)
-        selector.select()
+    connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
     record, (log, slots, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]

@@ -2,7 +2,7 @@
 
 Where a member stood was noted in its slot, some time ago (`note`). Since then
 the kernel has counted what it took for the member and what it gave of it
-(`find`):
+(`Past`):
 
     noted, and taken since      walked along the log, the member's own skipped: the cursor
     covered, and read in all    what lies between is still in the slot: to be framed again

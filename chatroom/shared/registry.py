@@ -10,6 +10,9 @@ import logging
 import os
 import secrets
 import selectors
+import signal
+import socket
+import struct
 import sys
 import threading
 from collections import Counter
@@ -22,6 +25,9 @@ from typing import Any
 
 from chatroom.errors import RegistryError
 from chatroom.signals import stop_signals_blocked
+
+ANSWER_WITHIN = 3.0
+"""Seconds for an answer; then the registry's process is taken for stopped, and another started."""
 
 RESTARTS = 5
 """Times that a registry's process is started again, one after another, for one call."""
@@ -131,8 +137,8 @@ _Manager.register("Registry", Registry)
 class RegistryProcess:
     """The registry, called from the main process; it lives in a process of its own.
 
-    Should that process die, another is started at once, and filled with what
-    the main process holds: `held` returns address and worker of each member.
+    Should that process die, or be stopped, another is started at once, and filled
+    with what the main process holds: `held` returns address and worker of each member.
     `selector` is that of the main process's loop: its data are what it calls.
     Raises RegistryError where none can be started.
     """
@@ -164,12 +170,19 @@ class RegistryProcess:
             manager.start(_end_with_parent)
         if self._process is not None:
             self._selector.unregister(self._process.sentinel)
+            self._process.kill()  # it may be stopped, and not dead
+            self._process.join()
         self._process = manager._process  # type: ignore[attr-defined]
         self._selector.register(self._process.sentinel, selectors.EVENT_READ, self._revive)
         self._manager = manager
         self._registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
+        self._registry._connect()  # or the first call would, and have no limit
+        _limit(self._registry._tls.connection.fileno(), ANSWER_WITHIN)
 
     def stop(self) -> None:
+        if self._process is not None and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGCONT)  # or it would not hear of it
         self._manager.shutdown()
 
     def enroll(self, worker: int) -> None:
@@ -201,6 +214,8 @@ class RegistryProcess:
     def _call(self, method: str, *arguments: object) -> Any:
         try:
             return getattr(self._registry, method)(*arguments)
+        except BlockingIOError:
+            logger.warning("the registry did not answer in %g s; starting another", ANSWER_WITHIN)
         except (EOFError, OSError):
             logger.warning("the registry's process died; starting another")
         for _ in range(RESTARTS):
@@ -209,6 +224,14 @@ class RegistryProcess:
                 self._registry.restore(self._last_id, self._held(), self._workers)
                 return getattr(self._registry, method)(*arguments)
         raise RegistryError(f"the registry's process died {RESTARTS} times in a row")
+
+
+def _limit(connection: int, seconds: float) -> None:
+    """Have the kernel end a wait on this connection after so many seconds, with BlockingIOError."""
+    with socket.socket(fileno=os.dup(connection)) as same:
+        whole = int(seconds)
+        limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))  # struct timeval
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
 def _end_with_parent() -> None:

@@ -17,6 +17,10 @@ from chatroom.worker.member import Member
 MAX_SPANS = 512
 """Spans in one call; the kernel takes 1,024 views (IOV_MAX), and one span may need two."""
 
+MUCH = 2
+"""Who lags by more than such a part of the limit when it is taken over is given time; with what is
+left of the limit it meets what is said meanwhile."""
+
 
 class Delivery:
     """The members of worker `number`, and where it stands.
@@ -44,6 +48,8 @@ class Delivery:
         """By id: wait until their sockets can be written, then `resume`."""
         self.position = 0
         self.offset = 0
+        self.excused: set[int] = set()
+        """Who lags much, by id, but because nobody has served it for a while."""
         self._held = False
         """Whether the log's notion of where this worker stands stays as it is."""
 
@@ -65,7 +71,8 @@ class Delivery:
         """`member` was served by another worker, up to `cursor`; it receives what it lacks at once.
 
         `entry` is a position not beyond its cursor. What it can't take now it
-        gets when it can: then it is `behind`.
+        gets when it can: then it is `behind`; and `excused` if that is much. The log
+        has to keep what they lack until `all_caught_up`, or one says `excuse_nobody`.
         """
         self._begin()
         end = self.offset
@@ -81,6 +88,8 @@ class Delivery:
         while member.id in self.behind and member.cursor > before:
             before = member.cursor
             self.resume(member)
+        if member.id in self.behind and self._lags(member, MUCH):
+            self.excused.add(member.id)
 
     def _begin(self) -> None:
         """The first member of a worker begins at the log's head."""
@@ -178,15 +187,31 @@ class Delivery:
 
     def too_slow(self) -> list[Member]:
         """Those who lag beyond the limit (LOAD-2): the log may not keep what they lack."""
-        return [member for member in self.behind.values() if self._lags(member)]
+        return [
+            member
+            for id, member in self.behind.items()
+            if id not in self.excused and self._lags(member)
+        ]
 
-    def _lags(self, member: Member) -> bool:
-        if self.offset - member.cursor > self._max_lag:
+    def all_caught_up(self) -> bool:
+        """Whether nobody is excused any more."""
+        self.excused = {
+            id for id in self.excused if id in self.behind and self._lags(self.behind[id], MUCH)
+        }
+        return not self.excused
+
+    def excuse_nobody(self) -> None:
+        """Who lags beyond the limit has had its time."""
+        self.excused.clear()
+
+    def _lags(self, member: Member, part: int = 1) -> bool:
+        """Whether it lags beyond that part of the limit: 1 is all of it, 2 a half."""
+        if self.offset - member.cursor > self._max_lag // part:
             return True
-        if self.position - member.entry <= self._max_lag_entries:
+        if self.position - member.entry <= self._max_lag_entries // part:
             return False
         member.entry = self._log.position(member.cursor, member.entry, self.position)
-        return self.position - member.entry > self._max_lag_entries
+        return self.position - member.entry > self._max_lag_entries // part
 
     def _offer_around(self, member: Member, start: int, end: int, whole: memoryview | None) -> int:
         """Do as `_offer` does, but cheaper where `member` has spoken once, as all do in a crowd.

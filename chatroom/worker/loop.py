@@ -30,6 +30,10 @@ from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import Found, Handed, Past, note
 
+CATCH_UP_WITHIN = 5.0
+"""Seconds for those to catch up whom nobody has served while others said much, as where a worker
+hung. What they lack is kept meanwhile, and who says more may have to wait."""
+
 STOP_WITHIN = 1.2
 """Seconds that members who are behind are given when the room stops."""
 
@@ -86,6 +90,8 @@ class Worker:
         """Who is to be served by another worker, by id."""
         self._echoes: list[int] = []
         """What is to be said again when all that was obeyed before it is done."""
+        self._catch_up_by: float | None = None
+        """Until when those may catch up whom nobody has served for a while."""
         self._noted = 0, 0
         """Offset and position at which it was last noted where the members stand."""
         self._allowance = Allowance(settings.rate, settings.burst)
@@ -155,13 +161,13 @@ class Worker:
     def _timeout(self) -> float | None:
         if self._stop_at is not None:
             return max(0.0, self._stop_at - monotonic())
-        if self._full:
-            return None
-        if self._draining:
+        if self._draining and not self._full:
             return 0.0 if self._silences or self._again else None
-        if self._readable or self._again:
-            return 0.0
-        times = [next(iter(self._silences.values()), None), self._allowance.next]
+        times = [self._catch_up_by]
+        if not self._full:
+            if self._readable or self._again:
+                return 0.0
+            times += next(iter(self._silences.values()), None), self._allowance.next
         due = min((time for time in times if time is not None), default=None)
         return None if due is None else max(0.0, due - monotonic())
 
@@ -386,7 +392,6 @@ class Worker:
             else:
                 self._go_on(member, state.cursor, state)
         self._log.blame(self._number, 0)
-        self._put_out_the_slow()
 
     def _greet(self, member: Member, greeting: bytes) -> None:
         """`greeting`: what it has not taken of it."""
@@ -409,6 +414,8 @@ class Worker:
         self._note(member)
         if member.id in self._delivery.behind:
             self._writable.register(member, selectors.EVENT_WRITE, member)
+        if member.id in self._delivery.excused:
+            self._catch_up_by = monotonic() + CATCH_UP_WITHIN
 
     # --- leave ---------------------------------------------------------------
 
@@ -444,9 +451,7 @@ class Worker:
 
     def _report(self) -> None:
         """Close those who left, and say so, when all that they said is in the log."""
-        echoes, self._echoes = self._echoes, []
-        for number in echoes:
-            self._tell({"echo": number})
+        self._echo()
         if self._full:
             return
         if self._departures:
@@ -459,6 +464,19 @@ class Worker:
         if self._draining and not (self._silences or self._again or self._drained):
             self._drained = True
             self._tell({"drained": True})
+
+    def _echo(self) -> None:
+        """Say that all are served whom it was handed, when what they lack need not be kept."""
+        if self._catch_up_by is not None:
+            if not self._delivery.all_caught_up():
+                if monotonic() < self._catch_up_by:
+                    return
+                self._delivery.excuse_nobody()
+                self._put_out_the_slow()
+            self._catch_up_by = None
+        echoes, self._echoes = self._echoes, []
+        for number in echoes:
+            self._tell({"echo": number})
 
     def _tell(self, record: Record) -> None:
         waiting = self._channel.backlog

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import select
 import selectors
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -314,11 +315,29 @@ def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
         assert room.selector.select(0) == []
 
 
-def test_what_is_dead_can_be_stopped(room: Room) -> None:
+def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it for ever, and it is not left behind."""
+    monkeypatch.setattr("chatroom.shared.registry.ANSWER_WITHIN", 0.2)
     room.kill()
+    room.admit(ALICE)  # of one that is given so long
+    stopped = room.process
+    assert stopped.pid is not None
+    os.kill(stopped.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+    assert room.admit(BOB) == Admission(2, 1)
+    assert stopped.exitcode == -signal.SIGKILL
+    assert room.process is not stopped
+
+
+@pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])
+def test_what_is_stopped_or_dead_can_be_ended(what: signal.Signals, room: Room) -> None:
+    process = room.process
+    assert process.pid is not None
+    os.kill(process.pid, what)
     room.registry.stop()
-    with pytest.raises(ValueError, match="not enough values"):
-        _ = room.process
+    assert process.exitcode is not None
 
 
 HOLD_A_REGISTRY = """

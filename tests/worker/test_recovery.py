@@ -15,7 +15,7 @@ from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
-from tests.worker.mortal import House, Killed, a_house
+from tests.worker.mortal import Guest, House, Killed, a_house
 
 # --- where one stands ----------------------------------------------------------------------------
 
@@ -248,7 +248,56 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
         house.finish()
         house.check()
         assert house.entries() > before, "not all was said before: they have waited"
-        # What has waited comes all at once now, and who does not take it is put out (LOAD-2).
+        # What has waited comes all at once now; who does not catch up in time is put out (LOAD-2).
+
+
+def unserved(house: House) -> tuple[Guest, Guest]:
+    """One whose worker hangs while others say more than it may lag; and one of those."""
+    slow = house.join(buffer=2048)
+    speaker, *_ = house.joined(3)
+    hung = house.alive[house.acceptor.clients[slow.id].worker]
+    assert house.acceptor.clients[speaker.id].worker != hung.number
+    for number in range(62):
+        speaker.say(b"%d %s\n" % (number, b"." * 500))
+        for process in house.alive:
+            if process is not hung:
+                process.run()
+        for guest in house.guests:
+            if guest is not slow:
+                guest.hear()
+    hung.kill()
+    house.settle()
+    assert house.left == {}
+    return slow, speaker
+
+
+def test_load_4_who_was_not_served_for_long_has_time_to_catch_up() -> None:
+    """Though it lags further than others may, and takes only a little at a time."""
+    with a_house(max_line=1024) as house:
+        slow, speaker = unserved(house)
+        for _ in range(400):
+            slow.hear(200)
+            house.settle()
+        speaker.say(b"they may speak again\n")
+        house.finish()
+        house.check()
+        assert house.left == {}
+        assert slow.heard.endswith(b"they may speak again\n")
+
+
+def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_longer() -> None:
+    with a_house(max_line=1024) as house:
+        slow, speaker = unserved(house)
+        house.clock.now += loop.CATCH_UP_WITHIN - 0.1
+        house.settle()
+        assert house.left == {}
+        house.clock.now += 0.2
+        house.settle()
+        assert house.left == {slow.id: LAGGED}
+        for _ in range(200):
+            speaker.say(b"the log goes on and round\n" * 10)
+            house.finish()
+        house.check()
 
 
 def test_load_4_where_they_stand_is_noted_again_before_the_log_laps_it() -> None:

@@ -1,0 +1,119 @@
+"""All that happened in a run, as JSON lines: written as it happens, read, merged.
+
+The first line is the header: `history` (the format's version), and what was
+run. Then one event a line, times `t` in seconds of one monotonic clock, from
+the run's start. The last line has the key `end`: how the run ended; where it is
+missing, the history was cut short. Sessions are numbers, and a message is
+`SESSION.NUMBER`, as in its token. Bytes are text in UTF-8, what is no UTF-8
+escaped as Python's surrogateescape does.
+
+    {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
+    {"t", "who", "what": "connected", "port"}
+    {"t", "who", "what": "refused", "why"}
+    {"t", "who", "what": "welcomed"}        has read the whole welcome
+    {"t", "who", "what": "unwelcomed", "rest"}   something else came first
+    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is to be sent now;
+                                            due: when its last one was to be; lag: seconds by which
+                                            the harness itself is late; text: without its LF
+    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has all of it; gap: the longest time between
+                                            two of its pieces
+    {"t", "who", "hears": [...]}            whole lines, in order: a message's name where it came
+                                            byte for byte as it was due, else the line as {"line"}
+    {"t", "who", "what": "leaves", "how"}   by itself: close, reset, half-close
+    {"t", "who", "what": "ended", "how", "rest"}   the target has ended it: closed, reset
+    {"t", "fault", "what": "begins" | "ends", ...}  of the target; with `who`: of one's link
+    {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
+    {"t", "end"}
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+VERSION = 1
+
+Event = dict[str, Any]
+
+
+class HistoryError(ValueError):
+    """A file is not there, or is no history; the message says where and why, in one line."""
+
+
+@dataclass
+class History:
+    header: Event
+    events: list[Event] = field(default_factory=list)
+    """In order of time."""
+    end: str = ""
+    """How the run ended: "complete", or what ended it; empty where the file was cut short."""
+
+
+def as_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def read(path: Path) -> History:
+    """Raises HistoryError, but for a file that was cut short: then the last line, if it is torn,
+    is left out, and `end` is empty."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return parse(file, str(path))
+    except OSError as error:
+        raise HistoryError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise HistoryError(f"{path}: is no history: it is not text") from None
+
+
+def parse(lines: Iterable[str], name: str) -> History:
+    """As `read`, from the lines of a file of that name."""
+    history: History | None = None
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            if history is not None and not line.endswith("\n"):
+                return history  # it was cut short here
+            raise HistoryError(f"{name}: line {number} is not JSON") from None
+        if history is None:
+            if not isinstance(event, dict) or event.get("history") != VERSION:
+                raise HistoryError(
+                    f'{name}: is no history: its first line has to have "history": {VERSION}'
+                )
+            history = History(event)
+        elif not isinstance(event, dict) or not isinstance(event.get("t"), int | float):
+            raise HistoryError(f"{name}: line {number} is no event: it has no time `t`")
+        elif history.end:
+            raise HistoryError(f"{name}: line {number} comes after the end")
+        elif "end" in event:
+            history.end = str(event["end"])
+        else:
+            history.events.append(event)
+    if history is None:
+        raise HistoryError(f"{name}: is empty")
+    return history
+
+
+def write(event: Event, file: TextIO) -> None:
+    file.write(json.dumps(event, separators=(",", ":")) + "\n")
+
+
+def merge(parts: Iterable[Iterable[Event]]) -> Iterator[Event]:
+    """Several parts, each in order of time, as one."""
+    return heapq.merge(*parts, key=lambda event: event["t"])
+
+
+def events_of(path: Path) -> Iterator[Event]:
+    """The events of a part: a file without header and end, whose last line may be torn."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)

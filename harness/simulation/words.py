@@ -1,0 +1,62 @@
+"""What is said in a simulation, and how it arrives. Pure.
+
+A message begins with a token, `SENDER.NUMBER:`, which nothing else in the run
+has; so it is known wherever it appears, torn or whole. What follows is drawn
+from an alphabet. A message is one line and ends with LF.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from harness.reference.server import VISIBLE
+
+TOKEN = re.compile(rb"(\d+)\.(\d+):")
+"""Who said it, by number, and which of that one's messages it is."""
+
+_HOSTILE = (
+    b"\r<127.0.0.1>I am somebody else",
+    b"\x1b[2J\x1b[31mred\x07",
+    b"\x00\x01\x7f",
+    b"\xff\xfe\xc0\x80",
+    "\u202eesrever".encode(),
+    "\x85\u2028".encode(),
+    b"\xe2\x82",
+    b"<",
+    b"%s%n{0}",
+)
+"""Of which a hostile text is made: controls, forged prefixes, bytes that are not UTF-8."""
+
+_ALPHABETS = {
+    "ascii": "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"()-",
+    "cjk": "你好世界今天天气很好我们一起去吃饭吧日本語話聞読書한국어말씀",
+    "emoji": "🙂🎉🍜👩🏽‍💻🇻🇳❤️🚀🧩",
+    "rtl": "שלום עולם مرحبا بالعالم كيف الحال",
+}
+
+MOST = 2000
+"""Bytes of a text: with its token and its LF, a message that has to arrive whole (LINE-7)."""
+
+
+def token(sender: int, number: int) -> bytes:
+    return b"%d.%d:" % (sender, number)
+
+
+def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
+    """So many characters, about as many bytes where they are hostile, but MOST bytes at most.
+
+    There is no LF in it, and no CR at its end.
+    """
+    if alphabet == "hostile":
+        text = b""
+        while len(text) < min(size, MOST - 100):
+            text += chance.choice(_HOSTILE)
+        return text + b"."
+    text = "".join(chance.choices(_ALPHABETS[alphabet], k=size)).encode()[:MOST]
+    return text.decode(errors="ignore").encode()
+
+
+def harmless(text: bytes) -> bytes:
+    """How a text without LF is delivered (TEXT-2, TEXT-3)."""
+    return text.decode("utf-8", "replace").translate(VISIBLE).encode()

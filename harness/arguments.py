@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
@@ -20,6 +22,39 @@ def whole(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def scale(text: str) -> float:
+    """A type for `add_argument`: times all that the harness waits for."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1000:
+        raise argparse.ArgumentTypeError(f"has to be a number above 0, not {text!r}")
+    return found
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name the target: `options.server`, a command, or `options.target`."""
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument(
+        "--command",
+        dest="server",
+        metavar="COMMAND",
+        help="start the server so; {host} and {port} are filled in",
+    )
+    server.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+
+
+def make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
+    """Complain of a folder that can't be before the work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --report: can't make {str(folder)!r}: {error.strerror}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        parser.error(f"argument --report: can't write into {str(folder)!r}")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import profile as profiles
-from harness.arguments import started, whole
+from harness.arguments import add_target, make_folder, scale, started, whole
 from harness.clauses import all_clauses
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
@@ -43,14 +43,7 @@ SEEDS = 2**32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    server = parser.add_mutually_exclusive_group()
-    server.add_argument(
-        "--command",
-        dest="server",
-        metavar="COMMAND",
-        help="start the server so; {host} and {port} are filled in",
-    )
-    server.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+    add_target(parser)
     parser.add_argument(
         "--profile",
         metavar="NAME|FILE",
@@ -93,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout-scale",
         metavar="X",
-        type=_scale,
+        type=scale,
         default=1.0,
         help="times the patience, for slow servers and busy machines (%(default)g)",
     )
@@ -115,7 +108,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     rules = _rules(options, parser)
     if options.report:
-        _make_folder(options.report, parser)
+        make_folder(parser, options.report)
 
     def unstarted(why: str) -> None:
         outcome = runner.Outcome(troubles=[why])
@@ -259,16 +252,6 @@ def _listed(checks: Sequence[Check]) -> Iterable[Line]:
             yield [(f"  {check.name}", "plain"), (f"  {check.evidence}", "faint")]
 
 
-def _make_folder(folder: Path, parser: argparse.ArgumentParser) -> None:
-    """Complain of a folder that can't be before the work, not after."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --report: can't make {str(folder)!r}: {error.strerror}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        parser.error(f"argument --report: can't write into {str(folder)!r}")
-
-
 # --- types of arguments --------------------------------------------------------------------------
 
 
@@ -287,16 +270,6 @@ def _section(text: str) -> str:
     raise argparse.ArgumentTypeError(
         f"there is no section {text!r}; there are {', '.join(sections)}"
     )
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale <= 1000:
-        raise argparse.ArgumentTypeError(f"has to be a number above 0, not {text!r}")
-    return scale
 
 
 def _text(path: str) -> str:

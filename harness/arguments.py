@@ -35,6 +35,19 @@ def scale(text: str) -> float:
     return found
 
 
+def seconds(text: str) -> float:
+    """A type for `add_argument`: seconds, more than none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 86_400:
+        raise argparse.ArgumentTypeError(
+            f"has to be a number of seconds from 0 to 86400, not {text!r}"
+        )
+    return found
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """The arguments that name the target: `options.server`, a command, or `options.target`."""
     server = parser.add_mutually_exclusive_group()

@@ -1,0 +1,347 @@
+"""One simulation: starts the target's clients, their network and what strikes it, and ends them.
+
+    run ─┬─ target          the server under test (target.py)
+         ├─ proxy           the bad network, where the scenario has one
+         ├─ driver 1 … N    the clients, each with a part of the sessions
+         └─ this process    strikes the target, weighs it, tells how it goes
+
+Each driver records what happens into a part of its own; when all is over, the
+parts and what this process has recorded are merged into one history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from harness.errors import StartError, Undecided, Unfit
+from harness.profile import Profile
+from harness.simulation import history
+from harness.simulation.driver import Job
+from harness.simulation.faults import Striker
+from harness.simulation.live import Status
+from harness.simulation.proxy import Proxy
+from harness.simulation.schedule import Plan
+from harness.target import Command, Target
+
+SESSIONS_PER_DRIVER = 1000
+"""Sessions that one process carries, where it is not said how many processes there are to be."""
+
+START_WITHIN = 0.5
+"""Seconds that the drivers are given to read their jobs; those of many messages get more."""
+MESSAGES_PER_SECOND = 50_000
+"""That a driver reads of its plan."""
+
+PATIENCE = 15.0
+"""Seconds of silence, when all was said, after which nothing more is expected."""
+
+WEIGH_EVERY = 1.0
+"""Seconds between two looks at what the target costs."""
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where the harness lies, so that the drivers find it wherever it was started."""
+
+COMPLETE = "complete"
+
+
+@dataclass
+class Run:
+    """What is run, and what came of it.
+
+    told: is called with a `Status` twice a second. processes: drivers; 0: as many
+    as the plan needs. end: how it ended: COMPLETE, or why it did not.
+    """
+
+    plan: Plan
+    target: Target
+    profile: Profile
+    folder: Path
+    told: Callable[[Status], None]
+    processes: int = 0
+    scale: float = 1.0
+    end: str = ""
+    events: list[history.Event] = field(default_factory=list)
+    _start: float = 0.0
+    _ran: dict[int, float] = field(default_factory=dict)
+    """Seconds of each thread of the target that was seen, those of the dead included."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    def run(self) -> None:
+        """Run it to its end; the history is kept whatever happens.
+
+        Raises Unfit where the harness itself has too little.
+        """
+        with tempfile.TemporaryDirectory(prefix="simulation-") as parts:
+            try:
+                self._run(Path(parts))
+            except KeyboardInterrupt:
+                self.end = "interrupted"
+                raise
+            except Unfit as error:
+                self.end = f"the harness was unfit: {error}"
+                raise
+            finally:
+                self._merge(sorted(Path(parts).iterdir()))
+
+    def _run(self, parts: Path) -> None:
+        plan = self.plan
+        with contextlib.ExitStack() as cleanup:
+            proxy = None
+            if plan.links:
+                links = [_described(one) for one in plan.links]
+                proxy = cleanup.enter_context(Proxy(self.target.address, plan.seed, links))
+            drivers = self._start_drivers(parts, proxy.ports if proxy else [], cleanup)
+            striker = None
+            if isinstance(self.target, Command):
+                striker = Striker(self.target, plan.seed, self._record)
+                cleanup.callback(striker.release_all)
+            self._watch(drivers, striker, proxy)
+
+    # --- the drivers ---------------------------------------------------------
+
+    def _start_drivers(
+        self, parts: Path, ports: list[int], cleanup: contextlib.ExitStack
+    ) -> list[subprocess.Popen[bytes]]:
+        plan = self.plan
+        count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
+        self._start = (
+            time.monotonic() + START_WITHIN * self.scale + plan.messages / MESSAGES_PER_SECOND
+        )
+        welcome = self.profile.welcome
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        drivers = []
+        for number in range(count):
+            job = Job(
+                plan,
+                range(number, len(plan.sessions), count),
+                self.target.address,
+                ports,
+                source_to(self.target),
+                None if welcome is None else welcome.pattern.decode(),
+                self._start,
+                PATIENCE * self.scale,
+                str(parts / f"{number:04}"),
+            )
+            driver = subprocess.Popen(
+                [sys.executable, "-m", "harness.simulation.driver"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,  # an interrupt is for us to handle
+            )
+            cleanup.callback(_end, driver)
+            assert driver.stdin is not None
+            assert driver.stdout is not None
+            with contextlib.suppress(BrokenPipeError):  # its end tells
+                pickle.dump(job, driver.stdin)
+                driver.stdin.flush()
+            os.set_blocking(driver.stdout.fileno(), False)
+            drivers.append(driver)
+        return drivers
+
+    def _watch(
+        self,
+        drivers: list[subprocess.Popen[bytes]],
+        striker: Striker | None,
+        proxy: Proxy | None,
+    ) -> None:
+        """Until all drivers have ended, or the target has."""
+        strikes = list(self.plan.strikes) if striker else []
+        news = _News(drivers)
+        weigh_at = tell_at = 0.0
+        while news.running:
+            now = self._now()
+            if striker:
+                striker.release(now)
+                while strikes and strikes[0].due <= now:
+                    strike = strikes.pop(0)
+                    news.latest = strike.kind
+                    try:
+                        striker.strike(strike, now)
+                    except StartError as error:
+                        self.end = f"the target did not start again: {error}"
+                        return
+            if proxy:
+                self.events += [self._of_link(event) for event in proxy.events()]
+            if now >= weigh_at:
+                weigh_at = now + WEIGH_EVERY
+                self._weigh()
+                if how := self.target.death():
+                    self.end = f"the target {how}"
+                    return
+            if now >= tell_at:
+                tell_at = now + 0.5
+                self.told(news.status(now))
+            due = min(
+                [weigh_at, tell_at, *(one.due for one in strikes[:1])]
+                + ([striker.due] if striker and striker.due is not None else [])
+            )
+            news.wait(max(0.0, due - self._now()))
+        broken = [one.returncode for one in drivers if one.wait() != 0]
+        if broken:
+            raise Unfit(f"a driver broke off with exit code {broken[0]}")
+        self.end = COMPLETE
+
+    # --- the history ---------------------------------------------------------
+
+    def _now(self) -> float:
+        return time.monotonic() - self._start
+
+    def _record(self, event: history.Event) -> None:
+        self.events.append({"t": round(self._now(), 6), **event})
+
+    def _of_link(self, told: history.Event) -> history.Event:
+        """What the proxy has told, as an event of the run; whose it is, its port will tell."""
+        return {**told, "t": round(told["t"] - self._start, 6)}
+
+    def _weigh(self) -> None:
+        if not isinstance(self.target, Command):
+            return
+        with contextlib.suppress(Undecided):
+            costs = self.target.costs()
+            self._ran |= {thread: one.ran for thread, one in self.target.times().items()}
+            self._record(
+                {
+                    "costs": {
+                        "memory": costs.memory,
+                        "descriptors": costs.descriptors,
+                        "cpu": round(sum(self._ran.values()), 3),
+                    }
+                }
+            )
+
+    def _merge(self, parts: list[Path]) -> None:
+        plan = self.plan
+        scenario = plan.scenario
+        header = {
+            "history": history.VERSION,
+            "scenario": scenario.name,
+            "seed": plan.seed,
+            "seconds": scenario.seconds,
+            "talk": plan.talk,
+            "clients": scenario.clients,
+            "target": str(self.target),
+            "phases": [[phase.name, phase.seconds] for phase in scenario.phases],
+        }
+        with self.path.open("w", encoding="utf-8") as file:
+            history.write(header, file)
+            streams = [history.events_of(part) for part in parts]
+            for event in history.merge([*streams, _with_sessions(self.events, parts)]):
+                history.write(event, file)
+            history.write({"t": round(self._now(), 6), "end": self.end}, file)
+
+
+def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
+    """What happened on links, each with the session whose it is: known by address and port."""
+    whose: dict[tuple[str, int], int] = {}
+    if any("address" in event for event in events):
+        hosts: dict[int, str] = {}
+        for part in parts:
+            for event in history.events_of(part):
+                if event.get("what") == "connects":
+                    hosts[event["who"]] = event["address"]
+                elif event.get("what") == "connected":
+                    whose[hosts[event["who"]], event["port"]] = event["who"]
+    for event in sorted(events, key=lambda one: one["t"]):
+        if "address" in event:
+            who = whose.get((event.pop("address"), event.pop("port")))
+            if who is None:
+                continue
+            event = {**event, "who": who}
+        yield event
+
+
+class _News:
+    """What the drivers tell of how it goes."""
+
+    def __init__(self, drivers: list[subprocess.Popen[bytes]]) -> None:
+        self._poll = select.poll()
+        self._open: dict[int, IO[bytes]] = {}
+        self._unread: dict[int, bytes] = {}
+        self._last: dict[int, dict[str, Any]] = {}
+        self.latest = ""
+        """What was done to the target last."""
+        for driver in drivers:
+            assert driver.stdout is not None
+            self._open[driver.stdout.fileno()] = driver.stdout
+            self._poll.register(driver.stdout, select.POLLIN)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._open)
+
+    def wait(self, seconds: float) -> None:
+        for fd, _ in self._poll.poll(seconds * 1000):
+            data = os.read(fd, 65536)
+            if not data:
+                self._poll.unregister(fd)
+                del self._open[fd]
+                continue
+            *lines, self._unread[fd] = (self._unread.get(fd, b"") + data).split(b"\n")
+            for line in lines:
+                self._last[fd] = json.loads(line)
+
+    def status(self, now: float) -> Status:
+        last = self._last.values()
+        return Status(
+            now,
+            sum(one["connected"] for one in last),
+            sum(one["said"] for one in last),
+            sum(one["heard"] for one in last),
+            sum(one["strange"] for one in last),
+            1000 * max((one["lag"] for one in last), default=0.0),
+            self.latest,
+        )
+
+
+def _described(link: Any) -> dict[str, object]:
+    """A link as the proxy wants it."""
+    described = {
+        "fault": link.fault,
+        "after": list(link.after),
+        "bytes_per_second": link.bytes_per_second,
+        "pause": list(link.pause),
+        "seconds_held": list(link.held),
+    }
+    return described | ({} if link.seconds is None else {"seconds": list(link.seconds)})
+
+
+def source_to(target: Target) -> str:
+    """The address that this machine has for a target; empty where each client can have its own."""
+    host, port = target.address
+    if host == "localhost" or host.startswith("127."):
+        return "" if sys.platform == "linux" else "127.0.0.1"
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(where)  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address
+
+
+def _end(driver: subprocess.Popen[bytes]) -> None:
+    """A driver ends with its standard input; it is given a moment to write what it has."""
+    assert driver.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        driver.stdin.close()
+    try:
+        driver.wait(5)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        driver.wait()
+    assert driver.stdout is not None
+    driver.stdout.close()

@@ -1,0 +1,27 @@
+"""List the scenarios that ship, or show one: `simulate` runs them.
+
+A scenario is a file of TOML that says who takes part and what goes wrong. To
+write your own, begin with one of these: `scenarios NAME > mine.toml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from harness.simulation.scenario import FOLDER, load, names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "scenario", metavar="NAME", nargs="?", choices=names(), help="print this one"
+    )
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:  # noqa: ARG001
+    if options.scenario:
+        print((FOLDER / f"{options.scenario}.toml").read_text(encoding="utf-8"), end="")
+        return 0
+    for name in names():
+        scenario = load(name)
+        print(f"{name:13} {scenario.clients:5} people, {scenario.seconds:g} s  {scenario.about}")
+    return 0

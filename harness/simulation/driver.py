@@ -205,19 +205,24 @@ class Driver:
             if next_action == len(actions) and self._is_over(now):
                 break
             due = actions[next_action][0] if next_action < len(actions) else tell_at
-            timeout = max(0.0, min(due, tell_at) - now)
-            for fd, events in self._poll.poll(timeout, EVENTS):
-                connection = self._connections.get(fd)
-                if connection is None:
-                    if fd == sys.stdin.fileno() and not os.read(fd, 1):
-                        return
-                    continue
-                if not connection.established:
-                    self._established(connection)
-                elif events & select.EPOLLOUT:
-                    self._write(connection)
-                if events & ~select.EPOLLOUT and not connection.ended:
-                    self._read(connection)
+            if not self._attend(max(0.0, min(due, tell_at) - now)):
+                break
+
+    def _attend(self, timeout: float) -> bool:
+        """Wait, and attend to some connections; return whether the run goes on."""
+        for fd, events in self._poll.poll(timeout, EVENTS):
+            connection = self._connections.get(fd)
+            if connection is None:
+                if fd == sys.stdin.fileno() and not os.read(fd, 1):
+                    return False
+                continue
+            if not connection.established:
+                self._established(connection)
+            elif events & select.EPOLLOUT:
+                self._write(connection)
+            if events & ~select.EPOLLOUT and not connection.ended:
+                self._read(connection)
+        return True
 
     def _is_over(self, now: float) -> bool:
         quiet = now - max(self._heard_at, self._finals_at) > self._job.patience

@@ -262,8 +262,9 @@ def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[h
             who = whose.get((event.pop("address"), event.pop("port")))
             if who is None:
                 continue
-            event = {**event, "who": who}
-        yield event
+            yield {**event, "who": who}
+        else:
+            yield event
 
 
 class _News:

@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 
 from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
+from harness.simulation import scenarios, simulate
 
 
 class Command(Protocol):
@@ -33,6 +34,8 @@ COMMANDS: dict[str, Command] = {
     "probe": probe,
     "explain": explain,
     "matrix": matrix,
+    "simulate": simulate,
+    "scenarios": scenarios,
     "bench": bench,
 }
 

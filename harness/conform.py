@@ -34,8 +34,6 @@ if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.show import Line
     from harness.verdicts import Rules
 
-DEFAULT_PROFILE = "chatroom"
-
 JOBS = 4
 """Servers that are judged at once, where there are as many cores."""
 
@@ -120,7 +118,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 pass  # It can be started, and stopped: tried once, before it is judged.
             print(
                 f"judging {options.server or options.target}, "
-                f"profile {options.profile or DEFAULT_PROFILE}, seed {chosen.seed}",
+                f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -137,7 +135,7 @@ def _options(options: argparse.Namespace) -> Options:
     from harness.runner import Options
 
     # Its path: the tests run elsewhere, and a folder here may bear the name of a profile.
-    profile = str(profiles.find(options.profile or DEFAULT_PROFILE).resolve())
+    profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
         command=options.server,
         address=options.target,
@@ -192,7 +190,7 @@ def _conclude(
     verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
     about = {
         "target": {"command": options.server} if options.server else {"address": options.target},
-        "profile": options.profile or DEFAULT_PROFILE,
+        "profile": options.profile or profiles.DEFAULT,
         "strict": options.strict,
         "seed": chosen.seed,
         "repeat": options.repeat,

@@ -19,6 +19,9 @@ from harness.clauses import all_clauses
 
 FOLDER = Path(__file__).parent / "profiles"
 
+DEFAULT = "chatroom"
+"""The profile of a server of which nothing else is said."""
+
 _KINDS = {str: "text", int: "a whole number", list: "a list"}
 
 

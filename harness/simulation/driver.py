@@ -382,7 +382,7 @@ class Driver:
 
     def _hear(self, connection: Connection, data: bytes) -> None:
         now = self._heard_at
-        if connection.line_end_due:  # of a welcome that came in two pieces
+        if connection.line_end_due and data:  # of a welcome that came in two pieces
             connection.line_end_due = False
             data = data.removeprefix(b"\n")
         lines = data.split(b"\n")

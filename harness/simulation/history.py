@@ -37,6 +37,9 @@ from typing import Any, TextIO
 
 VERSION = 1
 
+HISTORY = "history.jsonl"
+"""A history's file, in the folder of a run."""
+
 Event = dict[str, Any]
 
 

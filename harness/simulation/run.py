@@ -79,7 +79,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        return self.folder / "history.jsonl"
+        return self.folder / history.HISTORY
 
     def run(self) -> None:
         """Run it to its end; the history is kept whatever happens.

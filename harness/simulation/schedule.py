@@ -172,7 +172,7 @@ def _says(
 ) -> Iterator[Say]:
     """What one says in one session. Its tokens are put before it when it has a number."""
     number = 0
-    begin = 0.0
+    begin = free = 0.0  # free: when the last piece of what was said before is out
     for phase in phases:
         end = begin + phase.seconds
         rate = population.rate * phase.rate
@@ -182,8 +182,11 @@ def _says(
             due += chance.random() / rate if population.timing == "evenly" else _gap(chance, rate)
         while rate and due < min(end, until):
             for _ in range(population.burst):
-                yield _say(population, chance, due, number)
-                number += 1
+                say = _say(population, chance, max(due, free), number)
+                free = say.due + sum(say.pauses)
+                if free < until:
+                    yield say
+                    number += 1
             due += 1 / rate if population.timing == "evenly" else _gap(chance, rate)
         begin = end
 

@@ -119,9 +119,16 @@ def test_addresses_are_their_own_or_shared() -> None:
 
 
 def test_messages_are_cut_anywhere_and_say_how_long_they_wait_between() -> None:
-    (session,) = one("clients = 1\nrate = 20\npieces = [2, 4]\npause = [0.1, 0.2]")
+    (session,) = one("clients = 1\nrate = 2\npieces = [2, 4]\npause = [0.1, 0.2]")
     assert {len(say.cuts) for say in session.says[:-1]} <= {1, 2, 3}
     assert all(0.1 <= pause <= 0.2 for say in session.says for pause in say.pauses)
+
+
+def test_a_message_begins_when_the_one_before_is_out() -> None:
+    (session,) = one("clients = 1\nrate = 50\npieces = 3\npause = [0.1, 0.2]\nburst = 2")
+    assert len(session.says) > 20
+    for before, after in pairwise(session.says):
+        assert before.due + sum(before.pauses) <= after.due
 
 
 def test_the_last_words_are_said_when_all_is_calm_by_some_of_those_who_stay() -> None:

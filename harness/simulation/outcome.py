@@ -1,0 +1,51 @@
+"""What came of one simulation: run, judged, measured, and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.profile import Profile
+from harness.simulation import history, page
+from harness.simulation.checkers import judge
+from harness.simulation.figures import figures
+from harness.simulation.history import History
+from harness.simulation.results import exit_status, lines, results
+from harness.simulation.run import Run
+
+RESULTS = "results.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    results: dict[str, Any]
+    """As in results.json."""
+    history: History
+
+    @property
+    def exit_status(self) -> int:
+        return exit_status(self.results)
+
+    def lines(self) -> Iterator[str]:
+        """For a terminal."""
+        return lines(self.results)
+
+    def write(self, folder: Path) -> None:
+        """Write results.json and report.html beside the history. Raises OSError."""
+        text = json.dumps(self.results, indent=2) + "\n"
+        (folder / RESULTS).write_text(text, encoding="utf-8")
+        (folder / REPORT).write_text(page.report(self.results, self.history), encoding="utf-8")
+
+
+def simulated(run: Run) -> Outcome:
+    """Run it and judge what was recorded. Raises Unfit, where too little was for the harness."""
+    run.run()
+    return judged(history.read(run.path), run.profile)
+
+
+def judged(recorded: History, profile: Profile) -> Outcome:
+    return Outcome(results(recorded, judge(recorded, profile), figures(recorded)), recorded)

@@ -1,0 +1,74 @@
+"""Runs small scenarios, and gives the history that came of it."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from harness import profile
+from harness.simulation import history
+from harness.simulation.history import Event, History
+from harness.simulation.run import Run
+from harness.simulation.scenario import parse
+from harness.simulation.schedule import plan
+from harness.target import Command
+
+PYTHON = shlex.quote(sys.executable)
+REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
+CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 {{host}} {{port}}"
+
+#: A server for each connection of which `serve(connection)` is called, in a thread. It lets in nobody
+#: any more when its `server` was shut down.
+SERVES = """
+import os, socket, sys, threading
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+while True:
+    try:
+        connection, _ = server.accept()
+    except OSError:
+        threading.Event().wait()
+    threading.Thread(target=serve, args=(connection,), daemon=True).start()
+"""
+
+
+def python(code: str) -> str:
+    """A server that serves each connection as the code's `serve` does."""
+    return f"{PYTHON} -c {shlex.quote(code + SERVES)} {{host}} {{port}}"
+
+
+def record(
+    folder: Path,
+    scenario: str,
+    command: str = REFERENCE,
+    *,
+    processes: int = 1,
+    seed: int = 1,
+    scale: float = 0.2,
+) -> History:
+    """The history of a scenario, which needs no `about`, run against a server."""
+    target = Command(command)
+    target.start()
+    try:
+        planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
+        run = Run(
+            planned,
+            target,
+            profile.load(profile.DEFAULT),
+            folder,
+            lambda _: None,
+            processes,
+            scale,
+        )
+        run.run()
+    finally:
+        target.stop()
+    return history.read(run.path)
+
+
+def of(found: History, key: str, value: object = None) -> list[Event]:
+    """The events that have the key, and that value of it if there is one."""
+    return [one for one in found.events if key in one and value in (None, one[key])]
+
+
+def heard(found: History, who: int) -> list[object]:
+    """What a session has heard, line by line."""
+    return [line for one in of(found, "hears") if one["who"] == who for line in one["hears"]]

@@ -24,6 +24,14 @@ def whole(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def writable(text: str) -> Path:
+    """A type for `add_argument`: complains of a path that can't be written before the work."""
+    path = Path(text)
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"can't be written: {text!r}")
+    return path
+
+
 def scale(text: str) -> float:
     """A type for `add_argument`: times all that the harness waits for."""
     try:

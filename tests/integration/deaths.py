@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,9 @@ from itertools import count
 
 from tests.integration.crowd import Crowd
 from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+
+NOTICED = r"; (starting another|next attempt in [\d.]+ s)$"
+"""What the room says of a death; the latter of one that it met just before it was ready."""
 
 REPORT_EVERY = 10.0
 """Seconds between two lines that say how it goes."""
@@ -76,7 +80,7 @@ class Killer:
             look_at = time.monotonic() + 0.05
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}
-            noticed = self._here.errors.count("; starting another") == self.deaths
+            noticed = len(re.findall(NOTICED, self._here.errors, re.MULTILINE)) == self.deaths
             return noticed and len(workers) == self._options.workers
 
         return back
@@ -98,7 +102,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=60, help="from 10")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    tells = "" if not options.deaths else "starting another$"
+    tells = NOTICED if options.deaths else ""
     sizes = (*SMALL_LOG, *NEVER_SILENT)
     try:
         with room("--quiet", "--workers", options.workers, *sizes, tells=tells) as here:

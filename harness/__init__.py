@@ -12,5 +12,6 @@ It never imports the server under test, so it can judge any server. In reading o
     conform.py runner.py      `conform`; show.py progress.py page.py: what it shows
     probe.py explain.py matrix.py
     reference/                a correct server, and those that are broken on purpose
+    simulation/ scenarios/    `simulate`, `check`, `limit`, `shrink`: crowds by script, and faults
     bench/                    `bench`: speed
 """

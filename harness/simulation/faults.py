@@ -67,16 +67,8 @@ class Striker:
         self.release(float("inf"))
 
     def _workers(self, *, one: bool) -> list[psutil.Process]:
-        """The processes that hold clients' connections, the first one excepted; or one of them."""
-        port = self._target.port
-        found = []
-        for process in self._target.processes()[1:]:
-            with contextlib.suppress(psutil.Error):
-                if any(
-                    place.laddr and place.laddr.port == port and place.raddr
-                    for place in process.net_connections("tcp")
-                ):
-                    found.append(process)
+        """The target's workers, or one of them."""
+        found = workers_of(self._target)
         return [self._chance.choice(found)] if found and one else found
 
     def _signal(
@@ -94,3 +86,16 @@ class Striker:
     def _say(self, strike: Strike, what: str, processes: list[psutil.Process]) -> None:
         pids = [process.pid for process in processes]
         self._tell({"fault": strike.kind, "what": what, "processes": pids})
+
+
+def workers_of(target: Command) -> list[psutil.Process]:
+    """The processes that hold clients' connections, the first one excepted."""
+    found = []
+    for process in target.processes()[1:]:
+        with contextlib.suppress(psutil.Error):
+            if any(
+                place.laddr and place.laddr.port == target.port and place.raddr
+                for place in process.net_connections("tcp")
+            ):
+                found.append(process)
+    return found

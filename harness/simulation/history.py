@@ -37,6 +37,9 @@ from typing import Any, TextIO
 
 VERSION = 1
 
+COMPLETE = "complete"
+"""The end of a run that ran to its end."""
+
 HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
 

@@ -53,15 +53,13 @@ WEIGH_EVERY = 1.0
 ROOT = Path(__file__).resolve().parents[2]
 """Where the harness lies, so that the drivers find it wherever it was started."""
 
-COMPLETE = "complete"
-
 
 @dataclass
 class Run:
     """What is run, and what came of it.
 
     told: is called with a `Status` twice a second. processes: drivers; 0: as many
-    as the plan needs. end: how it ended: COMPLETE, or why it did not.
+    as the plan needs. end: how it ended: `complete`, or why it did not.
     """
 
     plan: Plan
@@ -195,7 +193,7 @@ class Run:
         broken = [one.returncode for one in drivers if one.wait() != 0]
         if broken:
             raise Unfit(f"a driver broke off with exit code {broken[0]}")
-        self.end = COMPLETE
+        self.end = history.COMPLETE
 
     # --- the history ---------------------------------------------------------
 

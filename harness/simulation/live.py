@@ -1,0 +1,97 @@
+"""How a simulation goes, while it runs: a line that changes, or one every few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+EVERY = 5.0
+"""Seconds between two lines, where they stay."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """elapsed: seconds of the run. connected: members. said, heard: messages and deliveries so
+    far; strange: lines that were no message as it was due. lag: ms by which the harness was late
+    at most, lately. latest: what was done to the target last."""
+
+    elapsed: float
+    connected: int
+    said: int
+    heard: int
+    strange: int
+    lag: float
+    latest: str
+
+
+Told = Callable[[Status], None]
+
+
+@contextmanager
+def live(stream: TextIO, seconds: float) -> Iterator[Told]:
+    """Tell of a run of so many seconds on the stream: call what it yields now and then."""
+    if stream.isatty():
+        with _bar(stream, seconds) as told:
+            yield told
+    else:
+        yield _Lines(stream, seconds).told
+
+
+@contextmanager
+def _bar(stream: TextIO, seconds: float) -> Iterator[Told]:
+    columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=Console(file=stream), transient=True) as shown:
+        task = shown.add_task("they come", total=seconds)
+        rate = _Rate()
+
+        def told(status: Status) -> None:
+            description = described(status, seconds, rate(status))
+            shown.update(task, completed=max(0.0, status.elapsed), description=description)
+
+        yield told
+
+
+class _Lines:
+    def __init__(self, stream: TextIO, seconds: float) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._rate = _Rate()
+        self._due = EVERY
+
+    def told(self, status: Status) -> None:
+        if status.elapsed >= self._due:
+            self._due = status.elapsed + EVERY
+            line = described(status, self._seconds, self._rate(status))
+            print(line, file=self._stream, flush=True)
+
+
+class _Rate:
+    """Deliveries a second, since it was asked last."""
+
+    def __init__(self) -> None:
+        self._before = Status(0.0, 0, 0, 0, 0, 0.0, "")
+
+    def __call__(self, status: Status) -> float:
+        before, self._before = self._before, status
+        took = status.elapsed - before.elapsed
+        return (status.heard - before.heard) / took if took > 0 else 0.0
+
+
+def described(status: Status, seconds: float, rate: float) -> str:
+    """`rate`: deliveries a second."""
+    parts = [
+        f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {status.connected} members",
+        f"{status.said:,} messages",
+        f"{status.heard:,} deliveries ({rate:,.0f}/s)",
+        f"lag {status.lag:.0f} ms",
+    ]
+    if status.strange:
+        parts.append(f"{status.strange} strange lines")
+    if status.latest:
+        parts.append(f"last {status.latest}")
+    return ", ".join(parts)

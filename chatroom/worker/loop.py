@@ -255,7 +255,11 @@ class Worker:
         self._remove(member, reason)
 
     def _flush_silent(self) -> None:
-        """Have the texts said that no LF has followed for long enough (LINE-5), or will."""
+        """Have the texts said that no LF has followed for long enough (LINE-5), or will.
+
+        What has come and was not read, because its sender has used up its
+        allowance or the log was full, is no silence.
+        """
         if not self._silences or self._full:
             return
         now = monotonic()
@@ -263,7 +267,10 @@ class Worker:
             if (due > now and not self._draining) or self._batch_is_full():
                 break
             del self._silences[member]
-            self._say(member, member.framer.flush())
+            if not self._draining and member.has_unread():
+                self._silences[member] = now + self._settings.flush_after
+            else:
+                self._say(member, member.framer.flush())
 
     def _say(self, member: Member, block: bytes) -> None:
         text = render(member.prefix, sanitize(block))

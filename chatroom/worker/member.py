@@ -69,6 +69,13 @@ class Member:
             begin, _ = self.own.pop()
         self.own.append((begin, end))
 
+    def has_unread(self) -> bool:
+        """Whether something of it has come that was not read."""
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK))
+        except OSError:  # no more than that, for now or for ever
+            return False
+
     def close(self, *, abort: bool = False) -> None:
         """End the connection, which the main process holds as well: close alone sends no FIN.
 

@@ -276,6 +276,31 @@ def test_line_5_it_is_no_silence_when_nobody_listened(room: Room) -> None:
     assert bob.hear() == b"<192.0.2.1>hello\n"
 
 
+def test_line_2_it_is_no_silence_when_the_rest_was_not_read(make_room: MakeRoom) -> None:
+    """It has said more than it may, in the middle of a line, and is read from later."""
+    room = make_room(rate=10_000, burst=10_000)
+    alice, bob = room.join(), room.join()
+    said = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
+    alice.say(said)
+    heard = b""
+    for _ in range(1000):
+        room.clock.now += 0.1
+        room.run()
+        heard += bob.hear()
+    assert heard == b"".join(b"<192.0.2.1>" + line for line in said.splitlines(keepends=True))
+
+
+def test_line_5_who_has_said_too_much_and_then_nothing_is_silent(make_room: MakeRoom) -> None:
+    room = make_room(rate=10_000, burst=10_000)
+    alice, bob = room.join(), room.join()
+    alice.say((b"much" * 25 + b"\n") * 150 + b"and half")
+    room.run()
+    assert bob.hear().endswith(b"much\n")
+    room.clock.now += 0.3
+    room.run()
+    assert bob.hear() == b"<192.0.2.1>and half"
+
+
 def test_line_5_a_character_s_beginning_waits_for_its_end(room: Room) -> None:
     alice, bob = room.join(), room.join()
     alice.say(b"a\xe2\x82")

@@ -48,6 +48,9 @@ EVENTS = 64
 HALF = 0.5
 """Seconds between two words of how it goes."""
 
+QUIET = 0.3
+"""Seconds in which nobody hears anything, when all have heard the last words: then it is over."""
+
 WELCOME_MOST = 4096
 """Bytes in which the welcome has to be found."""
 
@@ -225,8 +228,8 @@ class Driver:
         return True
 
     def _is_over(self, now: float) -> bool:
-        quiet = now - max(self._heard_at, self._finals_at) > self._job.patience
-        return quiet or (not self._awaiting and now > self._finals_at)
+        quiet = now - max(self._heard_at, self._finals_at)
+        return quiet > self._job.patience or (quiet > QUIET and not self._awaiting)
 
     def _now(self) -> float:
         return monotonic() - self._job.start

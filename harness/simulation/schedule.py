@@ -228,10 +228,11 @@ def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[St
 
 
 def _say_last_words(sessions: list[Session], due: float) -> None:
-    """Some of those who stay, spread over all, say one more thing each, when all is calm."""
+    """Some of those who stay say one more thing each, when all is calm: who has said most, for
+    what it said may take longest."""
     stay = [one for one in sessions if one.leaves is None and one.link is None]
-    step = max(1, -(-len(stay) // FINALS))
-    for session in stay[::step]:
+    stay.sort(key=lambda one: -sum(len(say.text) for say in one.says))
+    for session in stay[:FINALS]:
         number = len(session.says)
         text = token(session.number, number) + b"that was all"
         session.says.append(Say(due, number, text, final=True))

@@ -6,8 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.simulation.history import as_bytes
-from harness.simulation.run import COMPLETE
+from harness.simulation.history import COMPLETE, as_bytes
 from harness.simulation.words import harmless
 from tests.harness.simulation.recording import CHATROOM, heard, of, python, record
 

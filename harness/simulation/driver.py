@@ -150,7 +150,9 @@ class Driver:
         }
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """When anything was heard last."""
+        """When anything was heard last, but by who is on a bad network."""
+        self._now_read = 0.0
+        """When what is being attended to was read."""
         self._awaiting = 0
         """Connections that lack the last words of others."""
         self._said = self._heard = self._strange = 0
@@ -171,14 +173,14 @@ class Driver:
             if session.number not in self._job.mine:
                 continue
             at(session.arrives, partial(self._connect, session))
+            due = session.arrives
             for say in session.says:
-                at(say.due, partial(self._say, session, say))
-                due, begin = say.due, 0
+                due, begin = max(due, say.due), 0  # never before the last piece of the one before
+                at(due, partial(self._say, session, say))
                 text = say.text + b"\n"
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
                     is_last = cut == len(text)
-                    piece = partial(self._piece, session, say, text[begin:cut], is_last)
-                    at(due, piece)
+                    at(due, partial(self._piece, session, say, text[begin:cut], is_last))
                     due, begin = due + pause, cut
             if session.leaves is not None:
                 at(session.leaves, partial(self._leave, session))
@@ -376,7 +378,9 @@ class Driver:
         if not data:
             self._end(connection, "closed")
             return False
-        self._heard_at = self._now()
+        self._now_read = self._now()
+        if connection.session.link is None:
+            self._heard_at = self._now_read
         if connection.welcomed:
             self._hear(connection, connection.tail + data)
         else:
@@ -384,7 +388,7 @@ class Driver:
         return True
 
     def _hear(self, connection: Connection, data: bytes) -> None:
-        now = self._heard_at
+        now = self._now_read
         if connection.line_end_due and data:  # of a welcome that came in two pieces
             connection.line_end_due = False
             data = data.removeprefix(b"\n")

@@ -6,6 +6,9 @@ before the next is sent: of each sender's messages those are left out that were 
 while its last one was still on its way, and time counts from when a message was
 sent. Where a server stands still, nearly all that it delays are left out of these.
 
+Both leave out who comes by a bad network (a link of the scenario), as sender and as receiver:
+what they wait for is that network.
+
 Percentiles are nearest-rank: the smallest value that so many of all do not exceed.
 """
 
@@ -67,8 +70,12 @@ class Figures:
 
 def figures(history: History) -> Figures:
     """All figures of a history."""
-    times = _times(history.events)
-    heard = _heard(history.events, times)
+    near = {
+        event["who"]
+        for event in history.events
+        if event.get("what") == "connects" and event["link"] is None
+    }
+    heard = _heard(history.events, _times(history.events, near), near)
     lags = [1000 * event["lag"] for event in history.events if "lag" in event]
     found = Figures(
         {receiver: _latencies(heard, receiver, "due") for receiver in RECEIVERS},
@@ -99,11 +106,11 @@ def rank(ordered: Sequence[float], part: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
-def _times(events: Sequence[Event]) -> dict[str, list[float]]:
-    """When each message was heard, in order."""
+def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
+    """When each message was heard by these, in order."""
     times: dict[str, list[float]] = {}
     for event in events:
-        if "hears" in event:
+        if "hears" in event and event["who"] in near:
             t = event["t"]
             for name in event["hears"]:
                 if isinstance(name, str):
@@ -111,12 +118,12 @@ def _times(events: Sequence[Event]) -> dict[str, list[float]]:
     return times
 
 
-def _heard(events: Sequence[Event], times: dict[str, list[float]]) -> list[Heard]:
+def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int]) -> list[Heard]:
     sent = {event["sent"]: event["t"] for event in events if "sent" in event}
     found = []
     for event in events:
         name = event.get("says")
-        if name in times and not event.get("final"):
+        if name in times and event["who"] in near and not event.get("final"):
             when = times[name]
             middle = when[(len(when) - 1) // 2]
             begin = sent.get(name, event["t"])

@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol
 
 from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
-from harness.simulation import scenarios, simulate
+from harness.simulation import check, limit, scenarios, simulate
 
 
 class Command(Protocol):
@@ -36,6 +36,8 @@ COMMANDS: dict[str, Command] = {
     "matrix": matrix,
     "simulate": simulate,
     "scenarios": scenarios,
+    "check": check,
+    "limit": limit,
     "bench": bench,
 }
 

@@ -111,7 +111,7 @@ class Test:
 def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) -> str:
     """The page of a run. `docs`: what the tests do, by their names."""
     target = about["target"]
-    return _render(
+    return render(
         "report.html",
         verdict=verdict,
         target=visible(next(iter(target.values()))),
@@ -134,10 +134,11 @@ def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -
         sum(cell is not None and cell["verdict"] == PASS for cell in cells)
         for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
     ]
-    return _render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
+    return render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """The page that a template of templates/ makes of the values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

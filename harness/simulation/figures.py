@@ -56,6 +56,8 @@ class Figures:
     """By which the harness itself was late, in ms."""
     heard: list[Heard]
     """Every message that was heard, last words excepted, in order of their due times."""
+    closed_loop: list[Heard]
+    """Of these, the ones that count for the raw latencies."""
     deliveries: Counter[int] = field(default_factory=Counter)
     """In each second of the run."""
     costs: dict[str, float] = field(default_factory=dict)
@@ -76,12 +78,14 @@ def figures(history: History) -> Figures:
         if event.get("what") == "connects" and event["link"] is None
     }
     heard = _heard(history.events, _times(history.events, near), near)
+    closed_loop = _closed_loop(heard)
     lags = [1000 * event["lag"] for event in history.events if "lag" in event]
     found = Figures(
         {receiver: _latencies(heard, receiver, "due") for receiver in RECEIVERS},
-        {receiver: _latencies(_closed_loop(heard), receiver, "sent") for receiver in RECEIVERS},
+        {receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
         percentiles(lags),
         heard,
+        closed_loop,
         costs=_costs([event["costs"] for event in history.events if "costs" in event]),
     )
     for event in history.events:
@@ -126,7 +130,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
         if name in times and event["who"] in near and not event.get("final"):
             when = times[name]
             middle = when[(len(when) - 1) // 2]
-            begin = sent.get(name, event["t"])
+            begin = sent[name] if name in sent else float(event["t"])
             found.append(Heard(name, event["who"], event["due"], begin, when[0], middle, when[-1]))
     return sorted(found, key=lambda one: one.due)
 

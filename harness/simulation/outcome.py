@@ -11,7 +11,7 @@ from typing import Any
 from harness.profile import Profile
 from harness.simulation import history, page
 from harness.simulation.checkers import judge
-from harness.simulation.figures import figures
+from harness.simulation.figures import Figures, figures
 from harness.simulation.history import History
 from harness.simulation.results import exit_status, lines, results
 from harness.simulation.run import Run
@@ -25,6 +25,7 @@ class Outcome:
     results: dict[str, Any]
     """As in results.json."""
     history: History
+    figures: Figures
 
     @property
     def exit_status(self) -> int:
@@ -38,7 +39,8 @@ class Outcome:
         """Write results.json and report.html beside the history. Raises OSError."""
         text = json.dumps(self.results, indent=2) + "\n"
         (folder / RESULTS).write_text(text, encoding="utf-8")
-        (folder / REPORT).write_text(page.report(self.results, self.history), encoding="utf-8")
+        report = page.report(self.results, self.history, self.figures)
+        (folder / REPORT).write_text(report, encoding="utf-8")
 
 
 def simulated(run: Run) -> Outcome:
@@ -48,4 +50,6 @@ def simulated(run: Run) -> Outcome:
 
 
 def judged(recorded: History, profile: Profile) -> Outcome:
-    return Outcome(results(recorded, judge(recorded, profile), figures(recorded)), recorded)
+    measured = figures(recorded)
+    found = results(recorded, judge(recorded, profile), measured)
+    return Outcome(found, recorded, measured)

@@ -1,0 +1,182 @@
+"""The lines, bands and axes of a report's charts: from numbers to places in a picture. Pure.
+
+A chart is WIDTH × HEIGHT of the picture's own units; y grows downwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+WIDTH = 1000
+HEIGHT = 170
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 24, 26
+"""Margins, for what is written beside the axes."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; style: a class of the page's style sheet; places: as SVG's points."""
+
+    name: str
+    style: str
+    places: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened, from `at` on and `width` long; a moment is 0 wide."""
+
+    at: float
+    width: float
+    style: str
+    says: str
+
+
+@dataclass
+class Chart:
+    title: str
+    unit: str
+    lines: list[Line]
+    x: list[Tick]
+    y: list[Tick]
+    marks: list[Mark] = field(default_factory=list)
+
+    @property
+    def bottom(self) -> float:
+        return HEIGHT - BOTTOM
+
+    @property
+    def right(self) -> float:
+        return WIDTH - RIGHT
+
+
+class Scale:
+    """From values to places, evenly or, if `log`, by their logarithms."""
+
+    def __init__(
+        self, lowest: float, highest: float, begin: float, end: float, *, log: bool = False
+    ) -> None:
+        self._log = log
+        self._lowest, self._highest = self._of(lowest), self._of(highest)
+        if self._highest <= self._lowest:
+            self._highest = self._lowest + 1
+        self._begin, self._end = begin, end
+
+    def _of(self, value: float) -> float:
+        return math.log10(max(value, 1e-9)) if self._log else value
+
+    def __call__(self, value: float) -> float:
+        part = (self._of(value) - self._lowest) / (self._highest - self._lowest)
+        return round(self._begin + (self._end - self._begin) * part, 1)
+
+
+def over_time(
+    title: str,
+    unit: str,
+    series: Sequence[tuple[str, str, Sequence[Point]]],
+    until: float,
+    marks: Iterable[tuple[float, float, str, str]] = (),
+    *,
+    log: bool = False,
+) -> Chart:
+    """A chart of (name, style, [(second, value)]), with marks of (from, to, style, words)."""
+    values = [value for _, _, points in series for _, value in points if value > 0]
+    lowest, highest, ys = _axis(values, log=log)
+    x = Scale(0, until, LEFT, WIDTH - RIGHT)
+    y = Scale(lowest, highest, HEIGHT - BOTTOM, TOP, log=log)
+    return Chart(
+        title,
+        unit,
+        [
+            Line(name, style, " ".join(f"{x(at)},{y(max(value, lowest))}" for at, value in points))
+            for name, style, points in series
+        ],
+        [Tick(x(at), f"{at:g} s") for at in steps(until, 8)],
+        [Tick(y(value), short(value)) for value in ys],
+        [
+            Mark(x(max(0.0, a)), round(x(b) - x(max(0.0, a)), 1), style, says)
+            for a, b, style, says in marks
+        ],
+    )
+
+
+def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]]]) -> Chart:
+    """How values (in ascending order) are spread, the last thousandth as wide as the first half."""
+    values = [value for _, _, those in series for value in those if value > 0]
+    lowest, highest, ys = _axis(values, log=True)
+    most = max((len(those) for _, _, those in series), default=1)
+    x = Scale(0, max(1.0, math.log10(most)), LEFT, WIDTH - RIGHT)
+    y = Scale(lowest, highest, HEIGHT - BOTTOM, TOP, log=True)
+
+    def place(rank: int, count: int) -> float:
+        return x(-math.log10(max(1 - rank / count, 1 / count)))
+
+    return Chart(
+        title,
+        unit,
+        [
+            Line(
+                name,
+                style,
+                " ".join(
+                    f"{place(rank, len(those))},{y(max(those[rank], lowest))}"
+                    for rank in ranks(len(those))
+                ),
+            )
+            for name, style, those in series
+        ],
+        [
+            Tick(x(nines), says)
+            for nines, says in enumerate(("all", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"))
+            if nines <= math.log10(max(most, 10))
+        ],
+        [Tick(y(value), short(value)) for value in ys],
+    )
+
+
+def ranks(count: int) -> list[int]:
+    """Of so many values in order, those that are drawn: few of the many, and all of the last."""
+    found, left = [], count
+    while left > 0:
+        found.append(count - left)
+        left = min(left - 1, int(left / 1.03))
+    return found
+
+
+def steps(most: float, count: int) -> list[float]:
+    """Round numbers from 0 to `most`, about so many."""
+    if most <= 0:
+        return [0.0]
+    raw = most / count
+    size = 10 ** math.floor(math.log10(raw))
+    step = next(size * times for times in (1, 2, 5, 10) if size * times >= raw * 0.999)
+    return [round(step * number, 9) for number in range(int(most / step + 1e-6) + 1)]
+
+
+def short(value: float) -> str:
+    """A number in few characters."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g} {letter}"
+    return f"{value:g}"
+
+
+def _axis(values: Sequence[float], *, log: bool) -> tuple[float, float, list[float]]:
+    """From where to where an axis goes, and what is written at it."""
+    if not log:
+        ticks = steps(max(values, default=1.0), 4)
+        highest = max(max(values, default=1.0), ticks[-1])
+        return 0.0, highest, ticks
+    low = math.floor(math.log10(min(values, default=1.0)))
+    high = max(low + 1, math.ceil(math.log10(max(values, default=10.0))))
+    return 10.0**low, 10.0**high, [10.0**power for power in range(low, high + 1)]

@@ -1,0 +1,187 @@
+"""``python -m harness simulate``, whole: what it says, what it writes, and how it exits."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.simulation.history import HISTORY
+from tests.harness.simulation.recording import CHATROOM, REFERENCE, python
+
+QUICK = """
+about = "some who talk"
+seconds = 1
+[[population]]
+name = "people"
+clients = 6
+rate = 10
+"""
+
+
+def harness(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "TMPDIR": str(cwd)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def simulate(
+    folder: Path, scenario: str, command: str, *options: str, code: int = 0
+) -> tuple[dict[str, Any], str]:
+    """Its results.json, and what it said."""
+    (folder / "mine.toml").write_text(scenario)
+    done = harness(
+        *("simulate", "mine.toml", "--command", command, "--report", "out", "--seed", "1"),
+        *options,
+        cwd=folder,
+        code=code,
+    )
+    return json.loads((folder / "out" / "results.json").read_text()), done.stdout
+
+
+def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
+    results, said = simulate(tmp_path, QUICK, REFERENCE)
+    assert results["verdict"] == "pass"
+    assert results["clients"] == 6
+    assert results["messages"] > 30
+    assert results["deliveries"] + results["undecided"] >= results["messages"] * 4
+    wrong = ("lost", "duplicated", "misordered", "misprefixed", "echoed", "torn", "disconnected")
+    assert [results[name] for name in wrong] == [0] * 7
+    assert "pass" in said
+    assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text()
+    again = harness("check", str(tmp_path / "out" / HISTORY), cwd=tmp_path)
+    assert "pass" in again.stdout
+
+
+LONGER = QUICK.replace("seconds = 1", "seconds = 3")
+ONE_SPEAKS = """
+about = "one who talks much"
+seconds = 4
+[[population]]
+name = "one"
+clients = 1
+rate = 300
+timing = "evenly"
+size = 10
+[[population]]
+name = "listeners"
+clients = 10
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "what", "scenario"),
+    [
+        ("drops-1-in-1000", "lost", ONE_SPEAKS),
+        ("doubles-1-in-500", "duplicated", ONE_SPEAKS),
+        ("swaps-neighbours", "misordered", LONGER),
+        ("always-localhost", "misprefixed", QUICK),
+        ("echoes", "echoed", QUICK),
+        ("lowercases", "torn", QUICK),
+        ("welcome-late", "unwelcomed", LONGER),
+    ],
+)
+def test_a_server_that_is_wrong_fails_in_just_that(
+    broken: str, what: str, scenario: str, tmp_path: Path
+) -> None:
+    command = f"{REFERENCE} --broken {broken} --rate 1000000"
+    results, said = simulate(tmp_path, scenario, command, code=1)
+    assert results["verdict"] == "fail"
+    wrong = {"lost", "duplicated", "misordered", "misprefixed", "echoed", "torn", "unwelcomed"}
+    assert {name for name in wrong if results[name]} == {what}
+    assert what in said
+
+
+LITMUS = """
+about = "five who talk much, and a server that stands still for two seconds of ten"
+seconds = 10
+[[population]]
+name = "five"
+clients = 5
+rate = 20
+timing = "evenly"
+[[fault]]
+kind = "stop"
+at = 0.4
+seconds = 2
+"""
+
+
+def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw(
+    tmp_path: Path,
+) -> None:
+    results, _ = simulate(tmp_path, LITMUS, CHATROOM)
+    assert results["verdict"] == "pass"
+    corrected, raw = (results["latency_ms"][name]["last"] for name in ("corrected", "raw"))
+    assert 1900 < corrected["max"] < 4000
+    assert 1700 < corrected["p99"] <= corrected["max"]
+    assert raw["p99"] < 1000
+    assert raw["max"] > 1500, "one of each sender was on its way when it stopped"
+
+
+def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(QUICK.replace("seconds = 1", "seconds = 20"))
+    dies = python(
+        "def serve(connection):\n"
+        r"    connection.sendall(b'Welcome to socket practice\n')"
+        "\n"
+        "    connection.recv(4096)\n"
+        "    os._exit(7)\n"
+    )
+    done = harness("simulate", "mine.toml", "--command", dies, cwd=tmp_path, code=2)
+    assert "the target ended (exit status 7)" in done.stdout
+    (kept,) = tmp_path.glob("simulation-*")
+    assert str(kept) in done.stderr
+    again = harness("check", str(kept / HISTORY), cwd=tmp_path, code=2)
+    assert "the target ended (exit status 7)" in again.stdout
+
+
+def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(QUICK)
+    harness("simulate", "mine.toml", "--command", REFERENCE, cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (("nope", "--command", REFERENCE), 2, "'nope' is neither a file nor one of chaos,"),
+        (("crowd",), 2, "say either --command or --target"),
+        (("crowd", "--command", "true"), 2, "the command has to say {port}"),
+        (("crowd", "--command", "true {port}"), 3, "the target did not start: it ended"),
+        (("crowd", "--target", "127.0.0.1:1"), 3, "can't be reached: Connection refused"),
+        (("crowd", "--duration", "0"), 2, "has to be a number of seconds"),
+        (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 9 clients or more"),
+        (("crowd", "--profile", "nope", "--command", REFERENCE), 2, "nope"),
+        (("crowd", "--report", "/proc/x", "--command", REFERENCE), 2, "can't make '/proc/x'"),
+    ],
+)
+def test_a_complaint_is_one_line(
+    arguments: tuple[str, ...], code: int, complaint: str, tmp_path: Path
+) -> None:
+    done = harness("simulate", *arguments, cwd=tmp_path, code=code)
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_scenarios_are_listed_and_shown(tmp_path: Path) -> None:
+    listed = harness("scenarios", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == sorted(line.split()[0] for line in listed)
+    assert len(listed) == 8
+    shown = harness("scenarios", "classroom", cwd=tmp_path).stdout
+    (tmp_path / "mine.toml").write_text(shown)
+    assert shown.startswith("# A class in one room")
+    assert harness("scenarios", "nope", cwd=tmp_path, code=2).stderr.count("\n") == 1

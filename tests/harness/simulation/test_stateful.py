@@ -1,0 +1,276 @@
+"""Whatever people do in a real room, in whatever order: the checkers find nothing.
+
+Hypothesis draws the steps: who joins, says something, whole or in two parts,
+leaves in one way or another; and workers are killed meanwhile. All is recorded
+as a simulation records it, and judged by the same checkers.
+"""
+
+import contextlib
+import random
+import select
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from itertools import count
+from time import monotonic
+from typing import ClassVar
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from hypothesis.strategies import integers, sampled_from
+
+from harness import profile
+from harness.simulation.checkers import judge
+from harness.simulation.faults import workers_of
+from harness.simulation.history import VERSION, Event, History, as_text
+from harness.simulation.scenario import ALPHABETS
+from harness.simulation.words import harmless, payload, token
+from harness.target import Command
+from tests.harness.simulation.recording import CHATROOM, REFERENCE
+
+WELCOME = b"Welcome to socket practice\n"
+PATIENCE = 20.0
+PEOPLE = 12
+"""Who may be there at once."""
+
+
+class Person:
+    """One connection, and what of it is recorded."""
+
+    def __init__(self, visit: "Visit", number: int) -> None:
+        self.number = number
+        self.address = f"127.0.{number // 250 + 1}.{number % 250 + 2}"
+        self._visit = visit
+        self._said = 0
+        self._heard = b""
+        self._rest: tuple[str, bytes, float] | None = None
+        """The message that is begun: its name, what is to be sent yet, and when it was begun."""
+        self.here = True
+        self._record(what="connects", population="people", address=self.address, link=None)
+        self.socket = socket.socket()
+        self.socket.settimeout(PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.bind((self.address, 0))
+        self.socket.connect(visit.target.address)
+        self._record(what="connected", port=self.socket.getsockname()[1])
+        while len(self._heard) < len(WELCOME):
+            self._heard += self.socket.recv(len(WELCOME) - len(self._heard))
+        assert self._heard == WELCOME
+        self._heard = b""
+        self._record(what="welcomed")
+        self.socket.setblocking(False)
+
+    def _record(self, **event: object) -> None:
+        self._visit.record({"who": self.number, **event})
+
+    def begin(self, text: bytes, part: int, *, final: bool = False) -> str:
+        """Say a part of a message; return its name."""
+        text = token(self.number, self._said) + text
+        name = f"{self.number}.{self._said}"
+        self._said += 1
+        self._visit.names[b"<%s>%s" % (self.address.encode(), harmless(text))] = name
+        now = self._visit.now()
+        more = {"final": True} if final else {}
+        self._record(says=name, due=now, lag=0.0, text=as_text(text), **more)
+        line = text + b"\n"
+        cut = min(part, len(line))
+        self._send(line[:cut])
+        self._rest = name, line[cut:], now
+        if cut == len(line):
+            self.end()
+        return name
+
+    def end(self) -> None:
+        """Say the rest of what is begun."""
+        if self._rest is None:
+            return
+        name, rest, begun = self._rest
+        self._rest = None
+        self._send(rest)
+        self._record(sent=name, gap=self._visit.now() - begun if rest else 0.0)
+
+    def _send(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
+
+    def hear(self) -> list[str]:
+        """Record what has come; return the messages in it."""
+        data = b""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while more := self.socket.recv(1 << 16):
+                data += more
+            self._record(what="ended", how="closed")
+            self.here = False
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        if not lines:
+            return []
+        heard = [self._visit.names.get(line, {"line": as_text(line)}) for line in lines]
+        self._record(hears=heard)
+        return [name for name in heard if isinstance(name, str)]
+
+    def leave(self, how: str) -> None:
+        self.hear()
+        self._record(what="leaves", how=how)
+        if how == "half-close":
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+            deadline = monotonic() + PATIENCE
+            while self.here:
+                assert monotonic() < deadline, "the room does not close its side"
+                select.select([self.socket], [], [], 0.1)
+                self.hear()
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.here = False
+        self.socket.close()
+
+
+class Visit:
+    """All who come in one example, and the history of it."""
+
+    def __init__(self, target: Command) -> None:
+        self.target = target
+        self.names: dict[bytes, str] = {}
+        self.people: list[Person] = []
+        self._start = monotonic()
+        self._events: list[Event] = []
+
+    def now(self) -> float:
+        return monotonic() - self._start
+
+    def record(self, event: Event) -> None:
+        self._events.append({"t": self.now(), **event})
+
+    def join(self) -> Person:
+        person = Person(self, len(self.people))
+        self.people.append(person)
+        return person
+
+    def present(self) -> list[Person]:
+        return [person for person in self.people if person.here]
+
+    def finish(self) -> History:
+        """All say a last word, and have heard those of all others; then they go."""
+        for person in self.present():
+            person.end()
+        here = self.present()
+        last = {person: person.begin(b"that was all", 99, final=True) for person in here}
+        lacking = {person: {*last.values()} - {last[person]} for person in here}
+        deadline = monotonic() + PATIENCE
+        while any(lacking.values()) and monotonic() < deadline:
+            select.select([person.socket for person in here if person.here], [], [], 0.1)
+            for person in here:
+                if person.here:
+                    lacking[person] -= {*person.hear()}
+        for person in here:
+            person.socket.close()
+        header = {"history": VERSION, "scenario": "whatever people do"}
+        return History(header, self._events, "complete")
+
+
+@pytest.fixture(scope="module", name="room")
+def fixture_room() -> Iterator[Command]:
+    target = Command(f"{CHATROOM} --rate 0")
+    target.start()
+    yield target
+    target.stop()
+
+
+class Steps(RuleBasedStateMachine):
+    """The rules by which people visit a target."""
+
+    target: ClassVar[Command]
+    people = Bundle("people")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visit = Visit(self.target)
+        self._seeds = count()
+
+    @rule(target=people)
+    def join(self) -> object:
+        if len(self.visit.present()) == PEOPLE:
+            return multiple()
+        return self.visit.join()
+
+    @rule(
+        person=people,
+        alphabet=sampled_from(ALPHABETS),
+        size=integers(0, 300),
+        part=integers(1, 300),
+    )
+    def say(self, person: Person, alphabet: str, size: int, part: int) -> None:
+        """All of it, or its beginning, where it is longer than that part."""
+        person.end()
+        person.begin(payload(random.Random(next(self._seeds)), alphabet, size), part)
+
+    @rule(person=people)
+    def say_the_rest(self, person: Person) -> None:
+        person.end()
+
+    @rule(person=people)
+    def hear(self, person: Person) -> None:
+        person.hear()
+
+    @rule(person=consumes(people), how=sampled_from(["close", "reset", "half-close"]))
+    def leave(self, person: Person, how: str) -> None:
+        person.leave(how)
+
+    def teardown(self) -> None:
+        history = self.visit.finish()
+        judgement = judge(history, profile.load(profile.DEFAULT))
+        assert judgement.violations == []
+
+
+class DeadlySteps(Steps):
+    """And by which its workers die."""
+
+    @rule(which=integers(0, 3))
+    def kill(self, which: int) -> None:
+        workers = workers_of(self.target)
+        if workers:
+            with contextlib.suppress(psutil.Error):
+                workers[which % len(workers)].send_signal(signal.SIGKILL)
+
+
+def visits(steps: type[Steps], target: Command, examples: int) -> None:
+    steps.target = target
+    run_state_machine_as_test(
+        steps,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+            print_blob=False,
+        ),
+    )
+
+
+def test_whatever_people_do_all_is_heard(room: Command) -> None:
+    visits(Steps, room, 60)
+
+
+def test_load_4_whatever_people_do_while_workers_die(room: Command) -> None:
+    visits(DeadlySteps, room, 30)
+
+
+def test_a_server_that_is_wrong_is_found() -> None:
+    target = Command(f"{REFERENCE} --broken forgets-one")
+    target.start()
+    try:
+        with pytest.raises(AssertionError):
+            visits(Steps, target, 200)
+    finally:
+        target.stop()

@@ -114,7 +114,7 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
     """How values (in ascending order) are spread, the last thousandth as wide as the first half."""
     values = [value for _, _, those in series for value in those if value > 0]
     lowest, highest, ys = _axis(values, log=True)
-    most = max((len(those) for _, _, those in series), default=1)
+    most = max(1, *(len(those) for _, _, those in series))
     x = Scale(0, max(1.0, math.log10(most)), LEFT, WIDTH - RIGHT)
     y = Scale(lowest, highest, HEIGHT - BOTTOM, TOP, log=True)
 

@@ -32,6 +32,9 @@ from harness.simulation.words import TOKEN, harmless
 SHOWN = 50
 """Violations of one kind that are described; all are counted."""
 
+LETTERS = 60
+"""Of a text that is quoted."""
+
 OBSERVERS = 4
 """Sessions by whose order it is found out what came before what: those that heard most."""
 
@@ -123,6 +126,8 @@ class Session:
     ended: float | None = None
     rest: str = ""
     """What had come of a line when it was ended."""
+    greeted_late: bool = False
+    """Whether the welcome is yet to come, behind what should have followed it."""
     stalled: float | None = None
     """When its link's fault began."""
     said: list[int] = field(default_factory=list)
@@ -244,6 +249,7 @@ class _Judge:
                     UNWELCOMED, t, session.number, f"{session} heard other things before a welcome"
                 )
                 session.welcomed = t
+                session.greeted_late = True
             case "leaves":
                 session.leaves, session.how = t, event["how"]
             case "ended":
@@ -272,7 +278,10 @@ class _Judge:
 
     def _strange(self, session: Session, t: float, line: bytes) -> None:
         """A line that is no message as it was due."""
-        if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
+        if any(one.fullmatch(line + b"\n") for one in self._profile.notices):
+            return
+        if session.greeted_late and self._profile.welcome and self._profile.welcome.match(line):
+            session.greeted_late = False
             return
         found = self._profile.prefix.match(line)
         prefix, text = (found[0], line[found.end() :]) if found else (b"", line)
@@ -283,7 +292,7 @@ class _Judge:
             self._check_prefix(session, t, index, prefix)
             self._check_text(session, t, index, text)
         elif not self._continues(session, prefix, text):
-            says = f"{session} heard a line that nobody said: {line[:80]!r}"
+            says = f"{session} heard a line that nobody said: “{_shown(line)}”"
             self._violated(TORN, t, session.number, says)
 
     def _check_prefix(self, session: Session, t: float, index: int, prefix: bytes) -> None:
@@ -291,7 +300,7 @@ class _Judge:
             return  # it speaks otherwise, and by its own way it is right
         address = self._sessions[self._messages[index].sender].address
         if prefix != b"<%s>" % address.encode():
-            says = f"{session} heard {self._whose(index)} with the prefix {prefix!r}"
+            says = f"{session} heard {self._whose(index)} with the prefix “{_shown(prefix)}”"
             self._violated(MISPREFIXED, t, session.number, says, self._messages[index].name)
 
     def _check_text(self, session: Session, t: float, index: int, text: bytes) -> None:
@@ -301,9 +310,8 @@ class _Judge:
         if self._may_be_in_pieces(message) and _begins(text, harmless(message.text)):
             self._judgement.undecided += 1
             return
-        says = (
-            f"{session} heard {self._whose(index)} as {text[:80]!r}, not as {message.text[:80]!r}"
-        )
+        was, came = _shown(message.text), _shown(text)
+        says = f"{session} heard {self._whose(index)} as “{came}”, not as “{was}”"
         self._violated(TORN, t, session.number, says, message.name)
 
     def _may_be_in_pieces(self, message: Message) -> bool:
@@ -378,24 +386,34 @@ class _Judge:
         return found
 
     def _check_orders(self, cycle: list[int]) -> None:
-        """Who disagrees with whom about messages of several senders."""
-        reference = max(self._sessions.values(), key=lambda one: len({*cycle} & {*one.heard}))
+        """Who disagrees with most others about messages of several senders."""
+        sessions = self._sessions.values()
+        reference = max(sessions, key=lambda one: len({*cycle} & {*one.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
-        found = False
-        for session in self._sessions.values():
-            known = [index for index in session.heard if index in place]
-            for first, then in pairwise(known):
-                if place[first] > place[then]:
-                    found = True
-                    says = (
-                        f"{session} heard {self._whose(first)} before "
-                        f"{self._messages[then].name}, and {reference} behind it"
-                    )
-                    self._about(MISORDERED, session, first, says)
-        if not found:
+        knowledge = [frozenset(one.heard) for one in sessions]
+        dissenters: dict[tuple[int, int], list[Session]] = {}
+        for session in sessions:
+            for pair in pairwise(index for index in session.heard if index in place):
+                if place[pair[0]] > place[pair[1]]:
+                    dissenters.setdefault(pair, []).append(session)
+        for (first, then), those in dissenters.items():
+            both = sum({first, then} <= known for known in knowledge)
+            if len(those) > both / 2:
+                self._disagrees(reference, then, first, those[0])
+                continue
+            for session in those:
+                self._disagrees(session, first, then, reference)
+        if not dissenters:
             names = " → ".join(self._messages[index].name for index in cycle[:6])
             says = f"no one order explains what was heard of {names}"
             self._about(MISORDERED, reference, cycle[0], says)
+
+    def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
+        says = (
+            f"{session} heard {self._whose(first)} before {self._messages[then].name}, "
+            f"and {other} behind it"
+        )
+        self._about(MISORDERED, session, first, says)
 
     # --- losses --------------------------------------------------------------
 
@@ -436,13 +454,11 @@ class _Judge:
         for index in session.heard:
             latest[self._messages[index].sender] = index
         for index in due:
-            if index not in heard_by_any and self._was_cut(index):
-                self._judgement.undecided += 1
-                continue
             passed = latest.get(self._messages[index].sender, -1) > index or any(
                 places.get(index, at) < at for places, at in reached
             )
-            if certain or passed:
+            came = index in heard_by_any or not self._was_cut(index)
+            if passed or (certain and came):
                 says = f"{self._whose(index)} never reached {session}"
                 self._about(LOST, session, index, says)
             else:
@@ -468,9 +484,8 @@ class _Judge:
         self._check_cleaned(session)
         self._check_bounded(session)
         if session.rest and not self._is_beginning(session):
-            says = (
-                f"the last that {session} heard is the beginning of nothing: {session.rest[:80]!r}"
-            )
+            rest = _shown(as_bytes(session.rest))
+            says = f"the last that {session} heard is the beginning of nothing: “{rest}”"
             self._violated(TORN, session.ended or 0.0, session.number, says)
 
     def _check_end(self, session: Session) -> None:
@@ -539,6 +554,12 @@ class _Judge:
         return index is not None and _begins(
             rest[token.start() :], harmless(self._messages[index].text)
         )
+
+
+def _shown(text: bytes) -> str:
+    """The beginning of a text, harmless to a terminal."""
+    start = text.decode("utf-8", "replace")[:LETTERS]
+    return "".join(one if one.isprintable() else "\ufffd" for one in start)
 
 
 def _plain(text: bytes) -> str:

@@ -16,8 +16,8 @@ PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 {{host}} {{port}}"
 
-#: A server for each connection of which `serve(connection)` is called, in a thread. It lets in nobody
-#: any more when its `server` was shut down.
+#: A server for each connection of which `serve(connection)` is called, in a thread. It lets nobody
+#: in any more when its `server` was shut down.
 SERVES = """
 import os, socket, sys, threading
 server = socket.create_server((sys.argv[1], int(sys.argv[2])))

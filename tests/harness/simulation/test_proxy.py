@@ -81,10 +81,10 @@ def connect(port: int, address: str = ADDRESS, buffer: int = 0) -> socket.socket
 def line(link: Link, buffer: int = 0) -> Iterator[Line]:
     """A client connected by a link. buffer: bytes of the kernel's, at either end; 0: its own."""
     with listening(buffer) as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
-        with connect(proxy.ports[0], buffer=buffer) as client:
-            with listener.accept()[0] as server:
-                server.settimeout(PATIENCE)
-                yield Line(proxy, client, server)
+        client = connect(proxy.ports[0], buffer=buffer)
+        with client, listener.accept()[0] as server:
+            server.settimeout(PATIENCE)
+            yield Line(proxy, client, server)
         assert proxy.death() == ""
 
 

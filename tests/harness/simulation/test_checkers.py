@@ -1,0 +1,478 @@
+"""Each checker finds what is wrong, and is silent, or undecided, where the protocol allows it."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers
+
+from harness.profile import Profile, load
+from harness.simulation.checkers import KERNELS, SHOWN, Judgement, judge
+from harness.simulation.history import COMPLETE, VERSION, Event, History, as_text
+from harness.simulation.words import harmless
+
+
+class Story:
+    """A history that is told step by step, each a millisecond after the one before."""
+
+    def __init__(self, people: int = 0) -> None:
+        self.t = 0.0
+        self.events: list[Event] = []
+        self.addresses: dict[int, str] = {}
+        self.texts: dict[str, bytes] = {}
+        for who in range(people):
+            self.join(who)
+
+    def add(self, **event: object) -> None:
+        self.t += 0.001
+        self.events.append({"t": self.t, **event})
+
+    def what(self, who: int, what: str, **more: object) -> None:
+        self.add(who=who, what=what, **more)
+
+    def connect(self, who: int, link: str | None = None) -> None:
+        self.addresses[who] = f"127.0.0.{who + 2}"
+        self.what(who, "connects", population="p", address=self.addresses[who], link=link)
+        self.what(who, "connected", port=1000 + who)
+
+    def join(self, who: int, link: str | None = None) -> None:
+        self.connect(who, link)
+        self.what(who, "welcomed")
+
+    def say(self, name: str, text: bytes = b"hi", *, sent: bool = True, gap: float = 0.0) -> None:
+        who = int(name.partition(".")[0])
+        self.texts[name] = name.encode() + b":" + text
+        self.add(who=who, says=name, due=self.t, lag=0.0, text=as_text(self.texts[name]))
+        if sent:
+            self.add(who=who, sent=name, gap=gap)
+
+    def hear(self, who: int, *names: str) -> None:
+        self.add(who=who, hears=[*names])
+
+    def line(self, who: int, line: bytes) -> None:
+        self.add(who=who, hears=[{"line": as_text(line)}])
+
+    def all_hear(self, *names: str, but: int | None = None) -> None:
+        """Everyone hears what others said."""
+        for who in self.addresses:
+            if who != but:
+                self.hear(who, *(name for name in names if not name.startswith(f"{who}.")))
+
+    def fault(self, fault: str, what: str = "begins", **more: object) -> None:
+        self.add(fault=fault, what=what, **more)
+
+    def judged(self, end: str = COMPLETE, profile: Profile | None = None) -> Judgement:
+        return judge(History({"history": VERSION}, self.events, end), profile)
+
+    def found(self, end: str = COMPLETE, profile: Profile | None = None) -> dict[str, int]:
+        """The violations of each kind, and what is undecided."""
+        judgement = self.judged(end, profile)
+        assert sum(judgement.counts.values()) >= len(judgement.violations)
+        undecided = {"undecided": judgement.undecided} if judgement.undecided else {}
+        return dict(judgement.counts) | undecided
+
+
+def test_a_room_where_all_is_well() -> None:
+    story = Story(3)
+    for name in ("0.0", "1.0", "0.1", "2.0"):
+        story.say(name)
+    story.all_hear("0.0", "1.0", "0.1", "2.0")
+    judgement = story.judged()
+    assert judgement.violations == []
+    assert (judgement.messages, judgement.deliveries, judgement.undecided) == (4, 8, 0)
+
+
+# --- CAST-1: everyone else, once -----------------------------------------------------------------
+
+
+def test_cast_1_what_who_stays_does_not_hear_is_lost() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.say("0.1")
+    story.hear(1, "0.0", "0.1")
+    story.hear(2, "0.1")
+    (lost,) = story.judged().violations
+    assert (lost.kind, lost.clause, lost.who, lost.message) == ("lost", "CAST-1", 2, "0.0")
+    assert lost.says == "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4)"
+
+
+def test_cast_1_what_nobody_hears_is_lost_too() -> None:
+    story = Story(3)
+    story.say("0.0")
+    assert story.found() == {"lost": 2}
+
+
+def test_cast_1_who_leaves_may_miss_what_was_on_the_way() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.say("0.1")
+    story.hear(1, "0.0", "0.1")
+    story.hear(2, "0.0")
+    story.what(2, "leaves", how="close")
+    assert story.found() == {"undecided": 1}
+
+
+def test_cast_4_who_leaves_has_lost_what_came_before_what_it_heard_of_the_same_sender() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.say("0.1")
+    story.hear(2, "0.1")
+    story.what(2, "leaves", how="close")
+    story.hear(1, "0.0", "0.1")
+    assert story.found() == {"lost": 1}
+
+
+def test_cast_5_who_leaves_has_lost_what_another_heard_before_what_it_heard() -> None:
+    story = Story(4)
+    story.say("0.0")
+    story.say("1.0")
+    story.hear(3, "1.0")
+    story.what(3, "leaves", how="reset")
+    story.hear(2, "0.0", "1.0")
+    story.hear(0, "1.0")
+    story.hear(1, "0.0")
+    assert story.found() == {"lost": 1}
+
+
+def test_what_is_said_after_one_has_left_is_not_for_it() -> None:
+    story = Story(2)
+    story.what(1, "leaves", how="close")
+    story.say("0.0")
+    assert story.found() == {}
+
+
+def test_welcome_3_what_is_said_while_one_joins_may_reach_it_or_not() -> None:
+    for hears in (True, False):
+        story = Story(2)
+        story.connect(2)
+        story.say("0.0")
+        story.what(2, "welcomed")
+        story.hear(1, "0.0")
+        if hears:
+            story.hear(2, "0.0")
+        assert story.found() == ({} if hears else {"undecided": 1})
+
+
+def test_welcome_3_what_was_said_before_one_came_is_not_for_it() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    story.join(2)
+    assert story.found() == {}
+
+
+def test_welcome_3_what_is_said_after_the_welcome_is_due() -> None:
+    story = Story(2)
+    story.join(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    assert story.found() == {"lost": 1}
+
+
+@pytest.mark.parametrize("how", ["reset", "unsent", "cut off"])
+def test_who_is_cut_off_may_not_have_been_heard(how: str) -> None:
+    story = Story(2)
+    story.join(2, "cut-off" if how == "cut off" else None)
+    story.say("2.0", sent=how != "unsent")
+    if how == "cut off":
+        story.fault("cut-off", who=2)
+    else:
+        story.what(2, "leaves", how="reset")
+    assert story.found() == {"undecided": 2}
+    story.hear(0, "2.0")
+    assert story.found() == {"lost": 1}, "what one has heard is due to all"
+
+
+def test_leave_2_what_was_sent_before_one_closed_is_due() -> None:
+    story = Story(3)
+    story.say("2.0")
+    story.what(2, "leaves", how="close")
+    assert story.found() == {"lost": 2}
+
+
+def test_cast_1_what_is_heard_twice_is_doubled() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    story.hear(1, "0.0")
+    (doubled,) = story.judged().violations
+    assert (doubled.kind, doubled.who, doubled.message) == ("duplicated", 1, "0.0")
+
+
+# --- CAST-2, CAST-4, CAST-5 ----------------------------------------------------------------------
+
+
+def test_cast_2_an_echo() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    story.hear(0, "0.0")
+    assert story.found() == {"echoed": 1}
+
+
+def test_cast_4_one_sender_s_messages_in_another_order() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.say("0.1")
+    story.hear(1, "0.0", "0.1")
+    story.hear(2, "0.1", "0.0")
+    (wrong,) = story.judged().violations
+    assert (wrong.kind, wrong.clause, wrong.who, wrong.message) == (
+        "misordered",
+        "CAST-4",
+        2,
+        "0.0",
+    )
+
+
+def test_cast_5_two_who_disagree_about_two_senders() -> None:
+    story = Story(4)
+    story.say("0.0")
+    story.say("1.0")
+    story.hear(2, "0.0", "1.0")
+    story.hear(3, "1.0", "0.0")
+    story.hear(0, "1.0")
+    story.hear(1, "0.0")
+    (wrong,) = story.judged().violations
+    assert (wrong.kind, wrong.clause) == ("misordered", "CAST-5")
+    assert "session 2" in wrong.says
+    assert "session 3" in wrong.says
+
+
+def test_cast_5_three_who_agree_in_pairs_and_not_together() -> None:
+    story = Story(6)
+    for name in ("0.0", "1.0", "2.0"):
+        story.say(name)
+    story.hear(3, "0.0", "1.0")
+    story.hear(4, "1.0", "2.0")
+    story.hear(5, "2.0", "0.0")
+    assert story.judged().counts["misordered"] == 1
+
+
+# --- PREFIX, TEXT --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", [b"<127.0.0.9>", b"", b"<127.0.0.2> "])
+def test_prefix_1_prefix_2_another_prefix(prefix: bytes) -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.line(1, prefix + b"0.0:hi")
+    found = story.found()
+    assert found in ({"misprefixed": 1}, {"torn": 1, "lost": 1})
+    assert (found == {"misprefixed": 1}) == (prefix != b"<127.0.0.2> ")
+
+
+def test_a_profile_says_what_a_prefix_is_and_what_a_server_says_by_itself() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.line(1, b"<announce> 127.0.0.2 is connected as <user0>.")
+    story.line(1, b"<user0> 0.0:hi")
+    assert story.found(profile=load("ncat-chat")) == {}
+    assert story.found(profile=load("chatroom")) != {}
+
+
+def test_text_1_a_text_that_was_changed() -> None:
+    story = Story(2)
+    story.say("0.0", b"Hello")
+    story.line(1, b"<127.0.0.2>0.0:hello")
+    (torn,) = story.judged().violations
+    assert torn.kind == "torn"
+    assert torn.says.endswith("as “0.0:hello”, not as “0.0:Hello”")
+
+
+def test_text_2_text_3_a_text_may_come_as_it_was_or_harmless_in_other_words() -> None:
+    story = Story(2)
+    story.say("0.0", b"\x07a\xe2\x82")
+    for text in (b"\x07a\xe2\x82", "␇a\ufffd".encode(), "␇a\ufffd\ufffd".encode()):
+        told = Story(2)
+        told.say("0.0", b"\x07a\xe2\x82")
+        told.line(1, b"<127.0.0.2>0.0:" + text)
+        assert told.found() == {}
+
+
+def test_a_line_that_nobody_said() -> None:
+    story = Story(2)
+    story.line(1, b"<127.0.0.2>what\x1b[31m")
+    (torn,) = story.judged().violations
+    assert torn.kind == "torn"
+    assert torn.says.endswith("“<127.0.0.2>what�[31m”")
+
+
+def test_line_5_a_message_that_had_a_pause_in_it_may_come_in_pieces() -> None:
+    for gap, found in ((0.25, {"undecided": 1}), (0.05, {"torn": 2})):
+        story = Story(2)
+        story.say("0.0", "one 語 two".encode(), gap=gap)
+        story.line(1, "<127.0.0.2>0.0:one \ufffd".encode())
+        story.line(1, "<127.0.0.2>\ufffd two".encode())
+        assert story.found() == found
+
+
+def test_leave_2_who_goes_in_the_middle_of_a_line_has_said_its_beginning() -> None:
+    story = Story(2)
+    story.say("0.0", b"all of it", sent=False)
+    story.what(0, "leaves", how="close")
+    story.line(1, b"<127.0.0.2>0.0:all")
+    assert story.found() == {"undecided": 1}
+
+
+@pytest.mark.parametrize(
+    ("rest", "found"),
+    [("<127.0.", {}), ("<127.0.0.2>0", {}), ("<127.0.0.2>0.0:h", {}), ("what", {"torn": 1})],
+)
+def test_what_had_come_when_one_was_cut_off_begins_what_is_due(
+    rest: str, found: dict[str, int]
+) -> None:
+    story = Story(1)
+    story.join(1, "reset")
+    story.say("0.0")
+    story.fault("reset", who=1)
+    story.what(1, "ended", how="reset", rest=rest)
+    assert {kind: n for kind, n in story.found().items() if kind != "undecided"} == found
+
+
+# --- connections ---------------------------------------------------------------------------------
+
+
+def test_load_4_who_was_disconnected_had_not_asked_for_it() -> None:
+    story = Story(2)
+    story.fault("kill-worker")
+    story.what(1, "ended", how="reset")
+    assert story.found() == {"disconnected": 1}
+
+
+@pytest.mark.parametrize("link", ["slow", "stall", "cut-off", "reset", "half-close"])
+def test_load_2_who_is_on_such_a_network_may_be_put_out(link: str) -> None:
+    story = Story(1)
+    story.join(1, link)
+    story.fault(link, who=1)
+    story.what(1, "ended", how="reset")
+    assert story.found() == {}
+
+
+def test_a_restart_ends_all_connections_and_lets_nobody_in() -> None:
+    story = Story(2)
+    story.fault("restart")
+    story.what(0, "ended", how="closed")
+    story.what(1, "ended", how="closed")
+    story.what(2, "connects", population="p", address="127.0.0.4", link=None)
+    story.what(2, "refused", why="Connection refused")
+    story.fault("restart", "ends")
+    assert story.found() == {}
+    story.what(3, "connects", population="p", address="127.0.0.5", link=None)
+    story.what(3, "refused", why="Connection refused")
+    assert story.found() == {"refused": 1}
+
+
+def test_welcome_1_who_heard_something_else_first() -> None:
+    story = Story(1)
+    story.connect(1)
+    story.what(1, "unwelcomed", rest="<127.0.0.2>hi")
+    story.line(1, b"Welcome to socket practice")
+    assert story.found(profile=load("chatroom")) == {"unwelcomed": 1}
+
+
+def test_welcome_1_who_is_let_in_and_never_greeted() -> None:
+    story = Story(1)
+    story.connect(1)
+    story.t += 10
+    story.add(who=0, hears=[])
+    assert story.found() == {"unwelcomed": 1}
+
+
+def test_leave_4_who_has_closed_its_side_sees_the_other_closed() -> None:
+    story = Story(2)
+    story.what(1, "leaves", how="half-close")
+    story.t += 10
+    story.add(who=0, hears=[])
+    assert story.found() == {"uncleaned": 1}
+    story.what(1, "ended", how="closed")
+    assert story.found() == {}
+
+
+def test_load_2_who_does_not_read_is_put_out_one_day() -> None:
+    story = Story(1)
+    story.join(1, "stall")
+    story.fault("stall", who=1)
+    profile = load("chatroom")
+    for number in range((profile.lag_limit + KERNELS) // 1_000_000 + 2):
+        story.say(f"0.{number}", b"x" * 1_000_000)
+    assert story.judged(profile=profile).counts == {"unbounded": 1}
+    story.what(1, "ended", how="reset")
+    assert story.judged(profile=profile).counts == {}
+
+
+# --- how it ended --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "the target ended", "interrupted"])
+def test_where_it_was_not_complete_what_is_missing_is_undecided(end: str) -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.say("0.1")
+    story.hear(1, "0.1")
+    story.what(2, "ended", how="reset")
+    assert story.found(end) == {"lost": 1, "undecided": 2}
+
+
+# --- exactness, and speed of a kind --------------------------------------------------------------
+
+PEOPLE = 11
+
+
+def a_crowd(messages: int, change: Callable[[int, list[str]], list[str]]) -> Story:
+    """People who each hear the room's sequence, less their own, after `change`."""
+    story = Story(PEOPLE)
+    names = [f"{at % PEOPLE}.{at // PEOPLE}" for at in range(messages)]
+    for name in names:
+        story.say(name)
+    for who in range(PEOPLE):
+        heard = change(who, [name for name in names if not name.startswith(f"{who}.")])
+        for first in range(0, len(heard), 7):
+            story.hear(who, *heard[first : first + 7])
+    return story
+
+
+def test_cast_1_one_lost_of_ten_thousand_is_named_and_nothing_else() -> None:
+    lost: set[tuple[int, str]] = set()
+
+    def change(who: int, heard: list[str]) -> list[str]:
+        lost.update((who, name) for name in heard[5000::10_000])
+        return [name for at, name in enumerate(heard) if at % 10_000 != 5000]
+
+    judgement = a_crowd(11_000, change).judged()
+    assert judgement.deliveries == 11_000 * (PEOPLE - 1) - len(lost)
+    assert {(one.who, one.message) for one in judgement.violations} == lost
+    assert judgement.counts == {"lost": PEOPLE}
+
+
+def test_all_are_counted_and_the_first_are_told() -> None:
+    judgement = a_crowd(200, lambda _, heard: heard[100:]).judged()
+    assert judgement.counts["lost"] == PEOPLE * 100
+    assert len(judgement.violations) == SHOWN
+
+
+@given(integers(0, 10_000))
+def test_whatever_is_changed_in_one_s_hearing_is_found(seed: int) -> None:
+    chance = random.Random(seed)
+    victim, how = chance.randrange(PEOPLE), chance.choice(("lost", "duplicated", "misordered"))
+
+    def change(who: int, heard: list[str]) -> list[str]:
+        if who != victim:
+            return heard
+        at = chance.randrange(len(heard) - 1)
+        if how == "lost":
+            del heard[at]
+        elif how == "duplicated":
+            heard.insert(chance.randrange(at, len(heard)), heard[at])
+        else:
+            heard[at], heard[at + 1] = heard[at + 1], heard[at]
+        return heard
+
+    judgement = a_crowd(60, change).judged()
+    assert set(judgement.counts) == {how}
+    assert {one.who for one in judgement.violations} == {victim}
+
+
+def test_what_is_harmless_is_what_the_tests_think() -> None:
+    assert harmless(b"\x07") == "␇".encode()

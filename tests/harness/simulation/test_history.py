@@ -1,0 +1,77 @@
+"""Histories that are whole, cut short, broken, or none."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.simulation.history import (
+    Event,
+    HistoryError,
+    as_bytes,
+    as_text,
+    events_of,
+    merge,
+    parse,
+    read,
+    write,
+)
+
+HEADER = '{"history":1}\n'
+
+
+def test_bytes_survive() -> None:
+    every = bytes(range(256)) + "語🙂".encode()
+    assert as_bytes(as_text(every)) == every
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "h"
+    events: list[Event] = [
+        {"history": 1},
+        {"t": 0.5, "text": as_text(b"\xff")},
+        {"t": 1, "end": "x"},
+    ]
+    with path.open("w", encoding="utf-8") as file:
+        for event in events:
+            write(event, file)
+    found = read(path)
+    assert (found.header, found.events, found.end) == (events[0], [events[1]], "x")
+
+
+def test_one_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
+    for torn in ("", '{"t":2,"wh', '{"t":2}'):
+        found = parse([HEADER, '{"t":1}\n', torn] if torn else [HEADER, '{"t":1}\n'], "h")
+        assert found.events[:1] == [{"t": 1}]
+        assert found.end == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([], "h: is empty"),
+        (["what\n"], "h: line 1 is not JSON"),
+        (['{"history":2}\n'], 'h: is no history: its first line has to have "history": 1'),
+        (["[]\n"], "h: is no history"),
+        ([HEADER, "{}\n"], "h: line 2 is no event: it has no time `t`"),
+        ([HEADER, '{"t":"now"}\n'], "h: line 2 is no event: it has no time `t`"),
+        ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
+        ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
+    ],
+)
+def test_a_complaint_says_where_and_why(lines: list[str], complaint: str) -> None:
+    with pytest.raises(HistoryError, match="^" + complaint.replace("`", "`")):
+        parse(lines, "h")
+
+
+def test_what_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match="can't be read: No such file"):
+        read(tmp_path / "none")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(HistoryError, match="it is not text"):
+        read(tmp_path / "bytes")
+
+
+def test_parts_are_merged_in_order_of_time(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_text('{"t":1}\n{"t":3}\n{"t":4')
+    assert [*merge([events_of(part), [{"t": 0}, {"t": 2}]])] == [{"t": n} for n in range(4)]

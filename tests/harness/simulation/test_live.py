@@ -1,0 +1,53 @@
+"""What is told of a run while it goes on."""
+
+import io
+import os
+import pty
+from collections.abc import Iterator
+
+import pytest
+
+from harness.simulation.live import EVERY, Status, described, live
+
+
+def status(elapsed: float, heard: int = 0, latest: str = "") -> Status:
+    return Status(elapsed, 40, 81, heard, 0, 2.4, latest)
+
+
+def test_a_line_every_few_seconds_where_lines_stay() -> None:
+    stream = io.StringIO()
+    with live(stream, 30) as told:
+        for second in range(12):
+            told(status(second, second * 100, "kill-worker" if second > 6 else ""))
+    assert EVERY == 5.0
+    assert stream.getvalue().splitlines() == [
+        "5 of 30 s: 40 members, 81 messages, 500 deliveries (100/s), lag 2 ms",
+        "10 of 30 s: 40 members, 81 messages, 1,000 deliveries (100/s), lag 2 ms, last kill-worker",
+    ]
+
+
+def test_strange_lines_are_told() -> None:
+    assert described(Status(1, 2, 3, 4, 5, 0.0, ""), 10, 0).endswith("lag 0 ms, 5 strange lines")
+
+
+@pytest.fixture(name="terminal")
+def fixture_terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        yield ours, stream
+    os.close(ours)
+
+
+def test_a_bar_on_a_terminal(
+    terminal: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    ours, stream = terminal
+    with live(stream, 30) as told:
+        told(status(1, 10))
+        told(status(2, 210))
+    stream.flush()
+    shown = os.read(ours, 1 << 16).decode()
+    assert "2 of 30 s: 40 members" in shown
+    assert "(200/s)" in shown

@@ -402,7 +402,7 @@ class _Direction:
 
     def start(self) -> None:
         """Both sides are there."""
-        self._active = not self._connection.over
+        self._active = True
         self.turn()
 
     def turn(self) -> None:

@@ -4,6 +4,7 @@ A wait for what has to come is bounded by PATIENCE; what must not come is watche
 for a WINDOW, which is also how long what must not go on is tried.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,13 +19,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.errors import Unfit
 from harness.simulation import proxy as proxy_module
-from harness.simulation.proxy import Proxy
+from harness.simulation.links import Gate, draw, parse
+from harness.simulation.proxy import Proxy, _Direction
 
 PATIENCE = 20.0
 WINDOW = 0.3
@@ -265,6 +269,36 @@ def test_a_fault_that_never_began_is_not_told() -> None:
     assert one.proxy.events() == []
 
 
+def test_a_fault_does_not_outlive_its_connection() -> None:
+    link = {"fault": "reset", "after": 0.5}
+    with listening() as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
+        connect(proxy.ports[0]).close()
+        with listener.accept()[0] as server:
+            assert server.recv(99) == b""
+        with connect(proxy.ports[0]) as client, listener.accept()[0] as server:
+            port = client.getsockname()[1]
+            assert Line(proxy, client, server).told()["port"] == port
+
+
+def test_each_connection_has_a_course_of_its_own() -> None:
+    link = {"fault": "cut-off", "after": [0, 2 * PATIENCE]}
+
+    def after(seed: int, connection: int) -> float:
+        return draw(parse(link), 0.0, seed, 1, connection).begins
+
+    seed = next(seed for seed in count() if after(seed, 0) > PATIENCE and after(seed, 1) < 0.2)
+    with (
+        listening() as listener,
+        Proxy(listener.getsockname(), seed, [{}, link]) as proxy,
+        connect(proxy.ports[1]) as first,
+        listener.accept()[0],
+        connect(proxy.ports[1]) as second,
+        listener.accept()[0],
+    ):
+        assert second.recv(99) == b""
+        assert silent(first)
+
+
 def test_a_stall() -> None:
     with line({"fault": "stall", "seconds": 0.5}) as one:
         begins = one.told()
@@ -349,6 +383,21 @@ def test_a_delay() -> None:
         assert time.monotonic() >= began + 0.2
 
 
+def test_a_reset_is_not_held_for_longer_because_the_server_speaks() -> None:
+    def speak() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            one.server.sendall(b"are you there?\n")
+            time.sleep(0.02)
+
+    with line({"fault": "delay", "seconds_held": 0.2}) as one:
+        leaving = threading.Timer(0.1, reset, [one.client])
+        leaving.start()
+        with pytest.raises(ConnectionError):
+            speak()
+        leaving.join()
+
+
 @pytest.mark.parametrize("said", [b"", b"unheard"])
 def test_who_is_cut_off(said: bytes) -> None:
     with line({"fault": "cut-off", "after": 0.1}) as one:
@@ -369,9 +418,10 @@ def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
                 one.connect(full.getsockname())
             except TimeoutError:
                 break
-        links: list[Link] = [{"fault": "cut-off"}, {"fault": "half-close"}]
+        links: list[Link] = [{"fault": "cut-off", "after": 0.2}, {"fault": "half-close"}]
         with Proxy(full.getsockname(), 1, links) as proxy:
             with connect(proxy.ports[0]) as client:
+                client.sendall(b"unread")
                 assert client.recv(99) == b""
             with connect(proxy.ports[1]) as client:
                 assert silent(client)
@@ -396,20 +446,19 @@ def test_a_half_close() -> None:
         assert heard(one.client, 18) == b"we do not hear you"
         one.server.close()
         assert heard(one.client, 99) == b""
-        one.client.sendall(b"still unheard, and no reset")
-        assert stays_ended(one.client)
+        deadline = time.monotonic() + WINDOW
+        while time.monotonic() < deadline:
+            one.client.sendall(b"still unheard")  # which fails, once it has been reset
+            time.sleep(0.01)
         one.client.close()
         assert (one.told(1)["what"], one.told(2)["what"]) == ("begins", "ends")
 
 
-def stays_ended(connection: socket.socket) -> bool:
-    """Whether it stays closed by the other side: a reset would come within a window."""
-    deadline = time.monotonic() + WINDOW
-    while time.monotonic() < deadline:
-        if connection.recv(99):
-            return False
-        time.sleep(0.01)
-    return True
+def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
+    with line({"fault": "half-close", "after": 0.5}, buffer=1 << 16) as one:
+        said = 8 << 20
+        one.client.sendall(bytes(said))
+        assert 1 << 16 < len(heard(one.server, said)) < 1 << 20
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -434,6 +483,31 @@ def test_stopping_closes_all() -> None:
                 os.kill(proxy._process.pid, 0)
             with pytest.raises(ConnectionRefusedError):
                 connect(proxy.ports[0])
+
+
+def test_no_more_is_read_than_there_is_room_for() -> None:
+    class Narrow(Gate):
+        def room(self) -> int:
+            return 3
+
+        def put(self, data: bytes) -> None:
+            came.append(data)
+            over.set()
+
+    async def main() -> None:
+        connection: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+        connection.close_if_done = lambda: None
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(one) for one in socket.socketpair()]
+            sockets[0].sendall(b"hello")
+            direction = _Direction(connection, sockets[1], sockets[1], Narrow())
+            direction.start()
+            await asyncio.wait_for(over.wait(), PATIENCE)
+            direction.stop()
+
+    over, came = asyncio.Event(), list[bytes]()
+    asyncio.run(main())
+    assert came[0] == b"hel"
 
 
 def test_a_proxy_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,13 @@ In reading order; those above never use those below:
 - `lines`      what is said, what each client then has to hear, and the check that it did (pure)
 - `clients`    the connections of the load, in one process
 - `processes`  starting, stopping and weighing a process and all its children
+- `paced`      messages by a schedule that does not wait, and their latencies
 - `load`       the load: its own process, one job in, one verdict out
 - `servers`    which servers there are and how each is started
+- `floor`      none of them: what a server would cost that has nothing to do
 - `trial`      one server, one load, one result; the order of all trials
 - `report`     medians, ratios, tables (pure)
+- `plot`       … and a picture (pure)
 - `cli`        the arguments
 
 **How it is timed.** *crowd N*: each of N clients says one line of 64 bytes, all
@@ -18,6 +21,12 @@ one line, the others hear it, and the next follows when all have it; there is no
 pipeline, so it shows what one message costs on its own. The load is one process
 with one loop. It starts its clock before the first ``send`` and stops it after
 the last ``recv`` that completes the last round.
+
+*latency N*: what one speaker's lines reach in a second is the server's capacity;
+then the clients speak in turn, evenly in time, by a schedule that does not wait, so
+that a tenth of that is delivered, and then a half. Each delivery counts from when
+its line was due. A figure is marked with ? where the load was too late itself.
+*idle N*: N clients join, and are silent.
 
 **What counts.** Deliveries to others: N·(N-1) in a crowd's round, N-1 in a
 solo's. Each round, every client has to receive an exact number of bytes, worked
@@ -36,6 +45,8 @@ leave them out (``echo: false``) and does. Both frame a line in more bytes than
 leaves Nagle's algorithm on, so in a crowd each client's second line waits until
 its kernel has acknowledged the first, some 40 ms a round: nearly all of ncat's time
 at 10 clients, about two fifths at 100, one percent at 900. Its users wait as long.
+
+**The floor** stands beside the servers, and is none: see `floor`.
 
 **How far to trust it.** Servers take turns within each repetition, so that a
 noisy minute hurts all alike, and ratios are taken within a repetition. The load

@@ -1,7 +1,8 @@
 """Time chat servers side by side: deliveries per second, memory, joining.
 
-Runs without arguments: the workloads crowd 100, crowd 900 and solo 100 on the
-chatroom, ncat, Redis and NATS, as far as they are installed. In crowd N, each of
+Runs without arguments: the workloads crowd 100, crowd 900, solo 100, latency 100
+and idle 300 on the chatroom, ncat, Redis and NATS, as far as they are installed,
+and on the floor, which is what a server would cost that has nothing to do. In crowd N, each of
 N clients says a line of 64 bytes, all at once, and again when all have received
 all; in solo N, one speaks, and again when the others have heard it. A run in
 which anything is missing, doubled or sent to the wrong client shows no figure.
@@ -23,8 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import whole
+from harness.arguments import whole, writable
 from harness.bench import report
+from harness.bench.plot import plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
 from harness.interruptible import interruptible
@@ -33,7 +35,16 @@ from harness.processes import raise_descriptor_limit
 SPARE_DESCRIPTORS = 64
 """What a process has open besides its clients."""
 
-DEFAULT_WORKLOADS = (Workload("crowd", 100), Workload("crowd", 900), Workload("solo", 100))
+DEFAULT_WORKLOADS = (
+    Workload("crowd", 100),
+    Workload("crowd", 900),
+    Workload("solo", 100),
+    Workload("latency", 100),
+    Workload("idle", 300),
+)
+
+SWEEP = tuple(Workload("crowd", clients) for clients in (10, 30, 100, 300, 900))
+"""What is plotted, where nothing else is asked for."""
 
 BUSY = 0.5
 """The load average, before the start, above which other processes spoil the figures."""
@@ -51,13 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--solo", metavar="N", type=clients, nargs="+", default=[], help="N clients, one speaks"
     )
     parser.add_argument(
+        "--latency",
+        metavar="N",
+        type=clients,
+        nargs="+",
+        default=[],
+        help="N clients speak by a schedule that does not wait, at a tenth and at half of what the "
+        "server delivers in a solo of N: how long until a line is heard",
+    )
+    parser.add_argument(
         "--idle",
         metavar="N",
         type=clients,
         nargs="+",
         default=[],
         help="N clients join and are silent: memory each, and joins per second of the first "
-        "and of the last 1,000 (of the chatroom only, unless --server says otherwise)",
+        "and of the last 1,000",
     )
     parser.add_argument(
         "--server",
@@ -108,7 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds that one run may take (%(default)g)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", type=_writable, help="also write every figure to FILE"
+        "--plot",
+        metavar="FILE.svg",
+        type=writable,
+        help="draw deliveries per second against clients into FILE.svg: of the crowds that are "
+        "named, or else of those of 10, 30, 100, 300 and 900",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", type=writable, help="also write every figure to FILE"
     )
 
 
@@ -117,7 +144,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("needs Linux, for its epoll and /proc")
     workloads = [
         Workload(kind, count)
-        for kind in ("crowd", "solo", "idle")
+        for kind in ("crowd", "solo", "latency", "idle")
         for count in getattr(options, kind)
     ]
     limit = raise_descriptor_limit()
@@ -131,13 +158,20 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
         parser.error("argument --server: two servers of one name")
-    plans = _plans(options, workloads or list(DEFAULT_WORKLOADS), servers)
-    results: list[Result] = []
+    plan = Plan(
+        workloads or (SWEEP if options.plot else DEFAULT_WORKLOADS),
+        servers,
+        options.repeat,
+        options.seconds,
+        options.rounds,
+        options.workers,
+        options.patience,
+        options.limit,
+    )
     with interruptible():
         try:
             machine = describe_machine(servers)
-            for plan in plans:
-                results += run_all(plan, _tell)
+            results = run_all(plan, _tell)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -146,35 +180,13 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             return 2
     print(report.tables(results))
     print(f"\n{footnote(machine, options.repeat)}")
+    if options.plot:
+        options.plot.write_text(plot(results), encoding="utf-8")
     if options.json:
         settings = {name: getattr(options, name) for name in SETTINGS}
         record = report.as_json(results, machine, settings)
         options.json.write_text(json.dumps(record, indent=2) + "\n")
     return exit_status(results, servers[0].name)
-
-
-def _plans(
-    options: argparse.Namespace, workloads: Sequence[Workload], servers: Sequence[Recipe]
-) -> list[Plan]:
-    """One plan for speed and one for idle clients, which need not be of the same servers."""
-    plans = []
-    for idle in (False, True):
-        chosen = [workload for workload in workloads if (workload.kind == "idle") == idle]
-        taking_part = servers[:1] if idle and not options.server else servers
-        if chosen:
-            plans.append(
-                Plan(
-                    chosen,
-                    taking_part,
-                    options.repeat,
-                    options.seconds,
-                    options.rounds,
-                    options.workers,
-                    options.patience,
-                    options.limit,
-                )
-            )
-    return plans
 
 
 def exit_status(results: Sequence[Result], reference: str) -> int:
@@ -246,11 +258,3 @@ def _server(text: str) -> Recipe:
         return custom(name, command)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _writable(text: str) -> Path:
-    """Complain of a path that can't be written before an hour's work, not after."""
-    path = Path(text)
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"can't be written: {text!r}")
-    return path

@@ -21,6 +21,9 @@ from harness.bench.lines import ArrivalError, Heads
 BUFFER = 1 << 20
 """Bytes read in one call. More than a round brings one client, in most rounds."""
 
+AT_ONCE = 16
+"""Clients that are read from between two looks at the clock, where that matters."""
+
 JOIN_TAIL = 1024
 """Bytes kept of what a client hears while others join: more than any `joined`.
 ncat tells everyone of everyone, which grows with the cube of the clients."""
@@ -248,6 +251,22 @@ class Clients:
         except OSError as error:
             raise ArrivalError(f"client {number[descriptor]} was disconnected: {error}") from None
         return kept
+
+    def take(self, seconds: float) -> list[tuple[int, int]]:
+        """Wait that long at most; return who received how many bytes, which are forgotten.
+
+        Of those who have received any, a few: it is little that comes between two looks at the
+        clock.
+        """
+        came = []
+        for descriptor, _ in self._poll.poll(seconds, AT_ONCE):
+            number = self._number[descriptor]
+            with self._naming(number):
+                count = self._receive[descriptor](self._scratch)
+            if not count:
+                raise ArrivalError(f"client {number} was disconnected")
+            came.append((number, count))
+        return came
 
     def _silence(self, left: list[int]) -> ArrivalError:
         lacking = sorted(n for descriptor, n in self._number.items() if left[descriptor])

@@ -22,12 +22,16 @@ from harness.bench import lines
 from harness.bench.clients import Clients
 from harness.bench.dialects import DIALECTS
 from harness.bench.lines import ArrivalError, Heads
+from harness.bench.paced import paced
 from harness.processes import raise_descriptor_limit
 
 Report = dict[str, float | str]
 
 QUIET = 0.1
 """Seconds at the end in which nothing more may come."""
+
+PARTS = (0.1, 0.5)
+"""Of its capacity, at which a server's latency is taken."""
 
 START_LIMIT = 10.0
 """Seconds in which a server has to listen."""
@@ -67,8 +71,8 @@ class Stage:
         self.clients = clients
         dialect = clients.dialect
         self.speakers = range(job.clients) if job.workload == "crowd" else range(1)
-        # The only speaker of a solo hears nothing, unless the server echoes.
-        deaf = job.workload == "solo" and not dialect.echo
+        # The only speaker hears nothing, unless the server echoes.
+        deaf = job.workload != "crowd" and not dialect.echo
         self.listeners = range(1 if deaf else 0, job.clients)
         self.words = [
             [dialect.say(lines.line(speaker, generation)) for speaker in self.speakers]
@@ -105,12 +109,21 @@ class Stage:
 
 
 def measure(clients: Clients, job: Job) -> Report:
-    """Verify, warm up, time, verify: the figures of one crowd or solo."""
-    stage = Stage(clients, job, clients.verify(generation=1))
+    """Verify, warm up, time, verify: the figures of one crowd or solo.
+
+    Of a latency: those of a solo, which is the capacity, and then of parts of it.
+    """
+    heads = clients.verify(generation=1)
+    stage = Stage(clients, job, heads)
     # Nothing in the rounds makes a cycle, and the collector's pauses would be ours.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
+    if job.workload == "latency":
+        for part in PARTS:
+            rate = part * float(report["rate"]) / (job.clients - 1)
+            found = paced(clients, heads, rate, job.seconds)
+            report |= {f"{name} at {part:g}": value for name, value in found.items()}
     gc.enable()
     clients.verify(generation=2)
     clients.quiet(QUIET)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.bench.load import PARTS
+from harness.bench.paced import PERCENTILES
 from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 
 Row = tuple[str, ...]
@@ -92,26 +94,50 @@ def idle_rows(results: Sequence[Result]) -> list[Row]:
     rows: list[Row] = [
         ("workload", "server", "memory per client", "first joins/s", "last joins/s", "of each")
     ]
-    for workload, server in dict.fromkeys((r.workload, r.server) for r in results):
-
-        def middle(name: str) -> float | None:
-            values = figures(results, workload, server, name).values()  # noqa: B023
-            return statistics.median(values) if values else None
-
-        memory, first = middle("memory"), middle("first_rate")
-        last, block = middle("last_rate"), middle("block")
+    for workload, server in _pairs(results):
+        blocks = figures(results, workload, server, "block").values()
         rows.append(
             (
                 workload,
                 server,
-                "-" if memory is None else bytes_each(memory),
-                "-" if first is None else human(first),
-                "-" if last is None else human(last),
-                "-" if block is None else f"{block:.0f}",
+                spread(figures(results, workload, server, "memory"), bytes_each),
+                spread(figures(results, workload, server, "first_rate"), human),
+                spread(figures(results, workload, server, "last_rate"), human),
+                f"{statistics.median(blocks):.0f}" if blocks else "-",
                 trouble(results, workload, server),
             )
         )
     return _with_notes(rows)
+
+
+def latency_rows(results: Sequence[Result]) -> list[Row]:
+    """The table of latencies at parts of a server's own capacity; `?`: the load was too late."""
+    rows: list[Row] = [("workload", "server", "of capacity", "p50 ms", "p99 ms", "max ms")]
+    for workload, server in _pairs(results):
+        note = trouble(results, workload, server)
+        for part in PARTS:
+            trusted = figures(results, workload, server, f"trusted at {part:g}").values()
+            doubt = "" if all(trusted) else " ?"
+            found = [
+                spread(figures(results, workload, server, f"{name} at {part:g}"), _digits) + doubt
+                for name in PERCENTILES
+            ]
+            rows.append((workload, server, f"{part:.0%}", *found, note))
+    return _with_notes(rows)
+
+
+def _pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Each workload with each server that it was put on."""
+    return list(dict.fromkeys((result.workload, result.server) for result in results))
+
+
+def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
+    """The median of a figure, and its lowest and highest; a dash where there is none."""
+    values = found.values()
+    if not values:
+        return "-"
+    middle = show(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({show(min(values))} to {show(max(values))})"
 
 
 def _with_notes(rows: list[Row]) -> list[Row]:
@@ -140,15 +166,12 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 
 
 def tables(results: Sequence[Result]) -> str:
-    """All that is shown at the end: one table for speed, one for idle clients."""
+    """All that is shown at the end: a table for speed, one for latency, one for idle clients."""
     idle = [result for result in results if result.workload.startswith("idle")]
-    speed = [result for result in results if result not in idle]
-    parts = []
-    if speed:
-        parts.append(table(speed_rows(speed)))
-    if idle:
-        parts.append(table(idle_rows(idle)))
-    return "\n\n".join(parts)
+    latency = [result for result in results if result.workload.startswith("latency")]
+    speed = [result for result in results if result not in (*idle, *latency)]
+    shown = ((speed, speed_rows), (latency, latency_rows), (idle, idle_rows))
+    return "\n\n".join(table(rows(those)) for those, rows in shown if those)
 
 
 def summary(result: Result) -> str:
@@ -156,6 +179,9 @@ def summary(result: Result) -> str:
     where = f"{result.workload}, repetition {result.repetition + 1}, {result.server}: "
     if result.status != MEASURED:
         return where + f"{result.status}: {result.reason}"
+    if result.workload.startswith("latency"):
+        p99 = (_digits(result.figures[f"p99 at {part:g}"]) for part in PARTS)
+        return where + f"p99 {' and '.join(p99)} ms"
     if "rate" in result.figures:
         return where + f"{human(result.figures['rate'])} deliveries/s"
     return where + f"{human(result.figures['last_rate'])} joins/s at the end"

@@ -33,9 +33,10 @@ class Recipe:
     """How to start a server.
 
     In `command` and `files`, {python}, {host}, {port} (a free one), {workers},
-    {clients} and {dir} (a directory of its own) are filled in. `ready` is what
-    it prints when it listens; a group ``port`` in it tells where. Without
-    `ready`, it is taken to listen at {port} when it accepts a connection.
+    {clients}, {speakers} (of a round) and {dir} (a directory of its own) are
+    filled in. `ready` is what it prints when it listens; a group ``port`` in it
+    tells where. Without `ready`, it is taken to listen at {port} when it accepts a
+    connection.
     """
 
     name: str
@@ -53,7 +54,9 @@ class Recipe:
         if program != "{python}" and find_program(program) is None:
             raise NotInstalledError(f"no program {program}")
 
-    def fill(self, directory: Path, port: int, workers: int, clients: int) -> list[str]:
+    def fill(
+        self, directory: Path, port: int, workers: int, clients: int, speakers: int
+    ) -> list[str]:
         """Write the files that the server wants, and return its command."""
         values = {
             "python": sys.executable,
@@ -61,6 +64,7 @@ class Recipe:
             "port": str(port),
             "workers": str(workers),
             "clients": str(clients + SPARE_CLIENTS),
+            "speakers": str(speakers),
             "dir": str(directory),
         }
         for name, text in self.files.items():
@@ -121,7 +125,10 @@ NATS = Recipe(
     },
 )
 
-RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS)}
+FLOOR = Recipe("floor", "chat", ("{python}", "-m", "harness.bench.floor", "{speakers}"), _ANNOUNCED)
+"""No server, but what one would cost that has nothing to do: see floor.py."""
+
+RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR)}
 
 
 def custom(name: str, command: str) -> Recipe:

@@ -39,8 +39,13 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Workload:
-    kind: str  # crowd, solo or idle
+    kind: str  # crowd, solo, latency or idle
     clients: int
+
+    @property
+    def speakers(self) -> int:
+        """How many say a line in a round."""
+        return self.clients if self.kind == "crowd" else 1
 
     def __str__(self) -> str:
         return f"{self.kind} {self.clients}"
@@ -105,7 +110,9 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         return result(NOT_INSTALLED, str(error))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         port = free_port()
-        command = recipe.fill(Path(directory), port, plan.workers, workload.clients)
+        command = recipe.fill(
+            Path(directory), port, plan.workers, workload.clients, workload.speakers
+        )
         try:
             server = Server(command, recipe.ready)
         except OSError as error:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from harness.charts import Chart, Point, over_time, tail
 from harness.page import render
-from harness.simulation.charts import Chart, Point, over_time, tail
 from harness.simulation.checkers import KINDS
 from harness.simulation.figures import RECEIVERS, Figures, Heard, rank
 from harness.simulation.history import Event, History

@@ -169,19 +169,21 @@ def test_only_linux_has_what_it_takes(
 def test_the_defaults(plans: list[Any]) -> None:
     assert main(["bench"]) == 0
     (plan,) = plans
-    assert [str(workload) for workload in plan.workloads] == ["crowd 100", "crowd 900", "solo 100"]
-    assert [recipe.name for recipe in plan.servers] == ["chatroom", "ncat", "redis", "nats"]
+    assert [str(workload) for workload in plan.workloads] == [
+        *("crowd 100", "crowd 900", "solo 100", "latency 100", "idle 300"),
+    ]
+    assert [one.name for one in plan.servers] == ["chatroom", "ncat", "redis", "nats", "floor"]
     assert (plan.repeat, plan.workers) == (3, 2)
 
 
-def test_idle_clients_are_of_the_chatroom_unless_others_are_named(plans: list[Any]) -> None:
-    main(["bench", "--idle", "50", "--crowd", "5"])
-    main(["bench", "--idle", "50", "--server", "redis", "nats"])
-    assert [[recipe.name for recipe in plan.servers] for plan in plans] == [
-        ["chatroom", "ncat", "redis", "nats"],
-        ["chatroom"],
-        ["redis", "nats"],
-    ]
+def test_a_plot_is_of_a_sweep_unless_crowds_are_named(plans: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "plot.svg"
+    assert main(["bench", "--plot", str(path)]) == 0
+    main(["bench", "--plot", str(path), "--crowd", "5"])
+    sweep, named = ([str(workload) for workload in plan.workloads] for plan in plans)
+    assert sweep == ["crowd 10", "crowd 30", "crowd 100", "crowd 300", "crowd 900"]
+    assert named == ["crowd 5"]
+    assert path.read_text().startswith("<svg ")
 
 
 def test_a_load_that_breaks_off_is_not_the_servers_fault(

@@ -116,3 +116,19 @@ def test_one_line_on_each_result() -> None:
     assert report.summary(idle) == "idle 9, repetition 1, ours: 4.00 k joins/s at the end"
     assert report.summary(measured("ours", 1, 500)).endswith("2, ours: 500 deliveries/s")
     assert report.summary(failed("ours", 0)).endswith("ours: failed: deaf")
+
+
+def test_the_table_of_latencies_marks_what_is_not_to_be_trusted() -> None:
+    def found(repetition: int, p99: float, trusted: float) -> Result:
+        figures = {
+            f"{name} at {part}": value
+            for part in ("0.1", "0.5")
+            for name, value in (("p50", 1.0), ("p99", p99), ("max", 9.0), ("trusted", trusted))
+        }
+        return Result("latency 9", "ours", repetition, MEASURED, figures=figures | {"rate": 1.0})
+
+    shown = report.tables([found(0, 2.0, 1.0), found(1, 4.0, 1.0)])
+    assert "3.00 (2.00 to 4.00) |" in shown
+    assert "deliveries/s" not in shown
+    assert "3.00 (2.00 to 4.00) ?" in report.tables([found(0, 2.0, 0.0), found(1, 4.0, 1.0)])
+    assert report.summary(found(0, 2.0, 1.0)).endswith("p99 2.00 and 2.00 ms")

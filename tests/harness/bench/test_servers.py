@@ -11,14 +11,14 @@ from harness.bench.servers import RECIPES, NotInstalledError, Recipe, custom
 
 def test_a_command_is_filled_in(tmp_path: Path) -> None:
     recipe = custom("mine", "{python} 'my server.py' {host} {port} -w {workers} {other} {}")
-    assert recipe.fill(tmp_path, port=4711, workers=3, clients=10) == [
+    assert recipe.fill(tmp_path, port=4711, workers=3, clients=10, speakers=1) == [
         *(sys.executable, "my server.py", "127.0.0.1", "4711", "-w", "3", "{other}", "{}")
     ]
     recipe.check_installed()
 
 
 def test_files_are_written_before_the_start(tmp_path: Path) -> None:
-    RECIPES["nats"].fill(tmp_path, 4711, 2, clients=100)
+    RECIPES["nats"].fill(tmp_path, 4711, 2, clients=100, speakers=1)
     text = (tmp_path / "nats.conf").read_text()
     assert "max_connections: 116\n" in text
     assert 'host: "127.0.0.1"\n' in text

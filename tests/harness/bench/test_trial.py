@@ -120,6 +120,30 @@ def test_a_wrong_server_is_not_timed_where_one_speaks(fault: str) -> None:
     assert not result.figures
 
 
+def test_latencies_are_taken_at_parts_of_the_capacity() -> None:
+    figures = play(tiny(), "latency", plan=dataclasses.replace(QUICK, seconds=0.3)).figures
+    for part in ("0.1", "0.5"):
+        p50, p99, most = (figures[f"{name} at {part}"] for name in ("p50", "p99", "max"))
+        assert 0 < p50 <= p99 <= most < 5000
+    assert figures["rate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [("double", "bytes too many"), ("lose", "got nothing for"), ("reset", "was disconnected")],
+)
+def test_latencies_of_a_wrong_server_are_no_figure(fault: str, complaint: str) -> None:
+    """It is right until the schedule has begun: ten messages are said before."""
+    result = play(tiny(fault, 12), "latency", plan=dataclasses.replace(IMPATIENT, seconds=0))
+    assert (result.status, result.figures) == (FAILED, {})
+    assert complaint in result.reason
+
+
+@pytest.mark.parametrize("kind", ["crowd", "solo", "latency", "idle"])
+def test_the_floor_is_timed_like_a_server(kind: str) -> None:
+    assert play(RECIPES["floor"], kind, 9).status == MEASURED
+
+
 def test_idle_clients_are_weighed_and_their_joining_timed() -> None:
     result = play(tiny(), "idle", 40)
     assert (result.status, result.reason) == (MEASURED, "")

@@ -1,0 +1,116 @@
+"""The floor: the same bytes through as many sockets, with as little of a server as can be.
+
+    python -m harness.bench.floor SPEAKERS
+
+It reads until as many lines have come as are said in a round, or nothing has for
+PAUSE seconds; puts before each the prefix that all clients of a load have; and
+sends each client all of it, less its own, in one call. It takes whatever a read
+brings for one line, as the load's lines are short; it checks nothing, limits
+nobody, has one process and one order, and would break with any other load. What
+it reaches is what the kernel, the interpreter and the load cost: the nearer a
+server comes, the less of the time is its own. A server of several processes may
+do better, where there are processors for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import sys
+
+from harness.processes import raise_descriptor_limit
+
+HEAD = b"<127.0.0.1>"
+WELCOME = b"Welcome\n"
+CHUNK = 1 << 16
+
+
+PAUSE = 0.005
+"""Seconds without a line after which a round is delivered though it is not whole: before and after
+the timed part, fewer speak."""
+
+
+class Floor:
+    """`speakers`: how many lines there are in a round."""
+
+    def __init__(self, listener: socket.socket, speakers: int) -> None:
+        self._listener = listener
+        self._speakers = speakers
+        self._clients: dict[int, socket.socket] = {}
+        self._said: dict[int, bytes] = {}
+        """What has come in this round, by who has said it."""
+        self._owed: dict[int, bytes] = {}
+        """What a client did not take at once."""
+        self._poll = select.epoll()
+        self._poll.register(listener, select.EPOLLIN)
+
+    def run(self) -> None:
+        said = self._said
+        while True:
+            events = self._poll.poll(PAUSE if said else None)
+            for fd, _ in events:
+                if fd == self._listener.fileno():
+                    self._accept()
+                elif fd in self._owed:
+                    self._send(fd, [])
+                else:
+                    self._read(fd)
+            if len(said) >= self._speakers or (said and not events):
+                self._deliver()
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        client.setblocking(False)
+        client.send(WELCOME)
+        self._clients[client.fileno()] = client
+        self._poll.register(client, select.EPOLLIN)
+
+    def _read(self, fd: int) -> None:
+        try:
+            data = self._clients[fd].recv(CHUNK)
+        except ConnectionError:
+            data = b""
+        if data:
+            self._said[fd] = HEAD + data
+        else:
+            self._poll.unregister(fd)
+            self._clients.pop(fd).close()
+
+    def _deliver(self) -> None:
+        view, at = memoryview(b"".join(self._said.values())), 0
+        others = self._clients.keys() - self._said.keys()
+        for fd, line in self._said.items():
+            end = at + len(line)
+            self._send(fd, [part for part in (view[:at], view[end:]) if part])
+            at = end
+        for fd in others:
+            self._send(fd, [view])
+        self._said.clear()
+
+    def _send(self, fd: int, parts: list[bytes | memoryview]) -> None:
+        """Send what is owed, and these; what is not taken is owed."""
+        client = self._clients.get(fd)
+        before = self._owed.pop(fd, None)
+        if before:
+            parts = [before, *parts]
+        if client is None or not parts:
+            return
+        size, taken = sum(map(len, parts)), 0
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            taken = client.sendmsg(parts)
+        if taken < size:
+            self._owed[fd] = b"".join(parts)[taken:]
+        if (before is None) == (taken < size):
+            self._poll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if taken < size else 0))
+
+
+def main(speakers: str) -> None:
+    raise_descriptor_limit()
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        Floor(listener, int(speakers)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

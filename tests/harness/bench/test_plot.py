@@ -1,0 +1,44 @@
+"""The picture of deliveries against clients."""
+
+import xml.etree.ElementTree as ET
+
+from harness.bench.plot import APART, plot, spaced
+from harness.bench.trial import FAILED, MEASURED, Result
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def measured(server: str, clients: int, rate: float, repetition: int = 0) -> Result:
+    return Result(f"crowd {clients}", server, repetition, MEASURED, figures={"rate": rate})
+
+
+def test_each_server_has_a_line_a_band_and_its_name() -> None:
+    results = [
+        measured("fast & good", clients, clients * 1000.0 * (1 + repetition), repetition)
+        for clients in (10, 100, 900)
+        for repetition in range(3)
+    ]
+    results += [measured("slow", clients, 500.0) for clients in (10, 100)]
+    results += [Result("crowd 10", "broken", 0, FAILED), Result("solo 9", "slow", 0, MEASURED)]
+    picture = ET.fromstring(plot(results))
+    lines = [one.attrib["points"].split() for one in picture.iter(f"{SVG}polyline")]
+    assert [len(points) for points in lines] == [3, 2]
+    assert len([*picture.iter(f"{SVG}polygon")]) == 2
+    texts = [one.text for one in picture.iter(f"{SVG}text")]
+    assert "fast & good" in texts
+    assert "slow" in texts
+    assert "broken" not in texts
+    assert {"10", "100", "900"} <= {*texts}
+    left, right = (float(points.split(",")[0]) for points in (lines[0][0], lines[0][-1]))
+    assert left < right
+    low, high = (float(points.split(",")[1]) for points in (lines[0][0], lines[0][-1]))
+    assert high < low, "more is higher up"
+
+
+def test_names_do_not_cover_each_other() -> None:
+    places = spaced({"a": 100, "b": 101, "c": 300, "d": 102})
+    assert places == {"a": 100, "b": 100 + APART, "d": 100 + 2 * APART, "c": 300}
+
+
+def test_nothing_can_be_drawn() -> None:
+    assert ET.fromstring(plot([])).tag == f"{SVG}svg"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 
-from harness.profile import load
 from harness.charts import Scale, over_time, ranks, short, steps, tail
+from harness.profile import load
 from harness.simulation.history import COMPLETE, History
 from harness.simulation.outcome import judged
 from tests.harness.simulation.test_checkers import Story

@@ -49,6 +49,9 @@ class WorkerProcess:
     """Whether records wait until its channel can be written."""
     failure: str = ""
     told_to_end: bool = False
+    """Whether it was killed by us: it is too many, is replaced, or hangs."""
+    stuck: bool = False
+    """Whether it was killed because it hangs."""
 
     @property
     def serves(self) -> bool:
@@ -134,20 +137,20 @@ class Crew:
 
     def _start(self, number: int) -> None:
         """Start a worker in a seat that is free."""
-        ours, theirs = Channel.pair()
         self._log.seat(number)
-        with stop_signals_blocked():
-            child = get_context("spawn").Process(
-                target=process.main, args=(number, self._settings, theirs.socket)
-            )
+        with contextlib.ExitStack() as undo:
             try:
-                child.start()
-            except OSError as error:  # no memory, or too many processes
-                ours.close()
+                ours, theirs = Channel.pair()
+                undo.callback(ours.close)
+                with contextlib.closing(theirs), stop_signals_blocked():
+                    child = get_context("spawn").Process(
+                        target=process.main, args=(number, self._settings, theirs.socket)
+                    )
+                    child.start()
+            except OSError as error:  # no memory, no descriptors, or too many processes
                 self._fail(f"worker {number} can't start: {error.strerror}")
                 return
-            finally:
-                theirs.close()
+            undo.pop_all()
         worker = self.workers[number] = WorkerProcess(number, child, ours)
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
         self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))
@@ -184,6 +187,7 @@ class Crew:
             for number in holders or stuck:
                 within = self._settings.watchdog
                 logger.warning("worker %d made no progress for %g s; replacing it", number, within)
+                ready[number].stuck = True
                 self._end(ready[number])
             self._watchdog.forgive()
         for number in ready:

@@ -88,7 +88,8 @@ class Handover:
         for id, client in self._clients.items():
             if client.worker != dead.number:
                 continue
-            client.deaths = client.deaths + 1 if id == blamed and not dead.told_to_end else 0
+            to_blame = id == blamed and (dead.stuck or not dead.told_to_end)
+            client.deaths = client.deaths + 1 if to_blame else 0
             if taken(client.connection) is None:
                 lost[id] = ITS_WORKER_DIED
             elif client.deaths >= DEATHS:
@@ -124,6 +125,7 @@ class Handover:
         if not ready:
             for id in members:
                 self._clients[id].worker = NOBODY
+            self._registry.move(members, NOBODY)
             self._homeless += members
             return
         load = self._load()
@@ -158,9 +160,14 @@ class Handover:
                 [client.connection.fileno() for client in clients],
             )
 
+    @property
+    def settled(self) -> bool:
+        """Whether nobody is on the way between workers."""
+        return not (self._awaited or self._homeless)
+
     def _settle(self) -> None:
         """Where nobody is on the way between workers, let the log go on."""
-        if self._awaited or self._homeless:
+        if not self.settled:
             return
         self._crew.free()
         if self._yielder is not None and self._yielded:
@@ -188,8 +195,10 @@ class Handover:
     def _balance(self) -> None:
         """Have the most loaded worker yield as many of its members as it has too many."""
         ready = self._crew.ready()
-        if self._yielder or self._awaited or self._homeless or len(ready) < 2:
+        if self._yielder or not self.settled or len(ready) < 2:
             return  # it is looked at again when all is settled
+        if any(taken(one.connection) is None for one in islice(self._clients.values(), 1)):
+            return  # the system does not count: who moves could not be gone on with
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]

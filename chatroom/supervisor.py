@@ -165,7 +165,9 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
-            case Phase.DRAINING if late or all(worker.drained for worker in workers):
+            case Phase.DRAINING if late or (
+                self._handover.settled and all(worker.drained for worker in workers)
+            ):
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
             case Phase.STOPPING if late:
                 self._crew.kill()
@@ -195,9 +197,9 @@ class Supervisor:
                     self._stop()  # its window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
                     self._crew.replace_all()
-                case signal.SIGTTIN:
+                case signal.SIGTTIN if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted + 1)
-                case signal.SIGTTOU:
+                case signal.SIGTTOU if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted - 1)
                 case signal.SIGINT | signal.SIGTERM:
                     self._stop()
@@ -245,6 +247,8 @@ class Supervisor:
         self._handover.hand_over(id, client)
 
     def _part(self, reasons: dict[int, str]) -> None:
+        if not reasons:
+            return
         for id, client in self._acceptor.leave(list(reasons)).items():
             logger.info("member %d, %s, left: %s", id, client.address, reasons[id])
             line = f"{client.address} disconnected"

@@ -9,6 +9,7 @@ import pytest
 
 from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE
 from chatroom.errors import WorkerError
+from chatroom.net.channel import Channel
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
 from chatroom.watchdog import LOOKS
@@ -147,6 +148,29 @@ def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
 
     stage.run(story(), workers=2)
     assert caplog.text.count("can't start: Resource temporarily unavailable; next attempt") == 1
+
+
+def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    def story() -> Story:
+        yield from stage.begin()
+        with monkeypatch.context() as full:
+            full.setattr(Channel, "pair", refuse)
+            stage.workers[1].die(-9)
+            yield
+            yield
+            assert numbers(stage) == [0]
+        stage.now += FIRST_PAUSE + 0.01
+        yield
+        ready(stage, 1)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
 
 
 # --- on demand -----------------------------------------------------------------------------------
@@ -298,3 +322,22 @@ def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None
 
     stage.run(story(), watchdog=8)
     assert len(stage.processes) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_how_many_workers_there_are_is_for_a_room_that_has_begun(
+    number: signal.Signals, stage: Stage
+) -> None:
+    def story() -> Story:
+        yield
+        os.kill(os.getpid(), number)
+        yield
+        assert numbers(stage) == [0, 1]
+        for worker in (0, 1):
+            ready(stage, worker)
+        yield
+        assert stage.printed[0].startswith("listening on ")
+        assert numbers(stage) == [0, 1]
+        yield from stage.end()
+
+    stage.run(story(), workers=2)

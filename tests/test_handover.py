@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from chatroom.handover import (
     UNEVEN,
 )
 from chatroom.net.channel import Record
+from chatroom.shared.registry import Registry
 from tests.stage import Process, Stage, Story, staged
 
 
@@ -231,6 +232,73 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
         yield from stage.end()
 
     stage.run(story())
+
+
+def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
+    stage: Stage, crowd: Crowd, parted: dict[int, str]
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(2)
+        for _ in range(DEATHS):
+            assert parted == {}
+            (worker,) = stage.workers
+            stage.supervisor._log.blame(worker.number, 1)
+            hung = stage.supervisor._crew.workers[worker.number]
+            hung.stuck = True
+            stage.supervisor._crew._end(hung)
+            yield
+            worker = crowd.start(stage.workers[0].number)
+            yield
+            worker.serve()
+            yield
+        assert parted == {1: ITS_WORKERS_DIED}
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> None:
+    """So that it counts right when they are served again, by a worker in a dead one's seat too."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(6)
+        for worker in list(stage.workers):
+            worker.die(-9)
+        yield
+        for number in [worker.number for worker in stage.workers]:
+            crowd.start(number)
+            yield
+        for worker in stage.workers:
+            worker.serve()
+        yield
+        clients = stage.supervisor._acceptor.clients.values()
+        held = Counter(client.worker for client in clients)
+        registry = cast(Registry, stage.supervisor._registry)
+        assert {n: held[n] for n in registry._workers} == registry._workers
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_where_the_system_does_not_count_nobody_is_moved(
+    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "taken", lambda connection: None)
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(8)
+        for id in [id for id, one in stage.supervisor._acceptor.clients.items() if one.worker == 1]:
+            stage.workers[1].tell({"left": [(id, "closed")]})
+        yield
+        stage.now += BALANCE_AFTER + 0.01
+        yield
+        assert not any("yield" in record for record in stage.workers[0].told())
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
 
 
 def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(

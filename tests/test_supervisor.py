@@ -285,6 +285,7 @@ def test_a_worker_s_channel_and_its_process_end_in_any_order(last: str, stage: S
             assert replacement.told() == [{"echo": 1}]
             assert list(replacement.adopted) == [1]
             assert is_open(alice)
+            replacement.tell({"echo": 1})
             yield from stage.end()
 
     stage.run(story())
@@ -473,3 +474,33 @@ def test_a_room_can_stop_before_it_has_begun(stage: Stage) -> None:
 
     stage.run(story())
     assert stage.printed == []
+
+
+def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage) -> None:
+    """A worker dies, with something read and not appended, when the other has said all."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect(), stage.connect():
+            yield
+            one, other = stage.workers
+            for worker in (one, other):
+                worker.serve()
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield
+            assert {"drain": True} in other.serve()
+            other.tell({"drained": True})
+            yield
+            one.die(-9)
+            yield
+            (echo,) = other.told()
+            assert len(other.adopted) == 2
+            yield
+            assert other.told() == [], "it is not stopped before it has served them"
+            other.tell(echo)
+            yield
+            assert other.told() == [{"stop": True}]
+            other.die(0)
+            yield
+
+    stage.run(story(), workers=2)

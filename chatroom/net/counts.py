@@ -28,10 +28,12 @@ class Counts(NamedTuple):
     """That we have read."""
 
 
-def counts(connection: socket.socket) -> Counts | None:
+def counts(connection: socket.socket, read: int = -1) -> Counts | None:
     """What was taken and read so far; None where the kernel does not count.
 
-    Nobody else may read from the connection, or write to it, meanwhile.
+    `read`: bytes that were read, as far as somebody has noted: it decides where the
+    kernel leaves two answers. Nobody else may read from the connection, or write to
+    it, meanwhile.
     """
     found = _info(connection)
     while found is not None:
@@ -40,7 +42,10 @@ def counts(connection: socket.socket) -> Counts | None:
         fcntl.ioctl(connection, termios.FIONREAD, unread)
         found = _info(connection)
         if found is not None and found[:2] == (state, received):  # else more came in between
-            return Counts(taken, received - unread[0] - _finish(state, unread[0]))
+            gone = received - unread[0]
+            if state == _CLOSED and read in (gone, gone - 1):
+                return Counts(taken, read)
+            return Counts(taken, gone - _finish(state, unread[0]))
     return None
 
 
@@ -53,8 +58,9 @@ def taken(connection: socket.socket) -> int | None:
 def _finish(state: int, unread: int) -> int:
     """Whether the peer's FIN, which counts as a byte received, is among the bytes read.
 
-    After a reset nobody knows whether it had been there. Then the last byte is
-    given up: nearly always a LF, which the end of the connection stands for.
+    After a reset the kernel does not tell whether it had been there. Where nobody
+    has noted it either, the last byte is given up: nearly always a LF, which the end
+    of the connection stands for.
     """
     return state in _PEER_HAS_FINISHED or (state == _CLOSED and not unread)
 

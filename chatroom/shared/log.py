@@ -45,8 +45,8 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets: from the first, up to the second."""
 
-# The first page, in words: the head, how many seats for workers are in use, and from the others on
-# one word for each seat.
+# The first page, in words: the head, and how many seats for workers are in use; then for each seat
+# where its worker stands, whether it waits for room, its turns, and over whom it would die.
 _HEAD = 0
 _IN_USE = 1
 _POSITIONS = 8

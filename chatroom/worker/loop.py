@@ -1,8 +1,9 @@
 """A worker's loop. One turn:
 
-    wait → read who is readable → append the batch once → look at the head
+    wait → read who is readable → have texts said that nothing follows
+         → append the batch once → look at the head
          → deliver to all who are level → note where they stand, if it is time
-         → adopt → yield → tell the main process who left
+         → tell who waits for room → adopt → yield → tell the main process who left
 
 A batch is bounded in size, and so is the read of each member in it: one
 member's flood delays another's line by no more than a turn. Where the log has
@@ -218,6 +219,7 @@ class Worker:
                 self._hear_last(member, reason)
                 continue
             self._feed(member, bytes(room[:size]))
+            self._slots.note_read(member.slot, member.framer.fed)
             if not self._allowance.spend(member, size, now):
                 self._all_events.unregister(member)
 
@@ -473,7 +475,12 @@ class Worker:
             self._tell({"drained": True})
 
     def _echo(self) -> None:
-        """Say that all are served whom it was handed, when what they lack need not be kept."""
+        """Say that all are served whom it was handed, when what they lack need not be kept.
+
+        Where the room stops, also when what they had said is in the log.
+        """
+        if self._draining and (self._again or self._full):
+            return
         if self._catch_up_by is not None:
             if not self._delivery.all_caught_up():
                 if monotonic() < self._catch_up_by:

@@ -71,6 +71,7 @@ class Past:
     """
 
     def __init__(self, log: Log, slots: Slots, handed: Sequence[Handed]) -> None:
+        self._slots = slots
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
@@ -87,7 +88,7 @@ class Past:
         checkpoint = self._checkpoints[one.id]
         if not checkpoint.position:
             return Found()  # nobody has served it
-        count = counts(one.connection)
+        count = counts(one.connection, self._slots.read(one.slot))
         if count is None:
             return Found()
         if not self._knows(checkpoint):

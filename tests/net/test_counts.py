@@ -127,6 +127,30 @@ def test_of_a_reset_one_nothing_is_counted_that_was_not_read(pair: Pair) -> None
     assert found.read <= 6
 
 
+@pytest.mark.parametrize("read", [0, 3, 6])
+@pytest.mark.parametrize("how", ["a FIN, and then a reset", "a reset"])
+def test_load_4_of_a_reset_one_it_counts_what_somebody_has_noted(
+    how: str, read: int, pair: Pair
+) -> None:
+    """The kernel does not tell whether a FIN had come before, which counts as a byte."""
+    ours, peer = pair
+    peer.sendall(b"hello\n")
+    arrives(ours)
+    assert len(ours.recv(read) if read else b"") == read
+    if how == "a reset":
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    if how != "a reset":
+        wait_for_the_end(ours)
+        ours.send(b"to nobody")
+    with select.epoll() as epoll:
+        epoll.register(ours, 0)
+        assert epoll.poll(PATIENCE), "the reset has come"
+    found = counts(ours, read)
+    assert found is not None
+    assert found.read == read
+
+
 def test_who_is_no_tcp_is_not_counted() -> None:
     for pair in (socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)):
         with pair[0], pair[1]:

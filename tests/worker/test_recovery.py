@@ -352,6 +352,28 @@ def test_leave_2_who_goes_while_nobody_serves_it_has_said_all(how: str) -> None:
         alice.end.close()
 
 
+def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
+    """It waits for its allowance when it goes; what it is told then is answered by a reset."""
+    with a_house(workers=1, rate=2048, burst=1024) as house:
+        alice, bob = house.joined(2)
+        alice.say(b"".join(b"%d\n" % number for number in range(400)))
+        house.settle()
+        alice.say(b"more\nhalf a line")
+        alice.hear()
+        alice.end.close()
+        house.guests.remove(alice)
+        bob.say(b"to all\n")
+        house.settle()
+        house.alive[0].kill()
+        house.finish()
+        house.log.record()
+        mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)
+        said = mine.replace(b"<127.0.0.2>", b"")
+        assert alice.said.startswith(said.rstrip(b"\n"))
+        assert len(said) > 1000
+        house.check()
+
+
 # --- whatever happens when -----------------------------------------------------------------------
 
 WORDS = [

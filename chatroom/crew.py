@@ -30,6 +30,8 @@ from chatroom.worker import process
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before another worker is started, when the last one died before it was ready."""
+READY_WITHIN = 30.0
+"""Seconds in which a worker has to be ready; then it is taken for one that can't start."""
 ATTEMPTS = 10
 """In a row that may fail, where no worker is alive."""
 
@@ -43,6 +45,8 @@ class WorkerProcess:
     number: int
     process: SpawnProcess
     channel: Channel
+    ready_by: float
+    """When it has to be ready."""
     ready: bool = False
     drained: bool = False
     channel_full: bool = False
@@ -131,6 +135,7 @@ class Crew:
             elif len(self.workers) > wanted:
                 self._end(self.workers[max(self.workers)])
         self._watch(now)
+        times += self._watch_starts(now)
         if self._watchdog.due is not None:
             times.append(self._watchdog.due - now)
         return max(0.0, min(times)) if times else None
@@ -151,7 +156,9 @@ class Crew:
                 self._fail(f"worker {number} can't start: {error.strerror}")
                 return
             undo.pop_all()
-        worker = self.workers[number] = WorkerProcess(number, child, ours)
+        worker = self.workers[number] = WorkerProcess(
+            number, child, ours, monotonic() + READY_WITHIN
+        )
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
         self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))
         shared = [
@@ -175,16 +182,27 @@ class Crew:
 
     # --- progress ------------------------------------------------------------
 
+    def _watch_starts(self, now: float) -> list[float]:
+        """Kill those that do not become ready; return the seconds until each has to be."""
+        starting = [worker for worker in self.workers.values() if not worker.ready]
+        for worker in starting:
+            if worker.ready_by <= now:
+                worker.failure = f"it was not ready within {READY_WITHIN:g} s"
+                worker.process.kill()
+        return [worker.ready_by - now for worker in starting if worker.ready_by > now]
+
     def _watch(self, now: float) -> None:
         """Kill the workers that make no progress, and wake the others: see watchdog.py."""
         if self._watchdog.due is None or now < self._watchdog.due:
             return
         ready = {worker.number: worker for worker in self.ready()}
         stuck = self._watchdog.look(now, {number: self._log.turns(number) for number in ready})
+        holder = self._log.holder() if stuck else None
+        holders = [number for number, one in ready.items() if one.process.pid == holder]
+        if any(one not in stuck and self._watchdog.stands_still(one) for one in holders):
+            stuck = []  # the others wait for it: by the next look it may be found stuck
         if stuck:
-            holder = self._log.holder()
-            holders = [number for number in stuck if ready[number].process.pid == holder]
-            for number in holders or stuck:
+            for number in [one for one in holders if one in stuck] or stuck:
                 within = self._settings.watchdog
                 logger.warning("worker %d made no progress for %g s; replacing it", number, within)
                 ready[number].stuck = True

@@ -38,6 +38,11 @@ class Watchdog:
             self._seen[number] = count, looks + 1 if count == then and not late else 0
         return [number for number, (_, looks) in self._seen.items() if looks >= LOOKS]
 
+    def stands_still(self, number: int) -> bool:
+        """Whether it has done nothing since the last look but one."""
+        _, looks = self._seen.get(number, (0, 0))
+        return looks > 0
+
     def forgive(self) -> None:
         """Nobody is to blame so far: who held up the others has been found."""
         self._seen.clear()

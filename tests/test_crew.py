@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE
+from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
 from chatroom.errors import WorkerError
 from chatroom.net.channel import Channel
 from chatroom.settings import SPARE_SEATS
@@ -309,6 +309,56 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     stage.run(story(), workers=3, watchdog=8)
     assert caplog.text.count("made no progress for 8 s") == (2 if holder is None else 1)
     assert "starting another" not in caplog.text
+
+
+def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_a_moment_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look has fallen between the last turns of those who wait for it, and its own."""
+    monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        for look in range(LOOKS + 2):
+            if look == 1:
+                stage.supervisor._log.turn(1)
+            stage.now += stage.waits
+            yield
+        assert [worker.exitcode for worker in first] == [None, -9, None]
+        for worker in stage.workers:
+            if worker not in first:
+                ready(stage, worker.number)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=3, watchdog=8)
+
+
+def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        stage.workers[1].die(-9)
+        yield
+        slow = stage.workers[1]
+        stage.now += READY_WITHIN - 1
+        yield
+        assert [slow.exitcode] == [None]
+        stage.now += 1
+        yield
+        assert [slow.exitcode] == [-9]
+        yield
+        stage.now += FIRST_PAUSE + 0.01
+        yield
+        assert numbers(stage) == [0, 1]
+        ready(stage, 1)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert "can't start: it was not ready within 30 s; next attempt in" in caplog.text
 
 
 def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:

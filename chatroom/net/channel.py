@@ -26,6 +26,11 @@ _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
+_LATER = (errno.ENOBUFS, errno.ETOOMANYREFS)
+"""How macOS says that a socket of datagrams is full; and Linux, that as many descriptors of this
+user are on their way as it may have open: others have to take theirs first."""
+
+
 class ChannelClosed(Exception):
     """The process at the other end is gone. No error: processes end."""
 
@@ -76,8 +81,8 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    return  # how macOS says that a socket of datagrams is full
+                if error.errno in _LATER:
+                    return
                 raise ChannelClosed from error
             self._backlog.popleft()
 

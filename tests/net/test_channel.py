@@ -306,3 +306,24 @@ def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
     ours.socket = socket.socket(fileno=ours.socket.detach())
     ours.flush()
     assert received(theirs) == [{"number": 1}]
+
+
+def test_a_record_waits_while_too_many_descriptors_are_on_their_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As at the start of many workers, by a user that may have few open."""
+    ours, theirs = Channel.pair()
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        with monkeypatch.context() as many:
+            many.setattr(socket, "send_fds", refuse)
+            ours.send({"here": 1}, [ours.fileno()])
+            assert ours.backlog == 1
+        ours.flush()
+        assert ours.backlog == 0
+        ((record, (descriptor,)),) = theirs.receive()
+        assert record == {"here": 1}
+        os.close(descriptor)

@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol
 
 from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
-from harness.simulation import check, limit, scenarios, simulate
+from harness.simulation import check, limit, scenarios, shrink, simulate
 
 
 class Command(Protocol):
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "scenarios": scenarios,
     "check": check,
     "limit": limit,
+    "shrink": shrink,
     "bench": bench,
 }
 

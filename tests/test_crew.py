@@ -323,6 +323,7 @@ def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_
         for look in range(LOOKS + 2):
             if look == 1:
                 stage.supervisor._log.turn(1)
+            assert stage.waits is not None
             stage.now += stage.waits
             yield
         assert [worker.exitcode for worker in first] == [None, -9, None]

@@ -11,13 +11,15 @@ above never use those below:
     checkers.py     history → what was lost, doubled, misordered, torn … (pure)
     figures.py      history → latencies, the harness's own lag, the target's costs (pure)
     results.py      both → results.json, and the verdict (pure)
-    proxy.py        a bad network, in a process of its own
+    links.py        what a bad network does to a connection (pure)
+    proxy.py        … and does it, in a process of its own
     driver.py       the clients, in one process of one loop; there may be several
     faults.py       what is done to the target
     run.py          starts all these, watches, ends them, and merges what they recorded
-    live.py page.py progress while it runs, and report.html
-    limit.py        the highest load that a server holds
-    shrink.py       the smallest script that still shows a violation
+    live.py page.py progress while it runs, and report.html (pure)
+    outcome.py      all of that: one simulation, run, judged and written down
+    reduce.py       a history → a script, and the smallest that shows the same (pure)
+    replay.py       plays a script; its source goes into the file that `shrink` writes
 
 The commands are `simulate.py`, `scenarios.py`, `check.py`, `limit.py` and
 `shrink.py`, each a sub-command of ``python -m harness``.

@@ -175,6 +175,8 @@ class Run:
                         self.end = f"the target did not start again: {error}"
                         return
             if proxy:
+                if how := proxy.death():
+                    raise Unfit(f"the bad network {how}")
                 self.events += [self._of_link(event) for event in proxy.events()]
             if now >= weigh_at:
                 weigh_at = now + WEIGH_EVERY

@@ -167,17 +167,14 @@ class Run:
             if striker:
                 striker.release(now)
                 while strikes and strikes[0].due <= now:
-                    strike = strikes.pop(0)
-                    news.latest = strike.kind
+                    news.latest = strikes[0].kind
                     try:
-                        striker.strike(strike, now)
+                        striker.strike(strikes.pop(0), now)
                     except StartError as error:
                         self.end = f"the target did not start again: {error}"
                         return
             if proxy:
-                if how := proxy.death():
-                    raise Unfit(f"the bad network {how}")
-                self.events += [self._of_link(event) for event in proxy.events()]
+                self._hear_of_links(proxy)
             if now >= weigh_at:
                 weigh_at = now + WEIGH_EVERY
                 self._weigh()
@@ -204,6 +201,11 @@ class Run:
 
     def _record(self, event: history.Event) -> None:
         self.events.append({"t": round(self._now(), 6), **event})
+
+    def _hear_of_links(self, proxy: Proxy) -> None:
+        if how := proxy.death():
+            raise Unfit(f"the bad network {how}")
+        self.events += [self._of_link(event) for event in proxy.events()]
 
     def _of_link(self, told: history.Event) -> history.Event:
         """What the proxy has told, as an event of the run; whose it is, its port will tell."""

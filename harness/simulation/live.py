@@ -50,7 +50,7 @@ def _bar(stream: TextIO, seconds: float) -> Iterator[Told]:
         rate = _Rate()
 
         def told(status: Status) -> None:
-            description = described(status, seconds, rate(status))
+            description = described(status, seconds, rate(status), brief=True)
             shown.update(task, completed=max(0.0, status.elapsed), description=description)
 
         yield told
@@ -82,16 +82,25 @@ class _Rate:
         return (status.heard - before.heard) / took if took > 0 else 0.0
 
 
-def described(status: Status, seconds: float, rate: float) -> str:
-    """`rate`: deliveries a second."""
+def described(status: Status, seconds: float, rate: float, *, brief: bool = False) -> str:
+    """`rate`: deliveries a second. brief: in so few words that a terminal has room for all."""
+    said, heard = ("said", "heard") if brief else ("messages", "deliveries")
     parts = [
         f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {status.connected} members",
-        f"{status.said:,} messages",
-        f"{status.heard:,} deliveries ({rate:,.0f}/s)",
-        f"lag {status.lag:.0f} ms",
+        f"{about(status.said)} {said}",
+        f"{about(status.heard)} {heard} ({about(rate)}/s)",
     ]
     if status.strange:
-        parts.append(f"{status.strange} strange lines")
+        parts.append(f"{about(status.strange)} strange lines")
+    parts.append(f"lag {status.lag:.0f} ms")
     if status.latest:
-        parts.append(f"last {status.latest}")
+        parts.append(status.latest)
     return ", ".join(parts)
+
+
+def about(value: float) -> str:
+    """A number, rounded where it is large: 9,999, 324 k, 12 M."""
+    for size, letter in ((1e7, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (size / 10):,.0f} {letter}"
+    return f"{value:,.0f}"

@@ -101,8 +101,8 @@ class Settings:
         demand("watchdog", self.watchdog == 0 or 0.5 <= self.watchdog <= 3600, "0, or 0.5 to 3600")
         demand(
             "peer_timeout",
-            self.peer_timeout == 0 or 2 <= self.peer_timeout <= 86400,
-            "0, or seconds from 2 to 86400",
+            self.peer_timeout == 0 or 2 <= self.peer_timeout <= 65535,
+            "0, or seconds from 2 to 65535",
         )
         demand("max_lag", self.max_lag >= self.max_line, "a size not below --max-line")
         # A batch has to fit into what the slowest worker leaves free: see `batch`.

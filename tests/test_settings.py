@@ -100,7 +100,7 @@ def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
         ("rate", [0, 64, 1 << 40], [1, 63, -1]),
         ("burst", [KIB, 1 << 40], [0, KIB - 1]),
         ("watchdog", [0, 0.5, 3600], [-1, 0.4, 3600.1, float("inf"), float("nan")]),
-        ("peer_timeout", [0, 2, 86400], [-1, 1, 86401]),
+        ("peer_timeout", [0, 2, 65535], [-1, 1, 65536]),
         ("max_lag", [8 * KIB, 16 * MIB - 128 * KIB], [8 * KIB - 1]),
         ("log_size", [4 * MIB + 128 * KIB, 1 << 40], [4 * MIB + 128 * KIB - 1]),
     ],

@@ -1,113 +1,221 @@
 """report.html: one simulation on one page, to be read by a person. Pure.
 
-One file with no script, which continues the look of the other reports. A history
-may have a million deliveries: all is binned by the second before it is drawn.
+One file with no script, which continues the look of the other reports. All charts
+share one axis of time. A history may have a million deliveries: what is drawn is
+put into at most BINS parts of the run first.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness.charts import Chart, Point, over_time, tail
+from harness.charts import LEFT, RIGHT, WIDTH, Chart, Mark, Point, Scale, over_time, tail
 from harness.page import render
 from harness.simulation.checkers import KINDS
 from harness.simulation.figures import RECEIVERS, Figures, Heard, rank
 from harness.simulation.history import Event, History
+from harness.simulation.scenario import LINK_FAULTS
+from harness.simulation.timeline import Group, Recording, around, chosen, grouped, strikes
 
 TIMELINES = 10
 """Violations that are shown with what was around them."""
 
-AROUND = 14
-"""Events that are shown around one."""
+LISTED = 100
+"""That have a line, at most."""
 
-HEARERS = 12
-"""Sessions that are named with a message."""
+BINS = 600
+"""Parts of the run that a chart tells apart, at most."""
 
-MOMENTS = ("kill-worker", "kill-workers", "hangup")
-"""Faults of the target that are over as soon as they have begun."""
+SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+"""Seconds that such a part may last."""
+
+LETTER = 6.8
+"""Width of a letter in a picture, in its units."""
+
+ROW = 30
+"""Height of a row of the strip that tells what happened."""
 
 
 @dataclass(frozen=True)
-class Around:
-    """What happened around a violation: (second, who, what, words), the message's own marked."""
+class Label:
+    x: float
+    says: str
 
-    id: str
-    events: list[tuple[str, str, str, str, bool]]
+
+@dataclass(frozen=True)
+class Row:
+    """Of the strip: all that happened of one kind."""
+
+    name: str
+    y: int
+    marks: list[Mark]
 
 
 def report(results: Mapping[str, Any], history: History, figures: Figures) -> str:
     """The page of a run; `results`: as in results.json."""
-    until = max([1.0, *(event["t"] for event in history.events[-1:])])
-    marks = [*_marks(history, until)]
+    events = history.events
+    until = span(events)
+    groups = grouped(results["violations"])
+    shown = chosen(groups, TIMELINES)
+    recording = Recording(events, [groups[place].message for place in shown])
+    phases = _phases(history, until)
+    struck = strikes(events, until)
+    marks = [*_marks(phases, struck, groups)]
     charts = [
         _latencies(figures.heard, until, marks),
-        _deliveries(figures, until, marks),
-        _members(history.events, until, marks),
-        *_costs(history.events, until, marks),
+        _deliveries(events, until, marks),
+        _members(events, until, marks),
+        *_costs(events, until, marks),
     ]
-    corrected = sorted(1000 * (one.last - one.due) for one in figures.heard)
-    raw = sorted(1000 * (one.last - one.sent) for one in figures.closed_loop)
-    spread = tail(
-        "How long until the last listener had heard it: of 100 messages, so many were as quick",
-        "ms",
-        [("corrected", "says", corrected), ("raw", "hears", raw)],
-    )
+    if results["verdict"] == "invalid":
+        charts.insert(1, _lag(events, until, marks))
     return render(
         "simulation.html",
         results=results,
-        counts=[(kind, results[kind]) for kind in KINDS],
-        clauses=KINDS,
+        kinds=KINDS,
         receivers=RECEIVERS,
+        groups=groups[:LISTED],
+        more_groups=max(0, len(groups) - LISTED),
+        anchors={place: f"violation-{number}" for number, place in enumerate(shown, 1)},
+        around=[around(groups[place], recording) for place in shown],
+        strip=strip(struck, groups, until),
+        labels=labels(phases, struck, until),
         charts=charts if figures.deliveries else [],
-        spread=spread if corrected else None,
-        phases=history.header.get("phases", []),
-        around=[*_around(results["violations"][:TIMELINES], history.events)],
+        spread=_spread(figures),
+        faults={
+            name: {
+                kind: times
+                for kind, times in sorted(results["faults"].items())
+                if (kind in LINK_FAULTS) == of_links
+            }
+            for name, of_links in (("the target", False), ("single connections", True))
+        },
     )
 
 
-# --- charts --------------------------------------------------------------------------------------
+def span(events: Sequence[Event]) -> float:
+    """Seconds that the charts show: to the end, less the time when it was waited for nothing."""
+    last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
+    return max(1.0, last)
+
+
+# --- what happened when --------------------------------------------------------------------------
+
+Spans = Sequence[tuple[float, float, str]]
+"""From, to, and what; a moment ends as it begins."""
 
 Marks = Sequence[tuple[float, float, str, str]]
 
 
-def _marks(history: History, until: float) -> Iterator[tuple[float, float, str, str]]:
-    """What was done to the target, and where phases begin."""
-    at = 0.0
+def _phases(history: History, until: float) -> list[tuple[float, float, str]]:
+    at, found = 0.0, []
     for name, seconds in history.header.get("phases", []):
-        if name:
-            yield at, at, "phase", name
+        if name and at < until:
+            found.append((at, min(until, at + seconds), name))
         at += seconds
-    begun: dict[str, float] = {}
-    for event in history.events:
-        if "fault" not in event or "who" in event:
-            continue
-        fault = event["fault"]
-        if event["what"] == "ends":
-            begin = begun.pop(fault, event["t"])
-            yield begin, event["t"], "band", f"{fault}, {begin:.1f} to {event['t']:.1f} s"
-        elif fault in MOMENTS:
-            yield event["t"], event["t"], "moment", f"{fault} at {event['t']:.1f} s"
-        else:
-            begun[fault] = event["t"]
-    for fault, begin in begun.items():
-        yield begin, until, "band", f"{fault} from {begin:.1f} s on"
+    return found
+
+
+def _marks(
+    phases: Spans, struck: Spans, groups: Sequence[Group]
+) -> Iterator[tuple[float, float, str, str]]:
+    """What goes through all charts."""
+    for begin, _, name in phases:
+        yield begin, begin, "phase", name
+    for begin, end, kind in struck:
+        yield begin, end, "band" if end > begin else "moment", _told(begin, end, kind)
+    for second in sorted({round(group.t, 1) for group in groups}):
+        yield second, second, "wrong", f"a violation at {second:.1f} s"
+
+
+def _told(begin: float, end: float, kind: str) -> str:
+    return f"{kind}, {begin:.1f} to {end:.1f} s" if end > begin else f"{kind} at {begin:.1f} s"
+
+
+def labels(phases: Spans, struck: Spans, until: float) -> list[Label]:
+    """The names of what goes through the charts: as many as have room, the rarest first."""
+    often = Counter(kind for _, _, kind in struck)
+    x = Scale(0, until, LEFT, WIDTH - RIGHT)
+    found: list[Label] = []
+    for begin, _, says in [*phases, *sorted(struck, key=lambda one: often[one[2]])]:
+        at = x(max(0.0, begin))
+        wide = LETTER * len(says)
+        label = Label(round(at + 3 if at + 3 + wide <= WIDTH else at - 3 - wide, 1), says)
+        if not any(label.x < _end(other) and other.x < _end(label) for other in found):
+            found.append(label)
+    return found
+
+
+def _end(label: Label) -> float:
+    """Where the next label may begin."""
+    return label.x + LETTER * (len(label.says) + 1)
+
+
+def strip(struck: Spans, groups: Sequence[Group], until: float) -> list[Row]:
+    """A row for each kind of what happened."""
+    x = Scale(0, until, LEFT, WIDTH - RIGHT)
+
+    def row(name: str, spans: Iterable[tuple[float, float, str]], style: str) -> Row:
+        marks = []
+        for begin, end, says in spans:
+            at = x(max(0.0, begin))
+            marks.append(Mark(at, max(2.5, round(x(end) - at, 1)), style, says))
+        return Row(name, ROW * len(rows), marks)
+
+    rows: list[Row] = []
+    for kind in dict.fromkeys(kind for _, _, kind in struck):
+        those = [one for one in struck if one[2] == kind]
+        told = [(begin, end, _told(begin, end, kind)) for begin, end, _ in those]
+        rows.append(row(f"{kind} × {len(those)}", told, "struck"))
+    if groups:
+        told = [(one.t, one.t, f"{one.kind}: {one.says}") for one in groups]
+        rows.append(row("violations", told[: 2 * BINS], "wrong"))
+    return rows
+
+
+# --- charts --------------------------------------------------------------------------------------
+
+
+def size_of_bins(until: float) -> float:
+    """Seconds that a part of the run lasts: a second, less in a short run, more in a long one."""
+    least = 1.0 if until > 60 else 0.5 if until > 20 else 0.25
+    return next((size for size in SIZES if size >= least and until / size <= BINS), SIZES[-1])
+
+
+class Bins:
+    """Parts of the run, in which something is summed up."""
+
+    def __init__(self, until: float) -> None:
+        self.size = size_of_bins(until)
+        self.all = range(int(until / self.size) + 1)
+
+    def __call__(self, t: float) -> int:
+        return max(0, int(t / self.size))
+
+    def middle(self, place: int) -> float:
+        return round((place + 0.5) * self.size, 3)
+
+    def per_second(self, counts: Counter[int], until: float) -> list[Point]:
+        """The last part may be cut short."""
+        return [(min(self.middle(place), until), counts[place] / self.size) for place in self.all]
 
 
 def _latencies(heard: Sequence[Heard], until: float, marks: Marks) -> Chart:
-    by_second: dict[int, list[float]] = {}
+    bins = Bins(until)
+    values: dict[int, list[float]] = {}
     for one in heard:
-        by_second.setdefault(int(one.due), []).append(1000 * (one.last - one.due))
-    seconds = [(second + 0.5, sorted(values)) for second, values in sorted(by_second.items())]
+        values.setdefault(bins(one.due), []).append(1000 * (one.last - one.due))
+    parts = [(min(bins.middle(at), until), sorted(those)) for at, those in sorted(values.items())]
 
     def line(part: float) -> list[Point]:
-        return [(second, rank(values, part)) for second, values in seconds]
+        return [(second, rank(those, part)) for second, those in parts]
 
     return over_time(
-        "Until the last listener had heard what was due in that second",
+        "How long a message took to its last listener, by when it was due",
         "ms",
         [("slowest", "faint", line(100)), ("p99", "says", line(99)), ("p50", "hears", line(50))],
         until,
@@ -116,114 +224,93 @@ def _latencies(heard: Sequence[Heard], until: float, marks: Marks) -> Chart:
     )
 
 
-def _deliveries(figures: Figures, until: float, marks: Marks) -> Chart:
-    points = [
-        (second + 0.5, float(figures.deliveries[second]))
-        for second in range(max(figures.deliveries, default=0) + 1)
-    ]
-    return over_time("Deliveries", "per second", [("", "says", points)], until, marks)
+def _lag(events: Sequence[Event], until: float, marks: Marks) -> Chart:
+    bins = Bins(until)
+    most: dict[int, float] = {}
+    for event in events:
+        if "lag" in event:
+            place = bins(event["t"])
+            most[place] = max(most.get(place, 0.0), 1000 * event["lag"])
+    points = [(min(bins.middle(place), until), lag) for place, lag in sorted(most.items())]
+    title = "How late the harness itself was, at most"
+    return over_time(title, "ms", [("", "says", points)], until, marks, log=True)
+
+
+def _deliveries(events: Sequence[Event], until: float, marks: Marks) -> Chart:
+    bins = Bins(until)
+    counts: Counter[int] = Counter()
+    for event in events:
+        if "hears" in event:
+            counts[bins(event["t"])] += len(event["hears"])
+    points = bins.per_second(counts, until)
+    return over_time("Messages delivered", "per second", [("", "says", points)], until, marks)
 
 
 def _members(events: Sequence[Event], until: float, marks: Marks) -> Chart:
+    bins = Bins(until)
     here: set[int] = set()
-    most: Counter[int] = Counter()
+    most: dict[int, int] = {}
     joins: Counter[int] = Counter()
     leaves: Counter[int] = Counter()
     for event in events:
-        second = int(max(0.0, event["t"]))
+        place = bins(event["t"])
         match event.get("what"):
             case "welcomed":
                 here.add(event["who"])
-                joins[second] += 1
+                joins[place] += 1
             case "leaves" | "ended" if event["who"] in here:
                 here.remove(event["who"])
-                leaves[second] += 1
-        most[second] = len(here)
-    seconds = range(int(until) + 1)
+                leaves[place] += 1
+        most[place] = len(here)
     return over_time(
-        "Members, and how many came and went",
-        "per second",
+        "Members in the room, and how many came and went per second",
+        "people",
         [
-            ("members", "says", _kept([(second, most.get(second)) for second in seconds])),
-            ("came", "hears", [(second + 0.5, float(joins[second])) for second in seconds]),
-            ("went", "faint", [(second + 0.5, float(leaves[second])) for second in seconds]),
+            ("members", "says", [*_kept(most, bins, until)]),
+            ("came", "hears", bins.per_second(joins, until)),
+            ("went", "faint", bins.per_second(leaves, until)),
         ],
         until,
         marks,
     )
 
 
-def _kept(values: Sequence[tuple[int, int | None]]) -> list[Point]:
+def _kept(values: Mapping[int, int], bins: Bins, until: float) -> Iterator[Point]:
     """A number that stays as it was where nothing is said of it."""
-    points, last = [], 0.0
-    for second, value in values:
-        last = last if value is None else float(value)
-        points.append((second + 0.5, last))
-    return points
+    last = 0
+    for place in bins.all:
+        last = values.get(place, last)
+        yield min(bins.middle(place), until), float(last)
 
 
 def _costs(events: Sequence[Event], until: float, marks: Marks) -> Iterator[Chart]:
-    looks = [(event["t"], event["costs"]) for event in events if "costs" in event]
+    looks = [
+        (max(0.0, event["t"]), event["costs"])
+        for event in events
+        if "costs" in event and event["t"] <= until
+    ]
+    looks = looks[:: -(-len(looks) // BINS) or 1]
     if len(looks) < 2:
         return
-    memory = [(max(0.0, t), look["memory"] / (1 << 20)) for t, look in looks]
-    yield over_time("The target's memory", "MiB", [("", "says", memory)], until, marks)
     cores = [
         (then, (after["cpu"] - before["cpu"]) / max(then - t, 0.001))
         for (t, before), (then, after) in pairwise(looks)
     ]
-    yield over_time("The target's processors", "in use", [("", "says", cores)], until, marks)
+    for title, unit, points in (
+        ("The target’s memory", "MiB", [(t, look["memory"] / (1 << 20)) for t, look in looks]),
+        ("Descriptors it has open", "", [(t, look["descriptors"]) for t, look in looks]),
+        ("Processors it keeps busy", "", cores),
+    ):
+        yield over_time(title, unit, [("", "says", points)], until, marks)
 
 
-# --- around a violation --------------------------------------------------------------------------
-
-
-def _around(violations: Sequence[Mapping[str, Any]], events: Sequence[Event]) -> Iterator[Around]:
-    for number, one in enumerate(violations, 1):
-        sender = int(one["message"].partition(".")[0]) if one["message"] else one["who"]
-        of_it = [event for event in events if _concerns(event, one, sender)]
-        middle = next(
-            (at for at, event in enumerate(of_it) if event["t"] >= one["t"]), len(of_it) - 1
-        )
-        first = max(0, middle - AROUND // 2)
-        yield Around(
-            f"violation-{number}",
-            [
-                (
-                    f"{event['t']:.3f}",
-                    f"session {event['who']}" if "who" in event else "the target",
-                    *_described(event, one["message"]),
-                )
-                for event in of_it[first : first + AROUND]
-            ],
-        )
-
-
-def _concerns(event: Event, violation: Mapping[str, Any], sender: int) -> bool:
-    """Whether an event is of the sender, or of who was wronged, or of the target."""
-    if "costs" in event or "sent" in event:
-        return False
-    who = event.get("who")
-    if who == violation["who"]:
-        return True
-    if "hears" in event:
-        return bool(violation["message"]) and violation["message"] in event["hears"]
-    return who in (None, sender)
-
-
-def _described(event: Event, message: str) -> tuple[str, str, bool]:
-    """What happened, in words, and whether it is of the message."""
-    if "says" in event:
-        return "says", f"{event['says']}  {event['text'][:120]}", event["says"] == message
-    if "hears" in event:
-        names = [
-            name if isinstance(name, str) else f"“{name['line'][:120]}”" for name in event["hears"]
-        ]
-        shown = names[:HEARERS]
-        if message in names and message not in shown:
-            shown = [*shown[:-1], "…", message]
-        more = f" … {len(names)} in all" if len(names) > len(shown) else ""
-        return "hears", "  ".join(shown) + more, message in names
-    if "fault" in event:
-        return event["fault"], event["what"], False
-    return event["what"], str(event.get("how") or event.get("why") or ""), False
+def _spread(figures: Figures) -> Chart | None:
+    corrected = sorted(1000 * (one.last - one.due) for one in figures.heard)
+    raw = sorted(1000 * (one.last - one.sent) for one in figures.closed_loop)
+    if not corrected:
+        return None
+    return tail(
+        "How long messages took to their last listener, from the quickest to the slowest",
+        "ms",
+        [("corrected", "says", corrected), ("raw", "hears", raw)],
+    )

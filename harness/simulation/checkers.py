@@ -10,20 +10,24 @@ passed. What a proof rests on (PROTOCOL.md):
   who has heard a later one will not hear an earlier one any more.
 - There is one order for all (CAST-5): who has heard what, for another, came
   behind a message will not hear that message any more.
-- A message is in the room or it is not: what one has heard is due to all.
+- A message is in the room or it is not: what one has heard is due to all, and so
+  is all that the same sender said before it.
 
 Speed: a history may hold a million deliveries. What is done for each of them is
-done by sets, dicts and slices; only what is amiss is looked at one by one.
+done by sets, dicts and slices; only what is amiss is looked at one by one, and a
+line that is no message as it was due is read once, however many heard it.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from harness.profile import Profile
 from harness.simulation.history import COMPLETE, Event, History, as_bytes
@@ -48,13 +52,30 @@ CLEANED_WITHIN = 2.0
 GREETED_WITHIN = 5.0
 """Seconds after which who was let in has to be greeted."""
 
+DIES_WITHIN = 2.0
+"""Seconds before the end of a run that broke off, in which the target may have been dying."""
+
 KERNELS = 12 << 20
 """Bytes that kernels may hold for a slow reader, beyond what the server lets it lag (LOAD-2)."""
+
+KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
+"""Faults of the target of which nobody may be disconnected (LOAD-4)."""
+
+FELT_WITHIN = 5.0
+"""Seconds within which who is disconnected after such a fault is taken for its victim."""
+
+OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
+"""How a refusal begins that was none of the target's: this machine lacked something."""
 
 CUTS = ("cut-off", "reset", "half-close")
 """Faults of a link that end a connection, or its sender's side."""
 SLOW = ("slow", "stall")
 """Faults of a link for which a server may put somebody out (LOAD-2)."""
+
+BAD = "\ufffd"
+"""What stands for bytes that are not UTF-8 (TEXT-2)."""
+_BAD_RUN = re.compile(BAD + "+")
+_TOKEN_BEGUN = re.compile(r"\d+(\.\d*)?")
 
 LOST, DUPLICATED, MISORDERED = "lost", "duplicated", "misordered"
 MISPREFIXED, ECHOED, TORN = "misprefixed", "echoed", "torn"
@@ -98,7 +119,9 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)
     """Violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
-    """Of each kind, the first SHOWN; in order of time."""
+    """Of each kind, the first SHOWN that were found; in order of time."""
+    unfit: str = ""
+    """Why the harness itself could not do what it was to do; empty: it could."""
 
 
 @dataclass
@@ -111,6 +134,36 @@ class Message:
     text: bytes
     sent: float | None = None
     gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that is no message as it was due.
+
+    message: the one whose token it has, by index; None: it has no known one.
+    prefix, text: what stands before the token, and from it on; where there is no
+    token, as the profile parts them. truly: the prefix is its sender's. due: the
+    whole text that it is, or begins; empty where it is neither.
+    """
+
+    message: int | None
+    prefix: bytes
+    text: str
+    truly: bool = False
+    due: str = ""
+
+
+@dataclass
+class Pieces:
+    """A message that one session hears in pieces. whole: its text; at: of which so much was heard.
+
+    certain: its token was heard whole; else it is only one of those that it may be.
+    """
+
+    message: int
+    whole: str
+    at: int
+    certain: bool
 
 
 @dataclass
@@ -130,10 +183,14 @@ class Session:
     """Whether the welcome is yet to come, behind what should have followed it."""
     stalled: float | None = None
     """When its link's fault began."""
+    calmed: bool = False
+    """Whether that is over."""
     said: list[int] = field(default_factory=list)
     """Its messages, by index, in order."""
     heard: list[int] = field(default_factory=list)
     """Messages, by index, in order, whole ones and those that were harmed."""
+    pieces: dict[bytes, list[Pieces]] = field(default_factory=dict)
+    """What it has heard in pieces, by the prefix that they had."""
 
     def __str__(self) -> str:
         return f"session {self.number} ({self.address})"
@@ -150,6 +207,10 @@ class Session:
         return self.link is None and self.until == float("inf")
 
 
+Observer = tuple[Session, dict[int, int]]
+"""A session, and at which place in its hearing each message stands."""
+
+
 def judge(history: History, profile: Profile | None = None) -> Judgement:
     """All that the history shows; `profile`: of a server that speaks otherwise than ours."""
     return _Judge(history, profile).judge()
@@ -157,20 +218,36 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
 
 class _Judge:
     def __init__(self, history: History, profile: Profile | None) -> None:
-        self._history = history
         self._complete = history.end == COMPLETE
         self._profile = profile or Profile("")
+        self._is_ours = self._profile.prefix.pattern == Profile("").prefix.pattern
+        """Whether a prefix is the sender's address, as in PROTOCOL.md."""
         self._judgement = Judgement()
         self._messages: list[Message] = []
+        """In order of time; so an index tells what was said before what."""
         self._index: dict[str, int] = {}
         self._sessions: dict[int, Session] = {}
         self._restarts: list[tuple[float, float]] = []
-        self._end = history.events[-1]["t"] if history.events else 0.0
-        for event in history.events:
+        self._kills: list[float] = []
+        self._lines: dict[str, Line | None] = {}
+        """What was read of each line; None: it is a notice."""
+        self._divisible: dict[bytes, list[int]] = {}
+        """Messages that may come in pieces, by their prefix."""
+        events = sorted(history.events, key=lambda event: event["t"])
+        self._end = events[-1]["t"] if events else 0.0
+        for event in events:
             if "says" in event:
                 self._said(event)
-        for event in history.events:
-            self._take(event)
+        for event in events:
+            if "hears" not in event:
+                self._take(event)
+        # How a message came may be known only after some have heard of it.
+        for index, message in enumerate(self._messages):
+            if self._may_be_in_pieces(message):
+                self._divisible.setdefault(self._prefix_of(message), []).append(index)
+        for event in events:
+            if "hears" in event:
+                self._hear(self._session(event["who"]), event)
 
     def judge(self) -> Judgement:
         judgement, sessions = self._judgement, self._sessions.values()
@@ -178,9 +255,10 @@ class _Judge:
         for session in sessions:
             self._check_repeats(session)
             judgement.deliveries += len(session.heard)
-        self._check_order()
-        self._check_losses()
+        ordered = self._check_order()
+        self._check_losses(ordered)
         for session in sessions:
+            self._check_pieces(session)
             self._check_connection(session)
         judgement.violations.sort(key=lambda one: (one.t, one.kind, one.who, one.message))
         return judgement
@@ -202,7 +280,10 @@ class _Judge:
     # --- what happened -------------------------------------------------------
 
     def _session(self, number: int) -> Session:
-        return self._sessions.setdefault(number, Session(number))
+        session = self._sessions.get(number)
+        if session is None:
+            session = self._sessions[number] = Session(number)
+        return session
 
     def _said(self, event: Event) -> None:
         name, sender = event["says"], event["who"]
@@ -213,33 +294,36 @@ class _Judge:
         self._messages.append(Message(name, sender, number, event["t"], text))
 
     def _take(self, event: Event) -> None:
-        if "hears" in event:
-            self._hear(self._session(event["who"]), event)
-        elif "sent" in event:
-            message = self._messages[self._index[event["sent"]]]
-            message.sent, message.gap = event["t"], event["gap"]
+        if "sent" in event:
+            index = self._index.get(event["sent"])
+            if index is not None:
+                message = self._messages[index]
+                message.sent, message.gap = event["t"], event["gap"]
         elif "fault" in event:
             self._fault(event)
         elif "what" in event:
             self._happened(self._session(event["who"]), event)
 
     def _fault(self, event: Event) -> None:
-        begins = event["what"] == "begins"
+        t, fault, begins = event["t"], event["fault"], event["what"] == "begins"
         if "who" in event:
             session = self._session(event["who"])
             if begins and session.stalled is None:
-                session.stalled = event["t"]
-        elif event["fault"] == "restart" and begins:
-            self._restarts.append((event["t"], float("inf")))
-        elif event["fault"] == "restart":
-            self._restarts[-1] = (self._restarts[-1][0], event["t"])
+                session.stalled = t
+            session.calmed = not begins
+        elif fault == "restart" and begins:
+            self._restarts.append((t, float("inf")))
+        elif fault == "restart" and self._restarts:
+            self._restarts[-1] = (self._restarts[-1][0], t)
+        elif fault in KILLS and begins:
+            self._kills.append(t)
 
     def _happened(self, session: Session, event: Event) -> None:
         t = event["t"]
         match event["what"]:
             case "connects":
                 session.connects, session.address = t, event["address"]
-                session.link = event["link"]
+                session.link = event.get("link")
             case "connected":
                 session.connected = t
             case "welcomed":
@@ -256,11 +340,17 @@ class _Judge:
                 session.ended, session.rest = t, event.get("rest", "")
             case "refused":
                 session.ended = t
-                if session.link is None and not self._is_restarting(session.connects, t):
-                    why = f"{session} was not let in: {event['why']}"
-                    self._violated(REFUSED, t, session.number, why)
+                self._refused(session, t, event["why"])
+
+    def _refused(self, session: Session, t: float, why: str) -> None:
+        """Who comes is let in (JOIN-1), but while the target is started again."""
+        if why.startswith(OURS):
+            self._judgement.unfit = self._judgement.unfit or f"{session} could not come: {why}"
+        elif session.link is None and not self._is_restarting(session.connects, t):
+            self._violated(REFUSED, t, session.number, f"{session} was not let in: {why}")
 
     def _is_restarting(self, begin: float, end: float) -> bool:
+        """Whether the target is started again in this time, at least for a part of it."""
         return any(begin <= up and down <= end for down, up in self._restarts)
 
     # --- what was heard ------------------------------------------------------
@@ -270,64 +360,160 @@ class _Judge:
         try:
             session.heard += [index[name] for name in event["hears"]]
         except (KeyError, TypeError):  # some are no messages as they were due
-            for name in event["hears"]:
-                if isinstance(name, dict):
-                    self._strange(session, event["t"], as_bytes(name["line"]))
-                elif name in index:
-                    session.heard.append(index[name])
+            for heard in event["hears"]:
+                if isinstance(heard, dict):
+                    self._strange(session, event["t"], heard["line"])
+                elif heard in index:
+                    session.heard.append(index[heard])
 
-    def _strange(self, session: Session, t: float, line: bytes) -> None:
+    def _strange(self, session: Session, t: float, line: str) -> None:
         """A line that is no message as it was due."""
-        if any(one.fullmatch(line + b"\n") for one in self._profile.notices):
+        try:
+            found = self._lines[line]
+        except KeyError:
+            found = self._lines[line] = self._read(as_bytes(line))
+        if found is None or (session.pieces and self._goes_on(session, found)):
             return
-        if session.greeted_late and self._profile.welcome and self._profile.welcome.match(line):
+        if session.greeted_late and self._is_welcome(line):
             session.greeted_late = False
-            return
-        found = self._profile.prefix.match(line)
-        prefix, text = (found[0], line[found.end() :]) if found else (b"", line)
-        token = TOKEN.match(text)
-        index = self._index.get(token[0][:-1].decode()) if token else None
-        if index is not None:
-            session.heard.append(index)
-            self._check_prefix(session, t, index, prefix)
-            self._check_text(session, t, index, text)
-        elif not self._continues(session, prefix, text):
-            says = f"{session} heard a line that nobody said: “{_shown(line)}”"
+        elif found.message is not None:
+            session.heard.append(found.message)
+            if not found.truly:
+                self._check_prefix(session, t, found.message, found.prefix)
+            if found.text != found.due:
+                self._check_text(session, t, found)
+        elif not self._begins_in_token(session, found) and not self._is_rest(session, found):
+            says = f"{session} heard a line that nobody said: “{_shown(as_bytes(line))}”"
             self._violated(TORN, t, session.number, says)
 
-    def _check_prefix(self, session: Session, t: float, index: int, prefix: bytes) -> None:
-        if self._profile.prefix.pattern != Profile("").prefix.pattern and prefix:
-            return  # it speaks otherwise, and by its own way it is right
-        address = self._sessions[self._messages[index].sender].address
-        if prefix != b"<%s>" % address.encode():
-            says = f"{session} heard {self._whose(index)} with the prefix “{_shown(prefix)}”"
-            self._violated(MISPREFIXED, t, session.number, says, self._messages[index].name)
+    def _is_welcome(self, line: str) -> bool:
+        welcome = self._profile.welcome
+        return welcome is not None and welcome.match(as_bytes(line)) is not None
 
-    def _check_text(self, session: Session, t: float, index: int, text: bytes) -> None:
-        message = self._messages[index]
-        if text == message.text or _plain(text) == _plain(harmless(message.text)):
+    def _read(self, line: bytes) -> Line | None:
+        if any(one.fullmatch(line + b"\n") for one in self._profile.notices):
+            return None
+        head = self._profile.prefix.match(line)
+        begin = head.end() if head else 0
+        for token in TOKEN.finditer(line):
+            index = self._index.get(token[0][:-1].decode())
+            if index is None:
+                continue
+            prefix, text = line[: token.start()], _plain(line[token.start() :])
+            due = self._due(index, text)
+            if due or token.start() == begin:
+                return Line(index, prefix, text, self._is_prefix(prefix, index), due)
+        return Line(None, line[:begin], _plain(line[begin:]))
+
+    def _due(self, index: int, text: str) -> str:
+        """The text of a message, as it was said or harmless, whichever this one is or begins."""
+        said = self._messages[index].text
+        both = _plain(harmless(said)), _plain(said)
+        return next((one for one in both if one == text), "") or next(
+            (one for one in both if _begins(text, one)), ""
+        )
+
+    def _prefix_of(self, message: Message) -> bytes:
+        """By which its pieces are known; empty where a server speaks otherwise."""
+        address = self._sessions[message.sender].address
+        return b"<%s>" % address.encode() if self._is_ours else b""
+
+    def _is_prefix(self, prefix: bytes, index: int) -> bool:
+        """PREFIX-1, PREFIX-2; who speaks otherwise is right by its own way."""
+        if self._is_ours:
+            return prefix == self._prefix_of(self._messages[index])
+        return self._profile.prefix.fullmatch(prefix) is not None
+
+    def _check_prefix(self, session: Session, t: float, index: int, prefix: bytes) -> None:
+        says = f"{session} heard {self._whose(index)} with the prefix “{_shown(prefix)}”"
+        self._violated(MISPREFIXED, t, session.number, says, self._messages[index].name)
+
+    def _check_text(self, session: Session, t: float, found: Line) -> None:
+        """A text is what was said (CAST-3, TEXT), or its beginning where it may come in pieces."""
+        assert found.message is not None
+        message = self._messages[found.message]
+        if found.due and self._may_be_in_pieces(message):
+            begins = found.due.startswith(found.text)
+            text = found.text if begins else found.text.removesuffix(BAD)
+            pieces = Pieces(found.message, found.due, len(text), certain=True)
+            session.pieces.setdefault(found.prefix, []).append(pieces)
             return
-        if self._may_be_in_pieces(message) and _begins(text, harmless(message.text)):
-            self._judgement.undecided += 1
-            return
-        was, came = _shown(message.text), _shown(text)
-        says = f"{session} heard {self._whose(index)} as “{came}”, not as “{was}”"
+        was, came = _shown(message.text), _shown(found.text.encode())
+        says = f"{session} heard {self._whose(found.message)} as “{came}”, not as “{was}”"
         self._violated(TORN, t, session.number, says, message.name)
+
+    # --- pieces --------------------------------------------------------------
 
     def _may_be_in_pieces(self, message: Message) -> bool:
         """Whether a server may have taken its beginning for all of it (LINE-5, LEAVE-2)."""
         sender = self._sessions[message.sender]
-        return message.sent is None or message.gap >= MAY_FLUSH or sender.link is not None
+        return (
+            message.sent is None
+            or message.gap >= MAY_FLUSH
+            or sender.link is not None
+            or sender.how == "reset"
+        )
 
-    def _continues(self, session: Session, prefix: bytes, text: bytes) -> bool:
-        """Whether it is the rest of a message whose beginning this session has heard."""
-        piece = _plain(text)
-        for index in reversed(session.heard[-1000:]):
-            message = self._messages[index]
-            address = self._sessions[message.sender].address
-            if prefix == b"<%s>" % address.encode():
-                return self._may_be_in_pieces(message) and piece in _plain(harmless(message.text))
+    def _goes_on(self, session: Session, found: Line) -> bool:
+        """Whether it is the next piece of what this session has heard the beginning of."""
+        head = self._profile.prefix.match(found.prefix)
+        text = found.text if head is None else found.prefix[head.end() :].decode() + found.text
+        for pieces in session.pieces.get(head[0] if head else found.prefix, ()):
+            whole, at = pieces.whole, pieces.at
+            # A run of what is no UTF-8 may be cut, too, and is one U+FFFD in each piece.
+            again = 0 < at <= len(whole) and whole[at - 1] == text[:1] == BAD
+            for place in (at, at - 1) if again else (at,):
+                if text and whole.startswith(text, place):
+                    pieces.at = place + len(text)
+                    if pieces.at == len(whole) and not pieces.certain:
+                        session.heard.append(pieces.message)
+                    return True
         return False
+
+    def _begins_in_token(self, session: Session, found: Line) -> bool:
+        """Whether it is the beginning of a message, cut within its token."""
+        if not _TOKEN_BEGUN.fullmatch(found.text):
+            return False
+        known = {*session.heard}
+        candidates = [
+            Pieces(index, _plain(harmless(self._messages[index].text)), len(found.text), False)
+            for index in self._divisible.get(found.prefix if self._is_ours else b"", ())
+            if self._messages[index].name.startswith(found.text) and index not in known
+        ]
+        session.pieces.setdefault(found.prefix, []).extend(candidates)
+        return bool(candidates)
+
+    def _is_rest(self, session: Session, found: Line) -> bool:
+        """Whether it is a later piece of a message whose beginning came before this session."""
+        welcomed = session.welcomed or 0.0
+        for index in self._divisible.get(found.prefix if self._is_ours else b"", ()):
+            message = self._messages[index]
+            sent = float("inf") if message.sent is None else message.sent
+            if (
+                message.t <= welcomed
+                and session.connects <= sent
+                and found.text in _plain(harmless(message.text))
+            ):
+                self._judgement.undecided += 1
+                return True
+        return False
+
+    def _check_pieces(self, session: Session) -> None:
+        """The pieces have to add up (CAST-3), unless the sender or this session was cut off."""
+        latest = {self._messages[index].sender: index for index in session.heard}
+        for pieces in (one for some in session.pieces.values() for one in some):
+            index = pieces.message
+            if not pieces.certain:
+                self._judgement.undecided += pieces.at == len(pieces.whole)
+                continue
+            more = latest.get(self._messages[index].sender, -1) > index
+            cut = self._was_cut(index) or not session.stays or not self._complete
+            if pieces.at == len(pieces.whole) or (cut and not more):
+                self._judgement.undecided += 1
+                continue
+            came = _shown(pieces.whole[: pieces.at].encode())
+            says = f"{session} heard only “{came}” of {self._whose(index)}"
+            self._about(TORN, session, index, says)
 
     # --- deliveries ----------------------------------------------------------
 
@@ -346,14 +532,16 @@ class _Judge:
                 if index in once:
                     says = f"{session} heard its own message {self._messages[index].name}"
                     self._about(ECHOED, session, index, says)
-            heard[:] = [index for index in heard if index not in {*session.said}]
+            own = {*session.said}
+            heard[:] = [index for index in once if index not in own]
 
     def _about(self, kind: str, session: Session, index: int, says: str, clause: str = "") -> None:
         message = self._messages[index]
         self._violated(kind, message.t, session.number, says, message.name, clause)
 
-    def _check_order(self) -> None:
-        """One order explains what everyone heard (CAST-5), and each sender's own (CAST-4)."""
+    def _check_order(self) -> bool:
+        """One order explains what everyone heard (CAST-5), and each sender's own (CAST-4); return
+        whether it does."""
         edges: set[tuple[int, int]] = set()
         for session in self._sessions.values():
             edges.update(pairwise(session.heard))
@@ -366,6 +554,8 @@ class _Judge:
         except CycleError as error:
             if not self._check_senders_orders():
                 self._check_orders(error.args[1])
+            return False
+        return True
 
     def _check_senders_orders(self) -> bool:
         """Whether somebody has heard a sender's messages in another order; all are told."""
@@ -417,64 +607,51 @@ class _Judge:
 
     # --- losses --------------------------------------------------------------
 
-    def _check_losses(self) -> None:
-        order = sorted(range(len(self._messages)), key=lambda index: self._messages[index].t)
-        times = [self._messages[index].t for index in order]
-        longest = sorted(self._sessions.values(), key=lambda one: -len(one.heard))[:OBSERVERS]
-        observers = [{index: at for at, index in enumerate(one.heard)} for one in longest]
-        heard_by_any = {index for one in self._sessions.values() for index in one.heard}
+    def _check_losses(self, ordered: bool) -> None:
+        """Each message reaches all who were members before it was said (CAST-1, WELCOME-3)."""
+        times = [message.t for message in self._messages]
+        observers: list[Observer] = []
+        if ordered:  # else what one has heard says nothing of what another will hear
+            longest = sorted(self._sessions.values(), key=lambda one: -len(one.heard))
+            observers = [
+                (one, {index: at for at, index in enumerate(one.heard)})
+                for one in longest[:OBSERVERS]
+            ]
+        newest: dict[int, int] = {}
+        for session in self._sessions.values():
+            for sender, index in self._latest(session).items():
+                newest[sender] = max(index, newest.get(sender, -1))
+        sent = sorted((one.sent, at) for at, one in enumerate(self._messages) if one.sent)
+        # Of what was sent from then on, the first that was taken up.
+        begun = [len(times), *accumulate((at for _, at in reversed(sent)), min)][::-1]
         for session in self._sessions.values():
             if session.welcomed is None:
                 continue
+            on_the_way = begun[bisect_left(sent, (session.connects, 0))]
+            came = bisect_right(times, session.connects)
             first = bisect_right(times, session.welcomed)
             last = bisect_left(times, session.until)
-            known = {*session.heard}
-            missing = [index for index in order[first:last] if index not in known]
-            due = [index for index in missing if self._messages[index].sender != session.number]
-            if due:
-                self._check_missing(session, due, known, observers, heard_by_any)
-            joining = order[bisect_right(times, session.connects) : first]
-            self._judgement.undecided += len({*joining} - known - {*session.said})
+            begin = min([on_the_way, came, first, *session.heard])
+            known = {*session.heard, *session.said}
+            missing = [index for index in range(begin, last) if index not in known]
+            if missing:
+                _Losses(self, session, observers, newest).check(missing, came, first)
 
-    def _check_missing(
-        self,
-        session: Session,
-        due: list[int],
-        known: set[int],
-        observers: list[dict[int, int]],
-        heard_by_any: set[int],
-    ) -> None:
-        """Of messages that a session has not heard: which are lost, and which may be on the way."""
-        certain = session.stays and self._complete
-        reached = [
-            (places, max((places[index] for index in known & places.keys()), default=-1))
-            for places in observers
-        ]
-        latest: dict[int, int] = {}
-        for index in session.heard:
-            latest[self._messages[index].sender] = index
-        for index in due:
-            passed = latest.get(self._messages[index].sender, -1) > index or any(
-                places.get(index, at) < at for places, at in reached
-            )
-            came = index in heard_by_any or not self._was_cut(index)
-            if passed or (certain and came):
-                says = f"{self._whose(index)} never reached {session}"
-                self._about(LOST, session, index, says)
-            else:
-                self._judgement.undecided += 1
+    def _latest(self, session: Session) -> dict[int, int]:
+        """Of each sender, the last message that a session has heard; none was said later."""
+        messages = self._messages
+        return {messages[index].sender: index for index in sorted(session.heard)}
 
     def _was_cut(self, index: int) -> bool:
-        """Whether its sender went, or was cut off, so that it may never have come to the server."""
+        """Whether it may never have come to the server, though it was taken up."""
         message = self._messages[index]
         sender = self._sessions[message.sender]
-        return (
-            message.sent is None
-            or sender.how == "reset"
-            or sender.ended is not None
-            or (sender.link in CUTS and sender.stalled is not None)
-            or not self._complete
-        )
+        if sender.ended is None:
+            cut = sender.how == "reset"
+        else:  # who has closed its side may be ended at any time afterwards
+            cut = sender.how != "half-close" or self._is_restarting(message.t, sender.ended)
+        # What a bad network holds comes late, or never.
+        return cut or message.sent is None or sender.link is not None
 
     # --- connections ---------------------------------------------------------
 
@@ -497,11 +674,13 @@ class _Judge:
             or session.leaves is not None
             or session.link in (*CUTS, *SLOW)
             or self._is_restarting(session.connects, ended)
-            or not self._complete
+            or (not self._complete and ended > self._end - DIES_WITHIN)
         ):
             return
-        says = f"{session} was disconnected"
-        self._violated(DISCONNECTED, ended, session.number, says)
+        felt = [t for t in self._kills if ended - FELT_WITHIN <= t <= ended]
+        after = f", {ended - felt[-1]:.3f} s after the target was struck" if felt else ""
+        says, clause = f"{session} was disconnected{after}", "LOAD-4" if felt else ""
+        self._violated(DISCONNECTED, ended, session.number, says, clause=clause)
 
     def _check_greeted(self, session: Session) -> None:
         if (
@@ -532,11 +711,16 @@ class _Judge:
             not limit
             or session.link != "stall"
             or session.stalled is None
+            or session.calmed
             or session.ended is not None
             or session.leaves is not None
         ):
             return
-        owed = sum(len(one.text) for one in self._messages if one.t > session.stalled)
+        owed = sum(
+            len(one.text)
+            for one in self._messages
+            if one.t > session.stalled and one.sent is not None and one.sender != session.number
+        )
         if owed > limit + KERNELS:
             says = f"{session} lags by {owed} bytes, and was not put out"
             self._violated(UNBOUNDED, self._end, session.number, says)
@@ -544,16 +728,99 @@ class _Judge:
     def _is_beginning(self, session: Session) -> bool:
         """Whether the rest that it heard begins a line that is due."""
         rest = as_bytes(session.rest)
-        found = re.match(rb"<[^<>\n]*(?:>|$)", rest)
-        if not found and self._profile.prefix.match(rest) is None:
-            return False
-        token = TOKEN.search(rest)
-        if token is None:
-            return True  # it ends in the prefix, or in the token
-        index = self._index.get(token[0][:-1].decode())
-        return index is not None and _begins(
-            rest[token.start() :], harmless(self._messages[index].text)
+        found = self._read(rest)
+        if session.welcomed is None or found is None:
+            return True  # of the welcome, which was never whole
+        if found.message is not None:
+            return found.due != ""
+        if not self._is_ours:
+            return True
+        text, messages = found.text, self._messages
+        if not found.prefix:
+            prefixes = {self._prefix_of(one) for one in messages}
+            return any(prefix.startswith(rest) for prefix in prefixes)
+        return any(
+            one.name.startswith(text) for one in messages if found.prefix == self._prefix_of(one)
+        ) or any(
+            text in _plain(harmless(messages[index].text))
+            for index in self._divisible.get(found.prefix, ())
         )
+
+
+class _Losses:
+    """Of what one session has not heard: which is lost, and which may have been on the way."""
+
+    def __init__(
+        self,
+        judge: _Judge,
+        session: Session,
+        observers: list[Observer],
+        newest: dict[int, int],
+    ) -> None:
+        self._judge = judge
+        self._session = session
+        self._newest = newest
+        """Of each sender, the last message that anyone has heard."""
+        self._certain = session.stays and judge._complete
+        self._latest = judge._latest(session)
+        self._earliest = {
+            judge._messages[index].sender: index for index in sorted(session.heard, reverse=True)
+        }
+        known = {*session.heard}
+        self._reached: list[tuple[Observer, int, int]] = []
+        """Of each observer the first and the last place that this session has heard, too."""
+        for observer in observers:
+            places = [observer[1][index] for index in known & observer[1].keys()]
+            if places:
+                self._reached.append((observer, min(places), max(places)))
+
+    def check(self, missing: list[int], came: int, first: int) -> None:
+        """came, first: what was the next to be said when it came, and when it was welcomed."""
+        judge, messages = self._judge, self._judge._messages
+        for index in missing:
+            message = messages[index]
+            is_due = index >= first or self._was_member(index)
+            if is_due and (self._passed(index) or (self._certain and self._is_there(index))):
+                judge._about(LOST, self._session, index, self._told(index))
+            elif is_due or index >= came or (message.sent or 0.0) >= self._session.connects:
+                judge._judgement.undecided += 1
+
+    def _is_there(self, index: int) -> bool:
+        """Whether the server must have it: so it is due to all."""
+        newest = self._newest.get(self._judge._messages[index].sender, -1)
+        return newest >= index or not self._judge._was_cut(index)
+
+    def _was_member(self, index: int) -> bool:
+        """Whether it was, though not welcomed yet: it has heard what came before."""
+        earliest = self._earliest.get(self._judge._messages[index].sender)
+        return (earliest is not None and earliest < index) or any(
+            places.get(index, -1) > first for (_, places), first, _ in self._reached
+        )
+
+    def _passed(self, index: int) -> bool:
+        """Whether it has heard what came behind (CAST-4, CAST-5)."""
+        return self._latest.get(self._judge._messages[index].sender, -1) > index or any(
+            places.get(index, last) < last for (_, places), _, last in self._reached
+        )
+
+    def _told(self, index: int) -> str:
+        """What there is to say of a loss, and by what it is known."""
+        judge, session = self._judge, self._session
+        says = f"{judge._whose(index)} never reached {session}"
+        if judge._judgement.counts[LOST] >= SHOWN:
+            return says  # it is not shown
+        sender = judge._messages[index].sender
+        heard = {*session.heard}
+        own = [one for one in judge._sessions[sender].said if one in heard]
+        at = bisect_left(own, index)
+        near = [judge._messages[one].name for one in own[max(0, at - 1) : at + 1]]
+        if near:
+            return f"{says}, who heard {' and '.join(near)}"
+        for (other, places), _, last in self._reached:
+            if places.get(index, last) < last:
+                behind = judge._messages[other.heard[last]].name
+                return f"{says}, who heard {behind}, which came behind it for {other}"
+        return says
 
 
 def _shown(text: bytes) -> str:
@@ -563,9 +830,12 @@ def _shown(text: bytes) -> str:
 
 
 def _plain(text: bytes) -> str:
-    """A text without U+FFFD, of which a server may write one or several for what is no UTF-8."""
-    return text.decode("utf-8", "replace").replace("\ufffd", "")
+    """A text in which a run of U+FFFD is one: servers differ in how many stand for what is no
+    UTF-8."""
+    plain = text.decode("utf-8", "replace")
+    return _BAD_RUN.sub(BAD, plain) if BAD * 2 in plain else plain
 
 
-def _begins(text: bytes, whole: bytes) -> bool:
-    return _plain(whole).startswith(_plain(text))
+def _begins(text: str, whole: str) -> bool:
+    """Whether a text is the beginning of another; its last character may be torn."""
+    return whole.startswith((text, text.removesuffix(BAD)))

@@ -242,9 +242,8 @@ class Run:
         }
         with self.path.open("w", encoding="utf-8") as file:
             history.write(header, file)
-            streams = [history.events_of(part) for part in parts]
-            for event in history.merge([*streams, _with_sessions(self.events, parts)]):
-                history.write(event, file)
+            ours = map(history.line_of, _with_sessions(self.events, parts))
+            file.writelines(history.merge([*map(history.lines_of, parts), ours]))
             history.write({"t": round(self._now(), 6), "end": self.end}, file)
 
 
@@ -254,10 +253,13 @@ def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[h
     if any("address" in event for event in events):
         hosts: dict[int, str] = {}
         for part in parts:
-            for event in history.events_of(part):
-                if event.get("what") == "connects":
+            for line in history.lines_of(part):
+                if '"what":"connect' not in line:
+                    continue
+                event = json.loads(line)
+                if event["what"] == "connects":
                     hosts[event["who"]] = event["address"]
-                elif event.get("what") == "connected":
+                elif event["what"] == "connected":
                     whose[hosts[event["who"]], event["port"]] = event["who"]
     for event in sorted(events, key=lambda one: one["t"]):
         if "address" in event:

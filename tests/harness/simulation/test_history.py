@@ -9,7 +9,8 @@ from harness.simulation.history import (
     HistoryError,
     as_bytes,
     as_text,
-    events_of,
+    line_of,
+    lines_of,
     merge,
     parse,
     read,
@@ -73,5 +74,11 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
 
 def test_parts_are_merged_in_order_of_time(tmp_path: Path) -> None:
     part = tmp_path / "part"
-    part.write_text('{"t":1}\n{"t":3}\n{"t":4')
-    assert [*merge([events_of(part), [{"t": 0}, {"t": 2}]])] == [{"t": n} for n in range(4)]
+    part.write_text('{"t":1,"a":1}\n{"t":30.5,"a":1}\n{"t":40')
+    ours = [line_of({"t": t, "b": 2}) for t in (-0.5, 2.25)]
+    assert [*merge([lines_of(part), ours])] == [
+        '{"t":-0.5,"b":2}\n',
+        '{"t":1,"a":1}\n',
+        '{"t":2.25,"b":2}\n',
+        '{"t":30.5,"a":1}\n',
+    ]

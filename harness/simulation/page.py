@@ -253,15 +253,16 @@ def _members(events: Sequence[Event], until: float, marks: Marks) -> Chart:
     joins: Counter[int] = Counter()
     leaves: Counter[int] = Counter()
     for event in events:
-        place = bins(event["t"])
         match event.get("what"):
             case "welcomed":
                 here.add(event["who"])
-                joins[place] += 1
+                joins[bins(event["t"])] += 1
             case "leaves" | "ended" if event["who"] in here:
                 here.remove(event["who"])
-                leaves[place] += 1
-        most[place] = len(here)
+                leaves[bins(event["t"])] += 1
+            case _:
+                continue
+        most[bins(event["t"])] = len(here)
     return over_time(
         "Members in the room, and how many came and went per second",
         "people",

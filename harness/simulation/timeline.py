@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from harness.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
@@ -536,11 +537,15 @@ def _lines(group: Group, said: Event | None, recording: Recording) -> list[Line]
     """The events around it that are of its sender, of who was wronged first, or of the target."""
     sender = said["who"] if said else group.who[0]
     about = {sender, group.who[0], None}
-    near = [
-        event
-        for event in recording.between(group.t - LATEST, group.t + LATEST)
-        if _concerns(event, about, group.message)
-    ]
+    before = recording.between(group.t - LATEST, group.t)
+    behind = recording.between(group.t, group.t + LATEST)
+    behind = behind[sum(event["t"] == group.t for event in behind) :]
+
+    def some(events: Iterable[Event]) -> list[Event]:
+        theirs = (event for event in events if _concerns(event, about, group.message))
+        return list(islice(theirs, EVENTS))
+
+    near = [*some(reversed(before))[::-1], *some(behind)]
     middle = sum(event["t"] < group.t for event in near)
     first = max(0, min(middle - EVENTS // 2, len(near) - EVENTS))
     return [

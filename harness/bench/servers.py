@@ -37,6 +37,10 @@ class Recipe:
     filled in. `ready` is what it prints when it listens; a group ``port`` in it
     tells where. Without `ready`, it is taken to listen at {port} when it accepts a
     connection.
+
+    `at_once` is how many newcomers may be on their way when joining is timed:
+    enough to keep it busy, and fewer than its backlog holds, for who finds that
+    full comes again a second later.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Recipe:
     version: tuple[str, ...] = ()
     module: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    at_once: int = 32
 
     def check_installed(self) -> None:
         if self.module and importlib.util.find_spec(self.module) is None:
@@ -101,6 +106,7 @@ NCAT = Recipe(
     ("ncat", "-v", "-n", "--chat", "-l", "-m", "{clients}", "{host}", "{port}"),
     re.compile(rb"Listening on "),
     version=("ncat", "--version"),
+    at_once=4,  # its backlog is 5
 )
 
 REDIS = Recipe(

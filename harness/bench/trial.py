@@ -22,15 +22,14 @@ FAILED = "failed"
 NOT_STARTED = "did not start"
 NOT_INSTALLED = "not installed"
 
-IDLE_AT_ONCE = 32
-"""Clients on their way at a time when the rate of joining is taken: enough to keep
-a server busy, few enough for any backlog. Elsewhere, 4: ncat's backlog is 5."""
+AT_ONCE = 4
+"""Clients on their way at a time where joining is not timed: few enough for any backlog."""
 
 DYING = 0.1
 """Seconds that a server may need to be dead after it has let go of its clients."""
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Where the harness lies, so that the load finds it wherever the bench was started."""
+"""Where the harness lies, so that load and floor find it wherever the bench was started."""
 
 
 class LoadError(Exception):
@@ -114,7 +113,7 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
             Path(directory), port, plan.workers, workload.clients, workload.speakers
         )
         try:
-            server = Server(command, recipe.ready)
+            server = Server(command, recipe.ready, _environment())
         except OSError as error:
             return result(NOT_STARTED, str(error))
         try:
@@ -129,7 +128,7 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
                 port,
                 plan.seconds,
                 plan.rounds,
-                IDLE_AT_ONCE if workload.kind == "idle" else 4,
+                recipe.at_once if workload.kind == "idle" else AT_ONCE,
                 plan.patience,
             )
             figures = _load(job, server, plan.limit)
@@ -148,14 +147,13 @@ def _load(job: Job, server: Server, limit: float) -> Report:
     """Run the load; for an idle one, weigh the server before and while it is there."""
     idle = job.workload == "idle"
     before = weight(server.pid) if idle else None
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.bench.load", job.to_json()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=_environment(),
         start_new_session=True,  # an interrupt is for us to handle
     )
     report: Report = {}
@@ -175,6 +173,11 @@ def _load(job: Job, server: Server, limit: float) -> Report:
     for line in output.splitlines():
         report |= json.loads(line)
     return report
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 @contextlib.contextmanager

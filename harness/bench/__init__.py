@@ -25,7 +25,9 @@ the last ``recv`` that completes the last round.
 *latency N*: what one speaker's lines reach in a second is the server's capacity;
 then the clients speak in turn, evenly in time, by a schedule that does not wait, so
 that a tenth of that is delivered, and then a half. Each delivery counts from when
-its line was due. A figure is marked with ? where the load was too late itself.
+its line was due. A figure is marked with ? where more than a quarter of it may be the
+load's: where, in any repetition, the same percentile of how late the load sent its
+lines is more than that.
 *idle N*: N clients join, and are silent.
 
 **What counts.** Deliveries to others: N·(N-1) in a crowd's round, N-1 in a
@@ -46,7 +48,8 @@ leaves Nagle's algorithm on, so in a crowd each client's second line waits until
 its kernel has acknowledged the first, some 40 ms a round: nearly all of ncat's time
 at 10 clients, about two fifths at 100, one percent at 900. Its users wait as long.
 
-**The floor** stands beside the servers, and is none: see `floor`.
+**The floor** stands beside the servers, and is none: see `floor`. ``floor is`` says how
+much faster it is than each of them: how much of its time a server could save at most.
 
 **How far to trust it.** Servers take turns within each repetition, so that a
 noisy minute hurts all alike, and ratios are taken within a repetition. The load

@@ -2,10 +2,11 @@
 
 Runs without arguments: the workloads crowd 100, crowd 900, solo 100, latency 100
 and idle 300 on the chatroom, ncat, Redis and NATS, as far as they are installed,
-and on the floor, which is what a server would cost that has nothing to do. In crowd N, each of
-N clients says a line of 64 bytes, all at once, and again when all have received
-all; in solo N, one speaks, and again when the others have heard it. A run in
-which anything is missing, doubled or sent to the wrong client shows no figure.
+and on the floor, which is what a server would cost that has nothing to do. In
+crowd N, each of N clients says a line of 64 bytes, all at once, and again when
+all have received all; in solo N, one speaks, and again when the others have
+heard it. A run in which anything is missing, doubled or sent to the wrong client
+shows no figure.
 
 Exit status: 0 if the first server was measured throughout, whatever became of
 the others; 1 if it failed; 2 for wrong arguments, or if the load itself broke

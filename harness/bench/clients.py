@@ -115,7 +115,7 @@ class Clients:
             waiting = set(range(len(self.sockets)))
             self.gather(waiting, lambda n: asked in self.heard[n], "waiting to be asked")
             for number in range(len(self.sockets)):
-                self._say(number, self.dialect.answer)
+                self.say(number, self.dialect.answer)
         self.barrier(generation=0)
 
     def barrier(self, generation: int) -> None:
@@ -125,7 +125,7 @@ class Clients:
         """
         for speaker in (0, 1):
             line = lines.line(speaker, generation)
-            self._say(speaker, self.dialect.say(line))
+            self.say(speaker, self.dialect.say(line))
             waiting = set(lines.audible(speaker, range(len(self.sockets)), self.dialect))
             skip = self._skip_past(line + self.dialect.tail)
             self.gather(waiting, skip, f"waiting for the line of client {speaker}")
@@ -149,7 +149,7 @@ class Clients:
         ending = lines.ending(self.dialect)
         expected = [len(lines.audible(n, everyone, self.dialect)) for n in everyone]
         for number in everyone:
-            self._say(number, self.dialect.say(lines.line(number, generation)))
+            self.say(number, self.dialect.say(lines.line(number, generation)))
 
         def complete(number: int) -> bool:
             heard = self.heard[number]
@@ -252,20 +252,25 @@ class Clients:
             raise ArrivalError(f"client {number[descriptor]} was disconnected: {error}") from None
         return kept
 
-    def take(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait that long at most; return who received how many bytes, which are forgotten.
+    def take(self, seconds: float) -> list[tuple[int, bytes]]:
+        """Wait that long at most; return who received what.
 
         Of those who have received any, a few: it is little that comes between two looks at the
         clock.
         """
+        events = self._poll.poll(0, AT_ONCE)
+        if not events:
+            # epoll's own clock has whole milliseconds only.
+            select.select((self._poll,), (), (), seconds)
+            events = self._poll.poll(0, AT_ONCE)
         came = []
-        for descriptor, _ in self._poll.poll(seconds, AT_ONCE):
+        for descriptor, _ in events:
             number = self._number[descriptor]
             with self._naming(number):
                 count = self._receive[descriptor](self._scratch)
             if not count:
                 raise ArrivalError(f"client {number} was disconnected")
-            came.append((number, count))
+            came.append((number, bytes(self._scratch[:count])))
         return came
 
     def _silence(self, left: list[int]) -> ArrivalError:
@@ -278,7 +283,7 @@ class Clients:
 
     # -- one client ----------------------------------------------------------------------
 
-    def _say(self, number: int, data: bytes) -> None:
+    def say(self, number: int, data: bytes) -> None:
         with self._naming(number):
             self.sockets[number].send(data)
 

@@ -68,7 +68,7 @@ def check(
     known = sum(len(head) + len(text) + len(dialect.tail) for head, text in found)
     if known != len(heard):
         strange = frame.sub(b"", heard)
-        raise ArrivalError(f"client {listener} received {_shown(strange)} between the lines")
+        raise ArrivalError(f"client {listener} received {shown(strange)} between the lines")
     return {speaker_of(text): head for head, text in found}
 
 
@@ -79,8 +79,8 @@ def agree(of_all: Sequence[Heads]) -> Heads:
         for speaker, head in heads.items():
             if merged.setdefault(speaker, head) != head:
                 raise ArrivalError(
-                    f"client {listener} hears client {speaker} as {_shown(head)}, "
-                    f"another as {_shown(merged[speaker])}"
+                    f"client {listener} hears client {speaker} as {shown(head)}, "
+                    f"another as {shown(merged[speaker])}"
                 )
     return merged
 
@@ -89,12 +89,12 @@ def _difference(got: Counter[bytes], expected: Counter[bytes]) -> str:
     missing, surplus = expected - got, got - expected
     parts = []
     if missing:
-        parts.append(f"lacks {missing.total()} lines, such as {_shown(min(missing))}")
+        parts.append(f"lacks {missing.total()} lines, such as {shown(min(missing))}")
     if surplus:
-        parts.append(f"has {surplus.total()} lines too many, such as {_shown(min(surplus))}")
+        parts.append(f"has {surplus.total()} lines too many, such as {shown(min(surplus))}")
     return " and ".join(parts)
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
     """Bytes for a message that has to stay on one line."""
     return repr(data if len(data) <= 24 else data[:20] + b"...")[1:]

@@ -1,50 +1,79 @@
-"""Latency at a load that is held: messages on a schedule that does not wait.
+"""Latency at a load that is held: an open loop, messages on a schedule that does not wait.
 
 Clients speak in turn, evenly in time. Each delivery counts from when its message
-was to be sent, not from when it was. Which message a byte belongs to follows from
-how many came before it: the servers deliver in the order in which things were said.
+was due, not from when it was sent, so that a server that stalls is not asked less
+meanwhile. Each message is told by its text, so it does not matter in which order
+they come; and every byte that anyone hears is checked when the clock has stopped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from array import array
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from harness.bench import lines
 from harness.bench.clients import Clients
+from harness.bench.dialects import Dialect
 from harness.bench.lines import ArrivalError, Heads
 
-TRUSTED = 0.1
-"""Part of the p99 latency by which 1 of 100 messages may be sent late, ..."""
-UNSEEN = 1.0
-"""... or so many milliseconds: beyond both, the load was too slow to tell."""
+TRUSTED = 0.25
+"""The part of a latency that may be the load's own lateness, each percentile for itself."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
+SPEAKERS = 100_000
+MOST = SPEAKERS * lines.GENERATIONS
+"""As many messages as can be told apart: the number of one stands where others name speaker and
+round."""
+
+Arrivals = list[tuple[float, bytes]]
+"""What one client heard, a read at a time, and when: in seconds from the start."""
+
 
 class Timetable:
-    """When each of `count` messages is due, and where it ends in what each client hears. Pure."""
+    """When each of `count` messages is due, and what it looks like to whoever hears it. Pure."""
 
-    def __init__(self, clients: Clients, heads: Heads, count: int, rate: float) -> None:
+    def __init__(self, dialect: Dialect, heads: Heads, count: int, rate: float) -> None:
         """`rate`: messages a second, of all together."""
-        people = len(clients.sockets)
         self.due = [number / rate for number in range(count)]
-        self.speakers = [number % people for number in range(count)]
-        size = [len(heads[n]) + lines.SIZE + len(clients.dialect.tail) for n in range(people)]
-        echo = clients.dialect.echo
-        self.heard = [
-            [number for number, speaker in enumerate(self.speakers) if echo or speaker != listener]
-            for listener in range(people)
-        ]
-        """For each client: the messages that it hears, ..."""
-        self.ends = [
-            [*accumulate(size[self.speakers[number]] for number in heard)] for heard in self.heard
-        ]
-        """... and after how many bytes each of them has come."""
+        self.speakers = [number % len(heads) for number in range(count)]
+        texts = [lines.line(number % SPEAKERS, number // SPEAKERS) for number in range(count)]
+        self.words = [dialect.say(text) for text in texts]
+        self._echo = dialect.echo
+        self._ending = lines.ending(dialect)
+        self._known = {
+            (heads[speaker] + text).removesuffix(lines.END): number
+            for number, (speaker, text) in enumerate(zip(self.speakers, texts, strict=True))
+        }
+
+    def latencies(self, arrivals: Arrivals, listener: int) -> Iterator[float]:
+        """Of each delivery, the seconds from when it was due to when its last byte had come.
+
+        Raises ArrivalError unless each message has come once that had to, and nothing else.
+        What comes back to its speaker is no delivery.
+        """
+        ending = self._ending
+        *pieces, rest = b"".join(data for _, data in arrivals).split(ending)
+        numbers = [self._known.get(piece, -1) for piece in pieces]
+        if rest or -1 in numbers:
+            strange = rest if -1 not in numbers else pieces[numbers.index(-1)]
+            raise ArrivalError(f"client {listener} received {lines.shown(strange)}, unsaid")
+        due = [n for n, who in enumerate(self.speakers) if self._echo or who != listener]
+        if sorted(numbers) != due:
+            raise ArrivalError(f"client {listener} has not heard each message once")
+        reads = iter(arrivals)
+        now, received, end = 0.0, 0, 0
+        for number, piece in zip(numbers, pieces, strict=True):
+            end += len(piece) + len(ending)
+            while received < end:
+                now, data = next(reads)
+                received += len(data)
+            if self.speakers[number] != listener:
+                yield now - self.due[number]
 
 
 def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[str, float]:
@@ -52,47 +81,79 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
 
     Raises ArrivalError where not exactly what is due arrives.
     """
-    count = max(len(clients.sockets), int(rate * seconds))
-    table = Timetable(clients, heads, count, rate)
-    people = range(len(clients.sockets))
-    words = [clients.dialect.say(lines.line(speaker, 0)) for speaker in people]
-    latencies, lateness = array("d"), array("d")
-    taken = [0] * len(people)
-    lacking = sum(map(bool, table.heard))
-    start, number = time.monotonic(), 0
-    silent = start
-    while lacking:
-        now = time.monotonic()
-        while number < count and start + table.due[number] <= now:
-            lateness.append(now - start - table.due[number])
-            clients.sockets[table.speakers[number]].send(words[table.speakers[number]])
-            number += 1
-            now = time.monotonic()
-        wait = start + table.due[number] - now if number < count else 0.1
-        came = clients.take(max(0.0, wait))
-        now = time.monotonic()
-        for listener, size in came:
-            silent = now
-            ends, heard, before = table.ends[listener], table.heard[listener], taken[listener]
-            taken[listener] = before + size
-            first, last = bisect_right(ends, before), bisect_right(ends, before + size)
-            latencies.extend(now - start - table.due[one] for one in heard[first:last])
-            if before + size > ends[-1]:
-                raise ArrivalError(f"client {listener} received bytes too many")
-            lacking -= before + size == ends[-1]
-        if now - silent > clients.patience:
-            raise ArrivalError(f"{lacking} clients got nothing for {clients.patience:g} s")
+    count = min(MOST, max(len(heads), int(rate * seconds)))
+    table = Timetable(clients.dialect, heads, count, rate)
+    with punctual():
+        arrivals, lateness = play(clients, table, clients.score(table.speakers, heads))
+    latencies = array("d")
+    for listener, came in enumerate(arrivals):
+        latencies.extend(table.latencies(came, listener))
     return figures(latencies, lateness)
 
 
-def figures(latencies: Sequence[float], lateness: Sequence[float]) -> dict[str, float]:
-    """Percentiles, nearest-rank, in ms, of seconds; and whether they can be trusted: 1 or 0."""
-    found = {name: 1000 * _rank(latencies, part) for name, part in PERCENTILES.items()}
-    late = 1000 * _rank(lateness, PERCENTILES["p99"])
-    trusted = late <= max(UNSEEN, TRUSTED * found["p99"])
-    return {**found, "late": late, "trusted": float(trusted)}
+def play(
+    clients: Clients, table: Timetable, score: Sequence[int]
+) -> tuple[list[Arrivals], Sequence[float]]:
+    """Keep to the timetable until everyone has received as many bytes as the score says.
+
+    Returns what each client heard, and how many seconds late each message was sent.
+    """
+    count, due = len(table.due), table.due
+    left = [score[sock.fileno()] for sock in clients.sockets]
+    lacking = len(left) - left.count(0)
+    arrivals: list[Arrivals] = [[] for _ in left]
+    lateness = array("d")
+    number, silent = 0, 0.0
+    start = time.monotonic()
+    while lacking:
+        now = time.monotonic() - start
+        while number < count and due[number] <= now:
+            lateness.append(now - due[number])
+            clients.say(table.speakers[number], table.words[number])
+            silent = now
+            number += 1
+            now = time.monotonic() - start
+        if number == count and now - silent > clients.patience:
+            raise ArrivalError(f"{lacking} clients got nothing for {clients.patience:g} s")
+        came = clients.take(due[number] - now if number < count else clients.patience)
+        now = time.monotonic() - start
+        for listener, data in came:
+            silent = now
+            arrivals[listener].append((now, data))
+            left[listener] -= len(data)
+            if left[listener] < 0:
+                raise ArrivalError(f"client {listener} received bytes too many")
+            lacking -= not left[listener]
+    return arrivals, lateness
 
 
-def _rank(values: Sequence[float], part: float) -> float:
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * part) - 1)]
+@contextlib.contextmanager
+def punctual(slack: Path = Path("/proc/self/timerslack_ns")) -> Iterator[None]:
+    """Have the kernel wake us when it was asked to, and not up to 50 µs later."""
+    usual = _write(slack, "1")
+    yield
+    _write(slack, usual)
+
+
+def _write(file: Path, text: str) -> str:
+    """Return what was there; where the system has none such, it wakes us later."""
+    before = ""
+    with contextlib.suppress(OSError):
+        before = file.read_text()
+        file.write_text(text)
+    return before
+
+
+def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, float]:
+    """Percentiles, nearest-rank, in ms, of seconds: `late p99` is that of how late the load was."""
+    found = {}
+    for prefix, values in (("", sorted(latencies)), ("late ", sorted(lateness))):
+        for name, part in PERCENTILES.items():
+            rank = max(0, math.ceil(len(values) * part) - 1)
+            found[prefix + name] = 1000 * values[rank]
+    return found
+
+
+def trusted(latency: float, late: float) -> bool:
+    """Whether the load kept its schedule well enough for a latency to be the server's."""
+    return late <= TRUSTED * latency

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.bench.load import PARTS
-from harness.bench.paced import PERCENTILES
+from harness.bench.paced import PERCENTILES, trusted
+from harness.bench.servers import FLOOR
 from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 
 Row = tuple[str, ...]
@@ -67,26 +68,31 @@ def trouble(results: Sequence[Result], workload: str, server: str) -> str:
 
 
 def speed_rows(results: Sequence[Result]) -> list[Row]:
-    """The table of crowds and solos; its first server is the one compared with the others."""
+    """The table of crowds and solos: the first server, and the floor, against the others."""
     servers = list(dict.fromkeys(result.server for result in results))
-    reference = servers[0]
+    references = list(dict.fromkeys([servers[0], *({FLOOR.name} & {*servers})]))
+    against = [f"{reference} is" for reference in references]
     rows: list[Row] = [
-        ("workload", "server", "deliveries/s", "lowest to highest", f"{reference} is", "load busy")
+        ("workload", "server", "deliveries/s", "lowest to highest", *against, "load busy")
     ]
     for workload in dict.fromkeys(result.workload for result in results):
         for server in servers:
             rates = list(figures(results, workload, server, "rate").values())
             note = trouble(results, workload, server)
-            row = [workload, server, "-", "", "", ""]
+            row = [workload, server, "-", "", *("" for _ in references), ""]
             if rates:
-                against = ratio(results, workload, reference, server)
                 busy = figures(results, workload, server, "busy").values()
                 row[2] = human(statistics.median(rates))
                 row[3] = f"{human(min(rates))} to {human(max(rates))}"
-                row[4] = times(against) if against is not None and server != reference else ""
-                row[5] = f"{statistics.median(busy):.0%}"
+                row[4:-1] = [_against(results, workload, other, server) for other in references]
+                row[-1] = f"{statistics.median(busy):.0%}"
             rows.append((*row, note))
     return _with_notes(rows)
+
+
+def _against(results: Sequence[Result], workload: str, reference: str, server: str) -> str:
+    found = ratio(results, workload, reference, server)
+    return "" if found is None or reference == server else times(found)
 
 
 def idle_rows(results: Sequence[Result]) -> list[Row]:
@@ -116,13 +122,13 @@ def latency_rows(results: Sequence[Result]) -> list[Row]:
     for workload, server in _pairs(results):
         note = trouble(results, workload, server)
         for part in PARTS:
-            trusted = figures(results, workload, server, f"trusted at {part:g}").values()
-            doubt = "" if all(trusted) else " ?"
-            found = [
-                spread(figures(results, workload, server, f"{name} at {part:g}"), _digits) + doubt
-                for name in PERCENTILES
-            ]
-            rows.append((workload, server, f"{part:.0%}", *found, note))
+            cells = []
+            for name in PERCENTILES:
+                found = figures(results, workload, server, f"{name} at {part:g}")
+                late = figures(results, workload, server, f"late {name} at {part:g}")
+                sure = all(trusted(found[one], late[one]) for one in found)
+                cells.append(spread(found, _digits) + ("" if sure else " ?"))
+            rows.append((workload, server, f"{part:.0%}", *cells, note))
     return _with_notes(rows)
 
 

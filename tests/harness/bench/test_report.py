@@ -69,6 +69,19 @@ def test_the_table_of_speeds() -> None:
     )
 
 
+def test_the_floor_is_compared_with_each_server() -> None:
+    results = [measured("ours", 0, 400), measured("theirs", 0, 100), measured("floor", 0, 1000)]
+    rows = [[c.strip() for c in row.split("|")[2:-2]] for row in report.tables(results).split("\n")]
+    assert rows[0][3:] == ["ours is", "floor is"]
+    assert [row[3:] for row in rows[2:]] == [
+        ["", "2.50 × as fast"],
+        ["4.00 × as fast", "10.0 × as fast"],
+        ["0.40 × as fast", ""],
+    ]
+    alone = report.tables([measured("floor", 0, 1000), measured("ours", 0, 400)])
+    assert alone.count("floor is") == 1
+
+
 def test_what_failed_shows_why_and_no_figure() -> None:
     results = [
         measured("ours", 0, 500),
@@ -119,16 +132,19 @@ def test_one_line_on_each_result() -> None:
 
 
 def test_the_table_of_latencies_marks_what_is_not_to_be_trusted() -> None:
-    def found(repetition: int, p99: float, trusted: float) -> Result:
+    def found(repetition: int, p99: float, late: float) -> Result:
+        values = {"p50": 1.0, "p99": p99, "max": 9.0}
+        values |= {"late p50": 0.1, "late p99": late, "late max": late}
         figures = {
-            f"{name} at {part}": value
-            for part in ("0.1", "0.5")
-            for name, value in (("p50", 1.0), ("p99", p99), ("max", 9.0), ("trusted", trusted))
+            f"{name} at {part}": value for part in ("0.1", "0.5") for name, value in values.items()
         }
         return Result("latency 9", "ours", repetition, MEASURED, figures=figures | {"rate": 1.0})
 
-    shown = report.tables([found(0, 2.0, 1.0), found(1, 4.0, 1.0)])
+    shown = report.tables([found(0, 2.0, 0.5), found(1, 4.0, 0.5)])
     assert "3.00 (2.00 to 4.00) |" in shown
     assert "deliveries/s" not in shown
-    assert "3.00 (2.00 to 4.00) ?" in report.tables([found(0, 2.0, 0.0), found(1, 4.0, 1.0)])
-    assert report.summary(found(0, 2.0, 1.0)).endswith("p99 2.00 and 2.00 ms")
+    assert "?" not in shown
+    # The same lateness is much of one figure and little of another.
+    doubtful = report.tables([found(0, 2.0, 0.6), found(1, 4.0, 0.6)])
+    assert "| 1.00 (1.00 to 1.00) | 3.00 (2.00 to 4.00) ? | 9.00 (9.00 to 9.00) |" in doubtful
+    assert report.summary(found(0, 2.0, 0.5)).endswith("p99 2.00 and 2.00 ms")

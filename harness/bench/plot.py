@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 120, 50, 60
 
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
-"""Of the servers, in their order; readable on white and on black."""
+"""Of the servers, in their order; on black, all are brighter."""
 
 APART = 16
 """Between two names at the ends of lines, at least."""
@@ -25,6 +25,7 @@ text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px;
 .grid { stroke: #ccc; stroke-width: .6; } .back { fill: #fff; }
 @media (prefers-color-scheme: dark) {
   text { fill: #bbb; } .grid { stroke: #444; } .back { fill: #15171a; }
+  .server { filter: brightness(1.7); }
 }
 """
 
@@ -49,11 +50,13 @@ def plot(results: Sequence[Result]) -> str:
     ends = {server: y(statistics.median(rates[max(rates)])) for server, rates in found.items()}
     places = spaced(ends)
     for colour, (server, rates) in zip(cycle(COLOURS), found.items(), strict=False):
-        parts += _line(rates, x, y, colour)
-        parts.append(
+        parts += [
+            '<g class="server">',
+            *_line(rates, x, y, colour),
             f'<text x="{x(max(rates)) + 8}" y="{places[server] + 4}" '
-            f'style="fill: {colour}">{escape(server)}</text>'
-        )
+            f'style="fill: {colour}">{escape(server)}</text>',
+            "</g>",
+        ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

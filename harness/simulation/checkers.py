@@ -484,16 +484,13 @@ class _Judge:
         return bool(candidates)
 
     def _is_rest(self, session: Session, found: Line) -> bool:
-        """Whether it is a later piece of a message whose beginning came before this session."""
+        """Whether it is a later piece of a message that was begun before this session came: when
+        the server heard of that is not known."""
         welcomed = session.welcomed or 0.0
         for index in self._divisible.get(found.prefix if self._is_ours else b"", ()):
             message = self._messages[index]
-            sent = float("inf") if message.sent is None else message.sent
-            if (
-                message.t <= welcomed
-                and session.connects <= sent
-                and found.text in _plain(harmless(message.text))
-            ):
+            begun_before = message.t <= welcomed and found.text in _plain(harmless(message.text))
+            if begun_before and self._latest(session).get(message.sender, -1) < index:
                 self._judgement.undecided += 1
                 return True
         return False

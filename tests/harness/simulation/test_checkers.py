@@ -431,21 +431,36 @@ def test_line_5_bytes_that_are_no_utf_8_may_be_cut_too() -> None:
     assert story.found() == {"undecided": 1}
 
 
-def test_line_5_a_newcomer_may_hear_the_last_piece_only() -> None:
-    for late in (False, True):
-        story = Story(2)
-        story.say("0.0", b"one two", sent=False)
-        story.line(1, b"<127.0.0.2>0.0:one")
-        if not late:
-            story.join(2)
-        story.add(who=0, sent="0.0", gap=PAUSED)
-        if late:
-            story.join(2)
-        story.line(1, b"<127.0.0.2> two")
-        story.line(2, b"<127.0.0.2> two")
-        found = story.found()
-        assert found.pop("undecided") >= 1
-        assert found == ({"torn": 1} if late else {})
+@pytest.mark.parametrize("comes", ["before", "meanwhile", "behind"])
+def test_line_5_who_came_after_the_beginning_may_hear_the_rest_only(comes: str) -> None:
+    story = Story(2)
+    if comes == "before":
+        story.join(2)
+    story.say("0.0", b"one two", sent=False)
+    story.line(1, b"<127.0.0.2>0.0:one")
+    if comes == "meanwhile":
+        story.join(2)
+    story.add(who=0, sent="0.0", gap=PAUSED)
+    if comes == "behind":
+        story.join(2)
+    story.line(1, b"<127.0.0.2> two")
+    story.line(2, b"<127.0.0.2> two")
+    found = story.found()
+    assert found.pop("undecided") >= 1
+    assert found == ({"torn": 1, "lost": 1} if comes == "before" else {})
+
+
+def test_cast_4_a_rest_does_not_come_behind_a_later_message() -> None:
+    story = Story(2)
+    story.say("0.0", b"one two", gap=PAUSED)
+    story.line(1, b"<127.0.0.2>0.0:one")
+    story.line(1, b"<127.0.0.2> two")
+    story.join(2)
+    story.say("0.1")
+    story.hear(1, "0.1")
+    story.hear(2, "0.1")
+    story.line(2, b"<127.0.0.2> two")
+    assert story.judged().counts == {"torn": 1}
 
 
 def test_line_5_by_a_bad_network_a_message_may_come_in_pieces() -> None:

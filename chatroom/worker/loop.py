@@ -479,7 +479,7 @@ class Worker:
 
         Where the room stops, also when what they had said is in the log.
         """
-        if self._draining and (self._again or self._full):
+        if self._draining and (self._again or self._silences or self._full):
             return
         if self._catch_up_by is not None:
             if not self._delivery.all_caught_up():

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
+from chatroom.net.channel import Record
 from chatroom.shared.log import Span
 from chatroom.worker import loop
-from chatroom.worker.loop import LAGGED
+from chatroom.worker.loop import LAGGED, Worker
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
 from tests.worker.mortal import Guest, House, Killed, a_house
@@ -372,6 +373,36 @@ def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
         assert alice.said.startswith(said.rstrip(b"\n"))
         assert len(said) > 1000
         house.check()
+
+
+def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_the_log() -> None:
+    """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
+    with a_house() as house:
+        guests = house.joined(6)
+        theirs = [one for one in guests if house.acceptor.clients[one.id].worker == 0]
+        dead, other = house.alive
+        worker = cast(Worker, other._worker)
+        for guest in theirs:
+            guest.say(b"half a line")
+        dead.run()
+        house.crew.tell(house.crew.workers[1], {"drain": True})
+        other.run()
+        dead.kill()
+        house.main()
+        worker._batch_limits = 1, 1  # each of them fills one
+        said: list[bytes] = []
+
+        def tell(record: Record) -> None:
+            if "echo" in record:
+                house.log.record()
+                said.extend(run.text for run in house.log.history)
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(worker, "_tell", tell)
+            other.run()
+        assert [text.rstrip(b"\n") for text in said if text.strip()] == [
+            guest.prefix + b"half a line" for guest in theirs
+        ]
 
 
 # --- whatever happens when -----------------------------------------------------------------------

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,26 @@ HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
 
 Event = dict[str, Any]
+
+_NUMBER = (int, float)
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "says": {"who": (int,), "due": _NUMBER, "lag": _NUMBER, "text": (str,)},
+    "sent": {"who": (int,), "gap": _NUMBER},
+    "hears": {"who": (int,)},
+    "fault": {"what": (str,)},
+    "costs": {},
+    "connects": {"who": (int,), "address": (str,), "link": (str, type(None))},
+    "refused": {"who": (int,), "why": (str,)},
+    "leaves": {"who": (int,), "how": (str,)},
+    "ended": {"who": (int,)},
+    "connected": {"who": (int,)},
+    "welcomed": {"who": (int,)},
+    "unwelcomed": {"who": (int,)},
+}
+"""What an event of each kind has, by the key or the `what` that it is known by."""
+
+_COSTS = ("memory", "descriptors", "cpu")
+_MESSAGE = re.compile(r"\d+\.\d+")
 
 
 class HistoryError(ValueError):
@@ -85,7 +106,7 @@ def parse(lines: Iterable[str], name: str) -> History:
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             if history is not None and not line.endswith("\n"):
                 return history  # it was cut short here
             raise HistoryError(f"{name}: line {number} is not JSON") from None
@@ -95,8 +116,8 @@ def parse(lines: Iterable[str], name: str) -> History:
                     f'{name}: is no history: its first line has to have "history": {VERSION}'
                 )
             history = History(event)
-        elif not isinstance(event, dict) or not isinstance(event.get("t"), int | float):
-            raise HistoryError(f"{name}: line {number} is no event: it has no time `t`")
+        elif trouble := _trouble(event):
+            raise HistoryError(f"{name}: line {number} is no event: {trouble}")
         elif history.end:
             raise HistoryError(f"{name}: line {number} comes after the end")
         elif "end" in event:
@@ -106,6 +127,42 @@ def parse(lines: Iterable[str], name: str) -> History:
     if history is None:
         raise HistoryError(f"{name}: is empty")
     return history
+
+
+def _trouble(event: Any) -> str:
+    """Why it is no event; empty: it is one."""
+    if not isinstance(event, dict) or not isinstance(event.get("t"), _NUMBER):
+        return "it has no time `t`"
+    return "" if _is_whole(event) else "it lacks what it has to have"
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether it has what one of its kind has; a kind that is not known may have anything."""
+    keys = (key for key in ("says", "sent", "hears", "fault", "costs") if key in event)
+    kind: Any = next(keys, event.get("what", ""))
+    if not isinstance(kind, str):
+        return False
+    fields = _FIELDS.get(kind, {})
+    if not all(isinstance(event.get(key, fields), kinds) for key, kinds in fields.items()):
+        return False
+    match kind:
+        case "says" | "sent":
+            return isinstance(event[kind], str) and bool(_MESSAGE.fullmatch(event[kind]))
+        case "hears":
+            return isinstance(event[kind], list) and all(map(_is_heard, event[kind]))
+        case "costs":
+            costs = event[kind]
+            return isinstance(costs, dict) and all(
+                isinstance(costs.get(key), _NUMBER) for key in _COSTS
+            )
+        case "fault":
+            return isinstance(event[kind], str)
+        case _:
+            return True
+
+
+def _is_heard(one: Any) -> bool:
+    return isinstance(one, str) or (isinstance(one, dict) and isinstance(one.get("line"), str))
 
 
 def write(event: Event, file: TextIO) -> None:

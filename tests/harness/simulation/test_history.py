@@ -56,12 +56,46 @@ def test_one_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
         ([HEADER, "{}\n"], "h: line 2 is no event: it has no time `t`"),
         ([HEADER, '{"t":"now"}\n'], "h: line 2 is no event: it has no time `t`"),
         ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
+        ([HEADER, "[" * 100_000 + "\n"], "h: line 2 is not JSON"),
         ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
     ],
 )
 def test_a_complaint_says_where_and_why(lines: list[str], complaint: str) -> None:
     with pytest.raises(HistoryError, match="^" + complaint.replace("`", "`")):
         parse(lines, "h")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '"who":1,"says":"1.0"',
+        '"who":1,"says":"one","due":1,"lag":0,"text":"x"',
+        '"who":1,"says":7,"due":1,"lag":0,"text":"x"',
+        '"who":"1","sent":"1.0","gap":0',
+        '"who":1,"sent":"1.0"',
+        '"who":1,"hears":"1.0"',
+        '"who":1,"hears":[7]',
+        '"who":1,"hears":[{}]',
+        '"who":1,"what":"connects","link":null',
+        '"who":1,"what":"connects","address":"127.0.0.2"',
+        '"who":1,"what":"refused"',
+        '"who":1,"what":7',
+        '"what":"welcomed"',
+        '"fault":["stop"],"what":"begins"',
+        '"fault":"stop"',
+        '"costs":{"memory":1}',
+        '"costs":[]',
+    ],
+)
+def test_an_event_has_what_one_of_its_kind_has(event: str) -> None:
+    """So whoever judges a history need not ask."""
+    with pytest.raises(HistoryError, match="h: line 2 is no event: it lacks what it has to have"):
+        parse([HEADER, f'{{"t":1,{event}}}\n'], "h")
+
+
+def test_events_of_kinds_that_are_not_known_are_kept() -> None:
+    found = parse([HEADER, '{"t":1,"who":1,"what":"sings"}\n', '{"t":1,"note":1}\n'], "h")
+    assert len(found.events) == 2
 
 
 def test_what_can_not_be_read(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 SHOWN = 5
 """Violations that a terminal is shown."""
 
+UNFIT = "the harness was unfit"
+"""How the end of a run begins that the harness itself could not go on with."""
+
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
     """results.json. Latencies and lag in ms, memory in bytes, times in seconds of the run."""
@@ -46,10 +49,15 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 
 
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
-    """A verdict, and why it is no pass. What is proved stays so, however late the harness was."""
+    """A verdict, and why it is no pass. What is proved stays so, however late the harness was; a
+    target is not blamed for what the harness could not do."""
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
         return FAIL, counts
+    if judgement.unfit:
+        return INVALID, judgement.unfit
+    if history.end.startswith(UNFIT):
+        return INVALID, history.end
     if history.end != COMPLETE:
         return UNKNOWN, history.end or "the history was cut short"
     lag = figures.lag["p99"]
@@ -68,6 +76,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """For a terminal."""
     why = f": {results['why']}" if results["why"] else ""
     yield f"{results['verdict']}{why}"
+    if results["verdict"] == FAIL and results["end"] != COMPLETE:
+        yield f"it did not run to its end: {results['end']}"
     yield (
         f"{results['clients']} members at once, {results['sessions']} connections, "
         f"{results['messages']:,} messages, {results['deliveries']:,} deliveries, "

@@ -63,6 +63,30 @@ def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, stat
     assert next(lines(found)).startswith(f"{verdict}: {why}")
 
 
+def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
+    story = well()
+    story.what(9, "connects", population="p", address="127.0.0.9", link=None)
+    story.what(9, "refused", why="the harness itself: Too many open files")
+    found = of(story)
+    assert (found["verdict"], exit_status(found), found["refused"]) == ("invalid", 2, 0)
+    assert "Too many open files" in found["why"]
+    unfit = of(well(), "the harness was unfit: a driver broke off")
+    assert (unfit["verdict"], exit_status(unfit)) == ("invalid", 2)
+    story.say("0.1")
+    assert of(story)["verdict"] == "fail"
+
+
+def test_that_a_run_broke_off_is_said_of_one_that_failed_too() -> None:
+    story = well()
+    story.say("0.1")
+    story.say("0.2")
+    story.all_hear("0.2")
+    for end, said in (("", "cut short"), ("the target ended", "the target ended")):
+        found = of(story, end)
+        assert (found["verdict"], found["lost"]) == ("fail", 2)
+        assert [*lines(found)][1] == f"it did not run to its end: {said}"
+
+
 def test_the_first_violations_are_told_and_all_are_counted() -> None:
     story = Story(9)
     story.say("0.0")

@@ -1,0 +1,123 @@
+"""The command `check`: a history is judged again, however it ended, and what is none is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.__main__ import main
+from harness.simulation import history
+from harness.simulation.history import COMPLETE, VERSION
+from tests.harness.simulation.test_checkers import Story
+
+
+def saved(folder: Path, story: Story, end: str = COMPLETE) -> str:
+    path = folder / history.HISTORY
+    header = {"history": VERSION, "scenario": "s", "seed": 1, "target": "t", "seconds": 1.0}
+    with path.open("w", encoding="utf-8") as file:
+        for event in [header, *story.events]:
+            history.write(event, file)
+        if end:
+            history.write({"t": story.t, "end": end}, file)
+    return str(path)
+
+
+def talk(heard: int = 3) -> Story:
+    """Three messages, of which one listener hears all, and one so many, the first ones left out."""
+    story = Story(3)
+    names = ["0.0", "0.1", "0.2"]
+    for name in names:
+        story.say(name)
+    story.hear(1, *names)
+    story.hear(2, *names[-heard:])
+    return story
+
+
+def test_what_was_right_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", saved(tmp_path, talk())]) == 0
+    assert capsys.readouterr().out.startswith("pass\n3 members at once")
+
+
+def test_what_was_wrong_fails_and_is_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results.json"
+    assert main(["check", saved(tmp_path, talk(2)), "--json", str(out)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("fail: 1 lost\n")
+    assert "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), who heard 0.1" in said
+    found = json.loads(out.read_text())
+    assert (found["verdict"], found["lost"]) == ("fail", 1)
+    assert found["violations"][0]["message"] == "0.0"
+
+
+@pytest.mark.parametrize(("heard", "status", "verdict"), [(3, 2, "unknown"), (2, 1, "fail")])
+def test_one_that_was_cut_short_is_judged_as_far_as_it_goes(
+    heard: int,
+    status: int,
+    verdict: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = saved(tmp_path, talk(heard), "")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write('{"t":9.0,"who":1,"hea')
+    assert main(["check", path]) == status
+    said = capsys.readouterr().out
+    assert said.startswith(verdict)
+    assert "cut short" in said
+
+
+def test_a_profile_says_how_the_server_speaks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.line(1, b"<user0> 0.0:hi")
+    path = saved(tmp_path, story)
+    assert main(["check", path, "--profile", "ncat-chat"]) == 0
+    assert main(["check", path]) == 1
+    assert "1 misprefixed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "can't be read: No such file or directory"),
+        ("", "is empty"),
+        ("what\n", "line 1 is not JSON"),
+        ('{"verdict":"pass"}\n', "is no history: its first line has to have"),
+        ('{"history":1}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is no event"),
+    ],
+)
+def test_a_complaint_is_one_line(
+    text: str | None, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "history.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(path)])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert str(path) in error
+    assert error.count("\n") == 1
+
+
+def test_a_profile_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", saved(tmp_path, talk()), "--profile", "nope"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_events_that_make_no_sense_together_are_judged_all_the_same(tmp_path: Path) -> None:
+    """As in a history of which parts are missing."""
+    story = Story(2)
+    story.add(who=0, sent="0.7", gap=0.0)
+    story.hear(1, "0.8", "7.7")
+    story.fault("restart", "ends")
+    story.what(9, "leaves", how="close")
+    story.what(8, "ended", how="closed")
+    assert main(["check", saved(tmp_path, story)]) == 2

@@ -299,9 +299,10 @@ def test_a_process_that_gets_no_descriptor_waits_for_one(many_descriptors: int) 
     """JOIN-5: taken by what it can't know of. It says so, does not spin, and accepts again."""
     with room("--workers", 1, tells="can't accept for now: Too many open files$") as here:
         members = here.join_all(addresses(2))
-        [main] = [one for one in here.processes() if one.pid == here.pid]
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (len(main.descriptors), limits[1]))
+        taken = {int(name) for name in os.listdir(f"/proc/{here.pid}/fd")}
+        lowest_free = min({*range(len(taken) + 1)} - taken)
+        resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
         newcomer = here.knock("127.0.0.9")
         until(lambda: here.errors, "it says so")
         until(here.idles, "it does not spin")

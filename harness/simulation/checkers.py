@@ -191,6 +191,8 @@ class Session:
     """Messages, by index, in order, whole ones and those that were harmed."""
     pieces: dict[bytes, list[Pieces]] = field(default_factory=dict)
     """What it has heard in pieces, by the prefix that they had."""
+    partly: set[int] = field(default_factory=set)
+    """Messages of which it has heard the rest only."""
 
     def __str__(self) -> str:
         return f"session {self.number} ({self.address})"
@@ -376,13 +378,15 @@ class _Judge:
             return
         if session.greeted_late and self._is_welcome(line):
             session.greeted_late = False
-        elif found.message is not None:
+        elif found.message is not None and (found.truly or not self._is_rest(session, t, found)):
             session.heard.append(found.message)
             if not found.truly:
                 self._check_prefix(session, t, found.message, found.prefix)
             if found.text != found.due:
                 self._check_text(session, t, found)
-        elif not self._begins_in_token(session, found) and not self._is_rest(session, found):
+        elif found.message is None and not (
+            self._begins_in_token(session, found) or self._is_rest(session, t, found)
+        ):
             says = f"{session} heard a line that nobody said: “{_shown(as_bytes(line))}”"
             self._violated(TORN, t, session.number, says)
 
@@ -483,17 +487,23 @@ class _Judge:
         session.pieces.setdefault(found.prefix, []).extend(candidates)
         return bool(candidates)
 
-    def _is_rest(self, session: Session, found: Line) -> bool:
+    def _is_rest(self, session: Session, t: float, found: Line) -> bool:
         """Whether it is a later piece of a message that was begun before this session came: when
         the server heard of that is not known."""
-        welcomed = session.welcomed or 0.0
-        for index in self._divisible.get(found.prefix if self._is_ours else b"", ()):
-            message = self._messages[index]
-            begun_before = message.t <= welcomed and found.text in _plain(harmless(message.text))
-            if begun_before and self._latest(session).get(message.sender, -1) < index:
-                self._judgement.undecided += 1
-                return True
-        return False
+        those = self._divisible.get(found.prefix if self._is_ours else b"", ())
+        welcomed, latest = session.welcomed or 0.0, self._latest(session) if those else {}
+        partly = {
+            index
+            for index in those
+            if latest.get(self._messages[index].sender, -1) < index
+            and self._messages[index].t <= welcomed
+            and found.text in _plain(harmless(self._messages[index].text))
+        }
+        # Of a message that was taken for whole before its LF came, the LF is the rest.
+        is_end = not found.text and any(self._messages[index].t <= t for index in those)
+        self._judgement.undecided += bool(partly or is_end)
+        session.partly |= partly
+        return bool(partly or is_end)
 
     def _check_pieces(self, session: Session) -> None:
         """The pieces have to add up (CAST-3), unless the sender or this session was cut off."""
@@ -629,7 +639,7 @@ class _Judge:
             first = bisect_right(times, session.welcomed)
             last = bisect_left(times, session.until)
             begin = min([on_the_way, came, first, *session.heard])
-            known = {*session.heard, *session.said}
+            known = {*session.heard, *session.said} | session.partly
             missing = [index for index in range(begin, last) if index not in known]
             if missing:
                 _Losses(self, session, observers, newest).check(missing, came, first)

@@ -1,11 +1,14 @@
 """Each checker finds what is wrong, and is silent, or undecided, where the protocol allows it."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
-from hypothesis import given
-from hypothesis.strategies import integers
+from hypothesis import assume, given
+from hypothesis.strategies import integers, sampled_from
 
 from harness.profile import Profile, load
 from harness.simulation.checkers import KERNELS, SHOWN, Judgement, judge
@@ -721,3 +724,203 @@ def test_whatever_is_changed_in_one_s_hearing_is_found(seed: int) -> None:
 
 def test_what_is_harmless_is_what_the_tests_think() -> None:
     assert harmless(b"\x07") == "␇".encode()
+
+
+# --- whatever a room that is right does ----------------------------------------------------------
+
+
+class Guest:
+    """A connection to the model of a room. cursor: how much of the room's log it has been sent."""
+
+    def __init__(self, who: int) -> None:
+        self.who = who
+        self.cursor: int | None = None
+        self.welcomed = False
+        self.here = True
+        self.said = 0
+        self.inbox = ""
+        """What it has sent and the room has not read yet."""
+        self.begun = ""
+        """What the room has read of a line."""
+        self.rest = ""
+        """What it is to send yet of what it has begun."""
+        self.heard: list[object] = []
+
+
+class Room:
+    """A room that is right, and people who do whatever they can, by chance; their story is told."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.story = Story()
+        self.log: list[tuple[int, str, str]] = []
+        """Who said it, the line, and whose whole message it is, if it is one."""
+        self.guests: list[Guest] = []
+        for _ in range(120):
+            self.act(self.chance.choice([*self.ACTS, "say"]))
+        here = [one for one in self.guests if one.here]
+        for act in ("admit", "welcome", "go on", "read", "hear"):
+            for guest in here:
+                while act == "hear" and guest.cursor != len(self.log):
+                    self.hear(guest)
+                self.ACTS[act](self, guest)
+
+    def act(self, act: str) -> None:
+        here = [one for one in self.guests if one.here]
+        if act == "come" and len(here) < 6:
+            self.guests.append(Guest(len(self.guests)))
+            self.story.connect(len(self.guests) - 1)
+        elif act != "come" and here:
+            self.ACTS[act](self, self.chance.choice(here))
+
+    def admit(self, guest: Guest) -> None:
+        """From now on it is a member, and does not know."""
+        if guest.cursor is None:
+            guest.cursor = len(self.log)
+
+    def welcome(self, guest: Guest) -> None:
+        if guest.cursor is not None and not guest.welcomed:
+            guest.welcomed = True
+            self.story.what(guest.who, "welcomed")
+
+    def say(self, guest: Guest) -> None:
+        self.go_on(guest)
+        name = f"{guest.who}.{guest.said}"
+        guest.said += 1
+        self.story.say(name, self.chance.choice(("hi", "語語語", "")).encode(), sent=False)
+        line = self.story.texts[name].decode() + "\n"
+        cut = self.chance.randint(1, len(line))
+        guest.inbox, guest.rest = guest.inbox + line[:cut], line[cut:]
+        if not guest.rest:
+            self.story.add(who=guest.who, sent=name, gap=0.0)
+
+    def go_on(self, guest: Guest) -> None:
+        if guest.rest:
+            guest.inbox, guest.rest = guest.inbox + guest.rest, ""
+            name = f"{guest.who}.{guest.said - 1}"
+            begun = next(one["t"] for one in self.story.events if one.get("says") == name)
+            self.story.add(who=guest.who, sent=name, gap=self.story.t - begun)
+
+    def read(self, guest: Guest) -> None:
+        *lines, guest.begun = (guest.begun + guest.inbox).split("\n")
+        guest.inbox = ""
+        for line in lines:
+            self.tell(guest, line)
+
+    def tell(self, guest: Guest, line: str) -> None:
+        name = line.partition(":")[0]
+        own = name.partition(".")[0] == str(guest.who)  # else it is a piece that only looks so
+        whole = own and line.encode() == self.story.texts.get(name)
+        self.log.append((guest.who, line, name if whole else ""))
+
+    def flush(self, guest: Guest) -> None:
+        """It was silent for long."""
+        if guest.begun and not guest.inbox:
+            self.story.t += PAUSED
+            self.tell(guest, guest.begun)
+            guest.begun = ""
+
+    def hear(self, guest: Guest) -> None:
+        if guest.cursor is None or not guest.welcomed:
+            return
+        some = self.log[guest.cursor : guest.cursor + self.chance.randrange(5)]
+        guest.cursor += len(some)
+        for who, line, name in some:
+            if who != guest.who:
+                address = self.story.addresses[who]
+                guest.heard.append(name or {"line": f"<{address}>{line}"})
+        self.story.add(who=guest.who, hears=guest.heard)
+        guest.heard = []
+
+    def leave(self, guest: Guest) -> None:
+        how = self.chance.choice(("close", "reset", "half-close"))
+        self.story.what(guest.who, "leaves", how=how)
+        if how == "reset":  # what was not read is gone
+            guest.inbox = guest.inbox[: self.chance.randint(0, len(guest.inbox))]
+        self.read(guest)
+        if guest.begun:
+            self.tell(guest, guest.begun)
+        if how == "half-close":
+            self.story.what(guest.who, "ended", how="closed")
+        guest.here = False
+
+    ACTS: ClassVar[dict[str, Callable[[Room, Guest], None]]] = {
+        "come": lambda room, guest: None,
+        "admit": admit,
+        "welcome": welcome,
+        "say": say,
+        "go on": go_on,
+        "read": read,
+        "flush": flush,
+        "hear": hear,
+        "leave": leave,
+    }
+
+    def deliveries(self) -> list[tuple[list[object], int]]:
+        """Whole messages that were heard by who was a member before, and stayed: a list of what
+        was heard, and the place in it."""
+        stay = {one.who: self.welcome_of(one.who) for one in self.guests if one.here}
+        said = {one["says"]: one["t"] for one in self.story.events if "says" in one}
+        return [
+            (event["hears"], at)
+            for event in self.story.events
+            if event.get("who") in stay and "hears" in event
+            for at, name in enumerate(event["hears"])
+            if isinstance(name, str) and said[name] > stay[event["who"]]
+        ]
+
+    def welcome_of(self, who: int) -> float:
+        events = self.story.events
+        (t,) = (one["t"] for one in events if one.get("what") == "welcomed" and one["who"] == who)
+        return float(t)
+
+
+@given(integers(0, 1 << 32))
+def test_whatever_a_room_does_that_is_right_nothing_is_found(seed: int) -> None:
+    assert Room(seed).story.judged().violations == []
+
+
+@given(integers(0, 1 << 32), sampled_from(["lost", "duplicated", "echoed"]))
+def test_whatever_is_changed_in_a_room_that_is_right_is_found_or_undecided(
+    seed: int, how: str
+) -> None:
+    room = Room(seed)
+    undecided = room.story.judged().undecided
+    chances = room.deliveries()
+    assume(chances)
+    heard, at = room.chance.choice(chances)
+    name = heard[at]
+    match how:
+        case "lost":
+            del heard[at]
+        case "duplicated":
+            heard.append(name)
+        case "echoed":
+            assert isinstance(name, str)
+            assume(room.guests[int(name.partition(".")[0])].here)
+            room.story.hear(int(name.partition(".")[0]), name)
+    judgement = room.story.judged()
+    assert judgement.counts[how] == 1 or judgement.undecided > undecided
+
+
+@given(integers(0, 1 << 32))
+def test_whatever_was_torn_or_wrongly_prefixed_is_found(seed: int) -> None:
+    room = Room(seed)
+    chances = room.deliveries()
+    assume(chances)
+    heard, at = room.chance.choice(chances)
+    name = heard[at]
+    assert isinstance(name, str)
+    text = room.story.texts[name].decode()
+    heard[at] = {"line": f"<127.0.0.1>{text}"}
+    assert room.story.judged().counts == {"misprefixed": 1}
+    heard[at] = {"line": f"<{room.story.addresses[int(name.partition('.')[0])]}>{text}!"}
+    assert room.story.judged().counts == {"torn": 1}
+
+
+@given(integers(0, 1 << 32))
+def test_where_a_room_broke_off_what_it_owes_is_not_held_against_it(seed: int) -> None:
+    """Of a history any beginning is the history of a room that is right."""
+    story = Room(seed).story
+    del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
+    assert story.judged("").violations == []

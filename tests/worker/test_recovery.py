@@ -375,7 +375,10 @@ def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
         house.check()
 
 
-def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_the_log() -> None:
+@pytest.mark.parametrize("most", [1, 1 << 20])
+def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_the_log(
+    most: int,
+) -> None:
     """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
     with a_house() as house:
         guests = house.joined(6)
@@ -389,7 +392,7 @@ def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_th
         other.run()
         dead.kill()
         house.main()
-        worker._batch_limits = 1, 1  # each of them fills one
+        worker._batch_limits = most, most  # each of them fills one, or none
         said: list[bytes] = []
 
         def tell(record: Record) -> None:
@@ -399,6 +402,10 @@ def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_th
 
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(worker, "_tell", tell)
+            with monkeypatch.context() as full:
+                full.setattr(house.log, "append", lambda batch: None)
+                other.run()
+            house.doorbells[1].ring()
             other.run()
         assert [text.rstrip(b"\n") for text in said if text.strip()] == [
             guest.prefix + b"half a line" for guest in theirs

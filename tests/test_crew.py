@@ -347,6 +347,7 @@ def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
         stage.now += READY_WITHIN - 1
         yield
         assert [slow.exitcode] == [None]
+        assert stage.waits == 1
         stage.now += 1
         yield
         assert [slow.exitcode] == [-9]

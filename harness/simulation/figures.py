@@ -63,7 +63,7 @@ class Figures:
     """In each second of the run."""
     costs: dict[str, float] = field(default_factory=dict)
     """Of the target: memory and descriptors, at the first look, the last and the most; cpu, in
-    seconds, between these looks."""
+    seconds, between these looks, and in processors that were in use on average."""
     faults: Counter[str] = field(default_factory=Counter)
     """How often each fault began, of the target and of links."""
     sessions: int = 0
@@ -87,7 +87,7 @@ def figures(history: History) -> Figures:
         percentiles(lags),
         heard,
         closed_loop,
-        costs=_costs([event["costs"] for event in history.events if "costs" in event]),
+        costs=_costs([event for event in history.events if "costs" in event]),
     )
     for event in history.events:
         if "hears" in event:
@@ -157,10 +157,15 @@ def _latencies(heard: Sequence[Heard], receiver: str, since: str) -> Percentiles
     return percentiles([1000 * (getattr(one, receiver) - getattr(one, since)) for one in heard])
 
 
-def _costs(looks: Sequence[dict[str, float]]) -> dict[str, float]:
-    if not looks:
+def _costs(events: Sequence[Event]) -> dict[str, float]:
+    if not events:
         return {}
-    found = {"cpu_seconds": round(looks[-1]["cpu"] - looks[0]["cpu"], 3)}
+    looks: list[dict[str, float]] = [event["costs"] for event in events]
+    cpu, seconds = looks[-1]["cpu"] - looks[0]["cpu"], events[-1]["t"] - events[0]["t"]
+    found = {
+        "cpu_seconds": round(cpu, 3),
+        "cpu_cores": round(cpu / seconds, 3) if seconds else 0.0,
+    }
     for name in ("memory", "descriptors"):
         values = [look[name] for look in looks]
         found |= {

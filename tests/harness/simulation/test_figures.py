@@ -125,6 +125,7 @@ def test_deliveries_members_faults_and_costs() -> None:
     assert found.faults == {"stop": 1}
     assert found.costs == {
         "cpu_seconds": 3.5,
+        "cpu_cores": 1.75,
         "memory_first": 100,
         "memory_last": 200,
         "memory_most": 300,

@@ -218,8 +218,8 @@ class Worker:
             if not size:
                 self._hear_last(member, reason)
                 continue
+            self._slots.note_read(member.slot, member.framer.fed + size)
             self._feed(member, bytes(room[:size]))
-            self._slots.note_read(member.slot, member.framer.fed)
             if not self._allowance.spend(member, size, now):
                 self._all_events.unregister(member)
 

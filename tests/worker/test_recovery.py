@@ -1,6 +1,7 @@
 """How a worker goes on with members that another one has served, to the byte."""
 
 import random
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
-from tests.worker.mortal import Guest, House, Killed, a_house
+from tests.worker.mortal import PATIENCE, Guest, House, Killed, a_house
 
 # --- where one stands ----------------------------------------------------------------------------
 
@@ -373,6 +374,47 @@ def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
         assert alice.said.startswith(said.rstrip(b"\n"))
         assert len(said) > 1000
         house.check()
+
+
+def dies(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("where", ["in its framing"])
+def test_load_4_what_was_read_is_noted_at_once(where: str) -> None:
+    """A worker dies over one that goes then, unread, and is reset."""
+    with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:
+        alice, _ = house.joined(2)
+        worker = cast(Worker, house.alive[0]._worker)
+        if where == "in its framing":
+            monkeypatch.setattr(worker, "_feed", dies)
+            alice.say(b"one\nhalf ")
+            assert not house.alive[0].run()
+        else:
+            with monkeypatch.context() as first:
+                first.setattr(house.slots, "note_read", dies)
+                alice.say(b"one\nhalf ")
+                assert not house.alive[0].run()
+            house.main()
+            assert house.alive[0].run()
+            house.main()
+            with monkeypatch.context() as second:
+                second.setattr(Worker, "_yield", dies)
+                assert not house.alive[0].run()
+        alice.say(b"a line\n")
+        alice.hear()
+        alice.go()
+        connection = house.acceptor.clients[alice.id].connection
+        with select.epoll() as epoll:
+            epoll.register(connection, select.EPOLLRDHUP)
+            assert epoll.poll(PATIENCE), "its FIN has come"
+            connection.send(b"to nobody")
+            epoll.modify(connection, 0)
+            assert epoll.poll(PATIENCE), "the reset has come"
+        house.finish()
+        house.log.record()
+        mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)
+        assert mine == b"<127.0.0.2>one\n<127.0.0.2>half a line\n"
 
 
 @pytest.mark.parametrize("most", [1, 1 << 20])

@@ -392,6 +392,7 @@ class Worker:
                 state.covered,
             )
             self._members[member.id] = member
+            self._slots.note_read(member.slot, state.read)  # whoever read it may have died first
             if state.read > state.covered:
                 self._again[member] = state.read  # and then it is read from
             else:

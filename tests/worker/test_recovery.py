@@ -380,7 +380,7 @@ def dies(*_: object) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("where", ["in its framing"])
+@pytest.mark.parametrize("where", ["in its framing", "behind its adoption"])
 def test_load_4_what_was_read_is_noted_at_once(where: str) -> None:
     """A worker dies over one that goes then, unread, and is reset."""
     with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:

@@ -28,12 +28,12 @@ class Counts(NamedTuple):
     """That we have read."""
 
 
-def counts(connection: socket.socket, read: int = -1) -> Counts | None:
+def counts(connection: socket.socket, read: int = 0) -> Counts | None:
     """What was taken and read so far; None where the kernel does not count.
 
-    `read`: bytes that were read, as far as somebody has noted: it decides where the
-    kernel leaves two answers. Nobody else may read from the connection, or write to
-    it, meanwhile.
+    `read`: bytes that were read, as far as somebody has noted, 0 where nobody has: it
+    decides where the kernel leaves two answers. Nobody else may read from the
+    connection, or write to it, meanwhile.
     """
     found = _info(connection)
     while found is not None:
@@ -45,7 +45,7 @@ def counts(connection: socket.socket, read: int = -1) -> Counts | None:
             gone = received - unread[0]
             if state == _CLOSED and read in (gone, gone - 1):
                 return Counts(taken, read)
-            return Counts(taken, gone - _finish(state, unread[0]))
+            return Counts(taken, gone - _finish(state))
     return None
 
 
@@ -55,14 +55,14 @@ def taken(connection: socket.socket) -> int | None:
     return None if found is None else found[2]
 
 
-def _finish(state: int, unread: int) -> int:
+def _finish(state: int) -> int:
     """Whether the peer's FIN, which counts as a byte received, is among the bytes read.
 
     After a reset the kernel does not tell whether it had been there. Where nobody
-    has noted it either, the last byte is given up: nearly always a LF, which the end
-    of the connection stands for.
+    has noted it either, the last byte is given up: rather one too few than one that
+    the peer has not sent.
     """
-    return state in _PEER_HAS_FINISHED or (state == _CLOSED and not unread)
+    return state in _PEER_HAS_FINISHED or state == _CLOSED
 
 
 def _info(connection: socket.socket) -> tuple[int, int, int] | None:

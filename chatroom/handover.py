@@ -122,6 +122,8 @@ class Handover:
         """Hand members who have not left to the least loaded of the living, and have them echo."""
         ready = {worker.number: worker for worker in self._crew.ready()}
         members = [id for id in members if id in self._clients]
+        if not members:
+            return
         if not ready:
             for id in members:
                 self._clients[id].worker = NOBODY

@@ -282,6 +282,27 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
     stage.run(story(), workers=2)
 
 
+def test_nobody_asks_the_registry_about_no_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call takes a while, and three seconds where its process hangs."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        with monkeypatch.context() as asked:
+            for call in ("leave", "move"):
+                asked.setattr(Registry, call, lambda *_: pytest.fail("it is asked"))
+            stage.workers[0].die(-9)
+            yield
+        (worker,) = stage.workers
+        worker.told()
+        worker.tell({"ready": True})
+        yield
+        yield from stage.end()
+
+    stage.run(story())
+
+
 def test_where_the_system_does_not_count_nobody_is_moved(
     stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

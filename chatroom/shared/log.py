@@ -324,6 +324,11 @@ class Log:
         positions = self._in_use(self._positions)
         return [number for number, position in enumerate(positions) if position != IDLE]
 
+    def yet_to_deliver(self) -> list[int]:
+        """Those of them that have not said that they have delivered all. Hold the lock."""
+        head, positions = self.head, self._in_use(self._positions)
+        return [number for number, position in enumerate(positions) if position < head]
+
     def _in_use(self, words: memoryview) -> list[int]:
         """Of words that there is one of for each seat, those that are in use."""
         return words[: self._words[_IN_USE]].tolist()

@@ -293,9 +293,11 @@ class Worker:
             wake += self._delivery.tell()
             if batch:
                 start = log.append(batch)
-                wake += log.serving()  # to deliver it; or to make room for it
                 if start is None:
                     log.wait_for_room(self._number)
+                    wake += log.yet_to_deliver()  # to make room: the others can't
+                else:
+                    wake += log.serving()  # to deliver it
             head = log.head
         self._full = bool(batch) and start is None
         if start is not None:

@@ -621,6 +621,26 @@ def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: 
     assert Sleepless.woken == before
 
 
+def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
+    room = make_room(workers=3, **SMALL)
+    alice, bob = room.join(0), room.join(1)
+    carol = room.join(2)  # whose worker stands still
+    fill_log(room, less=10)
+    room.run(0)
+    room.run(1)
+    alice.say(b"hello\n")
+    bob.say(b"hi\n")
+    for _ in range(3):
+        room.run(0)
+        room.run(1)
+    before = Sleepless.woken
+    room.run(0)
+    room.run(1)
+    assert Sleepless.woken == before
+    room.settle()
+    assert carol.hear().endswith((b"hello\n<192.0.2.2>hi\n", b"hi\n<192.0.2.1>hello\n"))
+
+
 def test_leave_2_nobody_has_left_before_its_last_words_are_in_the_log(full: FullRoom) -> None:
     full.alice.close()
     full.carol.close()

@@ -32,6 +32,8 @@ LONGEST_PAUSE = 5.0
 """Seconds before another worker is started, when the last one died before it was ready."""
 READY_WITHIN = 30.0
 """Seconds in which a worker has to be ready; then it is taken for one that can't start."""
+RETRY_AFTER = 0.05
+"""Seconds after which a record is sent again that the system has refused."""
 ATTEMPTS = 10
 """In a row that may fail, where no worker is alive."""
 
@@ -50,7 +52,7 @@ class WorkerProcess:
     ready: bool = False
     drained: bool = False
     channel_full: bool = False
-    """Whether records wait until its channel can be written."""
+    """Whether records wait until its channel can be written, and are not just refused."""
     failure: str = ""
     told_to_end: bool = False
     """Whether it was killed by us: it is too many, is replaced, or hangs."""
@@ -218,11 +220,25 @@ class Crew:
             worker.channel.send(record, descriptors)
             self._wait_to_write(worker)
 
+    def retry(self) -> float | None:
+        """Tell again what the system refused; return the seconds until that is due, None if not.
+
+        The channel can be written meanwhile: to wait for that would be no wait.
+        """
+        for worker in self.workers.values():
+            if worker.channel.refused:
+                with contextlib.suppress(ChannelClosed):  # its sentinel will tell
+                    worker.channel.flush()
+                    self._wait_to_write(worker)
+        refused = any(worker.channel.refused for worker in self.workers.values())
+        return RETRY_AFTER if refused else None
+
     def _wait_to_write(self, worker: WorkerProcess) -> None:
         """Wait to write to a worker just while records for it wait."""
         if worker.channel.fileno() < 0:
             return  # it has ended, and its process will
-        if worker.channel_full != bool(worker.channel.backlog):
+        full = bool(worker.channel.backlog) and not worker.channel.refused
+        if worker.channel_full != full:
             worker.channel_full = not worker.channel_full
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel_full else 0)
             self._selector.modify(worker.channel, events, partial(self._hear, worker))

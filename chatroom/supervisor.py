@@ -149,6 +149,7 @@ class Supervisor:
             times = [self._acceptor.tick()]
             if self._phase in (Phase.STARTING, Phase.RUNNING):
                 times += self._crew.tend(), self._handover.tick()
+            times.append(self._crew.retry())
             if self._deadline is not None:
                 times.append(max(0.0, self._deadline - monotonic()))
             timeout = min((time for time in times if time is not None), default=None)

@@ -1,13 +1,15 @@
 """The workers' processes: started, told things, replaced when they die. See stage.py."""
 
+import contextlib
 import errno
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
 
-from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
+from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
 from chatroom.errors import WorkerError
 from chatroom.net.channel import Channel
 from chatroom.settings import SPARE_SEATS
@@ -171,6 +173,39 @@ def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
         yield from stage.end()
 
     stage.run(story(), workers=2)
+
+
+def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where many start, and few descriptors may be on their way. Meanwhile nothing spins."""
+    refusals = 0
+    refused = contextlib.ExitStack()
+
+    def refuse(*arguments: object) -> int:
+        nonlocal refusals
+        refusals += 1
+        assert refusals < 20, "it asks again and again"
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    def story() -> Story:
+        yield
+        assert stage.waits == RETRY_AFTER
+        assert [worker.told() for worker in stage.workers] == [[], []]
+        refused.close()
+        yield
+        assert stage.waits is None or stage.waits > RETRY_AFTER
+        for worker in stage.workers:
+            assert worker.told() != []
+            worker.tell({"ready": True})
+        yield
+        assert stage.printed[0].startswith("listening on ")
+        yield from stage.end()
+
+    with monkeypatch.context() as many:
+        many.setattr(socket, "send_fds", refuse)
+        refused.callback(many.undo)
+        stage.run(story(), workers=2)
 
 
 # --- on demand -----------------------------------------------------------------------------------

@@ -26,9 +26,18 @@ _KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
-_LATER = (errno.ENOBUFS, errno.ETOOMANYREFS)
-"""How macOS says that a socket of datagrams is full; and Linux, that as many descriptors of this
-user are on their way as it may have open: others have to take theirs first."""
+_REFUSED = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""The system has no room now. ETOOMANYREFS: as many descriptors of this user are on their way as it
+may have open, and others have to take theirs first. ENOBUFS: macOS's datagrams fill the socket."""
+_GONE = (
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.EBADF,
+    errno.ECONNREFUSED,
+    errno.EDESTADDRREQ,
+)
+"""The other end is, or ours; the last two are said of datagrams."""
 
 
 class ChannelClosed(Exception):
@@ -41,6 +50,9 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self.socket = end
+        self.refused = False
+        """Whether the system refused what waits, though the channel may be writable: `flush` it
+        again in a while."""
         self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
 
     @classmethod
@@ -53,11 +65,12 @@ class Channel:
 
     def close(self) -> None:
         self._backlog.clear()
+        self.refused = False
         self.socket.close()
 
     @property
     def backlog(self) -> int:
-        """Records that wait for the channel to become writable: then call `flush`."""
+        """Records that wait for the channel to become writable, or are `refused`: call `flush`."""
         return len(self._backlog)
 
     def send(self, record: Record, descriptors: Sequence[int] = ()) -> None:
@@ -71,6 +84,7 @@ class Channel:
 
     def flush(self) -> None:
         """Send what waits, as far as the channel takes it. Raises ChannelClosed."""
+        self.refused = False
         while self._backlog:
             data, descriptors = self._backlog[0]
             try:
@@ -81,9 +95,12 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _LATER:
-                    return
-                raise ChannelClosed from error
+                if error.errno in _GONE:
+                    raise ChannelClosed from error
+                if error.errno not in _REFUSED:
+                    raise
+                self.refused = True
+                return
             self._backlog.popleft()
 
     def receive(self) -> Iterator[tuple[Record, list[int]]]:

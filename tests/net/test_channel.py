@@ -308,22 +308,31 @@ def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
     assert received(theirs) == [{"number": 1}]
 
 
-def test_a_record_waits_while_too_many_descriptors_are_on_their_way(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("number", [errno.ETOOMANYREFS, errno.ENOMEM])
+def test_a_record_waits_while_the_system_refuses_it(
+    number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As at the start of many workers, by a user that may have few open."""
+    """As at the start of many workers, by a user that may have few descriptors on their way."""
     ours, theirs = Channel.pair()
 
     def refuse(*arguments: object) -> int:
-        raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+        raise OSError(number, os.strerror(number))
 
     with contextlib.closing(ours), contextlib.closing(theirs):
         with monkeypatch.context() as many:
             many.setattr(socket, "send_fds", refuse)
             ours.send({"here": 1}, [ours.fileno()])
             assert ours.backlog == 1
+            assert ours.refused
         ours.flush()
-        assert ours.backlog == 0
+        assert (ours.backlog, ours.refused) == (0, False)
         ((record, (descriptor,)),) = theirs.receive()
         assert record == {"here": 1}
         os.close(descriptor)
+
+
+def test_a_record_that_can_not_be_sent_is_an_error() -> None:
+    """Not the end of the channel: whom it concerns would not be told, and nobody would know."""
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
+        ours.send({"long": "x" * (64 << 20)})

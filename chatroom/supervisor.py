@@ -166,8 +166,10 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
-            case Phase.DRAINING if late or (
-                self._handover.settled and all(worker.drained for worker in workers)
+            case Phase.DRAINING if (
+                late
+                or not workers  # who is on the way then is served by nobody any more
+                or (self._handover.settled and all(worker.drained for worker in workers))
             ):
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
             case Phase.STOPPING if late:

@@ -504,3 +504,16 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
             yield
 
     stage.run(story(), workers=2)
+
+
+def test_a_room_that_stops_waits_for_nobody_where_no_worker_is_left(stage: Stage) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect():
+            yield
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield
+            stage.workers[0].die(-9)
+            yield
+
+    stage.run(story())

@@ -23,10 +23,12 @@ Tell = Callable[[dict[str, Any]], None]
 class Striker:
     """Strikes a target, and lets go of what it holds. `tell` hears of each fault as it happens."""
 
-    def __init__(self, target: Command, seed: int, tell: Tell) -> None:
+    def __init__(self, target: Command, seed: int, tell: Tell, clock: Callable[[], float]) -> None:
+        """`clock`: the seconds of the run."""
         self._target = target
         self._chance = random.Random(f"{seed} strikes")
         self._tell = tell
+        self._clock = clock
         self._held: list[tuple[float, Strike, list[psutil.Process]]] = []
         """Who is stopped, and until when."""
 
@@ -35,16 +37,16 @@ class Striker:
         """When the next one has to be let go, in seconds of the run."""
         return min((until for until, _, _ in self._held), default=None)
 
-    def strike(self, strike: Strike, now: float) -> None:
+    def strike(self, strike: Strike) -> None:
         """Do it. Raises StartError where the target does not start again."""
         match strike.kind:
             case "kill-worker" | "kill-workers":
                 victims = self._workers(one=strike.kind == "kill-worker")
                 self._signal(strike, victims, signal.SIGKILL)
             case "stop-worker":
-                self._hold(strike, self._workers(one=True), now)
+                self._hold(strike, self._workers(one=True))
             case "stop":
-                self._hold(strike, self._target.processes(), now)
+                self._hold(strike, self._target.processes())
             case "hangup":
                 self._signal(strike, self._target.processes()[:1], signal.SIGHUP)
             case "restart":
@@ -79,9 +81,9 @@ class Striker:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
 
-    def _hold(self, strike: Strike, processes: list[psutil.Process], now: float) -> None:
+    def _hold(self, strike: Strike, processes: list[psutil.Process]) -> None:
         self._signal(strike, processes, signal.SIGSTOP)
-        self._held.append((now + strike.seconds, strike, processes))
+        self._held.append((self._clock() + strike.seconds, strike, processes))
 
     def _say(self, strike: Strike, what: str, processes: list[psutil.Process]) -> None:
         pids = [process.pid for process in processes]

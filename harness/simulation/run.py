@@ -106,7 +106,7 @@ class Run:
             drivers = self._start_drivers(parts, proxy.ports if proxy else [], cleanup)
             striker = None
             if isinstance(self.target, Command):
-                striker = Striker(self.target, plan.seed, self._record)
+                striker = Striker(self.target, plan.seed, self._record, self._now)
                 cleanup.callback(striker.release_all)
             self._watch(drivers, striker, proxy)
 
@@ -169,7 +169,7 @@ class Run:
                 while strikes and strikes[0].due <= now:
                     news.latest = strikes[0].kind
                     try:
-                        striker.strike(strikes.pop(0), now)
+                        striker.strike(strikes.pop(0))
                     except StartError as error:
                         self.end = f"the target did not start again: {error}"
                         return

@@ -42,6 +42,8 @@ pytestmark = pytest.mark.timeout(240)  # Each example is a visit to a real room.
 
 WELCOME = b"Welcome to socket practice\n"
 PATIENCE = 20.0
+_HOSTS = count()
+"""Nobody comes from an address from which somebody came before."""
 PEOPLE = 12
 """Who may be there at once."""
 
@@ -51,7 +53,9 @@ class Person:
 
     def __init__(self, visit: "Visit", number: int) -> None:
         self.number = number
-        self.address = f"127.0.{number // 250 + 1}.{number % 250 + 2}"
+        host = next(_HOSTS)
+        self.address = f"127.{host // 62_500 + 2}.{host // 250 % 250}.{host % 250 + 2}"
+        visit.prefixes.add(b"<%s>" % self.address.encode())
         self._visit = visit
         self._said = 0
         self._heard = b""
@@ -121,6 +125,8 @@ class Person:
             self._record(what="ended", how="closed")
             self.here = False
         *lines, self._heard = (self._heard + data).split(b"\n")
+        # What an earlier visit's people have said last may still come.
+        lines = [line for line in lines if line[: line.find(b">") + 1] in self._visit.prefixes]
         if not lines:
             return
         heard = [self._visit.names.get(line, {"line": as_text(line)}) for line in lines]
@@ -153,6 +159,7 @@ class Visit:
     def __init__(self, target: Command) -> None:
         self.target = target
         self.names: dict[bytes, str] = {}
+        self.prefixes: set[bytes] = set()
         self.people: list[Person] = []
         self.owed: list[tuple[float, str]] = []
         """What those have said who went in peace: it may still be on its way (LEAVE-2)."""

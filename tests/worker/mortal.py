@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import socket
+import struct
 import sys
 import termios
 import warnings
@@ -249,10 +250,12 @@ class Guest:
             with contextlib.suppress(OSError):
                 self.end.shutdown(socket.SHUT_WR)
 
-    def go(self) -> None:
+    def go(self, how: str) -> None:
         """Neither speak nor listen any more; what it is told from now on is answered by a reset."""
         self.speaks = self.listens = False
         self.ended = self.gone = True
+        if how == "reset":
+            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end.close()
 
     def check(self, history: list[Run]) -> None:

@@ -402,8 +402,7 @@ def test_load_4_what_was_read_is_noted_at_once(where: str) -> None:
                 second.setattr(Worker, "_yield", dies)
                 assert not house.alive[0].run()
         alice.say(b"a line\n")
-        alice.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        alice.go()
+        alice.go("reset")
         with select.epoll() as epoll:
             epoll.register(house.acceptor.clients[alice.id].connection, 0)
             assert epoll.poll(PATIENCE), "the reset has come"
@@ -515,4 +514,4 @@ def guest_s_step(house: House, chance: random.Random) -> None:
             guest.finish()
         case ["go"] if guest.address in house.ids and not guest.gone:
             guest.hear()  # else a reset comes at once, and no FIN before it
-            guest.go()
+            guest.go(chance.choice(["closed", "reset"]))

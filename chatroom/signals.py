@@ -1,4 +1,4 @@
-"""The signals that a room heeds, and how its other processes are kept from those that stop it."""
+"""The signals that a room heeds, and how its other processes are kept from them."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ CREW_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Processes that this thread starts meanwhile never see the signals that stop a room.
+    """Processes that this thread starts meanwhile never see the signals that a room heeds.
 
-    A Ctrl-C, or a service manager, signals the whole group; when the others end
-    is for the main process to say.
+    A Ctrl-C, a terminal that is closed, or a service manager signals the whole
+    group; what that means for the others is for the main process to say.
     """
     resource_tracker.ensure_running()  # it would unblock them, when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, *CREW_SIGNALS))

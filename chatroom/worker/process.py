@@ -20,8 +20,8 @@ from chatroom.worker.loop import Worker
 def main(number: int, settings: Settings, end: socket.socket) -> None:
     """Run worker `number` to its end; the target of its process.
 
-    SIGINT and SIGTERM are blocked from its first moment by the main process:
-    a Ctrl-C reaches the whole group, but it is the main process that says stop.
+    The signals that a room heeds are blocked from its first moment by the main
+    process: a Ctrl-C reaches the whole group, but it is the main process that says stop.
     """
     channel = Channel(end)
     try:

@@ -1,159 +1,389 @@
 """Plays a script against a chat server, and says what went wrong. The standard library alone.
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
-["leave", who, how] with `close`, `reset` or `half-close`. Who is there at the end says a
-last word, and hears those of all others; then what each has heard is judged.
+["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a token of its
+own, `WHO.NUMBER:`. Each step waits until it has shown somewhere, for a moment at most: by the
+welcome, by whoever hears it, by the server's end of the connection; a hurried script waits
+for nothing. Who is there at the end says a last word, and hears those of all others; then
+what each has heard is judged.
 """
 
+import contextlib
+import errno
 import re
-import select
+import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-PATIENCE = 2.0  # seconds for what has to come
-PAUSE = 0.005  # seconds between two steps, and between two pieces
+PATIENCE = 2.0  # seconds of silence, when something still has to come
+CALM = 0.3  # … when the last words of all have come, or there is nobody to hear any
+GRACE = 0.05  # … when all has come
+STEP = 0.05  # seconds that are waited, at most, until what was said is heard by anyone
+HURRY = 0.01  # seconds that a hurried newcomer is given to be greeted
+PAUSE = 0.02  # seconds between two pieces of a line
+MAY_FLUSH = 0.1  # … from which on a server may take the first for a message of its own (LINE-5)
+OBSERVERS = 4  # people with whose order that of all is compared: those that heard most
+
+TOKEN = re.compile(rb"\d+\.\d+:")
+PREFIX = rb"<[^<>\n]*>"
+RESET = struct.pack("ii", 1, 0)
+
+# What a terminal would obey, and what arrives instead (TEXT-3).
+VISIBLE = {code: 0x2400 + code for code in range(0x20) if code != 0x09} | {0x7F: 0x2421}
+VISIBLE |= dict.fromkeys((*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, 0x2028, 0x2029), 0xFFFD)
+VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+
+
+def plain(text: bytes) -> str:
+    """Servers differ in how many U+FFFD stand for what is no UTF-8: a run of them is one."""
+    return re.sub("\ufffd+", "\ufffd", text.decode("utf-8", "replace"))
+
+
+class Message:
+    def __init__(self, sender: "Person", text: bytes) -> None:
+        self.sender = sender
+        self.token = TOKEN.match(text)[0]  # type: ignore[index]
+        text = text.removesuffix(b"\r")
+        self.said = plain(text)
+        shown = text.decode("utf-8", "replace").translate(VISIBLE).encode()
+        self.texts = {self.said, plain(shown)}  # as which it may arrive (TEXT-2, TEXT-3)
+        self.slow = False  # whether its pieces came so late that each may be a message
+
+    def __str__(self) -> str:
+        return f"{self.token[:-1].decode()} ({self.said[:40]!r} of {self.sender})"
 
 
 class Person:
-    def __init__(self, who: int, address: str, where: tuple[str, int]) -> None:
-        self.who, self.prefix, self.heard = who, f"<{address}>".encode(), b""
-        self.said: list[bytes] = []
-        self.due: list[bytes] = []
+    def __init__(self, who: int, connection: socket.socket, *, greeted: bool) -> None:
+        self.who, self.socket, self.greeted = who, connection, greeted
+        self.address = connection.getsockname()[0]
+        self.strange = b""  # what it heard in place of a welcome
+        self.certain = False  # whether it was welcomed, and so is a member (WELCOME-3)
+        self.line_end_due = False  # of a welcome that came in two pieces
+        self.unread = b""  # the beginning of a line, or of the welcome
+        self.lines: list[bytes] = []
+        self.said: list[Message] = []
+        self.due: list[Message] = []
+        self.awaited: set[bytes] = set()  # the tokens of what is due, and has not come
+        self.left = ""
         self.ended = False
-        self.socket = socket.create_connection(where, PATIENCE, (address, 0))
-        self.socket.setblocking(False)
 
-    def hear(self, seconds: float = 0.0) -> None:
-        """Take what has come, after that long at most."""
-        if self.ended or not select.select([self.socket], [], [], seconds)[0]:
-            return
+    def __str__(self) -> str:
+        return f"{self.who} at {self.address}"
+
+    def take(self, data: bytes, welcome: bytes) -> None:
+        self.unread += data
+        if not self.greeted:
+            found = re.match(b"(?:%s)\r?\n?" % welcome, self.unread)
+            if found:
+                self.certain, self.line_end_due = True, not found[0].endswith(b"\n")
+                self.unread = self.unread[found.end() :]
+            elif b"\n" in self.unread:
+                self.strange = self.unread
+            else:
+                return
+            self.greeted = True
+        if self.line_end_due and self.unread:
+            self.line_end_due, self.unread = False, self.unread.removeprefix(b"\n")
+        *lines, self.unread = self.unread.split(b"\n")
+        self.lines += lines
+        self.awaited.difference_update(*map(TOKEN.findall, lines))
+
+
+class Room:
+    def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
+        self.where, self.welcome, self.hurry = where, welcome, hurry
+        self.greets = True  # until somebody has waited for it in vain
+        self.everyone: list[Person] = []
+        self.here: dict[int, Person] = {}
+        self.messages: dict[bytes, Message] = {}  # by token
+        self.wrong: list[str] = []
+        self.received = 0  # how often anyone has heard anything
+        self.selector = selectors.DefaultSelector()
+
+    def close(self) -> None:
+        for person in self.everyone:
+            person.socket.close()
+        self.selector.close()
+
+    # --- what is done --------------------------------------------------------
+
+    def join(self, who: int, address: str) -> None:
+        host = self.where[0]
+        is_ours = host == "localhost" or host.startswith("127.")  # each has an address of its own
         try:
-            data = self.socket.recv(1 << 20)
+            connection = socket.create_connection(
+                self.where, PATIENCE, (address, 0) if is_ours else None
+            )
+        except OSError as error:
+            # That nobody is let in, or that this machine lacks something, shows nothing.
+            if not self.everyone or error.errno in (errno.EADDRNOTAVAIL, errno.EMFILE):
+                raise
+            self.wrong.append(f"refused: {who} at {address} was not let in: {error}")
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        person = self.here[who] = Person(who, connection, greeted=not self.welcome)
+        self.everyone.append(person)
+        self.selector.register(connection, selectors.EVENT_READ, person)
+        patience = HURRY if self.hurry else PATIENCE if self.greets else STEP
+        self.greets = self.wait(lambda: person.greeted or person.ended, patience) or self.hurry
+
+    def say(self, who: int, pieces: Sequence[bytes]) -> Message | None:
+        """Say a line; it is due to everyone else who is there and was greeted."""
+        speaker = self.here.get(who)
+        if speaker is None or speaker.ended:
+            return None
+        message = Message(speaker, b"".join(pieces))
+        hearers = [one for one in self.here.values() if one is not speaker and one.greeted]
+        before = 0.0
+        for piece in (*pieces[:-1], pieces[-1] + b"\n"):
+            if before:
+                self.wait(lambda: False, PAUSE)
+            now = time.monotonic()
+            message.slow |= bool(before) and now - before >= MAY_FLUSH
+            before = now
+            if not self.send(speaker, piece):
+                return None
+        speaker.said.append(message)
+        self.messages[message.token] = message
+        for person in hearers:
+            person.due.append(message)
+            person.awaited.add(message.token)
+        came = [one for one in hearers if not one.ended]
+        if came and not self.hurry:
+            self.wait(lambda: any(message.token not in one.awaited for one in came), STEP)
+        return message
+
+    def send(self, speaker: Person, data: bytes) -> bool:
+        """Return whether all of it was taken."""
+        deadline = time.monotonic() + PATIENCE
+        while data and not speaker.ended and time.monotonic() < deadline:
+            try:
+                data = data[speaker.socket.send(data) :]
+            except BlockingIOError:
+                self.wait(lambda: False, HURRY)
+            except OSError:
+                break
+        return not data
+
+    def leave(self, who: int, how: str) -> None:
+        person = self.here.pop(who, None)
+        if person is not None:
+            self.wait(lambda: False, 0.0)  # with what has come unread, a close would be a reset
+        if person is None or person.ended:
+            return
+        person.left = how
+        is_noticed = True
+        if how == "half-close" or (how == "close" and not self.hurry):
+            with contextlib.suppress(OSError):  # it was ended just now
+                person.socket.shutdown(socket.SHUT_WR)
+            patience = PATIENCE if how == "half-close" else STEP
+            is_noticed = self.wait(lambda: person.ended, patience)
+        if how == "half-close" and not is_noticed:
+            says = f"{person} has closed its side, and the server not its own"
+            self.wrong.append(f"uncleaned: {says}")
+        if not person.ended:
+            self.selector.unregister(person.socket)
+        if how == "reset":
+            person.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        person.socket.close()
+        if how == "reset" and not self.hurry:
+            self.wait(lambda: False, PAUSE)  # nothing tells that it was noticed
+
+    def end(self) -> None:
+        """The last words, by which it is known that nothing that was said before is to come."""
+        last = set()
+        for person in [*self.here.values()]:
+            number = 1 + max((int(one.token[:-1].split(b".")[1]) for one in person.said), default=0)
+            message = self.say(person.who, [b"%d.%d:that was all" % (person.who, number)])
+            last |= {message.token} if message else set()
+        while True:
+            hearers = [one for one in self.here.values() if not one.ended]
+            if any(not last.isdisjoint(one.awaited) for one in hearers):
+                patience = PATIENCE
+            elif len(hearers) < 2 or any(one.awaited for one in hearers):
+                patience = CALM
+            else:
+                patience = GRACE
+            before = self.received
+            if not self.wait(lambda: self.received > before, patience):  # noqa: B023
+                return
+
+    def wait(self, came: Callable[[], bool], seconds: float) -> bool:
+        """Take what everybody hears until it came, for that long at most; return whether it did.
+
+        What is there already is taken in any case.
+        """
+        deadline = time.monotonic() + seconds
+        left = 0.0
+        while True:
+            for key, _ in self.selector.select(left):
+                self.take(key.data)
+            left = deadline - time.monotonic()
+            if came() or left <= 0:
+                return came()
+
+    def take(self, person: Person) -> None:
+        try:
+            data = person.socket.recv(1 << 18)
         except OSError:
             data = b""
-        self.heard += data
-        self.ended = not data
-
-
-def play(host: str, port: int, script: list[list[Any]], welcome: bytes) -> list[str]:
-    """What went wrong: sentences that begin with its kind. `welcome`: a pattern of bytes."""
-    people: dict[int, Person] = {}
-    everyone: list[Person] = []
-    wrong: list[str] = []
-    for step in script:
-        kind, who = step[0], step[1]
-        if kind == "join":
-            person = people[who] = Person(who, step[2], (host, port))
-            everyone.append(person)
-            _wait(lambda: re.match(welcome + rb"\r?\n?", person.heard), [person])  # noqa: B023
-            found = re.match(welcome + rb"\r?\n?", person.heard)
-            if found is None:
-                wrong.append(f"unwelcomed: {who} heard {person.heard[:80]!r} first")
-            else:
-                person.heard = person.heard[found.end() :]
-        elif kind == "say":
-            _say(people, people[who], step[2])
+        self.received += 1
+        if data:
+            person.take(data, self.welcome)
         else:
-            _leave(people.pop(who), step[2])
-        for person in everyone:
-            person.hear(PAUSE if person is everyone[0] else 0.0)
-    last = [_say(people, one, [b"%d.last:" % one.who]) for one in list(people.values())]
-    _wait(
-        lambda: all(
-            line in one.heard
-            for one in people.values()
-            for line in last
-            if not line.startswith(one.prefix + b"%d." % one.who)
-        ),
-        people.values(),
-    )
-    for person in people.values():
-        wrong += _judge(person, everyone)
-        person.socket.close()
-    return wrong + _orders(list(people.values()))
+            person.ended = True
+            self.selector.unregister(person.socket)
 
 
-def _say(people: dict[int, Person], speaker: Person, pieces: list[bytes]) -> bytes:
-    """Say a line in pieces; it is due to everyone else. Returns it as they are to hear it."""
-    line = speaker.prefix + b"".join(pieces)
-    for at, piece in enumerate(pieces):
-        if at:
-            time.sleep(PAUSE)
-        try:
-            speaker.socket.sendall(piece + (b"\n" if at == len(pieces) - 1 else b""))
-        except OSError:
-            return line
-    speaker.said.append(line)
-    for person in people.values():
-        if person is not speaker:
-            person.due.append(line)
-    return line
+def play(
+    host: str,
+    port: int,
+    script: list[list[Any]],
+    welcome: bytes = b"",
+    prefix: bytes = b"",
+    notices: Sequence[bytes] = (),
+    *,
+    hurry: bool = False,
+) -> list[str]:
+    """What went wrong: sentences that begin with its kind and a colon.
+
+    welcome, prefix, notices: patterns of the welcome, of what stands before a text, and of
+    lines that the server says by itself; without a prefix it has to be <ADDRESS>. Raises
+    OSError where not even the first is let in.
+    """
+    room = Room((host, port), welcome, hurry=hurry)
+    try:
+        for kind, who, what in script:
+            room.wait(lambda: False, 0.0)
+            getattr(room, kind)(who, what)
+        room.end()
+    finally:
+        room.close()
+    return [*room.wrong, *Judge(room, prefix, notices).judge()]
 
 
-def _leave(person: Person, how: str) -> None:
-    person.hear()
-    if how == "reset":
-        person.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if how == "half-close":
-        person.socket.shutdown(socket.SHUT_WR)
-        _wait(lambda: person.ended, [person])
-    person.socket.close()
+class Judge:
+    def __init__(self, room: Room, prefix: bytes, notices: Sequence[bytes]) -> None:
+        self.room, self.prefix, self.notices = room, prefix, notices
+        self.wrong: list[str] = []
+        self.heard: dict[Person, list[Message]] = {}
 
+    def judge(self) -> list[str]:
+        for person in self.room.everyone:
+            self.connection(person)
+            self.read_all(person)
+        reached = {message for heard in self.heard.values() for message in heard}
+        place = {one: at for sender in self.room.everyone for at, one in enumerate(sender.said)}
+        for person in self.room.everyone:
+            self.losses(person, reached)
+            self.order(person, place)
+        self.orders()
+        return self.wrong
 
-def _wait(came: Callable[[], object], people: Iterable[Person]) -> None:
-    people = list(people)
-    deadline = time.monotonic() + PATIENCE
-    while not came() and time.monotonic() < deadline and not all(one.ended for one in people):
-        select.select([one.socket for one in people if not one.ended], [], [], 0.05)
-        for person in people:
-            person.hear()
+    def connection(self, person: Person) -> None:
+        if person.strange:
+            self.wrong.append(f"unwelcomed: {person} heard {person.strange[:80]!r} first")
+        elif not person.greeted and not person.left and not person.ended:
+            self.wrong.append(f"unwelcomed: {person} was let in, and not greeted")
+        if person.ended and not person.left:
+            self.wrong.append(f"disconnected: {person} was disconnected")
 
+    def read_all(self, person: Person) -> None:
+        times: dict[Message, int] = {}
+        for line in person.lines:
+            if not self.is_notice(person, line) and (message := self.read(person, line)):
+                times[message] = times.get(message, 0) + 1
+        for message, count in times.items():
+            if message.sender is person:
+                self.wrong.append(f"echoed: {person} heard its own {message}")
+            elif count > 1:
+                self.wrong.append(f"duplicated: {person} heard {message} {count} times")
+        self.heard[person] = [one for one in times if one.sender is not person]
 
-def _judge(person: Person, everyone: list[Person]) -> list[str]:
-    wrong = [f"disconnected: {person.who}"] if person.ended else []
-    heard = person.heard.split(b"\n")[:-1]
-    tokens = {line.partition(b":")[0].partition(b">")[2]: line for line in person.due}
-    own = {line.partition(b":")[0].partition(b">")[2] for line in person.said}
-    for line in dict.fromkeys(heard):
-        found = re.search(rb"(\d+\.(?:\d+|last)):", line)
-        token = found[1] if found else b""
-        if token in own:
-            wrong.append(f"echoed: {person.who} heard its own {line[:80]!r}")
-        elif token in tokens and line != tokens[token]:
-            same = line.endswith(tokens[token].partition(b">")[2])
-            kind = "misprefixed" if same else "torn"
-            wrong.append(f"{kind}: {person.who} heard {line[:80]!r}, not {tokens[token][:80]!r}")
-        elif token not in tokens and not any(line in one.said for one in everyone):
-            wrong.append(f"torn: {person.who} heard {line[:80]!r}, which nobody said")
-        if heard.count(line) > 1:
-            wrong.append(f"duplicated: {person.who} heard {line[:80]!r} {heard.count(line)} times")
-    there = {found[1] for line in heard if (found := re.search(rb"(\d+\.(?:\d+|last)):", line))}
-    for token, line in tokens.items():
-        if token not in there:
-            wrong.append(f"lost: {person.who} never heard {line[:80]!r}")
-    return wrong
+    def is_notice(self, person: Person, line: bytes) -> bool:
+        if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
+            return True  # the welcome, behind what should have followed it
+        return any(re.fullmatch(one, line + b"\n") for one in self.notices)
 
+    def read(self, person: Person, line: bytes) -> Message | None:
+        """The message that it is; say what is wrong with its text, or its prefix."""
+        message, at = self.message_of(line)
+        if message is None:
+            if not any(map(self.may_be_in_pieces, self.room.messages.values())):
+                self.wrong.append(f"torn: {person} heard {line[:80]!r}, which nobody said")
+        elif plain(line[at:]) not in message.texts and not self.may_be_in_pieces(message):
+            self.wrong.append(f"torn: {person} heard {message} as {line[at:][:80]!r}")
+        elif not self.is_prefix(line[:at], message.sender):
+            self.wrong.append(f"misprefixed: {person} heard {message} behind {line[:at]!r}")
+        return message
 
-def _orders(people: list[Person]) -> list[str]:
-    """Two who have heard two lines in two orders."""
-    for one in people:
-        place = {line: at for at, line in enumerate(one.heard.split(b"\n")[:-1])}
-        for other in people:
-            known = [line for line in other.heard.split(b"\n")[:-1] if line in place]
-            for first, then in pairwise(known):
-                if place[first] > place[then]:
-                    return [
-                        f"misordered: {other.who} heard {first[:60]!r} before {then[:60]!r}, "
-                        f"and {one.who} behind it"
-                    ]
-        said = [line for line in one.due if line in place]
-        senders = {line.partition(b">")[2].partition(b".")[0] for line in said}
-        for sender in senders:
-            own = [line for line in said if line.partition(b">")[2].startswith(sender + b".")]
-            if [place[line] for line in own] != sorted(place[line] for line in own):
-                return [f"misordered: {one.who} heard lines of {sender.decode()} in another order"]
-    return []
+    def message_of(self, line: bytes) -> tuple[Message | None, int]:
+        """The message that a line is meant to be, and where its text begins."""
+        head = re.match(self.prefix or PREFIX, line)
+        for found in TOKEN.finditer(line):
+            message, at = self.room.messages.get(found[0]), found.start()
+            if message and (
+                at == (head.end() if head else 0)
+                or any(text.startswith(plain(line[at:])) for text in message.texts)
+            ):
+                return message, at
+        return None, 0
+
+    def is_prefix(self, prefix: bytes, sender: Person) -> bool:
+        if self.prefix:
+            return re.fullmatch(self.prefix, prefix) is not None
+        return prefix == b"<%s>" % sender.address.encode()
+
+    def was_cut(self, person: Person) -> bool:
+        """Whether what it said last may be lost."""
+        return person.left == "reset" or (person.ended and not person.left)
+
+    def may_be_in_pieces(self, message: Message) -> bool:
+        return message.slow or self.was_cut(message.sender)
+
+    def losses(self, person: Person, reached: set[Message]) -> None:
+        """What was due and did not come, though it was in the room, and time was left for it."""
+        heard = {*self.heard[person]}
+        is_there = not person.left and not person.ended
+        due = person.due
+        if not person.certain:
+            first = next((at for at, one in enumerate(due) if one in heard), len(due))
+            due = due[first:]
+        for message in due:
+            if message in heard:
+                continue
+            said = message.sender.said
+            later = {*said[said.index(message) :]}
+            was_said = not self.was_cut(message.sender) or not later.isdisjoint(reached)
+            if was_said and (is_there or not later.isdisjoint(heard)):
+                self.wrong.append(f"lost: {person} never heard {message}")
+
+    def order(self, person: Person, place: dict[Message, int]) -> None:
+        """Of each sender, as it said them (CAST-4)."""
+        last: dict[Person, Message] = {}
+        for message in self.heard[person]:
+            before = last.get(message.sender, message)
+            if place[before] > place[message]:
+                self.wrong.append(f"misordered: {person} heard {before} before {message}")
+                return
+            last[message.sender] = message
+
+    def orders(self) -> None:
+        """Two who have heard two lines in two orders (CAST-5)."""
+        most = sorted(self.heard, key=lambda one: -len(self.heard[one]))[:OBSERVERS]
+        for one in most:
+            place = {message: at for at, message in enumerate(self.heard[one])}
+            for other in self.heard:
+                known = [message for message in self.heard[other] if message in place]
+                for first, then in pairwise(known):
+                    if place[first] > place[then]:
+                        self.wrong.append(
+                            f"misordered: {other} heard {first} before {then}, and {one} behind it"
+                        )
+                        return

@@ -12,50 +12,80 @@ or an argument is wrong; 3 if the target did not start.
 from __future__ import annotations
 
 import argparse
-import pprint
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import profile as profiles
-from harness.arguments import add_target, started, whole
+from harness.arguments import add_target, started, whole, writable
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
+from harness.processes import raise_descriptor_limit
+from harness.profile import Profile
 from harness.simulation import history, replay
 from harness.simulation.checkers import Violation, judge
-from harness.simulation.reduce import Script, people, reduce, script_of
+from harness.simulation.reduce import Script, left_out, lines, people, reduce, script_of
 
-BUDGET = 300
-"""Scripts that are played, at most."""
+BUDGET = 400
+"""Scripts that are tried, at most."""
 
 _FILE = '''"""{about}
 
     python3 {name} HOST PORT
 
-Shows it against the server that listens there: exit status 1 if it does, 0 if not.
-Made from a longer run against: {target}
+plays it against the server that listens there, says what went wrong, and exits with 1 if this
+did, with 0 if it did not, and with 2 if there is no server. Made from a longer run against:
+
+    {target}
 """
 
-SCRIPT = {script}
+import sys
 
 KIND = {kind!r}
 WELCOME = {welcome!r}
+PREFIX = {prefix!r}
+NOTICES = {notices!r}
+HURRY = {hurry!r}
+
+# Who is still there at the end says a last word, too.
+SCRIPT = [
+{script}
+]
 
 # --- how it is played ----------------------------------------------------------------------------
 
 {replay}
 
-if __name__ == "__main__":
-    import sys
-
-    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
-        sys.exit(print("usage: python3 {name} HOST PORT", file=sys.stderr) or 2)
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2 or not arguments[1].isdecimal():
+        print("usage: python3", sys.argv[0], "HOST PORT", file=sys.stderr)
+        return 2
+    host, port = arguments[0], int(arguments[1])
     try:
-        found = play(sys.argv[1], int(sys.argv[2]), SCRIPT, WELCOME)
-    except OSError as error:
-        sys.exit(print(f"{{sys.argv[1]}}:{{sys.argv[2]}}: {{error}}", file=sys.stderr) or 2)
-    print("\\n".join(found) or "nothing wrong")
-    sys.exit(any(one.startswith(KIND) for one in found))
+        found = play(host, port, SCRIPT, WELCOME, PREFIX, NOTICES, hurry=HURRY)
+    except (OSError, OverflowError) as error:
+        print(f"{{host}}:{{port}}: {{error}}", file=sys.stderr)
+        return 2
+    print("\\n".join(found) or "nothing went wrong")
+    return int(any(one.startswith(f"{{KIND}}:") for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
 '''
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a script is played. tries: how often, before it does not show it."""
+
+    hurry: bool
+    tries: int
+
+
+Plays = Callable[[Script, bool], bool]
+"""Whether a script shows it when it is played once, hurried or not."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
     parser.add_argument(
-        "--out", metavar="FILE.py", type=Path, help="where to (shrunk.py beside the history)"
+        "--out", metavar="FILE.py", type=writable, help="where to (shrunk.py beside the history)"
     )
     parser.add_argument(
         "--tries",
@@ -87,55 +117,120 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     violations = judge(recorded, profile).violations
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
-    violation = violations[0]
-    welcome = profile.welcome.pattern if profile.welcome else b""
+    raise_descriptor_limit()
 
-    def shows(script: Script) -> bool:
-        for _ in range(options.tries):
-            with started(parser, options.server, options.target) as target:
-                found = replay.play(target.host, target.port, script, welcome)
-            if any(one.startswith(violation.kind) for one in found):
-                print(described(script), file=sys.stderr, flush=True)
-                return True
-        return False
+    welcome, prefix, notices = _dialect(profile)
+
+    def plays(script: Script, hurry: bool) -> bool:
+        with started(parser, options.server, options.target) as target:
+            host, port = target.address
+            try:
+                found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
+            except OSError:  # it lets in nobody
+                return False
+        return any(one.startswith(f"{violations[0].kind}:") for one in found)
 
     with interruptible():
         try:
-            script = script_of(recorded)
-            if not shows(script):
-                parser.error(
-                    f"{violation.kind!r} does not show again when all is played without its times, "
-                    "faults and bad networks"
-                )
-            script = reduce(script, shows, BUDGET)
+            found = _shrunk(recorded, violations[0], plays, options.tries, parser)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-    target_of = options.server or options.target
+    text = file_of(*found, violations[0], options.server or options.target, profile, out.name)
     try:
-        out.write_text(file_of(script, violation, target_of, welcome, out.name), encoding="utf-8")
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         parser.error(f"can't write {str(out)!r}: {error.strerror}")
-    print(f"{described(script)}; to see it: python3 {out} HOST PORT")
+    print(f"{described(found[0])}; to see it: python3 {out} HOST PORT")
     return 0
+
+
+def _shrunk(
+    recorded: history.History,
+    violation: Violation,
+    plays: Plays,
+    tries: int,
+    parser: argparse.ArgumentParser,
+) -> tuple[Script, bool]:
+    """The smallest script, and whether it has to be hurried."""
+    whole_script = script_of(recorded)
+    print(f"{violation.kind}, of {described(whole_script)}", file=sys.stderr, flush=True)
+    manner = manner_of(lambda hurry: plays(whole_script, hurry), tries)
+    if manner is None:
+        without = ", ".join(["times", *left_out(recorded)])
+        parser.error(
+            f"{violation.kind!r} does not show again, played patiently and in a hurry, with "
+            f"--tries {tries}; left out are {without}"
+        )
+    tried = 0
+
+    def shows(script: Script) -> bool:
+        nonlocal tried
+        tried += 1
+        shown = any(plays(script, manner.hurry) for _ in range(manner.tries))
+        if shown:
+            print(f"{described(script)}; tried: {tried}", file=sys.stderr, flush=True)
+        return shown
+
+    likely = _concerned(violation, people(whole_script))
+    return reduce(whole_script, shows, BUDGET, likely), manner.hurry
+
+
+def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
+    """Two people who may be enough: who was wronged, and who spoke."""
+    sender = violation.message.partition(".")[0]
+    first = [violation.who, *([int(sender)] if sender else []), *everyone]
+    return list(dict.fromkeys(first))[:2]
+
+
+def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
+    """How the whole script shows it: patiently, or else hurried; None where it does neither.
+
+    What shows each time is played but once from then on.
+    """
+    for hurry in (False, True):
+        shown = [shows(hurry) for _ in range(tries)]
+        if any(shown):
+            return Manner(hurry, 1 if all(shown) else tries)
+    return None
 
 
 def described(script: Script) -> str:
     """How much of it there is."""
-    said = sum(step[0] == "say" for step in script)
-    return f"people: {len(people(script))}, lines that they say: {said}"
+    return f"people: {len(people(script))}, lines that they say: {lines(script)}"
 
 
-def file_of(script: Script, violation: Violation, target: str, welcome: bytes, name: str) -> str:
+def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
+    """Welcome, prefix and notices as `play` wants them; no prefix where it is as in PROTOCOL.md."""
+    return (
+        profile.welcome.pattern if profile.welcome else b"",
+        b"" if profile.prefix.pattern == Profile("").prefix.pattern else profile.prefix.pattern,
+        [one.pattern for one in profile.notices],
+    )
+
+
+def file_of(
+    script: Script, hurry: bool, violation: Violation, target: str, profile: Profile, name: str
+) -> str:
     """The file that shows the violation. Pure."""
     source = Path(replay.__file__).read_text(encoding="utf-8")
-    about = f"{violation.kind} ({violation.clause}): {violation.says}"
+    welcome, prefix, notices = _dialect(profile)
     return _FILE.format(
-        about=about.replace("\\", "\\\\").replace('"""', "'''"),
-        name=name,
-        target=target.replace("\\", "\\\\"),
-        script=pprint.pformat(script, width=96),
+        about=_quoted(f"{violation.kind} ({violation.clause}): {violation.says}"),
+        name=_quoted(name),
+        target=_quoted(target),
         kind=violation.kind,
-        welcome=welcome,
+        hurry=hurry,
+        script="\n".join(f"    {step!r}," for step in script),
         replay=source.partition('"""\n\n')[2].rstrip() + "\n",
+        welcome=welcome,
+        prefix=prefix,
+        notices=notices,
     )
+
+
+def _quoted(text: str) -> str:
+    """As it stands in a docstring."""
+    shown = "".join(one if one.isprintable() else "\ufffd" for one in text)
+    return shown.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,106 +1,258 @@
 """``python -m harness shrink``, whole; and the file that it writes, played by a bare Python."""
 
+import ast
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.simulation import replay
-from harness.simulation.history import HISTORY
-from harness.target import Command
-from tests.harness.simulation.recording import REFERENCE, record
-from tests.harness.simulation.test_simulate import harness
-
-WELCOME = b"Welcome to socket practice"
-
-#: Four people, one of whom comes later and one of whom goes.
-SCRIPT: list[list[object]] = [
-    ["join", 0, "127.0.0.2"],
-    ["join", 1, "127.0.0.3"],
-    ["join", 2, "127.0.0.4"],
-    ["say", 0, [b"0.0:One Line"]],
-    ["say", 1, [b"1.0:cut ", b"in two"]],
-    ["leave", 2, "half-close"],
-    ["join", 3, "127.0.0.5"],
-    ["say", 3, [b"3.0:I am late"]],
-    ["say", 0, [b"0.1:bye"]],
-]
-
-
-@contextmanager
-def running(command: str) -> Iterator[Command]:
-    target = Command(command)
-    target.start()
-    try:
-        yield target
-    finally:
-        target.stop()
-
-
-@pytest.mark.parametrize(
-    ("broken", "kinds"),
-    [
-        ("", set()),
-        ("--broken echoes", {"echoed"}),
-        ("--broken lowercases", {"torn"}),
-        ("--broken always-localhost", {"misprefixed"}),
-        ("--broken no-welcome", {"unwelcomed"}),
-    ],
-)
-def test_a_script_shows_what_is_wrong(broken: str, kinds: set[str]) -> None:
-    with running(f"{REFERENCE} {broken}") as target:
-        found = replay.play(target.host, target.port, SCRIPT, WELCOME)
-    assert {one.partition(":")[0] for one in found} == kinds
-
+from harness import profile
+from harness.simulation.checkers import Violation
+from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
+from harness.simulation.reduce import Script, lines, people
+from harness.simulation.run import ROOT
+from harness.simulation.shrink import Manner, file_of, manner_of
+from tests.harness.simulation.recording import PYTHON, REFERENCE, record
+from tests.harness.simulation.test_checkers import Story
+from tests.harness.simulation.test_replay import running
 
 TALK = """
 seconds = 1
 [[population]]
 name = "people"
 clients = 8
-rate = 8
+rate = 12
+pieces = [1, 2]
+pause = 0.002
+"""
+
+#: Servers that are wrong in every third line of a member.
+EVERY_THIRD = """
+import sys
+from harness.reference.broken import *
+class Loses(Counting):
+    def recipients(self, sender):
+        return super().recipients(sender) if self.said[sender] % 3 else []
+class Doubles(Counting):
+    def broadcast(self, sender, message):
+        super().broadcast(sender, message)
+        if self.said[sender] % 3 == 0:
+            Server.broadcast(self, sender, message)
+class Swaps(SwapsNeighbours):
+    def broadcast(self, sender, message):
+        if self.said[sender] % 3 == 1 and b"that was all" not in message:
+            self.said[sender] += 1
+            self.held[sender] = message
+        else:
+            Counting.broadcast(self, sender, message)
+            self.release(sender)
+NAME(Options(sys.argv[1], int(sys.argv[2]))).run()
 """
 
 
-def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(tmp_path: Path) -> None:
-    broken = f"{REFERENCE} --broken lowercases"
-    record(tmp_path, TALK, broken)
-    done = harness("shrink", str(tmp_path / HISTORY), "--command", broken, cwd=tmp_path)
-    assert done.stdout.startswith("people: 2, lines that they say: 1; to see it: python3 ")
-    script = tmp_path / "shrunk.py"
-    assert "torn (CAST-3): session" in script.read_text()
-    for command, status in ((broken, 1), (REFERENCE, 0)):
+def every_third(name: str) -> str:
+    return f"{PYTHON} -c {shlex.quote(EVERY_THIRD.replace('NAME', name))} {{host}} {{port}}"
+
+
+def shrink(
+    folder: Path, command: str, *options: str, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run it, with much patience: each try starts a server."""
+    harness = (sys.executable, "-m", "harness")
+    done = subprocess.run(
+        [*harness, "shrink", str(folder / HISTORY), "--command", command, *options],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def script_in(file: Path) -> Script:
+    """What the file has as its SCRIPT."""
+    (found,) = (
+        node.value
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SCRIPT"
+    )
+    script: Script = ast.literal_eval(found)
+    return script
+
+
+def play(file: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the file by a Python that knows nothing of us, in a folder that is empty."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-I", str(file), *arguments],
+        cwd=folder,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert [*folder.iterdir()] == []
+    return done
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("name", "kind", "clause"),
+    [
+        ("Loses", "lost", "CAST-1"),
+        ("Doubles", "duplicated", "CAST-1"),
+        ("Swaps", "misordered", "CAST-4"),
+    ],
+)
+def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
+    name: str, kind: str, clause: str, tmp_path: Path
+) -> None:
+    wrong = every_third(name)
+    recorded = record(tmp_path, TALK, wrong)
+    said = sum("says" in event and not event.get("final") for event in recorded.events)
+    assert said > 60
+    file = tmp_path / "shrunk.py"
+    done = shrink(tmp_path, wrong, "--tries", "1")
+    summary = "people: 2, lines that they say: 2"
+    assert done.stdout == f"{summary}; to see it: python3 {file} HOST PORT\n"
+    told = done.stderr.splitlines()
+    assert told[0] == f"{kind}, of people: 8, lines that they say: {said}"
+    assert told[-1].startswith(summary)
+
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    assert text.startswith(f"{kind} ({clause}): ")
+    assert "python3 shrunk.py HOST PORT" in text
+    script = script_in(file)
+    assert (len(people(script)), lines(script)) == (2, 2), "the last word is the third"
+    assert [step[0] for step in script] == ["join", "join", "say", "say"]
+    tokens = [b"".join(step[2]) for step in script[2:]]
+    assert all(token.endswith(b":") for token in tokens), "nothing is behind them"
+
+    for command, status in ((wrong, 1), (REFERENCE, 0)):
         with running(command) as target:
-            played = subprocess.run(
-                [sys.executable, "-I", str(script), target.host, str(target.port)],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-            )
-        assert played.returncode == status, played.stdout + played.stderr
-        assert played.stdout.startswith("torn: " if status else "nothing wrong")
-    done = harness("shrink", str(tmp_path / HISTORY), "--command", broken, cwd=tmp_path, code=2)
-    assert "is there already; name another with --out" in done.stderr
+            found = play(file, tmp_path / "empty", target.host, str(target.port))
+        assert found.returncode == status, found.stdout + found.stderr
+        if status:
+            assert found.stdout.startswith(f"{kind}: ")
+        else:
+            assert found.stdout == "nothing went wrong\n"
+
+
+@pytest.mark.timeout(120)
+def test_what_is_said_is_kept_where_it_matters(tmp_path: Path) -> None:
+    record(tmp_path, TALK, f"{REFERENCE} --broken lowercases")
+    shrink(tmp_path, f"{REFERENCE} --broken lowercases", "--tries", "1", "--out", "mine.py")
+    assert not (tmp_path / "shrunk.py").exists()
+    *_, (kind, _, (text,)) = script_in(tmp_path / "mine.py")
+    assert kind == "say"
+    _, _, rest = text.decode().partition(":")
+    assert len(rest) == 1
+    assert rest.isupper()
 
 
 def test_what_does_not_show_again_is_said(tmp_path: Path) -> None:
     record(tmp_path, TALK, f"{REFERENCE} --broken echoes")
-    done = harness(
-        *("shrink", str(tmp_path / HISTORY), "--command", REFERENCE, "--tries", "1"),
-        cwd=tmp_path,
-        code=2,
+    done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
+    assert (
+        "'echoed' does not show again, played patiently and in a hurry, with --tries 1"
+        in done.stderr
     )
-    assert "'echoed' does not show again" in done.stderr
+    assert done.stderr.endswith("left out are times\n")
     assert not (tmp_path / "shrunk.py").exists()
+
+
+def test_what_needs_a_fault_of_the_target_does_not_show_again(tmp_path: Path) -> None:
+    story = Story(3)
+    story.fault("kill-worker")
+    story.what(1, "ended", how="reset")
+    with (tmp_path / HISTORY).open("w") as file:
+        for event in ({"history": VERSION}, *story.events, {"t": 100, "end": COMPLETE}):
+            write(event, file)
+    done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
+    assert "'disconnected' does not show again" in done.stderr
+    assert done.stderr.endswith("left out are times, kill-worker of the target (1)\n")
 
 
 def test_there_has_to_be_a_violation(tmp_path: Path) -> None:
     record(tmp_path, TALK)
-    done = harness("shrink", str(tmp_path / HISTORY), "--command", REFERENCE, cwd=tmp_path, code=2)
+    done = shrink(tmp_path, REFERENCE, code=2)
     assert "shows no violation" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "complaint"),
+    [
+        ("", (), "is empty"),
+        ("{}\n", (), "is no history"),
+        (None, (), "can't be read: No such file"),
+        ('{"history":1}\n', ("--profile", "nope"), "profile 'nope'"),
+        ('{"history":1}\n', ("--tries", "0"), "has to be 1 or more"),
+        ('{"history":1}\n', ("--out", "nowhere/x.py"), "can't be written"),
+        ('{"history":1}\n', ("--out", HISTORY), "is there already; name another with --out"),
+    ],
+)
+def test_a_complaint_is_one_line(
+    text: str | None, options: tuple[str, ...], complaint: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / HISTORY).write_text(text)
+    done = shrink(tmp_path, REFERENCE, *options, code=2)
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert text is None or (tmp_path / HISTORY).read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("shown", "manner", "played"),
+    [
+        ("yyy", Manner(False, 1), 3),
+        ("nyn", Manner(False, 3), 3),
+        ("nnnyyy", Manner(True, 1), 6),
+        ("nnnnny", Manner(True, 3), 6),
+        ("nnnnnn", None, 6),
+    ],
+)
+def test_what_shows_each_time_is_played_once_from_then_on(
+    shown: str, manner: Manner | None, played: int
+) -> None:
+    asked: list[bool] = []
+
+    def shows(hurry: bool) -> bool:
+        asked.append(hurry)
+        return shown[len(asked) - 1] == "y"
+
+    assert manner_of(shows, 3) == manner
+    assert asked == [False] * 3 + [True] * (played - 3)
+
+
+def test_the_file_says_what_it_shows_however_that_is_written(tmp_path: Path) -> None:
+    says = 'heard \\N and \'"""\' of “{0}”\x1b[2J'
+    target = 'sh -c "exec \\"$0\\" {host} {port}" \'"""\''
+    script: Script = [["join", 0, "127.0.0.2"], ["say", 0, [b'0.0:"""{x}']]]
+    violation = Violation("torn", "CAST-3", 0.0, 1, "0.0", says)
+    text = file_of(script, True, violation, target, profile.load("tutorial"), 'my "x".py')
+    file = tmp_path / "file.py"
+    file.write_text(text)
+    about = ast.get_docstring(ast.parse(text)) or ""
+    assert about.startswith("torn (CAST-3): " + says.replace("\x1b", "\ufffd"))
+    assert target in about
+    assert script_in(file) == script
+    usage = play(file, tmp_path / "empty", "127.0.0.1")
+    assert (usage.returncode, usage.stdout) == (2, "")
+    assert usage.stderr == f"usage: python3 {file} HOST PORT\n"
+    with running(REFERENCE) as target_there:
+        host, port = target_there.address
+    for number in (str(port), "99999"):
+        nobody = play(file, tmp_path / "empty", host, number)
+        assert (nobody.returncode, nobody.stdout) == (2, "")
+        assert nobody.stderr.startswith(f"{host}:{number}: ")
+        assert nobody.stderr.count("\n") == 1

@@ -58,13 +58,13 @@ SCRIPT = [
 {replay}
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2 or not arguments[1].isdecimal():
+    host, port = arguments if len(arguments) == 2 else ("", "")
+    if not port.isdecimal() or int(port) > 65535:
         print("usage: python3", sys.argv[0], "HOST PORT", file=sys.stderr)
         return 2
-    host, port = arguments[0], int(arguments[1])
     try:
-        found = play(host, port, SCRIPT, WELCOME, PREFIX, NOTICES, hurry=HURRY)
-    except (OSError, OverflowError) as error:
+        found = play(host, int(port), SCRIPT, WELCOME, PREFIX, NOTICES, hurry=HURRY)
+    except OSError as error:
         print(f"{{host}}:{{port}}: {{error}}", file=sys.stderr)
         return 2
     print("\\n".join(found) or "nothing went wrong")

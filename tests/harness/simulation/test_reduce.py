@@ -215,9 +215,9 @@ def test_few_are_tried() -> None:
 
     reduce(a_script(), shows, 1000)
     assert tried < 45
-    tried = 0
+    before, tried = tried, 0
     reduce(a_script(), shows, 1000, likely=[5, 2])
-    assert tried < 30
+    assert tried < before - 3
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7])

@@ -152,6 +152,7 @@ def broken(name: str) -> str:
             "disconnected",
         ),
         (broken("no-welcome"), coming(3) + saying(0, 1), "unwelcomed"),
+        (broken("no-welcome"), coming(1), "unwelcomed"),
         (broken("keeps-its-side-open"), [*coming(2), ["leave", 0, "half-close"]], "uncleaned"),
         (wrong("RefusesTheThird"), coming(3) + saying(2, 1), "refused"),
     ],

@@ -246,13 +246,13 @@ def test_the_file_says_what_it_shows_however_that_is_written(tmp_path: Path) -> 
     assert about.startswith("torn (CAST-3): " + says.replace("\x1b", "\ufffd"))
     assert target in about
     assert script_in(file) == script
-    usage = play(file, tmp_path / "empty", "127.0.0.1")
-    assert (usage.returncode, usage.stdout) == (2, "")
-    assert usage.stderr == f"usage: python3 {file} HOST PORT\n"
+    for arguments in ((), ("127.0.0.1",), ("127.0.0.1", "http"), ("127.0.0.1", "65536")):
+        usage = play(file, tmp_path / "empty", *arguments)
+        assert (usage.returncode, usage.stdout) == (2, "")
+        assert usage.stderr == f"usage: python3 {file} HOST PORT\n"
     with running(REFERENCE) as target_there:
         host, port = target_there.address
-    for number in (str(port), "99999"):
-        nobody = play(file, tmp_path / "empty", host, number)
-        assert (nobody.returncode, nobody.stdout) == (2, "")
-        assert nobody.stderr.startswith(f"{host}:{number}: ")
-        assert nobody.stderr.count("\n") == 1
+    nobody = play(file, tmp_path / "empty", host, str(port))
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert nobody.stderr.startswith(f"{host}:{port}: ")
+    assert nobody.stderr.count("\n") == 1

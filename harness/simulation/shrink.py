@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import profile as profiles
-from harness.arguments import add_target, started, whole, writable
+from harness.arguments import add_target, whole, writable
+from harness.errors import StartError
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
@@ -117,25 +118,10 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     violations = judge(recorded, profile).violations
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
-    raise_descriptor_limit()
-
-    welcome, prefix, notices = _dialect(profile)
-
-    def plays(script: Script, hurry: bool) -> bool:
-        with started(parser, options.server, options.target) as target:
-            host, port = target.address
-            try:
-                found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
-            except OSError:  # it lets in nobody
-                return False
-        return any(one.startswith(f"{violations[0].kind}:") for one in found)
-
-    with interruptible():
-        try:
-            found = _shrunk(recorded, violations[0], plays, options.tries, parser)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+    found = _against(options, parser, recorded, violations[0], profile)
+    if found is None:
+        print("interrupted", file=sys.stderr)
+        return 130
     text = file_of(*found, violations[0], options.server or options.target, profile, out.name)
     try:
         with out.open("x", encoding="utf-8") as file:
@@ -144,6 +130,44 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(f"can't write {str(out)!r}: {error.strerror}")
     print(f"{described(found[0])}; to see it: python3 {out} HOST PORT")
     return 0
+
+
+def _against(
+    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    recorded: history.History,
+    violation: Violation,
+    profile: Profile,
+) -> tuple[Script, bool] | None:
+    """The smallest script, and whether it has to be hurried; None where it was interrupted."""
+    from harness.target import make_target
+
+    try:
+        target = make_target(options.server, options.target)
+    except ValueError as error:
+        parser.error(str(error))
+    raise_descriptor_limit()
+    welcome, prefix, notices = _dialect(profile)
+
+    def plays(script: Script, hurry: bool) -> bool:
+        target.fresh()
+        host, port = target.address
+        try:
+            found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
+        except OSError:  # it lets in nobody
+            return False
+        return any(one.startswith(f"{violation.kind}:") for one in found)
+
+    with interruptible():
+        try:
+            target.start()
+            return _shrunk(recorded, violation, plays, options.tries, parser)
+        except KeyboardInterrupt:
+            return None
+        except StartError as error:
+            parser.exit(3, f"{parser.prog}: the target did not start: {error}\n")
+        finally:
+            target.stop()  # again, where that was interrupted: nothing interrupts it now
 
 
 def _shrunk(

@@ -4,8 +4,11 @@ import ast
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import profile
@@ -57,22 +60,33 @@ def every_third(name: str) -> str:
 
 
 def shrink(
-    folder: Path, command: str, *options: str, code: int = 0
+    folder: Path, command: str | None, *options: str, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run it, with much patience: each try starts a server."""
+    with started(folder, command, *options) as process:
+        out, err = process.communicate(timeout=150)
+    assert process.returncode == code, out + err
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(process.args, code, out, err)
+
+
+@contextmanager
+def started(folder: Path, command: str | None, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """If it still runs in the end, it is asked to end: killed, it would leave its server behind."""
     harness = (sys.executable, "-m", "harness")
-    done = subprocess.run(
-        [*harness, "shrink", str(folder / HISTORY), "--command", command, *options],
+    target = () if command is None else ("--command", command)
+    with subprocess.Popen(
+        [*harness, "shrink", str(folder / HISTORY), *target, *options],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def script_in(file: Path) -> Script:
@@ -158,6 +172,7 @@ def test_what_is_said_is_kept_where_it_matters(tmp_path: Path) -> None:
     assert rest.isupper()
 
 
+@pytest.mark.timeout(120)
 def test_what_does_not_show_again_is_said(tmp_path: Path) -> None:
     record(tmp_path, TALK, f"{REFERENCE} --broken echoes")
     done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
@@ -173,12 +188,57 @@ def test_what_needs_a_fault_of_the_target_does_not_show_again(tmp_path: Path) ->
     story = Story(3)
     story.fault("kill-worker")
     story.what(1, "ended", how="reset")
-    with (tmp_path / HISTORY).open("w") as file:
-        for event in ({"history": VERSION}, *story.events, {"t": 100, "end": COMPLETE}):
-            write(event, file)
+    write_history(tmp_path, story)
     done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
     assert "'disconnected' does not show again" in done.stderr
     assert done.stderr.endswith("left out are times, kill-worker of the target (1)\n")
+
+
+@pytest.mark.parametrize("lines_told", [1, 2, 3])
+def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -> None:
+    echoes = f"{REFERENCE} --broken echoes"
+    record(tmp_path, TALK, echoes)
+    with started(tmp_path, echoes) as process:
+        assert process.stderr is not None
+        for _ in range(lines_told):
+            process.stderr.readline()  # so it is about to stop a server, and to start the next
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
+    assert [one.name for one in tmp_path.iterdir()] == [HISTORY]
+    assert [one for one in psutil.process_iter() if runs_in(tmp_path, one)] == []
+
+
+def runs_in(folder: Path, process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.cwd() == str(folder)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        ((), 2, "say either --command or --target"),
+        (("--command", "true"), 2, "the command has to say {port}"),
+        (("--command", "true {port}"), 3, "the target did not start: it ended"),
+        (("--target", "127.0.0.1:1"), 3, "the target did not start: 127.0.0.1:1 can't be reached"),
+    ],
+)
+def test_there_has_to_be_a_target(
+    arguments: tuple[str, ...], code: int, complaint: str, tmp_path: Path
+) -> None:
+    story = Story(2)
+    story.what(1, "ended", how="reset")
+    write_history(tmp_path, story)
+    done = shrink(tmp_path, None, *arguments, code=code)
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def write_history(folder: Path, story: Story) -> None:
+    with (folder / HISTORY).open("w") as file:
+        for event in ({"history": VERSION}, *story.events, {"t": 100, "end": COMPLETE}):
+            write(event, file)
 
 
 def test_there_has_to_be_a_violation(tmp_path: Path) -> None:

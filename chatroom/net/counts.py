@@ -8,15 +8,16 @@ import array
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from typing import NamedTuple
 
-# Of struct tcp_info: state, bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
-_INFO = struct.Struct("=B127xQ8xI52xQQ")
+# Of struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
+_INFO = struct.Struct("=128xQ8xI52xQQ")
 
-# States of a connection (include/net/tcp_states.h).
-_CLOSED = 7
-_PEER_HAS_FINISHED = (6, 8, 9, 11)  # TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING
+# Of linux/tcp.h, 4.18, which the socket module doesn't have: with it, a message that is received
+# tells how many bytes are left to be read, and a FIN that has come is one of them.
+_TCP_INQ = 36
 
 
 class Counts(NamedTuple):
@@ -28,45 +29,52 @@ class Counts(NamedTuple):
     """That we have read."""
 
 
-def counts(connection: socket.socket, read: int = 0) -> Counts | None:
+def counts(connection: socket.socket) -> Counts | None:
     """What was taken and read so far; None where the kernel does not count.
 
-    `read`: bytes that were read, as far as somebody has noted, 0 where nobody has: it
-    decides where the kernel leaves two answers. Nobody else may read from the
-    connection, or write to it, meanwhile.
+    Nobody else may read from the connection, or write to it, meanwhile. A reset
+    that nobody has been told of may be told of as an ordinary end afterwards.
     """
     found = _info(connection)
     while found is not None:
-        state, received, taken = found
-        unread = array.array("i", [0])
-        fcntl.ioctl(connection, termios.FIONREAD, unread)
+        received, taken = found
+        unread = _unread(connection)
+        fin = _fin_received(connection, unread)
         found = _info(connection)
-        if found is not None and found[:2] == (state, received):  # else more came in between
-            gone = received - unread[0]
-            if state == _CLOSED and read in (gone, gone - 1):
-                return Counts(taken, read)
-            return Counts(taken, gone - _finish(state))
+        if found is not None and found[0] == received:  # else more came in between
+            return Counts(taken, received - unread - fin)
     return None
 
 
 def taken(connection: socket.socket) -> int | None:
     """As `counts`, but only what was taken, and who reads does not matter."""
     found = _info(connection)
-    return None if found is None else found[2]
+    return None if found is None else found[1]
 
 
-def _finish(state: int) -> int:
-    """Whether the peer's FIN, which counts as a byte received, is among the bytes read.
+def _unread(connection: socket.socket) -> int:
+    unread = array.array("i", [0])
+    fcntl.ioctl(connection, termios.FIONREAD, unread)
+    return unread[0]
 
-    After a reset the kernel does not tell whether it had been there. Where nobody
-    has noted it either, the last byte is given up: rather one too few than one that
-    the peer has not sent.
+
+def _fin_received(connection: socket.socket, unread: int) -> bool:
+    """Whether the peer's FIN, which counts as a byte received, has come, read or not.
+
+    The connection's state tells that too, but not after a reset.
     """
-    return state in _PEER_HAS_FINISHED or state == _CLOSED
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_INQ, 1)
+    try:
+        _, [(_, _, left)], _, _ = connection.recvmsg(
+            1, socket.CMSG_SPACE(4), socket.MSG_PEEK | socket.MSG_DONTWAIT
+        )
+    except OSError:  # nothing has come, or a reset
+        return False
+    return int.from_bytes(left, sys.byteorder) > unread
 
 
-def _info(connection: socket.socket) -> tuple[int, int, int] | None:
-    """State, bytes received with the FIN, bytes taken without it."""
+def _info(connection: socket.socket) -> tuple[int, int] | None:
+    """Bytes received with the FIN, bytes taken without it."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:
@@ -75,5 +83,5 @@ def _info(connection: socket.socket) -> tuple[int, int, int] | None:
         return None  # no TCP
     if len(data) < _INFO.size:
         return None  # a kernel before 4.19
-    state, received, notsent, sent, again = _INFO.unpack(data)
-    return state, received, sent - again + notsent
+    received, notsent, sent, again = _INFO.unpack(data)
+    return received, sent - again + notsent

@@ -22,9 +22,8 @@ from chatroom.settings import Settings, whole_pages
 
 _WORD = 8
 
-# A slot, in words: which half of the checkpoint is valid, how much was read, and the halves.
+# The checkpoint of a slot, in words: which half is valid, and the halves.
 _VALID = 0
-_READ = 1
 _HALVES = (4, 8)
 _FIELDS = 4
 _STRIDE = 12
@@ -73,14 +72,6 @@ class Slots:
         at = slot * _STRIDE
         first = at + _HALVES[self._words[at + _VALID]]
         return Checkpoint(*self._words[first : first + _FIELDS])
-
-    def note_read(self, slot: int, read: int) -> None:
-        """So many bytes of the input were read, so far. A hint: who dies before has not said so."""
-        self._words[slot * _STRIDE + _READ] = read
-
-    def read(self, slot: int) -> int:
-        """How much of the input was read, as far as was noted."""
-        return self._words[slot * _STRIDE + _READ]
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:
         """Where the input from `begin` on is to be read to: `most` bytes, or fewer at the end."""

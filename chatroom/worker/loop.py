@@ -218,7 +218,6 @@ class Worker:
             if not size:
                 self._hear_last(member, reason)
                 continue
-            self._slots.note_read(member.slot, member.framer.fed + size)
             self._feed(member, bytes(room[:size]))
             if not self._allowance.spend(member, size, now):
                 self._all_events.unregister(member)
@@ -394,7 +393,6 @@ class Worker:
                 state.covered,
             )
             self._members[member.id] = member
-            self._slots.note_read(member.slot, state.read)  # whoever read it may have died first
             if state.read > state.covered:
                 self._again[member] = state.read  # and then it is read from
             else:

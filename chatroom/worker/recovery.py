@@ -71,7 +71,6 @@ class Past:
     """
 
     def __init__(self, log: Log, slots: Slots, handed: Sequence[Handed]) -> None:
-        self._slots = slots
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
@@ -88,7 +87,7 @@ class Past:
         checkpoint = self._checkpoints[one.id]
         if not checkpoint.position:
             return Found()  # nobody has served it
-        count = counts(one.connection, self._slots.read(one.slot))
+        count = counts(one.connection)
         assert count is not None, "whom the system does not count, nobody takes over: handover.py"
         if not self._knows(checkpoint):
             # Only of one whose connection was broken long ago is that not noted again.

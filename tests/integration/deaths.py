@@ -106,7 +106,13 @@ def main() -> None:
     sizes = (*SMALL_LOG, *NEVER_SILENT)
     try:
         with room("--quiet", "--workers", options.workers, *sizes, tells=tells) as here:
-            Killer(here, options).run()
+            killer = Killer(here, options)
+            try:
+                killer.run()
+            except AssertionError:
+                print(f"{killer.deaths} deaths; the room's last words:", file=sys.stderr)
+                print(*here.errors.splitlines()[-20:], here.workers(), sep="\n", file=sys.stderr)
+                raise
     except AssertionError as error:
         sys.exit(f"seed {options.seed}: {error}")
 

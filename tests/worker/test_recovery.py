@@ -1,5 +1,6 @@
 """How a worker goes on with members that another one has served, to the byte."""
 
+import contextlib
 import random
 import select
 import socket
@@ -380,21 +381,17 @@ def dies(*_: object) -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("where", ["in its framing", "behind its adoption"])
-def test_load_4_what_was_read_is_noted_at_once(where: str) -> None:
-    """A worker dies over one that goes then, unread, and is reset."""
+@pytest.mark.parametrize("end", ["reset", "closed"])
+@pytest.mark.parametrize("again", [False, True])
+def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, end: str) -> None:
+    """A worker dies when it has just read, and so may the one that is to frame that again."""
     with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:
         alice, _ = house.joined(2)
-        worker = cast(Worker, house.alive[0]._worker)
-        if where == "in its framing":
-            monkeypatch.setattr(worker, "_feed", dies)
+        with monkeypatch.context() as first:
+            first.setattr(Worker, "_feed", dies)
             alice.say(b"one\nhalf ")
             assert not house.alive[0].run()
-        else:
-            with monkeypatch.context() as first:
-                first.setattr(house.slots, "note_read", dies)
-                alice.say(b"one\nhalf ")
-                assert not house.alive[0].run()
+        if again:
             house.main()
             assert house.alive[0].run()
             house.main()
@@ -402,10 +399,16 @@ def test_load_4_what_was_read_is_noted_at_once(where: str) -> None:
                 second.setattr(Worker, "_yield", dies)
                 assert not house.alive[0].run()
         alice.say(b"a line\n")
-        alice.go("reset")
+        alice.hear()
+        alice.go(end)
+        connection = house.acceptor.clients[alice.id].connection
         with select.epoll() as epoll:
-            epoll.register(house.acceptor.clients[alice.id].connection, 0)
-            assert epoll.poll(PATIENCE), "the reset has come"
+            epoll.register(connection, select.EPOLLRDHUP)
+            assert epoll.poll(PATIENCE), "its end has come"
+            epoll.modify(connection, 0)
+            with contextlib.suppress(ConnectionError):
+                connection.send(b"to nobody")
+            assert epoll.poll(PATIENCE), "and the reset"
         house.finish()
         house.log.record()
         mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)

@@ -85,6 +85,21 @@ class Killer:
 
         return back
 
+    def story(self) -> str:
+        """How far it came, and what the room had to say that tells more than one more death."""
+        said = self._here.errors.splitlines()
+        noticed = [line for line in said if re.search(NOTICED, line)]
+        usual = re.compile(r"worker \d+ ended with exit code -9; starting another$")
+        rare = [line for line in said if not usual.search(line)]
+        return "\n".join(
+            (
+                f"{self.deaths} deaths, {len(noticed)} noticed; workers: {self._here.workers()}",
+                *rare,
+                "last:",
+                *said[-8:],
+            )
+        )
+
     def _report(self) -> None:
         if time.monotonic() - self._reported > REPORT_EVERY:
             self._reported = time.monotonic()
@@ -110,8 +125,7 @@ def main() -> None:
             try:
                 killer.run()
             except AssertionError:
-                print(f"{killer.deaths} deaths; the room's last words:", file=sys.stderr)
-                print(*here.errors.splitlines()[-20:], here.workers(), sep="\n", file=sys.stderr)
+                print(killer.story(), file=sys.stderr)
                 raise
     except AssertionError as error:
         sys.exit(f"seed {options.seed}: {error}")

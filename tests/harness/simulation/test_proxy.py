@@ -610,4 +610,4 @@ def test_a_proxy_without_descriptors_says_so(spare: int) -> None:
             proxy.death(PATIENCE)
         death = proxy.death(PATIENCE)
     assert death.startswith("ended (exit status 2), saying: the proxy can't go on: ")
-    assert death.endswith("Too many open files")
+    assert "Too many open files" in death  # or what it wanted to import then can't be opened

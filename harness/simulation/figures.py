@@ -59,6 +59,9 @@ class Figures:
     """Every message that was heard, last words excepted, in order of their due times."""
     closed_loop: list[Heard]
     """Of these, the ones that count for the raw latencies."""
+    by_population: dict[str, dict[str, Percentiles]] = field(default_factory=dict)
+    """Corrected latencies of what each population says: who floods a room and is slowed down does
+    not hide how it is for the others."""
     deliveries: Counter[int] = field(default_factory=Counter)
     """In each second of the run."""
     costs: dict[str, float] = field(default_factory=dict)
@@ -73,16 +76,17 @@ class Figures:
 
 def figures(history: History) -> Figures:
     """All figures of a history."""
-    near = {
-        event["who"]
+    populations = {
+        event["who"]: event["population"]
         for event in history.events
         if event.get("what") == "connects" and event["link"] is None
     }
+    near = {*populations}
     heard = _heard(history.events, _times(history.events, near), near)
     closed_loop = _closed_loop(heard)
     lags = [1000 * event["lag"] for event in history.events if "lag" in event]
     found = Figures(
-        {receiver: _latencies(heard, receiver, "due") for receiver in RECEIVERS},
+        _corrected(heard),
         {receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
         percentiles(lags),
         heard,
@@ -94,6 +98,10 @@ def figures(history: History) -> Figures:
             found.deliveries[int(event["t"])] += len(event["hears"])
         elif event.get("what") == "begins":
             found.faults[event["fault"]] += 1
+    for name in dict.fromkeys(populations.values()):
+        theirs = [one for one in heard if populations[one.sender] == name]
+        if theirs:
+            found.by_population[name] = _corrected(theirs)
     _count_members(history.events, found)
     return found
 
@@ -151,6 +159,10 @@ def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
             free[one.sender] = one.first
             found.append(one)
     return found
+
+
+def _corrected(heard: Sequence[Heard]) -> dict[str, Percentiles]:
+    return {receiver: _latencies(heard, receiver, "due") for receiver in RECEIVERS}
 
 
 def _latencies(heard: Sequence[Heard], receiver: str, since: str) -> Percentiles:

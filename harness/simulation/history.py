@@ -53,7 +53,12 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "hears": {"who": (int,)},
     "fault": {"what": (str,)},
     "costs": {},
-    "connects": {"who": (int,), "address": (str,), "link": (str, type(None))},
+    "connects": {
+        "who": (int,),
+        "population": (str,),
+        "address": (str,),
+        "link": (str, type(None)),
+    },
     "refused": {"who": (int,), "why": (str,)},
     "leaves": {"who": (int,), "how": (str,)},
     "ended": {"who": (int,)},

@@ -78,6 +78,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
         results=results,
         kinds=KINDS,
         receivers=RECEIVERS,
+        populations=figures.by_population if len(figures.by_population) > 1 else {},
         groups=groups[:LISTED],
         more_groups=max(0, len(groups) - LISTED),
         anchors={place: f"violation-{number}" for number, place in enumerate(shown, 1)},

@@ -40,7 +40,11 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "deliveries": judgement.deliveries,
         **{kind: judgement.counts[kind] for kind in KINDS},
         "undecided": judgement.undecided,
-        "latency_ms": {"corrected": figures.corrected, "raw": figures.raw},
+        "latency_ms": {
+            "corrected": figures.corrected,
+            "raw": figures.raw,
+            "by_population": figures.by_population,
+        },
         "schedule_lag_ms": figures.lag,
         "target_costs": figures.costs,
         "faults": dict(figures.faults),
@@ -109,6 +113,10 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
         corrected, raw = latencies["corrected"][receiver], latencies["raw"][receiver]
         cells = (f"{_ms(corrected[name])} ({_ms(raw[name])})" for name in corrected)
         yield f"  {receiver:20}" + "".join(f"{cell:>16}" for cell in cells)
+    populations = latencies["by_population"]
+    for name, theirs in populations.items() if len(populations) > 1 else ():
+        cells = (_ms(value) for value in theirs["last"].values())
+        yield f"  {f'last, of {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
     yield "  (raw: as a tester sees it who waits for each message to be heard)"
 
 

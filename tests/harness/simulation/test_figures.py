@@ -8,9 +8,16 @@ from harness.simulation.figures import Figures, figures, percentiles, rank
 from harness.simulation.history import COMPLETE, VERSION, Event, History
 
 
-def of(*events: Event) -> Figures:
+def of(*events: Event, populations: str = "ppp") -> Figures:
     joined: list[Event] = [
-        {"t": 0.0, "who": who, "what": what, "population": "p", "address": "a", "link": None}
+        {
+            "t": 0.0,
+            "who": who,
+            "what": what,
+            "population": populations[who],
+            "address": "a",
+            "link": None,
+        }
         for who in range(3)
         for what in ("connects", "welcomed")
     ]
@@ -58,6 +65,21 @@ def test_the_first_the_median_and_the_last_listener_from_when_it_was_due() -> No
         "first": 90.0,
         "median": 90.0,
         "last": 290.0,
+    }
+
+
+def test_each_population_s_messages_have_figures_of_their_own() -> None:
+    found = of(
+        *said("0.0", due=1.0, sent=1.0),
+        *said("1.0", due=2.0, sent=2.0),
+        heard(2, 1.1, "0.0"),
+        heard(1, 1.1, "0.0"),
+        heard(2, 2.7, "1.0"),
+        populations="tfs",
+    )
+    assert {name: one["last"]["max"] for name, one in found.by_population.items()} == {
+        "t": 100.0,
+        "f": 700.0,
     }
 
 

@@ -115,6 +115,18 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     assert "Around what went wrong" not in text
 
 
+def test_where_there_are_several_populations_each_has_a_row(tmp_path: Path) -> None:
+    story = classroom()
+    assert "of what p say" not in page_of(story, tmp_path)
+    story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
+    story.what(99, "welcomed")
+    story.say("99.0")
+    story.all_hear("99.0")
+    text = page_of(story, tmp_path)
+    assert "of what p say" in text
+    assert "of what &lt;others&gt; say" in text
+
+
 def test_a_page_of_a_run_in_which_nothing_happened(tmp_path: Path) -> None:
     text = page_of(Story(1), tmp_path)
     assert '<header class="unknown">' in text

@@ -100,6 +100,21 @@ def test_the_first_violations_are_told_and_all_are_counted() -> None:
     assert [*lines(found)][-1] == "and 3 more"
 
 
+def test_where_there_are_several_populations_each_has_a_row() -> None:
+    story = well()
+    assert not any("last, of" in line for line in lines(of(story)))
+    story.what(9, "connects", population="others", address="127.0.0.9", link=None)
+    story.what(9, "welcomed")
+    story.say("9.0")
+    story.all_hear("9.0")
+    found = of(story)
+    assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
+    assert [line.split()[:3] for line in lines(found) if "last, of" in line] == [
+        ["last,", "of", "p"],
+        ["last,", "of", "others"],
+    ]
+
+
 def test_costs_and_faults_are_told() -> None:
     story = well()
     story.fault("kill-worker")

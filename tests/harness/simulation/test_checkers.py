@@ -11,7 +11,9 @@ from hypothesis import assume, given
 from hypothesis.strategies import integers, sampled_from
 
 from harness.profile import Profile, load
-from harness.simulation.checkers import KERNELS, SHOWN, Judgement, judge
+from harness.simulation.checkers import Judgement, judge
+from harness.simulation.checkers.connections import KERNELS
+from harness.simulation.checkers.judgement import SHOWN
 from harness.simulation.history import COMPLETE, VERSION, Event, History, as_text
 from harness.simulation.words import harmless
 

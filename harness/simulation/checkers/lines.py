@@ -65,7 +65,7 @@ class Lines:
         head = self._profile.prefix.match(found.prefix)
         if head is None:
             return found.prefix, found.text
-        return head[0], found.prefix[head.end() :].decode() + found.text
+        return head[0], plain(found.prefix[head.end() :]) + found.text
 
     def prefix_of(self, message: Message) -> bytes:
         """By which its pieces are known; empty where a server speaks otherwise."""

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import pytest
 
+from chatroom.client.streams import CHUNK
+from chatroom.client.tls import Encrypted, context
 from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
@@ -146,6 +148,37 @@ def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
             "who may read and change all that is said\n"
         )
         assert ends(process) == (0, b"Welcome\n", warning)
+
+
+def test_what_the_socket_takes_in_part_arrives_whole(certificate: Certificate) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    said = bytes(range(256)) * 256
+    heard = bytearray()
+
+    def hear() -> None:
+        theirs.settimeout(PATIENCE)
+        with certificate.context.wrap_socket(theirs, server_side=True) as encrypted:
+            while data := encrypted.recv(1000):
+                heard.extend(data)
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    trust = context(str(certificate.file), insecure=False)
+    refused = 0
+    with ours, Encrypted(ours, trust, "localhost") as room:
+        ours.setblocking(False)
+        left = bytearray(said)
+        while left:
+            assert select.select([], [room], [], PATIENCE)[1]
+            try:
+                del left[: room.send(left[: CHUNK // 3])]
+            except BlockingIOError:
+                refused += 1
+        room.shutdown(socket.SHUT_WR)
+        thread.join(PATIENCE)
+    assert bytes(heard) == said
+    assert refused
 
 
 Fails = Callable[..., tuple[int, str]]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.client.panes import pane
+from tests.client.panes import Pane, pane
 from tests.integration.rooms import Room, room
 
 pytestmark = pytest.mark.timeout(120)
@@ -180,6 +180,16 @@ def test_who_scrolls_sees_how_much_is_unread() -> None:
         anna.says("<127.0.0.2>22", "<You>back")
 
 
+def takes_mouse(pane: Pane) -> bool:
+    return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
+
+
+def test_the_mouse_is_the_terminals_own() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        assert not takes_mouse(anna)
+
+
 def test_the_wheel_scrolls_where_it_is_wanted() -> None:
     with room("--workers", 1) as there, pane("--mouse", *here(there), rows=7) as anna:
         anna.says(WELCOME)
@@ -187,6 +197,7 @@ def test_the_wheel_scrolls_where_it_is_wanted() -> None:
         for number in range(20):
             ben.say(f"{number}\n")
         anna.says("<127.0.0.2>19")
+        assert takes_mouse(anna)
         anna.type("\x1b[<64;3;3M")
         anna.says("<127.0.0.2>16")
         anna.type("\x1b[<65;3;3M")

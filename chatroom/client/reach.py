@@ -1,16 +1,18 @@
 """The way to a room: where it is, and whether it is behind something that ends TLS."""
 
 import asyncio
+import os
 import socket
 import ssl
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from chatroom.client.tls import Encrypted
 
-#: Seconds for a room to answer; for each of a host's addresses, where they are tried in turn.
+#: Seconds for each of a host's addresses to answer.
 CONNECT_TIMEOUT = 10.0
-#: Seconds that an address has before the host's next one is tried beside it (RFC 8305).
-NEXT_ADDRESS = 0.25
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -40,20 +42,53 @@ class Reach:
         return encrypted or room
 
     async def open(self) -> Streams:
-        """The same, for asyncio, which sets TCP_NODELAY itself."""
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await asyncio.open_connection(
-                self.host,
-                self.port,
-                ssl=self.context,
-                happy_eyeballs_delay=NEXT_ADDRESS,
-            )
+        """The same, for asyncio."""
+        failed = OSError("it has no address")
+        for *kind, _, address in await self._resolve():
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await self._enter(socket.socket(*kind), address)
+            except OSError as error:
+                failed = error
+        raise failed
+
+    async def _enter(self, room: socket.socket, address: Any) -> Streams:
+        try:
+            room.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(room, address)
+            name = self.host if self.context else None
+            return await asyncio.open_connection(sock=room, ssl=self.context, server_hostname=name)
+        except BaseException:
+            room.close()
+            raise
+
+    async def _resolve(self) -> list[Any]:
+        """The host's addresses, as `socket.getaddrinfo` has them.
+
+        It may hang where the network does. Who leaves meanwhile has to wait for a thread of
+        asyncio's, but not for a daemon.
+        """
+        found: Future[list[Any]] = Future()
+        found.set_running_or_notify_cancel()
+
+        def resolve() -> None:
+            try:
+                found.set_result(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.set_exception(error)
+
+        threading.Thread(target=resolve, daemon=True).start()
+        return await asyncio.wrap_future(found)
 
 
 def reason(error: Exception) -> str:
     """Why, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return f"TLS failed: {error.reason.lower().replace('_', ' ')}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or 'cut off').lower().replace('_', ' ')}"
+    if isinstance(error, UnicodeError):
+        return "no host has such a name"
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)  # What asyncio says instead is for programmers.
     return getattr(error, "strerror", None) or str(error) or "no answer"

@@ -4,6 +4,7 @@ The room is played by the test, and so is the terminal: it may not be read, or h
 """
 
 import signal
+import socket
 import sys
 from collections.abc import Callable
 
@@ -194,6 +195,46 @@ def test_a_lost_connection_is_said(
     assert typist.end() == 1
     assert f"chatroom.client: connection lost: {why}" in typist.screen.rows
     assert typist.modes() == typist.found
+
+
+def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
+    with socket.socket() as silent:  # Bound, so nobody else can listen there; it does not listen.
+        silent.bind(("127.0.0.1", 0))
+        port = str(silent.getsockname()[1])
+        typist = sit([*CLIENT, "localhost", port], columns=100)
+        assert typist.end() == 1
+    said = f"chatroom.client: cannot connect to localhost:{port}: Connection refused"
+    assert typist.screen.rows == [said, ""]
+
+
+@pytest.mark.parametrize("host", ["::1%nowhere", "no..name"])
+def test_a_host_that_does_not_resolve_is_said_in_one_line(sit: Sit, host: str) -> None:
+    typist = sit([*CLIENT, host, "4000"], columns=100)
+    assert typist.end() == 1
+    assert len(typist.screen.rows) == 2
+    assert typist.screen.rows[0].startswith("chatroom.client: cannot connect to ")
+
+
+# The first answer of a name server comes, and none after it.
+UNRESOLVED = """
+import socket, sys, threading
+answer = [socket.getaddrinfo]
+def getaddrinfo(*arguments, **options):
+    if answer:
+        return answer.pop()(*arguments, **options)
+    threading.Event().wait()
+socket.getaddrinfo = getaddrinfo
+from chatroom.client import main
+sys.exit(main())
+"""
+
+
+def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", UNRESOLVED, *room.address])
+    room.accept().close()
+    shows(typist, "trying again now")
+    typist.type("\x03")
+    assert typist.end() == 0
 
 
 # A shell that runs one job, and each time that it was stopped continues it when Enter is pressed.

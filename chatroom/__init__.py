@@ -16,10 +16,12 @@ In reading order:
     worker/recovery.py   how a worker goes on, to the byte, where another one stopped
     shared/          also: slots, the registry, doorbells, memory without a name
     net/             listening, handing sockets over, what the kernel counts
+    service.py       the service manager that has started the room, if one has
     watchdog.py      which workers make no progress
     console.py       what the main process prints: one more cursor
     signals.py       those that a room heeds, and who is kept from them
     cli.py client/   what a person runs, with arguments.py
+    endpoint.py      where a room is reached
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running
 """

@@ -10,12 +10,13 @@ import errno
 import logging
 import selectors
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 
 from chatroom.protocol.address import canonical
+from chatroom.protocol.prefix import FORM, prefix
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
 from chatroom.shared.slots import Slots
@@ -25,6 +26,9 @@ ACCEPTED_PER_TURN = 64
 
 PAUSE = 0.2
 """Seconds without accepting, when the system has no descriptor or memory for one more."""
+
+UNIX = "unix"
+"""The address of who comes by a Unix socket, which has none."""
 
 LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
@@ -42,31 +46,40 @@ class Client:
 
     connection: socket.socket
     address: str
+    port: int
+    prefix: str
+    """What stands before each of its messages."""
     worker: int
     slot: int
     """Where its workers keep what the next one would need: see shared/slots.py."""
+    begun: int = 0
+    """Bytes that it sent before all that it says: a PROXY header."""
+    since: float = field(default_factory=time)
+    """When it came, in seconds of the epoch."""
     deaths: int = 0
     """Workers in a row that have died over it."""
 
 
 class Acceptor:
-    """Lets in who connects to `listener`, and knows who is in.
+    """Lets in who connects to one of the `listeners`, and knows who is in.
 
-    `hand_over(id, client)` gives a member to its worker. All is called from the
-    main process's loop; `selector` is that loop's, and its data are what it
-    calls.
+    `form`: of their prefixes. `hand_over(id, client)` gives a member to its
+    worker. All is called from the main process's loop; `selector` is that
+    loop's, and its data are what it calls.
     """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         selector: selectors.BaseSelector,
         registry: RegistryProcess,
         slots: Slots,
         hand_over: Callable[[int, Client], None],
+        form: str = FORM,
     ) -> None:
         self.clients: dict[int, Client] = {}
-        self._listener = listener
+        self._listeners = listeners
+        self._form = form
         self._selector = selector
         self._registry = registry
         self._slots = slots
@@ -86,19 +99,24 @@ class Acceptor:
         self._resume_at = None
         if not self._accepting:
             self._accepting = True
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            for listener in self._listeners:
+                self._selector.register(
+                    listener, selectors.EVENT_READ, partial(self._accept, listener)
+                )
 
     def hold(self) -> None:
         """Let newcomers wait, in the kernel's queue, until `open` is called again."""
         self._resume_at = None
         if self._accepting:
             self._accepting = False
-            self._selector.unregister(self._listener)
+            for listener in self._listeners:
+                self._selector.unregister(listener)
 
     def close(self) -> None:
         """Accept nobody any more."""
         self.hold()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self._lingering):
             self._drop(connection)
 
@@ -126,12 +144,12 @@ class Acceptor:
         times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
         return max(0.0, min(times) - now) if times else None
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         if not self._accepting:
             return  # it was told to hold in this very turn
         for _ in range(ACCEPTED_PER_TURN):
             try:
-                connection, peer = self._listener.accept()
+                connection, peer = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -145,9 +163,12 @@ class Acceptor:
                 continue  # reset before it was accepted (JOIN-2)
             self._exhausted = False
             connection.setblocking(False)
-            self._admit(connection, canonical(peer[0]))
+            if connection.family == socket.AF_UNIX:
+                self._admit(connection, UNIX, 0)
+            else:
+                self._admit(connection, canonical(peer[0]), peer[1])
 
-    def _admit(self, connection: socket.socket, address: str) -> None:
+    def _admit(self, connection: socket.socket, address: str, port: int) -> None:
         answer = self._registry.admit(address)
         if isinstance(answer, Refusal):
             logger.info("%s refused: %s", address, answer.reason)
@@ -157,7 +178,9 @@ class Acceptor:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
         slot = self._free_slots.pop()
-        client = self.clients[answer.id] = Client(connection, address, answer.worker, slot)
+        its_prefix = prefix(self._form, address, port, answer.id)
+        client = Client(connection, address, port, its_prefix, answer.worker, slot)
+        self.clients[answer.id] = client
         self._hand_over(answer.id, client)
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from chatroom import __version__
 from chatroom.arguments import Parser, port
 from chatroom.console import Console, descriptor
-from chatroom.errors import ChatroomError
+from chatroom.endpoint import Endpoint
+from chatroom.errors import ChatroomError, ListenError
+from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
 from chatroom.shared.doorbell import Doorbell
 from chatroom.supervisor import Supervisor
@@ -22,6 +24,13 @@ from chatroom.supervisor import Supervisor
 def _size(text: str) -> int:
     try:
         return size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def _endpoint(text: str) -> Endpoint:
+    try:
+        return Endpoint.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be {error}") from None
 
@@ -41,9 +50,18 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    default = Settings(host="", port=0)
-    add("host", metavar="HOST", help="name or address to listen on, IPv4 or IPv6")
-    add("port", metavar="PORT", help="port to listen on; 0 picks a free one")
+    default = Settings()
+    add("host", metavar="HOST", nargs="?", help="name or address to listen on, IPv4 or IPv6")
+    add("port", metavar="PORT", nargs="?", help="port to listen on; 0 picks a free one")
+    add(
+        "--listen",
+        type=_endpoint,
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
+        " HOST PORT may be left out, as where a service manager hands sockets over",
+    )
     add(
         "--workers",
         type=int,
@@ -56,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         default=default.welcome,
         help="the line that greets a newcomer (default: %(default)s)",
+    )
+    add(
+        "--prefix",
+        metavar="FORMAT",
+        default=default.prefix,
+        help="what stands before each message; {ip}, {port} and {id} are the sender's"
+        " (default: %(default)s)",
     )
     add(
         "--max-clients",
@@ -144,9 +169,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = vars(command.parse_args(arguments))
     try:
-        # Not earlier: argparse would blame a port that is none before an option that is unknown.
-        options["port"] = port(options["port"], least=0)
-        settings = Settings(**options)
+        sockets = inherited()
+    except ListenError as error:
+        command.exit(error.exit_code, f"{command.prog}: {error}\n")
+    host, number = options.pop("host"), options.pop("port")
+    try:
+        if host is not None and number is not None:
+            # Not earlier: argparse would blame a port that is none before an unknown option.
+            options["listen"].insert(0, Endpoint(host, port(number, least=0)))
+        elif host is not None:
+            command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
+        elif not (options["listen"] or sockets):
+            command.error("say where to listen: HOST PORT, or --listen ADDRESS")
+        settings = Settings(**options | {"listen": tuple(options["listen"])})
     except argparse.ArgumentTypeError as error:
         command.error(f"argument PORT: {error}")
     except SettingsError as error:
@@ -162,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     code = 0
     try:
-        Supervisor(settings).run()
+        Supervisor(settings, sockets, Manager()).run()
     except ChatroomError as error:
         errors.say(f"{command.prog}: {error}")
         code = error.exit_code

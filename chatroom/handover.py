@@ -155,7 +155,7 @@ class Handover:
                 worker,
                 {
                     "adopt": [
-                        (id, client.address, client.slot)
+                        (id, client.prefix, client.slot, client.begun)
                         for id, client in zip(ids, clients, strict=True)
                     ]
                 },
@@ -199,17 +199,22 @@ class Handover:
         ready = self._crew.ready()
         if self._yielder or not self.settled or len(ready) < 2:
             return  # it is looked at again when all is settled
-        if any(taken(one.connection) is None for one in islice(self._clients.values(), 1)):
-            return  # the system does not count: who moves could not be gone on with
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]
         difference = load[most.number] - load[least.number]
         if difference <= max(1, UNEVEN * len(self._clients) / len(ready)):
             return
-        self._yielder, self._yielded = most, False
-        theirs = (id for id, one in self._clients.items() if one.worker == most.number)
-        self._crew.tell(most, {"yield": [*islice(theirs, min(difference // 2, MAX_YIELD))]})
+        theirs = (
+            id
+            for id, one in self._clients.items()
+            # Whom the system does not count could not be gone on with.
+            if one.worker == most.number and taken(one.connection) is not None
+        )
+        moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
+        if moving:
+            self._yielder, self._yielded = most, False
+            self._crew.tell(most, {"yield": moving})
 
     def _load(self) -> Counter[int]:
         """How many members each worker has."""

@@ -6,6 +6,9 @@ them; `cli.py` turns the command line into one.
 
 from dataclasses import dataclass
 
+from chatroom.endpoint import Endpoint
+from chatroom.protocol.prefix import FORM, check, longest
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -21,6 +24,8 @@ SPARE_SEATS = 10
 its members, one is for the new one while an old one is replaced, the rest is for SIGTTIN."""
 SEATS = MAX_WORKERS + SPARE_SEATS
 PAGE = 4 * KIB
+MAX_PREFIX = 128
+"""Bytes."""
 MAX_WELCOME = KIB
 """Bytes, with the LF: few enough for an empty socket to take them whole."""
 
@@ -58,10 +63,12 @@ class SettingsError(ValueError):
 class Settings:
     """How one room is run. Raises SettingsError where it could not work."""
 
-    host: str
-    port: int
+    listen: tuple[Endpoint, ...] = ()
+    """Where the room is reached, besides the sockets that a service manager hands to it."""
     workers: int = 1
     welcome: str = "Welcome to socket practice"
+    prefix: str = FORM
+    """What stands before each message: see protocol/prefix.py."""
     max_clients: int = 10_000
     max_clients_per_address: int = 0
     """0: as many as the room holds."""
@@ -84,7 +91,6 @@ class Settings:
             if not holds:
                 raise SettingsError(name, words)
 
-        demand("port", 0 <= self.port <= 65535, "a number from 0 to 65535")
         demand("workers", 1 <= self.workers <= MAX_WORKERS, f"a number from 1 to {MAX_WORKERS}")
         demand("welcome", self.welcome.isprintable(), "text without control characters")
         demand(
@@ -92,6 +98,11 @@ class Settings:
             len(self.greeting) <= MAX_WELCOME,
             f"text of fewer than {MAX_WELCOME} bytes",
         )
+        try:
+            check(self.prefix)
+        except ValueError as error:
+            demand("prefix", False, str(error))
+        demand("prefix", longest(self.prefix) <= MAX_PREFIX, f"at most {MAX_PREFIX} bytes long")
         demand("max_clients", self.max_clients >= 1, "a number from 1")
         demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
         demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")
@@ -174,12 +185,11 @@ class Settings:
     def read_size(self) -> int:
         """Bytes read from one member in one turn.
 
-        Each may be an empty line and so become a prefix of up to 41 bytes and
-        its LF, and what waited before it (`max_line`) may treble, by control
-        pictures. In the worst case one read fills less than two thirds of the
-        window.
+        Each may be an empty line and so become a prefix and its LF, and what
+        waited before it (`max_line`) may treble, by control pictures. In the
+        worst case one read fills less than two thirds of the window.
         """
-        return min(MAX_READ, self.window // 128)
+        return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
     @property
     def batch(self) -> int:

@@ -19,10 +19,12 @@ stops the room with its error.
 
 import contextlib
 import logging
+import os
 import selectors
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from enum import Enum, auto
 from functools import partial
 from time import monotonic
@@ -30,12 +32,13 @@ from time import monotonic
 from chatroom.acceptor import Acceptor, Client
 from chatroom.console import Console, descriptor
 from chatroom.crew import Crew, WorkerProcess
-from chatroom.errors import LimitError
+from chatroom.errors import LimitError, ListenError
 from chatroom.handover import Handover
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
-from chatroom.net.listening import listen, spell
+from chatroom.net.listening import endpoint, listen, prepare
+from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
@@ -68,8 +71,17 @@ class Phase(Enum):
 class Supervisor:
     """One room, from its start to its end: `run` it, once, in a process's main thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inherited: Sequence[socket.socket] = (),
+        manager: Manager | None = None,
+    ) -> None:
+        """`inherited`: sockets that listen already, from the service `manager`."""
         self._settings = settings
+        self._inherited = inherited
+        self._manager = manager or Manager({})
+        self._manager_hears_at = 0.0
         self._phase = Phase.STARTING
         self._on_terminal = on_terminal()
         self._deadline: float | None = None
@@ -92,19 +104,23 @@ class Supervisor:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
             self._watch_signals(cleanup)
-            listener = listen(settings.host, settings.port, settings.peer_timeout)
-            cleanup.callback(listener.close)
+            listeners = self._listen(cleanup)
             self._share()
             self._registry = RegistryProcess(
                 capacity, settings.max_clients_per_address, self._held, self._selector
             )
             cleanup.callback(self._registry.stop)
             self._acceptor = Acceptor(
-                listener, self._selector, self._registry, self._slots, self._hand_over
+                listeners,
+                self._selector,
+                self._registry,
+                self._slots,
+                self._hand_over,
+                settings.prefix,
             )
             cleanup.callback(self._acceptor.close)
-            self._where = spell(*listener.getsockname()[:2])
-            if taken(listener) is None:
+            self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
+            if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
                 logger.info("a worker's death disconnects its members: this system does not count")
             self._crew = Crew(
                 settings,
@@ -121,6 +137,23 @@ class Supervisor:
             )
             self._loop()
             self._console.close()
+
+    def _listen(self, cleanup: contextlib.ExitStack) -> list[socket.socket]:
+        """All listeners: those that a service manager has opened, and our own."""
+        listeners = [*self._inherited]
+        for listener in listeners:
+            try:
+                prepare(listener, self._settings.peer_timeout)
+            except OSError as error:
+                where = endpoint(listener)
+                raise ListenError(f"can't listen on {where}: {error.strerror}") from None
+        for at in self._settings.listen:
+            listener = listen(at, self._settings.peer_timeout)
+            listeners.append(listener)
+            cleanup.callback(listener.close)
+            if at.path:
+                cleanup.callback(_unlink, at.path, os.stat(at.path).st_ino)
+        return listeners
 
     def _share(self) -> None:
         """Make what the processes have in common: the log, the slots, the doorbells."""
@@ -148,7 +181,7 @@ class Supervisor:
         while self._crew.workers or self._phase is not Phase.STOPPING:
             times = [self._acceptor.tick()]
             if self._phase in (Phase.STARTING, Phase.RUNNING):
-                times += self._crew.tend(), self._handover.tick()
+                times += self._crew.tend(), self._handover.tick(), self._tell_manager()
             times.append(self._crew.retry())
             if self._deadline is not None:
                 times.append(max(0.0, self._deadline - monotonic()))
@@ -166,6 +199,7 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
+                self._manager.ready(self._status())
             case Phase.DRAINING if (
                 late
                 or not workers  # who is on the way then is served by nobody any more
@@ -199,7 +233,9 @@ class Supervisor:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
                     self._stop()  # its window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
+                    self._manager.reloading()
                     self._crew.replace_all()
+                    self._manager.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
@@ -211,8 +247,25 @@ class Supervisor:
         # Once is enough. To ignore them from now on would race with one that has just come.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
+            self._manager.stopping()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
+
+    # --- the service manager -------------------------------------------------
+
+    def _tell_manager(self) -> float | None:
+        """Let it hear of us where it is time; return the seconds until that is due again."""
+        if self._manager.every is None or self._phase is Phase.STARTING:
+            return None
+        now = monotonic()
+        if now >= self._manager_hears_at:
+            self._manager.alive(self._status())
+            self._manager_hears_at = now + self._manager.every
+        return self._manager_hears_at - now
+
+    def _status(self) -> str:
+        members, workers = len(self._acceptor.clients), len(self._crew.ready())
+        return f"{members} members, {workers} workers, {self._where}"
 
     # --- workers -------------------------------------------------------------
 
@@ -267,3 +320,10 @@ class Supervisor:
     def _held(self) -> Members:
         clients = self._acceptor.clients
         return {id: (client.address, client.worker) for id, client in clients.items()}
+
+
+def _unlink(path: str, inode: int) -> None:
+    """Remove the file of our Unix socket, unless another room has put its own there."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)

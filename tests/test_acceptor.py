@@ -20,6 +20,7 @@ from chatroom.acceptor import (
     Acceptor,
     Client,
 )
+from chatroom.endpoint import Endpoint
 from chatroom.net.listening import listen
 from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
@@ -33,7 +34,7 @@ class Listener:
     """A listening socket whose next accepts may fail."""
 
     def __init__(self, host: str) -> None:
-        self.socket = listen(host, 0, 300)
+        self.socket = listen(Endpoint(host), 300)
         self.failures: list[int] = []
 
     def accept(self) -> Any:
@@ -62,12 +63,12 @@ class Door:
         self.selector = selectors.DefaultSelector()
         self.registry = Registry(limits.get("clients", 1000), limits.get("per_address", 0))
         self.registry.enroll(0)
-        settings = Settings(host="", port=0, max_clients=1000)
+        settings = Settings(max_clients=1000)
         self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
         self.acceptor = Acceptor(
-            cast(socket.socket, self.listener),
+            [cast(socket.socket, self.listener)],
             self.selector,
             cast(RegistryProcess, self.registry),
             self.slots,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from chatroom import supervisor
+from chatroom.endpoint import Endpoint
 from chatroom.errors import LimitError, ListenError, WorkerError
 from chatroom.handover import BALANCE_AFTER
 from chatroom.settings import SPARE_SEATS
@@ -67,7 +68,7 @@ def test_a_quiet_console_reads_no_log(stage: Stage) -> None:
 
 def test_an_address_that_is_taken_is_found_before_anything_is_started(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ListenError):
-        stage.run(iter(()), port=other.getsockname()[1])
+        stage.run(iter(()), listen=(Endpoint(*other.getsockname()),))
     assert stage.processes == []
 
 

@@ -176,9 +176,9 @@ class Worker:
         for record, descriptors in self._channel.receive():
             match record:
                 case {"adopt": members}:
-                    for (id, address, slot), fd in zip(members, descriptors, strict=True):
+                    for (id, prefix, slot, begun), fd in zip(members, descriptors, strict=True):
                         connection = socket.socket(fileno=fd)
-                        self._handed.append(Handed(id, address, slot, connection))
+                        self._handed.append(Handed(id, prefix, slot, begun, connection))
                 case {"yield": ids}:
                     self._yielding += ids
                 case {"settled": True}:
@@ -386,7 +386,7 @@ class Worker:
             one.connection.setblocking(False)
             member = Member(
                 one.id,
-                one.address,
+                one.prefix,
                 one.connection,
                 one.slot,
                 self._settings.max_line,

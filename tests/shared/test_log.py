@@ -138,7 +138,7 @@ def test_the_same_file_is_the_same_log(log: Log) -> None:
 
 
 def test_a_log_is_as_large_as_the_settings_say() -> None:
-    settings = Settings(host="", port=0, log_size=1 << 20, max_lag=1 << 18)
+    settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window

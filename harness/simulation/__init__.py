@@ -8,7 +8,7 @@ above never use those below:
     words.py        what is said, and how it arrives (pure)
     schedule.py     scenario and seed → who does what when: the plan (pure)
     history.py      all that happened: JSON lines, written, read, merged
-    checkers.py     history → what was lost, doubled, misordered, torn … (pure)
+    checkers/       history → what was lost, doubled, misordered, torn … (pure)
     figures.py      history → latencies, the harness's own lag, the target's costs (pure)
     results.py      both → results.json, and the verdict (pure)
     links.py        what a bad network does to a connection (pure)
@@ -16,7 +16,9 @@ above never use those below:
     driver.py       the clients, in one process of one loop; there may be several
     faults.py       what is done to the target
     run.py          starts all these, watches, ends them, and merges what they recorded
-    live.py page.py progress while it runs, and report.html (pure)
+    live.py         progress while it runs
+    timeline.py     what was around a violation: a picture of it, and words (pure)
+    page.py         report.html (pure)
     outcome.py      all of that: one simulation, run, judged and written down
     reduce.py       a history → a script, and the smallest that shows the same (pure)
     replay.py       plays a script; its source goes into the file that `shrink` writes

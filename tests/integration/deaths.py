@@ -8,7 +8,6 @@ on for hours. It ends with exit code 1 at the first difference.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import re
@@ -64,8 +63,7 @@ class Killer:
         for _ in range(turns):
             self._crowd.turn()
         for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         self.deaths += len(doomed)
         self._crowd.talk(self._all_back(), "all workers are there again")
 
@@ -78,9 +76,10 @@ class Killer:
             if time.monotonic() < look_at:
                 return False
             look_at = time.monotonic() + 0.05
+            # In this order: else one that is listed may be dead, and noticed, a moment later.
+            noticed = len(re.findall(NOTICED, self._here.errors, re.MULTILINE)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}
-            noticed = len(re.findall(NOTICED, self._here.errors, re.MULTILINE)) == self.deaths
             return noticed and len(workers) == self._options.workers
 
         return back

@@ -11,7 +11,9 @@ from hypothesis import assume, given
 from hypothesis.strategies import integers, sampled_from
 
 from harness.profile import Profile, load
-from harness.simulation.checkers import KERNELS, SHOWN, Judgement, judge
+from harness.simulation.checkers import Judgement, judge
+from harness.simulation.checkers.connections import KERNELS
+from harness.simulation.checkers.judgement import SHOWN
 from harness.simulation.history import COMPLETE, VERSION, Event, History, as_text
 from harness.simulation.words import harmless
 
@@ -924,3 +926,13 @@ def test_where_a_room_broke_off_what_it_owes_is_not_held_against_it(seed: int) -
     story = Room(seed).story
     del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
     assert story.judged("").violations == []
+
+
+def test_bytes_before_a_message_that_are_no_text_are_told_of_as_all_that_is_wrong() -> None:
+    """… also where a message that comes in pieces was begun."""
+    story = Story(2)
+    story.say("0.0", b"abcdef", gap=0.2)
+    story.say("0.1", b"hello")
+    story.line(1, b"<127.0.0.2>0.0:abc")
+    story.line(1, b"<127.0.0.2>\xff0.1:hello")
+    assert story.judged().counts.keys() >= {"misprefixed"}

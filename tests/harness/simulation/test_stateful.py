@@ -30,7 +30,8 @@ from hypothesis.stateful import (
 from hypothesis.strategies import integers, sampled_from
 
 from harness import profile
-from harness.simulation.checkers import MAY_FLUSH, judge
+from harness.simulation.checkers import judge
+from harness.simulation.checkers.facts import MAY_FLUSH
 from harness.simulation.faults import workers_of
 from harness.simulation.history import VERSION, Event, History, as_text
 from harness.simulation.scenario import ALPHABETS

@@ -19,8 +19,12 @@ In reading order:
     service.py       the service manager that has started the room, if one has
     watchdog.py      which workers make no progress
     console.py       what the main process prints: one more cursor
+    control.py       how the room's owner asks and tells it, while it runs
+    overview.py      … what there is to tell of it, with tally.py
+    moderation.py    … who is put out, with bans.py, and what the room itself says
+    run_dir.py       … and where it is found
     signals.py       those that a room heeds, and who is kept from them
-    cli.py client/   what a person runs, with arguments.py
+    cli.py client/ status.py admin.py   what a person runs, with arguments.py
     endpoint.py      where a room is reached
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running

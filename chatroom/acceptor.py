@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
 
+from chatroom.bans import Bans
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
 from chatroom.shared.slots import Slots
+from chatroom.tally import Tally
 
 ACCEPTED_PER_TURN = 64
 """Connections; then the main process looks at what else there is to do."""
@@ -56,6 +58,8 @@ class Client:
     """Bytes that it sent before all that it says: a PROXY header."""
     since: float = field(default_factory=time)
     """When it came, in seconds of the epoch."""
+    why: str = ""
+    """Why it is put out, if it is."""
     deaths: int = 0
     """Workers in a row that have died over it."""
 
@@ -63,7 +67,8 @@ class Client:
 class Acceptor:
     """Lets in who connects to one of the `listeners`, and knows who is in.
 
-    `form`: of their prefixes. `hand_over(id, client)` gives a member to its
+    `tally`: where joins and refusals are counted. `form`: of the members'
+    prefixes. `hand_over(id, client)` gives a member to its
     worker. All is called from the main process's loop; `selector` is that
     loop's, and its data are what it calls.
     """
@@ -75,11 +80,15 @@ class Acceptor:
         registry: RegistryProcess,
         slots: Slots,
         hand_over: Callable[[int, Client], None],
+        tally: Tally,
+        bans: Bans,
         form: str = FORM,
     ) -> None:
         self.clients: dict[int, Client] = {}
         self._listeners = listeners
         self._form = form
+        self._tally = tally
+        self._bans = bans
         self._selector = selector
         self._registry = registry
         self._slots = slots
@@ -119,6 +128,12 @@ class Acceptor:
             listener.close()
         for connection in list(self._lingering):
             self._drop(connection)
+
+    def put_out(self, client: Client, why: str) -> None:
+        """End a member's connection; its worker will say that it left, and that is why."""
+        client.why = why
+        with contextlib.suppress(OSError):
+            client.connection.shutdown(socket.SHUT_RDWR)
 
     def leave(self, members: list[int]) -> dict[int, Client]:
         """Give back what `members` cost (LEAVE-3) and return those who had not left before."""
@@ -169,8 +184,12 @@ class Acceptor:
                 self._admit(connection, canonical(peer[0]), peer[1])
 
     def _admit(self, connection: socket.socket, address: str, port: int) -> None:
-        answer = self._registry.admit(address)
+        banned = address in self._bans
+        answer = (
+            Refusal("You are banned from this room") if banned else self._registry.admit(address)
+        )
         if isinstance(answer, Refusal):
+            self._tally.refusals[answer.reason] += 1
             logger.info("%s refused: %s", address, answer.reason)
             self._refuse(connection, answer.reason)
             return
@@ -178,6 +197,7 @@ class Acceptor:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
         slot = self._free_slots.pop()
+        self._tally.joins += 1
         its_prefix = prefix(self._form, address, port, answer.id)
         client = Client(connection, address, port, its_prefix, answer.worker, slot)
         self.clients[answer.id] = client

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from chatroom import __version__
 from chatroom.arguments import Parser, port
@@ -158,6 +159,14 @@ def parser() -> argparse.ArgumentParser:
         help="a worker that makes no progress for so long is replaced; 0: it is waited for"
         " (default: %(default)g)",
     )
+    add(
+        "--run-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where `python -m chatroom.status` and `.admin` find the room; it has to be this"
+        " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
+    )
+    add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
     add("--quiet", action="store_true", help="do not print the conversation")
     add("--verbose", action="store_true", help="log what happens on standard error")
     add("--version", action="version", version=f"chatroom {__version__}")

@@ -55,13 +55,18 @@ class Handover:
         registry: RegistryProcess,
         blamed: Callable[[int], int],
         part: Callable[[dict[int, str]], None],
+        recovered: Callable[[float], None],
     ) -> None:
-        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why."""
+        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why.
+        `recovered(seconds)`: nobody is without a worker any more, after so long."""
         self._crew = crew
         self._clients = clients
         self._registry = registry
         self._blamed = blamed
         self._part = part
+        self._recovered = recovered
+        self._orphaned_at: float | None = None
+        """When the first worker died whose members are not all served again."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
         """The echo that says that a worker serves all whom it was handed."""
@@ -97,6 +102,8 @@ class Handover:
             else:
                 orphans.append(id)
         self._part(lost)
+        if orphans and self._orphaned_at is None:
+            self._orphaned_at = monotonic()
         self._assign(orphans)
         self._settle()
 
@@ -172,6 +179,9 @@ class Handover:
         if not self.settled:
             return
         self._crew.free()
+        if self._orphaned_at is not None:
+            self._recovered(monotonic() - self._orphaned_at)
+            self._orphaned_at = None
         if self._yielder is not None and self._yielded:
             self._crew.tell(self._yielder, {"settled": True})
             self._yielder = None

@@ -5,6 +5,7 @@ them; `cli.py` turns the command line into one.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from chatroom.endpoint import Endpoint
 from chatroom.protocol.prefix import FORM, check, longest
@@ -83,6 +84,10 @@ class Settings:
     """Seconds without progress after which a worker is replaced; 0: it is waited for."""
     peer_timeout: int = 300
     """Seconds after which a member is gone whose machine shows no sign of life; 0: the system's."""
+    run_dir: Path | None = None
+    """The private folder by which its owner finds it; None: the default, if that can be had."""
+    keep_bans: bool = False
+    """Whether they hold when the room starts again: in a file of `run_dir`."""
     quiet: bool = False
     verbose: bool = False
 

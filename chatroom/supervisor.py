@@ -27,17 +27,23 @@ import sys
 from collections.abc import Sequence
 from enum import Enum, auto
 from functools import partial
+from pathlib import Path
 from time import monotonic
 
+from chatroom import run_dir
 from chatroom.acceptor import Acceptor, Client
+from chatroom.bans import Bans
 from chatroom.console import Console, descriptor
+from chatroom.control import Answer, Control
 from chatroom.crew import Crew, WorkerProcess
-from chatroom.errors import LimitError, ListenError
+from chatroom.errors import LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
+from chatroom.moderation import Moderator
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
-from chatroom.net.listening import endpoint, listen, prepare
+from chatroom.net.listening import endpoint, listen, prepare, remove_file
+from chatroom.overview import Overview
 from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
@@ -46,6 +52,7 @@ from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
 from chatroom.shared.slots import Slots
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.tally import Tally
 from chatroom.worker.loop import LAGGED
 
 DRAIN_WITHIN = 1.5
@@ -57,6 +64,9 @@ RESERVED = 64
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
 """What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
+
+BANS = "bans.json"
+"""In the run-dir."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +116,9 @@ class Supervisor:
             self._watch_signals(cleanup)
             listeners = self._listen(cleanup)
             self._share()
+            self._tally = Tally()
+            folder = self._run_dir(cleanup)
+            bans = Bans(folder / BANS if folder and settings.keep_bans else None)
             self._registry = RegistryProcess(
                 capacity, settings.max_clients_per_address, self._held, self._selector
             )
@@ -116,6 +129,8 @@ class Supervisor:
                 self._registry,
                 self._slots,
                 self._hand_over,
+                self._tally,
+                bans,
                 settings.prefix,
             )
             cleanup.callback(self._acceptor.close)
@@ -133,8 +148,15 @@ class Supervisor:
             )
             cleanup.callback(self._crew.end)
             self._handover = Handover(
-                self._crew, self._acceptor.clients, self._registry, self._log.blamed, self._part
+                self._crew,
+                self._acceptor.clients,
+                self._registry,
+                self._log.blamed,
+                self._part,
+                self._tally.recovered,
             )
+            if folder is not None:
+                self._open_office(folder, listeners[0], bans, capacity, cleanup)
             self._loop()
             self._console.close()
 
@@ -152,8 +174,58 @@ class Supervisor:
             listeners.append(listener)
             cleanup.callback(listener.close)
             if at.path:
-                cleanup.callback(_unlink, at.path, os.stat(at.path).st_ino)
+                cleanup.callback(remove_file, at.path, os.stat(at.path).st_ino)
         return listeners
+
+    def _run_dir(self, cleanup: contextlib.ExitStack) -> Path | None:
+        """The private folder; None where the default one can't be had, which ends no room."""
+        folder = self._settings.run_dir or run_dir.default()
+        try:
+            run_dir.ensure(folder)
+        except RunDirError as error:
+            if self._settings.run_dir or self._settings.keep_bans:
+                raise
+            logger.warning("nobody can ask for this room's status: %s", error)
+            return None
+        if not self._settings.run_dir:
+            cleanup.callback(_remove_if_empty, folder)
+        return folder
+
+    def _open_office(
+        self,
+        folder: Path,
+        listener: socket.socket,
+        bans: Bans,
+        capacity: int,
+        cleanup: contextlib.ExitStack,
+    ) -> None:
+        """From now on the room's owner can ask and tell it, by a socket in that folder."""
+        clients = self._acceptor.clients
+        self._overview = Overview(
+            self._log, self._slots, self._crew, clients, self._tally, self._where, capacity
+        )
+        self._moderator = Moderator(clients, bans, self._log, self._acceptor.put_out, self._wake)
+        path = run_dir.socket_of(folder, endpoint(listener))
+        try:
+            control = Control(path, self._selector, self._answer)
+        except ListenError as error:
+            if self._settings.run_dir:
+                raise
+            logger.warning("nobody can ask for this room's status: %s", error)
+            return
+        cleanup.callback(control.close)
+
+    def _answer(self, request: Answer) -> Answer:
+        """To the room's owner."""
+        if request.get("ask") == "status":
+            return self._overview.whole()
+        done = self._moderator.obey(request)
+        return {"error": "it is not known what that asks for"} if done is None else done
+
+    def _wake(self) -> None:
+        """Have all deliver what was appended."""
+        for bell in self._doorbells:
+            bell.ring()
 
     def _share(self) -> None:
         """Make what the processes have in common: the log, the slots, the doorbells."""
@@ -288,6 +360,7 @@ class Supervisor:
         """A worker is dead: others serve its members, and another takes its place."""
         if worker.ready:
             self._registry.dismiss(worker.number)
+            self._tally.deaths[worker.number] += 1
         if self._phase is Phase.STOPPING:
             return
         if self._phase is not Phase.DRAINING:
@@ -306,10 +379,14 @@ class Supervisor:
         if not reasons:
             return
         for id, client in self._acceptor.leave(list(reasons)).items():
-            logger.info("member %d, %s, left: %s", id, client.address, reasons[id])
+            reason = client.why or reasons[id]
+            self._tally.leaves[reason] += 1
+            logger.info("member %d, %s, left: %s", id, client.address, reason)
             line = f"{client.address} disconnected"
-            if reasons[id] == LAGGED:
+            if reason == LAGGED:
                 line += ": it lagged too far behind"
+            elif client.why:
+                line += f": {client.why}"
             self._show(line)
         self._handover.changed()
 
@@ -322,8 +399,6 @@ class Supervisor:
         return {id: (client.address, client.worker) for id, client in clients.items()}
 
 
-def _unlink(path: str, inode: int) -> None:
-    """Remove the file of our Unix socket, unless another room has put its own there."""
+def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
+        folder.rmdir()

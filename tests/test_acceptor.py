@@ -20,12 +20,14 @@ from chatroom.acceptor import (
     Acceptor,
     Client,
 )
+from chatroom.bans import Bans
 from chatroom.endpoint import Endpoint
 from chatroom.net.listening import listen
 from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Checkpoint, Slots
+from chatroom.tally import Tally
 
 PATIENCE = 10
 
@@ -67,12 +69,15 @@ class Door:
         self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
+        self.tally, self.bans = Tally(), Bans()
         self.acceptor = Acceptor(
             [cast(socket.socket, self.listener)],
             self.selector,
             cast(RegistryProcess, self.registry),
             self.slots,
             self._hand_over,
+            self.tally,
+            self.bans,
         )
 
     def _hand_over(self, id: int, client: Client) -> None:

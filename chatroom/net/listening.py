@@ -55,6 +55,13 @@ def prepare(listener: socket.socket, peer_timeout: int) -> None:
     listener.setblocking(False)
 
 
+def remove_file(path: str, inode: int) -> None:
+    """Remove the file of our Unix socket, unless another room has put its own there."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+
+
 def endpoint(listener: socket.socket) -> Endpoint:
     """Where a socket listens."""
     if listener.family == socket.AF_UNIX:

@@ -143,7 +143,7 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window
     assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
-    assert geometry.file_size == 4096 + 4096 * 32 + (1 << 20)
+    assert geometry.file_size == 8192 + 4096 * 32 + (1 << 20)
 
 
 def test_there_is_a_place_for_every_worker() -> None:

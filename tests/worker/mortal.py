@@ -26,6 +26,7 @@ import pytest
 import chatroom
 from chatroom import acceptor, crew, handover
 from chatroom.acceptor import Acceptor, Client
+from chatroom.bans import Bans
 from chatroom.crew import Crew, WorkerProcess
 from chatroom.endpoint import Endpoint
 from chatroom.handover import Handover
@@ -39,6 +40,7 @@ from chatroom.shared.log import Batch, Geometry, Log
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Slots
+from chatroom.tally import Tally
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from tests.logs import Run, runs
@@ -338,7 +340,13 @@ class House:
         self.registry = Registry(self.settings.max_clients, 0)
         registry = cast(RegistryProcess, self.registry)
         self.acceptor = Acceptor(
-            [self._listener], self.selector, registry, self.slots, self._hand_over
+            [self._listener],
+            self.selector,
+            registry,
+            self.slots,
+            self._hand_over,
+            Tally(),
+            Bans(),
         )
         self.crew = Crew(
             self.settings,
@@ -350,7 +358,12 @@ class House:
             self._bury,
         )
         self.handover = Handover(
-            self.crew, self.acceptor.clients, registry, self.log.blamed, self._part
+            self.crew,
+            self.acceptor.clients,
+            registry,
+            self.log.blamed,
+            self._part,
+            lambda seconds: None,
         )
         self.processes: list[Mortal] = []
         self.hold: Callable[[socket.socket], None]

@@ -1,0 +1,165 @@
+"""How a room's owner asks it, and tells it: a Unix socket of which the main process has one end.
+
+A request is a line of JSON, and so is its answer; a connection may bring any
+number of them, one after another. Only the same user gets in (and root): the
+folder is private, and the kernel says who has connected. Nobody is waited for:
+what can't be sent at once is sent when it can, and who asks again before that is
+not heard.
+"""
+
+import json
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chatroom.endpoint import Endpoint
+from chatroom.net.listening import listen, remove_file
+from chatroom.settings import KIB
+
+MAX_CONNECTIONS = 64
+MAX_REQUEST = 64 * KIB
+"""Bytes of a line that asks; who sends more without a line end is not heard any more."""
+
+_CREDENTIALS = struct.Struct("3i")
+"""Linux's struct ucred: pid, uid, gid."""
+
+ANSWER_WITHIN = 10.0
+"""Seconds that a command waits for the room."""
+
+Answer = dict[str, Any]
+
+
+class Control:
+    """All is called from the main process's loop; `selector` is that loop's.
+
+    `answer(request)` is called with what was asked, a JSON object.
+    """
+
+    def __init__(
+        self, path: Path, selector: selectors.BaseSelector, answer: Callable[[Answer], Answer]
+    ) -> None:
+        """Raises ListenError."""
+        self._path = path
+        self._selector = selector
+        self._answer = answer
+        self._connections: dict[socket.socket, _Connection] = {}
+        self._listener = listen(Endpoint(path=str(path)), 0)
+        self._inode = os.stat(path).st_ino
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        """Hear nobody any more, and leave no file behind."""
+        for end in list(self._connections):
+            self._drop(end)
+        self._selector.unregister(self._listener)
+        self._listener.close()
+        remove_file(str(self._path), self._inode)
+
+    def _accept(self) -> None:
+        try:
+            end, _ = self._listener.accept()
+        except OSError:
+            return
+        if len(self._connections) >= MAX_CONNECTIONS or not _is_ours(end):
+            end.close()
+            return
+        self.attach(end)
+
+    def attach(self, end: socket.socket) -> None:
+        """Hear what comes from there, as if it had connected."""
+        end.setblocking(False)
+        self._connections[end] = _Connection()
+        self._selector.register(end, selectors.EVENT_READ, partial(self._turn, end))
+
+    def _turn(self, end: socket.socket) -> None:
+        """Hear, answer, send: as far as that goes without waiting."""
+        connection = self._connections[end]
+        try:
+            if not (connection.unsent or connection.asks):
+                connection.take(end.recv(MAX_REQUEST))
+            if not connection.unsent and connection.asks:
+                answer = self._answer_to(connection.next())
+                connection.unsent = json.dumps(answer).encode() + b"\n"
+            if connection.unsent:
+                connection.unsent = connection.unsent[end.send(connection.unsent) :]
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError):
+            self._drop(end)
+            return
+        busy = connection.unsent or connection.asks
+        events = selectors.EVENT_WRITE if busy else selectors.EVENT_READ
+        self._selector.modify(end, events, partial(self._turn, end))
+
+    def _answer_to(self, line: bytes) -> Answer:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            return {"error": "a request is a JSON object"}
+        return self._answer(request)
+
+    def _drop(self, end: socket.socket) -> None:
+        del self._connections[end]
+        self._selector.unregister(end)
+        end.close()
+
+
+class _Connection:
+    def __init__(self) -> None:
+        self.unsent = b""
+        """Of an answer."""
+        self._heard = b""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request has come whole."""
+        return b"\n" in self._heard
+
+    def next(self) -> bytes:
+        """The request that came first."""
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
+
+    def take(self, data: bytes) -> None:
+        """Raises ValueError when no more will come, or too much came."""
+        self._heard += data
+        if not data or len(self._heard) > MAX_REQUEST:
+            raise ValueError
+
+
+def _is_ours(end: socket.socket) -> bool:
+    """Whether the same user is at the other end, or root; where nobody says, the folder does."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    data = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(data)[1] in (os.getuid(), 0)
+
+
+class Asker:
+    """The other end, for a command: connect, ask, and ask again. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._end.settimeout(ANSWER_WITHIN)
+        self._end.connect(str(path))
+        self._file = self._end.makefile("rb")
+
+    def ask(self, request: Answer) -> Answer:
+        """Raises EOFError where the room has ended."""
+        self._end.sendall(json.dumps(request).encode() + b"\n")
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        answer: Answer = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        self._file.close()
+        self._end.close()

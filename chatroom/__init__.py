@@ -28,6 +28,7 @@ In reading order:
     endpoint.py      where a room is reached
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running
+    logs.py          what it logs
 """
 
 __version__ = "0.1.0"

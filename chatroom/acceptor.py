@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic, time
 
 from chatroom.bans import Bans
+from chatroom.logs import Event
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
 from chatroom.settings import MAX_READ
@@ -36,6 +37,8 @@ LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
 MAX_LINGERING = 32
 """Refused newcomers whose connections stay open at once: half of the descriptors in reserve."""
+
+NONE_LEFT = "newcomers wait until there are descriptors and memory for them again (ulimit -n)"
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -170,7 +173,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     if not self._exhausted:
-                        logger.warning("can't accept for now: %s", error.strerror)
+                        logger.warning(Event("cant-accept", NONE_LEFT, error=error.strerror))
                     self._exhausted = True
                     self.hold()
                     self._resume_at = monotonic() + PAUSE
@@ -190,7 +193,7 @@ class Acceptor:
         )
         if isinstance(answer, Refusal):
             self._tally.refusals[answer.reason] += 1
-            logger.info("%s refused: %s", address, answer.reason)
+            logger.info(Event("refused", address=address, port=port, reason=answer.reason))
             self._refuse(connection, answer.reason)
             return
         if not self._free_slots:
@@ -198,6 +201,9 @@ class Acceptor:
             self._slots_used += 1
         slot = self._free_slots.pop()
         self._tally.joins += 1
+        logger.info(
+            Event("joined", member=answer.id, address=address, port=port, worker=answer.worker)
+        )
         its_prefix = prefix(self._form, address, port, answer.id)
         client = Client(connection, address, port, its_prefix, answer.worker, slot)
         self.clients[answer.id] = client

@@ -16,6 +16,7 @@ from chatroom.arguments import Parser, port
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ListenError
+from chatroom.logs import FORMATS, Formatter
 from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
 from chatroom.shared.doorbell import Doorbell
@@ -168,7 +169,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
     add("--quiet", action="store_true", help="do not print the conversation")
-    add("--verbose", action="store_true", help="log what happens on standard error")
+    add("--verbose", action="store_true", help="log what happens, and not just what is wrong")
+    add(
+        "--log-format",
+        choices=FORMATS,
+        default=default.log_format,
+        help="of the log, on standard error: a line of key=value, or an object of JSON, for each"
+        " event (default: %(default)s)",
+    )
     add("--version", action="version", version=f"chatroom {__version__}")
     return made
 
@@ -199,11 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ChatroomError as error:
         command.exit(error.exit_code, f"{command.prog}: {error}\n")
-    logging.basicConfig(
-        level=logging.INFO if settings.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[_Logged(errors)],
-    )
+    logged = _Logged(errors)
+    logged.setFormatter(Formatter(settings.log_format))
+    level = logging.INFO if settings.verbose else logging.WARNING
+    logging.basicConfig(level=level, handlers=[logged])
     code = 0
     try:
         Supervisor(settings, sockets, Manager()).run()

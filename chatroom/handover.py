@@ -13,7 +13,6 @@ worker has echoed that it serves those whom it was handed.
 """
 
 import heapq
-import logging
 from collections import Counter
 from collections.abc import Callable
 from itertools import count, islice
@@ -41,8 +40,6 @@ NOBODY = -1
 
 ITS_WORKER_DIED = "its worker died"
 ITS_WORKERS_DIED = "its workers kept dying over it"
-
-logger = logging.getLogger(__name__)
 
 
 class Handover:

@@ -90,6 +90,9 @@ class Settings:
     """Whether they hold when the room starts again: in a file of `run_dir`."""
     quiet: bool = False
     verbose: bool = False
+    """Whether to log what happens, and not just what is wrong."""
+    log_format: str = "text"
+    """One of FORMATS in logs.py."""
 
     def __post_init__(self) -> None:
         def demand(name: str, holds: bool, words: str) -> None:

@@ -38,6 +38,7 @@ from chatroom.control import Answer, Control
 from chatroom.crew import Crew, WorkerProcess
 from chatroom.errors import LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
+from chatroom.logs import Event
 from chatroom.moderation import Moderator
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
@@ -67,6 +68,8 @@ RESERVED_PER_SEAT = 4
 
 BANS = "bans.json"
 """In the run-dir."""
+
+NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +112,8 @@ class Supervisor:
         settings = self._settings
         capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats)
         if capacity < settings.max_clients:
-            logger.warning("descriptors (ulimit -n) allow no more than %d members", capacity)
+            says = f"descriptors (ulimit -n) allow no more than {capacity} members"
+            logger.warning(Event("few-descriptors", says, capacity=capacity))
         capacity = min(capacity, settings.max_clients)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
@@ -136,7 +140,8 @@ class Supervisor:
             cleanup.callback(self._acceptor.close)
             self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
             if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
-                logger.info("a worker's death disconnects its members: this system does not count")
+                says = "a worker's death disconnects its members: this system does not count"
+                logger.info(Event("no-recovery", says))
             self._crew = Crew(
                 settings,
                 self._selector,
@@ -185,7 +190,7 @@ class Supervisor:
         except RunDirError as error:
             if self._settings.run_dir or self._settings.keep_bans:
                 raise
-            logger.warning("nobody can ask for this room's status: %s", error)
+            logger.warning(Event("no-control", NO_CONTROL, error=error))
             return None
         if not self._settings.run_dir:
             cleanup.callback(_remove_if_empty, folder)
@@ -211,7 +216,7 @@ class Supervisor:
         except ListenError as error:
             if self._settings.run_dir:
                 raise
-            logger.warning("nobody can ask for this room's status: %s", error)
+            logger.warning(Event("no-control", NO_CONTROL, error=error))
             return
         cleanup.callback(control.close)
 
@@ -271,6 +276,7 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
+                logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._manager.ready(self._status())
             case Phase.DRAINING if (
                 late
@@ -381,7 +387,9 @@ class Supervisor:
         for id, client in self._acceptor.leave(list(reasons)).items():
             reason = client.why or reasons[id]
             self._tally.leaves[reason] += 1
-            logger.info("member %d, %s, left: %s", id, client.address, reason)
+            logger.info(
+                Event("left", member=id, address=client.address, port=client.port, reason=reason)
+            )
             line = f"{client.address} disconnected"
             if reason == LAGGED:
                 line += ": it lagged too far behind"

@@ -79,6 +79,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--watchdog", "2.5"], "watchdog", 2.5),
         (["--quiet"], "quiet", True),
         (["--verbose"], "verbose", True),
+        (["--log-format", "json"], "log_format", "json"),
     ],
 )
 def test_every_setting_has_an_option(
@@ -142,6 +143,7 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--watchdog", "0.1"], "--watchdog"),
         ([*HERE, "--watchdog", "nan"], "--watchdog"),
         ([*HERE, "--quiet=yes"], "--quiet"),
+        ([*HERE, "--log-format", "xml"], "argument --log-format: invalid choice: 'xml'"),
         ([*HERE, "a\nb"], "a"),
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",

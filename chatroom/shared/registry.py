@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from chatroom.errors import RegistryError
+from chatroom.logs import Event
 from chatroom.signals import stop_signals_blocked
 
 ANSWER_WITHIN = 3.0
@@ -215,9 +216,10 @@ class RegistryProcess:
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
-            logger.warning("the registry did not answer in %g s; starting another", ANSWER_WITHIN)
+            says = f"it did not answer in {ANSWER_WITHIN:g} s; another is started"
+            logger.warning(Event("registry-stuck", says, seconds=ANSWER_WITHIN))
         except (EOFError, OSError):
-            logger.warning("the registry's process died; starting another")
+            logger.warning(Event("registry-died", "another is started, which knows all members"))
         for _ in range(RESTARTS):
             with contextlib.suppress(EOFError, OSError):
                 self._start()

@@ -63,6 +63,8 @@ class Client:
     """When it came, in seconds of the epoch."""
     why: str = ""
     """Why it is put out, if it is."""
+    greeting: bytes = b""
+    """The first that it hears: the room's, when it came."""
     deaths: int = 0
     """Workers in a row that have died over it."""
 
@@ -86,7 +88,10 @@ class Acceptor:
         tally: Tally,
         bans: Bans,
         form: str = FORM,
+        greeting: bytes = b"",
     ) -> None:
+        self.greeting = greeting
+        """Of those who come from now on."""
         self.clients: dict[int, Client] = {}
         self._listeners = listeners
         self._form = form
@@ -205,7 +210,9 @@ class Acceptor:
             Event("joined", member=answer.id, address=address, port=port, worker=answer.worker)
         )
         its_prefix = prefix(self._form, address, port, answer.id)
-        client = Client(connection, address, port, its_prefix, answer.worker, slot)
+        client = Client(
+            connection, address, port, its_prefix, answer.worker, slot, greeting=self.greeting
+        )
         self.clients[answer.id] = client
         self._hand_over(answer.id, client)
 

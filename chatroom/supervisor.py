@@ -136,6 +136,7 @@ class Supervisor:
                 self._tally,
                 bans,
                 settings.prefix,
+                settings.greeting,
             )
             cleanup.callback(self._acceptor.close)
             self._where = ", ".join(str(endpoint(listener)) for listener in listeners)

@@ -34,6 +34,7 @@ class Adopted(NamedTuple):
     address: str
     slot: int
     connection: socket.socket
+    greeting: str
 
 
 class Process:
@@ -59,10 +60,10 @@ class Process:
         records = []
         for record, descriptors in self.channel.receive():
             match record:
-                case {"adopt": members}:
+                case {"adopt": members, "greeting": greeting}:
                     for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
                         self.adopted[id] = Adopted(
-                            prefix.strip("<>"), slot, socket.socket(fileno=fd)
+                            prefix.strip("<>"), slot, socket.socket(fileno=fd), greeting
                         )
                 case _:
                     records.append(record)

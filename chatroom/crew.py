@@ -122,6 +122,12 @@ class Crew:
             says = f"there may be 1 to {most} workers here, until the room is started anew"
             logger.warning(Event("workers-limit", says, wanted=workers, most=most))
 
+    def renew(self, settings: Settings) -> None:
+        """Workers that are started from now on have these settings; the seats stay as they are."""
+        if settings.watchdog != self._settings.watchdog:
+            self._watchdog = Watchdog(settings.watchdog, monotonic())
+        self._settings = settings
+
     def replace_all(self) -> None:
         """Replace each worker by a new one, one after another."""
         self._outdated = list(self.workers.values())

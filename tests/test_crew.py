@@ -247,7 +247,7 @@ def test_sighup_replaces_all_one_after_another(
             yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert "event=worker-" not in caplog.text, "it was asked for"
+    assert "event=worker-died" not in caplog.text, "it was asked for"
 
 
 def test_sighup_waits_for_one_that_is_about_to_die(

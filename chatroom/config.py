@@ -119,7 +119,7 @@ def _locate(problem: str, text: str) -> str:
     """What TOML has against a text, with the line in which that is, and its key, if it says so."""
     what, at, where = problem.rpartition(" (at line ")
     number = where.partition(",")[0]
-    if not at or not number.isdigit():
+    if not at:
         return problem
     line = text.split("\n")[int(number) - 1].strip()
     return f"line {number}, {_shorten(line)}: {what}"

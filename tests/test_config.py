@@ -147,7 +147,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
         ("rate = " + "9" * 5000, "Exceeds the limit"),
         ("rate = " + "[" * 99999, ""),
         ("rate = 0x" + "9" * 5000, "rate: must be a size such as 65536, 64K or 4M, not 'so long"),
-        (b"welcome = 'x'\n\nprefix = '\xff'", "line 3 must be text in UTF-8"),
+        (b"welcome = 'x'\n\nprefix = '\xff'\n\n", "line 3 must be text in UTF-8"),
         ("max-clients = 0", "max-clients: must be a number from 1"),
         ("max-clients = 2.5", "max-clients: must be a whole number, not '2.5'"),
         ("max-clients = 'many'", "max-clients: must be a whole number, not 'many'"),

@@ -115,10 +115,6 @@ def expect_life(listener: socket.socket, within: int) -> None:
     if listener.family == socket.AF_UNIX:
         return
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(within))
-    if not within:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
-        return
     for name, value in (
         ("TCP_KEEPIDLE", max(1, within // 2)),
         ("TCP_KEEPALIVE", max(1, within // 2)),  # the same on macOS

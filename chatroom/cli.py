@@ -167,6 +167,12 @@ def parser() -> argparse.ArgumentParser:
         " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
     )
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
+    add(
+        "--transcript",
+        type=Path,
+        metavar="FILE",
+        help="append every message to FILE, a line of JSON each; SIGUSR1 opens it anew",
+    )
     add("--quiet", action="store_true", help="do not print the conversation")
     add("--verbose", action="store_true", help="log what happens on standard error")
     add("--version", action="version", version=f"chatroom {__version__}")

@@ -92,6 +92,10 @@ class Keeper:
         self._one: _Process | None = None
         self._file: tuple[int, list[int]] | None = None
         """A descriptor of the file that is written, and where and behind what it was begun."""
+        self._reopens = 0
+        """How often it was to be opened anew."""
+        self._reopening = False
+        """Whether it was not, yet."""
         self._trouble = ""
         self._start_at = 0.0
         self._failures = 0
@@ -99,6 +103,8 @@ class Keeper:
         self._stop: Record | None = None
         """What the process is told, now that the room has ended."""
         self._done = False
+        """Whether the process has ended because all is done."""
+        self._killed = False
 
     def tick(self) -> float | None:
         """Start the process where it is time; return the seconds until it may be, None for never.
@@ -124,7 +130,9 @@ class Keeper:
 
     def reopen(self) -> None:
         """Another file has, or is to have, the transcript's name."""
-        self._tell({"reopen": True})
+        self._reopens += 1
+        self._reopening = True
+        self._tell({"reopen": self._reopens})
 
     def close(self) -> None:
         """The room has ended: all that was said is written, if that takes not too long."""
@@ -148,6 +156,7 @@ class Keeper:
             elif one.channel.backlog:
                 self._tell({}, ())
         if self._one is not None:
+            self._killed = True
             self._one.process.kill()
             self._one.process.join()
             self._reap(self._one)
@@ -178,6 +187,8 @@ class Keeper:
         fd, file = self._file or (None, None)
         shared = [self._log.fd, *self._bell.fds, *([] if fd is None else [fd])]
         self._tell({"bell": len(self._bell.fds), "file": file}, shared)
+        if self._reopening:
+            self._tell({"reopen": self._reopens})
         if self._stop is not None:
             self._tell(self._stop)
 
@@ -205,6 +216,8 @@ class Keeper:
         match record:
             case {"opened": begun}:
                 self._keep((descriptors[0], begun))
+            case {"reopened": number}:
+                self._reopening = number < self._reopens
             case {"who": ids}:
                 self._tell({"members": [(id, *self._who(id)) for id in ids]})
             case {"at": position}:
@@ -232,11 +245,10 @@ class Keeper:
         one.channel.close()
         one.process.join()
         self._one = None
-        if self._stop is not None:
-            self._done = one.process.exitcode == 0
-            return
-        ended = f"the transcript's process ended with exit code {one.process.exitcode}"
-        self._fail(f"{ended}; starting another")
+        self._done = self._stop is not None and one.process.exitcode == 0
+        if not self._done and not self._killed:
+            ended = f"the transcript's process ended with exit code {one.process.exitcode}"
+            self._fail(f"{ended}; starting another")
 
     def _fail(self, why: str) -> None:
         pause = FIRST_PAUSE * 2 ** (self._failures - 1) if self._failures else 0.0

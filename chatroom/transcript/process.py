@@ -7,6 +7,7 @@ When the main process is gone, it writes what is left, and ends.
 """
 
 import contextlib
+import errno
 import socket
 import sys
 from multiprocessing import connection, parent_process
@@ -19,7 +20,7 @@ from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.transcript.file import TranscriptFile
 from chatroom.transcript.lines import Sender, header, missed, said, stamp
-from chatroom.transcript.reader import Found, Reader
+from chatroom.transcript.reader import CHUNK, SMALL_CHUNK, Found, Reader
 
 PAUSE = 0.02
 """Seconds between two looks at the log: whoever talks needs the processors."""
@@ -38,6 +39,8 @@ ASKED_AT_ONCE = 50
 MAX_KNOWN = 20_000
 """Members that it remembers; then it asks again."""
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 NOBODY_KNOWS = Sender(None, "")
 
@@ -92,8 +95,12 @@ class Writer:
         """What it has told that it can't do; None: that all is well; empty: nothing yet."""
         self._open_at: float | None = monotonic() if file is None else None
         """When to open the file, anew if there is one."""
+        self._reopen = 0
+        """Which order it is to do so, if it is one."""
         self._look_at: float | None = monotonic()
         """When to look at the log; None: when the doorbell is rung."""
+        self._chunk = CHUNK
+        """How much is written at once."""
         self._sync_at: float | None = None
         self._end_by: float | None = None
         """When it ends, whatever is left; before that, if nothing is, or can't be written."""
@@ -147,8 +154,8 @@ class Writer:
                     for id, address, prefix in members:
                         self._known[id] = Sender(address, prefix)
                         self._unknown.discard(id)
-                case {"reopen": True}:
-                    self._open_at = monotonic()
+                case {"reopen": number}:
+                    self._open_at, self._reopen = monotonic(), number
                 case {"stop": within}:
                     self._hurry(within)
 
@@ -193,14 +200,16 @@ class Writer:
                 self._file.close()
             self._file = file
             self._tell({"opened": [file.begin, file.after]}, file.fd)
-        self._open_at = None
+        if self._reopen:
+            self._tell({"reopened": self._reopen})
+        self._open_at, self._reopen = None, 0
         self._look_at = monotonic()  # when the main process has heard of it
 
     def _write(self, file: TranscriptFile, reader: Reader, now: float) -> None:
         """Write a chunk of what was said."""
         if self._channel.backlog and not self._orphaned:
             return
-        found = reader.look()
+        found = reader.look(self._chunk)
         if found is None:
             self._look_at = now + LOOK_AGAIN
             return
@@ -211,6 +220,7 @@ class Writer:
             file.append(data)
         moved = found.position != reader.position
         reader.done(found)
+        self._chunk = min(CHUNK, 2 * self._chunk)
         if data or moved:
             self._sync_at = self._sync_at or now + SYNC_EVERY
         self._well()
@@ -248,7 +258,11 @@ class Writer:
     # --- what goes wrong -----------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Say so, unless that was said, and try again later."""
+        """Say so, unless that was said, and try again later; or with less, at once."""
+        if error.errno in FULL and self._chunk > SMALL_CHUNK:
+            self._chunk = SMALL_CHUNK
+            self._look_at = now
+            return
         reason = error.strerror or str(error)
         if reason != self._trouble:
             self._trouble = reason

@@ -14,6 +14,8 @@ from chatroom.shared.log import Log
 
 CHUNK = 256 * KIB
 """Bytes of the log, at most, that are read at once; but one entry at least."""
+SMALL_CHUNK = 4 * KIB
+"""The same, where more can't be written."""
 MAX_ENTRIES = 2048
 """The same, in entries."""
 
@@ -57,7 +59,7 @@ class Reader:
         self._position = self._offset = self._messages = 0
         self._sought = False
 
-    def look(self) -> Found | None:
+    def look(self, chunk: int = CHUNK) -> Found | None:
         """What comes next, as far as one chunk goes; None: look again in a moment.
 
         Nothing (`Found` without runs) where all is done.
@@ -70,7 +72,7 @@ class Reader:
             self._seek(head)
         if not log.keeps(self._position, self._offset):
             return self._skip(head)
-        stop = log.position(min(self._offset + CHUNK, log.offset(head)), self._position, head)
+        stop = log.position(min(self._offset + chunk, log.offset(head)), self._position, head)
         stop = min(max(stop, self._position + 1), self._position + MAX_ENTRIES, head)
         entries = log.entries(self._position, stop)
         end = log.offset(stop)

@@ -121,7 +121,10 @@ class Reader:
         """It was lapped: go on in the middle of what is kept."""
         log, kept = self._log, self._log.geometry.kept
         first = max(1, head - log.geometry.kept_entries // 2)
-        position = max(first, log.position(log.offset(head) - kept // 2, first, head))
+        middle = log.offset(head) - kept // 2
+        position = max(first, log.position(middle, first, head))
+        if log.offset(position) < middle:
+            position = min(position + 1, head)  # in between is an entry that may not be kept whole
         offset, messages = log.offset(position), log.messages(position)
         if not log.keeps(position, offset):
             return None

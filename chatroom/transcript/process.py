@@ -24,7 +24,7 @@ from chatroom.transcript.reader import CHUNK, SMALL_CHUNK, Found, Reader
 
 PAUSE = 0.02
 """Seconds between two looks at the log: whoever talks needs the processors."""
-LOOK_AGAIN = 0.001
+LOOK_AGAIN = 0.005
 """Seconds after which it looks again, where somebody appended just then."""
 SYNC_EVERY = 1.0
 """Seconds in which the disk has to have what was written."""

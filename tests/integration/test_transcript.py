@@ -138,6 +138,7 @@ def test_it_has_what_members_hear(tmp_path: Path) -> None:
     first, *rest = found = lines(file)
     assert {**first, "run": "", "time": ""} == {"room": where, "run": "", "after": 0, "time": ""}
     assert spoken(found) == heard
+    assert "naïve 語る 🙂".encode() in file.read_bytes(), "as it is, for grep"
     assert account(found) == (len(rest), 0)
     assert [one["id"] for one in rest] == [2 if "2" in one["address"][-1] else 3 for one in rest]
     assert all(

@@ -134,6 +134,7 @@ def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> N
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
+        os.close(done[1])
         log.__enter__()
         os.write(ready[1], b"x")
         os.read(done[0], 1)
@@ -141,11 +142,13 @@ def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> N
     os.read(ready[0], 1)
     monkeypatch.setattr(Log, "__enter__", refuse)
     account = Account(log)
-    assert account.reader.look() is None
-    os.write(done[1], b"x")
-    os.waitpid(child, 0)
+    try:
+        assert account.reader.look() is None
+    finally:
+        os.close(done[1])
+        os.waitpid(child, 0)
     assert account.all() == {1: b"1"}
-    for fd in (*ready, *done):
+    for fd in (*ready, done[0]):
         os.close(fd)
 
 

@@ -10,6 +10,7 @@ In reading order:
     shared/log.py    the room's log
     worker/          one process that serves members: reads, appends, delivers
     acceptor.py      the main process admits newcomers
+    proxies.py       … and those for whom a proxy comes
     crew.py          … starts workers, watches them, replaces the dead
     handover.py      … and hands members to them: newcomers, and the orphans of the dead
     supervisor.py    … from the room's start to its end

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
 
-from chatroom.bans import Bans
+from chatroom.bans import Bans, Network
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
+from chatroom.proxies import Proxies
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
 from chatroom.shared.slots import Slots
@@ -67,10 +68,10 @@ class Client:
 class Acceptor:
     """Lets in who connects to one of the `listeners`, and knows who is in.
 
-    `tally`: where joins and refusals are counted. `form`: of the members'
-    prefixes. `hand_over(id, client)` gives a member to its
-    worker. All is called from the main process's loop; `selector` is that
-    loop's, and its data are what it calls.
+    `tally`: where joins and refusals are counted. `trusted`: the proxies that
+    say for whom they come. `form`: of the members' prefixes. `hand_over(id, client)`
+    gives a member to its worker. All is called from the main process's loop;
+    `selector` is that loop's, and its data are what it calls.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Acceptor:
         hand_over: Callable[[int, Client], None],
         tally: Tally,
         bans: Bans,
+        trusted: Sequence[Network] = (),
         form: str = FORM,
     ) -> None:
         self.clients: dict[int, Client] = {}
@@ -89,6 +91,7 @@ class Acceptor:
         self._form = form
         self._tally = tally
         self._bans = bans
+        self._proxies = Proxies(trusted, selector, self._admit)
         self._selector = selector
         self._registry = registry
         self._slots = slots
@@ -108,6 +111,7 @@ class Acceptor:
         self._resume_at = None
         if not self._accepting:
             self._accepting = True
+            self._proxies.go_on()
             for listener in self._listeners:
                 self._selector.register(
                     listener, selectors.EVENT_READ, partial(self._accept, listener)
@@ -118,12 +122,14 @@ class Acceptor:
         self._resume_at = None
         if self._accepting:
             self._accepting = False
+            self._proxies.hold()
             for listener in self._listeners:
                 self._selector.unregister(listener)
 
     def close(self) -> None:
         """Accept nobody any more."""
         self.hold()
+        self._proxies.close()
         for listener in self._listeners:
             listener.close()
         for connection in list(self._lingering):
@@ -156,7 +162,9 @@ class Acceptor:
             if due > now:
                 break
             self._drop(connection)
+        waits = self._proxies.tick()
         times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
+        times += [now + waits] if waits is not None else []
         return max(0.0, min(times) - now) if times else None
 
     def _accept(self, listener: socket.socket) -> None:
@@ -178,12 +186,14 @@ class Acceptor:
                 continue  # reset before it was accepted (JOIN-2)
             self._exhausted = False
             connection.setblocking(False)
-            if connection.family == socket.AF_UNIX:
-                self._admit(connection, UNIX, 0)
+            unix = connection.family == socket.AF_UNIX
+            address, port = (UNIX, 0) if unix else (canonical(peer[0]), peer[1])
+            if self._proxies.trust(address):
+                self._proxies.expect(connection, address, port)
             else:
-                self._admit(connection, canonical(peer[0]), peer[1])
+                self._admit(connection, address, port, 0)
 
-    def _admit(self, connection: socket.socket, address: str, port: int) -> None:
+    def _admit(self, connection: socket.socket, address: str, port: int, begun: int) -> None:
         banned = address in self._bans
         answer = (
             Refusal("You are banned from this room") if banned else self._registry.admit(address)
@@ -199,7 +209,7 @@ class Acceptor:
         slot = self._free_slots.pop()
         self._tally.joins += 1
         its_prefix = prefix(self._form, address, port, answer.id)
-        client = Client(connection, address, port, its_prefix, answer.worker, slot)
+        client = Client(connection, address, port, its_prefix, answer.worker, slot, begun)
         self.clients[answer.id] = client
         self._hand_over(answer.id, client)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chatroom import __version__
 from chatroom.arguments import Parser, port
+from chatroom.bans import Network, network
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ListenError
@@ -32,6 +33,13 @@ def _size(text: str) -> int:
 def _endpoint(text: str) -> Endpoint:
     try:
         return Endpoint.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be {error}") from None
 
@@ -160,6 +168,20 @@ def parser() -> argparse.ArgumentParser:
         " (default: %(default)g)",
     )
     add(
+        "--proxy-protocol",
+        action="store_true",
+        help="who comes from the addresses of --proxy-from is a proxy (HAProxy, nginx, stunnel),"
+        " and says first for whom it comes, by the PROXY protocol, version 1 or 2",
+    )
+    add(
+        "--proxy-from",
+        type=_network,
+        metavar="NETWORK",
+        action="append",
+        default=[],
+        help="an address, or a network such as 10.0.0.0/8; may be given again",
+    )
+    add(
         "--run-dir",
         type=Path,
         metavar="FOLDER",
@@ -190,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
         elif not (options["listen"] or sockets):
             command.error("say where to listen: HOST PORT, or --listen ADDRESS")
-        settings = Settings(**options | {"listen": tuple(options["listen"])})
+        several = {name: tuple(options[name]) for name in ("listen", "proxy_from")}
+        settings = Settings(**options | several)
     except argparse.ArgumentTypeError as error:
         command.error(f"argument PORT: {error}")
     except SettingsError as error:

@@ -7,6 +7,7 @@ them; `cli.py` turns the command line into one.
 from dataclasses import dataclass
 from pathlib import Path
 
+from chatroom.bans import Network
 from chatroom.endpoint import Endpoint
 from chatroom.protocol.prefix import FORM, check, longest
 
@@ -84,6 +85,9 @@ class Settings:
     """Seconds without progress after which a worker is replaced; 0: it is waited for."""
     peer_timeout: int = 300
     """Seconds after which a member is gone whose machine shows no sign of life; 0: the system's."""
+    proxy_protocol: bool = False
+    """Whether who comes from `proxy_from` has to say, in a PROXY header, for whom it comes."""
+    proxy_from: tuple[Network, ...] = ()
     run_dir: Path | None = None
     """The private folder by which its owner finds it; None: the default, if that can be had."""
     keep_bans: bool = False
@@ -108,6 +112,11 @@ class Settings:
         except ValueError as error:
             demand("prefix", False, str(error))
         demand("prefix", longest(self.prefix) <= MAX_PREFIX, f"at most {MAX_PREFIX} bytes long")
+        demand(
+            "proxy_protocol",
+            self.proxy_protocol == bool(self.proxy_from),
+            "given together with --proxy-from: whose headers are believed",
+        )
         demand("max_clients", self.max_clients >= 1, "a number from 1")
         demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
         demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")

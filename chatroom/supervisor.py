@@ -131,6 +131,7 @@ class Supervisor:
                 self._hand_over,
                 self._tally,
                 bans,
+                settings.proxy_from,
                 settings.prefix,
             )
             cleanup.callback(self._acceptor.close)

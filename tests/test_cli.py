@@ -2,12 +2,14 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import chatroom
 from chatroom import cli
+from chatroom.bans import network
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, LimitError, ListenError, WorkerError
 from chatroom.settings import KIB, MAX_WORKERS, MIB, Settings
@@ -66,6 +68,13 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--welcome", "Hello, wörld"], "welcome", "Hello, wörld"),
         (["--welcome="], "welcome", ""),
         (["--prefix", "[{id}] "], "prefix", "[{id}] "),
+        (
+            ["--proxy-protocol", "--proxy-from", "10.0.0.0/8", "--proxy-from", "::1"],
+            "proxy_from",
+            (network("10.0.0.0/8"), network("::1")),
+        ),
+        (["--run-dir", "/run/room"], "run_dir", Path("/run/room")),
+        (["--keep-bans"], "keep_bans", True),
         (["--max-clients", "5"], "max_clients", 5),
         (["--max-clients-per-address", "2"], "max_clients_per_address", 2),
         (["--max-line", "2K"], "max_line", 2 * KIB),
@@ -100,6 +109,12 @@ def test_options_may_come_first(room: Room) -> None:
         (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
         (["--listen", "5000"], "argument --listen: must be HOST:PORT, or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
+        ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, or a network"),
+        (
+            [*HERE, "--proxy-from", "10.0.0.0/8"],
+            "argument --proxy-protocol: must be given together",
+        ),
+        ([*HERE, "--proxy-protocol"], "argument --proxy-protocol: must be given together"),
         ([*HERE, "--prefix", "{name}"], "argument --prefix: must be text without control"),
         ([*HERE, "--prefix", "x" * 200], "argument --prefix: must be at most 128 bytes long"),
         (["127.0.0.1", "http"], "PORT"),

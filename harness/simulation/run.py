@@ -102,7 +102,9 @@ class Run:
             proxy = None
             if plan.links:
                 links = [_described(one) for one in plan.links]
-                proxy = cleanup.enter_context(Proxy(self.target.address, plan.seed, links))
+                proxy = Proxy(self.target.address, plan.seed, links)
+                cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
+                cleanup.enter_context(proxy)
             drivers = self._start_drivers(parts, proxy.ports if proxy else [], cleanup)
             striker = None
             if isinstance(self.target, Command):
@@ -205,6 +207,9 @@ class Run:
     def _hear_of_links(self, proxy: Proxy) -> None:
         if how := proxy.death():
             raise Unfit(f"the bad network {how}")
+        self._take_of_links(proxy)
+
+    def _take_of_links(self, proxy: Proxy) -> None:
         self.events += [self._of_link(event) for event in proxy.events()]
 
     def _of_link(self, told: history.Event) -> history.Event:
@@ -248,25 +253,29 @@ class Run:
 
 
 def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """What happened on links, each with the session whose it is: known by address and port."""
-    whose: dict[tuple[str, int], int] = {}
+    """What happened on links, each with the session whose it is: known by address and port.
+
+    A port may be used again: then it is the session's that came last before that.
+    """
+    whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
-        hosts: dict[int, str] = {}
+        came: dict[int, tuple[str, float]] = {}
         for part in parts:
             for line in history.lines_of(part):
                 if '"what":"connect' not in line:
                     continue
                 event = json.loads(line)
                 if event["what"] == "connects":
-                    hosts[event["who"]] = event["address"]
+                    came[event["who"]] = event["address"], event["t"]
                 elif event["what"] == "connected":
-                    whose[hosts[event["who"]], event["port"]] = event["who"]
+                    address, t = came[event["who"]]
+                    whose.setdefault((address, event["port"]), []).append((t, event["who"]))
     for event in sorted(events, key=lambda one: one["t"]):
         if "address" in event:
-            who = whose.get((event.pop("address"), event.pop("port")))
-            if who is None:
-                continue
-            yield {**event, "who": who}
+            those = whose.get((event.pop("address"), event.pop("port")), [])
+            before = [one for one in those if one[0] <= event["t"]]
+            if before:
+                yield {**event, "who": max(before)[1]}
         else:
             yield event
 

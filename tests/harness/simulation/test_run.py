@@ -6,7 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.simulation.history import COMPLETE, as_bytes
+from harness.simulation.history import COMPLETE, as_bytes, line_of
+from harness.simulation.run import _with_sessions
 from harness.simulation.words import harmless
 from tests.harness.simulation.recording import CHATROOM, heard, of, python, record
 
@@ -160,6 +161,21 @@ def test_links_are_bad_networks(tmp_path: Path) -> None:
 
 
 # --- the target is struck ------------------------------------------------------------------------
+
+
+def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_path: Path) -> None:
+    part = tmp_path / "0000"
+    with part.open("w") as file:
+        for who, t, port in ((1, 1.0, 5000), (2, 1.0, 5001), (3, 2.0, 5000)):
+            connects = {"t": t, "who": who, "what": "connects", "address": "127.0.0.2"}
+            file.write(line_of(connects))
+            file.write(line_of({"t": t + 0.1, "who": who, "what": "connected", "port": port}))
+    faults = [
+        {"t": t, "address": "127.0.0.2", "port": port, "fault": "slow", "what": "begins"}
+        for t, port in ((2.05, 5000), (1.05, 5000), (9.0, 5001), (0.5, 5000), (1.0, 5002))
+    ]
+    found = [(event["t"], event["who"]) for event in _with_sessions(faults, [part])]
+    assert found == [(1.05, 1), (2.05, 3), (9.0, 2)]
 
 
 def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from chatroom.errors import BansError
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import KIB
-from chatroom.shared.log import Batch, Log
+from chatroom.shared.log import Batch, MainLog
 
 KICKED, BANNED = "kicked", "banned"
 """Why a member left."""
@@ -18,6 +18,8 @@ SPEAKER = b"<room>"
 """The prefix of what the room itself says."""
 NOBODY = 0
 """The id of its sender, whom no member's is."""
+SAY_WITHIN = 0.1
+"""Seconds for a room that is busy to make room for it."""
 MAX_TEXT = 4 * KIB
 """Bytes that it says at once."""
 
@@ -32,7 +34,7 @@ class Moderator:
         self,
         clients: Mapping[int, Client],
         bans: Bans,
-        log: Log,
+        log: MainLog,
         put_out: Callable[[Client, str], None],
         wake: Callable[[], None],
     ) -> None:
@@ -106,9 +108,7 @@ class Moderator:
         messages = block.count(b"\n")
         batch = Batch()
         batch.add(NOBODY, 0, render(SPEAKER, sanitize(block)), messages)
-        with self._log as log:
-            start = log.append(batch)
-        if start is None:
+        if not self._log.append_within(SAY_WITHIN, batch):
             return {"error": "the room is too busy just now: say it again"}
         self._wake()
         return {"said": messages}

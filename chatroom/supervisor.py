@@ -34,7 +34,7 @@ from chatroom import run_dir
 from chatroom.acceptor import Acceptor, Client
 from chatroom.bans import Bans
 from chatroom.console import Console, descriptor
-from chatroom.control import Answer, Control
+from chatroom.control import MAX_CONNECTIONS, Answer, Control
 from chatroom.crew import Crew, WorkerProcess
 from chatroom.errors import LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
@@ -47,7 +47,7 @@ from chatroom.overview import Overview
 from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Geometry, Log
+from chatroom.shared.log import Geometry, MainLog
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
 from chatroom.shared.slots import Slots
@@ -60,7 +60,7 @@ DRAIN_WITHIN = 1.5
 END_WITHIN = 2.0
 """Seconds for the workers to deliver it and end; then they are killed."""
 
-RESERVED = 64
+RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
 """What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
@@ -220,6 +220,8 @@ class Supervisor:
         """To the room's owner."""
         if request.get("ask") == "status":
             return self._overview.whole()
+        if self._phase is not Phase.RUNNING:
+            return {"error": "the room starts, or stops"}
         done = self._moderator.obey(request)
         return {"error": "it is not known what that asks for"} if done is None else done
 
@@ -233,7 +235,7 @@ class Supervisor:
         settings = self._settings
         geometry = Geometry.of(settings)
         try:
-            self._log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
+            self._log = MainLog(anonymous_file("chatroom log", geometry.file_size), geometry)
         except (OSError, ValueError, OverflowError) as error:
             raise LimitError(f"no memory for a log of {settings.log_size} bytes: {error}") from None
         self._log.format()

@@ -31,14 +31,19 @@ import fcntl
 import mmap
 import struct
 import sys
+import threading
 from bisect import bisect_right
 from dataclasses import dataclass
+from time import monotonic, sleep
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chatroom.settings import SEATS, Settings, whole_pages
 
 LF = 0x0A
+
+RETRY_AFTER = 0.001
+"""Seconds between two attempts to take the lock."""
 
 IDLE = 2**64 - 1
 """The position of a worker that has no members, and for which nobody has to wait."""
@@ -380,6 +385,52 @@ class Log:
         entries[at + _SENDER] = sender
         entries[at + _REACH] = reach
         entries[at + _MESSAGES] = messages
+
+
+class MainLog(Log):
+    """The main process's view: there the console's thread takes the lock, and others may append.
+
+    `lockf` excludes processes and not threads, so they exclude each other besides.
+    """
+
+    def __init__(self, fd: int, geometry: Geometry) -> None:
+        super().__init__(fd, geometry)
+        self._threads = threading.Lock()
+
+    def __enter__(self) -> Log:
+        self._threads.acquire()
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self._threads.release()
+
+    def append_within(self, seconds: float, batch: Batch) -> bool:
+        """Append, unless there is no room, or the lock is not had in time.
+
+        Its holder may hang, and it is the main process that sees to that: it must not
+        wait for it.
+        """
+        deadline = monotonic() + seconds
+        while not self._take():
+            if monotonic() >= deadline:
+                return False
+            sleep(RETRY_AFTER)
+        try:
+            return self.append(batch) is not None
+        finally:
+            self.__exit__(None, None, None)
+
+    def _take(self) -> bool:
+        """Take the lock if nobody has it."""
+        if not self._threads.acquire(blocking=False):
+            return False
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._threads.release()
+            return False
+        return True
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:

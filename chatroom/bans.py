@@ -3,7 +3,14 @@
 import contextlib
 import json
 import os
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from pathlib import Path
 
 from chatroom.errors import BansError
@@ -25,10 +32,15 @@ def network(text: str) -> Network:
 
 def contains(one: Network, address: str) -> bool:
     """Whether a canonical address, which may be that of a Unix socket, is in a network."""
+    found = _address(address)
+    return found is not None and found in one
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(address) in one
+        return ip_address(text)
     except ValueError:
-        return False
+        return None
 
 
 class Bans:
@@ -41,16 +53,17 @@ class Bans:
         if path is None:
             return
         try:
-            self._networks = dict.fromkeys(network(one) for one in json.loads(path.read_text()))
+            self._networks = dict.fromkeys(map(network, _texts(json.loads(path.read_text()))))
         except FileNotFoundError:
             pass
         except OSError as error:
             raise BansError(f"{path} can't be read: {error.strerror}") from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
 
     def __contains__(self, address: str) -> bool:
-        return any(contains(one, address) for one in self._networks)
+        found = _address(address) if self._networks else None
+        return found is not None and any(found in one for one in self._networks)
 
     def all(self) -> list[str]:
         return [_spell(one) for one in self._networks]
@@ -84,6 +97,13 @@ class Bans:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise BansError(f"{self._path} can't be written: {error.strerror}") from None
+
+
+def _texts(found: object) -> list[str]:
+    """Raises ValueError where it is no list of texts; a number would pass for an address."""
+    if isinstance(found, list) and all(isinstance(one, str) for one in found):
+        return found
+    raise ValueError("it is none")
 
 
 def _spell(one: Network) -> str:

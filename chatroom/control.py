@@ -7,6 +7,7 @@ what can't be sent at once is sent when it can, and who asks again before that i
 not heard.
 """
 
+import errno
 import json
 import os
 import selectors
@@ -15,15 +16,18 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from chatroom.endpoint import Endpoint
 from chatroom.net.listening import listen, remove_file
 from chatroom.settings import KIB
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 16
+PAUSE = 0.2
+"""Seconds without accepting, when the system has no descriptor or memory for one more."""
 MAX_REQUEST = 64 * KIB
-"""Bytes of a line that asks; who sends more without a line end is not heard any more."""
+"""Bytes of a line that asks; who sends a longer one is not heard any more."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Linux's struct ucred: pid, uid, gid."""
@@ -48,22 +52,38 @@ class Control:
         self._selector = selector
         self._answer = answer
         self._connections: dict[socket.socket, _Connection] = {}
+        self._resume_at: float | None = None
         self._listener = listen(Endpoint(path=str(path)), 0)
         self._inode = os.stat(path).st_ino
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._open()
+
+    def _open(self) -> None:
+        self._resume_at = None
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def tick(self) -> float | None:
+        """Do what is due; return the seconds until something will be, None if nothing will."""
+        now = monotonic()
+        if self._resume_at is not None and self._resume_at <= now:
+            self._open()
+        return None if self._resume_at is None else self._resume_at - now
 
     def close(self) -> None:
         """Hear nobody any more, and leave no file behind."""
         for end in list(self._connections):
             self._drop(end)
-        self._selector.unregister(self._listener)
+        if self._resume_at is None:
+            self._selector.unregister(self._listener)
         self._listener.close()
         remove_file(str(self._path), self._inode)
 
     def _accept(self) -> None:
         try:
             end, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):  # else it would be at once
+                self._selector.unregister(self._listener)
+                self._resume_at = monotonic() + PAUSE
             return
         if len(self._connections) >= MAX_CONNECTIONS or not _is_ours(end):
             end.close()
@@ -128,9 +148,9 @@ class _Connection:
         return line
 
     def take(self, data: bytes) -> None:
-        """Raises ValueError when no more will come, or too much came."""
+        """Raises ValueError when no more will come, or too much without a line end."""
         self._heard += data
-        if not data or len(self._heard) > MAX_REQUEST:
+        if not data or (len(self._heard) > MAX_REQUEST and not self.asks):
             raise ValueError
 
 
@@ -148,7 +168,11 @@ class Asker:
     def __init__(self, path: Path) -> None:
         self._end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._end.settimeout(ANSWER_WITHIN)
-        self._end.connect(str(path))
+        try:
+            self._end.connect(str(path))
+        except OSError:
+            self._end.close()
+            raise
         self._file = self._end.makefile("rb")
 
     def ask(self, request: Answer) -> Answer:

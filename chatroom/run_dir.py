@@ -8,8 +8,12 @@ from pathlib import Path
 
 from chatroom.endpoint import Endpoint
 from chatroom.errors import RunDirError
+from chatroom.net.listening import is_stale
 
 SUFFIX = ".sock"
+
+LONGEST_PATH = 103
+"""Bytes of a Unix socket's path that every system takes."""
 
 
 def default() -> Path:
@@ -36,19 +40,28 @@ def ensure(folder: Path) -> None:
 
 def socket_of(folder: Path, at: Endpoint) -> Path:
     """That of the room which listens there first."""
-    return folder / (str(at).replace("/", "%") + SUFFIX)
+    return folder / (_name(folder, str(at)) + SUFFIX)
+
+
+def _name(folder: Path, room: str) -> str:
+    """A room's, as a file's; of one that is too long for a socket's path, the end."""
+    name = room.replace("/", "%")
+    while len(name) > 1 and len(os.fsencode(folder / (name + SUFFIX))) > LONGEST_PATH:
+        name = name[1:]
+    return name
 
 
 def find(folder: Path, room: str | None) -> Path:
     """The socket of the one room there, or of the one that listens at `room`: an address, or the
-    end of one, such as a port. Raises RunDirError."""
-    try:
-        names = sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
-    except OSError as error:
-        raise RunDirError(f"{folder} can't be read: {error.strerror}") from None
-    wanted = "" if room is None else room.replace("/", "%")
-    exact = [name for name in names if name == wanted]
-    found = exact or [name for name in names if name.endswith(wanted)]
+    end of one, such as a port or a file's name. Raises RunDirError."""
+    names = [name for name in _names(folder) if _lives(folder / (name + SUFFIX))]
+    found = names
+    if room is not None:
+        wanted = _name(folder, room)
+        ends = tuple(mark + wanted.lstrip(":%") for mark in ":%")
+        found = [one for one in names if one == wanted] or [
+            one for one in names if one.endswith(ends)
+        ]
     if not found:
         which = "no room runs" if room is None else f"no room at {room} runs"
         raise RunDirError(f"{which} here, by {folder}")
@@ -56,3 +69,22 @@ def find(folder: Path, room: str | None) -> Path:
         spelt = ", ".join(name.replace("%", "/") for name in found)
         raise RunDirError(f"several rooms run here: say which, of {spelt}")
     return folder / (found[0] + SUFFIX)
+
+
+def _names(folder: Path) -> list[str]:
+    """Of the rooms that run there, or were killed there. Raises RunDirError."""
+    try:
+        files = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunDirError(f"{folder} can't be read: {error.strerror}") from None
+    return sorted(file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX))
+
+
+def _lives(path: Path) -> bool:
+    """Whether a room listens there; one that was killed has left its file behind."""
+    try:
+        return not is_stale(str(path))
+    except OSError:
+        return False  # it has just ended

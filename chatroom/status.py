@@ -53,6 +53,8 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
     """The answer; where there is none, or it is an error, the process ends with exit code 1."""
     try:
         answer = asker.ask(dict(request))
+    except TimeoutError:
+        parser.exit(1, f"{parser.prog}: the room does not answer\n")
     except (EOFError, OSError, ValueError):
         parser.exit(1, f"{parser.prog}: the room has ended\n")
     if "error" in answer:

@@ -98,6 +98,7 @@ class Supervisor:
         """When the phase is over, whatever has not happened."""
         self._selector = selectors.DefaultSelector()
         """Its data are called, without arguments, when their sources are ready."""
+        self._control: Control | None = None
 
     def run(self) -> None:
         """Run the room until SIGINT or SIGTERM.
@@ -208,13 +209,13 @@ class Supervisor:
         self._moderator = Moderator(clients, bans, self._log, self._acceptor.put_out, self._wake)
         path = run_dir.socket_of(folder, endpoint(listener))
         try:
-            control = Control(path, self._selector, self._answer)
+            self._control = Control(path, self._selector, self._answer)
         except ListenError as error:
             if self._settings.run_dir:
                 raise
             logger.warning("nobody can ask for this room's status: %s", error)
             return
-        cleanup.callback(control.close)
+        cleanup.callback(self._control.close)
 
     def _answer(self, request: Answer) -> Answer:
         """To the room's owner."""
@@ -255,6 +256,8 @@ class Supervisor:
     def _loop(self) -> None:
         while self._crew.workers or self._phase is not Phase.STOPPING:
             times = [self._acceptor.tick()]
+            if self._control is not None:
+                times.append(self._control.tick())
             if self._phase in (Phase.STARTING, Phase.RUNNING):
                 times += self._crew.tend(), self._handover.tick(), self._tell_manager()
             times.append(self._crew.retry())

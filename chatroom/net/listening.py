@@ -91,14 +91,15 @@ def _bind_file(listener: socket.socket, path: str) -> None:
     try:
         listener.bind(path)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not _is_stale(path):
+        if error.errno != errno.EADDRINUSE or not is_stale(path):
             raise
         os.unlink(path)
         listener.bind(path)
 
 
-def _is_stale(path: str) -> bool:
-    """Whether it is a socket's file, and nobody listens there: a room was killed."""
+def is_stale(path: str) -> bool:
+    """Whether it is a socket's file, and nobody listens there: a room was killed. Raises OSError
+    where there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return stat.S_ISSOCK(os.stat(path).st_mode) and (

@@ -79,7 +79,7 @@ class Room:
         line = self.prints("\n").decode()
         assert line.startswith("listening on "), f"{line!r}, {self.errors!r}"
         self.where = line.removeprefix("listening on ").rstrip("\n")
-        host, _, port = self.where.rpartition(":")
+        host, _, port = self.where.partition(", ")[0].rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
 
     def listen_unheard(self) -> None:
@@ -308,7 +308,9 @@ def started(
     much to do when an interpreter starts that signals are lost in it.
     """
     inherited = {
-        name: value for name, value in os.environ.items() if measured or "COVERAGE" not in name
+        name: value
+        for name, value in os.environ.items()
+        if (measured or "COVERAGE" not in name) and name != "XDG_RUNTIME_DIR"
     }
     with ExitStack() as leaving:
         folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="room-")))

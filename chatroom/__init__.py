@@ -24,6 +24,7 @@ In reading order:
     overview.py      … what there is to tell of it, with tally.py
     moderation.py    … who is put out, with bans.py, and what the room itself says
     run_dir.py       … and where it is found
+    metrics.py       … and what Prometheus reads of it
     signals.py       those that a room heeds, and who is kept from them
     cli.py client/ status.py admin.py   what a person runs, with arguments.py
     endpoint.py      where a room is reached

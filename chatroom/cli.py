@@ -189,6 +189,12 @@ def parser() -> argparse.ArgumentParser:
         " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
     )
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
+    add(
+        "--metrics",
+        type=_endpoint,
+        metavar="HOST:PORT",
+        help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
+    )
     add("--quiet", action="store_true", help="do not print the conversation")
     add("--verbose", action="store_true", help="log what happens on standard error")
     add("--version", action="version", version=f"chatroom {__version__}")

@@ -45,19 +45,22 @@ class Control:
     """
 
     def __init__(
-        self, path: Path, selector: selectors.BaseSelector, answer: Callable[[Answer], Answer]
+        self, selector: selectors.BaseSelector, answer: Callable[[Answer], Answer]
     ) -> None:
-        """Raises ListenError."""
-        self._path = path
         self._selector = selector
         self._answer = answer
         self._connections: dict[socket.socket, _Connection] = {}
+        self._listener: socket.socket | None = None
         self._resume_at: float | None = None
+
+    def listen(self, path: Path) -> None:
+        """From now on, whoever connects there is heard. Once. Raises ListenError."""
         self._listener = listen(Endpoint(path=str(path)), 0)
-        self._inode = os.stat(path).st_ino
+        self._path, self._inode = path, os.stat(path).st_ino
         self._open()
 
     def _open(self) -> None:
+        assert self._listener is not None
         self._resume_at = None
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
@@ -72,12 +75,15 @@ class Control:
         """Hear nobody any more, and leave no file behind."""
         for end in list(self._connections):
             self._drop(end)
+        if self._listener is None:
+            return
         if self._resume_at is None:
             self._selector.unregister(self._listener)
         self._listener.close()
         remove_file(str(self._path), self._inode)
 
     def _accept(self) -> None:
+        assert self._listener is not None
         try:
             end, _ = self._listener.accept()
         except OSError as error:
@@ -163,17 +169,24 @@ def _is_ours(end: socket.socket) -> bool:
 
 
 class Asker:
-    """The other end, for a command: connect, ask, and ask again. Raises OSError."""
+    """The other end: ask, and ask again. Raises OSError."""
 
-    def __init__(self, path: Path) -> None:
-        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._end.settimeout(ANSWER_WITHIN)
+    def __init__(self, end: socket.socket) -> None:
+        end.settimeout(ANSWER_WITHIN)
+        self._end = end
+        self._file = end.makefile("rb")
+
+    @classmethod
+    def at(cls, path: Path) -> "Asker":
+        """Connect, as a command does."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._end.connect(str(path))
+            end.settimeout(ANSWER_WITHIN)
+            end.connect(str(path))
         except OSError:
-            self._end.close()
+            end.close()
             raise
-        self._file = self._end.makefile("rb")
+        return cls(end)
 
     def ask(self, request: Answer) -> Answer:
         """Raises EOFError where the room has ended."""

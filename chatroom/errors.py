@@ -20,6 +20,10 @@ class RunDirError(ChatroomError):
     """The private folder can't be made or used, or no room is found by it."""
 
 
+class MetricsError(ChatroomError):
+    """What it takes to be read by Prometheus is not installed."""
+
+
 class BansError(ChatroomError):
     """The file of bans can't be read or written, or holds what is none."""
 

@@ -8,12 +8,12 @@ is counted for a message, and no worker is asked.
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatroom import __version__
 from chatroom.acceptor import Client
 from chatroom.crew import Crew
-from chatroom.net.counts import traffic
+from chatroom.net.counts import Traffic, traffic
 from chatroom.shared.log import Log
 from chatroom.shared.slots import Slots
 from chatroom.tally import Tally
@@ -43,14 +43,21 @@ class Overview:
 
     def whole(self) -> dict[str, Any]:
         """As JSON: numbers are bytes, seconds, seconds of the epoch (`since`), or counts."""
-        members = self._members()
+        found = self._look()
+        return self._totals(found) | {"members": self._members(found)}
+
+    def totals(self) -> dict[str, Any]:
+        """The same, less the list of members."""
+        return self._totals(self._look())
+
+    def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
         lags: dict[int, int] = {}
-        for one in members:
-            lags[one["worker"]] = max(lags.get(one["worker"], 0), one["lag"] or 0)
+        for id, (_, lag) in found.items():
+            worker = self._clients[id].worker
+            lags[worker] = max(lags.get(worker, 0), lag or 0)
         return {
             "room": self._room() | {"lag": max(lags.values(), default=0)},
             "workers": self._workers(lags),
-            "members": members,
         }
 
     def _room(self) -> dict[str, Any]:
@@ -97,31 +104,45 @@ class Overview:
             )
         return found
 
-    def _members(self) -> list[dict[str, Any]]:
-        """Each member; `lag` is what was said and the kernel has not taken for it yet."""
+    def _look(self) -> dict[int, "_Seen"]:
+        """At each member, by id."""
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)
         checkpoints = {id: slots.checkpoint(one.slot) for id, one in self._clients.items()}
         known = [one.position for one in checkpoints.values() if one.position > lapped]
         spans, _ = log.said(min(known, default=head), head)
-        end, found = log.offset(head), []
+        end, found = log.offset(head), {}
         for id, client in self._clients.items():
             checkpoint, counted = checkpoints[id], traffic(client.connection)
             lag: int | None = None
             if counted is not None and checkpoint.position > lapped:
                 gone = counted.taken - checkpoint.taken
                 lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
-            found.append(
-                {
-                    "id": id,
-                    "address": client.address,
-                    "port": client.port,
-                    "since": client.since,
-                    "worker": client.worker,
-                    "said": None if counted is None else counted.received,
-                    "heard": None if counted is None else counted.taken,
-                    "lag": lag,
-                }
-            )
+            found[id] = _Seen(counted, lag)
         return found
+
+    def _members(self, found: Mapping[int, "_Seen"]) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": id,
+                "address": client.address,
+                "port": client.port,
+                "since": client.since,
+                "worker": client.worker,
+                "said": None if counted is None else counted.received,
+                "heard": None if counted is None else counted.taken,
+                "lag": lag,
+            }
+            for (id, client), (counted, lag) in zip(
+                self._clients.items(), found.values(), strict=True
+            )
+        ]
+
+
+class _Seen(NamedTuple):
+    """A member at one moment; None is what is not known."""
+
+    counted: Traffic | None
+    lag: int | None
+    """What was said and the kernel has not taken for it yet."""

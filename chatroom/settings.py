@@ -92,6 +92,8 @@ class Settings:
     """The private folder by which its owner finds it; None: the default, if that can be had."""
     keep_bans: bool = False
     """Whether they hold when the room starts again: in a file of `run_dir`."""
+    metrics: Endpoint | None = None
+    """Where Prometheus can read how it goes."""
     quiet: bool = False
     verbose: bool = False
 
@@ -117,6 +119,7 @@ class Settings:
             self.proxy_protocol == bool(self.proxy_from),
             "given together with --proxy-from: whose headers are believed",
         )
+        demand("metrics", not (self.metrics and self.metrics.path), "HOST:PORT")
         demand("max_clients", self.max_clients >= 1, "a number from 1")
         demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
         demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")

@@ -43,7 +43,7 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
-        return Asker(path)
+        return Asker.at(path)
     except OSError as error:
         name = path.stem.replace("%", "/")
         parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {error.strerror}\n")

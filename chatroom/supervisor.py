@@ -38,6 +38,7 @@ from chatroom.control import MAX_CONNECTIONS, Answer, Control
 from chatroom.crew import Crew, WorkerProcess
 from chatroom.errors import LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
+from chatroom.metrics import Metrics
 from chatroom.moderation import Moderator
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
@@ -98,7 +99,8 @@ class Supervisor:
         """When the phase is over, whatever has not happened."""
         self._selector = selectors.DefaultSelector()
         """Its data are called, without arguments, when their sources are ready."""
-        self._control: Control | None = None
+        self._control = Control(self._selector, self._answer)
+        self._metrics: Metrics | None = None
 
     def run(self) -> None:
         """Run the room until SIGINT or SIGTERM.
@@ -157,8 +159,11 @@ class Supervisor:
                 self._part,
                 self._tally.recovered,
             )
-            if folder is not None:
-                self._open_office(folder, listeners[0], bans, capacity, cleanup)
+            self._open_office(folder, listeners[0], bans, capacity)
+            cleanup.callback(self._control.close)
+            if settings.metrics is not None:
+                self._metrics = Metrics(settings.metrics, self._selector, self._control.attach)
+                cleanup.callback(self._metrics.stop)
             self._loop()
             self._console.close()
 
@@ -195,11 +200,10 @@ class Supervisor:
 
     def _open_office(
         self,
-        folder: Path,
+        folder: Path | None,
         listener: socket.socket,
         bans: Bans,
         capacity: int,
-        cleanup: contextlib.ExitStack,
     ) -> None:
         """From now on the room's owner can ask and tell it, by a socket in that folder."""
         clients = self._acceptor.clients
@@ -207,20 +211,21 @@ class Supervisor:
             self._log, self._slots, self._crew, clients, self._tally, self._where, capacity
         )
         self._moderator = Moderator(clients, bans, self._log, self._acceptor.put_out, self._wake)
-        path = run_dir.socket_of(folder, endpoint(listener))
+        if folder is None:
+            return
         try:
-            self._control = Control(path, self._selector, self._answer)
+            self._control.listen(run_dir.socket_of(folder, endpoint(listener)))
         except ListenError as error:
             if self._settings.run_dir:
                 raise
             logger.warning("nobody can ask for this room's status: %s", error)
-            return
-        cleanup.callback(self._control.close)
 
     def _answer(self, request: Answer) -> Answer:
         """To the room's owner."""
         if request.get("ask") == "status":
             return self._overview.whole()
+        if request.get("ask") == "totals":
+            return self._overview.totals()
         if self._phase is not Phase.RUNNING:
             return {"error": "the room starts, or stops"}
         done = self._moderator.obey(request)
@@ -255,11 +260,10 @@ class Supervisor:
 
     def _loop(self) -> None:
         while self._crew.workers or self._phase is not Phase.STOPPING:
-            times = [self._acceptor.tick()]
-            if self._control is not None:
-                times.append(self._control.tick())
+            times = [self._acceptor.tick(), self._control.tick()]
             if self._phase in (Phase.STARTING, Phase.RUNNING):
                 times += self._crew.tend(), self._handover.tick(), self._tell_manager()
+                times.append(self._metrics.tick() if self._metrics is not None else None)
             times.append(self._crew.retry())
             if self._deadline is not None:
                 times.append(max(0.0, self._deadline - monotonic()))
@@ -277,6 +281,8 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
+                if self._metrics is not None:
+                    self._console.say(f"metrics on http://{self._metrics.where}/metrics")
                 self._manager.ready(self._status())
             case Phase.DRAINING if (
                 late

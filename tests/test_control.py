@@ -30,8 +30,13 @@ class Office:
         self.selector = selectors.DefaultSelector()
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
-        self.control = Control(self.path, self.selector, self._answer)
+        self.control = self.open()
         self.ends: list[socket.socket] = []
+
+    def open(self) -> Control:
+        control = Control(self.selector, self._answer)
+        control.listen(self.path)
+        return control
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(request)
@@ -232,7 +237,8 @@ def test_those_who_ask_are_bounded(office: Office) -> None:
 class Exhausted:
     """A listener whose accepts fail, as another's would."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket | None) -> None:
+        assert listener is not None
         self.listener, self.failures = listener, [errno.EMFILE]
 
     def accept(self) -> Any:
@@ -304,7 +310,19 @@ def test_a_socket_that_was_handed_over_asks_as_one_that_connected(office: Office
     assert office.hear(theirs) == [{"ask": 1}]
     office.control.close()
     assert theirs.recv(1) == b""
-    office.control = Control(office.path, office.selector, office._answer)
+    office.control = office.open()
+
+
+def test_it_need_not_listen(office: Office) -> None:
+    control = Control(office.selector, office._answer)
+    ours, theirs = socket.socketpair()
+    office.ends.append(theirs)
+    control.attach(ours)
+    assert control.tick() is None
+    theirs.sendall(b'{"ask": 1}\n')
+    assert office.hear(theirs) == [{"ask": 1}]
+    control.close()
+    assert theirs.recv(1) == b""
 
 
 # --- the file ------------------------------------------------------------------------------------
@@ -314,17 +332,18 @@ def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
     office: Office, tmp_path: Path
 ) -> None:
     with pytest.raises(ListenError, match="Address already in use"):
-        Control(office.path, office.selector, office._answer)
-    office.control._selector.unregister(office.control._listener)
+        office.open()
+    assert office.control._listener is not None
+    office.selector.unregister(office.control._listener)
     office.control._listener.close()  # as the kernel does for it
-    office.control = Control(office.path, office.selector, office._answer)
+    office.control = office.open()
     office.connect().sendall(b"{}\n")
     assert office.hear(office.ends[-1]) == [{}]
 
 
 def test_another_room_s_file_stays(office: Office) -> None:
     office.path.unlink()
-    another = Control(office.path, office.selector, office._answer)
+    another = office.open()
     office.control.close()
     assert office.path.exists()
     office.control = another
@@ -334,7 +353,7 @@ def test_another_room_s_file_stays(office: Office) -> None:
 
 
 def test_an_asker_asks_again_until_the_room_has_ended(office: Office) -> None:
-    asker, done = Asker(office.path), threading.Event()
+    asker, done = Asker.at(office.path), threading.Event()
 
     def serve() -> None:
         while not done.is_set():
@@ -351,8 +370,8 @@ def test_an_asker_asks_again_until_the_room_has_ended(office: Office) -> None:
         asker.ask({})
     asker.close()
     with pytest.raises(FileNotFoundError):
-        Asker(office.path)
-    office.control = Control(office.path, office.selector, office._answer)
+        Asker.at(office.path)
+    office.control = office.open()
 
 
 def test_half_an_answer_is_none() -> None:
@@ -362,7 +381,7 @@ def test_half_an_answer_is_none() -> None:
     ):
         listener.bind(f"{folder}/x")
         listener.listen()
-        asker = Asker(Path(folder) / "x")
+        asker = Asker.at(Path(folder) / "x")
         end, _ = listener.accept()
         end.sendall(b'{"half"')
         end.shutdown(socket.SHUT_WR)

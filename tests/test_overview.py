@@ -230,3 +230,14 @@ def test_what_nobody_counts_is_not_known(room: Room) -> None:
     (found,) = room.overview.whole()["members"]
     assert (found["address"], found["port"]) == ("unix", 0)
     assert found["said"] is found["heard"] is found["lag"] is None
+
+
+def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
+    for id in range(1, 4):
+        room.join(id, worker=id % 2)
+    room.say(9, b"<a>12\n")
+    room.clients[3].connection.sendall(b"<a>")
+    whole = room.overview.whole()
+    assert [one["lag"] for one in whole.pop("members")] == [6, 6, 3]
+    assert [one["lag"] for one in whole["workers"]] == [6, 6], "the slowest one's"
+    assert room.overview.totals() == whole

@@ -392,6 +392,14 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
         talk(crowd[:4])
 
 
+def test_the_totals_leave_the_members_out(owner: Owner) -> None:
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        here.join_all(addresses(3))
+        whole = owner.status()
+        assert len(whole.pop("members")) == 3
+        assert owner.ask(ask="totals") == whole
+
+
 def test_what_nobody_knows_is_an_error(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder):
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]

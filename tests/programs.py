@@ -13,6 +13,7 @@ PACKAGES = {
     "ncat": "ncat",
     "nats-server": "nats-server",
     "redis-server": "redis-server",
+    "systemd-analyze": "systemd",
     "tmux": "tmux",
     "unshare": "util-linux",
 }

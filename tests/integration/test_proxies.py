@@ -16,6 +16,7 @@ from tests.integration.clients import Client
 from tests.integration.processes import connections
 from tests.integration.rooms import NEVER_SILENT, WELCOME, Room, room
 from tests.integration.waiting import until
+from tests.net.ports import free_port
 from tests.programs import program
 
 BEHIND = ("--proxy-protocol", "--proxy-from", "127.0.0.1", "--proxy-from", "::1")
@@ -32,13 +33,6 @@ listen room
     bind {bind}
     server room {server} {options}
 """
-
-
-def free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

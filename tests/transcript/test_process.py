@@ -241,3 +241,17 @@ def test_it_ends_without_the_main_process(stage: Stage) -> None:
     stage.channel.close()
     stage.writer.run()
     assert [(line["address"], line["text"]) for line in read(stage.path)[1:]] == [(None, "<1>x")]
+
+
+def test_the_main_process_is_gone_before_it_has_answered(stage: Stage) -> None:
+    stage.path.parent.mkdir()
+    stage.turn()
+    say(stage.log, b"<1>x\n")
+    stage.bell.ring()
+    stage.now += PAUSE
+    stage.writer._wait()
+    stage.writer._turn()
+    assert [record for record, _ in stage.channel.receive()] == [{"who": [1]}]
+    stage.channel.close()
+    stage.writer.run()
+    assert stage.texts == ["<1>x"]

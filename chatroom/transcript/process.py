@@ -179,7 +179,7 @@ class Writer:
                 number = 0 if self._file is None else self._file.repair()
                 self._reader = Reader(self._log, number)
             if self._open_at is not None and now >= self._open_at:
-                self._open()
+                self._try_to_open(now)
             if self._file is None:
                 return
             if self._look_at is not None and now >= self._look_at and not self._unknown:
@@ -190,6 +190,15 @@ class Writer:
                 self._tell({"at": self._reader.position})
         except OSError as error:
             self._fail(error, now)
+
+    def _try_to_open(self, now: float) -> None:
+        """Where it can't be opened, what is open is written to, until it can."""
+        try:
+            self._open()
+        except OSError as error:
+            self._complain(error)
+            self._open_at = now + RETRY_AFTER
+            self._finished = self._end_by is not None and self._file is None
 
     def _open(self) -> None:
         """Open the file; one that is open is written to until the new one is."""
@@ -263,15 +272,17 @@ class Writer:
             self._chunk = SMALL_CHUNK
             self._look_at = now
             return
+        self._complain(error)
+        self._look_at = now + RETRY_AFTER
+        if self._file is not None and self._file.gone:
+            self._open_at = self._look_at  # another one may be where it was
+        self._finished = self._end_by is not None
+
+    def _complain(self, error: OSError) -> None:
         reason = error.strerror or str(error)
         if reason != self._trouble:
             self._trouble = reason
             self._tell({"trouble": reason})
-        later = now + RETRY_AFTER
-        self._look_at = later
-        if self._file is None or self._open_at is not None or self._file.gone:
-            self._open_at = later
-        self._finished = self._end_by is not None
 
     def _well(self) -> None:
         if self._trouble is not None and self._open_at is None:

@@ -1,6 +1,5 @@
 """`--transcript FILE`: what is in the file is what members heard, each once, whatever happens."""
 
-import json
 import os
 import random
 import re
@@ -14,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from chatroom.settings import KIB
 from tests.integration.faulty_room import faulty_room, hang
 from tests.integration.processes import Process, look
 from tests.integration.rooms import NEVER_SILENT, ROOT, SMALL_LOG, UNLIMITED, Room, addresses, room
 from tests.integration.waiting import until
+from tests.transcript.lines import read as lines
 
 DIED = r"WARNING the transcript's process ended with exit code -9; starting another$"
 WORKER_DIED = r"WARNING worker \d+ ended with exit code -9; starting another$"
@@ -25,14 +26,6 @@ TROUBLE = r"WARNING the transcript \S+ (can't be written: {why}; trying again|is
 QUIET = ("--quiet", "--workers", 2, *NEVER_SILENT, *UNLIMITED)
 
 Line = dict[str, Any]
-
-
-def lines(*files: Path) -> list[Line]:
-    """All lines of these files, one file after another; each has to be whole."""
-    data = b"".join(file.read_bytes() for file in files)
-    assert data.endswith(b"\n")
-    found: list[Line] = [json.loads(line) for line in data.decode().split("\n")[:-1]]
-    return found
 
 
 def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
@@ -215,15 +208,20 @@ def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
 
 
 def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
-    """However much was said just before."""
+    """However much that is."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         until(has(file, "run"), "it is there")
         talk = Talk(here)
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
         for speaker in talk.speakers:
             speaker.say("".join(f"{number}\n" for number in range(20_000)))
         heard = b"".join(talk.witness.hear_until(b"19999\n") for _ in range(2))
-        here.stop()
+        os.kill(here.pid, signal.SIGTERM)
+        until(lambda: not here.workers(), "all others have ended")
+        os.kill(writer.pid, signal.SIGCONT)
+        here.ends()
     assert account(lines(file)) == (40_000, 0)
     assert spoken(lines(file)) == heard
 
@@ -615,6 +613,29 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
             assert here.errors.count("\n") == 2
         assert spoken(lines(file)) == talk.heard
         assert account(lines(file)) == (200, 0)
+
+
+def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
+    """However much is to be written at once."""
+    with small_disk(tmp_path) as disk:
+        file, filler = disk / "said.jsonl", disk / "filler"
+        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
+            talk = Talk(here)
+            talk.lines(20)
+            until(has(file, talk.last_line()), "it is written")
+            fill(filler)
+            os.truncate(filler, filler.stat().st_size - 32 * KIB)
+            writer = here.writer()
+            os.kill(writer.pid, signal.SIGSTOP)
+            talk.lines(400)
+            os.kill(writer.pid, signal.SIGCONT)
+            until(lambda: "trying again" in here.errors, "it is said")
+            assert file.stat().st_size > 24 * KIB
+            lines(file)
+            filler.unlink()
+            until(has(file, talk.last_line()), "it is written")
+            here.stop()
+        assert spoken(lines(file)) == talk.heard
 
 
 def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:

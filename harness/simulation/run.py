@@ -33,6 +33,7 @@ from harness.simulation.driver import Job
 from harness.simulation.faults import Striker
 from harness.simulation.live import Status
 from harness.simulation.proxy import Proxy
+from harness.simulation.results import UNFIT
 from harness.simulation.schedule import Plan
 from harness.target import Command, Target
 
@@ -91,7 +92,7 @@ class Run:
                 self.end = "interrupted"
                 raise
             except Unfit as error:
-                self.end = f"the harness was unfit: {error}"
+                self.end = f"{UNFIT}: {error}"
                 raise
             finally:
                 self._merge(sorted(Path(parts).iterdir()))

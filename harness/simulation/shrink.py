@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import profile as profiles
-from harness.arguments import add_target, whole, writable
-from harness.errors import StartError
+from harness.arguments import add_target, started, whole, writable
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
@@ -140,34 +139,28 @@ def _against(
     profile: Profile,
 ) -> tuple[Script, bool] | None:
     """The smallest script, and whether it has to be hurried; None where it was interrupted."""
-    from harness.target import make_target
-
-    try:
-        target = make_target(options.server, options.target)
-    except ValueError as error:
-        parser.error(str(error))
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
-    def plays(script: Script, hurry: bool) -> bool:
-        target.fresh()
-        host, port = target.address
-        try:
-            found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
-        except OSError:  # it lets in nobody
-            return False
-        return any(one.startswith(f"{violation.kind}:") for one in found)
-
     with interruptible():
         try:
-            target.start()
-            return _shrunk(recorded, violation, plays, options.tries, parser)
+            # One target for all tries: it is stopped even where one of its ends was interrupted.
+            with started(parser, options.server, options.target) as target:
+
+                def plays(script: Script, hurry: bool) -> bool:
+                    target.fresh()
+                    host, port = target.address
+                    try:
+                        found = replay.play(
+                            host, port, script, welcome, prefix, notices, hurry=hurry
+                        )
+                    except OSError:  # it lets in nobody
+                        return False
+                    return any(one.startswith(f"{violation.kind}:") for one in found)
+
+                return _shrunk(recorded, violation, plays, options.tries, parser)
         except KeyboardInterrupt:
             return None
-        except StartError as error:
-            parser.exit(3, f"{parser.prog}: the target did not start: {error}\n")
-        finally:
-            target.stop()  # again, where that was interrupted: nothing interrupts it now
 
 
 def _shrunk(

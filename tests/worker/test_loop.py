@@ -604,6 +604,17 @@ def test_a_worker_that_can_not_append_goes_on_when_the_slowest_has_delivered(
     assert full.carol.hear() == expected, "nothing is lost, and nothing doubled"
 
 
+def assert_two_fall_asleep(room: Room) -> None:
+    """The first two workers do not wake each other for ever."""
+    for _ in range(3):
+        room.run(0)
+        room.run(1)
+    before = Sleepless.woken
+    room.run(0)
+    room.run(1)
+    assert Sleepless.woken == before
+
+
 def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
     room = make_room(workers=3, **SMALL)
     alice = room.join(0)
@@ -612,13 +623,7 @@ def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: 
     fill_log(room, less=10)
     room.run(0)
     alice.say(b"hello\n")
-    for _ in range(3):
-        room.run(0)
-        room.run(1)
-    before = Sleepless.woken
-    room.run(0)
-    room.run(1)
-    assert Sleepless.woken == before
+    assert_two_fall_asleep(room)
 
 
 def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
@@ -630,13 +635,7 @@ def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRo
     room.run(1)
     alice.say(b"hello\n")
     bob.say(b"hi\n")
-    for _ in range(3):
-        room.run(0)
-        room.run(1)
-    before = Sleepless.woken
-    room.run(0)
-    room.run(1)
-    assert Sleepless.woken == before
+    assert_two_fall_asleep(room)
     room.settle()
     assert carol.hear().endswith((b"hello\n<192.0.2.2>hi\n", b"hi\n<192.0.2.1>hello\n"))
 

@@ -1001,7 +1001,8 @@ class BlockingSends(Server):
     """Waits until a member takes what it is sent, and freezes behind one who does not read."""
 
     def send(self, member: Member) -> None:
-        member.socket.setblocking(True)
+        with contextlib.suppress(OSError):  # it may have left, and its socket is closed
+            member.socket.setblocking(True)
         super().send(member)
         with contextlib.suppress(OSError):
             member.socket.setblocking(False)

@@ -6,6 +6,7 @@ file.
 """
 
 import os
+import select
 import signal
 
 import pytest
@@ -155,8 +156,14 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
 
 
 def wait_until_used(here: Room, time: float) -> None:
-    """Wait until it has used so many seconds of processor time."""
-    until(lambda: sum(process.used for process in here.processes()) >= time, "it has come so far")
+    """Wait until it has used so many seconds of processor time, or is ready and uses no more."""
+
+    def come_so_far() -> bool:
+        used = sum(process.used for process in here.processes())
+        ready, _, _ = select.select([here.process.stdout], [], [], 0)
+        return used >= time or bool(ready)
+
+    until(come_so_far, "it has come so far")
 
 
 # --- killed --------------------------------------------------------------------------------------

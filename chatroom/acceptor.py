@@ -10,21 +10,28 @@ import errno
 import logging
 import selectors
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 
+from chatroom.bans import Bans, Network
 from chatroom.protocol.address import canonical
+from chatroom.protocol.prefix import FORM, prefix
+from chatroom.proxies import Proxies
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
 from chatroom.shared.slots import Slots
+from chatroom.tally import Tally
 
 ACCEPTED_PER_TURN = 64
 """Connections; then the main process looks at what else there is to do."""
 
 PAUSE = 0.2
 """Seconds without accepting, when the system has no descriptor or memory for one more."""
+
+UNIX = "unix"
+"""The address of who comes by a Unix socket, which has none."""
 
 LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
@@ -42,31 +49,49 @@ class Client:
 
     connection: socket.socket
     address: str
+    port: int
+    prefix: str
+    """What stands before each of its messages."""
     worker: int
     slot: int
     """Where its workers keep what the next one would need: see shared/slots.py."""
+    begun: int = 0
+    """Bytes that it sent before all that it says: a PROXY header."""
+    since: float = field(default_factory=time)
+    """When it came, in seconds of the epoch."""
+    why: str = ""
+    """Why it is put out, if it is."""
     deaths: int = 0
     """Workers in a row that have died over it."""
 
 
 class Acceptor:
-    """Lets in who connects to `listener`, and knows who is in.
+    """Lets in who connects to one of the `listeners`, and knows who is in.
 
-    `hand_over(id, client)` gives a member to its worker. All is called from the
-    main process's loop; `selector` is that loop's, and its data are what it
-    calls.
+    `tally`: where joins and refusals are counted. `trusted`: the proxies that
+    say for whom they come. `form`: of the members' prefixes. `hand_over(id, client)`
+    gives a member to its worker. All is called from the main process's loop;
+    `selector` is that loop's, and its data are what it calls.
     """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         selector: selectors.BaseSelector,
         registry: RegistryProcess,
         slots: Slots,
         hand_over: Callable[[int, Client], None],
+        tally: Tally,
+        bans: Bans,
+        trusted: Sequence[Network] = (),
+        form: str = FORM,
     ) -> None:
         self.clients: dict[int, Client] = {}
-        self._listener = listener
+        self._listeners = listeners
+        self._form = form
+        self._tally = tally
+        self._bans = bans
+        self._proxies = Proxies(trusted, selector, self._admit)
         self._selector = selector
         self._registry = registry
         self._slots = slots
@@ -86,21 +111,35 @@ class Acceptor:
         self._resume_at = None
         if not self._accepting:
             self._accepting = True
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+            self._proxies.go_on()
+            for listener in self._listeners:
+                self._selector.register(
+                    listener, selectors.EVENT_READ, partial(self._accept, listener)
+                )
 
     def hold(self) -> None:
         """Let newcomers wait, in the kernel's queue, until `open` is called again."""
         self._resume_at = None
         if self._accepting:
             self._accepting = False
-            self._selector.unregister(self._listener)
+            self._proxies.hold()
+            for listener in self._listeners:
+                self._selector.unregister(listener)
 
     def close(self) -> None:
         """Accept nobody any more."""
         self.hold()
-        self._listener.close()
+        self._proxies.close()
+        for listener in self._listeners:
+            listener.close()
         for connection in list(self._lingering):
             self._drop(connection)
+
+    def put_out(self, client: Client, why: str) -> None:
+        """End a member's connection; its worker will say that it left, and that is why."""
+        client.why = why
+        with contextlib.suppress(OSError):
+            client.connection.shutdown(socket.SHUT_RDWR)
 
     def leave(self, members: list[int]) -> dict[int, Client]:
         """Give back what `members` cost (LEAVE-3) and return those who had not left before."""
@@ -123,15 +162,17 @@ class Acceptor:
             if due > now:
                 break
             self._drop(connection)
+        waits = self._proxies.tick()
         times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
+        times += [now + waits] if waits is not None else []
         return max(0.0, min(times) - now) if times else None
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         if not self._accepting:
             return  # it was told to hold in this very turn
         for _ in range(ACCEPTED_PER_TURN):
             try:
-                connection, peer = self._listener.accept()
+                connection, peer = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -145,11 +186,20 @@ class Acceptor:
                 continue  # reset before it was accepted (JOIN-2)
             self._exhausted = False
             connection.setblocking(False)
-            self._admit(connection, canonical(peer[0]))
+            unix = connection.family == socket.AF_UNIX
+            address, port = (UNIX, 0) if unix else (canonical(peer[0]), peer[1])
+            if self._proxies.trust(address):
+                self._proxies.expect(connection, address, port)
+            else:
+                self._admit(connection, address, port, 0)
 
-    def _admit(self, connection: socket.socket, address: str) -> None:
-        answer = self._registry.admit(address)
+    def _admit(self, connection: socket.socket, address: str, port: int, begun: int) -> None:
+        banned = address in self._bans
+        answer = (
+            Refusal("You are banned from this room") if banned else self._registry.admit(address)
+        )
         if isinstance(answer, Refusal):
+            self._tally.refusals[answer.reason] += 1
             logger.info("%s refused: %s", address, answer.reason)
             self._refuse(connection, answer.reason)
             return
@@ -157,7 +207,10 @@ class Acceptor:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
         slot = self._free_slots.pop()
-        client = self.clients[answer.id] = Client(connection, address, answer.worker, slot)
+        self._tally.joins += 1
+        its_prefix = prefix(self._form, address, port, answer.id)
+        client = Client(connection, address, port, its_prefix, answer.worker, slot, begun)
+        self.clients[answer.id] = client
         self._hand_over(answer.id, client)
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:

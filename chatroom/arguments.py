@@ -4,12 +4,20 @@ import argparse
 from typing import NoReturn
 
 
-def port(text: str, least: int) -> int:
-    """A port from `least` to 65535. Raises argparse.ArgumentTypeError."""
+def port_number(text: str, least: int) -> int:
+    """A port from `least` to 65535. Raises ValueError, with what it has to be."""
     # Five digits are enough, and thousands are more than `int` takes.
     if text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= 65535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"a port is a number from {least} to 65535, not {text!r}")
+    raise ValueError(f"a port is a number from {least} to 65535, not {text!r}")
+
+
+def port(text: str, least: int) -> int:
+    """As `port_number`, for argparse. Raises argparse.ArgumentTypeError."""
+    try:
+        return port_number(text, least)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,11 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from chatroom import __version__
 from chatroom.arguments import Parser, port
+from chatroom.bans import Network, network
 from chatroom.console import Console, descriptor
-from chatroom.errors import ChatroomError
+from chatroom.endpoint import Endpoint
+from chatroom.errors import ChatroomError, ListenError
+from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
 from chatroom.shared.doorbell import Doorbell
 from chatroom.supervisor import Supervisor
@@ -22,6 +26,20 @@ from chatroom.supervisor import Supervisor
 def _size(text: str) -> int:
     try:
         return size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def _endpoint(text: str) -> Endpoint:
+    try:
+        return Endpoint.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be {error}") from None
 
@@ -41,9 +59,18 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    default = Settings(host="", port=0)
-    add("host", metavar="HOST", help="name or address to listen on, IPv4 or IPv6")
-    add("port", metavar="PORT", help="port to listen on; 0 picks a free one")
+    default = Settings()
+    add("host", metavar="HOST", nargs="?", help="name or address to listen on, IPv4 or IPv6")
+    add("port", metavar="PORT", nargs="?", help="port to listen on; 0 picks a free one")
+    add(
+        "--listen",
+        type=_endpoint,
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
+        " HOST PORT may be left out, as where a service manager hands sockets over",
+    )
     add(
         "--workers",
         type=int,
@@ -56,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         default=default.welcome,
         help="the line that greets a newcomer (default: %(default)s)",
+    )
+    add(
+        "--prefix",
+        metavar="FORMAT",
+        default=default.prefix,
+        help="what stands before each message; {ip}, {port} and {id} are the sender's"
+        " (default: %(default)s)",
     )
     add(
         "--max-clients",
@@ -133,6 +167,34 @@ def parser() -> argparse.ArgumentParser:
         help="a worker that makes no progress for so long is replaced; 0: it is waited for"
         " (default: %(default)g)",
     )
+    add(
+        "--proxy-protocol",
+        action="store_true",
+        help="who comes from the addresses of --proxy-from is a proxy (HAProxy, nginx, stunnel),"
+        " and says first for whom it comes, by the PROXY protocol, version 1 or 2",
+    )
+    add(
+        "--proxy-from",
+        type=_network,
+        metavar="NETWORK",
+        action="append",
+        default=[],
+        help="an address, or a network such as 10.0.0.0/8; may be given again",
+    )
+    add(
+        "--run-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where `python -m chatroom.status` and `.admin` find the room; it has to be this"
+        " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
+    )
+    add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
+    add(
+        "--metrics",
+        type=_endpoint,
+        metavar="HOST:PORT",
+        help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
+    )
     add("--quiet", action="store_true", help="do not print the conversation")
     add("--verbose", action="store_true", help="log what happens on standard error")
     add("--version", action="version", version=f"chatroom {__version__}")
@@ -144,9 +206,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = vars(command.parse_args(arguments))
     try:
-        # Not earlier: argparse would blame a port that is none before an option that is unknown.
-        options["port"] = port(options["port"], least=0)
-        settings = Settings(**options)
+        sockets = inherited()
+    except ListenError as error:
+        command.exit(error.exit_code, f"{command.prog}: {error}\n")
+    host, number = options.pop("host"), options.pop("port")
+    try:
+        if host is not None and number is not None:
+            # Not earlier: argparse would blame a port that is none before an unknown option.
+            options["listen"].insert(0, Endpoint(host, port(number, least=0)))
+        elif host is not None:
+            command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
+        elif not (options["listen"] or sockets):
+            command.error("say where to listen: HOST PORT, or --listen ADDRESS")
+        several = {name: tuple(options[name]) for name in ("listen", "proxy_from")}
+        settings = Settings(**options | several)
     except argparse.ArgumentTypeError as error:
         command.error(f"argument PORT: {error}")
     except SettingsError as error:
@@ -162,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     code = 0
     try:
-        Supervisor(settings).run()
+        Supervisor(settings, sockets, Manager()).run()
     except ChatroomError as error:
         errors.say(f"{command.prog}: {error}")
         code = error.exit_code

@@ -103,6 +103,10 @@ class Crew:
         self._start_at = 0.0
         self._watchdog = Watchdog(settings.watchdog, monotonic())
 
+    @property
+    def seats(self) -> int:
+        return self._settings.seats
+
     def ready(self) -> list[WorkerProcess]:
         return [worker for worker in self.workers.values() if worker.ready]
 

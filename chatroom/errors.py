@@ -16,6 +16,18 @@ class ListenError(ChatroomError):
     """HOST:PORT can't be listened on: it does not resolve, is taken, or is not permitted."""
 
 
+class RunDirError(ChatroomError):
+    """The private folder can't be made or used, or no room is found by it."""
+
+
+class MetricsError(ChatroomError):
+    """What it takes to be read by Prometheus is not installed."""
+
+
+class BansError(ChatroomError):
+    """The file of bans can't be read or written, or holds what is none."""
+
+
 class LimitError(ChatroomError):
     """The machine grants this process too little: descriptors, memory or threads."""
 

@@ -55,13 +55,18 @@ class Handover:
         registry: RegistryProcess,
         blamed: Callable[[int], int],
         part: Callable[[dict[int, str]], None],
+        recovered: Callable[[float], None],
     ) -> None:
-        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why."""
+        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why.
+        `recovered(seconds)`: nobody is without a worker any more, after so long."""
         self._crew = crew
         self._clients = clients
         self._registry = registry
         self._blamed = blamed
         self._part = part
+        self._recovered = recovered
+        self._orphaned_at: float | None = None
+        """When the first worker died whose members are not all served again."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
         """The echo that says that a worker serves all whom it was handed."""
@@ -97,6 +102,8 @@ class Handover:
             else:
                 orphans.append(id)
         self._part(lost)
+        if orphans and self._orphaned_at is None:
+            self._orphaned_at = monotonic()
         self._assign(orphans)
         self._settle()
 
@@ -155,7 +162,7 @@ class Handover:
                 worker,
                 {
                     "adopt": [
-                        (id, client.address, client.slot)
+                        (id, client.prefix, client.slot, client.begun)
                         for id, client in zip(ids, clients, strict=True)
                     ]
                 },
@@ -172,6 +179,9 @@ class Handover:
         if not self.settled:
             return
         self._crew.free()
+        if self._orphaned_at is not None:
+            self._recovered(monotonic() - self._orphaned_at)
+            self._orphaned_at = None
         if self._yielder is not None and self._yielded:
             self._crew.tell(self._yielder, {"settled": True})
             self._yielder = None
@@ -199,17 +209,22 @@ class Handover:
         ready = self._crew.ready()
         if self._yielder or not self.settled or len(ready) < 2:
             return  # it is looked at again when all is settled
-        if any(taken(one.connection) is None for one in islice(self._clients.values(), 1)):
-            return  # the system does not count: who moves could not be gone on with
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]
         difference = load[most.number] - load[least.number]
         if difference <= max(1, UNEVEN * len(self._clients) / len(ready)):
             return
-        self._yielder, self._yielded = most, False
-        theirs = (id for id, one in self._clients.items() if one.worker == most.number)
-        self._crew.tell(most, {"yield": [*islice(theirs, min(difference // 2, MAX_YIELD))]})
+        theirs = (
+            id
+            for id, one in self._clients.items()
+            # Whom the system does not count could not be gone on with.
+            if one.worker == most.number and taken(one.connection) is not None
+        )
+        moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
+        if moving:
+            self._yielder, self._yielded = most, False
+            self._crew.tell(most, {"yield": moving})
 
     def _load(self) -> Counter[int]:
         """How many members each worker has."""

@@ -5,6 +5,11 @@ them; `cli.py` turns the command line into one.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from chatroom.bans import Network
+from chatroom.endpoint import Endpoint
+from chatroom.protocol.prefix import FORM, check, longest
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -21,6 +26,8 @@ SPARE_SEATS = 10
 its members, one is for the new one while an old one is replaced, the rest is for SIGTTIN."""
 SEATS = MAX_WORKERS + SPARE_SEATS
 PAGE = 4 * KIB
+MAX_PREFIX = 128
+"""Bytes."""
 MAX_WELCOME = KIB
 """Bytes, with the LF: few enough for an empty socket to take them whole."""
 
@@ -58,10 +65,12 @@ class SettingsError(ValueError):
 class Settings:
     """How one room is run. Raises SettingsError where it could not work."""
 
-    host: str
-    port: int
+    listen: tuple[Endpoint, ...] = ()
+    """Where the room is reached, besides the sockets that a service manager hands to it."""
     workers: int = 1
     welcome: str = "Welcome to socket practice"
+    prefix: str = FORM
+    """What stands before each message: see protocol/prefix.py."""
     max_clients: int = 10_000
     max_clients_per_address: int = 0
     """0: as many as the room holds."""
@@ -76,6 +85,15 @@ class Settings:
     """Seconds without progress after which a worker is replaced; 0: it is waited for."""
     peer_timeout: int = 300
     """Seconds after which a member is gone whose machine shows no sign of life; 0: the system's."""
+    proxy_protocol: bool = False
+    """Whether who comes from `proxy_from` has to say, in a PROXY header, for whom it comes."""
+    proxy_from: tuple[Network, ...] = ()
+    run_dir: Path | None = None
+    """The private folder by which its owner finds it; None: the default, if that can be had."""
+    keep_bans: bool = False
+    """Whether they hold when the room starts again: in a file of `run_dir`."""
+    metrics: Endpoint | None = None
+    """Where Prometheus can read how it goes."""
     quiet: bool = False
     verbose: bool = False
 
@@ -84,7 +102,6 @@ class Settings:
             if not holds:
                 raise SettingsError(name, words)
 
-        demand("port", 0 <= self.port <= 65535, "a number from 0 to 65535")
         demand("workers", 1 <= self.workers <= MAX_WORKERS, f"a number from 1 to {MAX_WORKERS}")
         demand("welcome", self.welcome.isprintable(), "text without control characters")
         demand(
@@ -92,6 +109,17 @@ class Settings:
             len(self.greeting) <= MAX_WELCOME,
             f"text of fewer than {MAX_WELCOME} bytes",
         )
+        try:
+            check(self.prefix)
+        except ValueError as error:
+            demand("prefix", False, str(error))
+        demand("prefix", longest(self.prefix) <= MAX_PREFIX, f"at most {MAX_PREFIX} bytes long")
+        demand(
+            "proxy_protocol",
+            self.proxy_protocol == bool(self.proxy_from),
+            "given together with --proxy-from: whose headers are believed",
+        )
+        demand("metrics", not (self.metrics and self.metrics.path), "HOST:PORT")
         demand("max_clients", self.max_clients >= 1, "a number from 1")
         demand("max_clients_per_address", self.max_clients_per_address >= 0, "a number from 0")
         demand("max_line", 64 <= self.max_line <= MIB, "a size from 64 to 1M")
@@ -174,12 +202,11 @@ class Settings:
     def read_size(self) -> int:
         """Bytes read from one member in one turn.
 
-        Each may be an empty line and so become a prefix of up to 41 bytes and
-        its LF, and what waited before it (`max_line`) may treble, by control
-        pictures. In the worst case one read fills less than two thirds of the
-        window.
+        Each may be an empty line and so become a prefix and its LF, and what
+        waited before it (`max_line`) may treble, by control pictures. In the
+        worst case one read fills less than two thirds of the window.
         """
-        return min(MAX_READ, self.window // 128)
+        return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
     @property
     def batch(self) -> int:

@@ -19,30 +19,41 @@ stops the room with its error.
 
 import contextlib
 import logging
+import os
 import selectors
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from enum import Enum, auto
 from functools import partial
+from pathlib import Path
 from time import monotonic
 
+from chatroom import run_dir
 from chatroom.acceptor import Acceptor, Client
+from chatroom.bans import Bans
 from chatroom.console import Console, descriptor
+from chatroom.control import MAX_CONNECTIONS, Answer, Control
 from chatroom.crew import Crew, WorkerProcess
-from chatroom.errors import LimitError
+from chatroom.errors import LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
+from chatroom.metrics import Metrics
+from chatroom.moderation import Moderator
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
-from chatroom.net.listening import listen, spell
+from chatroom.net.listening import endpoint, listen, prepare, remove_file
+from chatroom.overview import Overview
+from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Geometry, Log
+from chatroom.shared.log import Geometry, MainLog
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
 from chatroom.shared.slots import Slots
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.tally import Tally
 from chatroom.worker.loop import LAGGED
 
 DRAIN_WITHIN = 1.5
@@ -50,10 +61,13 @@ DRAIN_WITHIN = 1.5
 END_WITHIN = 2.0
 """Seconds for the workers to deliver it and end; then they are killed."""
 
-RESERVED = 64
+RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
 """What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
+
+BANS = "bans.json"
+"""In the run-dir."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +82,25 @@ class Phase(Enum):
 class Supervisor:
     """One room, from its start to its end: `run` it, once, in a process's main thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inherited: Sequence[socket.socket] = (),
+        manager: Manager | None = None,
+    ) -> None:
+        """`inherited`: sockets that listen already, from the service `manager`."""
         self._settings = settings
+        self._inherited = inherited
+        self._manager = manager or Manager({})
+        self._manager_hears_at = 0.0
         self._phase = Phase.STARTING
         self._on_terminal = on_terminal()
         self._deadline: float | None = None
         """When the phase is over, whatever has not happened."""
         self._selector = selectors.DefaultSelector()
         """Its data are called, without arguments, when their sources are ready."""
+        self._control = Control(self._selector, self._answer)
+        self._metrics: Metrics | None = None
 
     def run(self) -> None:
         """Run the room until SIGINT or SIGTERM.
@@ -92,19 +117,29 @@ class Supervisor:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
             self._watch_signals(cleanup)
-            listener = listen(settings.host, settings.port, settings.peer_timeout)
-            cleanup.callback(listener.close)
+            listeners = self._listen(cleanup)
             self._share()
+            self._tally = Tally()
+            folder = self._run_dir(cleanup)
+            bans = Bans(folder / BANS if folder and settings.keep_bans else None)
             self._registry = RegistryProcess(
                 capacity, settings.max_clients_per_address, self._held, self._selector
             )
             cleanup.callback(self._registry.stop)
             self._acceptor = Acceptor(
-                listener, self._selector, self._registry, self._slots, self._hand_over
+                listeners,
+                self._selector,
+                self._registry,
+                self._slots,
+                self._hand_over,
+                self._tally,
+                bans,
+                settings.proxy_from,
+                settings.prefix,
             )
             cleanup.callback(self._acceptor.close)
-            self._where = spell(*listener.getsockname()[:2])
-            if taken(listener) is None:
+            self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
+            if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
                 logger.info("a worker's death disconnects its members: this system does not count")
             self._crew = Crew(
                 settings,
@@ -117,17 +152,96 @@ class Supervisor:
             )
             cleanup.callback(self._crew.end)
             self._handover = Handover(
-                self._crew, self._acceptor.clients, self._registry, self._log.blamed, self._part
+                self._crew,
+                self._acceptor.clients,
+                self._registry,
+                self._log.blamed,
+                self._part,
+                self._tally.recovered,
             )
+            self._open_office(folder, listeners[0], bans, capacity)
+            cleanup.callback(self._control.close)
+            if settings.metrics is not None:
+                self._metrics = Metrics(settings.metrics, self._selector, self._control.attach)
+                cleanup.callback(self._metrics.stop)
             self._loop()
             self._console.close()
+
+    def _listen(self, cleanup: contextlib.ExitStack) -> list[socket.socket]:
+        """All listeners: those that a service manager has opened, and our own."""
+        listeners = [*self._inherited]
+        for listener in listeners:
+            try:
+                prepare(listener, self._settings.peer_timeout)
+            except OSError as error:
+                where = endpoint(listener)
+                raise ListenError(f"can't listen on {where}: {error.strerror}") from None
+        for at in self._settings.listen:
+            listener = listen(at, self._settings.peer_timeout)
+            listeners.append(listener)
+            cleanup.callback(listener.close)
+            if at.path:
+                cleanup.callback(remove_file, at.path, os.stat(at.path).st_ino)
+        return listeners
+
+    def _run_dir(self, cleanup: contextlib.ExitStack) -> Path | None:
+        """The private folder; None where the default one can't be had, which ends no room."""
+        folder = self._settings.run_dir or run_dir.default()
+        try:
+            run_dir.ensure(folder)
+        except RunDirError as error:
+            if self._settings.run_dir or self._settings.keep_bans:
+                raise
+            logger.warning("nobody can ask for this room's status: %s", error)
+            return None
+        if not self._settings.run_dir:
+            cleanup.callback(_remove_if_empty, folder)
+        return folder
+
+    def _open_office(
+        self,
+        folder: Path | None,
+        listener: socket.socket,
+        bans: Bans,
+        capacity: int,
+    ) -> None:
+        """From now on the room's owner can ask and tell it, by a socket in that folder."""
+        clients = self._acceptor.clients
+        self._overview = Overview(
+            self._log, self._slots, self._crew, clients, self._tally, self._where, capacity
+        )
+        self._moderator = Moderator(clients, bans, self._log, self._acceptor.put_out, self._wake)
+        if folder is None:
+            return
+        try:
+            self._control.listen(run_dir.socket_of(folder, endpoint(listener)))
+        except ListenError as error:
+            if self._settings.run_dir:
+                raise
+            logger.warning("nobody can ask for this room's status: %s", error)
+
+    def _answer(self, request: Answer) -> Answer:
+        """To the room's owner."""
+        if request.get("ask") == "status":
+            return self._overview.whole()
+        if request.get("ask") == "totals":
+            return self._overview.totals()
+        if self._phase is not Phase.RUNNING:
+            return {"error": "the room starts, or stops"}
+        done = self._moderator.obey(request)
+        return {"error": "it is not known what that asks for"} if done is None else done
+
+    def _wake(self) -> None:
+        """Have all deliver what was appended."""
+        for bell in self._doorbells:
+            bell.ring()
 
     def _share(self) -> None:
         """Make what the processes have in common: the log, the slots, the doorbells."""
         settings = self._settings
         geometry = Geometry.of(settings)
         try:
-            self._log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
+            self._log = MainLog(anonymous_file("chatroom log", geometry.file_size), geometry)
         except (OSError, ValueError, OverflowError) as error:
             raise LimitError(f"no memory for a log of {settings.log_size} bytes: {error}") from None
         self._log.format()
@@ -146,9 +260,10 @@ class Supervisor:
 
     def _loop(self) -> None:
         while self._crew.workers or self._phase is not Phase.STOPPING:
-            times = [self._acceptor.tick()]
+            times = [self._acceptor.tick(), self._control.tick()]
             if self._phase in (Phase.STARTING, Phase.RUNNING):
-                times += self._crew.tend(), self._handover.tick()
+                times += self._crew.tend(), self._handover.tick(), self._tell_manager()
+                times.append(self._metrics.tick() if self._metrics is not None else None)
             times.append(self._crew.retry())
             if self._deadline is not None:
                 times.append(max(0.0, self._deadline - monotonic()))
@@ -166,6 +281,9 @@ class Supervisor:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
+                if self._metrics is not None:
+                    self._console.say(f"metrics on http://{self._metrics.where}/metrics")
+                self._manager.ready(self._status())
             case Phase.DRAINING if (
                 late
                 or not workers  # who is on the way then is served by nobody any more
@@ -199,7 +317,9 @@ class Supervisor:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
                     self._stop()  # its window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
+                    self._manager.reloading()
                     self._crew.replace_all()
+                    self._manager.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
@@ -211,8 +331,25 @@ class Supervisor:
         # Once is enough. To ignore them from now on would race with one that has just come.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
+            self._manager.stopping()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
+
+    # --- the service manager -------------------------------------------------
+
+    def _tell_manager(self) -> float | None:
+        """Let it hear of us where it is time; return the seconds until that is due again."""
+        if self._manager.every is None or self._phase is Phase.STARTING:
+            return None
+        now = monotonic()
+        if now >= self._manager_hears_at:
+            self._manager.alive(self._status())
+            self._manager_hears_at = now + self._manager.every
+        return self._manager_hears_at - now
+
+    def _status(self) -> str:
+        members, workers = len(self._acceptor.clients), len(self._crew.ready())
+        return f"{members} members, {workers} workers, {self._where}"
 
     # --- workers -------------------------------------------------------------
 
@@ -235,6 +372,7 @@ class Supervisor:
         """A worker is dead: others serve its members, and another takes its place."""
         if worker.ready:
             self._registry.dismiss(worker.number)
+            self._tally.deaths[worker.number] += 1
         if self._phase is Phase.STOPPING:
             return
         if self._phase is not Phase.DRAINING:
@@ -253,10 +391,14 @@ class Supervisor:
         if not reasons:
             return
         for id, client in self._acceptor.leave(list(reasons)).items():
-            logger.info("member %d, %s, left: %s", id, client.address, reasons[id])
+            reason = client.why or reasons[id]
+            self._tally.leaves[reason] += 1
+            logger.info("member %d, %s, left: %s", id, client.address, reason)
             line = f"{client.address} disconnected"
-            if reasons[id] == LAGGED:
+            if reason == LAGGED:
                 line += ": it lagged too far behind"
+            elif client.why:
+                line += f": {client.why}"
             self._show(line)
         self._handover.changed()
 
@@ -267,3 +409,8 @@ class Supervisor:
     def _held(self) -> Members:
         clients = self._acceptor.clients
         return {id: (client.address, client.worker) for id, client in clients.items()}
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()

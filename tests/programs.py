@@ -7,6 +7,7 @@ import pytest
 
 #: Which Debian package brings which program. `.ci/run` installs them all.
 PACKAGES = {
+    "haproxy": "haproxy",
     "ip": "iproute2",
     "nc.openbsd": "netcat-openbsd",
     "ncat": "ncat",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from chatroom import acceptor, crew, handover, supervisor
+from chatroom.endpoint import Endpoint
 from chatroom.handover import BALANCE_AFTER
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
@@ -59,8 +60,10 @@ class Process:
         for record, descriptors in self.channel.receive():
             match record:
                 case {"adopt": members}:
-                    for (id, address, slot), fd in zip(members, descriptors, strict=True):
-                        self.adopted[id] = Adopted(address, slot, socket.socket(fileno=fd))
+                    for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
+                        self.adopted[id] = Adopted(
+                            prefix.strip("<>"), slot, socket.socket(fileno=fd)
+                        )
                 case _:
                     records.append(record)
                     self.descriptors += descriptors
@@ -166,7 +169,7 @@ class Stage:
 
     def run(self, story: Story, **options: Any) -> None:
         """Run a room to its end, while the story goes on."""
-        defaults: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "watchdog": 0}
+        defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
         self.supervisor = Supervisor(Settings(**defaults | options))
         self.story = story
         try:

@@ -20,11 +20,14 @@ from chatroom.acceptor import (
     Acceptor,
     Client,
 )
+from chatroom.bans import Bans
+from chatroom.endpoint import Endpoint
 from chatroom.net.listening import listen
 from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Checkpoint, Slots
+from chatroom.tally import Tally
 
 PATIENCE = 10
 
@@ -33,7 +36,7 @@ class Listener:
     """A listening socket whose next accepts may fail."""
 
     def __init__(self, host: str) -> None:
-        self.socket = listen(host, 0, 300)
+        self.socket = listen(Endpoint(host), 300)
         self.failures: list[int] = []
 
     def accept(self) -> Any:
@@ -62,16 +65,19 @@ class Door:
         self.selector = selectors.DefaultSelector()
         self.registry = Registry(limits.get("clients", 1000), limits.get("per_address", 0))
         self.registry.enroll(0)
-        settings = Settings(host="", port=0, max_clients=1000)
+        settings = Settings(max_clients=1000)
         self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
+        self.tally, self.bans = Tally(), Bans()
         self.acceptor = Acceptor(
-            cast(socket.socket, self.listener),
+            [cast(socket.socket, self.listener)],
             self.selector,
             cast(RegistryProcess, self.registry),
             self.slots,
             self._hand_over,
+            self.tally,
+            self.bans,
         )
 
     def _hand_over(self, id: int, client: Client) -> None:

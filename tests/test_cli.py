@@ -2,12 +2,15 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import chatroom
 from chatroom import cli
+from chatroom.bans import network
+from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, LimitError, ListenError, WorkerError
 from chatroom.settings import KIB, MAX_WORKERS, MIB, Settings
 
@@ -21,7 +24,7 @@ class Room:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
 
-    def __call__(self, settings: Settings) -> "Room":
+    def __call__(self, settings: Settings, *_: object) -> "Room":
         self.settings.append(settings)
         return self
 
@@ -54,7 +57,7 @@ def settings_of(room: Room, *arguments: str) -> Settings:
 
 def test_host_and_port_are_enough(room: Room) -> None:
     assert settings_of(room, *HERE) == Settings(
-        host="127.0.0.1", port=8080, workers=min(cli.usable_cores(), MAX_WORKERS)
+        listen=(Endpoint("127.0.0.1", 8080),), workers=min(cli.usable_cores(), MAX_WORKERS)
     )
 
 
@@ -64,6 +67,14 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--workers", "3"], "workers", 3),
         (["--welcome", "Hello, wörld"], "welcome", "Hello, wörld"),
         (["--welcome="], "welcome", ""),
+        (["--prefix", "[{id}] "], "prefix", "[{id}] "),
+        (
+            ["--proxy-protocol", "--proxy-from", "10.0.0.0/8", "--proxy-from", "::1"],
+            "proxy_from",
+            (network("10.0.0.0/8"), network("::1")),
+        ),
+        (["--run-dir", "/run/room"], "run_dir", Path("/run/room")),
+        (["--keep-bans"], "keep_bans", True),
         (["--max-clients", "5"], "max_clients", 5),
         (["--max-clients-per-address", "2"], "max_clients_per_address", 2),
         (["--max-line", "2K"], "max_line", 2 * KIB),
@@ -83,19 +94,29 @@ def test_every_setting_has_an_option(
     arguments: list[str], name: str, value: object, room: Room
 ) -> None:
     assert getattr(settings_of(room, *HERE, *arguments), name) == value
-    assert getattr(Settings(host="", port=0), name) != value
+    assert getattr(Settings(), name) != value
 
 
 def test_options_may_come_first(room: Room) -> None:
     settings = settings_of(room, "--quiet", "--max-line", "100", "::1", "0")
-    assert (settings.host, settings.port, settings.max_line) == ("::1", 0, 100)
+    assert (settings.listen, settings.max_line) == ((Endpoint("::1"),), 100)
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "HOST, PORT"),
-        (["127.0.0.1"], "PORT"),
+        ([], "say where to listen: HOST PORT, or --listen ADDRESS"),
+        (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
+        (["--listen", "5000"], "argument --listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+        (["--listen", "unix:"], "--listen"),
+        ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, or a network"),
+        (
+            [*HERE, "--proxy-from", "10.0.0.0/8"],
+            "argument --proxy-protocol: must be given together",
+        ),
+        ([*HERE, "--proxy-protocol"], "argument --proxy-protocol: must be given together"),
+        ([*HERE, "--prefix", "{name}"], "argument --prefix: must be text without control"),
+        ([*HERE, "--prefix", "x" * 200], "argument --prefix: must be at most 128 bytes long"),
         (["127.0.0.1", "http"], "PORT"),
         (["127.0.0.1", "-1"], "PORT"),
         (["127.0.0.1", "65536"], "argument PORT: a port is a number from 0 to 65535, not '65536'"),
@@ -203,7 +224,7 @@ def test_a_room_that_can_not_run_says_why_in_one_line(
 
 
 def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(settings: Settings) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(cli, "Supervisor", fail)

@@ -26,8 +26,7 @@ LONGEST_PREFIX = b"<2001:db80:1111:2222:3333:4444:5555:6666>"
 
 
 def room(**options: Any) -> Settings:
-    defaults: dict[str, Any] = {"host": "localhost", "port": 0}
-    return Settings(**defaults | options)
+    return Settings(**options)
 
 
 # --- sizes ---------------------------------------------------------------------------------------
@@ -85,7 +84,7 @@ def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("port", [0, 1, 65535], [-1, 65536]),
+        ("prefix", ["<{ip}>", "{ip}:{port} ", "x" * 128], ["", "{x}", "x" * 129, "\n"]),
         ("workers", [1, MAX_WORKERS], [0, -1, MAX_WORKERS + 1]),
         (
             "welcome",

@@ -4,15 +4,20 @@ Its workers are played by the test: see stage.py.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from chatroom import supervisor
+from chatroom import control, supervisor
+from chatroom.endpoint import Endpoint
 from chatroom.errors import LimitError, ListenError, WorkerError
 from chatroom.handover import BALANCE_AFTER
 from chatroom.settings import SPARE_SEATS
@@ -67,7 +72,7 @@ def test_a_quiet_console_reads_no_log(stage: Stage) -> None:
 
 def test_an_address_that_is_taken_is_found_before_anything_is_started(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ListenError):
-        stage.run(iter(()), port=other.getsockname()[1])
+        stage.run(iter(()), listen=(Endpoint(*other.getsockname()),))
     assert stage.processes == []
 
 
@@ -109,6 +114,34 @@ def test_descriptors_bound_the_room(
     registry: Any = stage.supervisor._registry
     assert registry.capacity == granted
     assert ("allow no more than 500" in caplog.text) == (granted < wanted)
+
+
+def test_the_owner_is_heard_again_when_there_are_descriptors_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "monotonic", lambda: stage.now)
+
+    def story() -> Story:
+        yield from stage.begin()
+        office: Any = stage.supervisor._control
+        listener, failing = office._listener, SimpleNamespace(accept=lambda: os.open("/no", 0))
+        failing.fileno = listener.fileno
+        with socket.socket(socket.AF_UNIX) as owner:
+            office._selector.unregister(listener)
+            office._listener = failing
+            office._open()
+            owner.connect(str(office._path))
+            yield
+            assert stage.waits == pytest.approx(control.PAUSE)
+            office._listener = listener
+            owner.sendall(b'{"ask": "status"}\n')
+            stage.now += control.PAUSE
+            yield
+            assert json.loads(owner.recv(1 << 16))["room"]["members"] == 0
+        yield from stage.end()
+
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        stage.run(story(), run_dir=Path(folder))
 
 
 # --- members -------------------------------------------------------------------------------------

@@ -29,27 +29,36 @@ class Counts(NamedTuple):
     """That we have read."""
 
 
+class Traffic(NamedTuple):
+    """Bytes since the connection was accepted, whoever reads them."""
+
+    received: int
+    """Read or not; a FIN is one."""
+    taken: int
+    """That the kernel has taken from us, on their way or delivered."""
+
+
 def counts(connection: socket.socket) -> Counts | None:
     """What was taken and read so far; None where the kernel does not count.
 
     Nobody else may read from the connection, or write to it, meanwhile. A reset
     that nobody has been told of may be told of as an ordinary end afterwards.
     """
-    found = _info(connection)
+    found = traffic(connection)
     while found is not None:
         received, taken = found
         unread = _unread(connection)
         fin = _fin_received(connection, unread)
-        found = _info(connection)
-        if found is not None and found[0] == received:  # else more came in between
+        found = traffic(connection)
+        if found is not None and found.received == received:  # else more came in between
             return Counts(taken, received - unread - fin)
     return None
 
 
 def taken(connection: socket.socket) -> int | None:
     """As `counts`, but only what was taken, and who reads does not matter."""
-    found = _info(connection)
-    return None if found is None else found[1]
+    found = traffic(connection)
+    return None if found is None else found.taken
 
 
 def _unread(connection: socket.socket) -> int:
@@ -73,8 +82,8 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
     return int.from_bytes(left, sys.byteorder) > unread
 
 
-def _info(connection: socket.socket) -> tuple[int, int] | None:
-    """Bytes received with the FIN, bytes taken without it."""
+def traffic(connection: socket.socket) -> Traffic | None:
+    """What has come and gone so far; None where the kernel does not count."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:
@@ -84,4 +93,4 @@ def _info(connection: socket.socket) -> tuple[int, int] | None:
     if len(data) < _INFO.size:
         return None  # a kernel before 4.19
     received, notsent, sent, again = _INFO.unpack(data)
-    return received, sent - again + notsent
+    return Traffic(received, sent - again + notsent)

@@ -1,35 +1,72 @@
 """Where the room is reached."""
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 from typing import Any
 
+from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError
 
 BACKLOG = 4096
 """Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 
-def listen(host: str, port: int, peer_timeout: int) -> socket.socket:
-    """A non-blocking socket that listens at `host`, a name or an address, IPv4 or IPv6 (JOIN-4).
+def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
+    """A non-blocking socket that listens there, at a name or an address, IPv4 or IPv6 (JOIN-4).
 
     Of a name's addresses it takes an IPv4 one where there is one, since that
     is what `nc NAME` without IPv6 tries. `::` also takes IPv4 clients. The
     accepted sockets inherit the options. `peer_timeout`: seconds without a sign
-    of life after which a connection is broken; 0: as the system has it. Raises
+    of life after which a connection is broken; 0: as the system has it. The
+    file of a Unix socket that nobody listens on any more is replaced. Raises
     ListenError.
     """
-    family, address = _resolve(host, port)
+    family: int
+    family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
     try:
-        return _open(family, address, peer_timeout)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if at.path:
+                _bind_file(listener, at.path)
+            else:
+                _bind(listener, address)
+            prepare(listener, peer_timeout)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        raise ListenError(f"can't listen on {spell(host, port)}: {_reason(error)}") from None
+        raise ListenError(f"can't listen on {at}: {_reason(error)}") from None
+    return listener
 
 
-def spell(host: str, port: int) -> str:
-    """`HOST:PORT`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def prepare(listener: socket.socket, peer_timeout: int) -> None:
+    """Set what the accepted sockets inherit, and listen. Raises OSError."""
+    if listener.family != socket.AF_UNIX:
+        # A message is sent when it is there; there is nothing to gather it with.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A byte that is sent as urgent is text like all others (CAST-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if peer_timeout:
+            _expect_life(listener, peer_timeout)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+
+
+def remove_file(path: str, inode: int) -> None:
+    """Remove the file of our Unix socket, unless another room has put its own there."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+
+
+def endpoint(listener: socket.socket) -> Endpoint:
+    """Where a socket listens."""
+    if listener.family == socket.AF_UNIX:
+        return Endpoint(path=listener.getsockname())
+    return Endpoint(*listener.getsockname()[:2])
 
 
 def _resolve(host: str, port: int) -> tuple[int, Any]:
@@ -41,28 +78,33 @@ def _resolve(host: str, port: int) -> tuple[int, Any]:
     return family, address
 
 
-def _open(family: int, address: Any, peer_timeout: int) -> socket.socket:
-    """Raises OSError."""
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _bind(listener: socket.socket, address: Any) -> None:
+    # A room that was stopped starts again at once on the same port (JOIN-3).
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(address)
+
+
+def _bind_file(listener: socket.socket, path: str) -> None:
     try:
-        # A room that was stopped starts again at once on the same port (JOIN-3).
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A message is sent when it is there; there is nothing to gather it with.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A byte that is sent as urgent is text like all others (CAST-3).
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        if peer_timeout:
-            _expect_life(listener, peer_timeout)
-        if family == socket.AF_INET6:
-            with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        listener.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not is_stale(path):
+            raise
+        os.unlink(path)
+        listener.bind(path)
+
+
+def is_stale(path: str) -> bool:
+    """Whether it is a socket's file, and nobody listens there: a room was killed. Raises OSError
+    where there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return stat.S_ISSOCK(os.stat(path).st_mode) and (
+            probe.connect_ex(path) == errno.ECONNREFUSED
+        )
 
 
 def _expect_life(listener: socket.socket, within: int) -> None:

@@ -7,5 +7,9 @@ A member's input passes through three steps, in this order; each is one module:
     message.py   each message gets its sender's prefix
     address.py   … which comes from the sender's address
 
+Before all input may stand what a proxy in front says of the connection:
+
+    proxy_header.py   the sender's address, where a proxy hides it
+
 `PROTOCOL.md` numbers the clauses that the modules cite.
 """

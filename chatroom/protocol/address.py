@@ -14,8 +14,3 @@ def canonical(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address)
-
-
-def prefix(address: str) -> bytes:
-    """What stands before each message of the sender at a canonical `address` (PREFIX-1)."""
-    return b"<%s>" % address.encode("ascii")

@@ -31,13 +31,19 @@ import fcntl
 import mmap
 import struct
 import sys
+import threading
 from bisect import bisect_right
 from dataclasses import dataclass
+from time import monotonic, sleep
 from types import TracebackType
+from typing import Any, NamedTuple
 
-from chatroom.settings import PAGE, SEATS, Settings
+from chatroom.settings import SEATS, Settings, whole_pages
 
 LF = 0x0A
+
+RETRY_AFTER = 0.001
+"""Seconds between two attempts to take the lock."""
 
 IDLE = 2**64 - 1
 """The position of a worker that has no members, and for which nobody has to wait."""
@@ -45,15 +51,20 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets: from the first, up to the second."""
 
-# The first page, in words: the head, and how many seats for workers are in use; then for each seat
-# where its worker stands, whether it waits for room, its turns, and over whom it would die.
+# The first pages, in words: the head, and how many seats for workers are in use; then for each seat
+# where its worker stands, whether it waits for room, its turns, over whom it would die; and what
+# all that have had the seat have done: how often they found no room, what they said and delivered.
 _HEAD = 0
 _IN_USE = 1
 _POSITIONS = 8
 _WAITING = _POSITIONS + SEATS
 _TURNS = _WAITING + SEATS
 _BLAMED = _TURNS + SEATS
+_WAITS = _BLAMED + SEATS
+_SAID = _WAITS + SEATS
+_DUE = _SAID + SEATS
 _WORD = 8
+_HEADER = whole_pages((_DUE + SEATS) * _WORD)
 
 _LOCK = struct.Struct("hhqqi4x")
 """Linux's struct flock: type, whence, start, length, pid."""
@@ -85,7 +96,19 @@ class Geometry:
 
     @property
     def file_size(self) -> int:
-        return PAGE + self.entries * _FIELDS * _WORD + self.text
+        return _HEADER + self.entries * _FIELDS * _WORD + self.text
+
+
+class Work(NamedTuple):
+    """What the workers that have had one seat have done."""
+
+    waits: int
+    """Times that one found no room for its batch."""
+    said: int
+    """Messages of its members that it has appended."""
+    due: int
+    """Deliveries: messages that became due to its members, one for each of them. The last words of
+    those who left may count as if they had still been there."""
 
 
 class Batch:
@@ -130,12 +153,15 @@ class Log:
         self.geometry = geometry
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
-        self._words = memory[:PAGE].cast("Q")
+        self._words = memory[:_HEADER].cast("Q")
         self._positions = self._words[_POSITIONS : _POSITIONS + SEATS]
         self._waiting = self._words[_WAITING : _WAITING + SEATS]
         self._turns = self._words[_TURNS : _TURNS + SEATS]
         self._blamed = self._words[_BLAMED : _BLAMED + SEATS]
-        self._entries = memory[PAGE:entries_end].cast("Q")
+        self._waits = self._words[_WAITS : _WAITS + SEATS]
+        self._said = self._words[_SAID : _SAID + SEATS]
+        self._due = self._words[_DUE : _DUE + SEATS]
+        self._entries = memory[_HEADER:entries_end].cast("Q")
         self._text = memory[entries_end:]
 
     def format(self) -> None:
@@ -307,6 +333,7 @@ class Log:
     def wait_for_room(self, worker: int) -> None:
         """Have `worker` rung when another advances, after `append` returned None. Hold the lock."""
         self._waiting[worker] = 1
+        self._waits[worker] += 1
 
     @property
     def waited_for(self) -> bool:
@@ -318,6 +345,15 @@ class Log:
         for number in waiting:
             self._waiting[number] = 0
         return waiting
+
+    def tally(self, worker: int, said: int, due: int) -> None:
+        """`worker` has appended so many messages, and so many became due to its members."""
+        self._said[worker] += said
+        self._due[worker] += due
+
+    def work(self, worker: int) -> Work:
+        """What all that have had this seat have done."""
+        return Work(self._waits[worker], self._said[worker], self._due[worker])
 
     def serving(self) -> list[int]:
         """The workers that have members. Hold the lock."""
@@ -349,6 +385,52 @@ class Log:
         entries[at + _SENDER] = sender
         entries[at + _REACH] = reach
         entries[at + _MESSAGES] = messages
+
+
+class MainLog(Log):
+    """The main process's view: there the console's thread takes the lock, and others may append.
+
+    `lockf` excludes processes and not threads, so they exclude each other besides.
+    """
+
+    def __init__(self, fd: int, geometry: Geometry) -> None:
+        super().__init__(fd, geometry)
+        self._threads = threading.Lock()
+
+    def __enter__(self) -> Log:
+        self._threads.acquire()
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self._threads.release()
+
+    def append_within(self, seconds: float, batch: Batch) -> bool:
+        """Append, unless there is no room, or the lock is not had in time.
+
+        Its holder may hang, and it is the main process that sees to that: it must not
+        wait for it.
+        """
+        deadline = monotonic() + seconds
+        while not self._take():
+            if monotonic() >= deadline:
+                return False
+            sleep(RETRY_AFTER)
+        try:
+            return self.append(batch) is not None
+        finally:
+            self.__exit__(None, None, None)
+
+    def _take(self) -> bool:
+        """Take the lock if nobody has it."""
+        if not self._threads.acquire(blocking=False):
+            return False
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._threads.release()
+            return False
+        return True
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:

@@ -107,6 +107,8 @@ class Worker:
         """Whose the runs of the batch are."""
         self._full = False
         """Whether the log had no room for the batch."""
+        self._said = 0
+        """Messages of its members that it has appended in this turn."""
         self._departures: list[tuple[Member, str]] = []
         self._draining = False
         self._drained = False
@@ -176,9 +178,9 @@ class Worker:
         for record, descriptors in self._channel.receive():
             match record:
                 case {"adopt": members}:
-                    for (id, address, slot), fd in zip(members, descriptors, strict=True):
+                    for (id, prefix, slot, begun), fd in zip(members, descriptors, strict=True):
                         connection = socket.socket(fileno=fd)
-                        self._handed.append(Handed(id, address, slot, connection))
+                        self._handed.append(Handed(id, prefix, slot, begun, connection))
                 case {"yield": ids}:
                     self._yielding += ids
                 case {"settled": True}:
@@ -299,6 +301,7 @@ class Worker:
                     wake += log.serving()  # to deliver it
             head = log.head
         self._full = bool(batch) and start is None
+        self._said = 0 if start is None else batch.messages
         if start is not None:
             self._attribute(start)
             wake += self._readers
@@ -328,6 +331,9 @@ class Worker:
             self._ring(others)
 
     def _offer(self, head: int) -> None:
+        news = self._log.messages(head) - self._log.messages(self._delivery.position)
+        if news:
+            self._log.tally(self._number, self._said, news * len(self._delivery) - self._said)
         for member in self._delivery.advance(head):
             self._writable.register(member, selectors.EVENT_WRITE, member)
         self._put_out_the_slow()
@@ -386,7 +392,7 @@ class Worker:
             one.connection.setblocking(False)
             member = Member(
                 one.id,
-                one.address,
+                one.prefix,
                 one.connection,
                 one.slot,
                 self._settings.max_line,

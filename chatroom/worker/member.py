@@ -4,7 +4,6 @@ import contextlib
 import socket
 import struct
 
-from chatroom.protocol.address import prefix
 from chatroom.protocol.framing import Framer
 from chatroom.shared.log import Span
 
@@ -34,7 +33,7 @@ class Member:
     def __init__(
         self,
         id: int,
-        address: str,
+        prefix: str,
         connection: socket.socket,
         slot: int,
         max_line: int,
@@ -44,7 +43,7 @@ class Member:
         self.socket = connection
         self.slot = slot
         """Where another worker finds what it needs to go on with this one."""
-        self.prefix = prefix(address)
+        self.prefix = prefix.encode()
         self.framer = Framer(max_line, covered)
         self.covered = covered
         """Bytes of its input that the log's entries cover."""

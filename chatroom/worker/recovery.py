@@ -28,8 +28,11 @@ class Handed(NamedTuple):
     """A connection that a worker was handed, with what the main process knows of it."""
 
     id: int
-    address: str
+    prefix: str
+    """What stands before each of its messages."""
     slot: int
+    begun: int
+    """Bytes that came before all that it says: a PROXY header."""
     connection: socket.socket
 
 
@@ -86,7 +89,7 @@ class Past:
         """What became of a connection; the greeting has so many bytes."""
         checkpoint = self._checkpoints[one.id]
         if not checkpoint.position:
-            return Found()  # nobody has served it
+            return Found(covered=one.begun, read=one.begun)  # nobody has served it
         count = counts(one.connection)
         assert count is not None, "whom the system does not count, nobody takes over: handover.py"
         if not self._knows(checkpoint):

@@ -200,7 +200,7 @@ def test_the_main_process_is_killed_while_it_starts() -> None:
             os.kill(here.pid, signal.SIGKILL)
             here.process.wait()
             until(lambda: not here.processes(), "all of its processes end")
-            assert here.files() == []
+            assert here.files_when_killed() == []
 
 
 def test_a_room_ends_when_its_window_is_closed() -> None:

@@ -182,14 +182,14 @@ def test_what_comes_while_it_counts_is_counted_or_not(
 ) -> None:
     """… but not by half: as received and not as unread, or the other way round."""
     ours, peer = pair
-    info, pieces = module._info, [b"one", b"more", b"and more"]
+    info, pieces = module.traffic, [b"one", b"more", b"and more"]
 
-    def late(connection: socket.socket) -> tuple[int, int] | None:
+    def late(connection: socket.socket) -> module.Traffic | None:
         found = info(connection)
         if pieces:
             peer.sendall(pieces.pop())
             arrives(ours)
         return found
 
-    monkeypatch.setattr(module, "_info", late)
+    monkeypatch.setattr(module, "traffic", late)
     assert counts(ours) == Counts(0, 0)

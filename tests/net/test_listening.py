@@ -1,14 +1,17 @@
 """Where the room is reached."""
 
 import errno
+import re
 import socket
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError
-from chatroom.net.listening import listen, spell
+from chatroom.net.listening import endpoint, listen
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -30,7 +33,7 @@ EITHER = [pytest.param(host, marks=[needs_ipv6] if ":" in host else []) for host
 
 @pytest.mark.parametrize("host", EITHER)
 def test_join_1_and_4_a_client_connects(host: str) -> None:
-    with listen(host, 0, LIFE) as listener:
+    with listen(Endpoint(host), LIFE) as listener:
         where = listener.getsockname()
         assert where[0] == host
         assert where[1] > 0
@@ -43,12 +46,12 @@ def test_join_1_and_4_a_client_connects(host: str) -> None:
 
 @pytest.mark.parametrize("host", EITHER)
 def test_accepting_does_not_block(host: str) -> None:
-    with listen(host, 0, LIFE) as listener, pytest.raises(BlockingIOError):
+    with listen(Endpoint(host), LIFE) as listener, pytest.raises(BlockingIOError):
         listener.accept()
 
 
 def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None:
-    with listen("127.0.0.1", 0, LIFE) as listener:
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)) as client:
             accepted, _ = listener.accept()
@@ -68,7 +71,7 @@ def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None
 @pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
 def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) -> None:
     """… so often that a peer that gives none is gone in time."""
-    with listen("127.0.0.1", 0, life) as listener:
+    with listen(Endpoint("127.0.0.1"), life) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
             accepted, _ = listener.accept()
@@ -86,12 +89,12 @@ def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) 
 
 
 def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
-    with listen("127.0.0.1", 0, 0) as listener:
+    with listen(Endpoint("127.0.0.1"), 0) as listener:
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
-    with listen("127.0.0.1", 0, LIFE) as listener:
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener:
         where: tuple[str, int] = listener.getsockname()
         listener.setblocking(True)
         client = socket.create_connection(where, timeout=10)
@@ -99,15 +102,15 @@ def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
     accepted.close()  # the side that closes first has to wait for packets gone astray
     with client:
         assert client.recv(1) == b""
-        with listen(*where, LIFE) as again:
+        with listen(Endpoint(*where), LIFE) as again:
             assert again.getsockname() == where
-    with listen(*where, LIFE) as once_more:
+    with listen(Endpoint(*where), LIFE) as once_more:
         assert once_more.getsockname() == where
 
 
 @needs_ipv6
 def test_join_4_any_address_is_any_of_both_families() -> None:
-    with listen("::", 0, LIFE) as listener:
+    with listen(Endpoint("::"), LIFE) as listener:
         port = listener.getsockname()[1]
         listener.setblocking(True)
         for host in HOSTS:
@@ -129,7 +132,7 @@ def test_where_the_families_can_not_be_joined_ipv6_is_served_alone(
     if not has_ipv6():
         pytest.skip("this system has no IPv6")
     monkeypatch.setattr(socket, "socket", Stubborn)
-    with listen("::1", 0, LIFE) as listener:
+    with listen(Endpoint("::1"), LIFE) as listener:
         assert listener.getsockname()[0] == "::1"
 
 
@@ -157,7 +160,7 @@ def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
         return found
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with listen("room.example", 0, LIFE) as listener:
+    with listen(Endpoint("room.example"), LIFE) as listener:
         assert listener.getsockname()[0] == taken
     assert asked == [("room.example", 0)]
 
@@ -167,16 +170,18 @@ def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
 
 def error(host: str, port: int) -> str:
     with pytest.raises(ListenError) as raised:
-        listen(host, port, LIFE)
+        listen(Endpoint(host, port), LIFE)
     assert raised.value.exit_code == 1
     return str(raised.value)
 
 
 @pytest.mark.parametrize("host", EITHER)
 def test_a_port_that_is_taken(host: str) -> None:
-    with listen(host, 0, LIFE) as listener:
+    with listen(Endpoint(host), LIFE) as listener:
         port = listener.getsockname()[1]
-        assert error(host, port) == f"can't listen on {spell(host, port)}: Address already in use"
+        assert (
+            error(host, port) == f"can't listen on {Endpoint(host, port)}: Address already in use"
+        )
 
 
 def test_an_address_of_another_machine() -> None:
@@ -229,17 +234,44 @@ def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> No
     assert [one.fileno() for one in made] == [-1]
 
 
-@pytest.mark.parametrize(
-    ("host", "spelt"),
-    [("localhost", "localhost:80"), ("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")],
-)
-def test_an_address_is_spelt_as_in_a_url(host: str, spelt: str) -> None:
-    assert spell(host, 80) == spelt
-
-
 def test_join_1_a_crowd_may_arrive_at_once() -> None:
     """… while nobody accepts; the tutorial's queue, of 100, was too short."""
-    with listen("127.0.0.1", 0, LIFE) as listener, ExitStack() as leaving:
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener, ExitStack() as leaving:
         where = listener.getsockname()
         for _ in range(120):
             leaving.enter_context(socket.create_connection(where, timeout=5))
+
+
+# --- Unix sockets --------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_is_reached_by_its_path(tmp_path: Path) -> None:
+    at = Endpoint(path=str(tmp_path / "room"))
+    with listen(at, LIFE) as listener, socket.socket(socket.AF_UNIX) as client:
+        assert endpoint(listener) == at
+        client.connect(at.path)
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    at = Endpoint(path=str(tmp_path / "room"))
+    listen(at, LIFE).close()
+    with listen(at, LIFE), socket.socket(socket.AF_UNIX) as client:
+        client.connect(at.path)
+        taken = f"can't listen on {at}: Address already in use"
+        with pytest.raises(ListenError, match=re.escape(taken)):
+            listen(at, LIFE)
+
+
+def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+    file = tmp_path / "room"
+    file.write_text("precious")
+    with pytest.raises(ListenError, match="Address already in use"):
+        listen(Endpoint(path=str(file)), LIFE)
+    assert file.read_text() == "precious"
+
+
+def test_a_unix_socket_in_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match="No such file or directory"):
+        listen(Endpoint(path=str(tmp_path / "none" / "room")), LIFE)

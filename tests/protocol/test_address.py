@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, ip_addresses, lists
 
-from chatroom.protocol.address import canonical, prefix
+from chatroom.protocol.address import canonical
+from chatroom.protocol.prefix import FORM, prefix
 
 
 @pytest.mark.parametrize(
@@ -66,12 +67,12 @@ def test_prefix_3_ipv6_is_the_same_however_it_is_written(address: IPv6Address) -
 def test_prefix_2_different_addresses_have_different_prefixes(
     one: IPv4Address | IPv6Address, other: IPv4Address | IPv6Address
 ) -> None:
-    ours, theirs = (prefix(canonical(str(address))) for address in (one, other))
+    ours, theirs = (prefix(FORM, canonical(str(address)), 1, 2) for address in (one, other))
     assert (ours == theirs) == (canonical(str(one)) == canonical(str(other)))
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"), [("127.0.0.1", b"<127.0.0.1>"), ("2001:db8::1", b"<2001:db8::1>")]
+    ("address", "expected"), [("127.0.0.1", "<127.0.0.1>"), ("2001:db8::1", "<2001:db8::1>")]
 )
-def test_prefix_1_a_prefix_is_the_address_in_angle_brackets(address: str, expected: bytes) -> None:
-    assert prefix(address) == expected
+def test_prefix_1_a_prefix_is_the_address_in_angle_brackets(address: str, expected: str) -> None:
+    assert prefix(FORM, address, 5000, 1) == expected

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
 from chatroom.settings import SEATS, Settings
-from chatroom.shared.log import IDLE, Batch, Geometry, Log
+from chatroom.shared.log import IDLE, Batch, Geometry, Log, MainLog
+from chatroom.shared.memory import anonymous_file
 from tests.logs import TINY, Run, append, batch_of, head, new_log, runs, say, text
 
 ROOT = Path(__file__).parent.parent.parent
@@ -138,12 +139,12 @@ def test_the_same_file_is_the_same_log(log: Log) -> None:
 
 
 def test_a_log_is_as_large_as_the_settings_say() -> None:
-    settings = Settings(host="", port=0, log_size=1 << 20, max_lag=1 << 18)
+    settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window
     assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
-    assert geometry.file_size == 4096 + 4096 * 32 + (1 << 20)
+    assert geometry.file_size == 8192 + 4096 * 32 + (1 << 20)
 
 
 def test_there_is_a_place_for_every_worker() -> None:
@@ -547,3 +548,75 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
             more = name * 3 + b"\n" if reach % 3 else b""
             expected = name * (reach % 7 + 1) + b"\n" + more
             assert found == expected or (reach == 999 and found + b"\n" == expected)
+
+
+# --- the main process's view ---------------------------------------------------------------------
+
+
+@pytest.fixture(name="views")
+def fixture_views() -> Iterator[tuple[MainLog, Log]]:
+    """Two views of one log, the main process's and another's."""
+    settings = Settings(log_size=1 << 20, max_lag=1 << 18)
+    geometry = Geometry.of(settings)
+    fd = anonymous_file("a test's log", geometry.file_size)
+    main = MainLog(fd, geometry)
+    main.format()
+    main.seat(0)
+    yield main, Log(fd, geometry)
+    os.close(fd)
+
+
+def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
+    batch = Batch()
+    batch.add(0, 0, text, 1)
+    return batch
+
+
+def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log]) -> None:
+    main, other = views
+    assert main.append_within(1, said_by_nobody())
+    assert main.append_within(1, said_by_nobody())
+    assert b"".join(other.views(0, other.offset(other.head))) == b"<room>hello\n" * 2
+
+
+def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
+    views: tuple[MainLog, Log],
+) -> None:
+    """… for it is the one that ends it."""
+    main, other = views
+    begun, go_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with other:
+            os.write(begun[1], b".")
+            os.read(go_on[0], 1)
+        os._exit(0)
+    assert os.read(begun[0], 1)
+    assert not main.append_within(0.01, said_by_nobody())
+    os.write(go_on[1], b".")
+    assert os.waitpid(child, 0) == (child, 0)
+    assert main.append_within(1, said_by_nobody())
+    for fd in (*begun, *go_on):
+        os.close(fd)
+
+
+def test_its_threads_exclude_each_other(views: tuple[MainLog, Log]) -> None:
+    """… for `lockf` does not, and the end of one's lock would be that of the other's."""
+    main, _ = views
+    with main:
+        assert not main.append_within(0.01, said_by_nobody())
+        assert main.head == 1
+    assert main.append_within(1, said_by_nobody())
+    with main:
+        assert main.head == 2
+
+
+def test_without_room_nothing_is_appended(views: tuple[MainLog, Log]) -> None:
+    main, _ = views
+    with main:
+        main.serve(0, 1)
+    while main.append_within(1, said_by_nobody(b"x" * 10_000 + b"\n")):
+        pass
+    head = main.head
+    assert not main.append_within(0.01, said_by_nobody(b"x" * 10_000 + b"\n"))
+    assert main.head == head

@@ -13,9 +13,7 @@ from chatroom.settings import KIB, PAGE, Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.slots import Checkpoint, Slots
 
-SETTINGS = Settings(
-    host="", port=0, max_clients=50, max_line=64, max_lag=8 * KIB, log_size=64 * KIB
-)
+SETTINGS = Settings(max_clients=50, max_line=64, max_lag=8 * KIB, log_size=64 * KIB)
 SIZE = SETTINGS.input_size
 
 

@@ -167,7 +167,7 @@ class Room:
         self.clock = Clock()
         monkeypatch.setattr(loop, "monotonic", self.clock)
         monkeypatch.setattr(selectors, "DefaultSelector", Sleepless)
-        self.settings = Settings(host="", port=0, workers=workers, **options)
+        self.settings = Settings(workers=workers, **options)
         geometry = Geometry.of(self.settings)
         self._fd = anonymous_file("a test's log", geometry.file_size)
         self.log = Log(self._fd, geometry)
@@ -214,7 +214,9 @@ class Room:
         id = len(self.clients) + 1
         client = Client(id, address or f"192.0.2.{id}", ours)
         self.clients.append(client)
-        self.channels[worker].send({"adopt": [(id, client.address, id - 1)]}, [theirs.fileno()])
+        self.channels[worker].send(
+            {"adopt": [(id, f"<{client.address}>", id - 1, 0)]}, [theirs.fileno()]
+        )
         theirs.close()
         return client
 

@@ -26,7 +26,9 @@ import pytest
 import chatroom
 from chatroom import acceptor, crew, handover
 from chatroom.acceptor import Acceptor, Client
+from chatroom.bans import Bans
 from chatroom.crew import Crew, WorkerProcess
+from chatroom.endpoint import Endpoint
 from chatroom.handover import Handover
 from chatroom.net.channel import Channel, Record
 from chatroom.net.listening import listen
@@ -38,6 +40,7 @@ from chatroom.shared.log import Batch, Geometry, Log
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Slots
+from chatroom.tally import Tally
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from tests.logs import Run, runs
@@ -322,7 +325,7 @@ class House:
         )
         monkeypatch.setattr(crew, "get_context", lambda kind: self)
         monkeypatch.setattr(handover, "DEATHS", 1 << 30)
-        self.settings = Settings(host="", port=0, workers=workers, watchdog=0, **SMALL | options)
+        self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings)
         self.log = Recorded(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
@@ -330,14 +333,20 @@ class House:
             anonymous_file("a test's slots", Slots.file_size(self.settings)), self.settings
         )
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
-        self._listener = listen("127.0.0.1", 0, 0)
+        self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
         self.where = self._listener.getsockname()
         self.selector = DefaultSelector()
         self.registry = Registry(self.settings.max_clients, 0)
         registry = cast(RegistryProcess, self.registry)
         self.acceptor = Acceptor(
-            self._listener, self.selector, registry, self.slots, self._hand_over
+            [self._listener],
+            self.selector,
+            registry,
+            self.slots,
+            self._hand_over,
+            Tally(),
+            Bans(),
         )
         self.crew = Crew(
             self.settings,
@@ -349,7 +358,12 @@ class House:
             self._bury,
         )
         self.handover = Handover(
-            self.crew, self.acceptor.clients, registry, self.log.blamed, self._part
+            self.crew,
+            self.acceptor.clients,
+            registry,
+            self.log.blamed,
+            self._part,
+            lambda seconds: None,
         )
         self.processes: list[Mortal] = []
         self.hold: Callable[[socket.socket], None]

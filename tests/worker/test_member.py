@@ -17,7 +17,7 @@ def fixture_pair() -> Iterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=10)
         ours, _ = listener.accept()
-    member = Member(1, "192.0.2.1", ours, 0, 64)
+    member = Member(1, "<192.0.2.1>", ours, 0, 64)
     yield member, theirs
     member.close()
     theirs.close()
@@ -61,7 +61,7 @@ def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
 
 
 def test_cast_6_two_members_are_two_whatever_their_address() -> None:
-    one, other = (Member(id, "192.0.2.1", member_on(Line()).socket, 0, 64) for id in (1, 2))
+    one, other = (Member(id, "<192.0.2.1>", member_on(Line()).socket, 0, 64) for id in (1, 2))
     assert len({one: None, other: None}) == 2
 
 

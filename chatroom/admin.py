@@ -1,0 +1,77 @@
+"""`python -m chatroom.admin`: put members out of a room that runs here, keep them out, speak in it.
+
+Exit codes: 0 done, 1 it could not be done, 2 wrong arguments.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chatroom.arguments import Parser
+from chatroom.status import add_room, ask, connect, table
+
+WHO = "a member's id, an address, or a network such as 10.0.0.0/8"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="python -m chatroom.admin",
+        description="Put members out of a room that runs on this machine, keep them out, speak.",
+        allow_abbrev=False,
+    )
+    add_room(parser)
+    orders = parser.add_subparsers(dest="do", metavar="ORDER", required=True)
+    for name, about in (
+        ("kick", "put members out; they may come again"),
+        ("ban", "put members out, and let nobody in from there"),
+        ("unban", "let in again whom a ban keeps out"),
+    ):
+        order = orders.add_parser(name, help=about, description=about)
+        order.add_argument("who", metavar="WHO", help=WHO)
+    orders.add_parser("list", help="the members, and the bans", description="List both.")
+    order = orders.add_parser("say", help="say something to all", description="Say it, as <room>.")
+    order.add_argument("text", metavar="TEXT")
+    options = parser.parse_args(arguments)
+    with contextlib.closing(connect(options, parser)) as asker:
+        if options.do == "list":
+            members = ask(asker, {"ask": "status"}, parser)["members"]
+            _list(members, ask(asker, {"do": "bans"}, parser)["bans"])
+        else:
+            asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
+            done = ask(asker, asked, parser)
+            failure = _tell(options, done)
+            if failure:
+                parser.exit(1, f"{parser.prog}: {failure}\n")
+    sys.exit(0)
+
+
+def _tell(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
+    """Say what was done; returns why nothing was."""
+    kicked = done.get("kicked", [])
+    match options.do:
+        case "kick" if not kicked:
+            return f"nobody here is {options.who}"
+        case "unban" if not done["unbanned"]:
+            return f"there is no ban of {options.who}; bans are: {_spell(done['bans'])}"
+        case "ban":
+            print(f"banned {done['banned']}; put out: {_spell(kicked)}")
+        case "kick":
+            print(f"put out: {_spell(kicked)}")
+        case "unban":
+            print(f"bans are: {_spell(done['bans'])}")
+    return ""
+
+
+def _list(members: Sequence[Mapping[str, Any]], bans: Sequence[str]) -> None:
+    print("\n".join(table(("id", "address", "port", "worker"), members)))
+    print(f"bans: {_spell(bans)}")
+
+
+def _spell(those: Sequence[object]) -> str:
+    return ", ".join(map(str, those)) or "none"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Where a room is reached: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
+
+from typing import NamedTuple
+
+from chatroom.arguments import port_number
+
+UNIX = "unix:"
+
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's path that Linux takes; macOS takes 103."""
+
+
+class Endpoint(NamedTuple):
+    """A host, by name or address, and a port (0: a free one); or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return UNIX + self.path
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Endpoint":
+        """Raises ValueError, with what it has to be."""
+        if text.startswith(UNIX):
+            path = text.removeprefix(UNIX)
+            if not path or "\0" in path or len(path.encode()) > LONGEST_PATH:
+                raise ValueError(f"unix:PATH, with a path of 1 to {LONGEST_PATH} bytes")
+            return cls(path=path)
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"[ADDRESS]:PORT where the address is one of IPv6, not {text!r}")
+        if not (host and colon):
+            raise ValueError(f"HOST:PORT, or unix:PATH, not {text!r}")
+        return cls(host, port_number(port, 0))

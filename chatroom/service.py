@@ -1,0 +1,74 @@
+"""The service manager that has started the room, as systemd: sd_listen_fds(3), sd_notify(3).
+
+It hands sockets to the room, is told when the room is ready, reloads and stops,
+and hears from it in time, or starts it again. Without one, nothing is said to
+nobody.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from time import monotonic_ns
+
+from chatroom.errors import ListenError
+
+FIRST_FD = 3
+"""Of the sockets that are handed over."""
+
+
+def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
+    """The sockets that listen already, handed to this process and to no child of it.
+
+    To be called once, early: another process may have other files at these
+    numbers. Raises ListenError where one is no socket that listens for streams.
+    """
+    count = environment.get("LISTEN_FDS", "0")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    sockets = []
+    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+        try:
+            os.set_inheritable(fd, False)
+            one = socket.socket(fileno=fd)
+        except OSError as error:
+            raise ListenError(f"descriptor {fd} of LISTEN_FDS: {error.strerror}") from None
+        sockets.append(one)
+        if one.type != socket.SOCK_STREAM or not one.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        ):
+            raise ListenError(f"descriptor {fd} of LISTEN_FDS does not listen for streams")
+    return sockets
+
+
+class Manager:
+    """Whom to tell. All by the main process; nothing of it waits."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        where = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + where[1:] if where.startswith("@") else where
+        self.every: float | None = None
+        """Seconds after which it wants to hear of us again; None: never."""
+        period = environment.get("WATCHDOG_USEC", "")
+        if period.isdigit() and environment.get("WATCHDOG_PID", "") in ("", str(os.getpid())):
+            self.every = int(period) / 1e6 / 2 or None
+
+    def ready(self, status: str) -> None:
+        self._tell("READY=1", f"STATUS={status}")
+
+    def reloading(self) -> None:
+        """It does so until it is `ready` again."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        self._tell("STOPPING=1", "STATUS=stopping")
+
+    def alive(self, status: str) -> None:
+        self._tell("WATCHDOG=1", f"STATUS={status}")
+
+    def _tell(self, *lines: str) -> None:
+        if not self._address:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.setblocking(False)
+            out.sendto("\n".join(lines).encode(), self._address)

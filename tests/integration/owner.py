@@ -1,0 +1,107 @@
+"""A room's owner, who asks it and tells it while it runs: by the commands, or by the socket."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chatroom.control import Asker
+from chatroom.run_dir import find
+from tests.integration.clients import Client
+from tests.integration.rooms import ROOT
+from tests.integration.waiting import PATIENCE, until
+
+
+class Owner:
+    """Of the rooms whose run-dir is `folder`."""
+
+    def __init__(self, folder: Path, room: str | None = None) -> None:
+        self.folder = folder
+        self._room = room
+
+    def command(self, module: str, *arguments: object) -> list[str]:
+        room = () if self._room is None else ("--room", self._room)
+        words = (module, "--run-dir", self.folder, *room, *arguments)
+        return [sys.executable, "-m", *map(str, words)]
+
+    def run(self, module: str, *arguments: object) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a command."""
+        done = subprocess.run(
+            self.command(f"chatroom.{module}", *arguments),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def does(self, *order: object) -> str:
+        """What the admin command says that was done."""
+        code, said, error = self.run("admin", *order)
+        assert (code, error) == (0, "")
+        return said
+
+    def ask(self, **request: object) -> Any:
+        with contextlib.closing(Asker.at(find(self.folder, self._room))) as asker:
+            return asker.ask(request)
+
+    def status(self) -> Any:
+        return self.ask(ask="status")
+
+    def until(self, holds: Callable[[Any], Any], what: str) -> Any:
+        """Wait until that holds of the room's status; return this."""
+
+        def look() -> Any:
+            found = self.status()
+            return found if holds(found) else None
+
+        return until(look, what)
+
+    def member(self, client: Client) -> Any:
+        """What the room tells of a client, which comes by TCP."""
+        ends = [one for one in self.status()["members"] if one["port"] == client.end[1]]
+        (found,) = ends
+        return found
+
+    def dial(self, times: int = 1) -> list[socket.socket]:
+        """Connections to the room's socket, on which anything can be said."""
+        path = str(find(self.folder, self._room))
+        ends = [socket.socket(socket.AF_UNIX) for _ in range(times)]
+        for end in ends:
+            end.settimeout(PATIENCE)
+            end.connect(path)
+        return ends
+
+
+class UnixClient(Client):
+    """Somebody who comes by a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = "unix"
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            self.socket.settimeout(PATIENCE)
+            self.socket.connect(str(path))
+        except BaseException:
+            self.socket.close()
+            raise
+        self.end = (str(path), self.socket.fileno())
+        self.prefix = b"<unix>"
+        self.unread = bytearray()
+        self.ended = ""
+
+
+def status_json(found: str) -> Any:
+    """The status that the command has written as JSON: one line each time."""
+    assert found.endswith("\n")
+    return [json.loads(line) for line in found.splitlines()]
+
+
+def is_root() -> bool:
+    return os.getuid() == 0

@@ -1,0 +1,181 @@
+"""Prometheus reads how a room goes, while that goes on."""
+
+import os
+import signal
+import socket
+import struct
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from chatroom.metrics import SCRAPE_WITHIN
+from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
+from tests.integration.processes import Process
+from tests.integration.rooms import NEVER_SILENT, Room, addresses, command, room, started
+from tests.integration.test_deaths import WORKER, blocks, kill, talk
+from tests.integration.test_start import SAYS, fails
+from tests.integration.waiting import PATIENCE, until
+from tests.test_metrics import samples
+
+METRICS = ("--metrics", "127.0.0.1:0")
+
+
+def where(here: Room) -> str:
+    """The address that it prints."""
+    line = here.prints("\n").decode()
+    assert line.startswith("metrics on http://127.0.0.1:"), line
+    return line.removeprefix("metrics on ").strip()
+
+
+def scrape(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+        return samples(answer.read().decode())
+
+
+def server(here: Room) -> Process:
+    """The process that serves them: it has no part in the log, and came later than the registry."""
+    return [one for one in here._children() if not one.maps_log][-1]
+
+
+def test_what_is_scraped_is_what_clients_saw() -> None:
+    with room("--workers", 2, *METRICS, *NEVER_SILENT, tells=WORKER) as here:
+        url = where(here)
+        first = scrape(url)
+        assert first["chatroom_members"] == first["chatroom_joins_total"] == 0
+        assert first["chatroom_workers"] == first["chatroom_workers_wanted"] == 2
+        assert first['chatroom_leaves_total{reason="lagged"}'] == 0
+        assert abs(first["chatroom_start_time_seconds"] - time.time()) < 60
+        members = here.join_all(addresses(4))
+        talk(members)
+        until(lambda: scrape(url)["chatroom_deliveries_total"] == 12, "all is counted")
+        members.pop().close()
+        left = 'chatroom_leaves_total{reason="closed"}'
+        until(lambda: scrape(url)[left] == 1, "one has left")
+        kill(here.workers()[0])
+        talk(members)
+        until(lambda: scrape(url)["chatroom_recovery_seconds_count"] == 1, "it is over")
+        found = scrape(url)
+        assert found["chatroom_members"] == 3
+        assert found["chatroom_joins_total"] == 4
+        assert found["chatroom_messages_total"] == 7
+        assert found["chatroom_message_bytes_total"] == 7 * len("<127.0.0.2>0\n")
+        assert found["chatroom_deliveries_total"] >= 12
+        assert found["chatroom_worker_restarts_total"] == 1
+        assert found["chatroom_lag_bytes"] == 0
+        pause = found["chatroom_recovery_seconds_sum"]
+        assert 0 < pause == found["chatroom_recovery_longest_seconds"] < PATIENCE
+
+
+def test_ipv6_and_a_room_that_has_no_run_dir(ipv6: None, tmp_path: Path) -> None:
+    (tmp_path / "chatroom").touch()
+    options = ("--workers", 1, "--metrics", "[::1]:0")
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with room(*options, environment=environment, tells="nobody can ask for this room's") as here:
+        line = here.prints("\n").decode()
+        assert line.startswith("metrics on http://[::1]:")
+        assert scrape(line.removeprefix("metrics on ").strip())["chatroom_members"] == 0
+
+
+DIED = r"WARNING the metrics' process ended with exit code (-9|1); next attempt in [\d.]+ s$"
+
+
+def test_its_process_dies_and_the_room_goes_on() -> None:
+    """Who scrapes meanwhile has to wait, and is served."""
+    with room("--workers", 2, *METRICS, tells=DIED) as here:
+        url, members = where(here), here.join_all(addresses(3))
+        for number in range(3):
+            scrape(url)
+            os.kill(server(here).pid, signal.SIGKILL)
+            talk(members)
+            until(lambda n=number: here.errors.count("\n") == n + 1, "it is noticed")  # type: ignore[misc]
+            assert scrape(url)["chatroom_members"] == 3
+        assert len(here._children()) == 4
+
+
+def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
+    with room("--workers", 2, *METRICS) as here:
+        url, members = where(here), here.join_all(addresses(3))
+        scrape(url)
+        for number in (*STOP_SIGNALS, *CREW_SIGNALS):
+            assert blocks(server(here), number)
+        os.kill(server(here).pid, signal.SIGSTOP)
+        talk(members)
+        here.stop()
+
+
+def test_a_main_process_that_is_killed_takes_it_along() -> None:
+    with room("--workers", 1, *METRICS) as here:
+        scrape(where(here))
+        os.kill(here.pid, signal.SIGKILL)
+        here.process.wait()
+        until(lambda: not here.processes(), "all of it end")
+
+
+def test_who_scrapes_badly_harms_nobody() -> None:
+    """Silent ones, broken ones, more than may come: the room talks, and others scrape."""
+    with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
+        url, members = where(here), here.join_all(addresses(3))
+        scrape(url)
+        host, _, port = url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
+
+        def dial() -> socket.socket:
+            end = socket.create_connection((host, int(port)), timeout=PATIENCE)
+            return leaving.enter_context(end)
+
+        broken = dial()
+        broken.sendall(b"\xff\x00garbage\r\n\r\n")
+        assert b"400" in broken.recv(9999)
+        posted = dial()
+        posted.sendall(b"POST /metrics HTTP/1.0\r\n\r\n")
+        assert posted.recv(9999).startswith(b"HTTP/1.0 ")
+        slow = [dial() for _ in range(8)]
+        for end in slow:
+            end.sendall(b"GET /metr")
+        assert scrape(url)["chatroom_members"] == 3
+        for end in slow[:2]:  # they are waited for: reset them
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+        crowd = [dial() for _ in range(30)]
+        until(lambda: ended(crowd[-1]), "it is hung up on at once", SCRAPE_WITHIN / 2)
+        talk(members)
+        until(here.idles, "they cost nothing")
+        leaving.close()
+        until(lambda: works(url), "others are served again")
+        assert here.errors == ""
+
+
+def ended(end: socket.socket) -> bool:
+    end.setblocking(False)
+    try:
+        return end.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def works(url: str) -> bool:
+    try:
+        return scrape(url)["chatroom_members"] == 3
+    except OSError:
+        return False
+
+
+def test_an_address_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        with started(command("--workers", 1, "--metrics", at), tells=SAYS) as here:
+            fails(here, 1, f"can't listen on {at}: Address already in use")
+
+
+def test_without_the_extra() -> None:
+    words = command("--workers", 1, *METRICS)
+    with started([words[0], "-S", *words[1:]], tells=SAYS) as here:
+        fails(here, 1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
+
+
+def test_a_path_is_no_address() -> None:
+    with started(command("--metrics", "unix:/x"), tells=SAYS) as here:
+        fails(here, 2, "argument --metrics: must be HOST:PORT")

@@ -1,0 +1,823 @@
+"""A room's owner asks it and tells it while it runs: status, admin, bans, a service manager."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from chatroom.control import MAX_CONNECTIONS
+from chatroom.run_dir import find
+from tests.integration.clients import Client
+from tests.integration.owner import Owner, UnixClient, is_root, status_json
+from tests.integration.rooms import (
+    NEVER_SILENT,
+    ROOT,
+    UNLIMITED,
+    WELCOME,
+    addresses,
+    command,
+    room,
+    started,
+)
+from tests.integration.test_deaths import WORKER, kill, talk
+from tests.integration.test_start import SAYS, fails
+from tests.integration.waiting import PATIENCE, until
+
+NOBODY = 65534
+
+
+@pytest.fixture(name="folder")
+def fixture_folder() -> Iterator[Path]:
+    """A private one, with a short path: a socket's may not be long."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(name="owner")
+def fixture_owner(folder: Path) -> Owner:
+    return Owner(folder)
+
+
+# --- status --------------------------------------------------------------------------------------
+
+
+def test_status_in_words(owner: Owner) -> None:
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        one, other = here.join_all(["127.0.0.2", "127.0.0.3"])
+        one.say("hello\n")
+        other.hear("<127.0.0.2>hello\n")
+        owner.until(lambda found: found["room"]["deliveries"], "that is counted")
+        code, said, error = owner.run("status")
+        assert (code, error) == (0, "")
+        lines = said.splitlines()
+        assert re.fullmatch(rf"127\.0\.0\.1:{here.port}, pid {here.pid}, up 0:00:\d\d", lines[0])
+        assert re.fullmatch(r"2 members of [\d,]+; 2 joined, 0 left, 0 refused", lines[1])
+        assert re.match(r"1 messages \(.*/s\), 1 deliveries \(.*/s\), 17 bytes", lines[2])
+        assert lines[4].split()[0] == "worker"
+        assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "each has one member"
+        ends = [line.split()[1] for line in lines[-2:]]
+        assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (one, other)]
+        assert here.files() == []
+
+
+def test_status_by_default_is_found_where_the_room_is_by_default() -> None:
+    with room("--workers", 1) as here:
+        folder = here._folder / "tmp" / f"chatroom-{os.getuid()}"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        environment = os.environ | {"TMPDIR": str(folder.parent), "XDG_RUNTIME_DIR": ""}
+        said = subprocess.run(
+            [sys.executable, "-m", "chatroom.status", "--json"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert json.loads(said)["room"]["pid"] == here.pid
+
+
+def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
+    """Deliveries, messages and bytes, by worker and by member, and who left how."""
+    with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
+        crowd = here.join_all(addresses(5))
+        for number in range(3):
+            for one in crowd:
+                one.say(f"{number}\n")
+                for other in crowd:
+                    if other is not one:
+                        other.hear(f"<{one.address}>{number}\n")
+        found = owner.until(lambda now: now["room"]["deliveries"] == 60, "all is counted")
+        text = 3 * sum(len(f"<{one.address}>0\n") for one in crowd)
+        told = found["room"]
+        assert (told["messages"], told["bytes"], told["lag"]) == (15, text, 0)
+        assert (told["members"], told["joins"], told["leaves"]) == (5, 5, {})
+        assert sorted(one["members"] for one in found["workers"]) == [2, 3]
+        for worker in found["workers"]:
+            assert worker["messages"] == 3 * worker["members"]
+            assert worker["deliveries"] == 12 * worker["members"]
+            assert worker["pid"] in [process.pid for process in here.workers()]
+        for one in crowd:
+            member = owner.member(one)
+            assert member["address"] == one.address
+            assert member["said"] == 6
+            own = 3 * len(f"<{one.address}>0\n")
+            assert member["heard"] == len(WELCOME) + text - own
+            assert (member["lag"], member["worker"] in (0, 1)) == (0, True)
+        crowd[0].close()
+        crowd[1].reset()
+        reasons = {"closed": 1, "reset": 1}
+        owner.until(lambda now: now["room"]["leaves"] == reasons, "two have left")
+        _, said, _ = owner.run("status", "--json")
+        (found,) = status_json(said)
+        assert (found["room"]["members"], found["room"]["joins"]) == (3, 5)
+
+
+def test_status_tells_of_the_refused(owner: Owner) -> None:
+    with room("--workers", 1, "--max-clients", 1, "--run-dir", owner.folder) as here:
+        here.join()
+        here.knock().hear("The room is full\n")
+        assert owner.status()["room"]["refusals"] == {"The room is full": 1}
+
+
+def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
+    with room("--workers", 2, "--quiet", *UNLIMITED, "--run-dir", owner.folder) as here:
+        speaker, other = here.join_all(addresses(2))
+        slow = here.join("127.0.9.9", receive_buffer=4096)
+        text = b"x" * 1000 + b"\n"
+        times = 0
+        while not owner.member(slow)["lag"]:  # the kernel takes some for it
+            speaker.say(text * 128)
+            other.hear((speaker.prefix + text) * 128)
+            times += 128
+        size = times * len(speaker.prefix + text)
+        found = owner.status()
+        told = owner.member(slow)
+        assert found["room"]["bytes"] == size
+        assert told["lag"] == size - (told["heard"] - len(WELCOME)) > 0
+        assert found["room"]["lag"] == told["lag"]
+        assert max(one["lag"] for one in found["workers"]) == told["lag"]
+        assert owner.member(other)["lag"] == 0
+        slow.hear((speaker.prefix + text) * times)
+        assert owner.member(slow)["lag"] == 0
+
+
+def test_status_tells_of_deaths(owner: Owner) -> None:
+    with room("--workers", 2, "--run-dir", owner.folder, tells=WORKER) as here:
+        members = here.join_all(addresses(4))
+        kill(here.workers()[0])
+        talk(members)
+        found = owner.until(
+            lambda now: now["room"]["recoveries"] == 1 and len(now["workers"]) == 2, "it is over"
+        )
+        told = found["room"]
+        assert told["worker_deaths"] == 1
+        assert 0 < told["longest_recovery"] == told["recovery_seconds"] < PATIENCE
+        _, said, _ = owner.run("status")
+        assert re.search(
+            r"^1 workers replaced; their members waited \d+ ms at most$", said, re.MULTILINE
+        )
+
+
+@pytest.fixture(name="watching")
+def fixture_watching(owner: Owner) -> Iterator["subprocess.Popen[str]"]:
+    """The status of a room, every 0.2 s, as JSON."""
+    arguments = owner.command("chatroom.status", "--json", "--watch", 0.2)
+    with room("--workers", 1, "--run-dir", owner.folder) as here:
+        here.join()
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_watch_tells_again_and_again_until_it_is_interrupted(
+    watching: "subprocess.Popen[str]",
+) -> None:
+    assert watching.stdout is not None
+    told = [json.loads(watching.stdout.readline()) for _ in range(3)]
+    for earlier, later in pairwise(told):
+        assert 0.2 <= later["at"] - earlier["at"] < PATIENCE
+    watching.send_signal(signal.SIGINT)
+    _, error = watching.communicate(timeout=PATIENCE)
+    assert (watching.returncode, error) == (0, "")
+
+
+def test_watch_ends_where_nobody_reads_it(watching: "subprocess.Popen[str]") -> None:
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    watching.stdout.readline()
+    watching.stdout.close()
+    assert watching.wait(PATIENCE) == 0
+    assert watching.stderr.read() == ""
+    watching.stdout = None
+
+
+def watch(owner: Owner, out: int | IO[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        owner.command("chatroom.status", "--watch", 0.2),
+        cwd=ROOT,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_watch_has_rates_since_the_last_time_and_ends_with_the_room(owner: Owner) -> None:
+    with room("--workers", 1, "--run-dir", owner.folder) as here:
+        one = here.join()
+        one.say("x\n" * 50)
+        here.prints("x\n" * 1)
+        owner.until(lambda found: found["room"]["messages"] == 50, "it is said")
+        with watch(owner, subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            counted = [line for line in read_until(process.stdout, 2) if RATES in line]
+            here.stop()
+            assert process.wait(PATIENCE) == 1
+            assert process.stderr.read() == "python -m chatroom.status: the room has ended\n"
+        assert re.match(r"50 messages \([\d.]*[1-9][\d.]*/s\)", counted[0]), "since it began"
+        assert counted[1].startswith("50 messages (0.0/s), 0 deliveries (0.0/s), "), counted
+
+
+RATES = "/s)"
+
+
+def read_until(file: IO[str], times: int) -> list[str]:
+    """The lines of so many tellings, the last one up to its rates."""
+    found: list[str] = []
+    while sum(RATES in line for line in found) < times:
+        line = file.readline()
+        assert line, found
+        found.append(line)
+    return found
+
+
+def test_watch_on_a_terminal_begins_a_new_page_each_time(owner: Owner) -> None:
+    terminal, theirs = pty.openpty()
+    with room("--workers", 1, "--run-dir", owner.folder), watch(owner, theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"\x1b[H\x1b[2J127.0.0.1:") < 2:
+            shown += os.read(terminal, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    os.close(terminal)
+
+
+# --- which room ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("admin", "kick", 1), ("admin", "list")])
+def test_no_room(arguments: tuple[Any, ...], owner: Owner) -> None:
+    said = f"python -m chatroom.{arguments[0]}: no room runs here, by {owner.folder}\n"
+    assert owner.run(*arguments) == (1, "", said)
+
+
+def test_several_rooms(owner: Owner) -> None:
+    options = ("--workers", 1, "--run-dir", owner.folder)
+    with room(*options) as one, room(*options) as other:
+        code, said, error = owner.run("status")
+        assert (code, said) == (1, "")
+        listed = ", ".join(sorted(f"127.0.0.1:{here.port}" for here in (one, other)))
+        assert error.endswith(f"several rooms run here: say which, of {listed}\n")
+        for here in (one, other):
+            for name in (f"127.0.0.1:{here.port}", here.port):
+                assert Owner(owner.folder, str(name)).status()["room"]["pid"] == here.pid
+        assert "no room at 1 runs here" in Owner(owner.folder, "1").run("status")[2]
+
+
+def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
+    with room("--workers", 1, "--run-dir", owner.folder) as here:
+        for path in owner.folder.glob("*.sock"):
+            path.unlink()
+            path.touch()
+        code, said, error = owner.run("status")
+        assert (code, said) == (1, "")
+        name = f"127.0.0.1:{here.port}"
+        assert error.endswith(f"the room at {name} does not answer: Connection refused\n")
+    for path in owner.folder.glob("*.sock"):
+        path.unlink()
+
+
+def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
+    options = ("--workers", 1, "--run-dir", owner.folder)
+    with room(*options) as there:
+        os.kill(there.pid, signal.SIGKILL)
+        there.process.wait()
+        until(lambda: not there.processes(), "all of it end")
+        assert len(list(owner.folder.iterdir())) == 1
+        assert owner.run("status")[0] == 1
+        with room(*options, port=there.port) as here:
+            assert owner.status()["room"]["pid"] == here.pid
+    assert list(owner.folder.iterdir()) == []
+
+
+# --- who may -------------------------------------------------------------------------------------
+
+AS_NOBODY = """
+import locale, os, socket, sys  # locale: that user may not be able to read it, later
+from chatroom import status
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+end = socket.socket(socket.AF_UNIX)
+try:
+    end.connect(sys.argv[1])
+    end.sendall(b'{"do": "kick", "who": "1"}\\n')
+    print(end.recv(99))
+except OSError as error:
+    print(type(error).__name__)
+status.main(["--run-dir", os.path.dirname(sys.argv[1])])
+"""
+
+
+@pytest.mark.skipif(not is_root(), reason="only root can be another user")
+def test_another_user_does_not_get_in(owner: Owner) -> None:
+    """Not by the folder; and were that open, not by the socket."""
+    with room("--workers", 1, "--run-dir", owner.folder) as here:
+        one = here.join()
+        path = find(owner.folder, None)
+
+        def attempt() -> list[str]:
+            done = subprocess.run(
+                [sys.executable, "-c", AS_NOBODY, str(path)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={name: value for name, value in os.environ.items() if "COV" not in name},
+            )
+            assert done.returncode == 1
+            return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+        said, why = attempt()
+        assert said == "PermissionError"
+        assert why.endswith(f"{owner.folder} can't be read: Permission denied")
+        owner.folder.chmod(0o777)
+        path.chmod(0o777)
+        said, why = attempt()
+        assert said in ("b''", "ConnectionResetError", "BrokenPipeError")
+        assert why.endswith("the room has ended")
+        owner.folder.chmod(0o700)
+        talk([one, here.join("127.0.0.2")])
+
+
+# --- who asks holds nobody up --------------------------------------------------------------------
+
+
+def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
+    """Garbage, floods, many requests at once, readers that do not read, more than may come."""
+    options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
+    with room(*options) as here, ExitStack() as leaving:
+        crowd = here.join_all(addresses(60))
+        ends = [leaving.enter_context(end) for end in owner.dial(MAX_CONNECTIONS)]
+        garbage, flood, many, *slow = ends
+        garbage.sendall(b"\xff\x00\n{\n[]\n" + b"[" * 9000 + b"\n")
+        with pytest.raises(ConnectionError):
+            flood.sendall(b"x" * (1 << 23))
+        many.sendall(b'{"ask": "status"}\n' * 300)
+        for end in slow:
+            end.sendall(b'{"ask": "status"}\n' * 300)  # and does not read a byte
+        for end in owner.dial(3):
+            leaving.enter_context(end)
+        talk([*crowd[:4], here.join("127.0.9.9")])
+        many.shutdown(socket.SHUT_WR)
+        with many.makefile("rb") as answers:
+            found = [len(json.loads(line)["members"]) for line in answers]
+        assert len(found) == 300
+        assert found[-1] == 61
+        with garbage.makefile("rb") as answers:
+            for _ in range(4):
+                assert json.loads(answers.readline()) == {"error": "a request is a JSON object"}
+        until(here.idles, "who does not read costs nothing")
+        leaving.close()
+        assert owner.status()["room"]["members"] == 61
+        talk(crowd[:4])
+
+
+def test_the_totals_leave_the_members_out(owner: Owner) -> None:
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        here.join_all(addresses(3))
+        whole = owner.status()
+        assert len(whole.pop("members")) == 3
+        assert owner.ask(ask="totals") == whole
+
+
+def test_what_nobody_knows_is_an_error(owner: Owner) -> None:
+    with room("--workers", 1, "--run-dir", owner.folder):
+        requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
+        for request in requests:
+            assert owner.ask(**request) == {"error": "it is not known what that asks for"}
+
+
+# --- admin ---------------------------------------------------------------------------------------
+
+
+def test_members_are_put_out(owner: Owner) -> None:
+    """By id, by address, by network; they may come again, and the others stay."""
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
+        crowd = [here.join(source) for source in sources]
+        ids = [owner.member(one)["id"] for one in crowd]
+        assert owner.does("kick", ids[0]) == f"put out: {ids[0]}\n"
+        crowd[0].hear_end()
+        assert owner.does("kick", "127.0.0.3") == f"put out: {ids[1]}, {ids[2]}\n"
+        assert owner.does("kick", "127.0.1.0/24") == f"put out: {ids[3]}, {ids[4]}\n"
+        for one in crowd[1:5]:
+            one.hear_end()
+        for _ in range(5):
+            here.prints(" disconnected: kicked\n")
+        assert owner.status()["room"]["leaves"] == {"kicked": 5}
+        talk([crowd[5], *(here.join(source) for source in sources[:3])])
+        code, said, error = owner.run("admin", "kick", ids[0])
+        assert (code, said) == (1, "")
+        assert error == f"python -m chatroom.admin: nobody here is {ids[0]}\n"
+
+
+def test_what_who_is_put_out_has_said_is_delivered(owner: Owner) -> None:
+    with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
+        one, other = here.join_all(addresses(2))
+        id = owner.member(one)["id"]
+        one.say("first\nhalf")
+        other.hear("<127.0.0.2>first\n")
+        owner.does("kick", id)
+        one.hear_end()
+        other.hear("<127.0.0.2>half")
+
+
+def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        one, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
+        ids = [owner.member(client)["id"] for client in (one, other, stays)]
+        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2/32; put out: {ids[0]}, {ids[1]}\n"
+        for client in (one, other):
+            client.hear_end()
+        assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; put out: none\n"
+        for source in ("127.0.0.2", "127.0.2.9"):
+            client = here.knock(source)
+            client.hear("You are banned from this room\n")
+            client.hear_end()
+        assert owner.does("list").splitlines() == [
+            "id    address   port  worker",
+            f" {ids[2]}  127.0.1.3  {stays.end[1]:5}       {owner.member(stays)['worker']}",
+            "bans: 127.0.0.2, 127.0.2.0/24",
+        ]
+        assert owner.does("unban", "127.0.0.2") == "bans are: 127.0.2.0/24\n"
+        talk([stays, here.join("127.0.0.2")])
+        code, _, error = owner.run("admin", "unban", "127.0.0.2")
+        assert code == 1
+        assert error.endswith("there is no ban of 127.0.0.2; bans are: 127.0.2.0/24\n")
+        code, _, error = owner.run("admin", "ban", "everybody")
+        assert code == 1
+        assert error.endswith("not 'everybody'\n")
+        told = owner.status()["room"]
+        assert told["leaves"] == {"banned": 2}
+        assert told["refusals"] == {"You are banned from this room": 2}
+
+
+def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> None:
+    """CAST-5."""
+    with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
+        one, other, *listeners = here.join_all(addresses(5))
+        for number in range(10):
+            one.say(f"{number}\n" * 20)
+            other.say(f"{number}\n" * 20)
+            owner.ask(do="say", text=f"{number}\r\nand more")
+        assert owner.does("say", "the\x1bend") == ""
+        end = "<room>the␛end\n"
+        first, *rest = [one.hear_until(end) for one in listeners]
+        assert all(heard == first for heard in rest)
+        lines = first.decode().splitlines()
+        assert [line for line in lines if line.startswith("<room>")] == [
+            *(line for number in range(10) for line in (f"<room>{number}", "<room>and more")),
+            "<room>the␛end",
+        ]
+        assert len(lines) == 421
+        for speaker in (one, other):
+            own = speaker.prefix.decode()
+            heard = speaker.hear_until(end).decode().splitlines()
+            assert heard == [line for line in lines if not line.startswith(own)]
+        assert here.prints(end).decode().count("<room>") == 21, "its own terminal shows it too"
+
+
+def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
+    """LINE-6."""
+    with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
+        one, other = here.join_all(addresses(2))
+        one.say("half")
+        other.hear("<127.0.0.2>half")
+        owner.does("say", "x")
+        other.hear("\n<room>x\n")
+        one.hear("<room>x\n")
+
+
+def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
+    """The main process waits for no worker, whatever that holds."""
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        one, other = here.join_all(addresses(2))
+        victim = here.serving(one)
+        os.kill(victim.pid, signal.SIGSTOP)
+        owner.does("say", "x")
+        other.hear("<room>x\n")
+        os.kill(victim.pid, signal.SIGCONT)
+        one.hear("<room>x\n")
+
+
+def test_what_can_not_be_said(owner: Owner) -> None:
+    with room("--workers", 1, "--run-dir", owner.folder):
+        for text in ("", "x" * 4097):
+            code, _, error = owner.run("admin", "say", text)
+            assert code == 1
+            assert error.endswith("what the room says has 1 to 4096 bytes\n")
+
+
+# --- bans that are kept --------------------------------------------------------------------------
+
+
+def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
+    options = ("--workers", 1, "--run-dir", owner.folder)
+    with room(*options, "--keep-bans"):
+        owner.does("ban", "127.0.0.2")
+        owner.does("ban", "127.0.3.0/24")
+        owner.does("unban", "127.0.0.2")
+    for kept, answer in (("--keep-bans", b"You are banned from this room\n"), ("", WELCOME)):
+        with room(*options, *filter(None, [kept])) as here:
+            here.knock("127.0.3.1").hear(answer)
+            here.join("127.0.0.2")
+    assert [path.name for path in owner.folder.iterdir()] == ["bans.json"]
+
+
+def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> None:
+    file = owner.folder / "bans.json"
+    file.write_text("[1")
+    options = ("--workers", 1, "--run-dir", owner.folder)
+    with started(command(*options, "--keep-bans"), tells=SAYS) as here:
+        fails(here, 1, f"{file} has to be a list of networks, as JSON: ")
+    with room(*options):
+        owner.does("ban", "127.0.0.2")
+    assert file.read_text() == "[1", "where they are not to be kept it is no concern"
+
+
+def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
+    (owner.folder / "bans.new").mkdir()
+    with room("--workers", 1, "--run-dir", owner.folder, "--keep-bans") as here:
+        one = here.join("127.0.0.2")
+        code, _, error = owner.run("admin", "ban", "127.0.0.2")
+        assert code == 1
+        assert error.endswith("bans.json can't be written: Is a directory\n")
+        one.hear_end()
+        here.knock("127.0.0.2").hear("You are banned from this room\n")
+
+
+# --- the run-dir ---------------------------------------------------------------------------------
+
+
+def test_a_run_dir_that_is_wrong_keeps_the_room_from_starting(folder: Path) -> None:
+    (folder / "open").mkdir(0o755)
+    (folder / "file").touch()
+    for name, why in (
+        ("open", "has to be this user's alone (chmod 700)"),
+        ("file", "is no folder"),
+        ("no/parent", "can't be made: No such file or directory"),
+        ("x" * 120, "AF_UNIX path too long"),
+    ):
+        arguments = command("--workers", 1, "--run-dir", folder / name)
+        with started(arguments, tells=SAYS) as here:
+            fails(here, 1, name, why)
+
+
+@pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
+def test_a_run_dir_that_is_another_s_keeps_the_room_from_starting(folder: Path) -> None:
+    os.chown(folder, NOBODY, NOBODY)
+    with started(command("--workers", 1, "--run-dir", folder), tells=SAYS) as here:
+        fails(here, 1, f"the run-dir {folder} has to be this user's alone")
+
+
+NO_STATUS = "WARNING nobody can ask for this room's status: "
+
+
+@pytest.mark.parametrize("wrong", ["open", "file", "long"])
+def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> None:
+    if wrong == "open":
+        (folder / "chatroom").mkdir(0o755)
+    elif wrong == "file":
+        (folder / "chatroom").touch()
+    else:
+        folder = folder / ("x" * 99)
+        folder.mkdir()
+    environment = {"XDG_RUNTIME_DIR": str(folder)}
+    with room("--workers", 1, environment=environment, tells=NO_STATUS) as here:
+        talk(here.join_all(addresses(2)))
+        assert here.errors.count("\n") == 1
+    with started(command("--keep-bans"), setup=f"export XDG_RUNTIME_DIR={folder}", tells="") as it:
+        if wrong == "long":
+            it.kill()
+        else:
+            it._tells = SAYS
+            fails(it, 1, "the run-dir ")
+
+
+# --- Unix sockets, and several listeners ---------------------------------------------------------
+
+
+def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
+    path = owner.folder / "room"
+    options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
+    with room(*options) as here:
+        assert here.where.endswith(f", unix:{path}")
+        with UnixClient(path) as one, UnixClient(path) as other:
+            for client in (one, other):
+                client.hear(WELCOME)
+            three = here.join()
+            talk([one, three, other])
+            told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
+            assert [one["address"] for one in told["members"]].count("unix") == 2
+            assert "  unix  " in owner.run("status")[1]
+            assert len(owner.does("kick", "unix").split(",")) == 2
+            one.hear_end()
+            other.hear_end()
+        assert path.exists()
+    assert list(owner.folder.iterdir()) == []
+
+
+def test_several_listeners(owner: Owner) -> None:
+    """A room only by --listen, too: it is named by the first."""
+    one, other = owner.folder / "one", owner.folder / "other"
+    listen = ("--listen", f"unix:{one}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
+    arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
+    with started(arguments) as here:
+        line = here.prints("\n").decode()
+        found = re.fullmatch(rf"listening on unix:{one}, 127\.0\.0\.1:(\d+), unix:{other}\n", line)
+        assert found
+        here.host, here.port = "127.0.0.1", int(found[1])
+        with UnixClient(one) as a, UnixClient(other) as b:
+            for client in (a, b):
+                client.hear(WELCOME)
+            talk([a, b, here.join()])
+        for name in (f"unix:{one}", str(one), "one"):
+            assert Owner(owner.folder, name).status()["room"]["pid"] == here.pid
+        here.stop()
+    assert list(owner.folder.iterdir()) == []
+
+
+def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None:
+    path = owner.folder / "room"
+    listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder, "--workers", 1)
+    with room(*listen) as there:
+        with started(command(*listen), tells=SAYS) as here:
+            fails(here, 1, f"can't listen on unix:{path}: Address already in use")
+        os.kill(there.pid, signal.SIGKILL)
+        there.process.wait()
+        until(lambda: not there.processes(), "all of it end")
+        assert path.exists()
+    with room(*listen), UnixClient(path) as one:
+        one.hear(WELCOME)
+    assert not path.exists()
+
+
+def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
+    path = folder / "file"
+    path.write_text("mine")
+    with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
+        fails(here, 1, "Address already in use")
+    assert path.read_text() == "mine"
+
+
+def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
+    owner: Owner,
+) -> None:
+    """LOAD-4: the kernel counts TCP alone."""
+    path = owner.folder / "room"
+    options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
+    with room(*options, tells=WORKER) as here, UnixClient(path) as one:
+        one.hear(WELCOME)
+        others = here.join_all(addresses(2))
+        talk([one, *others])
+        kill(here.workers()[0])
+        one.hear_end()
+        talk(others)
+        assert owner.status()["room"]["leaves"] == {"its worker died": 1}
+        with UnixClient(path) as again:
+            again.hear(WELCOME)
+            talk([again, *others])
+
+
+def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -> None:
+    path = owner.folder / "room"
+    options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
+    with room(*options) as here:
+        clients: list[Client] = []
+        for _ in range(4):  # each worker gets the half of both
+            for _ in range(2):
+                clients.append(UnixClient(path))
+                clients[-1].hear(WELCOME)
+            clients += here.join_all(addresses(2))
+        unix = [one for one in clients if isinstance(one, UnixClient)]
+        tcp = [one for one in clients if not isinstance(one, UnixClient)]
+        by_port = {one.end[1]: one for one in tcp}
+        found = owner.status()["members"]
+        # Who came one after another has ids that grow.
+        unix_ids = [one["id"] for one in found if one["address"] == "unix"]
+        home = {one["id"]: one["worker"] for one in found}
+        stay: list[Client] = []
+        stay += (one for one, id in zip(unix, unix_ids, strict=True) if home[id] == 1)
+        stay_tcp = [by_port[one["port"]] for one in found if one["port"] and one["worker"] == 1]
+        assert (len(stay), len(stay_tcp)) == (4, 4)
+        stay += stay_tcp
+        for client in clients:
+            if client not in stay:
+                client.close()
+        found = owner.until(
+            lambda now: [one["members"] for one in now["workers"]] == [4, 4],
+            "they are spread",
+        )["members"]
+        assert all(home[one["id"]] == one["worker"] for one in found if not one["port"])
+        assert any(home[one["id"]] != one["worker"] for one in found if one["port"])
+        talk(stay)
+        for client in stay:
+            client.close()
+
+
+# --- prefixes ------------------------------------------------------------------------------------
+
+
+def test_prefixes_of_another_form(owner: Owner) -> None:
+    """PREFIX-1: and the same where another worker goes on, and for who came by a Unix socket."""
+    path = owner.folder / "room"
+    form = "{{{id}}} {ip}:{port} said: "
+    listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
+    with room("--workers", 2, "--prefix", form, *listen, tells=WORKER) as here:
+        members = here.join_all(addresses(4))
+        ids = [owner.member(one)["id"] for one in members]
+
+        def talk_so() -> None:
+            for one, id in zip(members, ids, strict=True):
+                one.say("hi\n\n")
+                line = f"{{{id}}} {one.address}:{one.end[1]} said: "
+                for other in members:
+                    if other is not one:
+                        other.hear(f"{line}hi\n{line}\n")
+
+        talk_so()
+        for victim in here.workers():
+            kill(victim)
+            talk_so()
+        with UnixClient(path) as one:
+            one.hear(WELCOME)
+            one.say("hi\n")
+            for member in members:
+                member.hear("{5} unix:0 said: hi\n")
+
+
+# --- a service manager ---------------------------------------------------------------------------
+
+ACTIVATE = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_socket_that_a_service_manager_hands_over_is_listened_on(owner: Owner) -> None:
+    words = command("--workers", 2, "--run-dir", owner.folder)[1:-2]
+    with started([sys.executable, "-c", ACTIVATE, *words]) as here:
+        here.listen()
+        talk(here.join_all(addresses(3)))
+        assert owner.status()["room"]["listening"] == f"127.0.0.1:{here.port}"
+        here.stop()
+
+
+def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(PATIENCE)
+
+        def hears(what: str) -> str:
+            """The next that is no sign of life, or the next sign of life."""
+            while True:
+                told = manager.recv(999).decode()
+                if told.startswith(what):
+                    return told
+                assert told.startswith("WATCHDOG=1\n"), told
+
+        environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "200000"}
+        with room("--workers", 2, environment=environment) as here:
+            where = f"127.0.0.1:{here.port}"
+            assert hears("READY=1") == f"READY=1\nSTATUS=0 members, 2 workers, {where}"
+            here.join()
+            began = time.monotonic()
+            for _ in range(5):
+                hears("WATCHDOG=1")
+            assert time.monotonic() - began >= 0.3, "every 0.1 s, and no more often"
+            until(lambda: "STATUS=1 members" in hears("WATCHDOG=1"), "it tells how it goes")
+            here.process.send_signal(signal.SIGHUP)
+            hears("RELOADING=1\nMONOTONIC_USEC=")
+            hears("READY=1")
+            here.stop()
+            assert hears("STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
+
+
+def test_a_service_manager_that_is_gone_harms_nobody(folder: Path) -> None:
+    environment = {"NOTIFY_SOCKET": str(folder / "none"), "WATCHDOG_USEC": "20000"}
+    with room("--workers", 1, environment=environment) as here:
+        talk(here.join_all(addresses(2)))

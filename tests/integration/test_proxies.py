@@ -1,0 +1,185 @@
+"""Behind a proxy: the prefix stays true (PREFIX-2), with HAProxy itself in front."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Client
+from tests.integration.processes import connections
+from tests.integration.rooms import NEVER_SILENT, WELCOME, Room, room
+from tests.integration.waiting import until
+from tests.programs import program
+
+BEHIND = ("--proxy-protocol", "--proxy-from", "127.0.0.1", "--proxy-from", "::1")
+
+CONFIGURATION = """
+global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen room
+    bind {bind}
+    server room {server} {options}
+"""
+
+
+def free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def haproxy(folder: Path, host: str, server: str, options: str) -> Iterator[int]:
+    """HAProxy before a room; it listens at the port that this gives."""
+    port = free_port(host)
+    bind = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
+    file = folder / "haproxy.cfg"
+    file.write_text(CONFIGURATION.format(bind=bind, server=server, options=options))
+    command = [program("haproxy"), "-f", str(file), "-db", "-q"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            until(lambda: listens(process, host, port), "HAProxy listens")
+            yield port
+        finally:
+            process.kill()
+
+
+def listens(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
+    assert process.poll() is None, process.stderr and process.stderr.read()
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def by(port: int, source: str) -> Iterator[Client]:
+    """A member that comes by the proxy."""
+    host = "::1" if ":" in source else "127.0.0.1"
+    with Client(host, port, source) as client:
+        client.hear(WELCOME)
+        yield client
+
+
+@pytest.mark.parametrize("options", ["send-proxy", "send-proxy-v2", "send-proxy-v2 check"])
+def test_prefix_2_who_comes_by_a_proxy_has_its_own_address(options: str, tmp_path: Path) -> None:
+    with (
+        room("--workers", 2, *BEHIND) as here,
+        haproxy(tmp_path, "127.0.0.1", here.where, options) as port,
+        by(port, "127.0.0.7") as one,
+        by(port, "127.0.0.8") as other,
+    ):
+        direct = here.join("127.0.0.9")
+        one.say("hello\n")
+        for each in (other, direct):
+            each.hear("<127.0.0.7>hello\n")
+        direct.say("hello yourself\n")
+        for each in (one, other):
+            each.hear("<127.0.0.9>hello yourself\n")
+
+
+def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
+    with (
+        room("--workers", 2, *BEHIND, host="::1") as here,
+        haproxy(tmp_path, "::1", here.where, "send-proxy-v2") as port,
+        by(port, "::1") as one,
+        by(port, "::1") as other,
+    ):
+        one.say("hello\n")
+        other.hear("<::1>hello\n")
+
+
+def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
+    """The kernel has counted the header, too."""
+    with (
+        room("--workers", 2, *BEHIND, *NEVER_SILENT, tells="; starting another$") as here,
+        haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
+        by(port, "127.0.0.7") as one,
+        by(port, "127.0.0.8") as other,
+    ):
+        for number in range(5):
+            one.say(f"half {number}")
+            until(lambda: has_read_all(here), "what was said is read")
+            for worker in here.workers():
+                os.kill(worker.pid, signal.SIGKILL)
+            deaths = 2 * (number + 1)
+            until(partial(here.dead_and_replaced, deaths, 2), "both workers are there again")
+            one.say(" whole\n")
+            other.hear(f"<127.0.0.7>half {number} whole\n")
+
+
+def has_read_all(here: Room) -> bool:
+    return not any(one.unread for one in connections() if one.local == (here.host, here.port))
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def header(source: str, port: int) -> bytes:
+    block = socket.inet_aton(source) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", port, 1)
+    return V2 + b"\x21\x11" + struct.pack("!H", len(block)) + block
+
+
+def test_welcome_1_it_waits_for_the_header() -> None:
+    with room("--workers", 1, *BEHIND) as here, here.knock() as one, here.knock() as other:
+        one.say(header("192.0.2.7", 5000)[:20])
+        other.say(header("192.0.2.8", 5000) + b"hello\n")
+        other.hear(WELCOME)
+        assert one.unread == b""
+        one.say(header("192.0.2.7", 5000)[20:])
+        one.hear(WELCOME)
+        one.say("hello\n")
+        other.hear("<192.0.2.7>hello\n")
+
+
+def test_who_is_not_trusted_just_speaks() -> None:
+    """… and a header is what it says."""
+    with room("--workers", 1, *BEHIND) as here:
+        witness = here.join("127.0.0.2")
+        forger = here.join("127.0.0.3")
+        forger.say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+        witness.hear("<127.0.0.3>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
+
+
+def test_without_the_option_nobody_is() -> None:
+    with room("--workers", 1) as here:
+        witness = here.join("127.0.0.2")
+        forger = here.join("127.0.0.1")
+        forger.say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+        witness.hear("<127.0.0.1>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
+
+
+def test_nonsense_from_a_proxy_is_refused_and_told_of() -> None:
+    tells = "a connection from the proxy 127.0.0.1 is refused: no PROXY header begins with b'hello"
+    with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as one:
+        one.say("hello\n")
+        one.hear_end()
+        here.join("127.0.0.2")
+
+
+def test_join_5_the_address_that_counts_is_the_one_behind_the_proxy() -> None:
+    limit = ("--max-clients-per-address", 1)
+    with room("--workers", 1, *BEHIND, *limit) as here, here.knock() as one, here.knock() as other:
+        one.say(header("192.0.2.7", 5000))
+        one.hear(WELCOME)
+        other.say(header("192.0.2.8", 5000))
+        other.hear(WELCOME)
+        with here.knock() as third:
+            third.say(header("192.0.2.7", 5001))
+            third.hear("Too many connections from your address\n")

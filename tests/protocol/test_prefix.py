@@ -1,0 +1,51 @@
+"""What stands before each of a sender's messages, in the form that a room gives it."""
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, ip_addresses
+
+from chatroom.protocol.prefix import FORM, check, longest, prefix
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        (FORM, "<192.0.2.7>"),
+        ("[{id}] ", "[12] "),
+        ("{ip}:{port}#{id}{ip}> ", "192.0.2.7:5000#12192.0.2.7> "),
+        ("{{{id}}} ", "{12} "),
+        ("someone: ", "someone: "),
+        ("→{ip} ", "→192.0.2.7 "),
+    ],
+)
+def test_prefix_1_it_is_the_sender_s_in_the_room_s_form(form: str, found: str) -> None:
+    check(form)
+    assert prefix(form, "192.0.2.7", 5000, 12) == found
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "",
+        "{",
+        "}",
+        "{}",
+        "{0}",
+        "{name}",
+        "{ip!r}",
+        "{ip:>9}",
+        "{ip.real}",
+        "{id[0]}",
+        "a\n",
+        "\x1b",
+    ],
+)
+def test_other_forms_are_none(form: str) -> None:
+    with pytest.raises(ValueError, match=r"text without control characters, in which \{ip\}, "):
+        check(form)
+
+
+@given(ip_addresses(), integers(0, 65535), integers(1, 2**63))
+def test_none_is_longer_than_the_longest(address: object, port: int, id: int) -> None:
+    for form in (FORM, "→{ip}:{port}#{id} "):
+        assert len(prefix(form, str(address), port, id).encode()) <= longest(form)

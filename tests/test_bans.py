@@ -1,0 +1,116 @@
+"""Who may not come in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatroom.bans import Bans, contains, network
+from chatroom.errors import BansError
+
+# --- networks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("10.0.0.1", ["10.0.0.1"], ["10.0.0.2", "::1"]),
+        ("10.0.0.0/8", ["10.255.255.255", "10.0.0.0"], ["11.0.0.0", "unix"]),
+        ("2001:db8::/32", ["2001:db8::1"], ["2001:db9::1", "32.1.13.184"]),
+        ("0.0.0.0/0", ["1.2.3.4"], ["::1", "unix"]),
+        ("::/0", ["::1"], ["1.2.3.4", "unix"]),
+    ],
+)
+def test_what_a_network_contains(text: str, inside: list[str], outside: list[str]) -> None:
+    bans = Bans()
+    bans.add(network(text))
+    for address in inside:
+        assert contains(network(text), address)
+        assert address in bans
+    for address in outside:
+        assert not contains(network(text), address)
+        assert address not in bans
+
+
+@pytest.mark.parametrize("text", ["", "x", "10.0.0", "10.0.0.1/8", "10.0.0.0/33", "unix", "1\n2"])
+def test_what_is_none_says_what_it_has_to_be(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^an address, or a network such as .*, not '[^\n]*'$"):
+        network(text)
+
+
+@pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
+def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
+    """Members' addresses are spelled as IPv4 too: it would keep nobody out."""
+    with pytest.raises(ValueError, match="an IPv4 address is written as such"):
+        network(text)
+
+
+# --- the list ------------------------------------------------------------------------------------
+
+
+def test_bans_are_listed_in_their_order_and_lifted() -> None:
+    bans = Bans()
+    for one in ("10.0.0.0/8", "192.0.2.1", "2001:db8::1", "10.0.0.0/8"):
+        bans.add(network(one))
+    assert bans.all() == ["10.0.0.0/8", "192.0.2.1", "2001:db8::1"]
+    assert not bans.remove(network("10.0.0.1"))
+    assert bans.remove(network("10.0.0.0/8"))
+    assert not bans.remove(network("10.0.0.0/8"))
+    assert bans.all() == ["192.0.2.1", "2001:db8::1"]
+    assert "10.0.0.1" not in bans
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_bans_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    bans = Bans(path)
+    assert not path.exists(), "nothing was banned"
+    bans.add(network("10.0.0.0/8"))
+    bans.add(network("192.0.2.1"))
+    assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
+    bans.remove(network("10.0.0.0/8"))
+    assert Bans(path).all() == ["192.0.2.1"]
+    assert [one.name for one in tmp_path.iterdir()] == ["bans.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "{}", '{"10.0.0.1": 1}', '"10.0.0.1"', "5", "null", "[1]", "[true]", "[[]]"),
+        *('["x"]', "[" * 100_000, '["10.0.0.1"', "\xff"),
+    ],
+)
+def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BansError, match=r"bans\.json has to be a list of networks, as JSON: ") as e:
+        Bans(path)
+    assert "\n" not in str(e.value)
+    assert path.read_bytes() == text.encode("latin-1"), "it is left as it is"
+
+
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BansError, match=r"can't be read: Is a directory$"):
+        Bans(tmp_path)
+
+
+def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:
+    bans = Bans(tmp_path / "gone" / "bans.json")
+    with pytest.raises(BansError, match=r"can't be written: No such file or directory$"):
+        bans.add(network("10.0.0.1"))
+    assert "10.0.0.1" in bans
+    with pytest.raises(BansError, match="can't be written"):
+        bans.remove(network("10.0.0.1"))
+    assert "10.0.0.1" not in bans
+
+
+def test_what_can_not_be_written_whole_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    bans = Bans(path)
+    bans.add(network("10.0.0.1"))
+    (tmp_path / "bans.new").mkdir()
+    with pytest.raises(BansError):
+        bans.add(network("10.0.0.2"))
+    assert Bans(path).all() == ["10.0.0.1"]

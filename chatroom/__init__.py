@@ -28,8 +28,10 @@ In reading order:
     signals.py       those that a room heeds, and who is kept from them
     cli.py client/ status.py admin.py   what a person runs, with arguments.py
     endpoint.py      where a room is reached
+    config.py        who says what a room is set to: the command line, variables, a file
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running
+    logs.py          what it logs
 """
 
 __version__ = "0.1.0"

@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic, time
 
 from chatroom.bans import Bans, Network
+from chatroom.logs import Event
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
 from chatroom.proxies import Proxies
@@ -37,6 +38,8 @@ LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
 MAX_LINGERING = 32
 """Refused newcomers whose connections stay open at once: half of the descriptors in reserve."""
+
+NONE_LEFT = "newcomers wait until there are descriptors and memory for them again (ulimit -n)"
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -61,6 +64,8 @@ class Client:
     """When it came, in seconds of the epoch."""
     why: str = ""
     """Why it is put out, if it is."""
+    greeting: bytes = b""
+    """The first that it hears: the room's, when it came."""
     deaths: int = 0
     """Workers in a row that have died over it."""
 
@@ -85,7 +90,10 @@ class Acceptor:
         bans: Bans,
         trusted: Sequence[Network] = (),
         form: str = FORM,
+        greeting: bytes = b"",
     ) -> None:
+        self.greeting = greeting
+        """Of those who come from now on."""
         self.clients: dict[int, Client] = {}
         self._listeners = listeners
         self._form = form
@@ -178,7 +186,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     if not self._exhausted:
-                        logger.warning("can't accept for now: %s", error.strerror)
+                        logger.warning(Event("cant-accept", NONE_LEFT, error=error.strerror))
                     self._exhausted = True
                     self.hold()
                     self._resume_at = monotonic() + PAUSE
@@ -200,7 +208,7 @@ class Acceptor:
         )
         if isinstance(answer, Refusal):
             self._tally.refusals[answer.reason] += 1
-            logger.info("%s refused: %s", address, answer.reason)
+            logger.info(Event("refused", address=address, port=port, reason=answer.reason))
             self._refuse(connection, answer.reason)
             return
         if not self._free_slots:
@@ -208,8 +216,14 @@ class Acceptor:
             self._slots_used += 1
         slot = self._free_slots.pop()
         self._tally.joins += 1
+        logger.info(
+            Event("joined", member=answer.id, address=address, port=port, worker=answer.worker)
+        )
         its_prefix = prefix(self._form, address, port, answer.id)
-        client = Client(connection, address, port, its_prefix, answer.worker, slot, begun)
+        client = Client(
+            *(connection, address, port, its_prefix, answer.worker, slot, begun),
+            greeting=self.greeting,
+        )
         self.clients[answer.id] = client
         self._hand_over(answer.id, client)
 

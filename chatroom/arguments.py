@@ -20,6 +20,22 @@ def port(text: str, least: int) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def whole(text: str) -> int:
+    """Raises argparse.ArgumentTypeError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def seconds(text: str) -> float:
+    """Raises argparse.ArgumentTypeError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be seconds, such as 0.5, not {text!r}") from None
+
+
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with an argument, and exits with 2."""
 

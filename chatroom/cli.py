@@ -1,7 +1,8 @@
 """The command line of the server: from arguments to settings, from errors to exit codes.
 
 Exit codes: 0 stopped by SIGINT or SIGTERM, 1 it can't run here, 2 wrong
-arguments. Errors are one line on standard error, behind what was logged there.
+arguments, variables or configuration file (config.py). Errors are one line on
+standard error, behind what was logged there.
 """
 
 import argparse
@@ -11,16 +12,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chatroom import __version__
-from chatroom.arguments import Parser, port
+from chatroom import __version__, config
+from chatroom.arguments import Parser, port, seconds, whole
 from chatroom.bans import Network, network
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
-from chatroom.errors import ChatroomError, ListenError
+from chatroom.errors import ChatroomError, ConfigError
+from chatroom.logs import FORMATS, Event, Formatter
 from chatroom.service import Manager, inherited
-from chatroom.settings import MAX_WORKERS, Settings, SettingsError, size, spell_size
+from chatroom.settings import MAX_WORKERS, Settings, size, spell_size
 from chatroom.shared.doorbell import Doorbell
 from chatroom.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
 
 
 def _size(text: str) -> int:
@@ -73,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=int,
+        type=whole,
         metavar="N",
         default=min(usable_cores(), MAX_WORKERS),
         help="processes that serve members (default: one for each usable core, here %(default)s)",
@@ -93,14 +97,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-clients",
-        type=int,
+        type=whole,
         metavar="N",
         default=default.max_clients,
         help="members that the room holds, if descriptors allow (default: %(default)s)",
     )
     add(
         "--max-clients-per-address",
-        type=int,
+        type=whole,
         metavar="N",
         default=default.max_clients_per_address,
         help="of those, from one address (default: 0, as many as the room holds)",
@@ -114,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--flush-after",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         default=default.flush_after,
         help="silence after which text without line end is delivered (default: %(default)s)",
@@ -153,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--peer-timeout",
-        type=int,
+        type=whole,
         metavar="SECONDS",
         default=default.peer_timeout,
         help="a member whose machine shows no sign of life for so long, or whose window stays full,"
@@ -161,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--watchdog",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         default=default.watchdog,
         help="a worker that makes no progress for so long is replaced; 0: it is waited for"
@@ -188,6 +192,13 @@ def parser() -> argparse.ArgumentParser:
         help="where `python -m chatroom.status` and `.admin` find the room; it has to be this"
         " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
     )
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a file of TOML that says the rest, such as: max-clients = 100. What is said here goes"
+        " before it, and so do variables such as CHATROOM_MAX_CLIENTS; SIGHUP reads it again",
+    )
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
     add(
         "--metrics",
@@ -196,7 +207,14 @@ def parser() -> argparse.ArgumentParser:
         help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
     )
     add("--quiet", action="store_true", help="do not print the conversation")
-    add("--verbose", action="store_true", help="log what happens on standard error")
+    add("--verbose", action="store_true", help="log what happens, and not just what is wrong")
+    add(
+        "--log-format",
+        choices=FORMATS,
+        default=default.log_format,
+        help="of the log, on standard error: a line of key=value, or an object of JSON, for each"
+        " event (default: %(default)s)",
+    )
     add("--version", action="version", version=f"chatroom {__version__}")
     return made
 
@@ -204,44 +222,64 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a room until it is told to stop; ends the process with an exit code."""
     command = parser()
-    options = vars(command.parse_args(arguments))
+    given, path = _given(command, arguments)
+    known = config.options(command)
+
+    def read() -> Settings:
+        settings = config.read(known, given, os.environ, path)
+        logging.getLogger().setLevel(logging.INFO if settings.verbose else logging.WARNING)
+        return settings
+
     try:
         sockets = inherited()
-    except ListenError as error:
-        command.exit(error.exit_code, f"{command.prog}: {error}\n")
-    host, number = options.pop("host"), options.pop("port")
-    try:
-        if host is not None and number is not None:
-            # Not earlier: argparse would blame a port that is none before an unknown option.
-            options["listen"].insert(0, Endpoint(host, port(number, least=0)))
-        elif host is not None:
-            command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
-        elif not (options["listen"] or sockets):
+        settings = read()
+        if not (settings.listen or sockets):
             command.error("say where to listen: HOST PORT, or --listen ADDRESS")
-        several = {name: tuple(options[name]) for name in ("listen", "proxy_from")}
-        settings = Settings(**options | several)
-    except argparse.ArgumentTypeError as error:
-        command.error(f"argument PORT: {error}")
-    except SettingsError as error:
-        command.error(f"argument --{error.name.replace('_', '-')}: must be {error}")
-    try:
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
+    except ConfigError as error:
+        command.error(str(error))
     except ChatroomError as error:
         command.exit(error.exit_code, f"{command.prog}: {error}\n")
-    logging.basicConfig(
-        level=logging.INFO if settings.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[_Logged(errors)],
-    )
+    logged = _Logged(errors)
+    logged.setFormatter(Formatter(settings.log_format))
+    logging.basicConfig(handlers=[logged])
+    for name, near in config.strange(os.environ, known).items():
+        says = f"it is no variable of a room; {near} is one"
+        logger.warning(Event("strange-variable", says, name=name))
     code = 0
     try:
-        Supervisor(settings, sockets, Manager()).run()
+        Supervisor(settings, sockets, Manager(), read).run()
     except ChatroomError as error:
         errors.say(f"{command.prog}: {error}")
         code = error.exit_code
     finally:
         errors.close()
     sys.exit(code)
+
+
+def _given(
+    command: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[config.Layer, Path | None]:
+    """What the command line says, and nothing of what it leaves open; and the file."""
+    unsaid = dict.fromkeys(action.dest for action in command._actions)
+    options = vars(command.parse_args(arguments, argparse.Namespace(**unsaid)))
+    host, number = options["host"], options["port"]
+    if host is not None and number is None:
+        command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
+    if host is not None:
+        try:
+            # Not earlier: argparse would blame a port that is none before an unknown option.
+            here = Endpoint(host, port(number, least=0))
+        except argparse.ArgumentTypeError as error:
+            command.error(f"argument PORT: {error}")
+        options["listen"] = [here, *(options["listen"] or ())]
+    said = {
+        action.dest: config.Found(options[action.dest], f"argument --{name}")
+        for name, action in config.options(command).items()
+        if options[action.dest] is not None
+    }
+    path = options["config"] or os.environ.get(config.CONFIG)
+    return said, Path(path) if path else None
 
 
 class _Logged(logging.Handler):

@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from time import monotonic
 
 from chatroom.errors import WorkerError
+from chatroom.logs import Event
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
@@ -117,7 +118,15 @@ class Crew:
         if 1 <= workers <= self._settings.most_workers:
             self.wanted = workers
         else:
-            logger.warning("there may be 1 to %d workers here", self._settings.most_workers)
+            most = self._settings.most_workers
+            says = f"there may be 1 to {most} workers here, until the room is started anew"
+            logger.warning(Event("workers-limit", says, wanted=workers, most=most))
+
+    def renew(self, settings: Settings) -> None:
+        """Workers that are started from now on have these settings; the seats stay as they are."""
+        if settings.watchdog != self._settings.watchdog:
+            self._watchdog = Watchdog(settings.watchdog, monotonic())
+        self._settings = settings
 
     def replace_all(self) -> None:
         """Replace each worker by a new one, one after another."""
@@ -159,7 +168,7 @@ class Crew:
                     )
                     child.start()
             except OSError as error:  # no memory, no descriptors, or too many processes
-                self._fail(f"worker {number} can't start: {error.strerror}")
+                self._fail(number, error.strerror or str(error))
                 return
             undo.pop_all()
         worker = self.workers[number] = WorkerProcess(
@@ -179,7 +188,7 @@ class Crew:
         worker.ready = True
         self._failures = 0
         self._began = self._began or len(self.ready()) == self.wanted
-        logger.info("worker %d is ready, pid %d", worker.number, worker.process.pid)
+        logger.info(Event("worker-ready", worker=worker.number, pid=worker.process.pid))
 
     def _end(self, worker: WorkerProcess) -> None:
         """Kill a worker. There is no gentler way: nothing of what it does is lost."""
@@ -210,7 +219,8 @@ class Crew:
         if stuck:
             for number in [one for one in holders if one in stuck] or stuck:
                 within = self._settings.watchdog
-                logger.warning("worker %d made no progress for %g s; replacing it", number, within)
+                says = f"it made no progress for {within:g} s, and is replaced"
+                logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
                 ready[number].stuck = True
                 self._end(ready[number])
             self._watchdog.forgive()
@@ -294,22 +304,24 @@ class Crew:
 
     def missed(self, worker: WorkerProcess) -> None:
         """A worker has died, and the room goes on. Raises WorkerError where that is in vain."""
-        ended = f"ended with exit code {worker.process.exitcode}"
+        code = worker.process.exitcode
         if worker.ready:
             if not worker.told_to_end:
-                logger.warning("worker %d %s; starting another", worker.number, ended)
+                says = "another is started, and others serve its members"
+                logger.warning(Event("worker-died", says, worker=worker.number, exit=code))
             return
-        self._fail(f"worker {worker.number} can't start: {worker.failure or ended}")
+        self._fail(worker.number, worker.failure or f"ended with exit code {code}")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, number: int, why: str) -> None:
         """An attempt to start a worker has failed: the next one is made later."""
         if monotonic() >= self._start_at:  # else it was started with one that has failed already
             self._failures += 1
         if not self._began or (self._failures >= ATTEMPTS and not self.ready()):
-            raise WorkerError(why)
+            raise WorkerError(f"worker {number} can't start: {why}")
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
         self._start_at = monotonic() + pause
-        logger.warning("%s; next attempt in %g s", why, pause)
+        says = f"it can't start; the next attempt is made in {pause:g} s"
+        logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
     def free(self) -> None:
         """All that the dead have left is served by others: nobody waits for them any more."""

@@ -12,6 +12,12 @@ class ChatroomError(Exception):
     exit_code = 1
 
 
+class ConfigError(ChatroomError):
+    """The configuration file can't be read; or it, a variable or an option says what can't be."""
+
+    exit_code = 2
+
+
 class ListenError(ChatroomError):
     """HOST:PORT can't be listened on: it does not resolve, is taken, or is not permitted."""
 

@@ -13,7 +13,6 @@ worker has echoed that it serves those whom it was handed.
 """
 
 import heapq
-import logging
 from collections import Counter
 from collections.abc import Callable
 from itertools import count, islice
@@ -21,9 +20,11 @@ from time import monotonic
 
 from chatroom.acceptor import Client
 from chatroom.crew import Crew, WorkerProcess
-from chatroom.net.channel import MAX_DESCRIPTORS
 from chatroom.net.counts import taken
 from chatroom.shared.registry import RegistryProcess
+
+MAX_ADOPTED = 64
+"""Members in one record, which has to hold a greeting and their prefixes, however long they are."""
 
 DEATHS = 3
 """Workers that may die in a row over one member: then it is put out."""
@@ -41,8 +42,6 @@ NOBODY = -1
 
 ITS_WORKER_DIED = "its worker died"
 ITS_WORKERS_DIED = "its workers kept dying over it"
-
-logger = logging.getLogger(__name__)
 
 
 class Handover:
@@ -155,19 +154,18 @@ class Handover:
             self._crew.tell(ready[number], {"echo": echo})
 
     def _adopt(self, worker: WorkerProcess, members: list[int]) -> None:
-        for first in range(0, len(members), MAX_DESCRIPTORS):
-            ids = members[first : first + MAX_DESCRIPTORS]
-            clients = [self._clients[id] for id in ids]
-            self._crew.tell(
-                worker,
-                {
-                    "adopt": [
-                        (id, client.prefix, client.slot, client.begun)
-                        for id, client in zip(ids, clients, strict=True)
-                    ]
-                },
-                [client.connection.fileno() for client in clients],
-            )
+        alike: dict[bytes, list[int]] = {}
+        for id in members:
+            alike.setdefault(self._clients[id].greeting, []).append(id)
+        for greeting, those in alike.items():
+            for first in range(0, len(those), MAX_ADOPTED):
+                found = {id: self._clients[id] for id in those[first : first + MAX_ADOPTED]}
+                record = {
+                    "adopt": [(id, one.prefix, one.slot, one.begun) for id, one in found.items()],
+                    "greeting": greeting.decode(),
+                }
+                fds = [client.connection.fileno() for client in found.values()]
+                self._crew.tell(worker, record, fds)
 
     @property
     def settled(self) -> bool:

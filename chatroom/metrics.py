@@ -26,6 +26,7 @@ from chatroom.control import Answer, Asker
 from chatroom.endpoint import Endpoint
 from chatroom.errors import MetricsError
 from chatroom.handover import ITS_WORKER_DIED, ITS_WORKERS_DIED
+from chatroom.logs import Event
 from chatroom.moderation import BANNED, KICKED
 from chatroom.net.listening import endpoint, listen
 from chatroom.signals import stop_signals_blocked
@@ -99,7 +100,7 @@ class Metrics:
                 child.start()
                 undo.pop_all()
         except OSError as error:  # no memory, no descriptors, or too many processes
-            self._try_again(f"can't start: {error.strerror}")
+            self._try_again("can't be started", error=error.strerror)
             return
         self._process = child
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._ended)
@@ -110,13 +111,14 @@ class Metrics:
         self._selector.unregister(self._process.sentinel)
         self._process.join()
         code, self._process = self._process.exitcode, None
-        self._try_again(f"ended with exit code {code}")
+        self._try_again("has ended", exit=code)
 
-    def _try_again(self, why: str) -> None:
+    def _try_again(self, why: str, **fields: object) -> None:
         now = monotonic()
         if now - self._started_at >= STEADY_AFTER:
             self._pause = FIRST_PAUSE
-        logger.warning("the metrics' process %s; next attempt in %g s", why, self._pause)
+        says = f"the process that serves metrics {why}; another is tried"
+        logger.warning(Event("no-metrics", says, **fields, again_in=self._pause))
         self._start_at = now + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 

@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic
 
 from chatroom.bans import Network, contains
+from chatroom.logs import Event
 from chatroom.protocol.proxy_header import LONGEST, Header, HeaderError, parse
 
 HEADER_WITHIN = 5.0
@@ -129,7 +130,7 @@ class Proxies:
 
     def _refuse(self, connection: socket.socket, why: str) -> None:
         address = self._comers[connection].address
-        logger.warning("a connection from the proxy %s is refused: %s", address, why)
+        logger.warning(Event("proxy-refused", why, address=address))
         self._forget(connection)
         connection.close()
 

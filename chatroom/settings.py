@@ -4,7 +4,7 @@ Sizes are in bytes, times in seconds. `Settings` checks what holds between
 them; `cli.py` turns the command line into one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from chatroom.bans import Network
@@ -32,6 +32,21 @@ MAX_WELCOME = KIB
 """Bytes, with the LF: few enough for an empty socket to take them whole."""
 
 
+LIVE = frozenset(
+    {
+        "welcome",
+        "max_clients_per_address",
+        "flush_after",
+        "rate",
+        "burst",
+        "watchdog",
+        "peer_timeout",
+        "verbose",
+    }
+)
+"""Settings that a room can take while it runs: nothing that processes share is made by them."""
+
+
 def size(text: str) -> int:
     """Bytes written as `65536`, `64K`, `4M` or `1G`. Raises ValueError."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
@@ -46,6 +61,11 @@ def spell_size(number: int) -> str:
         if number and number % (1 << shift) == 0:
             return f"{number >> shift}{unit}"
     return str(number)
+
+
+def spell_name(name: str) -> str:
+    """A setting's name as its option has it, without dashes before it."""
+    return name.replace("_", "-")
 
 
 def whole_pages(number: int) -> int:
@@ -96,6 +116,9 @@ class Settings:
     """Where Prometheus can read how it goes."""
     quiet: bool = False
     verbose: bool = False
+    """Whether to log what happens, and not just what is wrong."""
+    log_format: str = "text"
+    """One of FORMATS in logs.py."""
 
     def __post_init__(self) -> None:
         def demand(name: str, holds: bool, words: str) -> None:
@@ -140,6 +163,17 @@ class Settings:
             self.log_size >= least,
             f"at least {least}: --max-lag and 16 times --max-line, and never less than 64K",
         )
+
+    def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
+        """What a room that runs takes of other settings: what it has then, and the names of those
+        that it has taken, and of those that it can only begin with.
+
+        How many workers there are is said elsewhere: the seats for them are made when it begins.
+        """
+        names = [one.name for one in fields(self) if one.name != "workers"]
+        changed = [name for name in names if getattr(self, name) != getattr(wanted, name)]
+        live = {name: getattr(wanted, name) for name in changed if name in LIVE}
+        return replace(self, **live), [*live], [name for name in changed if name not in LIVE]
 
     @property
     def seats(self) -> int:

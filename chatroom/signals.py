@@ -8,7 +8,8 @@ from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CREW_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""SIGHUP replaces all workers, one after another; the others add one and take one away."""
+"""SIGHUP reads the settings again and replaces all workers, one after another; the others add one
+and take one away."""
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ stops the room with its error.
     ready ──────────►  all ready: listen, say so
     left ───────────►  close the dups, tell the registry
     (death) ────────►  reap, hand its members to others, start another
+                       read the settings again,
                        replace all, one by one  ◄───  SIGHUP
                        one more, one less  ◄────────  SIGTTIN, SIGTTOU
                        stop  ◄──────────────────────  SIGINT, SIGTERM
@@ -24,7 +25,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -36,17 +37,18 @@ from chatroom.bans import Bans
 from chatroom.console import Console, descriptor
 from chatroom.control import MAX_CONNECTIONS, Answer, Control
 from chatroom.crew import Crew, WorkerProcess
-from chatroom.errors import LimitError, ListenError, RunDirError
+from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.handover import Handover
+from chatroom.logs import Event
 from chatroom.metrics import Metrics
 from chatroom.moderation import Moderator
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
-from chatroom.net.listening import endpoint, listen, prepare, remove_file
+from chatroom.net.listening import endpoint, expect_life, listen, prepare, remove_file
 from chatroom.overview import Overview
 from chatroom.service import Manager
-from chatroom.settings import Settings
+from chatroom.settings import Settings, spell_name
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, MainLog
 from chatroom.shared.memory import anonymous_file
@@ -69,6 +71,8 @@ RESERVED_PER_SEAT = 4
 BANS = "bans.json"
 """In the run-dir."""
 
+NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
+
 logger = logging.getLogger(__name__)
 
 
@@ -87,11 +91,16 @@ class Supervisor:
         settings: Settings,
         inherited: Sequence[socket.socket] = (),
         manager: Manager | None = None,
+        reload: Callable[[], Settings] | None = None,
     ) -> None:
-        """`inherited`: sockets that listen already, from the service `manager`."""
+        """`inherited`: sockets that listen already, from the service `manager`. `reload` reads the
+        settings again, where that may bring others; it may raise ChatroomError."""
         self._settings = settings
         self._inherited = inherited
         self._manager = manager or Manager({})
+        self._read_again = reload or (lambda: settings)
+        self._workers_set = settings.workers
+        """How many workers the settings said last; SIGTTIN and SIGTTOU may have said others."""
         self._manager_hears_at = 0.0
         self._phase = Phase.STARTING
         self._on_terminal = on_terminal()
@@ -112,12 +121,13 @@ class Supervisor:
         settings = self._settings
         capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats)
         if capacity < settings.max_clients:
-            logger.warning("descriptors (ulimit -n) allow no more than %d members", capacity)
+            says = f"descriptors (ulimit -n) allow no more than {capacity} members"
+            logger.warning(Event("few-descriptors", says, capacity=capacity))
         capacity = min(capacity, settings.max_clients)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
             self._watch_signals(cleanup)
-            listeners = self._listen(cleanup)
+            self._listeners = listeners = self._listen(cleanup)
             self._share()
             self._tally = Tally()
             folder = self._run_dir(cleanup)
@@ -136,11 +146,13 @@ class Supervisor:
                 bans,
                 settings.proxy_from,
                 settings.prefix,
+                settings.greeting,
             )
             cleanup.callback(self._acceptor.close)
             self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
             if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
-                logger.info("a worker's death disconnects its members: this system does not count")
+                says = "a worker's death disconnects its members: this system does not count"
+                logger.info(Event("no-recovery", says))
             self._crew = Crew(
                 settings,
                 self._selector,
@@ -192,7 +204,7 @@ class Supervisor:
         except RunDirError as error:
             if self._settings.run_dir or self._settings.keep_bans:
                 raise
-            logger.warning("nobody can ask for this room's status: %s", error)
+            logger.warning(Event("no-control", NO_CONTROL, error=error))
             return None
         if not self._settings.run_dir:
             cleanup.callback(_remove_if_empty, folder)
@@ -218,7 +230,7 @@ class Supervisor:
         except ListenError as error:
             if self._settings.run_dir:
                 raise
-            logger.warning("nobody can ask for this room's status: %s", error)
+            logger.warning(Event("no-control", NO_CONTROL, error=error))
 
     def _answer(self, request: Answer) -> Answer:
         """To the room's owner."""
@@ -283,6 +295,7 @@ class Supervisor:
                 self._console.say(f"listening on {self._where}")
                 if self._metrics is not None:
                     self._console.say(f"metrics on http://{self._metrics.where}/metrics")
+                logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._manager.ready(self._status())
             case Phase.DRAINING if (
                 late
@@ -318,7 +331,7 @@ class Supervisor:
                     self._stop()  # its window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
                     self._manager.reloading()
-                    self._crew.replace_all()
+                    self._reload()
                     self._manager.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted + 1)
@@ -326,6 +339,38 @@ class Supervisor:
                     self._crew.want(self._crew.wanted - 1)
                 case signal.SIGINT | signal.SIGTERM:
                     self._stop()
+
+    def _reload(self) -> None:
+        """Take the settings that are said now, as far as that can be, and replace all workers.
+
+        Where they can't be read, all stays as it was, the workers too.
+        """
+        try:
+            wanted = self._read_again()
+        except ChatroomError as error:
+            logger.error(Event("not-reloaded", "all stays as it was", error=error))
+            return
+        self._settings, taken, others = self._settings.renewed(wanted)
+        self._renew(self._settings, taken)
+        if wanted.workers != self._workers_set:
+            self._workers_set = wanted.workers
+            self._crew.want(wanted.workers)
+        self._crew.replace_all()
+        logger.info(Event("reloaded", changed=[spell_name(name) for name in taken]))
+        if others:
+            names = [spell_name(name) for name in others]
+            says = f"needs a restart: {', '.join(names)}; all else is in effect"
+            logger.warning(Event("needs-restart", says, settings=names))
+
+    def _renew(self, settings: Settings, names: list[str]) -> None:
+        """Have all heed what has changed. Members were greeted as they were greeted."""
+        self._acceptor.greeting = settings.greeting
+        self._crew.renew(settings)
+        if "max_clients_per_address" in names:
+            self._registry.limit(settings.max_clients_per_address)
+        if "peer_timeout" in names:
+            for listener in self._listeners:
+                expect_life(listener, settings.peer_timeout)
 
     def _stop(self) -> None:
         # Once is enough. To ignore them from now on would race with one that has just come.
@@ -393,7 +438,9 @@ class Supervisor:
         for id, client in self._acceptor.leave(list(reasons)).items():
             reason = client.why or reasons[id]
             self._tally.leaves[reason] += 1
-            logger.info("member %d, %s, left: %s", id, client.address, reason)
+            logger.info(
+                Event("left", member=id, address=client.address, port=client.port, reason=reason)
+            )
             line = f"{client.address} disconnected"
             if reason == LAGGED:
                 line += ": it lagged too far behind"

@@ -17,8 +17,10 @@ import pytest
 
 from chatroom import acceptor, crew, handover, supervisor
 from chatroom.endpoint import Endpoint
+from chatroom.errors import ChatroomError
 from chatroom.handover import BALANCE_AFTER
 from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.registry import Members, Registry
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
@@ -34,6 +36,7 @@ class Adopted(NamedTuple):
     address: str
     slot: int
     connection: socket.socket
+    greeting: str
 
 
 class Process:
@@ -59,10 +62,10 @@ class Process:
         records = []
         for record, descriptors in self.channel.receive():
             match record:
-                case {"adopt": members}:
+                case {"adopt": members, "greeting": greeting}:
                     for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
                         self.adopted[id] = Adopted(
-                            prefix.strip("<>"), slot, socket.socket(fileno=fd)
+                            prefix.strip("<>"), slot, socket.socket(fileno=fd), greeting
                         )
                 case _:
                     records.append(record)
@@ -132,6 +135,9 @@ class Stage:
         self.waits: float | None = None
         """For how long the main process would wait now."""
         self.story: Story = iter(())
+        self.manager: Manager | None = None
+        self.fails: ChatroomError | None = None
+        """Why the settings can't be read again."""
         stage = self
 
         class Selector(selectors.DefaultSelector):
@@ -168,15 +174,22 @@ class Stage:
             monkeypatch.setattr(module, "monotonic", lambda: stage.now)
 
     def run(self, story: Story, **options: Any) -> None:
-        """Run a room to its end, while the story goes on."""
+        """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
+        or what that is raises."""
         defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
-        self.supervisor = Supervisor(Settings(**defaults | options))
+        self.settings = Settings(**defaults | options)
+        self.supervisor = Supervisor(self.settings, manager=self.manager, reload=self._reload)
         self.story = story
         try:
             self.supervisor.run()
         except StopIteration:
             pytest.fail("the story is over, and the main process waits")
         assert next(story, "over") == "over", "the main process has ended before the story"
+
+    def _reload(self) -> Settings:
+        if self.fails is not None:
+            raise self.fails
+        return self.settings
 
     def close(self) -> None:
         """Give back what a main process gives back by ending."""

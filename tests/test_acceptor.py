@@ -213,7 +213,9 @@ def test_that_it_can_not_accept_is_said_once_until_it_can(
         while len(door.admitted) < times:
             door.turn()
             door.now += PAUSE
-        assert caplog.messages == ["can't accept for now: ENFILE"] * times
+        assert [line.split(" says=")[0] for line in caplog.messages] == [
+            "event=cant-accept error=ENFILE"
+        ] * times
 
 
 # --- who may come --------------------------------------------------------------------------------

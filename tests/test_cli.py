@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import chatroom
 from chatroom import cli
 from chatroom.bans import network
 from chatroom.endpoint import Endpoint
-from chatroom.errors import ChatroomError, LimitError, ListenError, WorkerError
+from chatroom.errors import ChatroomError, ConfigError, LimitError, ListenError, WorkerError
 from chatroom.settings import KIB, MAX_WORKERS, MIB, Settings
 
 HERE = ["127.0.0.1", "8080"]
@@ -23,21 +24,30 @@ class Room:
     def __init__(self) -> None:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
+        self.runs: Callable[[Callable[[], Settings]], None] = lambda reload: None
+        """What it does, with what reads its settings again."""
 
-    def __call__(self, settings: Settings, *_: object) -> "Room":
+    def __call__(
+        self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]
+    ) -> "Room":
         self.settings.append(settings)
+        self._reload = reload
         return self
 
     def run(self) -> None:
         if self.fails is not None:
             raise self.fails
+        self.runs(self._reload)
 
 
 @pytest.fixture(name="room")
-def fixture_room(monkeypatch: pytest.MonkeyPatch) -> Room:
+def fixture_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     room = Room()
     monkeypatch.setattr(cli, "Supervisor", room)
-    return room
+    root = logging.getLogger()
+    level = root.level
+    yield room
+    root.setLevel(level)
 
 
 def exit_code(*arguments: str) -> Any:
@@ -88,6 +98,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--watchdog", "2.5"], "watchdog", 2.5),
         (["--quiet"], "quiet", True),
         (["--verbose"], "verbose", True),
+        (["--log-format", "json"], "log_format", "json"),
     ],
 )
 def test_every_setting_has_an_option(
@@ -112,9 +123,9 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, or a network"),
         (
             [*HERE, "--proxy-from", "10.0.0.0/8"],
-            "argument --proxy-protocol: must be given together",
+            "--proxy-protocol: must be given together",
         ),
-        ([*HERE, "--proxy-protocol"], "argument --proxy-protocol: must be given together"),
+        ([*HERE, "--proxy-protocol"], "--proxy-protocol: must be given together"),
         ([*HERE, "--prefix", "{name}"], "argument --prefix: must be text without control"),
         ([*HERE, "--prefix", "x" * 200], "argument --prefix: must be at most 128 bytes long"),
         (["127.0.0.1", "http"], "PORT"),
@@ -157,6 +168,7 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--watchdog", "0.1"], "--watchdog"),
         ([*HERE, "--watchdog", "nan"], "--watchdog"),
         ([*HERE, "--quiet=yes"], "--quiet"),
+        ([*HERE, "--log-format", "xml"], "argument --log-format: invalid choice: 'xml'"),
         ([*HERE, "a\nb"], "a"),
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",
@@ -211,6 +223,104 @@ def test_help_tells_every_option_and_its_default(
         assert f"(default: {default}" in told or default in told
 
 
+# --- other sources -------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="file")
+def fixture_file(tmp_path: Path) -> Path:
+    file = tmp_path / "room.toml"
+    file.write_text('listen = ["127.0.0.1:1", "unix:/x"]\nmax-clients = 50\nrate = "1M"\n')
+    return file
+
+
+def test_a_file_says_the_rest(room: Room, file: Path) -> None:
+    settings = settings_of(room, "--config", str(file), "--rate", "2M", "--verbose")
+    assert settings.listen == (Endpoint("127.0.0.1", 1), Endpoint(path="/x"))
+    assert (settings.max_clients, settings.rate, settings.verbose) == (50, 2 * MIB, True)
+    assert settings.burst == Settings().burst
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listen"),
+    [
+        (HERE, (Endpoint("127.0.0.1", 8080),)),
+        (["--listen", "unix:/y"], (Endpoint(path="/y"),)),
+        ([*HERE, "--listen", "unix:/y"], (Endpoint("127.0.0.1", 8080), Endpoint(path="/y"))),
+    ],
+)
+def test_the_command_line_says_where_to_listen_if_it_does(
+    arguments: list[str], listen: tuple[Endpoint, ...], room: Room, file: Path
+) -> None:
+    assert settings_of(room, "--config", str(file), *arguments).listen == listen
+
+
+def test_variables_come_between_the_command_line_and_the_file(
+    room: Room, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("CONFIG", str(file)),
+        ("LISTEN", "[::1]:2"),
+        ("MAX_CLIENTS", "60"),
+        ("RATE", "3M"),
+    ):
+        monkeypatch.setenv(f"CHATROOM_{name}", text)
+    settings = settings_of(room, "--max-clients", "70")
+    assert settings.listen == (Endpoint("::1", 2),)
+    assert (settings.max_clients, settings.rate) == (70, 3 * MIB)
+
+
+def test_the_command_line_s_file_comes_before_the_variable_s(
+    room: Room, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATROOM_CONFIG", "/nowhere")
+    assert settings_of(room, "--config", str(file)).max_clients == 50
+
+
+def test_what_is_wrong_elsewhere_is_one_line_that_says_where(
+    room: Room, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("max-clients = 0")
+    assert exit_code("--config", str(file), *HERE) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"python -m chatroom: {file}: max-clients: must be a number from 1 (")
+    assert err.count("\n") == 1
+    assert not room.settings
+
+
+def test_the_settings_can_be_read_again(room: Room, file: Path) -> None:
+    found: list[Settings] = []
+
+    def runs(reload: Callable[[], Settings]) -> None:
+        assert logging.getLogger().level == logging.WARNING
+        file.write_text("max-clients = 80\nwelcome = 'Hi'\nverbose = true")
+        found.append(reload())
+        assert logging.getLogger().level == logging.INFO
+        file.write_text("max-clients = 80\nverbose = 3")
+        with pytest.raises(ConfigError, match="verbose: must be true or false, not 3"):
+            reload()
+        assert logging.getLogger().level == logging.INFO
+
+    room.runs = runs
+    before = settings_of(room, "--config", str(file), "--welcome", "Hello", *HERE)
+    assert (before.welcome, before.max_clients, before.rate) == ("Hello", 50, MIB)
+    (after,) = found
+    assert (after.welcome, after.max_clients, after.rate) == ("Hello", 80, Settings().rate)
+    assert after.listen == before.listen
+
+
+def test_a_variable_that_may_be_meant_is_told_of(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CHATROOM_MAX_CLIENT", "3")
+    monkeypatch.setenv("CHATROOM_SERVICE_HOST", "10.0.0.1")
+    settings_of(room, *HERE)
+    assert caplog.messages == [
+        "event=strange-variable name=CHATROOM_MAX_CLIENT"
+        ' says="it is no variable of a room; CHATROOM_MAX_CLIENTS is one"'
+    ]
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -241,4 +351,5 @@ def test_verbose_logs_what_happens(
     configured: list[dict[str, Any]] = []
     monkeypatch.setattr(logging, "basicConfig", lambda **options: configured.append(options))
     assert exit_code(*HERE, *arguments) == 0
-    assert [options["level"] for options in configured] == [level]
+    assert len(configured) == 1
+    assert logging.getLogger().level == level

@@ -18,6 +18,7 @@ from chatroom.handover import (
     UNEVEN,
 )
 from chatroom.net.channel import Record
+from chatroom.settings import MAX_PREFIX
 from chatroom.shared.registry import Registry
 from tests.stage import Process, Stage, Story, staged
 
@@ -103,6 +104,49 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
 def has_grave(stage: Stage) -> bool:
     """Whether the log still waits for a dead worker."""
     return stage.supervisor._crew.grave is not None
+
+
+# --- what a worker is told -----------------------------------------------------------------------
+
+
+def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
+    stage: Stage, crowd: Crowd
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        for number in range(4):
+            stage.supervisor._acceptor.greeting = b"%d\n" % (number // 2)
+            yield from crowd.join(1)
+        one, other = stage.workers
+        one.die(-9)
+        yield
+        crowd.serve()
+        greetings = {id: adopted.greeting for id, adopted in other.adopted.items()}
+        assert greetings == {1: "0\n", 2: "0\n", 3: "1\n", 4: "1\n"}
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
+    stage: Stage, crowd: Crowd
+) -> None:
+    """… with the longest that there may be, of characters that grow on the way, and a greeting."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(150)
+        one, other = stage.workers
+        one.die(-9)
+        yield
+        while len(other.adopted) < 150:
+            crowd.serve()
+            yield
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2, prefix="é" * (MAX_PREFIX // 2), welcome="é" * 511)
 
 
 # --- after a death -------------------------------------------------------------------------------

@@ -112,6 +112,37 @@ def test_a_script_can_be_run(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variables", "elsewhere"),
+    [
+        ("", {}, False),
+        ("--quiet --keep-bans --rate 5", {}, False),
+        ("--quiet :: 1", {}, True),
+        ("--config x --quiet", {}, True),
+        ("--config=x", {}, True),
+        ("--listen h:1", {}, True),
+        ("--listen=h:1 --rate=5", {}, True),
+        ("--quiet", {"CHATROOM_LISTEN": "h:1"}, True),
+        ("--quiet", {"CHATROOM_CONFIG": "x"}, True),
+    ],
+)
+def test_serve_says_where_to_listen_if_nobody_else_does(
+    arguments: str, variables: dict[str, str], elsewhere: bool, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$@"\n')
+    python.chmod(0o755)
+    said = subprocess.run(
+        [ROOT / "scripts/serve", *arguments.split()],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python), **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    where = "" if elsewhere else "0.0.0.0 4000 "
+    assert said.stdout.split() == f"-m chatroom {where}{arguments}".split()
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_ci_installs_every_program_that_tests_use(name: str) -> None:
     assert f"{name}={PACKAGES[name]}" in (ROOT / ".ci/run").read_text()

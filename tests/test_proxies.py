@@ -118,7 +118,7 @@ def test_nonsense_is_refused(said: bytes, porch: Porch, caplog: pytest.LogCaptur
         said = said[:12] + b"\x31" + said[13:]  # version 3
     assert is_dropped(porch.comes(said))
     assert porch.admitted == []
-    assert "a connection from the proxy 127.0.0.1 is refused: " in caplog.text
+    assert "event=proxy-refused address=127.0.0.1 says=" in caplog.text
     assert not porch.selector.get_map()
 
 

@@ -11,6 +11,7 @@ from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import (
     KIB,
+    LIVE,
     MAX_READ,
     MAX_WELCOME,
     MAX_WORKERS,
@@ -21,6 +22,8 @@ from chatroom.settings import (
     size,
     spell_size,
 )
+from chatroom.shared.log import Geometry
+from chatroom.shared.slots import Slots
 
 LONGEST_PREFIX = b"<2001:db80:1111:2222:3333:4444:5555:6666>"
 
@@ -132,6 +135,40 @@ def test_the_least_log_that_an_error_names_is_enough(lag: int) -> None:
     assert room(max_lag=lag, log_size=least).log_size == least
     with pytest.raises(SettingsError):
         room(max_lag=lag, log_size=least - 1)
+
+
+# --- while a room runs ---------------------------------------------------------------------------
+
+
+def test_a_room_that_runs_takes_what_nothing_shared_is_made_by() -> None:
+    running = room(workers=2, rate=1000, log_size=32 * MIB)
+    wanted = room(workers=3, rate=2000, welcome="Hi", quiet=True, max_line=KIB, log_size=32 * MIB)
+    now, taken, others = running.renewed(wanted)
+    assert now == room(workers=2, rate=2000, welcome="Hi", log_size=32 * MIB)
+    assert (taken, others) == (["welcome", "rate"], ["max_line", "quiet"])
+    assert now.renewed(wanted) == (now, [], ["max_line", "quiet"])
+    assert running.renewed(running) == (running, [], [])
+
+
+def test_what_processes_share_does_not_change_with_the_settings_that_a_room_takes() -> None:
+    """The log's and the slots' geometry, and the seats."""
+    running = room()
+    taken = {
+        "welcome": "x" * 1023,
+        "max_clients_per_address": 1,
+        "flush_after": 1.0,
+        "rate": 0,
+        "burst": KIB,
+        "watchdog": 0.0,
+        "peer_timeout": 0,
+        "verbose": True,
+    }
+    assert taken.keys() == LIVE
+    now, *_ = running.renewed(room(**taken))
+    assert now == room(**taken)
+    assert Geometry.of(now) == Geometry.of(running)
+    assert Slots.file_size(now) == Slots.file_size(running)
+    assert (now.seats, now.read_size) == (running.seats, running.read_size)
 
 
 # --- what follows --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,13 @@ import pytest
 
 from chatroom import control, supervisor
 from chatroom.endpoint import Endpoint
-from chatroom.errors import LimitError, ListenError, WorkerError
+from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.handover import BALANCE_AFTER
-from chatroom.settings import SPARE_SEATS
+from chatroom.service import Manager
+from chatroom.settings import KIB, SPARE_SEATS, Settings
 from chatroom.signals import STOP_SIGNALS
-from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN
+from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
+from chatroom.watchdog import LOOKS
 from tests.stage import Stage, Story, staged
 
 
@@ -409,6 +412,213 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
             yield from stage.end()
 
     stage.run(story(), workers=2)
+
+
+# --- other settings ------------------------------------------------------------------------------
+
+
+class Told(Manager):
+    """A service manager, and what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.words: list[str] = []
+
+    def ready(self, status: str) -> None:
+        self.words.append("ready")
+
+    def reloading(self) -> None:
+        self.words.append("reloading")
+
+
+def renewed(stage: Stage) -> Story:
+    """SIGHUP, until all workers are replaced."""
+    count = len(stage.workers)
+    os.kill(os.getpid(), signal.SIGHUP)
+    yield
+    for _ in range(4 * count):
+        for worker in stage.workers:
+            if worker.serve():
+                worker.tell({"ready": True})
+        yield
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    words = (message.split() for message in caplog.messages)
+    return [word[0].removeprefix("event=") for word in words]
+
+
+def test_sighup_takes_other_settings_as_far_as_that_can_be(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.manager = manager = Told()
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        with stage.connect() as alice:
+            yield
+            stage.settings = replace(
+                stage.settings, welcome="Hi", rate=1000, watchdog=8, max_lag=64 * KIB, quiet=True
+            )
+            caplog.clear()
+            yield from renewed(stage)
+            assert not set(first) & set(stage.workers)
+            for worker in stage.workers:
+                its = worker.settings
+                assert (its.rate, its.watchdog) == (1000, 8)
+                assert its.max_lag == Settings().max_lag, "or the log would be another"
+                assert its.seats == first[0].settings.seats
+            (message,) = caplog.messages
+            assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
+            assert "needs a restart: max-lag, quiet;" in message
+            stage.now += BALANCE_AFTER
+            yield
+            rest = 8 / LOOKS - BALANCE_AFTER
+            assert stage.waits == pytest.approx(rest), "the watchdog looks at them"
+            with stage.connect():
+                yield
+                for worker in stage.workers:
+                    worker.serve()
+                greetings = {
+                    id: one.greeting
+                    for worker in stage.workers
+                    for id, one in worker.adopted.items()
+                }
+                assert greetings == {1: "Welcome to socket practice\n", 2: "Hi\n"}
+            assert is_open(alice)
+            yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert manager.words == ["ready", "reloading", "ready"]
+
+
+def test_sighup_without_other_settings_says_nothing_of_them(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from renewed(stage)
+        assert "event=reloaded changed=" in caplog.text
+        assert "needs-restart" not in caplog.text
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.manager = manager = Told()
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        stage.fails = ConfigError("room.toml: rate is\nno more")
+        caplog.clear()
+        yield from renewed(stage)
+        assert stage.workers == first, "the workers, too"
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert record.getMessage() == (
+            r'event=not-reloaded error="room.toml: rate is\nno more" says="all stays as it was"'
+        )
+        stage.fails = None
+        yield from renewed(stage)
+        assert stage.workers != first
+        yield from stage.end()
+
+    stage.run(story())
+    assert manager.words == ["ready", "reloading", "ready", "reloading", "ready"]
+
+
+def test_sighup_takes_another_number_of_workers(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        os.kill(os.getpid(), signal.SIGTTIN)
+        yield
+        yield from renewed(stage)
+        assert len(stage.workers) == 2, "what was asked for by a signal stays"
+        stage.settings = replace(stage.settings, workers=3)
+        yield from renewed(stage)
+        assert len(stage.workers) == 3
+        os.kill(os.getpid(), signal.SIGTTOU)
+        yield
+        yield from renewed(stage)
+        assert len(stage.workers) == 2
+        caplog.clear()
+        stage.settings = replace(stage.settings, workers=60)
+        yield from renewed(stage)
+        assert len(stage.workers) == 2
+        assert events(caplog) == ["workers-limit"]
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect() as alice, stage.connect() as bob:
+            yield
+            stage.settings = replace(stage.settings, max_clients_per_address=2)
+            yield from renewed(stage)
+            with stage.connect() as carol:
+                yield
+                assert carol.recv(99) == b"Too many connections from your address\n"
+            assert is_open(alice)
+            assert is_open(bob)
+            yield from stage.end()
+
+    stage.run(story())
+
+
+def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage) -> None:
+    def kept() -> int:
+        client = max(stage.supervisor._acceptor.clients.items())[1]
+        return client.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect():
+            yield
+            assert kept() == 150
+            yield from renewed(stage)
+            stage.settings = replace(stage.settings, peer_timeout=60)
+            yield from renewed(stage)
+            with stage.connect():
+                yield
+                assert kept() == 30
+            yield from stage.end()
+
+    stage.run(story())
+
+
+def test_what_a_manager_has_set_its_sockets_to_stays_where_nothing_changes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[int] = []
+    monkeypatch.setattr(supervisor, "expect_life", lambda listener, life: expected.append(life))
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from renewed(stage)
+        assert expected == []
+        stage.settings = replace(stage.settings, peer_timeout=0)
+        yield from renewed(stage)
+        assert expected == [0]
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_a_room_that_reads_nothing_again_replaces_its_workers(stage: Stage) -> None:
+    settings = Settings(listen=(Endpoint("127.0.0.1"),))
+    assert Supervisor(settings)._read_again() is settings
 
 
 # --- stop ----------------------------------------------------------------------------------------

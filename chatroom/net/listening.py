@@ -50,7 +50,7 @@ def prepare(listener: socket.socket, peer_timeout: int) -> None:
         # A byte that is sent as urgent is text like all others (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if peer_timeout:
-            _expect_life(listener, peer_timeout)
+            expect_life(listener, peer_timeout)
     listener.listen(BACKLOG)
     listener.setblocking(False)
 
@@ -107,13 +107,15 @@ def is_stale(path: str) -> bool:
         )
 
 
-def _expect_life(listener: socket.socket, within: int) -> None:
+def expect_life(listener: socket.socket, within: int) -> None:
     """Ask a silent peer whether it is there, and give it up when it has not answered in time.
 
     Also one that has a full window, as long as that stays full: the kernel
-    does not tell it from one that is gone.
+    does not tell it from one that is gone. 0: as the system has it, again.
     """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(within))
     for name, value in (
         ("TCP_KEEPIDLE", max(1, within // 2)),
         ("TCP_KEEPALIVE", max(1, within // 2)),  # the same on macOS

@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from chatroom.errors import RegistryError
+from chatroom.logs import Event
 from chatroom.signals import stop_signals_blocked
 
 ANSWER_WITHIN = 3.0
@@ -59,11 +60,15 @@ class Registry:
     def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
         """`max_clients_per_address` 0: as many as the room holds."""
         self._max_clients = max_clients
-        self._max_clients_per_address = max_clients_per_address or max_clients
+        self.limit(max_clients_per_address)
         self._last_id = 0
         self._members: Members = {}
         self._addresses: Counter[str] = Counter()
         self._workers: dict[int, int] = {}
+
+    def limit(self, max_clients_per_address: int) -> None:
+        """From now on no more may join from one address; who is in stays."""
+        self._max_clients_per_address = max_clients_per_address or self._max_clients
 
     def enroll(self, worker: int) -> None:
         """`worker` is ready to serve members."""
@@ -185,6 +190,10 @@ class RegistryProcess:
                 os.kill(self._process.pid, signal.SIGCONT)  # or it would not hear of it
         self._manager.shutdown()
 
+    def limit(self, max_clients_per_address: int) -> None:
+        self._limits = self._limits[0], max_clients_per_address
+        self._call("limit", max_clients_per_address)
+
     def enroll(self, worker: int) -> None:
         self._workers.add(worker)
         self._call("enroll", worker)
@@ -215,9 +224,10 @@ class RegistryProcess:
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
-            logger.warning("the registry did not answer in %g s; starting another", ANSWER_WITHIN)
+            says = f"it did not answer in {ANSWER_WITHIN:g} s; another is started"
+            logger.warning(Event("registry-stuck", says, seconds=ANSWER_WITHIN))
         except (EOFError, OSError):
-            logger.warning("the registry's process died; starting another")
+            logger.warning(Event("registry-died", "another is started, which knows all members"))
         for _ in range(RESTARTS):
             with contextlib.suppress(EOFError, OSError):
                 self._start()

@@ -177,10 +177,11 @@ class Worker:
     def _obey(self) -> None:
         for record, descriptors in self._channel.receive():
             match record:
-                case {"adopt": members}:
+                case {"adopt": members, "greeting": greeting}:
+                    theirs = greeting.encode()
                     for (id, prefix, slot, begun), fd in zip(members, descriptors, strict=True):
                         connection = socket.socket(fileno=fd)
-                        self._handed.append(Handed(id, prefix, slot, begun, connection))
+                        self._handed.append(Handed(id, prefix, slot, begun, theirs, connection))
                 case {"yield": ids}:
                     self._yielding += ids
                 case {"settled": True}:
@@ -384,11 +385,10 @@ class Worker:
         if not self._handed:
             return
         handed, self._handed = self._handed, []
-        greeting = self._settings.greeting
         past = Past(self._log, self._slots, handed)
         for one in handed:
             self._log.blame(self._number, one.id)
-            state = past.of(one, len(greeting))
+            state = past.of(one)
             one.connection.setblocking(False)
             member = Member(
                 one.id,
@@ -404,19 +404,18 @@ class Worker:
             else:
                 self._all_events.register(member, selectors.EVENT_READ, member)
             if state.cursor is None:
-                self._greet(member, greeting[state.greeted :])
+                self._greet(member, one.greeting, state.greeted)
             else:
                 self._go_on(member, state.cursor, state)
         self._log.blame(self._number, 0)
 
-    def _greet(self, member: Member, greeting: bytes) -> None:
-        """`greeting`: what it has not taken of it."""
+    def _greet(self, member: Member, greeting: bytes, taken: int) -> None:
+        """`taken`: so many bytes of the greeting it has had."""
         delivery = self._delivery
         delivery.join(member)
-        whole = len(self._settings.greeting)
-        note(self._slots, member, whole, delivery.offset, delivery.position)
+        note(self._slots, member, len(greeting), delivery.offset, delivery.position)
         try:
-            complete = member.send(greeting) == len(greeting)
+            complete = member.send(greeting[taken:]) == len(greeting) - taken
         except BlockingIOError:
             complete = False
         except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)

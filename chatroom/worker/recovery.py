@@ -33,6 +33,8 @@ class Handed(NamedTuple):
     slot: int
     begun: int
     """Bytes that came before all that it says: a PROXY header."""
+    greeting: bytes
+    """What greets it: the room's, when it came."""
     connection: socket.socket
 
 
@@ -85,8 +87,8 @@ class Past:
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)
 
-    def of(self, one: Handed, greeting: int) -> Found:
-        """What became of a connection; the greeting has so many bytes."""
+    def of(self, one: Handed) -> Found:
+        """What became of a connection."""
         checkpoint = self._checkpoints[one.id]
         if not checkpoint.position:
             return Found(covered=one.begun, read=one.begun)  # nobody has served it
@@ -96,11 +98,11 @@ class Past:
             # Only of one whose connection was broken long ago is that not noted again.
             return Found(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(one.id, 0))
-        if count.taken < greeting:
+        if count.taken < len(one.greeting):
             return Found(greeted=count.taken, covered=covered, read=count.read)
         own = self._spans.get(one.id, [])
         cursor = walk(checkpoint.offset, count.taken - checkpoint.taken, own)
-        return Found(greeting, cursor, checkpoint.position, own, covered, count.read)
+        return Found(len(one.greeting), cursor, checkpoint.position, own, covered, count.read)
 
 
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from itertools import count
 
 from tests.integration.crowd import Crowd
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 
-NOTICED = r"; (starting another|next attempt in [\d.]+ s)$"
+NOTICED = r" event=worker-(died|failed) "
 """What the room says of a death; the latter of one that it met just before it was ready."""
 
 REPORT_EVERY = 10.0
@@ -77,7 +77,7 @@ class Killer:
                 return False
             look_at = time.monotonic() + 0.05
             # In this order: else one that is listed may be dead, and noticed, a moment later.
-            noticed = len(re.findall(NOTICED, self._here.errors, re.MULTILINE)) == self.deaths
+            noticed = len(re.findall(NOTICED, self._here.errors)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}
             return noticed and len(workers) == self._options.workers
@@ -88,8 +88,7 @@ class Killer:
         """How far it came, and what the room had to say that tells more than one more death."""
         said = self._here.errors.splitlines()
         noticed = [line for line in said if re.search(NOTICED, line)]
-        usual = re.compile(r"worker \d+ ended with exit code -9; starting another$")
-        rare = [line for line in said if not usual.search(line)]
+        rare = [line for line in said if not re.search(DIED, line)]
         return "\n".join(
             (
                 f"{self.deaths} deaths, {len(noticed)} noticed; workers: {self._here.workers()}",

@@ -14,7 +14,7 @@ import statistics
 import time
 
 from tests.integration.clients import Client
-from tests.integration.rooms import Room, addresses, room
+from tests.integration.rooms import DIED, Room, addresses, room
 from tests.integration.waiting import PATIENCE, until
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--deaths", type=int, default=5)
     options = parser.parse_args()
-    with room("--quiet", "--workers", options.workers, tells="starting another") as here:
+    with room("--quiet", "--workers", options.workers, tells=DIED) as here:
         speaker, *clients = here.join_all(addresses(options.clients))
         pauses = [pause(here, clients, speaker, number) for number in range(options.deaths)]
     for seconds in pauses:

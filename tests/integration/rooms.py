@@ -41,6 +41,10 @@ UNLIMITED = ("--rate", 0)
 #: may send as fast as they can.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
+#: Patterns of what a room logs of a worker that was killed, and of a registry.
+DIED = r" level=warning event=worker-died worker=\d+ exit=-9 says="
+REGISTRY_DIED = r" level=warning event=registry-died says="
+
 #: Seconds in which a room that was told to stop has to be gone.
 STOP_WITHIN = 5.0
 
@@ -213,7 +217,7 @@ class Room:
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
         """Whether so many deaths have been noticed, and there are so many workers."""
-        return self.errors.count("; starting another") == deaths and len(self.workers()) == workers
+        return self.errors.count(" event=worker-died ") == deaths and len(self.workers()) == workers
 
     def registry(self) -> Process:
         """The one that has no part in the log."""

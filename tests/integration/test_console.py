@@ -1,5 +1,6 @@
 """The console: what the room prints on its standard output, and what if nobody reads it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -56,14 +57,33 @@ def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
 
 def test_verbose_tells_on_standard_error_what_happens() -> None:
     """LEAVE-1: who was refused and who left, and why; standard output is as ever."""
-    told = ["worker 0 is ready", "worker 1 is ready", "127.0.0.3 refused: The room is full"]
-    told += ["127.0.0.2, left: reset"]
-    with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" INFO ") as here:
+    told = [
+        r" event=worker-ready worker=0 pid=\d+$",
+        r" event=worker-ready worker=1 pid=\d+$",
+        r" event=listening at=127.0.0.1:\d+ pid=\d+$",
+        r" event=joined member=1 address=127.0.0.2 port=\d+ worker=[01]$",
+        r' event=refused address=127.0.0.3 port=\d+ reason="The room is full"$',
+        r" event=left member=1 address=127.0.0.2 port=\d+ reason=reset$",
+    ]
+    with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" level=info ") as here:
         one = here.join("127.0.0.2")
         here.knock("127.0.0.3").hear("The room is full\n")
         one.reset()
         here.prints("127.0.0.2 disconnected\n")
-        until(lambda: all(what in here.errors for what in told), f"it tells of {told}")
+        until(lambda: len(here.errors.splitlines()) == len(told), f"it tells of {told}")
+        for event in told:
+            assert re.search(event, here.errors, re.MULTILINE)
+
+
+def test_its_log_may_be_json() -> None:
+    with room("--workers", 1, "--verbose", "--log-format", "json", tells='^{"time": ') as here:
+        here.join("127.0.0.2").close()
+        here.prints("127.0.0.2 disconnected\n")
+        until(lambda: here.errors.count("\n") == 4, "it tells all")
+        found = [json.loads(line) for line in here.errors.splitlines()]
+        assert [one["event"] for one in found] == ["worker-ready", "listening", "joined", "left"]
+        assert {one["level"] for one in found} == {"info"}
+        assert (found[3]["member"], found[3]["address"]) == (1, "127.0.0.2")
 
 
 def test_nobody_reads_standard_error(full_pipe: Path) -> None:

@@ -1,6 +1,7 @@
 """The workers are replaced, more, or fewer, and the members are spread over them (LOAD-4)."""
 
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from chatroom.crew import ATTEMPTS
 from tests.integration.crowd import Crowd
 from tests.integration.faulty_room import fail, faulty_room
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, Room, addresses, room
+from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 from tests.integration.waiting import PATIENCE
 
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
+LIMIT = r" level=warning event=workers-limit wanted=0 most=9 says="
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -42,7 +44,7 @@ def has(here: Room, workers: int) -> bool:
 
 def test_load_4_one_worker_more_and_one_less() -> None:
     """LOAD-4: SIGTTIN and SIGTTOU, under load; there is always one."""
-    with room("--workers", 1, *OPTIONS, tells="WARNING there may be 1 to 9 workers here$") as here:
+    with room("--workers", 1, *OPTIONS, tells=LIMIT) as here:
         crowd = Crowd(here.join_all(addresses(22)))
         for number, workers in (
             (signal.SIGTTIN, 2),
@@ -75,8 +77,7 @@ def test_load_4_who_stays_is_spread_when_others_leave() -> None:
         crowd.end()
 
 
-CANT = r"WARNING worker \d+ can't start: OSError: out of luck; next attempt in 0.[124] s$"
-DIED = r"WARNING worker \d+ ended with exit code -9; starting another$"
+CANT = r' event=worker-failed worker=\d+ error="OSError: out of luck" next=0.[124] says='
 
 
 def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
         rounds.load(3)
         os.kill(here.workers()[0].pid, signal.SIGKILL)
         crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "the fourth starts")
-        pauses = [line.split()[-2] for line in here.errors.splitlines() if "next" in line]
+        pauses = re.findall(r" next=(\S+) ", here.errors)
         assert pauses == ["0.1", "0.2", "0.4"]
         here.wait_until_even(crowd.present(), 2)
         crowd.talk_on()
@@ -116,7 +117,7 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
         1,
         act=fail,
         pause=0.1,
-        tells=f"{DIED}|can't start: OSError: out of luck",
+        tells=f"{DIED}|OSError: out of luck",
     ) as (here, rounds):
         one = here.join()
         rounds.load(2 * ATTEMPTS)

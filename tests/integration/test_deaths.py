@@ -13,7 +13,9 @@ from tests.integration.clients import Client
 from tests.integration.crowd import Crowd
 from tests.integration.processes import Process
 from tests.integration.rooms import (
+    DIED,
     NEVER_SILENT,
+    REGISTRY_DIED,
     SMALL_LOG,
     STOP_WITHIN,
     UNLIMITED,
@@ -28,13 +30,10 @@ def kill(process: Process) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
-REGISTRY = r"WARNING the registry's process died; starting another$"
-
-
 def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
     """JOIN-1, JOIN-5: the next one knows who is in the room, and what the limits are."""
     with room(
-        "--workers", 2, "--max-clients", 4, "--max-clients-per-address", 2, tells=REGISTRY
+        "--workers", 2, "--max-clients", 4, "--max-clients-per-address", 2, tells=REGISTRY_DIED
     ) as here:
         one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(3):
@@ -64,7 +63,7 @@ def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
     number: signal.Signals,
 ) -> None:
     """As it does the first one: when they end is for the main process to say."""
-    with room("--workers", 2, tells=REGISTRY) as here:
+    with room("--workers", 2, tells=REGISTRY_DIED) as here:
         kill(here.registry())
         one = here.join()
         for process in (here.registry(), *here.workers()):
@@ -77,7 +76,7 @@ def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
 
 def test_the_registry_is_killed_in_the_rush() -> None:
     """JOIN-1: while many come and go, and while it starts again; each of them is welcomed."""
-    with room("--workers", 2, tells=REGISTRY) as here:
+    with room("--workers", 2, tells=REGISTRY_DIED) as here:
         witness = here.join("127.0.0.1")
         for number in range(4):
             guests = [here.knock(source) for source in addresses(40)]
@@ -113,7 +112,7 @@ def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
     """JOIN-1: then another is started; the room has done without it meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
-    with room("--workers", 2, environment=environment, tells=REGISTRY) as here:
+    with room("--workers", 2, environment=environment, tells=REGISTRY_DIED) as here:
         one, other = here.join_all(addresses(2))
         kill(here.registry())
         third = here.join("127.0.0.9")
@@ -127,7 +126,7 @@ def another_than(here: Room, victim: Process) -> bool:
 def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
     """JOIN-5: it is there again, and knows everyone, before anybody comes or goes."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
-    with room("--workers", 2, *limits, tells=REGISTRY) as here:
+    with room("--workers", 2, *limits, tells=REGISTRY_DIED) as here:
         one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(2):
             victim = here.registry()
@@ -142,13 +141,10 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
         assert here.errors.count("\n") == 2
 
 
-WORKER = r"WARNING worker \d ended with exit code -9; starting another$"
-
-
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
     """LOAD-4: nobody is disconnected, it is replaced, and the new one gets its share."""
-    with room("--workers", workers, tells=WORKER) as here:
+    with room("--workers", workers, tells=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
         kill(victim)
@@ -173,7 +169,7 @@ def talk(members: list[Client]) -> None:
 def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims: int) -> None:
     """LOAD-4: whichever they are, whatever they do; some come, and some go meanwhile."""
     options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
-    with room(*options, tells=WORKER) as here:
+    with room(*options, tells=DIED) as here:
         crowd = Crowd(here.join_all(addresses(12)), seed=workers + victims)
         chance = random.Random(workers)
         for number in range(4):
@@ -193,7 +189,7 @@ def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
     """LOAD-4: it has stood still, and the log is full; the others go on, and its member too."""
-    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=WORKER) as here:
+    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=DIED) as here:
         one, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
         assert here.serving(one).pid == here.serving(other).pid != victim.pid
@@ -208,7 +204,7 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
     """JOIN-2, LOAD-4: it has stood still, and the way to it is full; all come in."""
-    with room("--workers", 2, "--quiet", tells=WORKER) as here:
+    with room("--workers", 2, "--quiet", tells=DIED) as here:
         one, other = here.join_all(addresses(2))
         victim = here.serving(one)
         os.kill(victim.pid, signal.SIGSTOP)
@@ -226,7 +222,7 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
 
 def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
     """JOIN-1, LOAD-4: the main process learns of both in one turn."""
-    with room("--workers", 1, tells=WORKER) as here:
+    with room("--workers", 1, tells=DIED) as here:
         one = here.join("127.0.0.9")
         victim = here.serving(one).pid
         os.kill(here.pid, signal.SIGSTOP)
@@ -241,7 +237,7 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
 
 def test_all_workers_are_killed() -> None:
     """JOIN-1, LOAD-4: newcomers wait until there is one again, and nobody is left out."""
-    with room("--workers", 2, tells=WORKER) as here:
+    with room("--workers", 2, tells=DIED) as here:
         members = here.join_all(addresses(4))
         for worker in here.workers():
             kill(worker)
@@ -254,7 +250,7 @@ def test_all_workers_are_killed() -> None:
 def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
     """LOAD-2, LOAD-4: is put out by the next one; who lags less is not."""
     options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
-    with room(*options, *NEVER_SILENT, tells=WORKER) as here:
+    with room(*options, *NEVER_SILENT, tells=DIED) as here:
         speaker, listener = here.join_all(addresses(2))
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text, before, heard = b"x" * 1000 + b"\n", -1, 0
@@ -279,7 +275,7 @@ def gone(here: Room) -> bool:
 def test_the_room_stops_right_after_a_death() -> None:
     """LOAD-4: of one worker, or of all."""
     for victims in (1, 2):
-        with room("--workers", 2, "--quiet", tells=f"^$|{WORKER}") as here:
+        with room("--workers", 2, "--quiet", tells=f"^$|{DIED}") as here:
             members = here.join_all(addresses(6))
             for worker in here.workers()[:victims]:
                 kill(worker)

@@ -160,6 +160,7 @@ def wait_until_used(here: Room, time: float) -> None:
 
     def come_so_far() -> bool:
         used = sum(process.used for process in here.processes())
+        assert here.process.stdout is not None
         ready, _, _ = select.select([here.process.stdout], [], [], 0)
         return used >= time or bool(ready)
 

@@ -10,11 +10,10 @@ from tests.integration.clients import Client, exchange
 from tests.integration.crowd import Crowd
 from tests.integration.faulty_room import WORD, faulty_room
 from tests.integration.processes import Process
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
+from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
 from tests.integration.test_load import grouped
 from tests.integration.waiting import PATIENCE, until
 
-DIED = r"WARNING worker \d+ ended with exit code -9; starting another$"
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
@@ -24,7 +23,7 @@ def kill(process: Process) -> None:
 
 def wait_until_replaced(here: Room, deaths: int, workers: int) -> None:
     """Wait until so many deaths have been noticed, and there are as many workers as there were."""
-    until(lambda: here.errors.count("exit code -9") == deaths, f"{deaths} deaths")
+    until(lambda: here.errors.count("exit=-9") == deaths, f"{deaths} deaths")
     until(lambda: len(here.workers()) == workers, f"{workers} workers")
 
 

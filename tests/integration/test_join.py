@@ -254,7 +254,7 @@ def test_who_is_refused_and_stays_costs_nothing() -> None:
 
 # --- descriptors ---------------------------------------------------------------------------------
 
-FEWER = r"WARNING descriptors \(ulimit -n\) allow no more than \d+ members$"
+FEWER = r" level=warning event=few-descriptors capacity=\d+ says="
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -297,7 +297,7 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 def test_a_process_that_gets_no_descriptor_waits_for_one(many_descriptors: int) -> None:
     """JOIN-5: taken by what it can't know of. It says so, does not spin, and accepts again."""
-    with room("--workers", 1, tells="can't accept for now: Too many open files$") as here:
+    with room("--workers", 1, tells=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
         taken = {int(name) for name in os.listdir(f"/proc/{here.pid}/fd")}

@@ -12,8 +12,8 @@ from pathlib import Path
 from chatroom.metrics import SCRAPE_WITHIN
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
 from tests.integration.processes import Process
-from tests.integration.rooms import NEVER_SILENT, Room, addresses, command, room, started
-from tests.integration.test_deaths import WORKER, blocks, kill, talk
+from tests.integration.rooms import DIED, NEVER_SILENT, Room, addresses, command, room, started
+from tests.integration.test_deaths import blocks, kill, talk
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
 from tests.test_metrics import samples
@@ -40,7 +40,7 @@ def server(here: Room) -> Process:
 
 
 def test_what_is_scraped_is_what_clients_saw() -> None:
-    with room("--workers", 2, *METRICS, *NEVER_SILENT, tells=WORKER) as here:
+    with room("--workers", 2, *METRICS, *NEVER_SILENT, tells=DIED) as here:
         url = where(here)
         first = scrape(url)
         assert first["chatroom_members"] == first["chatroom_joins_total"] == 0
@@ -72,18 +72,18 @@ def test_ipv6_and_a_room_that_has_no_run_dir(ipv6: None, tmp_path: Path) -> None
     (tmp_path / "chatroom").touch()
     options = ("--workers", 1, "--metrics", "[::1]:0")
     environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with room(*options, environment=environment, tells="nobody can ask for this room's") as here:
+    with room(*options, environment=environment, tells="event=no-control") as here:
         line = here.prints("\n").decode()
         assert line.startswith("metrics on http://[::1]:")
         assert scrape(line.removeprefix("metrics on ").strip())["chatroom_members"] == 0
 
 
-DIED = r"WARNING the metrics' process ended with exit code (-9|1); next attempt in [\d.]+ s$"
+NO_METRICS = r" level=warning event=no-metrics exit=(-9|1) again_in=[\d.]+ says="
 
 
 def test_its_process_dies_and_the_room_goes_on() -> None:
     """Who scrapes meanwhile has to wait, and is served."""
-    with room("--workers", 2, *METRICS, tells=DIED) as here:
+    with room("--workers", 2, *METRICS, tells=NO_METRICS) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
             scrape(url)

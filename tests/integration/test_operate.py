@@ -24,6 +24,7 @@ from chatroom.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
+    DIED,
     NEVER_SILENT,
     ROOT,
     UNLIMITED,
@@ -33,7 +34,7 @@ from tests.integration.rooms import (
     room,
     started,
 )
-from tests.integration.test_deaths import WORKER, kill, talk
+from tests.integration.test_deaths import kill, talk
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
 
@@ -155,7 +156,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
 
 
 def test_status_tells_of_deaths(owner: Owner) -> None:
-    with room("--workers", 2, "--run-dir", owner.folder, tells=WORKER) as here:
+    with room("--workers", 2, "--run-dir", owner.folder, tells=DIED) as here:
         members = here.join_all(addresses(4))
         kill(here.workers()[0])
         talk(members)
@@ -590,7 +591,7 @@ def test_a_run_dir_that_is_another_s_keeps_the_room_from_starting(folder: Path) 
         fails(here, 1, f"the run-dir {folder} has to be this user's alone")
 
 
-NO_STATUS = "WARNING nobody can ask for this room's status: "
+NO_STATUS = " level=warning event=no-control "
 
 
 @pytest.mark.parametrize("wrong", ["open", "file", "long"])
@@ -686,7 +687,7 @@ def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
     """LOAD-4: the kernel counts TCP alone."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
-    with room(*options, tells=WORKER) as here, UnixClient(path) as one:
+    with room(*options, tells=DIED) as here, UnixClient(path) as one:
         one.hear(WELCOME)
         others = here.join_all(addresses(2))
         talk([one, *others])
@@ -743,7 +744,7 @@ def test_prefixes_of_another_form(owner: Owner) -> None:
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
-    with room("--workers", 2, "--prefix", form, *listen, tells=WORKER) as here:
+    with room("--workers", 2, "--prefix", form, *listen, tells=DIED) as here:
         members = here.join_all(addresses(4))
         ids = [owner.member(one)["id"] for one in members]
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.integration.crowd import Crowd
 from tests.integration.faulty_room import faulty_room, hang, spin
-from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, addresses, room
+from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, addresses, room
 from tests.integration.waiting import until
 
-STUCK = r"WARNING worker \d+ made no progress for 0.5 s; replacing it$"
+STUCK = r" level=warning event=worker-stuck worker=\d+ seconds=0.5 says="
 OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
@@ -29,7 +29,7 @@ OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILE
 )
 def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], None]) -> None:
     """LOAD-4: it alone is replaced, also where all others wait for the lock that it holds."""
-    with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|starting another$") as (
+    with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|{DIED}") as (
         here,
         rounds,
     ):
@@ -38,7 +38,7 @@ def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], Non
         rounds.load()
         if point == "going on":
             os.kill(here.workers()[0].pid, signal.SIGKILL)
-        crowd.talk(lambda: "no progress" in here.errors, f"one is stuck at {point!r}")
+        crowd.talk(lambda: "worker-stuck" in here.errors, f"one is stuck at {point!r}")
         until(lambda: len(here.workers()) == 3, "another has taken its place")
         crowd.talk_on()
         here.wait_until_even(crowd.present(), 3)

@@ -166,7 +166,7 @@ def test_without_the_option_nobody_is() -> None:
 
 
 def test_nonsense_from_a_proxy_is_refused_and_told_of() -> None:
-    tells = "a connection from the proxy 127.0.0.1 is refused: no PROXY header begins with b'hello"
+    tells = r"event=proxy-refused address=127.0.0.1 says=\"no PROXY header begins with b'hello"
     with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as one:
         one.say("hello\n")
         one.hear_end()

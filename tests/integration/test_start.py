@@ -60,7 +60,7 @@ def test_a_port_in_use() -> None:
 def test_the_error_comes_behind_what_was_logged() -> None:
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
-        with started(arguments, setup="ulimit -n 200", tells=f"{SAYS}|WARNING") as here:
+        with started(arguments, setup="ulimit -n 200", tells=f"{SAYS}|level=warning") as here:
             assert here.prints_rest() == b""
             here.ends(1)
             warning, error = here.errors.splitlines()

@@ -11,7 +11,7 @@ import pytest
 
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError
-from chatroom.net.listening import endpoint, listen
+from chatroom.net.listening import endpoint, expect_life, listen
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -90,6 +90,31 @@ def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) 
 
 def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
     with listen(Endpoint("127.0.0.1"), 0) as listener:
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_how_long_they_stay_may_be_said_anew() -> None:
+    """Of those who come from then on."""
+
+    def options(listener: socket.socket) -> list[int]:
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)):
+            accepted, _ = listener.accept()
+            with accepted:
+                return [
+                    accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                    accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                ]
+
+    with listen(Endpoint("127.0.0.1"), 300) as listener:
+        listener.setblocking(True)
+        for life, found in ((20, [1, 20_000]), (0, [0, 0]), (30, [1, 30_000])):
+            expect_life(listener, life)
+            assert options(listener) == found
+
+
+def test_who_comes_by_a_unix_socket_is_on_this_machine(tmp_path: Path) -> None:
+    with listen(Endpoint(path=str(tmp_path / "room")), 300) as listener:
+        expect_life(listener, 20)
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 

@@ -74,6 +74,22 @@ def test_nobody_is_placed_on_a_worker_that_was_dismissed() -> None:
     assert len(registry.members()) == 7, "its members are for the main process to part with"
 
 
+def test_the_limit_for_an_address_may_change() -> None:
+    registry = registry_of(0, clients=4)
+    for _ in range(2):
+        admit(registry)
+    registry.limit(2)
+    assert registry.admit(ALICE) == TOO_MANY
+    admit(registry, BOB)
+    registry.limit(1)
+    assert len(registry.members()) == 3, "who is in stays"
+    registry.leave([1])
+    assert registry.admit(ALICE) == TOO_MANY
+    registry.limit(0)
+    assert [admit(registry).id for _ in range(2)] == [4, 5]
+    assert registry.admit(ALICE) == FULL
+
+
 def test_a_worker_that_comes_back_has_no_members() -> None:
     registry = registry_of(0, 1)
     for _ in range(4):
@@ -295,6 +311,21 @@ def test_load_4_workers_come_and_go_while_it_is_dead(method: str, room: Room) ->
     getattr(room.registry, method)(1)
     expected = {0, 1} if method == "enroll" else {0}
     assert {room.admit(ALICE).worker for _ in range(2)} == expected
+
+
+@pytest.mark.parametrize("dead", ["before", "after"])
+def test_load_4_another_has_the_limit_that_was_changed(dead: str, room: Room) -> None:
+    room.admit(ALICE)
+    if dead == "before":
+        room.kill()
+    room.registry.limit(1)
+    if dead == "after":
+        room.kill()
+    assert room.registry.admit(ALICE) == TOO_MANY
+    room.registry.limit(0)
+    assert room.admit(ALICE).id == 2
+    assert room.admit(ALICE).id == 3
+    assert room.registry.admit(ALICE) == FULL
 
 
 def test_load_4_it_may_die_again_and_again(room: Room) -> None:

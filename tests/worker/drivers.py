@@ -215,7 +215,11 @@ class Room:
         client = Client(id, address or f"192.0.2.{id}", ours)
         self.clients.append(client)
         self.channels[worker].send(
-            {"adopt": [(id, f"<{client.address}>", id - 1, 0)]}, [theirs.fileno()]
+            {
+                "adopt": [(id, f"<{client.address}>", id - 1, 0)],
+                "greeting": self.settings.greeting.decode(),
+            },
+            [theirs.fileno()],
         )
         theirs.close()
         return client

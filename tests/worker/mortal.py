@@ -347,6 +347,7 @@ class House:
             self._hand_over,
             Tally(),
             Bans(),
+            greeting=self.settings.greeting,
         )
         self.crew = Crew(
             self.settings,

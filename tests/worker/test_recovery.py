@@ -223,6 +223,45 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
         assert alice.heard.endswith(newcomer.prefix + b"I am early\n")
 
 
+@pytest.mark.parametrize("changed", ["before", "after"])
+@pytest.mark.parametrize("later", [b"Hi\n", b"W" * 100 + b"\n"])
+@pytest.mark.parametrize("taken", [0, 2, 26, 27, 100])
+def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
+    taken: int, later: bytes, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WELCOME-1: whole, once, and then it hears what is said; so with one taken over."""
+
+    class Slow(Member):
+        def __init__(self, id: int, address: str, connection: socket.socket, *more: Any) -> None:
+            super().__init__(id, address, connection, *more)
+
+            def send(data: bytes) -> int:
+                connection.send(data[:taken])
+                raise Killed
+
+            self.send = cast(Any, send)
+
+    with a_house() as house:
+        alice = house.join()
+        house.settle()
+        if changed == "before":
+            house.acceptor.greeting = later
+        with monkeypatch.context() as dying:
+            dying.setattr(loop, "Member", Slow)
+            guest = house.join()
+            house.main()
+            house.acceptor.greeting = later
+            assert [process.run() for process in list(house.alive)].count(False) == 1
+        newcomer = house.join()
+        house.finish()
+        alice.say(b"hello\n")
+        house.finish()
+        assert alice.heard == house.settings.greeting
+        its = later if changed == "before" else house.settings.greeting
+        assert guest.heard == its + alice.prefix + b"hello\n"
+        assert newcomer.heard == later + alice.prefix + b"hello\n"
+
+
 @pytest.mark.parametrize("why", ["a death", "a yield"])
 def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> None:
     """However much the others want to say meanwhile; then they wait."""

@@ -1,0 +1,88 @@
+"""What the room logs: events, each of them one line, that a person reads and a program parses.
+
+    2026-11-25T10:00:00.123Z level=warning event=worker-died worker=1 exit=-9 says="another …"
+
+`logger.warning(Event("worker-died", worker=1, exit=-9))`, by the standard `logging`. No value can
+end its line or pass for another field: one that holds anything but plain text stands in quotes, as
+a string of JSON. What members say is never logged.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+
+FORMATS = ("text", "json")
+
+_PLAIN = re.compile(r"[^\s\"'=\\]+")
+
+
+class Event:
+    """What happened, by a name that does not change, and what is known of it.
+
+    `says`: the same for people, and what they can do; it may change.
+    """
+
+    __slots__ = ("fields", "name", "says")
+
+    def __init__(self, name: str, says: str = "", /, **fields: object) -> None:
+        self.name = name
+        self.says = says
+        self.fields = fields
+
+    def all(self) -> dict[str, object]:
+        """Its fields, in the order in which they are read."""
+        says = {"says": self.says} if self.says else {}
+        return {"event": self.name, **self.fields, **says}
+
+    def __str__(self) -> str:
+        return line(self.all())
+
+
+def line(fields: dict[str, object]) -> str:
+    """key=value, and so on."""
+    return " ".join(f"{key}={spell(value)}" for key, value in fields.items())
+
+
+def spell(value: object) -> str:
+    """A value as it stands in a line."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case list() | tuple():
+            value = ",".join(map(str, value))
+    text = str(value)
+    if text.isprintable() and _PLAIN.fullmatch(text):
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in quoted)
+
+
+class Formatter(logging.Formatter):
+    """Spells records, also those that are no events: what they say is one."""
+
+    def __init__(self, form: str) -> None:
+        """`form`: one of FORMATS."""
+        super().__init__()
+        self._json = form == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {"level": record.levelname.lower()}
+        if isinstance(record.msg, Event):
+            fields |= record.msg.all()
+        else:
+            fields |= {"event": "other", "logger": record.name, "says": record.getMessage()}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if self._json:
+            return json.dumps({"time": _time(record), **fields}, default=str)
+        return f"{_time(record)} {line(fields)}"
+
+
+def _time(record: logging.LogRecord) -> str:
+    when = datetime.fromtimestamp(record.created, UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

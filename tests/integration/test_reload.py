@@ -1,0 +1,201 @@
+"""A room is set by a file, too, and reads it again while all talk (SIGHUP)."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients import Client
+from tests.integration.crowd import Crowd
+from tests.integration.rooms import NEVER_SILENT, ROOT, Room, addresses, command, started
+from tests.integration.test_start import SAYS, fails
+from tests.integration.waiting import until
+
+CODE = command()[:3]
+KIB = 1024
+
+
+@pytest.fixture(name="file")
+def fixture_file(tmp_path: Path) -> Path:
+    return tmp_path / "room.toml"
+
+
+@contextmanager
+def room_by(file: Path, text: str, *options: object, tells: str = "") -> Iterator[Room]:
+    """A room that a file has set, and the command line but for a few things not."""
+    file.write_text(f'listen = "127.0.0.1:0"\nworkers = 2\n{text}')
+    with started([*CODE, "--config", str(file), *map(str, options)], tells=tells) as here:
+        here.listen()
+        yield here
+        if here.process.poll() is None:
+            here.stop()
+
+
+def replaced(here: Room, workers: int = 2) -> Callable[[], bool]:
+    """SIGHUP; returns what says whether all workers are others now."""
+    old = {worker.pid for worker in here.workers()}
+    here.process.send_signal(signal.SIGHUP)
+
+    def look() -> bool:
+        pids = {worker.pid for worker in here.workers()}
+        return len(pids) == workers and not pids & old
+
+    return look
+
+
+def rewrite(file: Path, *changes: tuple[str, str]) -> None:
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def time_of(sender: Client, hearer: Client, size: int) -> float:
+    """How long it takes until so much is heard."""
+    line = b"x" * 1023 + b"\n"
+    began = time.monotonic()
+    sender.say(line * (size // len(line)))
+    hearer.hear((sender.prefix + line) * (size // len(line)))
+    return time.monotonic() - began
+
+
+NEEDS = r" level=warning event=needs-restart settings=max-line,log-size says=\"needs a restart: "
+
+
+def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
+    """Nobody notices but newcomers, whom another welcome greets; what can't be had is named."""
+    text = """
+        welcome = "Welcome to socket practice"
+        max-clients-per-address = 2
+        rate = 0
+        quiet = true
+        flush-after = 60
+        max-line = "4K"
+        log-size = "8M"
+    """
+    with room_by(file, text, tells=NEEDS) as here:
+        crowd = Crowd(here.join_all(addresses(12)))
+        rewrite(
+            file,
+            ("to socket practice", "back"),
+            ("address = 2", "address = 1"),
+            ("4K", "8K"),
+            ("8M", "16M"),
+        )
+        crowd.talk(replaced(here), "all are replaced")
+        assert here.errors.count("\n") == 1
+        newcomer = here.knock("127.0.9.9")
+        newcomer.hear("Welcome back\n")
+        here.knock("127.0.9.9").hear("Too many connections from your address\n")
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
+def test_load_3_another_rate_holds_for_all(file: Path) -> None:
+    """LOAD-3: for who is in, too."""
+    size = 64 * KIB
+    with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
+        one, other = here.join_all(addresses(2))
+        rewrite(file, ("rate = 0", "rate = '32K'"))
+        until(replaced(here), "all are replaced")
+        # A read may go beyond the burst, and is made up for afterwards.
+        assert time_of(one, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
+        rewrite(file, ("'32K'", "0"))
+        until(replaced(here), "all are replaced")
+        assert time_of(one, other, 16 * size) < 16 * size / (32 * KIB) / 2
+
+
+BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" says="
+
+
+def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
+    """One line says what is wrong with it; when that is mended, it is read."""
+    with room_by(file, 'welcome = "Hello"\nquiet = true\n', tells=BROKEN) as here:
+        one, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
+        one.hear("Hello\n")
+        other.hear("Hello\n")
+        workers = {worker.pid for worker in here.workers()}
+        whole = file.read_text()
+        file.write_text(whole + 'welcome = "twice"\n')
+        here.process.send_signal(signal.SIGHUP)
+        until(lambda: here.errors, "it says so")
+        one.say("still here?\n")
+        other.hear(one.prefix + b"still here?\n")
+        here.knock("127.0.0.4").hear("Hello\n")
+        assert {worker.pid for worker in here.workers()} == workers
+        file.write_text(whole.replace("Hello", "Hi"))
+        until(replaced(here), "all are replaced")
+        here.knock("127.0.0.5").hear("Hi\n")
+        assert here.errors.count("\n") == 1
+        other.say("yes\n")
+        one.hear(other.prefix + b"yes\n")
+
+
+def test_sighup_has_the_log_tell_more(file: Path) -> None:
+    """… and takes another number of workers."""
+    with room_by(file, "quiet = true", tells=" level=info ") as here:
+        assert here.errors == ""
+        rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
+        until(replaced(here, 3), "all are replaced")
+        assert re.search(r" event=reloaded changed=verbose$", here.errors, re.MULTILINE)
+
+
+def test_the_command_line_s_word_stays(file: Path) -> None:
+    with room_by(file, 'welcome = "Hello"', "--welcome", "Ahoy", "--quiet") as here:
+        here.knock().hear("Ahoy\n")
+        rewrite(file, ("Hello", "Hi"))
+        until(replaced(here), "all are replaced")
+        here.knock().hear("Ahoy\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "words"),
+    [
+        ("rate = 5000\nrate = 6000", {}, ["room.toml", "line 2", "rate"]),
+        ("max-client = 5", {}, ["room.toml", "max-client is no option", "max-clients"]),
+        ("workers = 0", {}, ["room.toml: workers: must be a number from 1 to 64"]),
+        ("", {"CHATROOM_WORKERS": "two"}, ["CHATROOM_WORKERS", "whole number"]),
+        ("", {"CHATROOM_CONFIG": "nowhere"}, ["nowhere", "No such file"]),
+    ],
+)
+def test_wrong_settings(text: str, variables: dict[str, str], words: list[str], file: Path) -> None:
+    """One line that names the file or the variable, and the key, and exit code 2."""
+    file.write_text(text)
+    arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
+    with started(arguments, environment=variables, tells=SAYS) as here:
+        fails(here, 2, *words)
+
+
+def test_variables_set_a_room() -> None:
+    variables = {
+        "CHATROOM_LISTEN": "127.0.0.1:0",
+        "CHATROOM_WORKERS": "1",
+        "CHATROOM_QUIET": "yes",
+        "CHATROOM_WELCOME": "Hello",
+        "CHATROOM_MAX_CLIENT": "7",
+    }
+    with started(CODE, environment=variables, tells=" name=CHATROOM_MAX_CLIENT says=") as here:
+        here.listen()
+        assert len(here.workers()) == 1
+        here.knock().hear("Hello\n")
+        here.stop()
+
+
+def test_the_readme_s_file_sets_a_room(file: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    file.write_text(example)
+    variables = {"CHATROOM_LISTEN": "127.0.0.1:0", "CHATROOM_RUN_DIR": str(file.parent / "run")}
+    with started([*CODE, "--config", str(file)], environment=variables) as here:
+        here.listen()
+        [welcome] = re.findall(r'^welcome = "(.*)"$', example, re.MULTILINE)
+        here.knock().hear(f"{welcome}\n")
+        here.stop()
+        assert not os.listdir(file.parent / "run")

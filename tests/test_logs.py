@@ -1,0 +1,140 @@
+"""What the room logs: one line an event, which nobody can forge."""
+
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import characters, integers, text
+
+from chatroom.logs import FORMATS, Event, Formatter, spell
+
+ROOT = Path(__file__).parent.parent
+AT = 1795600800.1239
+ANYTHING = text(characters(codec=None))
+
+
+def record(message: object, level: int = logging.WARNING, **more: Any) -> logging.LogRecord:
+    options = {"name": "chatroom.x", "pathname": "", "lineno": 0, "args": (), "exc_info": None}
+    made = logging.LogRecord(**{**options, "level": level, "msg": message, **more})
+    made.created = AT
+    return made
+
+
+def text_of(message: object, **more: Any) -> str:
+    return Formatter("text").format(record(message, **more))
+
+
+def json_of(message: object, **more: Any) -> Any:
+    return json.loads(Formatter("json").format(record(message, **more)))
+
+
+def read(line: str) -> dict[str, str]:
+    """What a reader of key=value finds in a line."""
+    found = re.findall(r'(?:^| )(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=]*)(?= |$)', line)
+    assert " ".join(f"{key}={value}" for key, value in found) == line
+    assert len(dict(found)) == len(found)
+    return {key: json.loads(value) if value[:1] == '"' else value for key, value in found}
+
+
+def joined(text: str) -> str:
+    """JSON does not tell two halves of a character from the whole."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def test_an_event_is_a_line_of_fields() -> None:
+    event = Event("worker-died", "another is started", worker=1, exit=-9)
+    said = 'event=worker-died worker=1 exit=-9 says="another is started"'
+    assert str(event) == said
+    assert text_of(event) == f"2026-11-25T10:00:00.123Z level=warning {said}"
+
+
+def test_an_event_is_an_object_of_json() -> None:
+    event = Event("reloaded", restart=["log-size"], seconds=0.5, at=Path("/x"))
+    assert json_of(event, level=logging.INFO) == {
+        "time": "2026-11-25T10:00:00.123Z",
+        "level": "info",
+        "event": "reloaded",
+        "restart": ["log-size"],
+        "seconds": 0.5,
+        "at": "/x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [
+        ("", '""'),
+        ("plain-text", "plain-text"),
+        ("[::1]:4000", "[::1]:4000"),
+        ("wörld", "wörld"),
+        ("two words", '"two words"'),
+        ('say "no"', r'"say \"no\""'),
+        ("a=b", '"a=b"'),
+        ("back\\slash", r'"back\\slash"'),
+        ("a\nlevel=error", r'"a\nlevel=error"'),
+        ("\x1b[2J\x7f", r'"\u001b[2J\u007f"'),
+        ("\x85\u2028\u202e\udcff", r'"\u0085\u2028\u202e\udcff"'),
+        ("\U000e0001", r'"\udb40\udc01"'),
+        ("no\N{NO-BREAK SPACE}break", r'"no\u00a0break"'),
+        (7, "7"),
+        (0.2, "0.2"),
+        (10.0, "10"),
+        (True, "true"),
+        (False, "false"),
+        (None, "-"),
+        (["log-size", "listen"], "log-size,listen"),
+        (("one of", "two"), '"one of,two"'),
+    ],
+)
+def test_a_value_is_quoted_where_it_is_not_plain(value: object, spelt: str) -> None:
+    assert spell(value) == spelt
+
+
+@given(ANYTHING, ANYTHING, integers())
+def test_no_value_can_forge_a_line_or_a_field(one: str, says: str, number: int) -> None:
+    one, says = joined(one), joined(says)
+    event = Event("refused", says, reason=one, member=number)
+    fields = {"event": "refused", "reason": one, "member": str(number)}
+    fields |= {"says": says} if says else {}
+    line = text_of(event)
+    assert line.isprintable()
+    assert line.splitlines() == [line]
+    line.encode()
+    assert read(line.partition(" ")[2]) == {"level": "warning", **fields}
+    whole = Formatter("json").format(record(event))
+    assert whole.isascii()
+    assert whole.splitlines() == [whole]
+    found = json.loads(whole)
+    assert found.pop("time").startswith("2026-")
+    assert found == {"level": "warning", **fields, "member": number}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_others_log_is_an_event_too(form: str) -> None:
+    """… as what the standard library says of itself; an error with its whole traceback."""
+    try:
+        raise ZeroDivisionError("out of luck")
+    except ZeroDivisionError:
+        failed = record("100 %% of %s\n", args=("it",), exc_info=sys.exc_info())
+    said = Formatter(form).format(failed)
+    assert said.splitlines() == [said]
+    found = json.loads(said) if form == "json" else read(said.partition(" ")[2])
+    assert found["event"] == "other"
+    assert found["logger"] == "chatroom.x"
+    assert found["says"] == "100 % of it\n"
+    assert found["exception"].startswith("Traceback (most recent call last):\n")
+    assert found["exception"].endswith("ZeroDivisionError: out of luck")
+
+
+def test_whatever_the_room_logs_is_an_event() -> None:
+    """So that every line has a name, and every value its place."""
+    calls = []
+    for path in (ROOT / "chatroom").rglob("*.py"):
+        calls += re.findall(r"logger\.(?!getLogger)\w+\(\s*(\w+)", path.read_text())
+    assert len(calls) > 10
+    assert set(calls) == {"Event"}

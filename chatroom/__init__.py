@@ -23,6 +23,7 @@ In reading order:
     control.py       how the room's owner asks and tells it, while it runs
     overview.py      … what there is to tell of it, with tally.py
     moderation.py    … who is put out, with bans.py, and what the room itself says
+    transcript/      … and how all that is said comes into a file
     run_dir.py       … and where it is found
     metrics.py       … and what Prometheus reads of it
     signals.py       those that a room heeds, and who is kept from them

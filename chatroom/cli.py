@@ -201,6 +201,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
     add(
+        "--transcript",
+        type=Path,
+        metavar="FILE",
+        help="append every message to FILE, a line of JSON each; SIGUSR1 opens it anew",
+    )
+    add(
         "--metrics",
         type=_endpoint,
         metavar="HOST:PORT",

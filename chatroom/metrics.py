@@ -100,7 +100,7 @@ class Metrics:
                 child.start()
                 undo.pop_all()
         except OSError as error:  # no memory, no descriptors, or too many processes
-            self._try_again("can't be started", error=error.strerror)
+            self._try_again("metrics-failed", "can't be started", error=error.strerror)
             return
         self._process = child
         self._selector.register(child.sentinel, selectors.EVENT_READ, self._ended)
@@ -111,14 +111,14 @@ class Metrics:
         self._selector.unregister(self._process.sentinel)
         self._process.join()
         code, self._process = self._process.exitcode, None
-        self._try_again("has ended", exit=code)
+        self._try_again("metrics-died", "has ended", exit=code)
 
-    def _try_again(self, why: str, **fields: object) -> None:
+    def _try_again(self, event: str, why: str, **fields: object) -> None:
         now = monotonic()
         if now - self._started_at >= STEADY_AFTER:
             self._pause = FIRST_PAUSE
         says = f"the process that serves metrics {why}; another is tried"
-        logger.warning(Event("no-metrics", says, **fields, again_in=self._pause))
+        logger.warning(Event(event, says, **fields, again_in=self._pause))
         self._start_at = now + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 

@@ -112,6 +112,8 @@ class Settings:
     """The private folder by which its owner finds it; None: the default, if that can be had."""
     keep_bans: bool = False
     """Whether they hold when the room starts again: in a file of `run_dir`."""
+    transcript: Path | None = None
+    """The file to which all that is said is written; None: to none."""
     metrics: Endpoint | None = None
     """Where Prometheus can read how it goes."""
     quiet: bool = False

@@ -12,6 +12,7 @@ stops the room with its error.
                        read the settings again,
                        replace all, one by one  ◄───  SIGHUP
                        one more, one less  ◄────────  SIGTTIN, SIGTTOU
+                       transcript: reopen  ◄────────  SIGUSR1
                        stop  ◄──────────────────────  SIGINT, SIGTERM
                        drain ─► all: append what is read, read no more
     drained ────────►  all drained: the log is final
@@ -54,8 +55,9 @@ from chatroom.shared.log import Geometry, MainLog
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
 from chatroom.shared.slots import Slots
-from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.signals import HEEDED, STOP_SIGNALS, on_terminal
 from chatroom.tally import Tally
+from chatroom.transcript.keeper import Keeper
 from chatroom.worker.loop import LAGGED
 
 DRAIN_WITHIN = 1.5
@@ -153,6 +155,7 @@ class Supervisor:
             if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
                 says = "a worker's death disconnects its members: this system does not count"
                 logger.info(Event("no-recovery", says))
+            self._transcript = self._keep_transcript(cleanup)
             self._crew = Crew(
                 settings,
                 self._selector,
@@ -195,6 +198,16 @@ class Supervisor:
             if at.path:
                 cleanup.callback(remove_file, at.path, os.stat(at.path).st_ino)
         return listeners
+
+    def _keep_transcript(self, cleanup: contextlib.ExitStack) -> Keeper | None:
+        if self._settings.transcript is None:
+            return None
+        bell = Doorbell.new()
+        self._doorbells.append(bell)
+        clients = self._acceptor.clients
+        keeper = Keeper(self._settings, self._where, self._log, bell, clients, self._selector)
+        cleanup.callback(keeper.close)  # when the workers have ended
+        return keeper
 
     def _run_dir(self, cleanup: contextlib.ExitStack) -> Path | None:
         """The private folder; None where the default one can't be had, which ends no room."""
@@ -277,6 +290,8 @@ class Supervisor:
                 times += self._crew.tend(), self._handover.tick(), self._tell_manager()
                 times.append(self._metrics.tick() if self._metrics is not None else None)
             times.append(self._crew.retry())
+            if self._transcript is not None:
+                times.append(self._transcript.tick())
             if self._deadline is not None:
                 times.append(max(0.0, self._deadline - monotonic()))
             timeout = min((time for time in times if time is not None), default=None)
@@ -316,7 +331,7 @@ class Supervisor:
         for end in (wake, woken):
             end.setblocking(False)
             cleanup.callback(end.close)
-        for number in (*STOP_SIGNALS, *CREW_SIGNALS):
+        for number in HEEDED:
             signal.signal(number, lambda *_: None)  # to be told of through `woken`
         # Those who are impatient fill it; one that is unread is enough.
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
@@ -337,6 +352,8 @@ class Supervisor:
                     self._crew.want(self._crew.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
                     self._crew.want(self._crew.wanted - 1)
+                case signal.SIGUSR1 if self._transcript is not None:
+                    self._transcript.reopen()
                 case signal.SIGINT | signal.SIGTERM:
                     self._stop()
 
@@ -438,6 +455,8 @@ class Supervisor:
         for id, client in self._acceptor.leave(list(reasons)).items():
             reason = client.why or reasons[id]
             self._tally.leaves[reason] += 1
+            if self._transcript is not None:
+                self._transcript.left(id, client)
             logger.info(
                 Event("left", member=id, address=client.address, port=client.port, reason=reason)
             )

@@ -23,7 +23,7 @@ from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.service import Manager
 from chatroom.settings import Settings
 from chatroom.shared.registry import Members, Registry
-from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
+from chatroom.signals import HEEDED
 from chatroom.supervisor import Supervisor
 
 PATIENCE = 10
@@ -250,7 +250,7 @@ class Stage:
 @contextlib.contextmanager
 def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(monkeypatch)
-    handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *CREW_SIGNALS)}
+    handlers = {number: signal.getsignal(number) for number in HEEDED}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield stage
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers

@@ -96,6 +96,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--burst", "2K"], "burst", 2 * KIB),
         (["--peer-timeout", "60"], "peer_timeout", 60),
         (["--watchdog", "2.5"], "watchdog", 2.5),
+        (["--transcript", "said.jsonl"], "transcript", Path("said.jsonl")),
         (["--quiet"], "quiet", True),
         (["--verbose"], "verbose", True),
         (["--log-format", "json"], "log_format", "json"),

@@ -284,7 +284,7 @@ def test_one_that_dies_is_replaced_later_each_time(
         pauses.append(pause)
     assert pauses[:3] == pytest.approx([FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE])
     assert pauses[-1] == pytest.approx(LONGEST_PAUSE)
-    assert caplog.messages[0].startswith("event=no-metrics exit=0 again_in=0.1 says=")
+    assert caplog.messages[0].startswith("event=metrics-died exit=0 again_in=0.1 says=")
     stage.now += STEADY_AFTER
     stage.processes[-1].die(1)
     assert stage.turn() == pytest.approx(FIRST_PAUSE)
@@ -297,7 +297,7 @@ def test_where_none_can_be_started_it_is_tried_again(
     assert stage.turn() == pytest.approx(FIRST_PAUSE)
     assert stage.attached == []
     [said] = caplog.messages
-    assert said.startswith('event=no-metrics error="no more processes" again_in=0.1 says=')
+    assert said.startswith('event=metrics-failed error="no more processes" again_in=0.1 says=')
     stage.fails = None
     stage.now += FIRST_PAUSE
     assert stage.turn() is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS, stop_signals_blocked
+from chatroom.signals import HEEDED, stop_signals_blocked
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +19,7 @@ def blocked() -> set[int]:
 def test_stop_signals_are_blocked_while_a_process_starts() -> None:
     before = blocked()
     with stop_signals_blocked():
-        assert blocked() == before | {*STOP_SIGNALS, *CREW_SIGNALS}
+        assert blocked() == before | set(HEEDED)
     assert blocked() == before
 
 

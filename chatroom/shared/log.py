@@ -197,6 +197,30 @@ class Log:
         """The position behind the last entry. Hold the lock, unless an old one does no harm."""
         return self._words[_HEAD]
 
+    def glance(self) -> int | None:
+        """The head, for who must not hold up anyone; None while somebody has the lock.
+
+        Who has stored it has let go of the lock by then, so all that lies before it can be seen.
+        """
+        if sys.platform != "linux":
+            with self:
+                return self.head
+        head = self.head
+        return head if self.holder() is None else None
+
+    def keeps(self, position: int, offset: int) -> bool:
+        """Whether the entries from the one before `position` on, and the text from `offset` on, are
+        there, and so were when they were read just now. Needs no lock: see `append`.
+
+        It takes its time to tell (a call of the kernel's): what was read before it, was read.
+        """
+        self.holder()
+        head = self.head
+        return (
+            head - (position - 1) <= self.geometry.kept_entries
+            and self.offset(head) - offset <= self.geometry.kept
+        )
+
     def offset(self, position: int) -> int:
         """Where the text of the entries before `position` ends."""
         return self._field(position - 1, _END)
@@ -225,11 +249,7 @@ class Log:
 
         One pass, for all of a dead worker's members at once.
         """
-        words = [
-            word
-            for view in _views(self._entries, first * _FIELDS, last * _FIELDS)
-            for word in view.tolist()
-        ]
+        words = self._entry_words(first, last)
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
         reaches: dict[int, int] = {}
@@ -240,6 +260,18 @@ class Log:
             reaches[sender] = reach
             begin = end
         return spans, reaches
+
+    def entries(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        """Those from `first` up to `last`: where each ends, its sender, the messages so far."""
+        words = self._entry_words(first, last)
+        return list(
+            zip(
+                words[_END::_FIELDS],
+                words[_SENDER::_FIELDS],
+                words[_MESSAGES::_FIELDS],
+                strict=True,
+            )
+        )
 
     def views(self, start: int, end: int) -> list[memoryview]:
         """The text from `start` to `end`: one view, or two where it wraps; no copy."""
@@ -377,6 +409,13 @@ class Log:
     def _entry(self, position: int) -> list[int]:
         at = position % self.geometry.entries * _FIELDS
         return self._entries[at : at + _FIELDS].tolist()
+
+    def _entry_words(self, first: int, last: int) -> list[int]:
+        return [
+            word
+            for view in _views(self._entries, first * _FIELDS, last * _FIELDS)
+            for word in view.tolist()
+        ]
 
     def _put(self, position: int, end: int, sender: int, reach: int, messages: int) -> None:
         entries = self._entries

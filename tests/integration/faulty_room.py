@@ -29,6 +29,9 @@ from chatroom.shared import log
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Batch, Log
 from chatroom.shared.slots import Checkpoint, Slots
+from chatroom.transcript.file import TranscriptFile
+from chatroom.transcript.process import Writer
+from chatroom.transcript.reader import Reader
 from chatroom.worker import process
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.loop import Worker
@@ -134,6 +137,19 @@ def half_noted(fire: Callable[[], None]) -> None:
     Slots.note = faulty  # type: ignore[method-assign]
 
 
+def half_written(fire: Callable[[], None]) -> None:
+    """In the middle of what is written into the transcript."""
+    append = TranscriptFile.append
+
+    def faulty(self: TranscriptFile, data: bytes) -> None:
+        os.write(self.fd, data[: len(data) // 2])
+        fire()
+        os.ftruncate(self.fd, os.fstat(self.fd).st_size - len(data) // 2)
+        append(self, data)
+
+    TranscriptFile.append = faulty  # type: ignore[method-assign]
+
+
 def sending(what: str) -> Wrap:
     """When the kernel has taken `what` of something for a member: all, a part, half, greeting."""
 
@@ -164,7 +180,7 @@ def sending(what: str) -> Wrap:
     return wrap
 
 
-#: Where a worker may die.
+#: Where a worker may die, or the one that writes the transcript.
 POINTS: dict[str, Wrap] = {
     "starting": before(process, "_begin"),
     "turn": before(Worker, "_read"),
@@ -224,6 +240,19 @@ POINTS: dict[str, Wrap] = {
     "reported": behind(Worker, "_tell", lambda _, __, record: "left" in record),
     # The room stops.
     "stopping": before(Worker, "_part"),
+    # The transcript is written.
+    "transcript looking": before(Reader, "look"),
+    "transcript found": behind(Reader, "look"),
+    "transcript asked": behind(Writer, "_ask", lambda asked, *_: asked),
+    "transcript unwritten": before(TranscriptFile, "append"),
+    "transcript half written": half_written,
+    "transcript written": behind(TranscriptFile, "append"),
+    "transcript done": behind(Reader, "done"),
+    "transcript synced": behind(TranscriptFile, "sync"),
+    "transcript mending": before(TranscriptFile, "repair"),
+    "transcript opening": before(Writer, "_open"),
+    "transcript opened": behind(TranscriptFile, "open"),
+    "transcript open": behind(Writer, "_open"),
 }
 
 

@@ -13,6 +13,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 #: How the memory that the log is in shows in /proc/PID/maps.
 LOG = "memfd:chatroom log"
 
+#: The same for the members' slots.
+SLOTS = "memfd:chatroom slots"
+
 
 @dataclass(frozen=True)
 class Process:
@@ -46,6 +49,11 @@ class Process:
     def maps_log(self) -> bool:
         """Whether it is one of those that the room's log belongs to."""
         return LOG in self.read("maps")
+
+    @property
+    def maps_slots(self) -> bool:
+        """Whether it is one that serves members, or the main process."""
+        return SLOTS in self.read("maps")
 
     @property
     def descriptors(self) -> list[str]:

@@ -213,7 +213,7 @@ class Room:
 
     def workers(self) -> list[Process]:
         """By number, as long as none was replaced."""
-        return [one for one in self._children() if one.maps_log]
+        return [one for one in self._children() if one.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
         """Whether so many deaths have been noticed, and there are so many workers."""
@@ -226,6 +226,14 @@ class Room:
             return [one for one in self._children() if not one.maps_log]
 
         return until(find, "there is a registry")[0]
+
+    def writer(self) -> Process:
+        """The one that writes the transcript: it has the log, and no slots."""
+
+        def find() -> list[Process]:
+            return [one for one in self._children() if one.maps_log and not one.maps_slots]
+
+        return until(find, "there is one that writes the transcript")[0]
 
     def serving(self, client: Client) -> Process:
         """The worker that serves a client: it holds the other end of its connection."""

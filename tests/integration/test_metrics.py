@@ -78,12 +78,12 @@ def test_ipv6_and_a_room_that_has_no_run_dir(ipv6: None, tmp_path: Path) -> None
         assert scrape(line.removeprefix("metrics on ").strip())["chatroom_members"] == 0
 
 
-NO_METRICS = r" level=warning event=no-metrics exit=(-9|1) again_in=[\d.]+ says="
+METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ says="
 
 
 def test_its_process_dies_and_the_room_goes_on() -> None:
     """Who scrapes meanwhile has to wait, and is served."""
-    with room("--workers", 2, *METRICS, tells=NO_METRICS) as here:
+    with room("--workers", 2, *METRICS, tells=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
             scrape(url)

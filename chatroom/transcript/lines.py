@@ -1,0 +1,83 @@
+"""What is written: lines of JSON, each a message, or what there is to know about those around it.
+
+    {"room": "0.0.0.0:4000", "run": "5f0c…", "after": 0, "time": "2026-01-31T12:00:00.000Z"}
+    {"n": 1, "time": "2026-01-31T12:00:07.123Z", "id": 3, "address": "192.0.2.10", "text": "hello"}
+    {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
+
+The first begins a file, and whatever a room writes into one that is there already: `run` names the
+room's run, whose messages are numbered from 1; `after` of them came before. A message is what
+members receive as one: a text that was delivered unfinished is one, and so is its rest (LINE-5).
+`time` is when it was written down: as a rule, some milliseconds after it was said.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+Line = dict[str, Any]
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+KINDS = ("room", "n", "missed")
+"""The first key of each kind of line."""
+
+
+class Sender(NamedTuple):
+    """Who said something."""
+
+    address: str | None
+    """None where nobody knows it any more; then its prefix stays before its text."""
+    prefix: str
+
+
+def stamp(seconds: float) -> str:
+    """Seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
+    whole = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return whole.replace("+00:00", "Z")
+
+
+def header(where: str, run: str, after: int, time: str) -> bytes:
+    return _line({"room": where, "run": run, "after": after, "time": time})
+
+
+def missed(first: int, last: int, time: str) -> bytes:
+    """The messages from `first` to `last` are not in the transcript."""
+    return _line({"missed": last - first + 1, "first": first, "last": last, "time": time})
+
+
+def said(block: bytes, sender: int, who: Sender, first: int, skip: int, time: str) -> list[str]:
+    """A run of messages as the log has it; `first`: the number of its first, `skip`: so many."""
+    texts = block.removesuffix(b"\n").decode("utf-8", "replace").split("\n")
+    middle = f', "time": "{time}", "id": {sender}, "address": {_encode(who.address)}, "text": '
+    return [
+        f'{{"n": {number}{middle}{_encode(text.removeprefix(who.prefix))}}}\n'
+        for number, text in enumerate(texts[skip:], first + skip)
+    ]
+
+
+def accounted(line: bytes) -> int | None:
+    """The number of the last message that a line, and those before it, account for.
+
+    None: it is none of ours.
+    """
+    try:
+        match json.loads(line):
+            case {"n": int(number)} | {"missed": int(_), "last": int(number)}:
+                return number
+            case {"room": str(_), "after": int(number)}:
+                return number
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def begins_like_ours(torn: bytes) -> bool:
+    """Whether a line without its end may be one of ours, so that it may go."""
+    return any(
+        torn.startswith(begin) or begin.startswith(torn)
+        for begin in (b'{"%s": ' % kind.encode() for kind in KINDS)
+    )
+
+
+def _line(line: Line) -> bytes:
+    return (_encode(line) + "\n").encode()

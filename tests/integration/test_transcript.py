@@ -1,0 +1,671 @@
+"""`--transcript FILE`: what is in the file is what members heard, each once, whatever happens."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatroom.settings import KIB
+from tests.integration.faulty_room import faulty_room, hang
+from tests.integration.processes import Process, look
+from tests.integration.rooms import (
+    DIED,
+    NEVER_SILENT,
+    ROOT,
+    SMALL_LOG,
+    UNLIMITED,
+    Room,
+    addresses,
+    room,
+)
+from tests.integration.waiting import until
+from tests.transcript.lines import read as lines
+
+WRITER_DIED = r" level=warning event=transcript-died file=\S+ exit=-9 says="
+STUCK = r" level=warning event=transcript-(stuck file=\S+ error=\"{why}\"|resumed file=\S+) says="
+QUIET = ("--quiet", "--workers", 2, *NEVER_SILENT, *UNLIMITED)
+
+Line = dict[str, Any]
+
+
+def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
+    """The messages as members hear them."""
+    return "".join(
+        prefix.format(**one) + one["text"] + "\n" for one in found if "text" in one
+    ).encode()
+
+
+def account(found: list[Line]) -> tuple[int, int]:
+    """How many messages are there, and how many are said to be missed.
+
+    From the first on, each has to be there once, in order, or to be missed.
+    """
+    there, gone = 0, 0
+    for one in found:
+        if "text" in one:
+            assert one["n"] == there + gone + 1, one
+            there += 1
+        elif "missed" in one:
+            assert one["first"] == there + gone + 1, one
+            assert one["last"] == one["first"] + one["missed"] - 1, one
+            gone += one["missed"]
+        else:
+            assert one["after"] == there + gone, one
+    return there, gone
+
+
+def has(file: Path, text: str) -> Callable[[], bool]:
+    return lambda: file.exists() and text.encode() in file.read_bytes()
+
+
+def kill(process: Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+class Talk:
+    """Two who speak, and one who hears it all: what it hears is what has to be in the file."""
+
+    def __init__(self, here: Room) -> None:
+        self.witness = here.join("127.0.0.9")
+        self.speakers = here.join_all(addresses(2))
+        self.heard = b""
+        self._number = 0
+
+    def lines(self, count: int) -> None:
+        """Both say so many lines, not too many at once."""
+        for first in range(0, count, 200):
+            many = min(200, count - first)
+            for speaker in self.speakers:
+                speaker.say("".join(self._line() for _ in range(many)))
+            self.hear(2 * many)
+
+    def on_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Talk until it is so."""
+
+        def so() -> bool:
+            self.lines(5)
+            return condition()
+
+        until(so, what)
+
+    def hear(self, messages: int) -> None:
+        """The next messages are heard by the witness, and by both who speak."""
+        for _ in range(messages):
+            self.heard += self.witness.hear_until("\n")
+        for speaker in self.speakers:
+            speaker.arrived()
+            speaker.unread.clear()
+
+    def _line(self) -> str:
+        self._number += 1
+        return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
+
+    def last_line(self) -> str:
+        """Something in the last line that was heard that no other has."""
+        return self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0] + " naïve"
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def test_it_has_what_members_hear(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    with room("--quiet", "--workers", 2, "--transcript", file) as here:
+        witness, one, other = here.join_all(["127.0.0.9", *addresses(2)])
+        one.say(
+            'hello\n\nnaïve 語る 🙂\r\n\x1b[2J\ttab "quoted" \\ \u2028\xff\n'.encode() + b"\xff\n"
+        )
+        heard = witness.hear_until("\n<127.0.0.2>\ufffd\n")
+        other.say("no end")
+        witness.hear("<127.0.0.3>no end")
+        other.say(" and more\n")
+        witness.hear("\n<127.0.0.3> and more\n")
+        heard += b"<127.0.0.3>no end\n<127.0.0.3> and more\n"
+        other.say("open")
+        witness.hear("<127.0.0.3>open")
+        one.say("x\n")
+        witness.hear("\n<127.0.0.2>x\n")
+        heard += b"<127.0.0.3>open\n<127.0.0.2>x\n"
+        here.stop()
+        where = f"127.0.0.1:{here.port}"
+    first, *rest = found = lines(file)
+    assert {**first, "run": "", "time": ""} == {"room": where, "run": "", "after": 0, "time": ""}
+    assert spoken(found) == heard
+    assert "naïve 語る 🙂".encode() in file.read_bytes(), "as it is, for grep"
+    assert account(found) == (len(rest), 0)
+    assert [one["id"] for one in rest] == [2 if "2" in one["address"][-1] else 3 for one in rest]
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["time"]) for one in found
+    )
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_is_too_long_is_as_many_messages(tmp_path: Path) -> None:
+    """LINE-7."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--max-line", 64, "--transcript", file) as here:
+        witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
+        one.say("語" * 1000 + "\n")
+        heard = b"".join(witness.hear_until("\n") for _ in range(48))
+        here.stop()
+    assert spoken(lines(file)) == heard
+    assert "".join(one["text"] for one in lines(file)[1:]) == "語" * 1000
+
+
+def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    form = "[{id}] {ip}:{port} – "
+    options = ("--prefix", form, "--run-dir", tmp_path / "run")
+    with room(*QUIET, *options, "--transcript", file) as here:
+        witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
+        one.say("[1] x\n")
+        heard = witness.hear_until("\n")
+        says = [sys.executable, "-m", "chatroom.admin", "--run-dir", str(tmp_path / "run"), "say"]
+        subprocess.run([*says, "two\nlines"], cwd=ROOT, check=True, timeout=30)
+        witness.hear("<room>two\n<room>lines\n")
+        here.stop()
+    found = lines(file)
+    assert account(found) == (3, 0)
+    assert heard.decode().endswith(f"127.0.0.2:{one.end[1]} – {found[1]['text']}\n")
+    assert found[1]["text"] == "[1] x"
+    room_said = [(one["id"], one["address"], one["text"]) for one in found[2:]]
+    assert room_said == [(0, "room", "two"), (0, "room", "lines")]
+
+
+def test_those_who_have_left_are_known(tmp_path: Path) -> None:
+    """Their last words come to be written when they are no members any more."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file) as here:
+        witness = here.join("127.0.0.9")
+        until(has(file, "run"), "it is there")
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        guests = here.join_all(addresses(60))
+        heard = b""
+        for one in guests:
+            one.say("bye")
+            one.close()
+            heard += witness.hear_until("bye").lstrip(b"\n") + b"\n"
+        until(lambda: here.descriptors() and len(here.spread(guests)) == 2, "they are gone")
+        os.kill(writer.pid, signal.SIGCONT)
+        here.stop()
+    assert spoken(lines(file)) == heard
+
+
+def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
+    """A torn line of ours goes, anything else stays; each run says that it begins."""
+    file = tmp_path / "said.jsonl"
+    file.write_bytes(b'{"n": 7, "time": "2020')
+    for number in range(2):
+        with room(*QUIET, "--transcript", file) as here:
+            witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
+            one.say(f"{number}\n")
+            witness.hear(f"<127.0.0.2>{number}\n")
+    found = lines(file)
+    assert [one.get("n", one.get("after")) for one in found] == [0, 1, 0, 1]
+    assert found[0]["run"] != found[2]["run"]
+    assert spoken(found) == b"<127.0.0.2>0\n<127.0.0.2>1\n"
+
+
+def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
+    """However much that is."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file) as here:
+        until(has(file, "run"), "it is there")
+        talk = Talk(here)
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        for speaker in talk.speakers:
+            speaker.say("".join(f"{number}\n" for number in range(20_000)))
+        heard = b"".join(talk.witness.hear_until(b"19999\n") for _ in range(2))
+        os.kill(here.pid, signal.SIGTERM)
+        until(lambda: not here.workers(), "all others have ended")
+        os.kill(writer.pid, signal.SIGCONT)
+        here.ends()
+    assert account(lines(file)) == (40_000, 0)
+    assert spoken(lines(file)) == heard
+
+
+def test_it_costs_nothing_where_nobody_speaks(tmp_path: Path) -> None:
+    """LEAVE-3."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file) as here:
+        talk = Talk(here)
+        talk.lines(10)
+        until(here.idles, "it idles")
+
+
+# --- its process dies, or stops ------------------------------------------------------------------
+
+
+def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    chance = random.Random(1)
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=WRITER_DIED) as here:
+        talk = Talk(here)
+        for deaths in range(1, 9):
+            talk.lines(20)
+            for speaker in talk.speakers:
+                speaker.say("".join(talk._line() for _ in range(100)))
+            before = chance.randrange(1, 200)
+            for _ in range(before):
+                talk.hear(1)
+            kill(here.writer())
+            talk.hear(200 - before)
+            until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
+        talk.lines(20)
+        here.stop()
+    found = lines(file)
+    assert spoken(found) == talk.heard
+    assert account(found) == (8 * 240 + 40, 0)
+    assert sum("run" in one for one in found) == 1
+
+
+def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file, tells=f"{WRITER_DIED}|{DIED}") as here:
+        talk = Talk(here)
+        for number in range(4):
+            for speaker in talk.speakers:
+                speaker.say("".join(talk._line() for _ in range(100)))
+            kill(here.workers()[number % 2])
+            kill(here.writer())
+            talk.hear(200)
+            until(lambda: len(here.workers()) == 2, "another worker is there")
+            until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
+        here.stop()
+    assert spoken(lines(file)) == talk.heard
+    assert account(lines(file)) == (800, 0)
+
+
+POINTS = [
+    ("looking", 0),
+    ("looking", 3),
+    ("found", 3),
+    ("asked", 0),
+    ("unwritten", 0),
+    ("unwritten", 2),
+    ("half written", 0),
+    ("half written", 2),
+    ("written", 0),
+    ("written", 2),
+    ("done", 2),
+    ("synced", 0),
+    ("opening", 0),
+    ("opened", 0),
+    ("open", 0),
+]
+
+
+@pytest.mark.parametrize(("point", "skip"), POINTS)
+def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
+    """From its start on."""
+    file = tmp_path / "said.jsonl"
+    options = (*QUIET, "--transcript", file)
+    faulty = faulty_room(
+        tmp_path, f"transcript {point}", *options, skip=skip, tells=WRITER_DIED, loaded=1
+    )
+    with faulty as (here, rounds):
+        talk = Talk(here)
+        talk.on_until(lambda: not rounds.left, "it has died")
+        until(lambda: "another" in here.errors, "it is noticed")
+        talk.lines(5)
+        here.stop()
+        assert here.errors.count("\n") == 1
+    assert spoken(lines(file)) == talk.heard
+    account(lines(file))
+
+
+@pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
+def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> None:
+    """It is the same file until SIGUSR1, though another process writes it."""
+    file, moved = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
+    with faulty_room(
+        tmp_path, f"transcript {point}", *QUIET, "--transcript", file, tells=WRITER_DIED
+    ) as (
+        here,
+        rounds,
+    ):
+        talk = Talk(here)
+        talk.lines(5)
+        until(has(file, talk.last_line()), "it is written")
+        file.rename(moved)
+        deaths = 1
+        kill(here.writer())
+        if point == "mending":
+            rounds.load()
+            deaths += 1
+        until(lambda: here.errors.count("another") >= 1, "it is noticed")
+        talk.lines(5)
+        until(has(moved, talk.last_line()), "it is written")
+        assert not file.exists()
+        if point != "mending":
+            rounds.load()
+            deaths += 1
+        os.kill(here.pid, signal.SIGUSR1)
+        until(file.exists, "the new one is there")
+        talk.lines(5)
+        rounds.wait_until_fired()
+        talk.lines(5)
+        until(lambda: here.errors.count("another") == deaths, "all is noticed")
+        here.stop()
+    assert spoken(lines(moved, file)) == talk.heard
+    assert account(lines(moved, file)) == (40, 0)
+
+
+def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
+    """What is left is written by another."""
+    file = tmp_path / "said.jsonl"
+    with faulty_room(
+        tmp_path, "transcript unwritten", *QUIET, "--transcript", file, tells=WRITER_DIED
+    ) as (
+        here,
+        rounds,
+    ):
+        talk = Talk(here)
+        talk.lines(5)
+        until(has(file, talk.last_line()), "it is written")
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        talk.lines(5)
+        rounds.load(pid=writer.pid)
+        os.kill(here.pid, signal.SIGTERM)
+        until(lambda: not here.workers(), "all others have ended")
+        os.kill(writer.pid, signal.SIGCONT)
+        here.ends()
+        assert not rounds.left
+    assert spoken(lines(file)) == talk.heard
+
+
+def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file) as here:
+        talk = Talk(here)
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        talk.lines(1000)
+        os.kill(writer.pid, signal.SIGCONT)
+        until(has(file, talk.last_line()), "it is written")
+        here.stop()
+    assert spoken(lines(file)) == talk.heard
+
+
+def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
+    """It is not waited for: the room goes on, and it says how many it has missed."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, *SMALL_LOG, "--transcript", file) as here:
+        talk = Talk(here)
+        said = 0
+        for _ in range(2):
+            talk.lines(20)
+            until(has(file, talk.last_line()), "it is written")
+            writer = here.writer()
+            os.kill(writer.pid, signal.SIGSTOP)
+            talk.lines(2000)
+            os.kill(writer.pid, signal.SIGCONT)
+            until(has(file, talk.last_line()), "it is written")
+            said += 2 * 2020
+        here.stop()
+    found = lines(file)
+    there, gone = account(found)
+    assert (there + gone, sum("missed" in one for one in found)) == (said, 2)
+    assert gone < there + gone - 80
+    heard = talk.heard.split(b"\n")
+    texts = [heard[one["n"] - 1] + b"\n" for one in found if "text" in one]
+    assert spoken(found) == b"".join(texts)
+
+
+def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=WRITER_DIED) as here:
+        talk = Talk(here)
+        talk.lines(20)
+        until(has(file, talk.last_line()), "it is written")
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        talk.lines(2000)
+        kill(writer)
+        until(has(file, talk.last_line()), "it is written")
+        here.stop()
+    there, gone = account(lines(file))
+    assert (there + gone, gone > 0) == (4040, True)
+
+
+@pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
+def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
+    """Not those who talk, wherever it stands, nor for long who stops the room."""
+    file = tmp_path / "said.jsonl"
+    tells = " level=warning event=transcript-unfinished file="
+    options = (*QUIET, *SMALL_LOG, "--transcript", file)
+    with faulty_room(tmp_path, f"transcript {point}", *options, act=hang, tells=tells) as (
+        here,
+        rounds,
+    ):
+        talk = Talk(here)
+        rounds.load()
+        talk.on_until(lambda: not rounds.left, "it hangs")
+        talk.lines(2000)
+        here.stop()
+
+
+def test_the_main_process_is_killed(tmp_path: Path) -> None:
+    """All that was said is written, and nothing of the room is left."""
+    file = tmp_path / "said.jsonl"
+    with room(*QUIET, "--transcript", file) as here:
+        talk = Talk(here)
+        talk.lines(5)
+        until(has(file, talk.last_line()), "it is written")
+        writer = here.writer()
+        os.kill(writer.pid, signal.SIGSTOP)
+        talk.lines(50)
+        os.kill(here.pid, signal.SIGKILL)
+        here.process.wait()
+        os.kill(writer.pid, signal.SIGCONT)
+        until(lambda: not here.processes(), "all end")
+        assert look(writer.pid) is None or not here.processes()
+    assert spoken(lines(file)) == talk.heard
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
+    """As logrotate wants it: nothing is lost between the two, and nothing doubled."""
+    files = [tmp_path / f"said.jsonl{end}" for end in ("", ".1", ".2", ".3")]
+    with room(*QUIET, "--transcript", files[0]) as here:
+        talk = Talk(here)
+        until(files[0].exists, "it is there")
+        for moved in (files[3], files[2], files[1]):
+            for speaker in talk.speakers:
+                speaker.say("".join(talk._line() for _ in range(100)))
+            talk.hear(50)
+            files[0].rename(moved)
+            os.kill(here.pid, signal.SIGUSR1)
+            until(files[0].exists, "there is a new one")
+            talk.hear(150)
+            os.kill(here.pid, signal.SIGUSR1)  # and where it was not moved, it is the same
+        talk.lines(5)
+        here.stop()
+    assert spoken(lines(*reversed(files))) == talk.heard
+    assert account(lines(*reversed(files))) == (610, 0)
+    assert [sum("run" in one for one in lines(file)) for file in files] == [1] * 4
+
+
+def test_sigusr1_harms_no_room_without_a_transcript() -> None:
+    with room(*QUIET) as here:
+        talk = Talk(here)
+        os.kill(here.pid, signal.SIGUSR1)
+        talk.lines(5)
+
+
+def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
+    """It is said once; and nothing is lost that the log still has."""
+    file = tmp_path / "later" / "said.jsonl"
+    tells = STUCK.format(why="No such file or directory")
+    with room(*QUIET, "--transcript", file, tells=tells) as here:
+        talk = Talk(here)
+        talk.lines(100)
+        until(lambda: "it is tried again" in here.errors, "it is said")
+        file.parent.mkdir()
+        until(has(file, talk.last_line()), "it is written")
+        until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
+        here.stop()
+        assert here.errors.count("\n") == 2
+    assert spoken(lines(file)) == talk.heard
+
+
+def test_a_folder_that_never_appears(tmp_path: Path) -> None:
+    """The room stops as ever, and says what is not written."""
+    file = tmp_path / "never" / "said.jsonl"
+    tells = r"event=transcript-(stuck file=\S+ error=\"No such|lacks file=\S+ messages=20 )"
+    with room(*QUIET, "--transcript", file, tells=tells) as here:
+        talk = Talk(here)
+        talk.lines(10)
+        here.stop()
+        assert "event=transcript-lacks" in here.errors
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
+    path = {"folder": tmp_path, "pipe": full_pipe, "device": Path("/dev/full")}[what]
+    why = "Is a directory" if what == "folder" else "it is no regular file"
+    with room(*QUIET, "--transcript", path, tells=why) as here:
+        Talk(here)
+        until(lambda: "it is tried again" in here.errors, "it is said")
+
+
+def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
+    """The second writes when the first has ended."""
+    file = tmp_path / "said.jsonl"
+    tells = STUCK.format(why="another room writes there")
+    with room(*QUIET, "--transcript", file) as first:
+        talk = Talk(first)
+        talk.lines(1)
+        until(has(file, talk.last_line()), "it is written")
+        with room(*QUIET, "--transcript", file, tells=tells) as here:
+            other = Talk(here)
+            other.lines(2)
+            until(lambda: "another room" in here.errors, "it is said")
+            first.stop()
+            until(lambda: "event=transcript-resumed" in here.errors, "it may")
+    assert spoken(lines(file)) == talk.heard + other.heard
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own, of 256 KiB."""
+    disk = folder / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+FULL = r"No space left on device"
+
+
+def fill(path: Path) -> None:
+    """Until nothing more fits."""
+    with path.open("wb", buffering=0) as filler:
+        for size in (4096, 1):
+            try:
+                while filler.write(b"x" * size):
+                    pass
+            except OSError:
+                continue
+
+
+def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
+    """Its room on the disk is given back, and a new one goes on from there."""
+    with small_disk(tmp_path) as disk:
+        file = disk / "said.jsonl"
+        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+            talk = Talk(here)
+            talk.on_until(lambda: "it is tried again" in here.errors, "it is full")
+            before = lines(file)
+            assert account(before)[1] == 0
+            file.unlink()
+            until(lambda: "event=transcript-resumed" in here.errors, "it is written again")
+            here.stop()
+        assert account(before + lines(file))[0] == talk.heard.count(b"\n")
+        assert spoken(before + lines(file)) == talk.heard
+
+
+def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        file, filler = disk / "said.jsonl", disk / "filler"
+        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+            talk = Talk(here)
+            talk.lines(20)
+            until(has(file, talk.last_line()), "it is written")
+            fill(filler)
+            talk.lines(80)
+            until(lambda: "it is tried again" in here.errors, "it is said")
+            lines(file)
+            filler.unlink()
+            until(has(file, talk.last_line()), "it is written")
+            here.stop()
+            assert here.errors.count("\n") == 2
+        assert spoken(lines(file)) == talk.heard
+        assert account(lines(file)) == (200, 0)
+
+
+def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
+    """However much is to be written at once."""
+    with small_disk(tmp_path) as disk:
+        file, filler = disk / "said.jsonl", disk / "filler"
+        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+            talk = Talk(here)
+            talk.lines(20)
+            until(has(file, talk.last_line()), "it is written")
+            fill(filler)
+            os.truncate(filler, filler.stat().st_size - 32 * KIB)
+            writer = here.writer()
+            os.kill(writer.pid, signal.SIGSTOP)
+            talk.lines(400)
+            os.kill(writer.pid, signal.SIGCONT)
+            until(lambda: "it is tried again" in here.errors, "it is said")
+            assert file.stat().st_size > 24 * KIB
+            lines(file)
+            filler.unlink()
+            until(has(file, talk.last_line()), "it is written")
+            here.stop()
+        assert spoken(lines(file)) == talk.heard
+
+
+def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
+    """The next process goes on with the file, and says nothing that was said before."""
+    tells = f"{STUCK.format(why=FULL)}|{WRITER_DIED}"
+    with small_disk(tmp_path) as disk:
+        file, filler = disk / "said.jsonl", disk / "filler"
+        with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
+            talk = Talk(here)
+            talk.lines(20)
+            until(has(file, talk.last_line()), "it is written")
+            fill(filler)
+            talk.lines(1000)
+            until(lambda: "it is tried again" in here.errors, "it is said")
+            kill(here.writer())
+            until(lambda: "another" in here.errors, "it is noticed")
+            filler.unlink()
+            until(has(file, talk.last_line()), "it is written")
+            here.stop()
+        there, gone = account(lines(file))
+        assert (there + gone, gone > 0) == (2040, True)

@@ -12,6 +12,7 @@ PACKAGES = {
     "nc.openbsd": "netcat-openbsd",
     "ncat": "ncat",
     "nats-server": "nats-server",
+    "openssl": "openssl",
     "redis-server": "redis-server",
     "tmux": "tmux",
     "unshare": "util-linux",

@@ -1,14 +1,16 @@
-"""The client that comes with the room: what arrives never tears the line that is being typed.
+"""The client that comes with the room.
+
+At a terminal, where prompt_toolkit is installed (`pip install prompt_toolkit`), it is a window:
+see view/. Everywhere else it is the plain form: what comes from standard input is sent, what comes
+from the room is shown, and a terminal's lines are the terminal's own business.
 
 In reading order:
 
-    editor.py    pure: bytes from the keyboard in, lines to send out
-    cells.py     pure: how much of the screen text takes
-    screen.py    pure: what to write to a terminal around the line that is being typed
-    front.py     pure: what is sent and what is shown, on a terminal and off it
-    session.py   one loop between the room and the user; neither may block the other
-    signals.py streams.py terminal.py  what that loop waits on
     command.py   the command line: arguments in, exit code and at most one line of error out
+    reach.py tls.py   the way to a room, where it is behind something that ends TLS too
+    session.py   the plain form: one loop between the room and the user, neither blocks the other
+    signals.py streams.py   what that loop waits on
+    view/        the window
 
 `nc HOST PORT` is a full client too: nothing here is needed to talk to the room.
 """

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import os
 import signal
-import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -12,25 +12,30 @@ from functools import partial
 
 import chatroom
 from chatroom.arguments import Parser, port
-from chatroom.client.front import Plain, Prompt
-from chatroom.client.session import Ending, Handlers, Session, reason
+from chatroom.client.reach import Reach, reason
+from chatroom.client.session import Ending, Session
 from chatroom.client.signals import ENDING, Signals
 from chatroom.client.streams import STDIN, STDOUT, Piped, hold_places, output
+from chatroom.client.tls import context
 
 NAME = "chatroom.client"
 
-#: Seconds for each of a host's addresses to answer.
-CONNECT_TIMEOUT = 10.0
 #: Seconds that the room has to close after a user at a terminal left.
 PATIENCE = 1.0
 
-EPILOG = """\
-At a terminal:
-  Enter             send the line
-  Backspace         take back a character; Ctrl-W: a word; Ctrl-U: the line
-  Ctrl-D, Ctrl-C    leave
+INSECURE = "--insecure: nobody checks who answers, who may read and change all that is said"
+WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed, keeps it whole"
 
-What is piped in is sent, and what arrives is shown until the server closes:
+EPILOG = """\
+At a terminal, with prompt_toolkit (pip install prompt_toolkit):
+  Enter               send the line; of a paste, each line is a message
+  Up, Down            lines that were sent before
+  PageUp, PageDown    what was said before; sending a line goes back to the end
+  Ctrl-D, Ctrl-C      leave
+The keys of Emacs and of shells edit the line. NO_COLOR in the environment is heeded.
+A connection that is lost is made again, after 1 second, then 2, 4 … up to 30.
+
+Everywhere else, what is piped in is sent, and what arrives is shown until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
 
 Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for wrong arguments.
@@ -40,7 +45,7 @@ Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=NAME,
-        usage=f"python -m {NAME} [--help] [--version] HOST PORT",
+        usage=f"python -m {NAME} [options] HOST PORT",
         description="Join the chatroom at HOST:PORT.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -51,78 +56,103 @@ def _parser() -> argparse.ArgumentParser:
         "port", metavar="PORT", type=partial(port, least=1), help="its port, 1 to 65535"
     )
     parser.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
+    window = parser.add_argument_group("at a terminal, with prompt_toolkit")
+    window.add_argument("--time", action="store_true", help="show when each line came")
+    window.add_argument("--bell", action="store_true", help="ring when somebody says something")
+    window.add_argument(
+        "--mouse",
+        action="store_true",
+        help="the wheel scrolls; to select text, hold Shift, as terminals have it",
+    )
+    window.add_argument(
+        "--no-reconnect", action="store_true", help="end when the connection is lost"
+    )
+    encrypted = parser.add_argument_group("for a room behind something that ends TLS")
+    encrypted.add_argument("--tls", action="store_true", help="speak TLS")
+    encrypted.add_argument(
+        "--cafile",
+        metavar="FILE",
+        help="trust the certificates in it (PEM), and not those that the system trusts",
+    )
+    encrypted.add_argument(
+        "--insecure", action="store_true", help="do not check who answers, and say so"
+    )
     return parser
+
+
+def _reach(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Reach:
+    for name in "cafile", "insecure":
+        if getattr(options, name) and not options.tls:
+            parser.error(f"argument --{name}: it needs --tls")
+    if options.cafile and options.insecure:
+        parser.error("argument --cafile: --insecure checks nothing")
+    if not options.tls:
+        return Reach(options.host, options.port)
+    try:
+        made = context(options.cafile, insecure=options.insecure)
+    except OSError as error:
+        no_pem = isinstance(error, ssl.SSLError)
+        why = "there is no certificate in it" if no_pem else reason(error)
+        parser.error(f"argument --cafile: {options.cafile}: {why}")
+    return Reach(options.host, options.port, made)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the client with these arguments, or those of the command line; return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     hold_places()
+    reach = _reach(parser, options)
     try:
-        ending = _join(options.host, options.port)
+        if options.insecure:
+            _say(INSECURE)
+        ending = _windowed(reach, options) if _has_window() else _plain(reach)
     except KeyboardInterrupt:  # While it was connecting.
         return 0
-    if ending.words and sys.stderr:
+    if ending.words:
         _complain(ending.words)
     return ending.code
 
 
-def _join(host: str, port: int) -> Ending:
-    try:
-        room = socket.create_connection((host, port), CONNECT_TIMEOUT)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.
-        return Ending(1, f"cannot connect to {host}:{port}: {reason(error)}")
-    with room:
-        room.setblocking(False)
-        # A line is sent when Enter is pressed, not when the one before it was acknowledged.
-        room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _at_terminal(room) if _has_terminal() else _off_terminal(room)
-
-
 def _has_terminal() -> bool:
-    """Whether a line can be edited here. (Windows has no termios; a dumb terminal can't erase.)"""
+    return os.isatty(STDIN) and os.isatty(STDOUT)
+
+
+def _has_window() -> bool:
+    """Whether a window can be shown here. (Windows has no termios; a dumb terminal can't erase.)"""
     return (
-        importlib.util.find_spec("termios") is not None
-        and os.isatty(STDIN)
-        and os.isatty(STDOUT)
+        _has_terminal()
         and os.environ.get("TERM") != "dumb"
+        and all(importlib.util.find_spec(name) for name in ("termios", "prompt_toolkit"))
     )
 
 
-def _at_terminal(room: socket.socket) -> Ending:
-    from chatroom.client.terminal import Terminal
+def _windowed(reach: Reach, options: argparse.Namespace) -> Ending:
+    from chatroom.client.view.run import Choices, run
 
-    terminal = Terminal()
-    prompt = Prompt(*terminal.size())
-
-    def resized() -> str:
-        return prompt.resized(*terminal.size())
-
-    def stopped() -> str:
-        terminal.suspend()
-        return ""
-
-    def continued() -> str:
-        terminal.enter()
-        return prompt.resumed(*terminal.size())
-
-    handlers: Handlers = {
-        signal.SIGWINCH: resized,
-        signal.SIGTSTP: stopped,
-        signal.SIGCONT: continued,
-    }
-    # In this order: a signal must find its handler in place before it finds the terminal changed.
-    with output() as shown, Signals([*ENDING, *handlers]) as signals, terminal:
-        session = Session(room, terminal, shown, prompt, signals, handlers, patience=PATIENCE)
-        return session.run()
+    return run(
+        reach,
+        Choices(
+            time=options.time,
+            bell=options.bell,
+            mouse=options.mouse,
+            reconnect=not options.no_reconnect,
+            warning=INSECURE if options.insecure else "",
+        ),
+    )
 
 
-def _off_terminal(room: socket.socket) -> Ending:
-    # At a terminal that can't be edited on, one leaves with Ctrl-D all the same.
+def _plain(reach: Reach) -> Ending:
+    try:
+        room = reach.connect()
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.
+        return Ending(1, f"cannot connect to {reach}: {reason(error)}")
+    if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
+        _say(WITHOUT_EXTRA)
+    # At a terminal one leaves with Ctrl-D, and does not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
-    with output() as shown, Signals(ENDING) as signals, closing(Piped()) as piped:
-        session = Session(room, piped, shown, Plain(), signals, {}, patience=patience)
-        return session.run()
+    with room, output() as shown, Signals(ENDING) as signals, closing(Piped()) as piped:
+        return Session(room, piped, shown, signals, patience=patience).run()
 
 
 def _complain(words: str) -> None:
@@ -131,6 +161,11 @@ def _complain(words: str) -> None:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    _say(words)
+
+
+def _say(words: str) -> None:
     # Standard error may be closed, or the terminal behind it gone: then there is nobody to tell.
-    with suppress(OSError):
-        print(f"{NAME}: {words}", file=sys.stderr, flush=True)
+    if sys.stderr:
+        with suppress(OSError):
+            print(f"{NAME}: {words}", file=sys.stderr, flush=True)

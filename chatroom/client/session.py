@@ -1,4 +1,4 @@
-"""One loop between the room and the user.
+"""The plain form: one loop between the room and the user.
 
 Two streams run in opposite directions, each through a queue: from standard input to the room
 (`_outgoing`), and from the room to standard output (`_display`). A stream's source is read only
@@ -13,13 +13,14 @@ import signal
 import socket
 import time
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from io import FileIO
 from typing import NamedTuple
 
-from chatroom.client.front import Front
+from chatroom.client.reach import reason
 from chatroom.client.signals import Signals
-from chatroom.client.streams import CHUNK, Source
+from chatroom.client.streams import CHUNK, Piped
+from chatroom.client.tls import Encrypted
 from chatroom.protocol.text import printable
 
 #: Bytes in a queue from which on its source waits.
@@ -34,9 +35,6 @@ LAST_WORDS = 0.5
 #: What a shell reports of a program that wrote where nobody read any longer (SIGPIPE).
 BROKEN_PIPE = 128 + 13
 
-#: What to do on a signal that does not end the client; it returns what is to be shown.
-Handlers = Mapping[int, Callable[[], str]]
-
 
 class Ending(NamedTuple):
     """How it ended: the exit code, and what there is to say on standard error."""
@@ -45,22 +43,15 @@ class Ending(NamedTuple):
     words: str = ""
 
 
-def reason(error: Exception) -> str:
-    """Why, in words."""
-    return getattr(error, "strerror", None) or str(error)
-
-
 class Session:
     """A connection to a room, and the user's side of it."""
 
     def __init__(
         self,
-        room: socket.socket,
-        source: Source,
+        room: socket.socket | Encrypted,
+        source: Piped,
         output: FileIO,
-        front: Front,
         signals: Signals,
-        handlers: Handlers,
         *,
         patience: float | None,
     ) -> None:
@@ -68,9 +59,7 @@ class Session:
         self._room = room
         self._source = source
         self._output = output
-        self._front = front
         self._signals = signals
-        self._handlers = handlers
         self._patience = patience
 
         self._decode = getincrementaldecoder("utf-8")("replace").decode
@@ -84,7 +73,6 @@ class Session:
 
     def run(self) -> Ending:
         """Run until the user leaves, the connection ends, or a signal ends it."""
-        self._show(self._front.open())
         while not self._over():
             self._turn()
         return self._ending or Ending(0)
@@ -111,8 +99,8 @@ class Session:
 
     def _wait(self) -> tuple[Sequence[object], Sequence[object]]:
         """Wait for whatever can be gone on with; return what can be read, and what written."""
-        readers: list[Signals | socket.socket | Source] = [self._signals]
-        writers: list[socket.socket | FileIO] = []
+        readers: list[Signals | socket.socket | Encrypted | Piped] = [self._signals]
+        writers: list[socket.socket | Encrypted | FileIO] = []
         if self._ending is None:
             if len(self._display) < FULL:
                 readers.append(self._room)
@@ -135,19 +123,9 @@ class Session:
         except OSError as error:
             self._end(1, f"standard input: {reason(error)}")
             return
-        if not data:
-            self._leave()
-            return
-        send, show, leave = self._front.typed(data)
-        self._outgoing += send
-        self._show(show)
-        if leave:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Nothing more will be typed; what was typed is still sent."""
-        self._typing = False
-        self._show(self._front.close())
+        self._outgoing += data
+        # At its end nothing more will be typed; what was typed is still sent.
+        self._typing = bool(data)
 
     def _send(self) -> None:
         try:
@@ -180,7 +158,7 @@ class Session:
         except OSError as error:
             self._gone(self._unsent or error)
             return
-        self._show(self._front.arrived(printable(self._decode(data, final=not data))))
+        self._show(printable(self._decode(data, final=not data)))
         if not data:
             self._gone(self._unsent)
 
@@ -215,9 +193,6 @@ class Session:
 
     def _heed(self) -> None:
         for number in self._signals.take():
-            if handler := self._handlers.get(number):
-                self._show(handler())
-                continue
             if self._ending:
                 # It is to end at once, whatever is still to be shown, and why it ended is to be
                 # said: that may have to wait for the same terminal.
@@ -230,4 +205,3 @@ class Session:
     def _end(self, code: int, words: str = "") -> None:
         if self._ending is None:
             self._ending = Ending(code, words)
-            self._show(self._front.close())

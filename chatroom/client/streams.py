@@ -6,7 +6,6 @@ import socket
 import threading
 from contextlib import suppress
 from io import FileIO
-from typing import Protocol
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -39,18 +38,8 @@ def output() -> FileIO:
     return open(STDOUT, "wb", buffering=0, closefd=False)
 
 
-class Source(Protocol):
-    """Where the user's input comes from."""
-
-    def fileno(self) -> int:
-        """What to wait on."""
-
-    def read(self) -> bytes:
-        """What there is; nothing, at its end. Raises OSError where it can't be read."""
-
-
 class Piped:
-    """Standard input where it is no terminal that we edit on: a pipe, a file, a Windows console.
+    """Standard input, whatever it is: a pipe, a file, a terminal that hands over whole lines.
 
     `select` can't wait on a file on Windows. So a thread copies the input into a socket, which can
     be waited on everywhere, and whose buffer bounds what is read ahead.
@@ -66,6 +55,7 @@ class Piped:
         return self._socket.fileno()
 
     def read(self) -> bytes:
+        """What there is; nothing, at its end. Raises OSError where it can't be read."""
         data = self._socket.recv(CHUNK)
         if not data and self._error:
             raise self._error

@@ -23,8 +23,15 @@ from typing import IO, Any
 
 import pyte
 
-ROOT = Path(__file__).parent.parent
+from chatroom.client.streams import CHUNK
+
+ROOT = Path(__file__).parent.parent.parent
 CLIENT = [sys.executable, "-m", "chatroom.client"]
+
+#: The signals that end it, and with which exit code.
+ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
+
+LINES = b"0123456789abcde\n" * (CHUNK // 16)
 
 #: Seconds after which what is waited for will not come any more.
 PATIENCE = 10.0
@@ -250,13 +257,6 @@ class Typist:
         """Whether the terminal takes nothing: it was stopped, or nobody read what it holds."""
         return not select.select([], [self._slave], [], 0)[1]
 
-    def resize(self, columns: int, rows: int) -> None:
-        """Give the terminal another size, and wait until the program has drawn its prompt anew."""
-        drawn = self.written.count(b"<You>")
-        self.screen.resize(lines=rows, columns=columns)
-        self._set_size(columns, rows)
-        self.wait(lambda: self.written.count(b"<You>") > drawn)
-
     def _set_size(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
@@ -278,3 +278,24 @@ class Typist:
         if self._master >= 0:
             os.close(self._master)
         os.close(self._slave)
+
+
+Sit = Callable[..., Typist]
+"""Sit down at a terminal on which a program was started."""
+
+
+# A terminal that nobody reads, as when Ctrl-S stopped it or its ssh hangs, still has room when a
+# write to it begins, and none before that ends.
+
+
+def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
+    """Say more than the terminal holds, until it takes nothing."""
+    peer.say(said)
+
+    # Its writer is not told when a little of what it holds goes on from one of the kernel's buffers
+    # into the next; that there is more to write makes it look.
+    def filled() -> bool:
+        peer.say(os.urandom(5000).hex() + "\n")
+        return typist.is_stuck()
+
+    until(filled)

@@ -1,0 +1,136 @@
+"""The connection to a room, which is made again when it is lost."""
+
+import asyncio
+from codecs import getincrementaldecoder
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+from chatroom.client.reach import Streams, reason
+from chatroom.client.streams import CHUNK
+
+#: Seconds before the first try to come back, twice as many before each other, and the most.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+#: Bytes waiting to be sent, of a room that does not read, from which on nothing is taken.
+FULL = 1 << 20
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each try."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class Listener(Protocol):
+    """Who is told what happens to a link."""
+
+    def heard(self, text: str) -> None:
+        """The room sent `text`."""
+
+    def told(self, words: str) -> None:
+        """The connection was lost, or is there again."""
+
+    def lost(self) -> None:
+        """What the room sends next has nothing to do with what it sent before."""
+
+
+class Link:
+    """`since`: when it was made; None while there is no connection. `until`: when to try again."""
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[Streams]],
+        listener: Listener,
+        *,
+        reconnect: bool,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._open = open
+        self._listener = listener
+        self._reconnect = reconnect
+        self._sleep = sleep
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self.since: float | None = None
+        self.until = 0.0
+
+    async def connect(self) -> None:
+        """Raises OSError or UnicodeError, see `reason`."""
+        self._reader, self._writer = await self._open()
+        self.since = monotonic()
+
+    async def run(self) -> str:
+        """Listen; returns why the connection was lost, where it is not to be made again."""
+        waits = pauses()
+        while True:
+            began = self.since or monotonic()
+            why = await self._listen()
+            self._listener.lost()
+            if not self._reconnect:
+                return why
+            self._listener.told(f"connection lost: {why}")
+            if monotonic() - began > LONGEST_PAUSE:  # One that turns us away at once is not there.
+                waits = pauses()
+            await self._come_back(waits)
+            self._listener.told("connected again")
+
+    async def _come_back(self, waits: Iterator[float]) -> None:
+        failed = ""
+        for pause in waits:
+            self.until = monotonic() + pause
+            await self._sleep(pause)
+            try:
+                await self.connect()
+            except (OSError, UnicodeError) as error:
+                if (why := reason(error)) != failed:  # Once for each reason.
+                    self._listener.told(f"no connection: {why}; trying again")
+                    failed = why
+            else:
+                return
+
+    async def _listen(self) -> str:
+        assert self._reader
+        assert self._writer
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        why = "closed by the server"
+        try:
+            while data := await self._reader.read(CHUNK):
+                self._listener.heard(decode(data))
+        except OSError as error:
+            why = reason(error)
+        if text := decode(b"", final=True):
+            self._listener.heard(text)
+        if self._writer.transport.get_write_buffer_size():
+            why += "; what you said last may not have arrived"
+        self._writer.transport.abort()
+        self._writer = self.since = None
+        return why
+
+    def send(self, text: str) -> bool:
+        """Send it, if there is a connection that takes it; returns whether it was taken."""
+        if self._writer is None or self._writer.transport.get_write_buffer_size() > FULL:
+            return False
+        self._writer.write(text.encode())
+        return True
+
+    async def leave(self, seconds: float) -> None:
+        """Close our side, and wait until the room has closed its own, so many seconds at most.
+
+        (TLS has one end for both sides.)
+        """
+        if self._writer is None or self._reader is None:
+            return
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                if self._writer.can_write_eof():
+                    self._writer.write_eof()
+                    decode = getincrementaldecoder("utf-8")("replace").decode
+                    while data := await self._reader.read(CHUNK):
+                        self._listener.heard(decode(data))
+                self._writer.close()
+                await self._writer.wait_closed()
+        self._writer.transport.abort()

@@ -1,0 +1,143 @@
+"""Which rows of a conversation are on the screen. Pure.
+
+Rows are made here, and not by prompt_toolkit's windows: those take a row's cells for a line's
+length divided by the width, so that of wide characters, which do not fit at every right edge, the
+last ones are lost below the screen. And a line is broken between words.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from prompt_toolkit.utils import get_cwidth
+
+from chatroom.client.view.conversation import Conversation, Line
+
+
+@lru_cache(4096)
+def wrap(text: str, width: int, head: int = 0) -> tuple[str, ...]:
+    """`text` as rows of at most `width` cells, broken behind a space where that can be.
+
+    Its first `head` characters, which say when it came and whose it is, are one word with the next.
+    """
+    rows = []
+    start = used = 0
+    space = -1  # Behind it the row may end.
+    for index, char in enumerate(text):
+        cells = get_cwidth(char)
+        # A row holds one character at least; a space may hang over its edge, unseen.
+        while cells and used + cells > width and index > start and char != " ":
+            end = space if space > start else index
+            rows.append(text[start:end].rstrip(" "))
+            start = end
+            used = get_cwidth(text[start:index])
+        used += cells
+        if char == " " and index >= head:
+            space = index + 1
+    rows.append(text[start:])
+    return tuple(rows)
+
+
+#: More rows than any line has.
+WHOLE = 1 << 30
+
+
+class Place(NamedTuple):
+    """A row: of which line, counted from the first that there ever was, and which of its rows."""
+
+    line: int
+    row: int
+
+
+class Row(NamedTuple):
+    place: Place
+    text: str
+    line: Line
+
+
+class Pages:
+    """What is seen of a conversation: its end, until one scrolls away from it."""
+
+    def __init__(self, conversation: Conversation, *, clock: bool = False) -> None:
+        self._conversation = conversation
+        self._clock = clock
+        self._last: Place | None = None  # The lowest row that is seen; None: the last there is.
+        self._seen = 0  # How many lines, of all that there have been.
+        self._width, self._height = 80, 24
+
+    @property
+    def unread(self) -> int:
+        """Lines below what has been seen."""
+        return self._conversation.total - self._seen
+
+    @property
+    def scrolled(self) -> bool:
+        return self._last is not None
+
+    def show(self, width: int, height: int) -> list[Row]:
+        """The rows that are on a screen of this size; they have been seen now."""
+        self._width, self._height = max(width, 1), height
+        rows = self._up(height)
+        if rows:
+            self._seen = max(self._seen, rows[0].place.line + 1)
+        return rows[::-1]
+
+    def end(self) -> None:
+        """Go to the end, and stay there."""
+        self._last = None
+
+    def page(self, direction: int) -> None:
+        """Up (-1) or down (1), and one row of what was seen stays."""
+        self.scroll(direction * max(self._height - 1, 1))
+
+    def scroll(self, by: int) -> None:
+        """So many rows down, or up where it is less than 0."""
+        if by < 0:
+            rows = self._up(self._height - by)
+            if len(rows) > self._height:  # Else all that is above is on the screen.
+                self._last = rows[len(rows) - self._height].place
+        elif self._last:
+            self._down(by)
+
+    def _up(self, count: int) -> list[Row]:
+        """The lowest row that is seen, and those above it, `count` in all, upwards."""
+        lines, dropped = self._conversation.lines, self._conversation.dropped
+        last = self._last or Place(self._conversation.total - 1, WHOLE)
+        if last.line < dropped:  # It is not kept any longer.
+            last = Place(dropped, WHOLE)
+        found: list[Row] = []
+        number = last.line
+        while lines and number >= dropped and len(found) < count:
+            line = lines[number - dropped]
+            rows = self._rows(line)
+            if number == last.line:
+                rows = rows[: last.row + 1]
+            found += [
+                Row(Place(number, row), rows[row], line) for row in range(len(rows) - 1, -1, -1)
+            ]
+            number -= 1
+        return found[:count]
+
+    def _down(self, by: int) -> None:
+        assert self._last
+        lines, dropped = self._conversation.lines, self._conversation.dropped
+        number, row = max(self._last, Place(dropped, 0))
+        while number - dropped < len(lines):
+            left = len(self._rows(lines[number - dropped])) - 1 - row
+            if by <= left:
+                break
+            by -= left + 1
+            number, row = number + 1, 0
+        else:
+            self.end()
+            return
+        self._last = Place(number, row + by)
+        if self._last == self._end():
+            self.end()
+
+    def _end(self) -> Place:
+        last = self._conversation.lines[-1]
+        return Place(self._conversation.total - 1, len(self._rows(last)) - 1)
+
+    def _rows(self, line: Line) -> tuple[str, ...]:
+        clock = line.clock() if self._clock else ""
+        return wrap(clock + line.shown, self._width, len(clock) + len(line.head))

@@ -1,0 +1,272 @@
+"""What is on the screen, and what the keys do.
+
+From above: what was said, the status, and the line that is being typed. prompt_toolkit has the keys
+that edit it, its history and its pastes; here is only what a chat adds.
+"""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.data_structures import Point
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import (
+    BufferControl,
+    Dimension,
+    FormattedTextControl,
+    HSplit,
+    Layout,
+    UIContent,
+    UIControl,
+    Window,
+)
+from prompt_toolkit.layout.processors import (
+    BeforeInput,
+    Processor,
+    Transformation,
+    TransformationInput,
+)
+from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
+
+from chatroom.client.view.conversation import YOU, Conversation, Line
+from chatroom.client.view.link import Link
+from chatroom.client.view.output import Output
+from chatroom.client.view.pages import Pages, Row
+from chatroom.protocol.text import printable
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
+
+#: Hues that one can read on black as well as on white: all are as bright, half-way between.
+PEOPLE = (
+    "#1e78d3",
+    "#b06519",
+    "#148a14",
+    "#ce1dce",
+    "#138585",
+    "#e23131",
+    "#6767e9",
+    "#7b7b12",
+    "#df2281",
+    "#14894e",
+    "#9b50e6",
+    "#4c8513",
+)
+
+STYLE = Style.from_dict(
+    {
+        "clock": "#888888",
+        "you": "bold",
+        "notice": "italic #888888",
+        "status": "reverse",
+        "lost": "bold",
+        **{f"person{number}": colour for number, colour in enumerate(PEOPLE)},
+    }
+)
+
+#: Seconds between two frames at least, however much is said.
+FRAME = 0.05
+#: Seconds after which the status is looked at again.
+TICK = 1.0
+#: Rows that the wheel scrolls.
+NOTCH = 3
+#: Rows of a line that is being typed that are seen at once.
+HIGHEST_INPUT = 8
+#: Seconds between two bells at least.
+SILENCE = 1.0
+
+
+def lasted(seconds: float) -> str:
+    """A time in words, as exact as a glance wants it."""
+    minutes = int(seconds) // 60
+    hours, minutes_left = divmod(minutes, 60)
+    days, hours_left = divmod(hours, 24)
+    if days:
+        return f"for {days} d {hours_left} h"
+    if hours:
+        return f"for {hours} h {minutes_left} min"
+    return f"for {minutes} min" if minutes else "just now"
+
+
+def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
+    """A row with its styles: of the first row of a line, when it came and whose it is."""
+    line = row.line
+    if line.kind == "notice":
+        return [("class:notice", row.text)]
+    if row.place.row:
+        return [("", row.text)]
+    came = len(line.clock()) if clock else 0
+    head = came + len(line.head)
+    return [
+        ("class:clock", row.text[:came]),
+        (_style(line), row.text[came:head]),
+        ("", row.text[head:]),
+    ]
+
+
+def _style(line: Line) -> str:
+    return "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
+
+
+class Visible(Processor):
+    """What is typed, and above all pasted, is shown no more trustingly than what arrives."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        # One character for one, so that the cursor stays where it is.
+        return Transformation(
+            [
+                (style, printable(text).replace("\t", " "))
+                for style, text, *_ in transformation_input.fragments
+            ]
+        )
+
+
+class Said(UIControl):
+    """The conversation, as far as it is on the screen: its end is above the status."""
+
+    def __init__(self, pages: Pages, clock: bool) -> None:
+        self._pages = pages
+        self._clock = clock
+
+    def create_content(self, width: int, height: int) -> UIContent:
+        shown = [fragments(row, self._clock) for row in self._pages.show(width, height)]
+        rows: list[StyleAndTextTuples] = [[]] * (height - len(shown)) + shown
+        return UIContent(
+            rows.__getitem__, len(rows), cursor_position=Point(0, 0), show_cursor=False
+        )
+
+    def mouse_handler(self, mouse_event: MouseEvent) -> "NotImplementedOrNone":
+        match mouse_event.event_type:
+            case MouseEventType.SCROLL_UP:
+                self._pages.scroll(-NOTCH)
+            case MouseEventType.SCROLL_DOWN:
+                self._pages.scroll(NOTCH)
+            case _:
+                return NotImplemented
+        return None
+
+
+class Chat(Application[None]):
+    """The window. It ends when the user wants to leave, or by `end`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        output: Output,
+        link: Link,
+        conversation: Conversation,
+        clock: bool,
+        mouse: bool,
+    ) -> None:
+        self._name = name
+        self._link = link
+        self._conversation = conversation
+        self._rung = 0.0
+        self._glass = output
+        output.drained = self.invalidate
+        self.pages = Pages(conversation, clock=clock)
+        self.typed = Buffer(history=InMemoryHistory(), multiline=False)
+        super().__init__(
+            layout=self._laid_out(clock),
+            style=STYLE,
+            key_bindings=self._keys(),
+            output=output,
+            color_depth=ColorDepth.from_env(),
+            full_screen=True,
+            mouse_support=mouse,
+            min_redraw_interval=FRAME,
+            refresh_interval=TICK,
+        )
+
+    def end(self) -> bool:
+        """Close the window; returns whether it was this that did."""
+        if not self.is_running or self.is_done:
+            return False
+        self.exit()
+        return True
+
+    def invalidate(self) -> None:
+        """Draw a frame soon, unless the terminal has not taken the last one."""
+        if not self._glass.stuck:
+            super().invalidate()
+
+    def ring(self) -> None:
+        """Ring the terminal's bell, and not too often."""
+        if monotonic() - self._rung >= SILENCE and not self._glass.stuck:
+            self._rung = monotonic()
+            self._glass.bell()
+
+    def _laid_out(self, clock: bool) -> Layout:
+        field = Window(
+            BufferControl(self.typed, input_processors=[Visible(), BeforeInput(YOU, "class:you")]),
+            height=Dimension(min=1, max=HIGHEST_INPUT),
+            dont_extend_height=True,
+            wrap_lines=True,
+        )
+        status = Window(
+            FormattedTextControl(self._status),
+            height=1,
+            style="class:status",
+        )
+        return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
+
+    def _status(self) -> StyleAndTextTuples:
+        parts: StyleAndTextTuples = [("", f" {self._name}")]
+        if self._link.since is None:
+            left = self._link.until - monotonic()
+            when = f"in {left:.0f} s" if left >= 0.5 else "now"
+            parts.append(("class:lost", f"  not connected, trying again {when}"))
+        else:
+            parts.append(("", f"  connected {lasted(monotonic() - self._link.since)}"))
+        if unread := self.pages.unread:
+            parts.append(("class:lost", f"  {unread} unread: PageDown"))
+        elif self.pages.scrolled:
+            parts.append(("", "  scrolled: PageDown"))
+        return parts
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def send(_event: KeyPressEvent) -> None:
+            self._send()
+
+        @keys.add("c-c")
+        @keys.add("c-d", filter=Condition(lambda: not self.typed.text))
+        def leave(_event: KeyPressEvent) -> None:
+            self.end()
+
+        @keys.add("c-z")
+        def stop(event: KeyPressEvent) -> None:
+            event.app.suspend_to_background()
+
+        @keys.add("pageup")
+        def up(_event: KeyPressEvent) -> None:
+            self.pages.page(-1)
+
+        @keys.add("pagedown")
+        def down(_event: KeyPressEvent) -> None:
+            self.pages.page(1)
+
+        return keys
+
+    def _send(self) -> None:
+        text = self.typed.text
+        if "\n" in text:  # A paste, whose last line is mostly ended, which Enter does again.
+            text = text.removesuffix("\n")
+        if not self._link.send(text + "\n"):
+            # It stays where it is, to be sent when there is a connection again.
+            self._conversation.note("not sent: there is no connection; your line is kept")
+            return
+        for line in text.split("\n"):
+            self._conversation.own(line)
+        self.typed.reset(append_to_history=bool(text))
+        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
+        self.pages.end()

@@ -1,0 +1,27 @@
+"""What the tests of the client begin with: a room that the test plays, and a terminal."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.client.drivers import Room, Sit, Typist
+
+pytest.register_assert_rewrite("tests.client.panes")
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    with contextlib.closing(Room()) as room:
+        yield room
+
+
+@pytest.fixture
+def sit() -> Iterator[Sit]:
+    with contextlib.ExitStack() as stack:
+
+        def sit_down(command: list[str], **options: Any) -> Typist:
+            return stack.enter_context(contextlib.closing(Typist(command, **options)))
+
+        yield sit_down

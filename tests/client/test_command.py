@@ -1,0 +1,98 @@
+"""The client's command line: what is asked for, and one line that says what is wrong with it."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+import chatroom
+from chatroom.client import main
+from tests.client.drivers import CLIENT, ROOT
+
+
+def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the client."""
+    done = subprocess.run(
+        [*command, *CLIENT, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=10,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "HOST, PORT"),
+        (["localhost"], "PORT"),
+        (["localhost", "http"], "argument PORT: a port is a number from 1 to 65535, not 'http'"),
+        (["localhost", "0"], "argument PORT"),
+        (["localhost", "65536"], "argument PORT"),
+        (["localhost", "-1"], "argument PORT"),
+        (["localhost", "9" * 5000], "argument PORT: a port is a number from 1 to 65535"),
+        (["localhost", "٤٠٠٠"], "argument PORT"),
+        (["localhost", "4000", "more"], "more"),
+        (["--colour", "localhost", "4000"], "--colour"),
+        (["--cafile", "file", "localhost", "4000"], "argument --cafile: it needs --tls"),
+        (["--insecure", "localhost", "4000"], "argument --insecure: it needs --tls"),
+        (["--tls", "--cafile", "file", "--insecure", "localhost", "4000"], "checks nothing"),
+        (["--tls", "--cafile", "nowhere", "localhost", "4000"], "nowhere: No such file or"),
+        (["--tls", "--cafile", "README.md", "localhost", "4000"], "there is no certificate in it"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_one_line(arguments: list[str], named: str) -> None:
+    code, output, error = run(*arguments)
+    assert (code, output) == (2, "")
+    assert re.fullmatch(r"chatroom\.client: [^\n]+ \(--help shows the usage\)\n", error)
+    assert named in error
+
+
+def test_help_shows_the_usage() -> None:
+    code, output, error = run("--help")
+    assert (code, error) == (0, "")
+    assert output.startswith("usage: python -m chatroom.client [options] HOST PORT\n")
+    assert "Ctrl-D" in output
+    assert max(map(len, output.splitlines())) <= 100
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version") == (0, f"chatroom {chatroom.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
+def test_a_refused_connection_is_said_in_one_line(command: list[str]) -> None:
+    with socket.socket() as silent:  # Bound, so nobody else can listen there; it does not listen.
+        silent.bind(("127.0.0.1", 0))
+        port = str(silent.getsockname()[1])
+        code, output, error = run("127.0.0.1", port, command=command)
+    assert (code, output) == (1, "")
+    said = f"chatroom.client: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    assert error == ("" if command else said)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "::1%nowhere",  # No interface has this name; no name server is asked to find that out.
+        "no..name",
+        "x" * 64,
+    ],
+)
+def test_a_host_that_does_not_resolve_is_said_in_one_line(host: str) -> None:
+    code, output, error = run(host, "4000")
+    assert (code, output) == (1, "")
+    where = f"[{host}]:4000" if ":" in host else f"{host}:4000"
+    assert re.fullmatch(rf"chatroom\.client: cannot connect to {re.escape(where)}: .+\n", error)
+
+
+def test_ctrl_c_ends_it_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> socket.socket:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(socket, "create_connection", interrupted)
+    assert main(["localhost", "4000"]) == 0

@@ -1,0 +1,283 @@
+"""What was said, and which rows of it are on the screen: pure, so by example and at random."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.utils import get_cwidth
+
+from chatroom.client.view import conversation as module
+from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
+from chatroom.client.view.pages import Pages, wrap
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    return Conversation(lambda: 0.0)
+
+
+def shown(conversation: Conversation) -> list[str]:
+    return [line.shown for line in conversation.lines]
+
+
+# --- what was said -------------------------------------------------------------------------------
+
+TEXT = "Welcome\n<::1>one\n\n<127.0.0.1>two 你好\n<::1>no end"
+
+
+def test_text_becomes_lines(conversation: Conversation) -> None:
+    conversation.arrived(TEXT)
+    assert shown(conversation) == TEXT.split("\n")
+    assert [line.head for line in conversation.lines] == ["", "<::1>", "", "<127.0.0.1>", "<::1>"]
+
+
+@given(cuts=st.lists(st.integers(0, len(TEXT))))
+def test_text_may_be_cut_anywhere(cuts: list[int]) -> None:
+    whole, pieces = Conversation(lambda: 0.0), Conversation(lambda: 0.0)
+    whole.arrived(TEXT)
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(TEXT)], strict=True):
+        pieces.arrived(TEXT[start:end])
+    assert pieces.lines == whole.lines
+
+
+def test_a_line_grows_where_it_stands(conversation: Conversation) -> None:
+    conversation.arrived("<::1>no")
+    conversation.own("mine")
+    conversation.note("something")
+    conversation.arrived(" end\n<::1>next\n")
+    assert shown(conversation) == ["<::1>no end", "<You>mine", "── something", "<::1>next"]
+
+
+def test_a_line_does_not_grow_across_connections(conversation: Conversation) -> None:
+    conversation.arrived("<::1>no")
+    conversation.ended()
+    conversation.arrived("Welcome\n")
+    assert shown(conversation) == ["<::1>no", "Welcome"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Welcome\n", False),
+        ("<You>forged\n", False),
+        ("<::1>", True),
+        ("<127.0.0.1>hello\n", True),
+        ("\n", False),
+        ("", False),
+    ],
+)
+def test_what_somebody_says_is_told_from_what_the_room_does(
+    conversation: Conversation, text: str, said: bool
+) -> None:
+    assert conversation.arrived(text) is said
+
+
+def test_people_are_told_apart_in_the_order_in_which_they_spoke(
+    conversation: Conversation,
+) -> None:
+    conversation.arrived("<::1>a\n<::2>b\n<::1>c\n<::3>d\n")
+    assert [line.person for line in conversation.lines] == [0, 1, 0, 2]
+
+
+def test_what_is_remembered_is_bounded(
+    conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(PEOPLE + 5):
+        conversation.arrived(f"<::{number:x}>a\n")
+    assert max(line.person for line in conversation.lines) == PEOPLE - 1
+    conversation.arrived("<::1>" + "a" * (2 * LONGEST + 5))
+    assert [len(line.text) for line in conversation.lines[-3:]] == [LONGEST, LONGEST, 5]
+    monkeypatch.setattr(module, "KEPT", 10)
+    conversation.arrived("\n" * 3)
+    total = conversation.total
+    assert len(conversation.lines) <= 11
+    assert total == PEOPLE + 5 + 3 + 2
+    assert KEPT > 1000
+
+
+def test_nothing_is_trusted(conversation: Conversation) -> None:
+    conversation.arrived("<::1>\x1b[2J\x9b\u202e\u2066\u2069\r\n")
+    conversation.own("\x07")
+    conversation.note("\x07")
+    assert shown(conversation) == ["<::1>␛[2J\ufffd\ufffd\ufffd\ufffd␍", "<You>␇", "── ␇"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a\tb", "a       b"),
+        ("👩‍🔬", "👩🔬"),
+        ("👍🏽 ❤️ ❤️‍🔥", "👍 ❤ ❤🔥"),
+        ("🇩🇪", "🇩🇪"),
+        ("क्‍ष", "क्‍ष"),
+        ("e\u0301", "e\u0301"),
+    ],
+)
+def test_all_terminals_give_it_as_many_cells(
+    conversation: Conversation, text: str, seen: str
+) -> None:
+    conversation.arrived(text)
+    assert shown(conversation) == [seen]
+    assert conversation.lines[0].text == text
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("", [""]),
+        ("0123456789", ["0123456789"]),
+        ("0123456789a", ["0123456789", "a"]),
+        ("one two three", ["one two", "three"]),
+        ("one two th four", ["one two th", "four"]),
+        ("one twoooooo", ["one", "twoooooo"]),
+        ("one twooooooooooo", ["one", "twoooooooo", "ooo"]),
+        ("你好你好你", ["你好你好你"]),
+        ("a你好你好你", ["a你好你好", "你"]),
+        ("012345678e\u0301", ["012345678e\u0301"]),
+    ],
+)
+def test_text_is_wrapped(text: str, rows: list[str]) -> None:
+    assert list(wrap(text, 10)) == rows
+
+
+CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]
+
+
+def test_whose_a_line_is_stays_with_its_first_word() -> None:
+    assert wrap("12:34 <::1>longword", 12) == ("12:34", "<::1>longwor", "d")
+    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "ongword")
+
+
+@given(st.lists(st.sampled_from(CHARACTERS), max_size=60), st.integers(1, 12))
+def test_rows_fit_and_lose_nothing(characters: list[str], width: int) -> None:
+    text = "".join(characters)
+    rows = wrap(text, width)
+    assert "".join(rows).replace(" ", "") == text.replace(" ", "")
+    assert all(get_cwidth(row.rstrip()) <= max(width, 2) for row in rows)
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def page(pages: Pages, height: int = 3, width: int = 10) -> list[str]:
+    return [row.text for row in pages.show(width, height)]
+
+
+@pytest.fixture
+def pages(conversation: Conversation) -> Pages:
+    conversation.arrived("".join(f"{number}\n" for number in range(10)))
+    return Pages(conversation)
+
+
+def test_the_end_is_seen(conversation: Conversation, pages: Pages) -> None:
+    assert page(pages) == ["7", "8", "9"]
+    conversation.arrived("10\n")
+    assert pages.unread == 1
+    assert page(pages) == ["8", "9", "10"]
+    assert pages.unread == 0
+
+
+def test_an_empty_conversation_has_no_rows(conversation: Conversation) -> None:
+    pages = Pages(conversation)
+    assert page(pages) == []
+    pages.page(-1)
+    pages.page(1)
+    assert page(pages) == []
+    assert pages.unread == 0
+
+
+def test_pages_are_turned_and_a_row_of_the_last_one_stays(pages: Pages) -> None:
+    page(pages)
+    pages.page(-1)
+    assert page(pages) == ["5", "6", "7"]
+    pages.page(1)
+    assert page(pages) == ["7", "8", "9"]
+    assert not pages.scrolled
+
+
+def test_what_is_seen_stays_while_more_is_said(conversation: Conversation, pages: Pages) -> None:
+    page(pages)
+    pages.page(-1)
+    conversation.arrived("10\n11\n")
+    assert page(pages) == ["5", "6", "7"]
+    assert pages.unread == 2
+    pages.page(1)
+    assert page(pages) == ["7", "8", "9"]
+    assert pages.unread == 2
+    pages.page(1)
+    assert page(pages) == ["9", "10", "11"]
+    assert pages.unread == 0
+    assert not pages.scrolled
+
+
+def test_one_does_not_scroll_past_the_beginning(pages: Pages) -> None:
+    page(pages)
+    for _ in range(10):
+        pages.page(-1)
+    assert page(pages) == ["0", "1", "2"]
+    pages.end()
+    assert page(pages) == ["7", "8", "9"]
+
+
+def test_what_fits_is_not_scrolled(pages: Pages) -> None:
+    assert len(page(pages, height=20)) == 10
+    pages.page(-1)
+    assert not pages.scrolled
+
+
+def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversation) -> None:
+    conversation.arrived("before\n" + "".join(f"{number:<10}" for number in range(8)) + "\nafter\n")
+    pages = Pages(conversation)
+    assert page(pages) == ["6", "7         ", "after"]
+    seen = []
+    for _ in range(7):
+        pages.scroll(-1)
+        seen.append(page(pages)[0])
+    assert seen == ["5", "4", "3", "2", "1", "0", "before"]
+    pages.scroll(4)
+    assert page(pages)[0] == "3"
+
+
+def test_another_width_keeps_the_place(conversation: Conversation) -> None:
+    conversation.arrived("".join(f"{number} and {number}\n" for number in range(10)))
+    pages = Pages(conversation)
+    page(pages, width=20)
+    pages.page(-1)
+    assert page(pages, width=20) == ["5 and 5", "6 and 6", "7 and 7"]
+    assert page(pages, width=5)[-1] in ("7 and", "7")
+
+
+def test_what_was_seen_may_be_forgotten(
+    conversation: Conversation, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page(pages)
+    pages.page(-1)
+    monkeypatch.setattr(module, "KEPT", 10)
+    conversation.arrived("".join(f"{number}\n" for number in range(10, 40)))
+    assert page(pages) == [str(conversation.dropped)]
+    pages.page(1)
+    assert page(pages)[-1] == str(conversation.dropped + 2)
+
+
+@given(
+    st.lists(st.text("ab 你", max_size=30), max_size=30),
+    st.lists(st.integers(-9, 9), max_size=9),
+    st.integers(2, 12),
+    st.integers(1, 9),
+)
+def test_however_one_scrolls_the_screen_is_a_part_of_all_rows(
+    said: list[str], moves: list[int], width: int, height: int
+) -> None:
+    conversation = Conversation(lambda: 0.0)
+    conversation.arrived("".join(f"{text}\n" for text in said))
+    pages = Pages(conversation)
+    rows = [row for text in said for row in wrap(text, width)]
+    bottom = len(rows)
+    assert page(pages, height, width) == rows[-height:]
+    for move in moves:
+        pages.scroll(move)
+        bottom = min(max(bottom + move, min(height, len(rows))), len(rows))
+        assert page(pages, height, width) == rows[max(bottom - height, 0) : bottom]
+        assert pages.scrolled == (bottom < len(rows))

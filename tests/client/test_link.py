@@ -1,0 +1,164 @@
+"""The connection that is made again: no socket and no clock, the test is both."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from chatroom.client.reach import Streams
+from chatroom.client.view import link as module
+from chatroom.client.view.link import Link
+
+
+class Transport(asyncio.Transport):
+    waiting = 0
+    aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.waiting += len(data)
+
+    def is_closing(self) -> bool:
+        return True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Room:
+    """What becomes of each try to connect: a reason why not, or what the room says; then it is over
+    (`over`: with which error). The tries end in KeyboardInterrupt."""
+
+    def __init__(self, tries: Iterable[OSError | bytes]) -> None:
+        self._tries = iter(tries)
+        self.over: OSError | None = None
+        self.transports: list[Transport] = []
+        self.unsent = 0
+
+    async def open(self) -> Streams:
+        outcome = next(self._tries, None)
+        if outcome is None:
+            raise KeyboardInterrupt
+        if isinstance(outcome, OSError):
+            raise outcome
+        reader = asyncio.StreamReader()
+        reader.feed_data(outcome)
+        if self.over:
+            reader.set_exception(self.over)
+        else:
+            reader.feed_eof()
+        transport = Transport()
+        transport.waiting = self.unsent
+        self.transports.append(transport)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+        return reader, writer
+
+
+class Story:
+    """All that happened, in its order: text, words, and for how long it slept."""
+
+    def __init__(self, *tries: OSError | bytes, reconnect: bool = True) -> None:
+        self.room = Room(tries)
+        self.events: list[str | float] = []
+        self.link = Link(self.room.open, self, reconnect=reconnect, sleep=self._sleep)
+
+    def heard(self, text: str) -> None:
+        self.events.append(text)
+
+    def told(self, words: str) -> None:
+        self.events.append(words)
+
+    def lost(self) -> None:
+        self.events.append("lost")
+
+    async def _sleep(self, seconds: float) -> None:
+        self.events.append(seconds)
+
+    async def _run(self) -> str:
+        await self.link.connect()
+        return await self.link.run()
+
+    def run(self) -> str:
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(self._run())
+            except KeyboardInterrupt:
+                return "interrupted"
+
+    @property
+    def pauses(self) -> list[float]:
+        return [event for event in self.events if isinstance(event, float)]
+
+
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+NO_HOST = OSError(113, "No route to host")
+
+
+def test_it_comes_back_after_growing_pauses_and_says_so() -> None:
+    story = Story(b"Welcome\n", *[REFUSED] * 3, *[NO_HOST] * 4, b"Welcome back\n")
+    assert story.run() == "interrupted"
+    first = [1.0, "no connection: Connection refused; trying again", 2.0, 4.0, 8.0]
+    assert story.events[:12] == [
+        "Welcome\n",
+        "lost",
+        "connection lost: closed by the server",
+        *first,
+        "no connection: No route to host; trying again",
+        16.0,
+        30.0,
+        30.0,
+    ]
+    assert story.events[12:15] == [30.0, "connected again", "Welcome back\n"]
+
+
+def test_a_room_that_turns_one_away_is_not_asked_ever_again_at_once() -> None:
+    story = Story(*[b"The room is full\n"] * 4)
+    story.run()
+    # Each connection that is made and lost at once has the pauses go on from one.
+    assert story.pauses == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_who_was_in_the_room_for_long_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 100_000, 100))
+    monkeypatch.setattr(module, "monotonic", lambda: float(next(times)))
+    story = Story(*[b"Welcome\n"] * 4)
+    story.run()
+    assert story.pauses == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_who_does_not_want_to_come_back_is_told_why() -> None:
+    story = Story(b"Welcome\n", reconnect=False)
+    assert story.run() == "closed by the server"
+    story = Story(b"Welcome\n", reconnect=False)
+    story.room.over = ConnectionResetError(104, "Connection reset by peer")
+    assert story.run() == "Connection reset by peer"
+
+
+def test_a_character_that_is_cut_by_the_end_is_not_lost() -> None:
+    story = Story(b"a\xe4\xbd", reconnect=False)
+    story.run()
+    assert story.events == ["a", "\ufffd", "lost"]
+
+
+def test_what_may_not_have_arrived_is_said() -> None:
+    story = Story(b"", reconnect=False)
+    story.room.unsent = 5
+    assert story.run() == "closed by the server; what you said last may not have arrived"
+    assert story.room.transports[0].aborted
+
+
+def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FULL", 5)
+
+    async def send() -> list[bool]:
+        before = story.link.send("one")
+        await story.link.connect()
+        during = [story.link.send("four\n") for _ in range(3)]
+        await story.link.run()
+        return [before, *during, story.link.send("after")]
+
+    story = Story(b"", reconnect=False)
+    assert asyncio.run(send()) == [False, True, True, False, False]

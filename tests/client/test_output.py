@@ -1,0 +1,115 @@
+"""A terminal that does not take what is written to it: here a pipe, which the test reads or not."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from io import FileIO
+from typing import cast
+
+import pytest
+from prompt_toolkit.application import Application
+
+from chatroom.client.view.conversation import Conversation
+from chatroom.client.view.link import Link
+from chatroom.client.view.output import Output
+from chatroom.client.view.window import Chat, lasted
+
+MUCH = "a" * (1 << 20)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, FileIO]]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(writer, "wb", buffering=0) as terminal, open(reader, "rb", buffering=0) as end:
+        yield end.fileno(), terminal
+
+
+async def read(reader: int, size: int) -> str:
+    """What was written, in the end, while its writer goes on."""
+    heard = b""
+    while len(heard) < size:
+        heard += await asyncio.to_thread(os.read, reader, 1 << 16)
+    return heard.decode()
+
+
+def test_what_is_not_taken_waits_and_is_written_whole(pipe: tuple[int, FileIO]) -> None:
+    reader, terminal = pipe
+
+    async def story() -> None:
+        output = Output(terminal)
+        output.write_raw(MUCH)
+        output.flush()
+        assert output.stuck
+        await output.drain(0)
+        output.write_raw("你")
+        output.flush()
+        assert await read(reader, len(MUCH) + 3) == MUCH + "你"
+        await output.drain(10)
+        assert not output.stuck
+
+    asyncio.run(story())
+
+
+def test_no_frame_is_drawn_before_the_last_one_is_taken(
+    pipe: tuple[int, FileIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, terminal = pipe
+    frames: list[str] = []
+    monkeypatch.setattr(Application, "invalidate", lambda chat: frames.append("drawn"))
+
+    async def story() -> None:
+        output = Output(terminal)
+        chat = Chat(
+            name="room",
+            output=output,
+            link=cast("Link", None),
+            conversation=Conversation(),
+            clock=False,
+            mouse=False,
+        )
+        frames.clear()
+        chat.invalidate()
+        assert frames == ["drawn"]
+        output.write_raw(MUCH)
+        output.flush()
+        chat.invalidate()
+        chat.ring()
+        assert frames == ["drawn"]
+        await read(reader, len(MUCH))
+        await output.drain(10)
+        assert frames == ["drawn", "drawn"]
+        chat.ring()
+        assert os.read(reader, 10) == b"\a"
+
+    asyncio.run(story())
+
+
+def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:
+    reader, terminal = pipe
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, reader)
+    os.close(null)
+
+    async def story() -> None:
+        output = Output(terminal)
+        output.write_raw(MUCH)
+        output.flush()
+        assert not output.stuck
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"),
+        (59.9, "just now"),
+        (60, "for 1 min"),
+        (3599, "for 59 min"),
+        (3600 + 120, "for 1 h 2 min"),
+        (86400 * 2 + 3600 * 3 + 5, "for 2 d 3 h"),
+    ],
+)
+def test_a_time_is_said_as_exactly_as_a_glance_wants_it(seconds: float, words: str) -> None:
+    assert lasted(seconds) == words

@@ -1,0 +1,280 @@
+"""The window, and what becomes of the terminal: at its end, and where nobody reads it.
+
+The room is played by the test, and so is the terminal: it may not be read, or hang up.
+"""
+
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.client.drivers import (
+    CLIENT,
+    ENDINGS,
+    Peer,
+    Room,
+    Sit,
+    Typist,
+    fill,
+)
+
+#: Of what termios tells: whether a line is edited by the terminal, and echoed.
+LOCAL_FLAGS = 3
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def shows(typist: Typist, text: str) -> None:
+    typist.wait(lambda: any(text in row for row in typist.screen.rows))
+
+
+@pytest.fixture
+def typist(room: Room, sit: Sit) -> Typist:
+    """A user who sees the prompt, on a screen of which a frame is large."""
+    typist = sit([*CLIENT, *room.address], columns=200, rows=60)
+    shows(typist, "<You>")
+    return typist
+
+
+@pytest.fixture
+def peer(room: Room, typist: Typist) -> Peer:
+    return room.accept()
+
+
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
+def test_a_signal_ends_it_and_the_terminal_is_restored(
+    typist: Typist, number: signal.Signals, code: int
+) -> None:
+    assert typist.modes() != typist.found
+    typist.process.send_signal(number)
+    assert typist.end() == code
+    assert typist.modes() == typist.found
+
+
+def test_ctrl_d_leaves_and_what_was_sent_arrives(typist: Typist, peer: Peer) -> None:
+    typist.type("last\r\x04")
+    assert peer.hear_all() == b"last\n"
+    peer.say("<::1>goodbye\n")
+    peer.close()
+    assert typist.end() == 0
+    assert b"goodbye" in typist.written
+    assert typist.modes() == typist.found
+
+
+def test_ctrl_d_in_a_line_does_not_leave(typist: Typist, peer: Peer) -> None:
+    typist.type("ab\x01\x04\r")
+    assert peer.hear(2) == b"b\n"
+
+
+def test_who_leaves_waits_for_the_room_only_so_long(typist: Typist, peer: Peer) -> None:
+    typist.type("\x04")
+    assert typist.end() == 0
+    assert peer.hear_all() == b""
+
+
+def test_who_leaves_does_so_though_the_line_is_cut(typist: Typist, peer: Peer) -> None:
+    typist.type("\x03")
+    assert peer.hear_all() == b""
+    peer.reset()
+    assert typist.end() == 0
+
+
+def test_a_terminal_that_hangs_up_ends_it(typist: Typist, peer: Peer) -> None:
+    typist.hang_up()
+    assert peer.hear_all() == b""
+    assert typist.process.wait(10) == 129
+
+
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
+def test_a_signal_ends_it_though_nobody_reads_the_terminal(
+    typist: Typist, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    fill(typist, peer)
+    typist.process.send_signal(number)
+    assert typist.end() == code
+    assert typist.modes() == typist.found
+
+
+@pytest.mark.parametrize("key", ["\x04", "\x03"], ids=["Ctrl-D", "Ctrl-C"])
+def test_a_key_leaves_though_nobody_reads_the_terminal(
+    typist: Typist, peer: Peer, key: str
+) -> None:
+    fill(typist, peer)
+    typist.type(key)
+    assert typist.end() == 0
+    assert typist.modes() == typist.found
+
+
+def test_when_the_terminal_is_read_again_it_shows_what_is_now(typist: Typist, peer: Peer) -> None:
+    fill(typist, peer)
+    peer.say("<::1>the last\n")
+    typist.type("typed\r")
+    assert peer.hear(6) == b"typed\n"
+    shows(typist, "<::1>the last")
+    typist.type("more\r")
+    shows(typist, "<You>more")
+
+
+# The terminal's name can't be opened after `su`: it is another user's. Without control of it, the
+# description that others share is all there is.
+NAMELESS = """
+import os, sys
+def refused(_descriptor):
+    raise PermissionError
+for name in sys.argv.pop(1).split():
+    setattr(os, name, refused)
+from chatroom.client import main
+sys.exit(main())
+"""
+
+
+def test_a_terminal_whose_name_cannot_be_opened_stops_nothing_either(room: Room, sit: Sit) -> None:
+    command = [sys.executable, "-c", NAMELESS, "ttyname", *room.address]
+    typist = sit(command, columns=200, rows=60)
+    shows(typist, "<You>")
+    fill(typist, room.accept())
+    typist.type("\x04")
+    assert typist.end() == 0
+    assert typist.modes() == typist.found
+
+
+def test_a_terminal_that_cannot_be_opened_is_written_to_all_the_same(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
+    shows(typist, "<You>")
+    room.accept().say("one\n")
+    shows(typist, "one")
+    typist.type("\x04")
+    assert typist.end() == 0
+
+
+def test_who_shares_the_terminal_does_not_find_it_changed(typist: Typist, peer: Peer) -> None:
+    peer.say("one\n")
+    shows(typist, "one")
+    assert typist.is_blocking()
+
+
+def test_a_terminal_without_size_is_taken_for_a_usual_one(room: Room, sit: Sit) -> None:
+    typist = sit([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
+    shows(typist, "<You>")
+    room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
+    typist.wait(lambda: {"a" * 79, "b" * 10} <= set(typist.screen.rows))
+    assert typist.screen.rows[-1] == "<You>"
+
+
+def test_a_character_that_is_cut_arrives_whole(typist: Typist, peer: Peer) -> None:
+    peer.say(b"<::1>a\xe4\xbd")
+    shows(typist, "<::1>a")
+    peer.say(b"\xa0b \xff")
+    shows(typist, "a你b �")
+    peer.say(" end")
+    shows(typist, "<::1>a你b � end")
+
+
+def test_control_characters_do_not_reach_the_terminal(typist: Typist, peer: Peer) -> None:
+    """TEXT-3, which a room need not hold: of what it says, nothing is obeyed."""
+    peer.say("<::1>a\x1b]0;evil\x07\rb\x9b2J\u202e\u2066c\n")
+    shows(typist, "<::1>a␛]0;evil␇␍b\ufffd2J\ufffd\ufffdc")
+    assert b"\x1b]0;evil" not in typist.written
+
+
+@pytest.mark.parametrize(
+    ("cut", "why"),
+    [(Peer.close, "closed by the server"), (Peer.reset, "Connection reset by peer")],
+    ids=["closed", "reset"],
+)
+def test_a_lost_connection_is_said(
+    room: Room, sit: Sit, cut: Callable[[Peer], None], why: str
+) -> None:
+    typist = sit([*CLIENT, "--no-reconnect", *room.address])
+    peer = room.accept()
+    peer.say("Welcome\n")
+    shows(typist, "Welcome")
+    cut(peer)
+    assert typist.end() == 1
+    assert f"chatroom.client: connection lost: {why}" in typist.screen.rows
+    assert typist.modes() == typist.found
+
+
+def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
+    with socket.socket() as silent:  # Bound, so nobody else can listen there; it does not listen.
+        silent.bind(("127.0.0.1", 0))
+        port = str(silent.getsockname()[1])
+        typist = sit([*CLIENT, "localhost", port], columns=100)
+        assert typist.end() == 1
+    said = f"chatroom.client: cannot connect to localhost:{port}: Connection refused"
+    assert typist.screen.rows == [said, ""]
+
+
+@pytest.mark.parametrize("host", ["::1%nowhere", "no..name"])
+def test_a_host_that_does_not_resolve_is_said_in_one_line(sit: Sit, host: str) -> None:
+    typist = sit([*CLIENT, host, "4000"], columns=100)
+    assert typist.end() == 1
+    assert len(typist.screen.rows) == 2
+    assert typist.screen.rows[0].startswith("chatroom.client: cannot connect to ")
+
+
+# The first answer of a name server comes, and none after it.
+UNRESOLVED = """
+import socket, sys, threading
+answer = [socket.getaddrinfo]
+def getaddrinfo(*arguments, **options):
+    if answer:
+        return answer.pop()(*arguments, **options)
+    threading.Event().wait()
+socket.getaddrinfo = getaddrinfo
+from chatroom.client import main
+sys.exit(main())
+"""
+
+
+def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", UNRESOLVED, *room.address])
+    room.accept().close()
+    shows(typist, "trying again now")
+    typist.type("\x03")
+    assert typist.end() == 0
+
+
+# A shell that runs one job, and each time that it was stopped continues it when Enter is pressed.
+SHELL = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = subprocess.Popen(sys.argv[1:], process_group=0)
+while True:
+    os.tcsetpgrp(0, job.pid)
+    _, status = os.waitpid(job.pid, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpgrp())
+    if not os.WIFSTOPPED(status):
+        os._exit(os.waitstatus_to_exitcode(status))
+    input(" stopped ")
+    os.tcsetpgrp(0, job.pid)
+    os.killpg(job.pid, signal.SIGCONT)
+"""
+
+
+def stopped(typist: Typist, times: int) -> None:
+    typist.wait(lambda: typist.written.count(b" stopped ") == times)
+
+
+def test_it_can_be_stopped_and_continued(room: Room, sit: Sit) -> None:
+    typist = sit([sys.executable, "-c", SHELL, *CLIENT, *room.address])
+    shows(typist, "<You>")
+    peer = room.accept()
+    typist.type("half")
+    shows(typist, "<You>half")
+    for number in range(2):
+        typist.type("\x1a")
+        stopped(typist, number + 1)
+        # For what a shell has yet to do: prompt_toolkit does not give back all modes.
+        assert typist.modes()[LOCAL_FLAGS] == typist.found[LOCAL_FLAGS]
+        typist.type("\n")
+        peer.say(f"<::1>{number}\n")
+        shows(typist, f"<::1>{number}")
+        assert typist.modes()[LOCAL_FLAGS] != typist.found[LOCAL_FLAGS]
+    typist.type(" a line\r\x04")
+    assert peer.hear_all() == b"half a line\n"
+    peer.close()
+    assert typist.end() == 0
+    assert typist.modes() == typist.found

@@ -1,0 +1,333 @@
+"""Rooms behind something that ends TLS, with a certificate that nobody but the test has signed."""
+
+import contextlib
+import hashlib
+import select
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from chatroom.client.streams import CHUNK
+from chatroom.client.tls import Encrypted, context
+from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, running
+from tests.client.panes import pane
+from tests.integration.rooms import room as real_room
+from tests.programs import program
+
+pytestmark = pytest.mark.timeout(60)
+
+WELCOME = "Welcome to socket practice"
+
+
+class Certificate:
+    """Of `localhost`, and of no other name."""
+
+    def __init__(self, folder: Path) -> None:
+        key, self.file = folder / "key.pem", folder / "certificate.pem"
+        request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        files = ["-nodes", "-keyout", str(key), "-out", str(self.file)]
+        subprocess.run(
+            [program("openssl"), *request, *names, *files],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.file, key)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@contextlib.contextmanager
+def joined(
+    room: Room, certificate: Certificate, *arguments: str, **options: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], Peer]]:
+    """The plain form, and the room's end of its TLS connection."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*CLIENT, "--tls", *arguments, "localhost", room.address[1]]
+    with running(command, **(streams | options)) as process:
+        raw = room.accept()
+        with certificate.context.wrap_socket(raw.socket, server_side=True) as encrypted:
+            yield process, Peer(encrypted)
+
+
+def ends(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
+    output, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, output, errors.decode()
+
+
+def test_what_is_piped_in_goes_through_and_the_rest_is_heard(
+    room: Room, certificate: Certificate
+) -> None:
+    with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
+        peer.say("Welcome\n")
+        assert process.stdin is not None
+        process.stdin.write("one\n你\n".encode())
+        process.stdin.close()
+        process.stdin = None
+        # Its side is closed, TLS and all; ours is not.
+        assert peer.hear_all() == "one\n你\n".encode()
+        peer.say("<::1>still there\n")
+        peer.close()
+        assert ends(process) == (0, b"Welcome\n<::1>still there\n", "")
+
+
+def test_what_arrives_while_it_closes_its_side_is_not_lost(
+    room: Room, certificate: Certificate
+) -> None:
+    with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
+        assert process.stdin is not None
+        said = b"".join(b"%063d\n" % number for number in range(20_000))
+        process.stdin.close()
+        process.stdin = None
+        peer.say(said)
+        assert peer.hear_all() == b""
+        peer.close()
+        assert ends(process) == (0, said, "")
+
+
+def test_a_slow_room_gets_all_of_it(room: Room, certificate: Certificate, tmp_path: Path) -> None:
+    lines = b"".join(b"%063d\n" % number for number in range(80_000))
+    path = tmp_path / "lines"
+    path.write_bytes(lines)
+    room.narrow()
+    trust = ["--cafile", str(certificate.file)]
+    with (
+        path.open("rb") as file,
+        joined(room, certificate, *trust, stdin=file) as (process, peer),
+    ):
+        heard = hashlib.sha256(peer.hear_all())
+        assert heard.hexdigest() == hashlib.sha256(lines).hexdigest()
+        peer.close()
+        assert ends(process) == (0, b"", "")
+
+
+def test_a_connection_that_is_cut_is_an_error(room: Room, certificate: Certificate) -> None:
+    with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
+        peer.reset()
+        assert ends(process) == (
+            1,
+            b"",
+            "chatroom.client: connection lost: Connection reset by peer\n",
+        )
+
+
+def test_a_room_that_says_that_it_is_done_and_does_not_close_is_done(
+    room: Room, certificate: Certificate
+) -> None:
+    with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
+        peer.say("the last\n")
+        peer.socket.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            cast("ssl.SSLSocket", peer.socket).unwrap()
+        process.wait(PATIENCE)  # Its input has no end yet.
+        said = "chatroom.client: connection lost: closed by the server\n"
+        assert ends(process) == (1, b"the last\n", said)
+
+
+def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
+    with joined(room, certificate, "--insecure") as (process, peer):
+        peer.say("Welcome\n")
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        assert peer.hear_all() == b""
+        peer.close()
+        warning = (
+            "chatroom.client: --insecure: nobody checks who answers, "
+            "who may read and change all that is said\n"
+        )
+        assert ends(process) == (0, b"Welcome\n", warning)
+
+
+def test_what_the_socket_takes_in_part_arrives_whole(certificate: Certificate) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    said = bytes(range(256)) * 256
+    heard = bytearray()
+
+    def hear() -> None:
+        theirs.settimeout(PATIENCE)
+        with certificate.context.wrap_socket(theirs, server_side=True) as encrypted:
+            while data := encrypted.recv(1000):
+                heard.extend(data)
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    trust = context(str(certificate.file), insecure=False)
+    refused = 0
+    with ours, Encrypted(ours, trust, "localhost") as room:
+        ours.setblocking(False)
+        left = bytearray(said)
+        while left:
+            assert select.select([], [room], [], PATIENCE)[1]
+            try:
+                del left[: room.send(left[: CHUNK // 3])]
+            except BlockingIOError:
+                refused += 1
+        room.shutdown(socket.SHUT_WR)
+        thread.join(PATIENCE)
+    assert bytes(heard) == said
+    assert refused
+
+
+Fails = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(params=["in a pipe", "in a window"])
+def fails(request: pytest.FixtureRequest, sit: Sit) -> Fails:
+    """Runs the client, plain or not; returns its exit code and what it said, less the prefix."""
+
+    def run(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
+        command = [*CLIENT, "--tls", *arguments, room.address[1]]
+        with contextlib.ExitStack() as stack:
+            if request.param == "in a window":
+                typist = sit(command, columns=150)
+                serve(room, certificate)
+                code, said = typist.end(), typist.written.decode()
+            else:
+                process = stack.enter_context(
+                    running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                )
+                serve(room, certificate)
+                code = process.wait(PATIENCE)
+                assert process.stderr is not None
+                said = process.stderr.read().decode()
+        return code, said.strip().removeprefix("chatroom.client: ")
+
+    return run
+
+
+def serve(room: Room, certificate: Certificate | None) -> None:
+    peer = room.accept()
+    if certificate is None:
+        peer.say(WELCOME + "\n")
+        return
+    with (
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+        certificate.context.wrap_socket(peer.socket, server_side=True) as encrypted,
+    ):
+        encrypted.recv(1)
+
+
+def test_a_certificate_that_nobody_signed_is_not_accepted(
+    room: Room, certificate: Certificate, fails: Fails
+) -> None:
+    assert fails(room, certificate, "localhost") == (
+        1,
+        f"cannot connect to localhost:{room.address[1]}: "
+        "its certificate is not accepted: self-signed certificate",
+    )
+
+
+def test_a_certificate_of_another_name_is_not_accepted(
+    room: Room, certificate: Certificate, fails: Fails
+) -> None:
+    code, said = fails(room, certificate, "--cafile", str(certificate.file), "127.0.0.1")
+    assert code == 1
+    assert "its certificate is not accepted: IP address mismatch" in said
+    assert "\n" not in said
+
+
+def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room, fails: Fails) -> None:
+    code, said = fails(room, None, "localhost")
+    assert code == 1
+    assert (
+        said == f"cannot connect to localhost:{room.address[1]}: TLS failed: wrong version number"
+    )
+
+
+def test_a_room_that_closes_at_once_is_no_such_room(room: Room) -> None:
+    command = [*CLIENT, "--tls", "localhost", room.address[1]]
+    with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        peer = room.accept()
+        peer.hear(1)
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.hear_all()
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr is not None
+        said = f"chatroom.client: cannot connect to localhost:{room.address[1]}: "
+        assert process.stderr.read().decode() == said + "closed by the server\n"
+
+
+class Terminator:
+    """Ends TLS before a room, as stunnel does: a thread for all connections."""
+
+    def __init__(self, certificate: Certificate, port: int) -> None:
+        self._context = certificate.context
+        self._room = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = str(self._listener.getsockname()[1])
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        pairs: dict[socket.socket, socket.socket] = {}
+        with contextlib.ExitStack() as stack:
+            while True:
+                ready, _, _ = select.select([self._listener, self._stopped, *pairs], [], [])
+                if self._stopped in ready:
+                    return
+                for one in ready:
+                    if one is self._listener:
+                        try:
+                            room = stack.enter_context(socket.create_connection(self._room))
+                        except ConnectionRefusedError:
+                            self._listener.accept()[0].close()
+                            continue
+                        raw, _ = self._listener.accept()
+                        client = stack.enter_context(
+                            self._context.wrap_socket(raw, server_side=True)
+                        )
+                        pairs |= {room: client, client: room}
+                    elif one in pairs:
+                        # A record has 16 KiB at most.
+                        data = one.recv(1 << 16)
+                        pairs[one].sendall(data)
+                        if not data:
+                            other = pairs.pop(one)
+                            del pairs[other]
+                            one.close()
+                            other.close()
+
+    def close(self) -> None:
+        self._stop.close()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        self._stopped.close()
+        self._listener.close()
+
+
+def test_people_talk_behind_a_terminator_and_come_back(certificate: Certificate) -> None:
+    with real_room("--workers", 1) as there, contextlib.ExitStack() as stack:
+        port = there.port
+        terminator = stack.enter_context(contextlib.closing(Terminator(certificate, port)))
+        arguments = ["--tls", "--cafile", str(certificate.file), "localhost", terminator.port]
+        anna = stack.enter_context(pane(*arguments))
+        anna.says(WELCOME)
+        assert f"localhost:{terminator.port} (TLS)  connected" in anna.status
+        ben = there.join("127.0.0.2")
+        anna.type("hello 你好")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>hello 你好\n")
+        ben.say("hello yourself\n")
+        anna.says("<You>hello 你好", "<127.0.0.2>hello yourself")
+        there.stop()
+        anna.wait(lambda: "not connected" in anna.status)
+        again = stack.enter_context(real_room("--workers", 1, port=port))
+        anna.says("── connected again", WELCOME)
+        again.prints("127.0.0.1 connected\n")
+        anna.press("C-d")
+        again.prints("127.0.0.1 disconnected\n")
+        assert anna.end() == 0

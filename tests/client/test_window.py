@@ -1,0 +1,285 @@
+"""The window, as a person sees it: the real client, in tmux, in a real room."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from tests.client.panes import Pane, pane
+from tests.integration.rooms import Room, room
+
+pytestmark = pytest.mark.timeout(120)
+
+WELCOME = "Welcome to socket practice"
+
+
+def here(where: Room) -> list[str]:
+    return [where.host, str(where.port)]
+
+
+def test_what_arrives_does_not_tear_the_line_that_is_typed() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        anna.type("half a 你好")
+        anna.has_typed("half a 你好")
+        ben.say("good morning\n")
+        anna.says(WELCOME, "<127.0.0.2>good morning")
+        ben.say("no end")
+        anna.says("<127.0.0.2>good morning", "<127.0.0.2>no end")
+        assert anna.typed == "<You>half a 你好"
+        anna.type(" line 🍜")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>half a 你好 line 🍜\n")
+        anna.says("<127.0.0.2>no end", "<You>half a 你好 line 🍜")
+        anna.has_typed("")
+
+
+def test_the_line_is_edited_and_lines_come_back() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        anna.type("on two")
+        anna.press("Home", "Right", "Right")
+        anna.type("e")
+        anna.press("End", "Enter")
+        ben.hear("<127.0.0.1>one two\n")
+        anna.type("other")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>other\n")
+        anna.press("Up", "Up")
+        anna.has_typed("one two")
+        anna.press("C-w")
+        anna.type("three")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>one three\n")
+        anna.says("<You>one two", "<You>other", "<You>one three")
+
+
+def test_each_line_of_a_paste_is_a_message_and_waits_for_enter() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        anna.paste("one\ntwo\n\nthree\n")
+        anna.wait(lambda: anna.typed.startswith("<You>one\ntwo\n\nthree"))
+        assert anna.said == [WELCOME]
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>\n<127.0.0.1>three\n")
+        anna.says("<You>one", "<You>two", "<You>", "<You>three")
+        anna.type("four")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>four\n")
+
+
+def test_nothing_that_is_shown_is_obeyed() -> None:
+    """TEXT-3, once more: a room need not see to it."""
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        anna.paste("my \x1b[31mown\u202e")
+        anna.has_typed("my ␛[31mown\ufffd")
+        anna.press("Enter")
+        anna.says("<You>my ␛[31mown\ufffd")
+
+
+def test_each_sender_has_a_colour() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        for last in (2, 3):
+            there.join(f"127.0.0.{last}").say("hello\n")
+            anna.says(f"<127.0.0.{last}>hello")
+        there.join("127.0.0.2").say("again\n")
+        anna.says("<127.0.0.2>again")
+        found = re.findall(r"\x1b\[([0-9;]+)m<127\.0\.0\.(\d)>\x1b\[39m(\w+)", anna.colours)
+        assert [(last, text) for _, last, text in found] == [
+            ("2", "hello"),
+            ("3", "hello"),
+            ("2", "again"),
+        ]
+        first, other, again = (colour for colour, *_ in found)
+        assert first == again != other
+
+
+def test_no_color_is_quiet() -> None:
+    with room("--workers", 1) as there, pane(*here(there), env={"NO_COLOR": "1"}) as anna:
+        anna.says(WELCOME)
+        there.join("127.0.0.2").say("hello\n")
+        anna.says("<127.0.0.2>hello")
+        # Bold and reverse are no colours.
+        attributes = re.findall(r"\x1b\[([0-9;]*)m", anna.colours)
+        assert {int(code) for codes in attributes for code in codes.split(";") if code} <= {
+            0,
+            1,
+            3,
+            7,
+            39,
+            49,
+        }
+
+
+def test_lines_have_time_stamps_where_they_are_wanted() -> None:
+    with room("--workers", 1) as there, pane("--time", *here(there)) as anna:
+        before = time.strftime("%H:%M", time.gmtime())
+        anna.wait(lambda: WELCOME in anna.said[-1])
+        there.join("127.0.0.2").say("hello\n")
+        anna.wait(lambda: "hello" in anna.said[-1])
+        after = time.strftime("%H:%M", time.gmtime())
+        assert anna.said[-1][:5] in (before, after)
+        assert anna.said[-1][5:] == " <127.0.0.2>hello"
+
+
+@pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
+def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
+    with room("--workers", 1) as there, pane(*options, *here(there)) as anna:
+        # In a window that is not looked at, tmux keeps a note of it.
+        anna.run("new-window", "sleep 1000")
+        first = ["-t", ":0"]
+
+        def rung() -> bool:
+            return anna.run("display-message", *first, "-p", "#{window_bell_flag}") == "1\n"
+
+        def seen(text: str) -> bool:
+            return text in anna.run("capture-pane", *first, "-p")
+
+        anna.wait(lambda: seen(WELCOME))
+        assert not rung()
+        there.join("127.0.0.2").say("hello\n")
+        anna.wait(lambda: seen("hello"))
+        if options:
+            anna.wait(rung)
+        else:
+            assert not rung()
+
+
+def test_who_scrolls_sees_how_much_is_unread() -> None:
+    with room("--workers", 1) as there, pane(*here(there), rows=7) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        for number in range(20):
+            ben.say(f"{number}\n")
+        anna.says(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
+        anna.press("PageUp")
+        seen = [f"<127.0.0.2>{number}" for number in range(11, 16)]
+        anna.says(*seen)
+        assert "unread" not in anna.status
+        for number in (20, 21, 22):
+            ben.say(f"{number}\n")
+        anna.wait(lambda: "3 unread" in anna.status)
+        assert anna.said == seen
+        anna.press("PageDown")
+        anna.says(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
+        anna.press("PageDown")
+        anna.says(*(f"<127.0.0.2>{number}" for number in range(18, 23)))
+        anna.wait(lambda: "unread" not in anna.status and "scrolled" not in anna.status)
+        for _ in range(10):
+            anna.press("PageUp")
+        anna.wait(lambda: anna.said[0] == WELCOME)
+        anna.type("back")
+        anna.press("Enter")
+        anna.says("<127.0.0.2>22", "<You>back")
+
+
+def takes_mouse(pane: Pane) -> bool:
+    return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
+
+
+def test_the_mouse_is_the_terminals_own() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        assert not takes_mouse(anna)
+
+
+def test_the_wheel_scrolls_where_it_is_wanted() -> None:
+    with room("--workers", 1) as there, pane("--mouse", *here(there), rows=7) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        for number in range(20):
+            ben.say(f"{number}\n")
+        anna.says("<127.0.0.2>19")
+        assert takes_mouse(anna)
+        anna.type("\x1b[<64;3;3M")
+        anna.says("<127.0.0.2>16")
+        anna.type("\x1b[<65;3;3M")
+        anna.says("<127.0.0.2>19")
+
+
+def test_another_size_wraps_all_anew() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        there.join("127.0.0.2").say("a line that has to be wrapped, sooner or later 你好\n")
+        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "你好")
+        anna.type("typing")
+        anna.resize(30, 10)
+        anna.says(WELCOME, "<127.0.0.2>a line that has to", "be wrapped, sooner or later", "你好")
+        anna.has_typed("typing")
+        anna.resize(80, 5)
+        anna.says(WELCOME, "<127.0.0.2>a line that has to be wrapped, sooner or later 你好")
+        anna.has_typed("typing")
+
+
+def test_it_comes_back_when_the_room_does() -> None:
+    with room("--workers", 1) as there:
+        port = there.port
+        with pane("127.0.0.1", str(port)) as anna:
+            anna.says(WELCOME)
+            there.stop()
+            anna.says(WELCOME, "── connection lost: closed by the server")
+            anna.wait(lambda: "not connected, trying again" in anna.status)
+            anna.type("kept")
+            anna.press("Enter")
+            anna.wait(lambda: anna.said[-1].startswith("── not sent"))
+            anna.has_typed("kept")
+            with room("--workers", 1, port=port) as again:
+                anna.says("── connected again", WELCOME)
+                assert "connected just now" in anna.status
+                ben = again.join("127.0.0.2")
+                anna.press("Enter")
+                ben.hear("<127.0.0.1>kept\n")
+                anna.says("<You>kept")
+
+
+def test_who_does_not_want_to_come_back_is_told_and_leaves() -> None:
+    with room("--workers", 1) as there, pane("--no-reconnect", *here(there)) as anna:
+        anna.says(WELCOME)
+        there.stop()
+        assert anna.end() == 1
+        assert anna.left == [WELCOME, "chatroom.client: connection lost: closed by the server"]
+
+
+@pytest.mark.parametrize("keys", ["C-c", "C-d"])
+@pytest.mark.parametrize("connected", [True, False], ids=["in the room", "without it"])
+def test_a_key_leaves(keys: str, connected: bool) -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        there.prints("127.0.0.1 connected\n")
+        if connected:
+            anna.press(keys)
+            there.prints("127.0.0.1 disconnected\n")
+        else:
+            there.stop()
+            anna.wait(lambda: "not connected" in anna.status)
+            anna.press(keys)
+        assert anna.end() == 0
+        assert anna.left[0] == WELCOME
+
+
+def test_what_was_said_and_what_was_not_stays_on_the_screen() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        there.join("127.0.0.2").say("hello\n")
+        anna.says("<127.0.0.2>hello")
+        anna.type("not yet")
+        anna.has_typed("not yet")
+        anna.press("C-d")
+        anna.press("C-c")
+        assert anna.end() == 0
+        assert anna.left == [WELCOME, "<127.0.0.2>hello", "── not sent: not yet"]
+
+
+def test_a_signal_ends_it() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        os.kill(anna.client, signal.SIGTERM)
+        assert anna.end() == 143
+        assert anna.left == [WELCOME]

@@ -15,14 +15,14 @@ from chatroom.status import add_room, ask, connect, table
 WHO = "a member's id, an address, or a network such as 10.0.0.0/8"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser(
+def parser() -> argparse.ArgumentParser:
+    made = Parser(
         prog="python -m chatroom.admin",
         description="Put members out of a room that runs on this machine, keep them out, speak.",
         allow_abbrev=False,
     )
-    add_room(parser)
-    orders = parser.add_subparsers(dest="do", metavar="ORDER", required=True)
+    add_room(made)
+    orders = made.add_subparsers(dest="do", metavar="ORDER", required=True)
     for name, about in (
         ("kick", "put members out; they may come again"),
         ("ban", "put members out, and let nobody in from there"),
@@ -33,17 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     orders.add_parser("list", help="the members, and the bans", description="List both.")
     order = orders.add_parser("say", help="say something to all", description="Say it, as <room>.")
     order.add_argument("text", metavar="TEXT")
-    options = parser.parse_args(arguments)
-    with contextlib.closing(connect(options, parser)) as asker:
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    command = parser()
+    options = command.parse_args(arguments)
+    with contextlib.closing(connect(options, command)) as asker:
         if options.do == "list":
-            members = ask(asker, {"ask": "status"}, parser)["members"]
-            _list(members, ask(asker, {"do": "bans"}, parser)["bans"])
+            members = ask(asker, {"ask": "status"}, command)["members"]
+            _list(members, ask(asker, {"do": "bans"}, command)["bans"])
         else:
             asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
-            done = ask(asker, asked, parser)
+            done = ask(asker, asked, command)
             failure = _tell(options, done)
             if failure:
-                parser.exit(1, f"{parser.prog}: {failure}\n")
+                command.exit(1, f"{command.prog}: {failure}\n")
     sys.exit(0)
 
 

@@ -62,15 +62,15 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
     return answer
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = Parser(
+def parser() -> argparse.ArgumentParser:
+    made = Parser(
         prog="python -m chatroom.status",
         description="Tell who is in a room that runs on this machine, and how it goes.",
         allow_abbrev=False,
     )
-    add_room(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON, a line each time")
-    parser.add_argument(
+    add_room(made)
+    made.add_argument("--json", action="store_true", help="as JSON, a line each time")
+    made.add_argument(
         "--watch",
         type=float,
         nargs="?",
@@ -78,14 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="SECONDS",
         help="again and again, with rates, until Ctrl-C (default: every 2 s)",
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    command = parser()
+    options = command.parse_args(arguments)
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
-        parser.error("argument --watch: must be seconds from 0.1 to 3600")
-    asker = connect(options, parser)
+        command.error("argument --watch: must be seconds from 0.1 to 3600")
+    asker = connect(options, command)
     before: dict[str, Any] | None = None
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), contextlib.closing(asker):
         while True:
-            found = ask(asker, {"ask": "status"}, parser) | {"at": time.time()}
+            found = ask(asker, {"ask": "status"}, command) | {"at": time.time()}
             if options.json:
                 print(json.dumps(found), flush=True)
             else:

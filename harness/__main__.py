@@ -54,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
         description="Judges chat servers from outside.",
+        epilog="bench, check and scenarios need Python alone; the others need the packages of the"
+        ' extra "harness": pip install "chatroom[harness]", or ".[harness]" in a clone.',
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

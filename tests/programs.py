@@ -12,8 +12,11 @@ PACKAGES = {
     "nc.openbsd": "netcat-openbsd",
     "ncat": "ncat",
     "nats-server": "nats-server",
+    "nginx": "libnginx-mod-stream",
     "openssl": "openssl",
     "redis-server": "redis-server",
+    "stunnel": "stunnel4",
+    "systemd-analyze": "systemd",
     "tmux": "tmux",
     "unshare": "util-linux",
 }

@@ -42,8 +42,8 @@ Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for 
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+def parser() -> argparse.ArgumentParser:
+    made = Parser(
         prog=NAME,
         usage=f"python -m {NAME} [options] HOST PORT",
         description="Join the chatroom at HOST:PORT.",
@@ -51,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("host", metavar="HOST", help="name or address of the server")
-    parser.add_argument(
+    made.add_argument("host", metavar="HOST", help="name or address of the server")
+    made.add_argument(
         "port", metavar="PORT", type=partial(port, least=1), help="its port, 1 to 65535"
     )
-    parser.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
-    window = parser.add_argument_group("at a terminal, with prompt_toolkit")
+    made.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
+    window = made.add_argument_group("at a terminal, with prompt_toolkit")
     window.add_argument("--time", action="store_true", help="show when each line came")
     window.add_argument("--bell", action="store_true", help="ring when somebody says something")
     window.add_argument(
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     window.add_argument(
         "--no-reconnect", action="store_true", help="end when the connection is lost"
     )
-    encrypted = parser.add_argument_group("for a room behind something that ends TLS")
+    encrypted = made.add_argument_group("for a room behind something that ends TLS")
     encrypted.add_argument("--tls", action="store_true", help="speak TLS")
     encrypted.add_argument(
         "--cafile",
@@ -77,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     encrypted.add_argument(
         "--insecure", action="store_true", help="do not check who answers, and say so"
     )
-    return parser
+    return made
 
 
-def _reach(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Reach:
+def _reach(command: argparse.ArgumentParser, options: argparse.Namespace) -> Reach:
     for name in "cafile", "insecure":
         if getattr(options, name) and not options.tls:
-            parser.error(f"argument --{name}: it needs --tls")
+            command.error(f"argument --{name}: it needs --tls")
     if options.cafile and options.insecure:
-        parser.error("argument --cafile: --insecure checks nothing")
+        command.error("argument --cafile: --insecure checks nothing")
     if not options.tls:
         return Reach(options.host, options.port)
     try:
@@ -93,16 +93,16 @@ def _reach(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Reac
     except OSError as error:
         no_pem = isinstance(error, ssl.SSLError)
         why = "there is no certificate in it" if no_pem else reason(error)
-        parser.error(f"argument --cafile: {options.cafile}: {why}")
+        command.error(f"argument --cafile: {options.cafile}: {why}")
     return Reach(options.host, options.port, made)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the client with these arguments, or those of the command line; return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
     hold_places()
-    reach = _reach(parser, options)
+    reach = _reach(command, options)
     try:
         if options.insecure:
             _say(INSECURE)

@@ -14,8 +14,9 @@ import pytest
 
 from tests.integration.clients import Client
 from tests.integration.processes import connections
-from tests.integration.rooms import NEVER_SILENT, WELCOME, Room, room
+from tests.integration.rooms import DIED, NEVER_SILENT, WELCOME, Room, room
 from tests.integration.waiting import until
+from tests.net.ports import free_port
 from tests.programs import program
 
 BEHIND = ("--proxy-protocol", "--proxy-from", "127.0.0.1", "--proxy-from", "::1")
@@ -32,13 +33,6 @@ listen room
     bind {bind}
     server room {server} {options}
 """
-
-
-def free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -106,7 +100,7 @@ def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
 def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
     """The kernel has counted the header, too."""
     with (
-        room("--workers", 2, *BEHIND, *NEVER_SILENT, tells="; starting another$") as here,
+        room("--workers", 2, *BEHIND, *NEVER_SILENT, tells=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
         by(port, "127.0.0.7") as one,
         by(port, "127.0.0.8") as other,

@@ -1,0 +1,177 @@
+"""Run a command as a unit file would have systemd confine it: confined.py UNIT FOLDER COMMAND…
+
+As far as that can be done without systemd, by the kernel's own means:
+
+- a network, a user namespace and mounts of its own: nothing can be written but FOLDER, and of /proc
+  nothing is there, which is less than what ProcSubset= leaves;
+- no capability, no new privilege, the limit of descriptors;
+- filters of system calls, for SystemCallFilter=, RestrictAddressFamilies=, RestrictNamespaces=
+  and MemoryDenyWriteExecute=. `systemd-analyze` tells what is in a set.
+
+The descriptor 3 is handed on, as the one socket of the unit.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
+CLONE_NEW_ANY = 0x7E020080
+MS_BIND = 4096
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+MOUNT_ATTR_RDONLY = 1
+SYS_MOUNT_SETATTR = 442
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+LAST_CAPABILITY = 40
+PROT_WRITE, PROT_EXEC = 2, 4
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+NOT_EQUAL, MASKED_EQUAL = 1, 7
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Comparison(ctypes.Structure):
+    """libseccomp's struct scmp_arg_cmp."""
+
+    _fields_ = (
+        ("argument", ctypes.c_uint),
+        ("operator", ctypes.c_int),
+        ("one", ctypes.c_uint64),
+        ("other", ctypes.c_uint64),
+    )
+
+
+class Filter:
+    """What is said of system calls; `default` holds for all others."""
+
+    def __init__(self, default: int) -> None:
+        self._library = ctypes.CDLL("libseccomp.so.2")
+        self._library.seccomp_init.restype = ctypes.c_void_p
+        self._context = ctypes.c_void_p(self._library.seccomp_init(ctypes.c_uint32(default)))
+
+    def rule(self, action: int, call: str, *comparisons: Comparison) -> None:
+        number = self._library.seccomp_syscall_resolve_name(call.encode())
+        if number < 0:
+            return  # this machine has no such call
+        array = (Comparison * len(comparisons))(*comparisons)
+        code = self._library.seccomp_rule_add_array(
+            self._context, ctypes.c_uint32(action), number, len(comparisons), array
+        )
+        assert code in (0, -errno.EACCES), (call, code)  # EACCES: it says what the default says
+
+    def load(self) -> None:
+        assert self._library.seccomp_load(self._context) == 0
+
+
+def unit(path: Path) -> dict[str, list[str]]:
+    """What is said in a unit file, by name; the sections don't matter."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def allowed(filters: Iterable[str]) -> set[str]:
+    """The calls that SystemCallFilter= allows: the first line is a list of such."""
+    calls = _set("@default")
+    for line in filters:
+        names = set().union(*(_set(name) for name in line.lstrip("~").split()))
+        calls = calls - names if line.startswith("~") else calls | names
+    return calls
+
+
+def _set(name: str) -> set[str]:
+    if not name.startswith("@"):
+        return {name}
+    command = ["systemd-analyze", "--no-pager", "syscall-filter", name]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = [line.strip() for line in told.splitlines()[1:] if not line.strip().startswith("#")]
+    return set().union(*(_set(one) for one in names if one))
+
+
+def _checked(result: int) -> None:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _alone(folder: Path) -> None:
+    """In namespaces of its own, where nothing but the folder can be written."""
+    uid, gid = os.getuid(), os.getgid()
+    _checked(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    _checked(libc.mount(b"none", b"/proc", b"tmpfs", 0, None))
+    _read_only("/", True, AT_RECURSIVE)
+    where = str(folder).encode()
+    _checked(libc.mount(where, where, None, MS_BIND, None))
+    _read_only(str(folder), False)
+
+
+def _read_only(path: str, yes: bool, flags: int = 0) -> None:
+    """struct mount_attr: what is set, what is cleared, and two fields that do not matter here."""
+    attributes = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if yes else (0, MOUNT_ATTR_RDONLY)))
+    _checked(
+        libc.syscall(
+            SYS_MOUNT_SETATTR, AT_FDCWD, path.encode(), flags, attributes, ctypes.sizeof(attributes)
+        )
+    )
+
+
+def _without_privilege() -> None:
+    for capability in range(LAST_CAPABILITY + 1):
+        _checked(libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
+    _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def _filtered(said: Mapping[str, list[str]], calls: set[str]) -> None:
+    other = Filter(ALLOW)
+    if said["MemoryDenyWriteExecute"] == ["yes"]:
+        both = PROT_WRITE | PROT_EXEC
+        other.rule(ERRNO | errno.EPERM, "mmap", Comparison(2, MASKED_EQUAL, both, both))
+        for call in ("mprotect", "pkey_mprotect"):
+            executable = Comparison(2, MASKED_EQUAL, PROT_EXEC, PROT_EXEC)
+            other.rule(ERRNO | errno.EPERM, call, executable)
+    if said["RestrictAddressFamilies"] == ["AF_UNIX"]:
+        elsewhere = Comparison(0, NOT_EQUAL, socket.AF_UNIX, 0)
+        other.rule(ERRNO | errno.EAFNOSUPPORT, "socket", elsewhere)
+    if said["RestrictNamespaces"] == ["yes"]:
+        for call in ("unshare", "setns"):
+            other.rule(ERRNO | errno.EPERM, call)
+        other.rule(ERRNO | errno.ENOSYS, "clone3")
+        for bit in (1 << number for number in range(32) if CLONE_NEW_ANY >> number & 1):
+            other.rule(ERRNO | errno.EPERM, "clone", Comparison(0, MASKED_EQUAL, bit, bit))
+    only = Filter(ERRNO | getattr(errno, said["SystemCallErrorNumber"][0]))
+    for call in calls | {"execve"}:
+        only.rule(ALLOW, call)
+    # The filters themselves are loaded by what the last one forbids.
+    other.load()
+    only.load()
+
+
+def main() -> None:
+    path, folder, *command = sys.argv[1:]
+    said = unit(Path(path))
+    calls = allowed(said["SystemCallFilter"])
+    os.umask(int(said["UMask"][0], 8))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = min(int(said["LimitNOFILE"][0]), most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    _alone(Path(folder))
+    _without_privilege()
+    os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+    _filtered(said, calls)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

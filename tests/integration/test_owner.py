@@ -1,0 +1,104 @@
+"""A room has one owner: nobody else on its machine asks it, tells it, or speaks for it."""
+
+import os
+import re
+import secrets
+import subprocess
+from multiprocessing.connection import Client
+from multiprocessing.context import AuthenticationError
+from pathlib import Path
+
+import pytest
+
+from tests.integration.rooms import command, room, started
+from tests.programs import program
+
+NOBODY = 65534
+ASKS = b'{"ask": "status"}\n'
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+
+
+@pytest.fixture(name="folder")
+def fixture_folder(tmp_path: Path) -> Path:
+    """A run-dir that all may reach, were it not for its own mode."""
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(above.stat().st_mode | 0o011)
+    folder = tmp_path / "run"
+    folder.mkdir(0o700)
+    return folder
+
+
+def asked(folder: Path, user: int) -> subprocess.CompletedProcess[bytes]:
+    """What a user of the machine hears from the room."""
+    [path] = folder.glob("*.sock")
+    return subprocess.run(
+        [program("nc.openbsd"), "-N", "-U", str(path)],
+        check=False,
+        input=ASKS,
+        capture_output=True,
+        user=user,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("wrong", ["mode", "link", "file"])
+def test_a_folder_that_is_not_this_users_alone_is_refused(wrong: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    if wrong == "mode":
+        folder.mkdir()
+        folder.chmod(0o750)
+    elif wrong == "link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.touch()
+    with started(command("--run-dir", folder), tells="the run-dir") as here:
+        here.ends(1)
+        assert str(folder) in here.errors
+
+
+@as_root
+def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
+    os.chown(folder, NOBODY, NOBODY)
+    with started(command("--run-dir", folder), tells="has to be this user's alone") as here:
+        here.ends(1)
+
+
+@as_root
+def test_another_user_does_not_even_reach_it(folder: Path) -> None:
+    with room("--workers", 1, "--run-dir", folder):
+        assert b'"members": 0' in asked(folder, os.getuid()).stdout
+        assert asked(folder, NOBODY).stdout == b""
+
+
+@as_root
+def test_another_user_is_not_heard_even_where_the_folder_is_open(folder: Path) -> None:
+    """The kernel says who has connected."""
+    with room("--workers", 1, "--run-dir", folder):
+        folder.chmod(0o755)
+        [path] = folder.glob("*.sock")
+        path.chmod(0o666)
+        assert asked(folder, NOBODY).stdout == b""
+        assert b'"members": 0' in asked(folder, os.getuid()).stdout
+
+
+def test_the_registry_speaks_with_nobody_without_its_key() -> None:
+    with room("--workers", 1) as here:
+        listing = Path("/proc/net/unix").read_text()
+        inodes = {
+            re.sub(r"\D", "", one)
+            for process in here.processes()
+            for one in process.descriptors
+            if one.startswith("socket:")
+        }
+        found = {
+            fields[7].replace("@", "\0", 1)
+            for fields in map(str.split, listing.splitlines())
+            if len(fields) == 8 and fields[6] in inodes and fields[7].startswith("@chatroom-")
+        }
+        [address] = found
+        with pytest.raises(AuthenticationError):
+            Client(address, "AF_UNIX", authkey=secrets.token_bytes(32))
+        one, other = here.join_all(["127.0.0.2", "127.0.0.3"])
+        one.say("it goes on\n")
+        other.hear("<127.0.0.2>it goes on\n")

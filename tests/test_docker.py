@@ -1,0 +1,114 @@
+"""The Dockerfile, as far as that can be told without Docker: CI has none, and builds no image.
+
+Its commands are run as they stand there, but for paths and the port.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.net.ports import free_port
+
+ROOT = Path(__file__).parent.parent
+
+
+def instructions() -> list[tuple[str, str]]:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    told = (line.partition(" ") for line in lines if line and not line.startswith("#"))
+    return [(name, rest) for name, _, rest in told]
+
+
+def all_of(name: str) -> list[str]:
+    return [rest for found, rest in instructions() if found == name]
+
+
+def words(name: str) -> list[str]:
+    """Of the one instruction of this name, in its JSON form: no shell comes between."""
+    [rest] = all_of(name)
+    found: list[str] = json.loads(rest[rest.index("[") :])
+    return found
+
+
+def test_each_instruction_is_one_that_docker_knows() -> None:
+    known = {"CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "USER"}
+    assert {name for name, _ in instructions()} <= known | {"WORKDIR"}
+
+
+def test_it_is_built_in_two_stages_of_one_slim_python() -> None:
+    build, last = all_of("FROM")
+    assert build == f"{last} AS build"
+    assert last.startswith("python:3.")
+    assert last.endswith("-slim")
+
+
+def test_it_runs_as_a_user_without_rights_in_a_folder_of_its_own() -> None:
+    [user] = all_of("USER")
+    uid, gid = user.split(":")
+    assert int(uid) > 0
+    folder = all_of("RUN")[-1]
+    for part in (f"--owner={uid} ", f"--group={gid} ", "--mode=0700 /run/chatroom"):
+        assert part in folder
+    names = [name for name, _ in instructions()]
+    assert max(at for at, name in enumerate(names) if name == "RUN") < names.index("USER")
+
+
+def test_what_is_exposed_is_where_the_room_listens() -> None:
+    assert all_of("EXPOSE") == [words("CMD")[-1]]
+
+
+def test_it_is_asked_where_it_is_found() -> None:
+    assert words("ENTRYPOINT")[-2:] == words("HEALTHCHECK")[-2:] == ["--run-dir", "/run/chatroom"]
+
+
+def context(folder: Path) -> Path:
+    """What Docker would copy: what .dockerignore lets through."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    for name in (line[1:] for line in lines if line.startswith("!")):
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.mark.package
+@pytest.mark.timeout(300)
+def test_its_commands_build_a_room_that_runs_and_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"/opt/chatroom": f"{tmp_path}/opt", "/run/chatroom": f"{tmp_path}/run"}
+    where |= {"0.0.0.0": "127.0.0.1", "4000": str(free_port())}
+
+    def here(text: str) -> str:
+        for old, new in where.items():
+            text = text.replace(old, new)
+        return text.replace("10001", str(os.getuid()))
+
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    for command in all_of("RUN"):
+        subprocess.run(["sh", "-c", here(command)], cwd=context(tmp_path / "src"), check=True)
+        shutil.rmtree(tmp_path / "src")
+    monkeypatch.setenv("PATH", f"{tmp_path}/opt/bin", prepend=os.pathsep)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    room = [here(word) for word in words("ENTRYPOINT") + words("CMD")]
+    check = [here(word) for word in words("HEALTHCHECK")]
+    with subprocess.Popen(room, cwd=elsewhere, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"listening on 127.0.0.1:")
+            subprocess.run(check, cwd=elsewhere, check=True, timeout=10)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    assert subprocess.run(check, cwd=elsewhere, check=False, timeout=10).returncode == 1

@@ -1,0 +1,400 @@
+"""Every command in README.md and docs/ is run; every link and every test's name leads somewhere.
+
+How a page is read:
+
+- A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
+  clone of the repository.
+- In a block of `console`, a line that begins with `$ ` is a command. What follows is what it
+  prints, numbers and spaces aside; `…` stands for anything, a line of its own for any lines.
+- A command that does not end by itself (`KEEPS_RUNNING`) goes on in a terminal of its own, until
+  the section ends, or another room wants its port; then it is stopped by Ctrl-C. Who starts a
+  server waits until it listens.
+- A block below a line that ends in "`NAME`:" is that file.
+- Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
+- What takes long is made short (`SHORTER`); what can't be run is named, and why (`NOT_RUN`).
+"""
+
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import LISTENS, connections, session
+from tests.integration.waiting import until
+from tests.net.ports import free_port
+from tests.programs import PACKAGES, SYSTEM, program
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: What of the repository commands need.
+CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
+
+#: Seconds that a command may take.
+WITHIN = 60
+
+#: Commands, as patterns, and why no test runs them.
+NOT_RUN = {
+    r"^pip install ": "tests/test_package.py does that, in an environment of its own",
+    r"^sudo ": "needs a machine of its own, with systemd",
+    r"^docker ": "there is no Docker in CI; tests/test_docker.py runs what is in the image",
+    r"^scripts/test$": "these tests are a part of it",
+}
+
+#: What is made shorter, and how: the command stays, it has less to do.
+SHORTER = [
+    (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
+    (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
+    (r"(harness simulate \w+)", r"\1 --duration 2 --clients 12"),
+    (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
+]
+
+#: What stands in the docs for what is different everywhere. Traffic stays on this machine.
+STANDS_FOR = [
+    (r"^scripts/serve ", "scripts/serve 127.0.0.1 4000 "),
+    (r"\b192\.0\.2\.7\b|\b0\.0\.0\.0\b", "127.0.0.1"),
+    (r"\b192\.0\.2\.(\d+)\b", r"127.0.0.\1"),
+    (r" :: ", " ::1 "),
+]
+
+PORT = r"\b400\d\b"
+
+#: Commands that go on until they are stopped. A pipe into one ends it.
+ROOM = r"^(python -m chatroom|scripts/serve) "
+KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
+
+#: What programs are called on the command line, where tests call them otherwise.
+CALLED = {"nc": "nc.openbsd"}
+
+
+@dataclass
+class Command:
+    text: str
+    printed: list[str] = field(default_factory=list)
+
+    @property
+    def spoken(self) -> str:
+        """Without the comment."""
+        return re.sub(r"\s+# .*", "", self.text)
+
+
+@dataclass
+class File:
+    name: str
+    text: str
+
+
+@dataclass
+class Section:
+    page: Path
+    title: str
+    steps: list[Command | File] = field(default_factory=list)
+
+    @property
+    def commands(self) -> list[Command]:
+        return [step for step in self.steps if isinstance(step, Command)]
+
+
+def sections(page: Path) -> list[Section]:
+    lines = iter(page.read_text(encoding="utf-8").splitlines())
+    found = [Section(page, "")]
+    above = ""
+    for line in lines:
+        if line.startswith("## "):
+            found.append(Section(page, line.removeprefix("## ")))
+        elif line.startswith("```"):
+            block = list(takewhile(lambda one: one != "```", lines))
+            name = re.search(r"`([\w.-]+)`:$", above)
+            if line == "```console":
+                found[-1].steps += _commands(block)
+            elif name is not None:
+                found[-1].steps.append(File(name[1], "\n".join(block) + "\n"))
+        elif line:
+            above = line
+    return found
+
+
+def _commands(block: list[str]) -> list[Command]:
+    found: list[Command] = []
+    for line in block:
+        if line.startswith("$ "):
+            found.append(Command(line.removeprefix("$ ")))
+        else:
+            found[-1].printed.append(line)
+    return found
+
+
+ALL = [one for page in PAGES for one in sections(page)]
+RUN = [one for one in ALL if one.commands]
+
+
+def not_run(command: Command) -> str | None:
+    return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def pattern(printed: list[str]) -> str:
+    """Of what a command has to print, by what the page shows."""
+    lines = [r"(?:.*\n)*?" if line == "…" else _line(line) + r"\s*\n" for line in printed]
+    return r"\s*" + "".join(lines)
+
+
+def _line(line: str) -> str:
+    address = r"\d+\.\d+\.\d+\.\d+(?::400\d)?"
+    parts = re.split(rf"({address}|[\d.,:]*\d|…|\s+)", line.strip())
+    return r"\s*" + "".join(map(_part, parts))
+
+
+def _part(part: str) -> str:
+    if re.fullmatch(r"\d+\.\d+\.\d+\.\d+.*", part):
+        return re.escape(part)
+    if part == "…":
+        return ".*"
+    if part.isspace():
+        return r"\s+"
+    return r"[\d.,:]*\d" if part[-1:].isdigit() else re.escape(part)
+
+
+# --- running it ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Background:
+    command: str
+    process: "subprocess.Popen[bytes]"
+    output: Path
+    port: str | None
+
+    @property
+    def is_room(self) -> bool:
+        return re.search(ROOM, self.command) is not None
+
+    def stop(self) -> None:
+        """By Ctrl-C, as at a terminal: the whole group hears it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)
+        with self.process:  # closes its input
+            try:
+                code = self.process.wait(10)
+                assert not self.is_room or code == 0, f"{self.command}: {self.output.read_text()}"
+            finally:
+                for one in session(self.process.pid):
+                    os.kill(one.pid, signal.SIGKILL)
+
+
+def stands_for(text: str) -> str:
+    for what, instead in STANDS_FOR:
+        text = re.sub(what, instead, text, flags=re.MULTILINE)
+    return text
+
+
+class Terminal:
+    """Where a section's commands are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._background: list[Background] = []
+        self._ports: dict[str, int] = {}
+        for name in CLONE:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, folder / name)
+        (folder / "bin").mkdir()
+        for name in {*PACKAGES, *CALLED}:
+            with suppress(pytest.skip.Exception, pytest.fail.Exception):
+                (folder / "bin" / name).symlink_to(program(CALLED.get(name, name)))
+        where = [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"], *SYSTEM]
+        self._environment = os.environ | {
+            "PATH": os.pathsep.join(where),
+            "PYTHON": sys.executable,
+            "TMPDIR": str(folder),
+        }
+        for name in ("XDG_RUNTIME_DIR", "PYTHONPATH"):
+            self._environment.pop(name, None)
+
+    def close(self) -> None:
+        with ExitStack() as leaving:
+            for one in self._background:
+                leaving.callback(one.stop)
+
+    def here(self, text: str) -> str:
+        """As the text is to be understood on this machine."""
+        return re.sub(PORT, lambda found: str(self._port(found[0])), stands_for(text))
+
+    def _port(self, number: str) -> int:
+        return self._ports.setdefault(number, free_port())
+
+    def do(self, step: Command | File) -> None:
+        if isinstance(step, File):
+            (self._folder / step.name).write_text(self.here(step.text))
+            return
+        text = step.spoken + " "
+        for word in set(re.findall(r"[\w.-]+", text)):
+            if word in CALLED or (word in PACKAGES and word != "ip"):
+                program(CALLED.get(word, word))  # or the test is skipped
+        if re.search(KEEPS_RUNNING, text) and not re.search(r" --(help|version) ", text):
+            self._start(text, step.printed)
+        else:
+            self._run(text, step.printed)
+
+    def _start(self, text: str, printed: list[str]) -> None:
+        [port] = re.findall(PORT, stands_for(text))[-1:] or [None]
+        is_room = re.search(ROOM, text) is not None
+        for one in [
+            one for one in self._background if is_room and one.is_room and one.port == port
+        ]:
+            self._background.remove(one)
+            one.stop()
+        output = self._folder / f"terminal-{len(list(self._folder.glob('terminal-*')))}"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {self.here(text)}"],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = Background(text, process, output, port)
+        self._background.append(started)
+        if not printed and is_room:
+            printed = ["listening on …"]
+        wanted = pattern([self.here(line) for line in printed])
+
+        def ready() -> bool:
+            said = output.read_text()
+            assert process.poll() is None, f"{text}: {said}"
+            is_client = re.match(r"nc|tail ", text)
+            return bool(re.match(wanted, said)) and bool(is_client or _listens(process))
+
+        try:
+            until(ready, f"{text} is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{text}: {output.read_text()!r}, not {printed}") from error
+
+    def _run(self, text: str, printed: list[str]) -> None:
+        for what, instead in SHORTER:
+            text = re.sub(what, instead, text)
+        done = subprocess.run(
+            ["bash", "-c", self.here(text)],
+            check=False,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=WITHIN,
+        )
+        assert done.returncode == 0, f"{text}: {done.stdout}"
+        wanted = pattern([self.here(line) for line in printed])
+        assert re.match(wanted, done.stdout), f"{text}: {done.stdout}, not {printed}"
+
+
+def _listens(process: "subprocess.Popen[bytes]") -> bool:
+    held = {one for each in session(process.pid) for one in each.descriptors}
+    return any(one.state == LISTENS and f"socket:[{one.inode}]" in held for one in connections())
+
+
+@contextmanager
+def terminal(folder: Path) -> Iterator[Terminal]:
+    opened = Terminal(folder)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("section", RUN, ids=lambda one: f"{one.page.name}: {one.title}")
+def test_what_a_section_says_to_do_works(
+    section: Section, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("docs")  # short: a Unix socket's path is
+    with terminal(folder) as here:
+        for step in section.steps:
+            if isinstance(step, File) or not not_run(step):
+                here.do(step)
+    shutil.rmtree(folder)
+
+
+def test_what_is_not_run_is_there() -> None:
+    spoken = [command.spoken for section in RUN for command in section.commands]
+    for what in NOT_RUN:
+        assert any(re.search(what, one) for one in spoken), what
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "matches"),
+    [
+        (["listening on 127.0.0.1:4000"], "listening on 127.0.0.1:4000\n", True),
+        (["listening on 127.0.0.1:4000"], "listening on 127.0.0.2:4000\n", False),
+        (["pid 4711, up 0:00:05"], "pid 12, up 1d 0:00:00\n", False),
+        (["pid 4711, up 0:00:05"], "pid 12,  up 10:00:00\n", True),
+        (["…", "put out: 1"], "one\ntwo\nput out: 7\n", True),
+        (["…", "put out: 1"], "one\ntwo\n", False),
+        (["id …from …"], " id  thing from  there\n", True),
+        ([], "whatever\n", True),
+    ],
+)
+def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bool) -> None:
+    assert bool(re.match(pattern(shown), printed)) == matches
+
+
+# --- where links and names lead ------------------------------------------------------------------
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Of headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "PROTOCOL.md"], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_is_named_is_there(page: Path) -> None:
+    for name, test in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert test in names, f"{name}::{test}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_each_option_of_the_room_is_in_the_readme() -> None:
+    from chatroom.cli import parser
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for action in parser()._actions:
+        for option in action.option_strings:
+            assert not option.startswith("--") or f"`{option}" in readme, option

@@ -1,0 +1,156 @@
+"""The wheel: built, installed into an empty environment, and used there, far from the checkout."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import chatroom
+from chatroom.cli import parser
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+#: Seconds. Hatchling is fetched where it is not at hand.
+BUILT_WITHIN = 180
+
+pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
+
+
+@pytest.fixture(name="wheel", scope="module")
+def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=BUILT_WITHIN
+    )
+    assert done.returncode == 0, done.stderr
+    [found] = folder.iterdir()
+    return found
+
+
+@pytest.fixture(name="bin", scope="module")
+def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands are, in an environment with nothing else in it."""
+    folder = tmp_path_factory.mktemp("empty") / "env"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=60)
+    command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*command, str(wheel)], check=True, timeout=60)
+    return folder / "bin"
+
+
+@pytest.fixture(name="elsewhere")
+def fixture_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and nothing in the environment that leads to the checkout."""
+    for name in ("PYTHONPATH", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(
+    command: Path, *arguments: str, code: int = 0, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [command, *arguments],
+        check=False,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == code, done
+    return done
+
+
+@contextmanager
+def room(bin: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    command = [str(bin / "chatroom"), "--workers", "2", "127.0.0.1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            listening = re.fullmatch(
+                r"listening on 127\.0\.0\.1:(\d+)\n", process.stdout.readline()
+            )
+            assert listening is not None
+            yield listening[1], process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def test_every_command_of_the_project_is_there(bin: Path, elsewhere: Path) -> None:
+    for script in PROJECT["scripts"]:
+        assert run(bin / script, "--help").stdout.startswith("usage: ")
+    assert run(bin / "chatroom", "--version").stdout == f"chatroom {chatroom.__version__}\n"
+
+
+def test_a_room_runs_and_is_joined_and_asked(bin: Path, elsewhere: Path) -> None:
+    with room(bin) as (port, process):
+        said = run(bin / "chatroom-client", "127.0.0.1", port, text="hello\n")
+        assert said.stdout == "Welcome to socket practice\n"
+        assert process.stdout is not None
+        printed = [process.stdout.readline() for _ in range(2)]
+        assert printed == ["127.0.0.1 connected\n", "<127.0.0.1>hello\n"]
+        told = json.loads(run(bin / "chatroom-status", "--json").stdout)
+        assert told["room"]["joins"] == 1
+        assert "nobody here is 7" in run(bin / "chatroom-admin", "kick", "7", code=1).stderr
+    assert "no room runs here" in run(bin / "chatroom-status", code=1).stderr
+
+
+def test_what_needs_an_extra_says_which(bin: Path, elsewhere: Path) -> None:
+    harness = bin / "chatroom-harness"
+    assert 'pip install "chatroom[harness]"' in " ".join(run(harness, "--help").stdout.split())
+    missing = run(harness, "conform", "--command", "false", code=2).stderr
+    assert missing.endswith('missing: pip install "chatroom[harness]"\n')
+    assert "classroom" in run(harness, "scenarios").stdout
+
+
+def test_the_extras_are_named_in_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        [name] = [one for one in content.namelist() if one.endswith(".dist-info/METADATA")]
+        lines = content.read(name).decode().splitlines()
+    extras = {line.removeprefix("Provides-Extra: ") for line in lines if "-Extra: " in line}
+    assert {"all", "client", "harness", "metrics"} <= extras
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
+    page = (bin.parent / f"share/man/man1/{script}.1").read_text()
+    name = script.upper().replace("-", "\\-")
+    assert page.startswith(f'.TH {name} "1" ')
+    assert f'"chatroom {chatroom.__version__}"' in page
+    text = page.replace("\\-", "-")
+    assert f"\n{script} - " in text, "its name and what it is for"
+    assert "python -m" not in text, "they are called as they are installed"
+    for here in ("/tmp", "/run/user", os.path.expanduser("~")):
+        assert here not in text, "nothing of the machine that built it"
+
+
+def test_the_manual_tells_every_option_of_the_room(bin: Path) -> None:
+    text = (bin.parent / "share/man/man1/chatroom.1").read_text().replace("\\-", "-")
+    for action in parser()._actions:
+        for option in set(action.option_strings) - {"-h", "--help"}:
+            assert f"\\fB{option}\\fR" in text
+    assert "(default: one for each usable core)" in text

@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -389,6 +390,20 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [*_, checked] = [
+        one["layers"] for one in pyproject["tool"]["importlinter"]["contracts"] if "layers" in one
+    ]
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"## The layers.*?```\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    shown = [re.split(" · ", re.split("  +", line.strip())[0]) for line in block[1].splitlines()]
+    assert [sorted(names) for names in shown] == [
+        sorted(re.findall(r"\w+", layer)) for layer in checked if layer != "__main__"
+    ]
 
 
 def test_each_option_of_the_room_is_in_the_readme() -> None:

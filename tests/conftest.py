@@ -5,6 +5,11 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# The assertions of these helpers, too, show what they compared. Whoever is imported first may import
+# them, so it is said here.
+for helper in ("client.panes", "integration.clients", "integration.rooms", "integration.waiting"):
+    pytest.register_assert_rewrite(f"tests.{helper}")
+
 # Tests share two cores with each other and with coverage: how long an example took says nothing.
 settings.register_profile(
     "chatroom", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

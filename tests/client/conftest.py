@@ -8,8 +8,6 @@ import pytest
 
 from tests.client.drivers import Room, Sit, Typist
 
-pytest.register_assert_rewrite("tests.client.panes")
-
 
 @pytest.fixture
 def room() -> Iterator[Room]:

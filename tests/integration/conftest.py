@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-for helper in ("clients", "rooms", "waiting"):  # their assertions too show what they compared
-    pytest.register_assert_rewrite(f"tests.integration.{helper}")
-
 
 @pytest.fixture
 def ipv6() -> None:

@@ -5,8 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The assertions of these helpers, too, show what they compared. Whoever is imported first may import
-# them, so it is said here.
+# The assertions of these helpers, too, show what they compared. Any test may import them, so it is
+# said before the first.
 for helper in ("client.panes", "integration.clients", "integration.rooms", "integration.waiting"):
     pytest.register_assert_rewrite(f"tests.{helper}")
 

@@ -28,7 +28,7 @@ In reading order:
     metrics.py       … and what Prometheus reads of it
     signals.py       those that a room heeds, and who is kept from them
     cli.py client/ status.py admin.py   what a person runs, with arguments.py
-    endpoint.py      where a room is reached
+    endpoint.py      where a room is reached, and networks.py who reaches it
     config.py        who says what a room is set to: the command line, variables, a file
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
 
-from chatroom.bans import Bans, Network
+from chatroom.bans import Bans
 from chatroom.logs import Event
+from chatroom.networks import UNIX, Network
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
 from chatroom.proxies import Proxies
@@ -30,9 +31,6 @@ ACCEPTED_PER_TURN = 64
 
 PAUSE = 0.2
 """Seconds without accepting, when the system has no descriptor or memory for one more."""
-
-UNIX = "unix"
-"""The address of who comes by a Unix socket, which has none."""
 
 LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chatroom.arguments import Parser
-from chatroom.status import add_room, ask, connect, table
+from chatroom.status import add_room, ask, connect, table, tell
 
-WHO = "a member's id, an address, or a network such as 10.0.0.0/8"
+WHO = "a member's id, an address, a network such as 10.0.0.0/8, or unix"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,36 +42,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.closing(connect(options, command)) as asker:
         if options.do == "list":
             members = ask(asker, {"ask": "status"}, command)["members"]
-            _list(members, ask(asker, {"do": "bans"}, command)["bans"])
+            bans = ask(asker, {"do": "bans"}, command)["bans"]
+            tell("\n".join(_list(members, bans)), command)
         else:
             asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
             done = ask(asker, asked, command)
-            failure = _tell(options, done)
-            if failure:
+            if failure := _failure(options, done):
                 command.exit(1, f"{command.prog}: {failure}\n")
+            if text := _done(options, done):
+                tell(text, command)
     sys.exit(0)
 
 
-def _tell(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
-    """Say what was done; returns why nothing was."""
-    kicked = done.get("kicked", [])
+def _failure(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
+    """Why nothing was done, if nothing was."""
     match options.do:
-        case "kick" if not kicked:
+        case "kick" if not done["kicked"]:
             return f"nobody here is {options.who}"
         case "unban" if not done["unbanned"]:
             return f"there is no ban of {options.who}; bans are: {_spell(done['bans'])}"
-        case "ban":
-            print(f"banned {done['banned']}; put out: {_spell(kicked)}")
-        case "kick":
-            print(f"put out: {_spell(kicked)}")
-        case "unban":
-            print(f"bans are: {_spell(done['bans'])}")
     return ""
 
 
-def _list(members: Sequence[Mapping[str, Any]], bans: Sequence[str]) -> None:
-    print("\n".join(table(("id", "address", "port", "worker"), members)))
-    print(f"bans: {_spell(bans)}")
+def _done(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
+    """What was done, if that is worth a word."""
+    match options.do:
+        case "ban":
+            return f"banned {done['banned']}; put out: {_spell(done['kicked'])}"
+        case "kick":
+            return f"put out: {_spell(done['kicked'])}"
+        case "unban":
+            return f"bans are: {_spell(done['bans'])}"
+    return ""
+
+
+def _list(members: Sequence[Mapping[str, Any]], bans: Sequence[str]) -> list[str]:
+    return [*table(("id", "address", "port", "worker"), members), f"bans: {_spell(bans)}"]
 
 
 def _spell(those: Sequence[object]) -> str:

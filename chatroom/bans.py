@@ -3,44 +3,10 @@
 import contextlib
 import json
 import os
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
 from pathlib import Path
 
 from chatroom.errors import BansError
-
-Network = IPv4Network | IPv6Network
-
-
-def network(text: str) -> Network:
-    """An address, or a network such as 10.0.0.0/8. Raises ValueError, with what it has to be."""
-    try:
-        found = ip_network(text)
-    except ValueError:
-        demand = f"an address, or a network such as 10.0.0.0/8 or 2001:db8::/32, not {text!r}"
-        raise ValueError(demand) from None
-    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped is not None:
-        raise ValueError(f"an IPv4 address is written as such, not {text!r}")
-    return found
-
-
-def contains(one: Network, address: str) -> bool:
-    """Whether a canonical address, which may be that of a Unix socket, is in a network."""
-    found = _address(address)
-    return found is not None and found in one
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None
+from chatroom.networks import Network, network, spell, within
 
 
 class Bans:
@@ -62,11 +28,10 @@ class Bans:
             raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
 
     def __contains__(self, address: str) -> bool:
-        found = _address(address) if self._networks else None
-        return found is not None and any(found in one for one in self._networks)
+        return within(address, self._networks)
 
     def all(self) -> list[str]:
-        return [_spell(one) for one in self._networks]
+        return [spell(one) for one in self._networks]
 
     def add(self, one: Network) -> None:
         """Raises BansError where it can't be kept; it holds nevertheless."""
@@ -104,7 +69,3 @@ def _texts(found: object) -> list[str]:
     if isinstance(found, list) and all(isinstance(one, str) for one in found):
         return found
     raise ValueError("it is none")
-
-
-def _spell(one: Network) -> str:
-    return str(one.network_address) if one.num_addresses == 1 else str(one)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from chatroom import __version__, config
 from chatroom.arguments import Parser, port, seconds, whole
-from chatroom.bans import Network, network
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ConfigError
 from chatroom.logs import FORMATS, Event, Formatter
+from chatroom.networks import Network, network
 from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, size, spell_size
 from chatroom.shared.doorbell import Doorbell
@@ -183,7 +183,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NETWORK",
         action="append",
         default=[],
-        help="an address, or a network such as 10.0.0.0/8; may be given again",
+        help="an address, a network such as 10.0.0.0/8, or unix: who comes by a Unix socket; may be"
+        " given again",
     )
     add(
         "--run-dir",

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatroom.acceptor import UNIX, Client
-from chatroom.bans import Bans, Network, contains, network
+from chatroom.acceptor import Client
+from chatroom.bans import Bans
 from chatroom.errors import BansError
+from chatroom.networks import Network, network, spell, within
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import KIB
@@ -47,7 +48,7 @@ class Moderator:
     def obey(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Do what is asked, and say what was done, or why not; None: it is no such order.
 
-        kick, ban, unban: "who", an id, an address or a network. bans. say: "text".
+        kick, ban, unban: "who", an id, or what networks.py understands. bans. say: "text".
         """
         who, text = str(order.get("who", "")), order.get("text")
         try:
@@ -71,12 +72,10 @@ class Moderator:
         """The members that are meant. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._clients if str(id) == who.lstrip("0")]
-        if who == UNIX:
-            return [id for id, client in self._clients.items() if client.address == UNIX]
         return self._within(network(who))
 
     def _within(self, one: Network) -> list[int]:
-        return [id for id, client in self._clients.items() if contains(one, client.address)]
+        return [id for id, client in self._clients.items() if within(client.address, [one])]
 
     def _kick(self, members: list[int], why: str) -> list[int]:
         for id in members:
@@ -89,7 +88,7 @@ class Moderator:
             self._bans.add(found)
         finally:  # it holds, whether or not it could be kept
             kicked = self._kick(self._within(found), BANNED)
-        return {"banned": str(found), "kicked": kicked, "bans": self._bans.all()}
+        return {"banned": spell(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
         """A network, or the address of the member that has this id. Raises ValueError."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
-from chatroom.bans import Network, contains
 from chatroom.logs import Event
+from chatroom.networks import Network, within
 from chatroom.protocol.proxy_header import LONGEST, Header, HeaderError, parse
 
 HEADER_WITHIN = 5.0
@@ -55,7 +55,7 @@ class Proxies:
         self._held = False
 
     def trust(self, address: str) -> bool:
-        return any(contains(one, address) for one in self._trusted)
+        return within(address, self._trusted)
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
         """A header from a trusted address, whose own these are."""

@@ -7,8 +7,8 @@ them; `cli.py` turns the command line into one.
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from chatroom.bans import Network
 from chatroom.endpoint import Endpoint
+from chatroom.networks import Network
 from chatroom.protocol.prefix import FORM, check, longest
 
 KIB = 1024

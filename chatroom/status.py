@@ -6,6 +6,7 @@ Exit codes: 0 told, 1 no such room, or it has ended, 2 wrong arguments.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,18 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
     return answer
 
 
+def tell(text: str, parser: argparse.ArgumentParser) -> None:
+    """Print it, now. Ends the process where it can't: without a word where nobody reads on."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Or Python would try again, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            parser.exit(1, f"{parser.prog}: can't write: {error.strerror}\n")
+        sys.exit(0)
+
+
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom.status",
@@ -88,15 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
     asker = connect(options, command)
     before: dict[str, Any] | None = None
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), contextlib.closing(asker):
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(asker):
         while True:
             found = ask(asker, {"ask": "status"}, command) | {"at": time.time()}
             if options.json:
-                print(json.dumps(found), flush=True)
+                tell(json.dumps(found), command)
             else:
-                if options.watch is not None and sys.stdout.isatty():
-                    print(CLEAR, end="")
-                print("\n".join(lines(found, before)), flush=True)
+                clear = CLEAR if options.watch is not None and sys.stdout.isatty() else ""
+                tell(clear + "\n".join(lines(found, before)), command)
             if options.watch is None:
                 break
             before = found

@@ -10,9 +10,9 @@ import pytest
 
 import chatroom
 from chatroom import cli
-from chatroom.bans import network
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ConfigError, LimitError, ListenError, WorkerError
+from chatroom.networks import network
 from chatroom.settings import KIB, MAX_WORKERS, MIB, Settings
 
 HERE = ["127.0.0.1", "8080"]
@@ -121,7 +121,7 @@ def test_options_may_come_first(room: Room) -> None:
         (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
         (["--listen", "5000"], "argument --listen: must be HOST:PORT, or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
-        ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, or a network"),
+        ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, a network"),
         (
             [*HERE, "--proxy-from", "10.0.0.0/8"],
             "--proxy-protocol: must be given together",

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis.strategies import binary
 
 from chatroom import cli, config
-from chatroom.bans import network
 from chatroom.config import Found, Layer
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ConfigError
+from chatroom.networks import network
 from chatroom.settings import KIB, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +171,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
         ('welcome = "a\\u001b"', "welcome: must be text without control characters"),
         ("run-dir = 5", 'run-dir: must be text, in "quotes", not 5'),
         ("log-format = 'xml'", "log-format: must be text or json, not 'xml'"),
-        ("proxy-from = ['10.0.0.0/33']", "proxy-from: must be an address, or a network such as"),
+        ("proxy-from = ['10.0.0.0/33']", "proxy-from: must be an address, a network such as"),
         ("metrics = 'here'", "metrics: must be"),
         ("listen = 5000", 'listen: must be text, in "quotes", not 5000'),
         ("listen = ['h:1', 5000]", 'listen: must be text, in "quotes", not 5000'),

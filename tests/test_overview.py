@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from chatroom import __version__
-from chatroom.acceptor import UNIX, Client
+from chatroom.acceptor import Client
 from chatroom.crew import Crew
 from chatroom.net.counts import taken
+from chatroom.networks import UNIX
 from chatroom.overview import Overview
 from chatroom.settings import Settings
 from chatroom.shared.log import Batch, Geometry, Log

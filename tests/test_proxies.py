@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatroom import proxies as module
-from chatroom.bans import network
+from chatroom.networks import network
 from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.proxies import HEADER_WITHIN, Proxies
 

@@ -34,7 +34,7 @@ from chatroom.shared.log import Log
 from chatroom.signals import stop_signals_blocked
 from chatroom.transcript import process
 
-CLOSE_WITHIN = 1.5
+CLOSE_WITHIN = 3.0
 """Seconds, when the room has ended, for what is not written yet."""
 MAX_LEFT = 100_000
 """Members who have left that are remembered, where the process does not go on."""

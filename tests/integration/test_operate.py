@@ -447,7 +447,7 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         one, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
         ids = [owner.member(client)["id"] for client in (one, other, stays)]
-        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2/32; put out: {ids[0]}, {ids[1]}\n"
+        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; put out: {ids[0]}, {ids[1]}\n"
         for client in (one, other):
             client.hear_end()
         assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; put out: none\n"

@@ -1,6 +1,5 @@
 """A room is set by a file, too, and reads it again while all talk (SIGHUP)."""
 
-import os
 import re
 import signal
 import time
@@ -12,7 +11,7 @@ import pytest
 
 from tests.integration.clients import Client
 from tests.integration.crowd import Crowd
-from tests.integration.rooms import NEVER_SILENT, ROOT, Room, addresses, command, started
+from tests.integration.rooms import NEVER_SILENT, Room, addresses, command, started
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import until
 
@@ -186,16 +185,3 @@ def test_variables_set_a_room() -> None:
         assert len(here.workers()) == 1
         here.knock().hear("Hello\n")
         here.stop()
-
-
-def test_the_readme_s_file_sets_a_room(file: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    [example] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
-    file.write_text(example)
-    variables = {"CHATROOM_LISTEN": "127.0.0.1:0", "CHATROOM_RUN_DIR": str(file.parent / "run")}
-    with started([*CODE, "--config", str(file)], environment=variables) as here:
-        here.listen()
-        [welcome] = re.findall(r'^welcome = "(.*)"$', example, re.MULTILINE)
-        here.knock().hear(f"{welcome}\n")
-        here.stop()
-        assert not os.listdir(file.parent / "run")

@@ -453,7 +453,8 @@ def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
         rounds.load()
         talk.on_until(lambda: not rounds.left, "it hangs")
         talk.lines(2000)
-        here.stop()
+        os.kill(here.pid, signal.SIGTERM)
+        here.ends(within=8.0)
 
 
 def test_the_main_process_is_killed(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Addresses and networks as a room's owner writes them, and who is in them.
+
+An address is spelled as members' are: protocol/address.py.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal
+
+UNIX: Literal["unix"] = "unix"
+"""The address of who comes by a Unix socket, which has none; and the network of all of those."""
+
+Network = IPv4Network | IPv6Network | Literal["unix"]
+
+
+def network(text: str) -> Network:
+    """An address, a network such as 10.0.0.0/8, or UNIX. Raises ValueError: what it has to be."""
+    if text == UNIX:
+        return UNIX
+    try:
+        found = ip_network(text)
+    except ValueError:
+        demand = f"an address, a network such as 10.0.0.0/8 or 2001:db8::/32, or unix, not {text!r}"
+        raise ValueError(demand) from None
+    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped is not None:
+        raise ValueError(f"an IPv4 address is written as such, not {text!r}")
+    return found
+
+
+def spell(one: Network) -> str:
+    """So that `network` understands it; one of a single address as that address."""
+    if one == UNIX:
+        return UNIX
+    return str(one.network_address if one.num_addresses == 1 else one)
+
+
+def within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of them."""
+    if address == UNIX:
+        return UNIX in networks
+    found = ip_address(address)
+    return any(one != UNIX and found in one for one in networks)

@@ -30,6 +30,7 @@ In reading order:
     cli.py client/ status.py admin.py   what a person runs, with arguments.py
     endpoint.py      where a room is reached, and networks.py who reaches it
     config.py        who says what a room is set to: the command line, variables, a file
+    files.py         files that its owner names
     settings.py      what a room can be set to, and what follows from it
     errors.py        what keeps a room from running
     logs.py          what it logs

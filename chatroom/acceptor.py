@@ -125,10 +125,14 @@ class Acceptor:
 
     def hold(self) -> None:
         """Let newcomers wait, in the kernel's queue, until `open` is called again."""
+        self._proxies.hold()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Accept nobody; those who are accepted go on."""
         self._resume_at = None
         if self._accepting:
             self._accepting = False
-            self._proxies.hold()
             for listener in self._listeners:
                 self._selector.unregister(listener)
 
@@ -186,7 +190,7 @@ class Acceptor:
                     if not self._exhausted:
                         logger.warning(Event("cant-accept", NONE_LEFT, error=error.strerror))
                     self._exhausted = True
-                    self.hold()
+                    self._rest()
                     self._resume_at = monotonic() + PAUSE
                     return
                 continue  # reset before it was accepted (JOIN-2)

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from chatroom import files
 from chatroom.errors import BansError
 from chatroom.networks import Network, network, spell, within
 
@@ -19,7 +20,7 @@ class Bans:
         if path is None:
             return
         try:
-            self._networks = dict.fromkeys(map(network, _texts(json.loads(path.read_text()))))
+            self._networks = dict.fromkeys(map(network, _texts(json.loads(files.read(path)))))
         except FileNotFoundError:
             pass
         except OSError as error:

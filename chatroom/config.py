@@ -13,14 +13,12 @@ one that is nearly an option's is worth a word.
 
 import argparse
 import difflib
-import errno
-import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chatroom import files
 from chatroom.errors import ConfigError
 from chatroom.settings import Settings, SettingsError, spell_name
 
@@ -92,7 +90,7 @@ def from_file(path: Path, known: Options) -> Layer:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = _read(path).decode() + "\n"  # or what is wrong at its end would have no line
+        text = files.read(path).decode() + "\n"  # or what is wrong at its end would have no line
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -102,18 +100,6 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {_locate(str(error), text)}") from None
-
-
-def _read(path: Path) -> bytes:
-    """Never waits: a pipe would have it do so, and could not be read a second time."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it must be a file, and no folder or pipe")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(fd)
 
 
 def _locate(problem: str, text: str) -> str:

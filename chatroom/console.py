@@ -79,7 +79,7 @@ class Console:
         """Print a line behind all that was appended so far."""
         if len(self._notices) < MAX_NOTICES:
             position = self._log.head if self._log else 0
-            self._notices.append((position, line.encode() + b"\n"))
+            self._notices.append((position, line.encode(errors="backslashreplace") + b"\n"))
         else:
             self._dropped += 1
         self._doorbell.ring()

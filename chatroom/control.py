@@ -7,6 +7,7 @@ what can't be sent at once is sent when it can, and who asks again before that i
 not heard.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -91,10 +92,14 @@ class Control:
                 self._selector.unregister(self._listener)
                 self._resume_at = monotonic() + PAUSE
             return
-        if len(self._connections) >= MAX_CONNECTIONS or not _is_ours(end):
+        if not _is_ours(end):
             end.close()
-            return
-        self.attach(end)
+        elif len(self._connections) >= MAX_CONNECTIONS:
+            with contextlib.suppress(OSError):
+                end.send(b'{"error": "too many ask already"}\n')
+            end.close()
+        else:
+            self.attach(end)
 
     def attach(self, end: socket.socket) -> None:
         """Hear what comes from there, as if it had connected."""

@@ -19,7 +19,8 @@ class ConfigError(ChatroomError):
 
 
 class ListenError(ChatroomError):
-    """HOST:PORT can't be listened on: it does not resolve, is taken, or is not permitted."""
+    """An address or a path can't be listened on, or what a service manager hands over is no
+    listener: it does not resolve, is taken, or is not permitted."""
 
 
 class RunDirError(ChatroomError):

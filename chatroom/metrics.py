@@ -169,14 +169,27 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.set_app(make_wsgi_app(registry))
 
     def verify_request(self, *_: object) -> bool:
-        return threading.active_count() < MOST_SCRAPES + 2  # the main thread, and this one
+        return threading.active_count() < 2 * MOST_SCRAPES + 2  # with a timer each, and two of ours
 
     def handle_error(self, *_: object) -> None:
         """Who scrapes has gone, or was too slow: that is no error of ours."""
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = SCRAPE_WITHIN
+    def handle(self) -> None:
+        """One request, in time however it is cut."""
+
+        def cut_off() -> None:
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(SCRAPE_WITHIN, cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            super().handle()
+        finally:
+            timer.cancel()
 
     def log_message(self, *_: object) -> None:
         """The room's standard error is no access log."""

@@ -21,6 +21,11 @@ from chatroom.protocol.proxy_header import LONGEST, Header, HeaderError, parse
 
 HEADER_WITHIN = 5.0
 """Seconds for a header to come; its specification wants at least 3, for a packet may be lost."""
+LOCAL_STAYS = 0.2
+"""Seconds after which who came for itself is admitted, unless it speaks: a proxy that looks whether
+the room is there has gone by then."""
+MAX_COMERS = 256
+"""Headers that are waited for at once; of more, the one that has let us wait longest goes."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,8 @@ class _Comer:
     due: float
     taken: bytes = b""
     """Of its header."""
+    header: Header | None = None
+    """The whole of it, of one that came for itself."""
 
 
 class Proxies:
@@ -59,6 +66,8 @@ class Proxies:
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
         """A header from a trusted address, whose own these are."""
+        if len(self._comers) >= MAX_COMERS:
+            self._refuse(next(iter(self._comers)), "no header came, and others wait")
         self._comers[connection] = _Comer(address, port, monotonic() + HEADER_WITHIN)
         look = partial(self._look, connection)
         self._selector.register(connection, selectors.EVENT_READ, look)
@@ -83,14 +92,19 @@ class Proxies:
                 )
 
     def tick(self) -> float | None:
-        """Drop whose time is over; return the seconds until that is due again, None for never."""
+        """Do what is due; return the seconds until something is due again, None for never."""
+        if self._held:
+            return None
         now = monotonic()
         for connection, comer in list(self._comers.items()):
-            if self._held or comer.due > now:
-                break
-            self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
-        due = next((comer.due for comer in self._comers.values()), None)
-        return None if due is None or self._held else max(0.0, due - now)
+            if comer.due > now:
+                continue
+            if comer.header is None:
+                self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
+            else:
+                self._admit_as(comer.header, connection, comer)
+        due = min((comer.due for comer in self._comers.values()), default=None)
+        return None if due is None else max(0.0, due - now)
 
     def close(self) -> None:
         for connection in list(self._comers):
@@ -111,6 +125,9 @@ class Proxies:
             self._forget(connection)
             connection.close()
             return
+        if comer.header is not None:
+            self._admit_as(comer.header, connection, comer)
+            return
         try:
             header = parse(comer.taken + data)
         except HeaderError as error:
@@ -119,11 +136,15 @@ class Proxies:
         # Not a byte beyond the header is taken; what does not make a whole one is all of it.
         size = len(data) if header is None else header.size - len(comer.taken)
         comer.taken += connection.recv(size)
-        if header is not None:
-            self._forget(connection)
+        if header is None:
+            return
+        if header.address is None:
+            comer.header, comer.due = header, monotonic() + LOCAL_STAYS
+        else:
             self._admit_as(header, connection, comer)
 
     def _admit_as(self, header: Header, connection: socket.socket, comer: _Comer) -> None:
+        self._forget(connection)
         address = comer.address if header.address is None else header.address
         port = comer.port if header.port is None else header.port
         self._admit(connection, address, port, header.size)

@@ -11,6 +11,7 @@ from chatroom.errors import RunDirError
 from chatroom.net.listening import is_stale
 
 SUFFIX = ".sock"
+BANS_SUFFIX = ".bans"
 
 LONGEST_PATH = 103
 """Bytes of a Unix socket's path that every system takes."""
@@ -43,6 +44,11 @@ def socket_of(folder: Path, at: Endpoint) -> Path:
     return folder / (_name(folder, str(at)) + SUFFIX)
 
 
+def bans_of(folder: Path, at: Endpoint) -> Path:
+    """The file of that room's bans."""
+    return folder / (_name(folder, str(at)) + BANS_SUFFIX)
+
+
 def _name(folder: Path, room: str) -> str:
     """A room's, as a file's; of one that is too long for a socket's path, the end."""
     name = room.replace("/", "%")
@@ -53,7 +59,9 @@ def _name(folder: Path, room: str) -> str:
 
 def find(folder: Path, room: str | None) -> Path:
     """The socket of the one room there, or of the one that listens at `room`: an address, or the
-    end of one, such as a port or a file's name. Raises RunDirError."""
+    end of one, such as a port or a file's name. Raises RunDirError, also where another user could
+    have put a room of his there."""
+    _expect_ours(folder)
     names = [name for name in _names(folder) if _lives(folder / (name + SUFFIX))]
     found = names
     if room is not None:
@@ -69,6 +77,16 @@ def find(folder: Path, room: str | None) -> Path:
         spelt = ", ".join(name.replace("%", "/") for name in found)
         raise RunDirError(f"several rooms run here: say which, of {spelt}")
     return folder / (found[0] + SUFFIX)
+
+
+def _expect_ours(folder: Path) -> None:
+    """Root may look at other users' rooms, but not where it would look for its own."""
+    its_own = folder == default()
+    with contextlib.suppress(OSError):  # which is told of by who reads it
+        found = folder.lstat() if its_own else folder.stat()
+        trusted = found.st_uid == os.getuid() or (os.getuid() == 0 and not its_own)
+        if not trusted or found.st_mode & 0o022:
+            raise RunDirError(f"{folder} is not this user's alone: no room there is trusted")
 
 
 def _names(folder: Path) -> list[str]:

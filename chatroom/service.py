@@ -15,6 +15,7 @@ from chatroom.errors import ListenError
 
 FIRST_FD = 3
 """Of the sockets that are handed over."""
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
@@ -34,10 +35,10 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
         except OSError as error:
             raise ListenError(f"descriptor {fd} of LISTEN_FDS: {error.strerror}") from None
         sockets.append(one)
-        if one.type != socket.SOCK_STREAM or not one.getsockopt(
-            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-        ):
-            raise ListenError(f"descriptor {fd} of LISTEN_FDS does not listen for streams")
+        listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if one.family not in FAMILIES or one.type != socket.SOCK_STREAM or not listens:
+            demand = "has to listen for streams, by IP or a Unix socket"
+            raise ListenError(f"descriptor {fd} of LISTEN_FDS {demand}")
     return sockets
 
 

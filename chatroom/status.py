@@ -16,6 +16,7 @@ from typing import Any
 from chatroom.arguments import Parser
 from chatroom.control import Asker
 from chatroom.errors import RunDirError
+from chatroom.protocol.text import printable
 from chatroom.run_dir import default, find
 
 CLEAR = "\x1b[H\x1b[2J"
@@ -47,7 +48,8 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
         return Asker.at(path)
     except OSError as error:
         name = path.stem.replace("%", "/")
-        parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {error.strerror}\n")
+        why = error.strerror or error
+        parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {why}\n")
 
 
 def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
@@ -59,14 +61,14 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
     except (EOFError, OSError, ValueError):
         parser.exit(1, f"{parser.prog}: the room has ended\n")
     if "error" in answer:
-        parser.exit(1, f"{parser.prog}: {answer['error']}\n")
+        parser.exit(1, f"{parser.prog}: {printable(str(answer['error']))}\n")
     return answer
 
 
-def tell(text: str, parser: argparse.ArgumentParser) -> None:
+def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
     """Print it, now. Ends the process where it can't: without a word where nobody reads on."""
     try:
-        print(text, flush=True)
+        print(before + printable(text), flush=True)
     except OSError as error:
         # Or Python would try again, and complain, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tell(json.dumps(found), command)
             else:
                 clear = CLEAR if options.watch is not None and sys.stdout.isatty() else ""
-                tell(clear + "\n".join(lines(found, before)), command)
+                tell("\n".join(lines(found, before)), command, clear)
             if options.watch is None:
                 break
             before = found

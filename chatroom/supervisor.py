@@ -48,6 +48,7 @@ from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
 from chatroom.net.listening import endpoint, expect_life, listen, prepare, remove_file
 from chatroom.overview import Overview
+from chatroom.proxies import MAX_COMERS
 from chatroom.service import Manager
 from chatroom.settings import Settings, spell_name
 from chatroom.shared.doorbell import Doorbell
@@ -69,9 +70,6 @@ RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
 """What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
-
-BANS = "bans.json"
-"""In the run-dir."""
 
 NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
 
@@ -121,7 +119,8 @@ class Supervisor:
         However it ends, no process, file or shared memory of it is left.
         """
         settings = self._settings
-        capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats)
+        comers = MAX_COMERS if settings.proxy_from else 0
+        capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + comers)
         if capacity < settings.max_clients:
             says = f"descriptors (ulimit -n) allow no more than {capacity} members"
             logger.warning(Event("few-descriptors", says, capacity=capacity))
@@ -133,7 +132,8 @@ class Supervisor:
             self._share()
             self._tally = Tally()
             folder = self._run_dir(cleanup)
-            bans = Bans(folder / BANS if folder and settings.keep_bans else None)
+            first = endpoint(listeners[0])
+            bans = Bans(run_dir.bans_of(folder, first) if folder and settings.keep_bans else None)
             self._registry = RegistryProcess(
                 capacity, settings.max_clients_per_address, self._held, self._selector
             )
@@ -152,9 +152,10 @@ class Supervisor:
             )
             cleanup.callback(self._acceptor.close)
             self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
-            if any(taken(one) is None for one in listeners if one.family != socket.AF_UNIX):
-                says = "a worker's death disconnects its members: this system does not count"
-                logger.info(Event("no-recovery", says))
+            for one in listeners:
+                if taken(one) is None:
+                    says = "a worker's end disconnects whom it serves there: nobody counts for them"
+                    logger.info(Event("no-recovery", says, at=endpoint(one)))
             self._transcript = self._keep_transcript(cleanup)
             self._crew = Crew(
                 settings,

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from chatroom import acceptor as module
+from chatroom import proxies
 from chatroom.acceptor import (
     ACCEPTED_PER_TURN,
     LINGER,
@@ -23,6 +24,7 @@ from chatroom.acceptor import (
 from chatroom.bans import Bans
 from chatroom.endpoint import Endpoint
 from chatroom.net.listening import listen
+from chatroom.networks import network
 from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
@@ -70,6 +72,7 @@ class Door:
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
         self.tally, self.bans = Tally(), Bans()
+        monkeypatch.setattr(proxies, "monotonic", lambda: self.now)
         self.acceptor = Acceptor(
             [cast(socket.socket, self.listener)],
             self.selector,
@@ -78,15 +81,17 @@ class Door:
             self._hand_over,
             self.tally,
             self.bans,
+            [network("127.0.0.9")],
         )
 
     def _hand_over(self, id: int, client: Client) -> None:
         assert self.acceptor.clients[id] is client
         self.admitted.append(id)
 
-    def connect(self, host: str | None = None) -> socket.socket:
+    def connect(self, host: str | None = None, source: str = "") -> socket.socket:
         """A newcomer, who waits in the kernel's queue."""
-        peer = socket.create_connection((host or self.where[0], self.where[1]), timeout=PATIENCE)
+        where, by = (host or self.where[0], self.where[1]), (source, 0) if source else None
+        peer = socket.create_connection(where, PATIENCE, by)
         self.peers.append(peer)
         return peer
 
@@ -202,6 +207,25 @@ def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
     assert door.turn() is None
     door.turn()
     assert door.admitted == [1]
+
+
+def test_without_descriptors_the_time_goes_on_for_headers_that_proxies_owe(door: Door) -> None:
+    """Or those who never send one would have the descriptors for ever."""
+    silent, speaks = door.connect(source="127.0.0.9"), door.connect(source="127.0.0.9")
+    door.turn()
+    waited = 0.0
+    while waited < proxies.HEADER_WITHIN:
+        door.listener.failures = [errno.EMFILE]
+        door.connect()
+        door.turn()
+        door.now += PAUSE
+        waited += PAUSE
+        if waited == PAUSE:
+            speaks.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+            door.turn()
+            assert door.acceptor.clients[1].address == "192.0.2.7"
+    door.turn()
+    assert silent.recv(1) == b""
 
 
 def test_that_it_can_not_accept_is_said_once_until_it_can(

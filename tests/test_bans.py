@@ -1,6 +1,7 @@
 """Who may not come in."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def test_bans_are_kept(tmp_path: Path) -> None:
     bans.add(network("10.0.0.0/8"))
     bans.add(network("192.0.2.1"))
     assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
+    whole = path.stat().st_ino
     bans.remove(network("10.0.0.0/8"))
+    assert path.stat().st_ino != whole, "it is replaced at once, and never half written"
     assert Bans(path).all() == ["192.0.2.1"]
     assert [one.name for one in tmp_path.iterdir()] == ["bans.json"]
 
@@ -56,8 +59,11 @@ def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Pat
 
 
 def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BansError, match=r"can't be read: Is a directory$"):
-        Bans(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path, pipe):
+        with pytest.raises(BansError, match=r"can't be read: it must be a file, and no folder or"):
+            Bans(path)
 
 
 def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,7 +227,9 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(office: Office)
 
 def test_those_who_ask_are_bounded(office: Office) -> None:
     ends = [office.connect() for _ in range(MAX_CONNECTIONS)]
-    assert office.ended(office.connect())
+    refused = office.connect()
+    assert office.hear(refused) == [{"error": "too many ask already"}]
+    assert office.ended(refused)
     ends[0].sendall(b'{"ask": 1}\n')
     assert office.hear(ends[0]) == [{"ask": 1}]
     ends[1].close()
@@ -288,11 +291,11 @@ def test_who_went_before_it_was_accepted_is_no_reason_to_pause(office: Office) -
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
 def test_another_user_is_not_heard(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = os.getuid()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "getuid", lambda: own + 1)
-        assert office.ended(office.connect()) == (own != 0), "root may"
-    assert not office.ended(office.connect())
+    """Root is, and the same user."""
+    for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
+        credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
+        monkeypatch.setattr(module, "_CREDENTIALS", credentials)
+        assert office.ended(office.connect()) != heard
 
 
 def test_where_nobody_says_who_connects_the_folder_decides(

@@ -10,7 +10,7 @@ import pytest
 from chatroom import proxies as module
 from chatroom.networks import network
 from chatroom.protocol.proxy_header import SIGNATURE
-from chatroom.proxies import HEADER_WITHIN, Proxies
+from chatroom.proxies import HEADER_WITHIN, LOCAL_STAYS, Proxies
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
@@ -93,9 +93,46 @@ def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
 def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch) -> None:
-    porch.comes(header)
+    """… and is let in when it has something to say, or has stayed for a moment."""
+    porch.comes(header + b"hello\n")
+    silent = porch.comes(header)
+    porch.turn()
     ((_, *who),) = porch.admitted
     assert who == ["127.0.0.1", 4444, len(header)]
+    assert porch.proxies.tick() == pytest.approx(LOCAL_STAYS)
+    porch.now += LOCAL_STAYS / 2
+    porch.turn()
+    assert len(porch.admitted) == 1
+    porch.now += LOCAL_STAYS
+    assert porch.proxies.tick() is None
+    assert porch.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
+    assert silent.fileno() >= 0
+    assert not porch.selector.get_map()
+
+
+@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
+def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
+    header: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+) -> None:
+    porch.comes(header).close()
+    porch.turn()
+    assert porch.admitted == []
+    assert not porch.selector.get_map()
+    assert porch.proxies.tick() is None
+    assert caplog.text == ""
+
+
+def test_so_many_are_waited_for_and_who_took_longest_goes_first(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_COMERS", 2)
+    first, second, third = (porch.comes() for _ in range(3))
+    assert is_dropped(first)
+    assert "no header came" in caplog.text
+    for peer in (second, third):
+        peer.sendall(LINE)
+    porch.turn()
+    assert len(porch.admitted) == 2
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])

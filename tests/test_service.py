@@ -105,5 +105,6 @@ def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:
             "non-socket"
         )
     with socket.socket() as idle:
-        said = "descriptor 3 of LISTEN_FDS does not listen for streams"
+        demand = "has to listen for streams, by IP or a Unix socket"
+        said = f"descriptor 3 of LISTEN_FDS {demand}"
         assert activated(idle.fileno()) == said

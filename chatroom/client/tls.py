@@ -76,7 +76,8 @@ class Encrypted:
                 while piece := self._tls.read(size):
                     data += piece
             # It has said that it is done, and might not close: the next call finds the end.
-            self._room.shutdown(socket.SHUT_RD)
+            with suppress(OSError):  # It has closed, or reset, already.
+                self._room.shutdown(socket.SHUT_RD)
         if come and not data:
             raise BlockingIOError
         return bytes(data)
@@ -96,5 +97,7 @@ class Encrypted:
         with suppress(ssl.SSLWantReadError):  # For the other's answer, which `recv` waits for.
             self._tls.unwrap()
         self._room.settimeout(LAST_WORD)
-        self._room.sendall(self._due.read())
-        self._room.setblocking(False)
+        try:
+            self._room.sendall(self._due.read())
+        finally:
+            self._room.setblocking(False)

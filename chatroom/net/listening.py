@@ -65,7 +65,9 @@ def remove_file(path: str, inode: int) -> None:
 def endpoint(listener: socket.socket) -> Endpoint:
     """Where a socket listens."""
     if listener.family == socket.AF_UNIX:
-        return Endpoint(path=listener.getsockname())
+        path = listener.getsockname()
+        # One without a file has a name that begins with NUL, and that systemd writes as @.
+        return Endpoint(path=path if isinstance(path, str) else "@" + os.fsdecode(path[1:]))
     return Endpoint(*listener.getsockname()[:2])
 
 

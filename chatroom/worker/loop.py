@@ -328,6 +328,8 @@ class Worker:
             self._ring(others)
         if self._delivery:
             self._offer(head)
+        elif self._said:
+            self._log.tally(self._number, self._said, 0)
         if not many:
             self._ring(others)
 

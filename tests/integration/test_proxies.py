@@ -142,6 +142,21 @@ def test_welcome_1_it_waits_for_the_header() -> None:
         other.hear("<192.0.2.7>hello\n")
 
 
+def test_a_proxy_that_looks_whether_the_room_is_there_is_nobody() -> None:
+    """Nor is it told of; who stays is welcomed, under its own address."""
+    local = V2 + b"\x20\x00\x00\x00"
+    with room("--workers", 1, *BEHIND) as here:
+        for _ in range(3):
+            with here.knock() as looks:
+                looks.say(local)
+        with here.knock() as stays:
+            stays.say(local)
+            stays.hear(WELCOME)
+            assert here.prints("connected\n") == b"127.0.0.1 connected\n"
+            here.join("127.0.0.2").say("hello\n")
+            stays.hear("<127.0.0.2>hello\n")
+
+
 def test_who_is_not_trusted_just_speaks() -> None:
     """… and a header is what it says."""
     with room("--workers", 1, *BEHIND) as here:

@@ -25,8 +25,9 @@ PEOPLE = 1000
 
 TAB = 8
 
-# What stands before a message (PREFIX-1): an address, of IPv4 or IPv6.
-_SENDER = re.compile(r"<[0-9A-Fa-f:.]{2,45}>")
+# What stands before a message (PREFIX-1): an address, of IPv4 or IPv6, or another room's word for
+# who it is, as <room>, <192.0.2.10#7>. Of other prefixes nobody can tell where they end.
+_SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
 # What joins emoji, or alters the one before it: terminals disagree on how many cells that takes,
 # and where they do, what stands beside it goes astray. So each emoji is shown by itself.

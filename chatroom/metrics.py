@@ -43,7 +43,7 @@ STEADY_AFTER = 60.0
 
 MOST_SCRAPES = 16
 """At once; whoever comes beyond them is hung up on."""
-SCRAPE_WITHIN = 10.0
+SCRAPE_WITHIN = 5.0
 """Seconds for who scrapes to ask, and to read."""
 
 REASONS = (CLOSED, RESET, LAGGED, KICKED, BANNED, ITS_WORKER_DIED, ITS_WORKERS_DIED)

@@ -94,6 +94,12 @@ def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Scrip
     )
 
 
+def test_what_is_no_text_is_printed_nevertheless(console: Script) -> None:
+    """As a path may be, in an error that names it."""
+    console.say("no folder /x\udcff")
+    assert console.print() == b"no folder /x\\udcff\n"
+
+
 def test_a_line_that_is_unfinished_is_printed_as_it_grows(console: Script) -> None:
     log = log_of(console)
     say(log, b"<a>hel")

@@ -6,10 +6,13 @@ import os
 import re
 import selectors
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chatroom import metrics as module
 from chatroom.cli import parser
+from chatroom.control import Asker
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError, MetricsError
 from chatroom.metrics import (
@@ -322,3 +326,29 @@ def test_without_what_it_needs_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MetricsError, match=r"pip install 'chatroom\[metrics\]'$"):
         Metrics(Endpoint("127.0.0.1", 0), selectors.DefaultSelector(), print)
+
+
+def test_who_asks_bit_by_bit_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little there is between two bits: sixteen of those would keep all others out."""
+    monkeypatch.setattr(module, "SCRAPE_WITHIN", 0.2)
+    deadline = monotonic() + 10
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        module._Server(listener, Room(cast(Asker, None))) as server,
+        socket.create_connection(listener.getsockname()) as end,
+    ):
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        end.settimeout(0.02)
+        try:
+            while monotonic() < deadline:
+                end.sendall(b"G")
+                with suppress(TimeoutError):
+                    assert end.recv(1) == b""
+                    break
+        except ConnectionError:
+            pass
+        finally:
+            server.shutdown()
+            thread.join()
+        assert monotonic() < deadline

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import chatroom
+from chatroom.cli import parser
 from tests import programs
 from tests.programs import PACKAGES, program
 
@@ -112,11 +113,15 @@ def test_a_script_can_be_run(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
+FLAGS = [one.option_strings[-1].lstrip("-") for one in parser()._actions if one.nargs == 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "elsewhere"),
     [
         ("", {}, False),
         ("--quiet --keep-bans --rate 5", {}, False),
+        *((f"--{flag} --listen h:1", {}, True) for flag in FLAGS),
         ("--quiet :: 1", {}, True),
         ("--config x --quiet", {}, True),
         ("--config=x", {}, True),

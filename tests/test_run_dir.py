@@ -108,7 +108,7 @@ def test_where_a_folder_is_too_long_no_name_would_do() -> None:
 
 def test_the_only_room_need_not_be_named(folder: Path) -> None:
     with rooms(folder, "127.0.0.1:4000"):
-        (folder / "bans.json").touch()
+        (folder / "127.0.0.1:4001.bans").touch()
         assert find(folder, None) == folder / "127.0.0.1:4000.sock"
 
 

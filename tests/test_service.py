@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chatroom.net.listening import endpoint
 from chatroom.service import Manager
 
 
@@ -73,6 +74,7 @@ import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_FDS": sys.argv[2], "LISTEN_PID": sys.argv[3] or str(os.getpid())}
 from chatroom.errors import ListenError
+from chatroom.net.listening import endpoint
 from chatroom.service import inherited
 try:
     found = inherited()
@@ -97,6 +99,13 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
         assert activated(listener.fileno(), pid="1") == "[] True", "they are another's"
         assert activated(listener.fileno(), count="0") == "[] True"
         assert activated(listener.fileno(), count="x") == "[] True"
+
+
+def test_one_without_a_file_is_spelled_as_systemd_does() -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0chatroom/a test's")
+        listener.listen()
+        assert str(endpoint(listener)) == "unix:@chatroom/a test's"
 
 
 def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:

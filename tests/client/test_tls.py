@@ -5,6 +5,7 @@ import hashlib
 import select
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -179,6 +180,47 @@ def test_what_the_socket_takes_in_part_arrives_whole(certificate: Certificate) -
         thread.join(PATIENCE)
     assert bytes(heard) == said
     assert refused
+
+
+def test_last_words_are_heard_though_a_reset_follows_them(certificate: Certificate) -> None:
+    """As where a terminator closes with something unread."""
+    come, due = ssl.MemoryBIO(), ssl.MemoryBIO()
+    terminator = certificate.context.wrap_bio(come, due, server_side=True)
+    trust = context(str(certificate.file), insecure=False)
+
+    def shake_hands() -> None:
+        while True:
+            try:
+                terminator.do_handshake()
+            except ssl.SSLWantReadError:
+                theirs.sendall(due.read())
+                come.write(theirs.recv(CHUNK))
+            else:
+                theirs.sendall(due.read())
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or some is dropped unsent
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        with ours, Encrypted(ours, trust, "localhost") as room:
+            thread.join(PATIENCE)
+            terminator.write(b"last words")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                terminator.unwrap()
+            theirs.sendall(due.read())
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            hung_up = select.poll()
+            hung_up.register(ours, select.POLLHUP)
+            assert hung_up.poll(PATIENCE * 1000)
+            heard = b""
+            while not heard:
+                with contextlib.suppress(BlockingIOError):  # a ticket, of TLS 1.3
+                    heard = room.recv(CHUNK)
+            assert heard == b"last words"
 
 
 Fails = Callable[..., tuple[int, str]]

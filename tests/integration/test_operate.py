@@ -37,6 +37,7 @@ from tests.integration.rooms import (
 from tests.integration.test_deaths import kill, talk
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
+from tests.net.ports import free_port
 
 NOBODY = 65534
 
@@ -284,6 +285,21 @@ def test_several_rooms(owner: Owner) -> None:
         assert "no room at 1 runs here" in Owner(owner.folder, "1").run("status")[2]
 
 
+@pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
+def test_nobody_is_asked_where_another_user_could_have_put_a_room(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by root, where it would look for its own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    theirs = tmp_path / "chatroom"
+    theirs.mkdir(0o700)
+    os.chown(theirs, NOBODY, NOBODY)
+    folder.chmod(0o722)
+    for code, said, error in (Owner(theirs).run("status"), Owner(folder).run("status")):
+        assert (code, said) == (1, "")
+        assert error.endswith("is not this user's alone: no room there is trusted\n")
+
+
 def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         for path in owner.folder.glob("*.sock"):
@@ -350,12 +366,12 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
 
         said, why = attempt()
         assert said == "PermissionError"
-        assert why.endswith(f"{owner.folder} can't be read: Permission denied")
+        assert why.endswith(f"{owner.folder} is not this user's alone: no room there is trusted")
         owner.folder.chmod(0o777)
         path.chmod(0o777)
         said, why = attempt()
         assert said in ("b''", "ConnectionResetError", "BrokenPipeError")
-        assert why.endswith("the room has ended")
+        assert why.endswith("no room there is trusted")
         owner.folder.chmod(0o700)
         talk([one, here.join("127.0.0.2")])
 
@@ -533,36 +549,48 @@ def test_what_can_not_be_said(owner: Owner) -> None:
 
 
 def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
+    """Those of this room: another's, in the same run-dir, are its own."""
     options = ("--workers", 1, "--run-dir", owner.folder)
-    with room(*options, "--keep-bans"):
-        owner.does("ban", "127.0.0.2")
-        owner.does("ban", "127.0.3.0/24")
-        owner.does("unban", "127.0.0.2")
+    port = free_port()
+    with room(*options, "--keep-bans", port=port), room(*options, "--keep-bans") as other:
+        here, there = (Owner(owner.folder, str(one)) for one in (port, other.port))
+        here.does("ban", "127.0.0.2")
+        there.does("ban", "127.0.4.0/24")
+        here.does("ban", "127.0.3.0/24")
+        here.does("unban", "127.0.0.2")
     for kept, answer in (("--keep-bans", b"You are banned from this room\n"), ("", WELCOME)):
-        with room(*options, *filter(None, [kept])) as here:
-            here.knock("127.0.3.1").hear(answer)
-            here.join("127.0.0.2")
-    assert [path.name for path in owner.folder.iterdir()] == ["bans.json"]
+        with room(*options, *filter(None, [kept]), port=port) as again:
+            again.knock("127.0.3.1").hear(answer)
+            again.join("127.0.0.2")
+            again.join("127.0.4.1")
+    names = {path.name for path in owner.folder.iterdir()}
+    assert names == {f"127.0.0.1:{one}.bans" for one in (port, other.port)}
 
 
 def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> None:
-    file = owner.folder / "bans.json"
+    port = free_port()
+    file = owner.folder / f"127.0.0.1:{port}.bans"
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
-    with started(command(*options, "--keep-bans"), tells=SAYS) as here:
+    with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
         fails(here, 1, f"{file} has to be a list of networks, as JSON: ")
-    with room(*options):
+    with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
     assert file.read_text() == "[1", "where they are not to be kept it is no concern"
+    file.unlink()
+    os.mkfifo(file)
+    with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
+        fails(here, 1, f"{file} can't be read: it must be a file, and no folder or pipe")
 
 
 def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
-    (owner.folder / "bans.new").mkdir()
-    with room("--workers", 1, "--run-dir", owner.folder, "--keep-bans") as here:
+    port = free_port()
+    (owner.folder / f"127.0.0.1:{port}.new").mkdir()
+    with room("--workers", 1, "--run-dir", owner.folder, "--keep-bans", port=port) as here:
         one = here.join("127.0.0.2")
         code, _, error = owner.run("admin", "ban", "127.0.0.2")
         assert code == 1
-        assert error.endswith("bans.json can't be written: Is a directory\n")
+        assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
         one.hear_end()
         here.knock("127.0.0.2").hear("You are banned from this room\n")
 

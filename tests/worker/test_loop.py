@@ -1041,3 +1041,15 @@ def test_cast_everyone_hears_everyone_else_in_one_order(steps: list[Any]) -> Non
             play.check()
         finally:
             room.close()
+
+
+def test_last_words_are_counted_where_nobody_is_left(make_room: MakeRoom) -> None:
+    """To whom they were due is none; that they were said is true all the same."""
+    room = make_room()
+    for number in range(1, 4):
+        guest = room.join()
+        guest.say(b"hi")
+        guest.close()
+        room.settle()
+        assert room.log.work(0).said == number
+    assert room.log.work(0).due == 0

@@ -1,7 +1,10 @@
 """What the command lines of this package have in common."""
 
 import argparse
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 def port_number(text: str, least: int) -> int:
@@ -34,6 +37,18 @@ def seconds(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be seconds, such as 0.5, not {text!r}") from None
+
+
+def demanding(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """`convert`, which says by a ValueError what it has to be, for argparse."""
+
+    def converted(text: str) -> T:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be {error}") from None
+
+    return converted
 
 
 class Parser(argparse.ArgumentParser):

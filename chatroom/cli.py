@@ -13,39 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatroom import __version__, config
-from chatroom.arguments import Parser, port, seconds, whole
+from chatroom.arguments import Parser, demanding, port, seconds, whole
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ConfigError
 from chatroom.logs import FORMATS, Event, Formatter
-from chatroom.networks import Network, network
+from chatroom.networks import network
 from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, size, spell_size
 from chatroom.shared.doorbell import Doorbell
 from chatroom.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
-
-
-def _size(text: str) -> int:
-    try:
-        return size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {error}") from None
-
-
-def _endpoint(text: str) -> Endpoint:
-    try:
-        return Endpoint.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {error}") from None
-
-
-def _network(text: str) -> Network:
-    try:
-        return network(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be {error}") from None
 
 
 def usable_cores() -> int:
@@ -68,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("port", metavar="PORT", nargs="?", help="port to listen on; 0 picks a free one")
     add(
         "--listen",
-        type=_endpoint,
+        type=demanding(Endpoint.parse),
         metavar="ADDRESS",
         action="append",
         default=[],
@@ -111,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-line",
-        type=_size,
+        type=demanding(size),
         metavar="SIZE",
         default=default.max_line,
         help=f"longest line; a longer one is cut (default: {spell_size(default.max_line)})",
@@ -125,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-lag",
-        type=_size,
+        type=demanding(size),
         metavar="SIZE",
         default=default.max_lag,
         help="how far a slow reader may lag before it is disconnected"
@@ -134,14 +113,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--log-size",
-        type=_size,
+        type=demanding(size),
         metavar="SIZE",
         default=default.log_size,
         help=f"memory for messages on their way (default: {spell_size(default.log_size)})",
     )
     add(
         "--rate",
-        type=_size,
+        type=demanding(size),
         metavar="SIZE",
         default=default.rate,
         help="how much is read from a member in a second, in the long run; who sends more is read"
@@ -149,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--burst",
-        type=_size,
+        type=demanding(size),
         metavar="SIZE",
         default=default.burst,
         help="how much a member may send before that counts"
@@ -179,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--proxy-from",
-        type=_network,
+        type=demanding(network),
         metavar="NETWORK",
         action="append",
         default=[],
@@ -209,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--metrics",
-        type=_endpoint,
+        type=demanding(Endpoint.parse),
         metavar="HOST:PORT",
         help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
     )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from chatroom.arguments import port_number
 
-UNIX = "unix:"
+SCHEME = "unix:"
 
 LONGEST_PATH = 107
 """Bytes of a Unix socket's path that Linux takes; macOS takes 103."""
@@ -19,15 +19,15 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         if self.path:
-            return UNIX + self.path
+            return SCHEME + self.path
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
         """Raises ValueError, with what it has to be."""
-        if text.startswith(UNIX):
-            path = text.removeprefix(UNIX)
+        if text.startswith(SCHEME):
+            path = text.removeprefix(SCHEME)
             if not path or "\0" in path or len(path.encode()) > LONGEST_PATH:
                 raise ValueError(f"unix:PATH, with a path of 1 to {LONGEST_PATH} bytes")
             return cls(path=path)

@@ -37,7 +37,7 @@ BALANCE_AFTER = 0.2
 MAX_YIELD = 1000
 """Members that are on the way between workers at once; their ids fit into a record."""
 
-NOBODY = -1
+NO_WORKER = -1
 """The worker of those whom none serves."""
 
 ITS_WORKER_DIED = "its worker died"
@@ -132,8 +132,8 @@ class Handover:
             return
         if not ready:
             for id in members:
-                self._clients[id].worker = NOBODY
-            self._registry.move(members, NOBODY)
+                self._clients[id].worker = NO_WORKER
+            self._registry.move(members, NO_WORKER)
             self._homeless += members
             return
         load = self._load()

@@ -1,7 +1,10 @@
 """What the command lines of this package have in common."""
 
 import argparse
+import re
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -12,23 +15,19 @@ def port_number(text: str, least: int) -> int:
     # Five digits are enough, and thousands are more than `int` takes.
     if text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= 65535:
         return int(text)
-    raise ValueError(f"a port is a number from {least} to 65535, not {text!r}")
+    raise ValueError(f"a port, which is a number from {least} to 65535, not {shown(text)}")
 
 
-def port(text: str, least: int) -> int:
-    """As `port_number`, for argparse. Raises argparse.ArgumentTypeError."""
-    try:
-        return port_number(text, least)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def shown(text: str) -> str:
+    """As it stands in an error."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def whole(text: str) -> int:
     """Raises argparse.ArgumentTypeError."""
-    try:
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    raise argparse.ArgumentTypeError(f"must be a whole number, not {shown(text)}")
 
 
 def seconds(text: str) -> float:
@@ -36,7 +35,9 @@ def seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be seconds, such as 0.5, not {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"must be seconds, such as 0.5, not {shown(text)}"
+        ) from None
 
 
 def demanding(convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -49,6 +50,18 @@ def demanding(convert: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(f"must be {error}") from None
 
     return converted
+
+
+def port(text: str, least: int) -> int:
+    """As `port_number`. Raises argparse.ArgumentTypeError."""
+    return demanding(partial(port_number, least=least))(text)
+
+
+def path(text: str) -> Path:
+    """Raises argparse.ArgumentTypeError; an empty one would be this folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must be a path, not {shown(text)}")
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

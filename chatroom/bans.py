@@ -25,7 +25,10 @@ class Bans:
             pass
         except OSError as error:
             raise BansError(f"{path} can't be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            demand = "has to be a list of networks, as JSON: it is nested too deeply"
+            raise BansError(f"{path} {demand}") from None
+        except ValueError as error:
             raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
 
     def __contains__(self, address: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatroom import __version__, config
-from chatroom.arguments import Parser, demanding, port, seconds, whole
+from chatroom.arguments import Parser, demanding, path, port, seconds, whole
 from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ConfigError
@@ -167,14 +167,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--run-dir",
-        type=Path,
+        type=path,
         metavar="FOLDER",
         help="where `python -m chatroom.status` and `.admin` find the room; it has to be this"
         " user's alone (default: a folder of $XDG_RUNTIME_DIR, or of the one for temporary files)",
     )
     add(
         "--config",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a file of TOML that says the rest, such as: max-clients = 100. What is said here goes"
         " before it, and so do variables such as CHATROOM_MAX_CLIENTS; SIGHUP reads it again",
@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
     add(
         "--transcript",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="append every message to FILE, a line of JSON each; SIGUSR1 opens it anew",
     )
@@ -236,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         Supervisor(settings, sockets, Manager(), read).run()
     except ChatroomError as error:
-        errors.say(f"{command.prog}: {error}")
+        if settings.log_format == "json":
+            logger.critical(Event("ended", exit=error.exit_code, error=error))
+        else:
+            errors.say(f"{command.prog}: {error}")
         code = error.exit_code
     finally:
         errors.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chatroom import files
+from chatroom.arguments import shown
 from chatroom.errors import ConfigError
 from chatroom.settings import Settings, SettingsError, spell_name
 
@@ -98,8 +99,10 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: line {line} must be text in UTF-8") from None
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: {_locate(str(error), text)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: its lists or tables are nested too deeply") from None
 
 
 def _locate(problem: str, text: str) -> str:
@@ -109,7 +112,7 @@ def _locate(problem: str, text: str) -> str:
     if not at:
         return problem
     line = text.split("\n")[int(number) - 1].strip()
-    return f"line {number}, {_shorten(line)}: {what}"
+    return f"line {number}, {shown(line)}: {what}"
 
 
 # --- the environment -----------------------------------------------------------------------------
@@ -126,7 +129,7 @@ def from_environment(environment: Mapping[str, str], known: Options) -> Layer:
         value: object = text
         if action.nargs == 0:
             if text.lower() not in YES + NO:
-                raise ConfigError(f"{where}: must be true or false, not {text!r}")
+                raise ConfigError(f"{where}: must be true or false, not {shown(text)}")
             value = text.lower() in YES
         elif _many(action):
             value = text.replace(",", " ").split()
@@ -197,7 +200,7 @@ def _text(value: object, may_be_number: bool, where: str) -> str:
 def _spell(value: object) -> str:
     match value:
         case str():
-            return _shorten(value)
+            return shown(value)
         case bool():
             return str(value).lower()
         case int() if value.bit_length() > 1000:
@@ -210,10 +213,6 @@ def _spell(value: object) -> str:
             return "a table"
         case _:
             return "a time"
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _nearest(key: str, known: Options) -> str:

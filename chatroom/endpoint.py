@@ -1,5 +1,6 @@
 """Where a room is reached: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
 
+import os
 from typing import NamedTuple
 
 from chatroom.arguments import port_number
@@ -28,7 +29,7 @@ class Endpoint(NamedTuple):
         """Raises ValueError, with what it has to be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
-            if not path or "\0" in path or len(path.encode()) > LONGEST_PATH:
+            if not path or "\0" in path or len(os.fsencode(path)) > LONGEST_PATH:
                 raise ValueError(f"unix:PATH, with a path of 1 to {LONGEST_PATH} bytes")
             return cls(path=path)
         host, colon, port = text.rpartition(":")

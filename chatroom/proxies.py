@@ -6,7 +6,6 @@ connection, so the room's welcome waits for it; the worker is told how many
 bytes that were, for the kernel counts them too (LOAD-4).
 """
 
-import contextlib
 import logging
 import selectors
 import socket
@@ -34,11 +33,12 @@ logger = logging.getLogger(__name__)
 class _Comer:
     address: str
     port: int
-    due: float
+    due: float | None
+    """When its time is over; None: its header has come, and it is admitted when that can be."""
     taken: bytes = b""
     """Of its header."""
     header: Header | None = None
-    """The whole of it, of one that came for itself."""
+    """The whole of it."""
 
 
 class Proxies:
@@ -74,37 +74,27 @@ class Proxies:
         look()  # it is mostly there already
 
     def hold(self) -> None:
-        """Admit nobody until `go_on`."""
-        if not self._held:
-            self._held = True
-            for connection in self._comers:
-                self._selector.unregister(connection)
+        """Admit nobody until `go_on`; headers are heard, and waited for, as ever."""
+        self._held = True
 
     def go_on(self) -> None:
-        if self._held:
-            self._held = False
-            for connection, comer in list(self._comers.items()):
-                del self._comers[connection]
-                comer.due = monotonic() + HEADER_WITHIN  # it was we who let it wait
-                self._comers[connection] = comer
-                self._selector.register(
-                    connection, selectors.EVENT_READ, partial(self._look, connection)
-                )
+        self._held = False
+        ready = [(each, comer) for each, comer in self._comers.items() if comer.due is None]
+        for connection, comer in ready:
+            self._admit_as(connection, comer)
 
     def tick(self) -> float | None:
         """Do what is due; return the seconds until something is due again, None for never."""
-        if self._held:
-            return None
         now = monotonic()
         for connection, comer in list(self._comers.items()):
-            if comer.due > now:
+            if comer.due is None or comer.due > now:
                 continue
             if comer.header is None:
                 self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
             else:
-                self._admit_as(comer.header, connection, comer)
-        due = min((comer.due for comer in self._comers.values()), default=None)
-        return None if due is None else max(0.0, due - now)
+                self._admit_as(connection, comer)
+        times = [comer.due for comer in self._comers.values() if comer.due is not None]
+        return max(0.0, min(times) - now) if times else None
 
     def close(self) -> None:
         for connection in list(self._comers):
@@ -113,7 +103,7 @@ class Proxies:
 
     def _look(self, connection: socket.socket) -> None:
         comer = self._comers.get(connection)
-        if comer is None or self._held:
+        if comer is None or comer.due is None:
             return  # since it was seen that something has come
         try:
             data = connection.recv(LONGEST - len(comer.taken), socket.MSG_PEEK)
@@ -126,7 +116,7 @@ class Proxies:
             connection.close()
             return
         if comer.header is not None:
-            self._admit_as(comer.header, connection, comer)
+            self._admit_as(connection, comer)
             return
         try:
             header = parse(comer.taken + data)
@@ -136,18 +126,25 @@ class Proxies:
         # Not a byte beyond the header is taken; what does not make a whole one is all of it.
         size = len(data) if header is None else header.size - len(comer.taken)
         comer.taken += connection.recv(size)
-        if header is None:
-            return
-        if header.address is None:
-            comer.header, comer.due = header, monotonic() + LOCAL_STAYS
-        else:
-            self._admit_as(header, connection, comer)
+        comer.header = header
+        if header is not None and header.address is not None:
+            self._admit_as(connection, comer)
+        elif header is not None:
+            comer.due = monotonic() + LOCAL_STAYS
 
-    def _admit_as(self, header: Header, connection: socket.socket, comer: _Comer) -> None:
+    def _admit_as(self, connection: socket.socket, comer: _Comer) -> None:
+        """Admit whom its header names, now or when that can be."""
+        if self._held:
+            if comer.due is not None:
+                comer.due = None
+                self._selector.unregister(connection)
+            return
         self._forget(connection)
-        address = comer.address if header.address is None else header.address
-        port = comer.port if header.port is None else header.port
-        self._admit(connection, address, port, header.size)
+        assert comer.header is not None
+        size, address, port = comer.header
+        if address is None or port is None:
+            address, port = comer.address, comer.port
+        self._admit(connection, address, port, size)
 
     def _refuse(self, connection: socket.socket, why: str) -> None:
         address = self._comers[connection].address
@@ -156,6 +153,5 @@ class Proxies:
         connection.close()
 
     def _forget(self, connection: socket.socket) -> None:
-        del self._comers[connection]
-        with contextlib.suppress(KeyError):  # it is held
+        if self._comers.pop(connection).due is not None:
             self._selector.unregister(connection)

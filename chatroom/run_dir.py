@@ -15,6 +15,8 @@ BANS_SUFFIX = ".bans"
 
 LONGEST_PATH = 103
 """Bytes of a Unix socket's path that every system takes."""
+LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
+"""Bytes of a run-dir's path: the end of a room's name, at least, has to fit in behind it."""
 
 
 def default() -> Path:
@@ -27,6 +29,11 @@ def default() -> Path:
 
 def ensure(folder: Path) -> None:
     """Make the folder, 0700, or see that it is ours alone. Raises RunDirError."""
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise RunDirError(
+            f"the run-dir {folder} has too long a path for a socket in it:"
+            f" at most {LONGEST_FOLDER} bytes"
+        )
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(0o700)

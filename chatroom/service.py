@@ -25,7 +25,9 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     numbers. Raises ListenError where one is no socket that listens for streams.
     """
     count = environment.get("LISTEN_FDS", "0")
-    if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not (
+        count.isascii() and count.isdigit()
+    ):
         return []
     sockets = []
     for fd in range(FIRST_FD, FIRST_FD + int(count)):
@@ -51,7 +53,11 @@ class Manager:
         self.every: float | None = None
         """Seconds after which it wants to hear of us again; None: never."""
         period = environment.get("WATCHDOG_USEC", "")
-        if period.isdigit() and environment.get("WATCHDOG_PID", "") in ("", str(os.getpid())):
+        if (
+            period.isascii()
+            and period.isdigit()
+            and environment.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        ):
             self.every = int(period) / 1e6 / 2 or None
 
     def ready(self, status: str) -> None:

@@ -4,9 +4,11 @@ Sizes are in bytes, times in seconds. `Settings` checks what holds between
 them; `cli.py` turns the command line into one.
 """
 
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from chatroom.arguments import shown
 from chatroom.endpoint import Endpoint
 from chatroom.networks import Network
 from chatroom.protocol.prefix import FORM, check, longest
@@ -50,8 +52,9 @@ LIVE = frozenset(
 def size(text: str) -> int:
     """Bytes written as `65536`, `64K`, `4M` or `1G`. Raises ValueError."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
-    if not (number.isascii() and number.isdigit()) or unit not in ("", "K", "M", "G"):
-        raise ValueError(f"a size such as 65536, 64K or 4M, not {text!r}")
+    # Thirty digits are enough, and thousands are more than `int` takes.
+    if not re.fullmatch("[0-9]{1,30}", number) or unit not in ("", "K", "M", "G"):
+        raise ValueError(f"a size such as 65536, 64K or 4M, not {shown(text)}")
     return int(number) << 10 * " KMG".index(unit or " ")
 
 

@@ -10,10 +10,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from chatroom.arguments import Parser
+from chatroom.arguments import Parser, path
 from chatroom.control import Asker
 from chatroom.errors import RunDirError
 from chatroom.protocol.text import printable
@@ -26,7 +25,7 @@ def add_room(parser: argparse.ArgumentParser) -> None:
     """Which room is meant."""
     parser.add_argument(
         "--run-dir",
-        type=Path,
+        type=path,
         metavar="FOLDER",
         default=default(),
         help="the run-dir of the room (default: %(default)s)",

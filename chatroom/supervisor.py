@@ -384,6 +384,8 @@ class Supervisor:
         """Have all heed what has changed. Members were greeted as they were greeted."""
         self._acceptor.greeting = settings.greeting
         self._crew.renew(settings)
+        if self._transcript is not None:
+            self._transcript.renew(settings)
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:

@@ -131,7 +131,10 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--prefix", "x" * 200], "argument --prefix: must be at most 128 bytes long"),
         (["127.0.0.1", "http"], "PORT"),
         (["127.0.0.1", "-1"], "PORT"),
-        (["127.0.0.1", "65536"], "argument PORT: a port is a number from 0 to 65535, not '65536'"),
+        (
+            ["127.0.0.1", "65536"],
+            "argument PORT: must be a port, which is a number from 0 to 65535, not '65536'",
+        ),
         (["127.0.0.1", "9" * 5000], "PORT"),
         (["127.0.0.1", "٨٠"], "PORT"),
         (["127.0.0.1", "8080", "9090"], "9090"),
@@ -169,6 +172,10 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--watchdog", "0.1"], "--watchdog"),
         ([*HERE, "--watchdog", "nan"], "--watchdog"),
         ([*HERE, "--quiet=yes"], "--quiet"),
+        ([*HERE, "--transcript", ""], "argument --transcript: must be a path, not ''"),
+        ([*HERE, "--run-dir", ""], "argument --run-dir: must be a path, not ''"),
+        ([*HERE, "--config", ""], "argument --config: must be a path, not ''"),
+        ([*HERE, "--rate", "9" * 5000], "argument --rate: must be a size such as 65536, 64K or 4M"),
         ([*HERE, "--log-format", "xml"], "argument --log-format: invalid choice: 'xml'"),
         ([*HERE, "a\nb"], "a"),
     ],
@@ -332,6 +339,15 @@ def test_a_room_that_can_not_run_says_why_in_one_line(
     room.fails = kind("the thing at fault")
     assert exit_code(*HERE) == 1
     assert capfd.readouterr() == ("", "python -m chatroom: the thing at fault\n")
+
+
+def test_where_its_log_is_json_so_is_that(
+    room: Room, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    room.fails = LimitError("the thing at fault")
+    assert exit_code(*HERE, "--log-format", "json") == 1
+    assert caplog.messages == ['event=ended exit=1 error="the thing at fault"']
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

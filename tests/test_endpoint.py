@@ -37,12 +37,13 @@ def test_whatever_the_address_it_is_read_as_it_is_spelt(address: object, port: i
         (":5000", "HOST:PORT, or unix:PATH, not ':5000'"),
         ("[]:5000", "HOST:PORT, or unix:PATH"),
         ("::1:5000", "ADDRESS]:PORT where the address is one of IPv6, not '::1:5000'"),
-        ("localhost:", "a port is a number from 0 to 65535, not ''"),
-        ("localhost:http", "a port is a number from 0 to 65535, not 'http'"),
-        ("[::1]:70000", "a port is a number from 0 to 65535, not '70000'"),
+        ("localhost:", "a port, which is a number from 0 to 65535, not ''"),
+        ("localhost:http", "a port, which is a number from 0 to 65535, not 'http'"),
+        ("[::1]:70000", "a port, which is a number from 0 to 65535, not '70000'"),
         ("unix:", "unix:PATH, with a path of 1 to 107 bytes"),
         ("unix:a\0b", "unix:PATH, with a path of 1 to 107 bytes"),
         ("unix:" + "ü" * 54, "unix:PATH, with a path of 1 to 107 bytes"),
+        ("unix:" + "\udcff" * 108, "unix:PATH, with a path of 1 to 107 bytes"),
     ],
 )
 def test_what_is_none_is_told_what_it_has_to_be(text: str, demand: str) -> None:

@@ -188,19 +188,28 @@ def test_who_just_looks_whether_somebody_listens_is_no_trouble(
 
 
 def test_while_nobody_can_be_admitted_they_wait(porch: Porch) -> None:
-    first = porch.comes()
+    """Those whose headers have come, however long it takes; for the others time goes on."""
+    first, silent, leaves = (porch.comes() for _ in range(3))
+    porch.comes(LOCAL)
     porch.proxies.hold()
     porch.proxies.hold()
-    first.sendall(LINE)
+    first.sendall(LINE + b"hello\n")
+    leaves.close()
     porch.turn()
-    porch.now += 2 * HEADER_WITHIN
+    porch.now += HEADER_WITHIN
     assert porch.proxies.tick() is None
-    assert porch.admitted == []
-    porch.proxies.go_on()
-    porch.proxies.go_on()
-    assert porch.proxies.tick() == HEADER_WITHIN
     porch.turn()
-    assert len(porch.admitted) == 1
+    assert is_dropped(silent)
+    assert porch.admitted == []
+    assert not porch.selector.get_map(), "what they say meanwhile wakes nobody"
+    porch.now += HEADER_WITHIN
+    assert porch.proxies.tick() is None
+    porch.proxies.go_on()
+    porch.proxies.go_on()
+    assert [one[1:] for one in porch.admitted] == [
+        ("192.0.2.7", 5000, len(LINE)),
+        ("127.0.0.1", 4444, len(LOCAL)),
+    ]
 
 
 def test_in_the_end_those_who_wait_are_dropped(porch: Porch) -> None:

@@ -70,6 +70,13 @@ def test_one_that_is_another_s_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         ensure(tmp_path)
 
 
+def test_one_whose_path_is_too_long_is_refused_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    with pytest.raises(RunDirError, match=r"has too long a path for a socket in it: at most \d+"):
+        ensure(folder)
+    assert not folder.exists()
+
+
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.touch()

@@ -34,7 +34,7 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
             else:
                 _bind(listener, address)
             prepare(listener, peer_timeout)
-        except OSError:
+        except (OSError, ListenError):
             listener.close()
             raise
     except OSError as error:
@@ -93,7 +93,11 @@ def _bind_file(listener: socket.socket, path: str) -> None:
     try:
         listener.bind(path)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not is_stale(path):
+        if error.errno != errno.EADDRINUSE:
+            raise
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ListenError(f"can't listen on {path}: it is there, and is no socket") from None
+        if not is_stale(path):
             raise
         os.unlink(path)
         listener.bind(path)

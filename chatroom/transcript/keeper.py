@@ -4,7 +4,7 @@
     opened, and the file  ──────────►  keeps a descriptor, for the next one
     who?                  ──────────►  who: those who are there, and those who left
     at                    ──────────►  forgets who left before
-    trouble, fine, lacks  ──────────►  warns
+    trouble, fine, missed, lacks  ──►  warns
                           ◄──────────  reopen (SIGUSR1), stop
     (death)               ──────────►  starts another
 
@@ -33,6 +33,7 @@ from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
 from chatroom.signals import stop_signals_blocked
 from chatroom.transcript import process
+from chatroom.watchdog import Watchdog
 
 CLOSE_WITHIN = 3.0
 """Seconds, when the room has ended, for what is not written yet."""
@@ -88,8 +89,8 @@ class Keeper:
         self._selector = selector
         self._left: dict[int, _Left] = {}
         """Who has left, and may have said something that is not written yet; in that order."""
-        self._at = 0
-        """Entries before this position are written."""
+        self._at = log.head
+        """Entries before this position are written; those of the room's begin need not be."""
         self._one: _Process | None = None
         self._file: tuple[int, list[int]] | None = None
         """A descriptor of the file that is written, and where and behind what it was begun."""
@@ -106,6 +107,15 @@ class Keeper:
         self._done = False
         """Whether the process has ended because all is done."""
         self._killed = False
+        self._watchdog = Watchdog(settings.watchdog, monotonic())
+        self._signs = 0
+        """Of life that the process has given, or did not owe."""
+
+    def renew(self, settings: Settings) -> None:
+        """From now on, its process has so many seconds to make progress."""
+        if settings.watchdog != self._settings.watchdog:
+            self._watchdog = Watchdog(settings.watchdog, monotonic())
+        self._settings = settings
 
     def tick(self) -> float | None:
         """Start the process where it is time; return the seconds until it may be, None for never.
@@ -120,7 +130,23 @@ class Keeper:
                 return max(0.0, self._start_at - now)
         elif self._one.channel.backlog:
             self._tell({}, ())
-        return RETRY_AFTER if self._one.channel.backlog else None
+        self._watch(self._one, monotonic())
+        due = self._watchdog.due
+        times = [] if due is None else [max(0.0, due - monotonic())]
+        return min([*times, RETRY_AFTER] if self._one.channel.backlog else times, default=None)
+
+    def _watch(self, one: _Process, now: float) -> None:
+        """Kill a process that has something to write, and makes no progress: the next one goes on.
+
+        Where it has told that it can't write, it is known to try again.
+        """
+        if self._trouble or self._log.head <= self._at:
+            self._signs += 1
+        if self._watchdog.look(now, {0: self._signs}):
+            self._watchdog.forgive()
+            says = "the process that writes it makes no progress, and is replaced"
+            self._warn("transcript-stuck", says, seconds=self._settings.watchdog)
+            one.process.kill()
 
     def left(self, id: int, client: Client) -> None:
         """A member has left; all that it said is in the log."""
@@ -208,6 +234,7 @@ class Keeper:
             return
         try:
             for record, descriptors in one.channel.receive():
+                self._signs += 1
                 self._obey(record, descriptors)
             one.channel.flush()
         except ChannelClosed:
@@ -228,12 +255,15 @@ class Keeper:
             case {"trouble": why}:
                 self._trouble = why
                 again = "" if self._stop else "; it is tried again"
-                self._warn("transcript-stuck", f"it can't be written{again}", error=why)
+                self._warn("transcript-trouble", f"it can't be written{again}", error=why)
             case {"fine": True}:
                 self._failures = 0
                 if self._trouble:
                     self._trouble = ""
                     self._warn("transcript-resumed", "it is written again")
+            case {"missed": messages}:
+                says = "the log no longer held them; a line in the file says which"
+                self._warn("transcript-missed", says, messages=messages)
             case {"lacks": messages}:
                 self._warn("transcript-lacks", "the last messages are not in it", messages=messages)
 

@@ -104,6 +104,8 @@ class Writer:
         self._sync_at: float | None = None
         self._end_by: float | None = None
         """When it ends, whatever is left; before that, if nothing is, or can't be written."""
+        self._missed = 0
+        """Messages that it lacks, and has not told of."""
         self._finished = False
         self._orphaned = False
         """Whether the main process is gone."""
@@ -188,6 +190,7 @@ class Writer:
                 self._sync_at = None
                 self._file.sync()
                 self._tell({"at": self._reader.position})
+                self._tell_missed()
         except OSError as error:
             self._fail(error, now)
 
@@ -227,6 +230,8 @@ class Writer:
         data = self._lines(found, file)
         if data:
             file.append(data)
+        if found.missed is not None:
+            self._missed += found.missed.last - found.missed.first + 1
         moved = found.position != reader.position
         reader.done(found)
         self._chunk = min(CHUNK, 2 * self._chunk)
@@ -294,12 +299,18 @@ class Writer:
             with contextlib.suppress(ChannelClosed):  # it is met when it waits
                 self._channel.send(record, descriptors)
 
+    def _tell_missed(self) -> None:
+        if self._missed:
+            self._tell({"missed": self._missed})
+            self._missed = 0
+
     def _end(self) -> None:
         if self._file is not None:
             try:
                 self._file.sync()
             except OSError as error:
                 self._fail(error, monotonic())
+        self._tell_missed()
         left = self._log.messages(self._log.head) - (self._reader.number if self._reader else 0)
         if left:
             self._tell({"lacks": left})

@@ -30,11 +30,17 @@ def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
     [
         ([], "HOST, PORT"),
         (["localhost"], "PORT"),
-        (["localhost", "http"], "argument PORT: a port is a number from 1 to 65535, not 'http'"),
+        (
+            ["localhost", "http"],
+            "argument PORT: must be a port, which is a number from 1 to 65535, not 'http'",
+        ),
         (["localhost", "0"], "argument PORT"),
         (["localhost", "65536"], "argument PORT"),
         (["localhost", "-1"], "argument PORT"),
-        (["localhost", "9" * 5000], "argument PORT: a port is a number from 1 to 65535"),
+        (
+            ["localhost", "9" * 5000],
+            "argument PORT: must be a port, which is a number from 1 to 65535",
+        ),
         (["localhost", "٤٠٠٠"], "argument PORT"),
         (["localhost", "4000", "more"], "more"),
         (["--colour", "localhost", "4000"], "--colour"),

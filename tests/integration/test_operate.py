@@ -605,7 +605,7 @@ def test_a_run_dir_that_is_wrong_keeps_the_room_from_starting(folder: Path) -> N
         ("open", "has to be this user's alone (chmod 700)"),
         ("file", "is no folder"),
         ("no/parent", "can't be made: No such file or directory"),
-        ("x" * 120, "AF_UNIX path too long"),
+        ("x" * 120, "has too long a path for a socket in it: at most"),
     ):
         arguments = command("--workers", 1, "--run-dir", folder / name)
         with started(arguments, tells=SAYS) as here:

@@ -30,8 +30,11 @@ from tests.integration.waiting import until
 from tests.transcript.lines import read as lines
 
 WRITER_DIED = r" level=warning event=transcript-died file=\S+ exit=-9 says="
-STUCK = r" level=warning event=transcript-(stuck file=\S+ error=\"{why}\"|resumed file=\S+) says="
-QUIET = ("--quiet", "--workers", 2, *NEVER_SILENT, *UNLIMITED)
+TROUBLE = (
+    r" level=warning event=transcript-(trouble file=\S+ error=\"{why}\"|resumed file=\S+) says="
+)
+QUIET = ("--quiet", "--workers", 2, "--watchdog", 0, *NEVER_SILENT, *UNLIMITED)
+MISSED = r" level=warning event=transcript-missed file=\S+ messages=\d+ says="
 
 Line = dict[str, Any]
 
@@ -401,7 +404,7 @@ def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
 def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
     """It is not waited for: the room goes on, and it says how many it has missed."""
     file = tmp_path / "said.jsonl"
-    with room(*QUIET, *SMALL_LOG, "--transcript", file) as here:
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=MISSED) as here:
         talk = Talk(here)
         said = 0
         for _ in range(2):
@@ -414,8 +417,10 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
             until(has(file, talk.last_line()), "it is written")
             said += 2 * 2020
         here.stop()
+        told = re.findall(r" messages=(\d+) ", here.errors)
     found = lines(file)
     there, gone = account(found)
+    assert sum(map(int, told)) == gone
     assert (there + gone, sum("missed" in one for one in found)) == (said, 2)
     assert gone < there + gone - 80
     heard = talk.heard.split(b"\n")
@@ -425,7 +430,8 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
 
 def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
-    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=WRITER_DIED) as here:
+    tells = f"{WRITER_DIED}|{MISSED}"
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(20)
         until(has(file, talk.last_line()), "it is written")
@@ -455,6 +461,21 @@ def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
         talk.lines(2000)
         os.kill(here.pid, signal.SIGTERM)
         here.ends(within=8.0)
+
+
+def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
+    """The next one writes what it had not."""
+    file = tmp_path / "said.jsonl"
+    tells = rf" level=warning event=transcript-stuck file=\S+ seconds=1 says=|{WRITER_DIED}"
+    with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
+        talk = Talk(here)
+        talk.lines(5)
+        until(has(file, talk.last_line()), "it is written")
+        os.kill(here.writer().pid, signal.SIGSTOP)
+        talk.lines(5)
+        until(has(file, talk.last_line()), "another one has written it")
+        here.stop()
+    assert spoken(lines(file)) == talk.heard
 
 
 def test_the_main_process_is_killed(tmp_path: Path) -> None:
@@ -510,7 +531,7 @@ def test_sigusr1_harms_no_room_without_a_transcript() -> None:
 def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
     """It is said once; and nothing is lost that the log still has."""
     file = tmp_path / "later" / "said.jsonl"
-    tells = STUCK.format(why="No such file or directory")
+    tells = TROUBLE.format(why="No such file or directory")
     with room(*QUIET, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(100)
@@ -526,7 +547,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
 def test_a_folder_that_never_appears(tmp_path: Path) -> None:
     """The room stops as ever, and says what is not written."""
     file = tmp_path / "never" / "said.jsonl"
-    tells = r"event=transcript-(stuck file=\S+ error=\"No such|lacks file=\S+ messages=20 )"
+    tells = r"event=transcript-(trouble file=\S+ error=\"No such|lacks file=\S+ messages=20 )"
     with room(*QUIET, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(10)
@@ -546,7 +567,7 @@ def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
     """The second writes when the first has ended."""
     file = tmp_path / "said.jsonl"
-    tells = STUCK.format(why="another room writes there")
+    tells = TROUBLE.format(why="another room writes there")
     with room(*QUIET, "--transcript", file) as first:
         talk = Talk(first)
         talk.lines(1)
@@ -597,7 +618,7 @@ def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
     """Its room on the disk is given back, and a new one goes on from there."""
     with small_disk(tmp_path) as disk:
         file = disk / "said.jsonl"
-        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.on_until(lambda: "it is tried again" in here.errors, "it is full")
             before = lines(file)
@@ -612,7 +633,7 @@ def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
 def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
-        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
             until(has(file, talk.last_line()), "it is written")
@@ -632,7 +653,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
     """However much is to be written at once."""
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
-        with room(*QUIET, "--transcript", file, tells=STUCK.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
             until(has(file, talk.last_line()), "it is written")
@@ -653,7 +674,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
 
 def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
     """The next process goes on with the file, and says nothing that was said before."""
-    tells = f"{STUCK.format(why=FULL)}|{WRITER_DIED}"
+    tells = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
         with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:

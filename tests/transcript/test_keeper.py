@@ -6,6 +6,7 @@ import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,6 @@ class Stage:
         self.clients: dict[int, Client] = {}
         self.refuses = False
         self.selector = selectors.DefaultSelector()
-        settings = Settings(transcript=Path("said.jsonl"))
-        self.keeper = Keeper(settings, "here", log, bell, self.clients, self.selector)
         stage = self
 
         class Context:
@@ -78,6 +77,8 @@ class Stage:
 
         monkeypatch.setattr(module, "get_context", lambda kind: Context())
         monkeypatch.setattr(module, "monotonic", lambda: stage.now)
+        self.settings = Settings(transcript=Path("said.jsonl"), watchdog=0)
+        self.keeper = Keeper(self.settings, "here", log, bell, self.clients, self.selector)
 
     @property
     def process(self) -> Process:
@@ -232,7 +233,7 @@ def test_trouble_is_told_when_it_begins_and_ends(
         stage.process.channel.send(record)
     stage.turn()
     stuck, resumed = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
-    assert stuck.startswith('event=transcript-stuck file=said.jsonl error="disk full" says=')
+    assert stuck.startswith('event=transcript-trouble file=said.jsonl error="disk full" says=')
     assert resumed.startswith("event=transcript-resumed file=said.jsonl says=")
 
 
@@ -273,3 +274,41 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
     stage.keeper.close()
     assert len(stage.processes) == 4
     assert "may lack what was said last" in caplog.text
+
+
+# --- one that hangs ------------------------------------------------------------------------------
+
+
+def test_one_that_makes_no_progress_is_replaced(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one that has nothing to write, or has told that it can't, or goes on."""
+    stage.keeper.renew(replace(stage.settings, watchdog=4))
+
+    def waits(signs: Record | None = None) -> None:
+        for _ in range(10):
+            if signs is not None:
+                stage.process.channel.send(signs)
+            wait = stage.turn()
+            assert wait is not None
+            stage.now += wait
+
+    waits()
+    assert len(stage.processes) == 1
+    say(stage.log, b"<a>hello\n")
+    waits({"at": 0})
+    stage.process.channel.send({"trouble": "disk full"})
+    waits()
+    stage.process.channel.send({"fine": True})
+    assert len(stage.processes) == 1
+    hung = stage.process
+    waits()
+    assert hung.exitcode == -9
+    assert len(stage.processes) > 1
+    assert "event=transcript-stuck file=said.jsonl seconds=4 says=" in caplog.text
+
+
+def test_that_some_were_missed_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.process.channel.send({"missed": 17})
+    stage.turn()
+    assert "event=transcript-missed file=said.jsonl messages=17 says=" in caplog.text

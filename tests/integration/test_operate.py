@@ -705,7 +705,7 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        fails(here, 1, "Address already in use")
+        fails(here, 1, "it is there, and is no socket")
     assert path.read_text() == "mine"
 
 

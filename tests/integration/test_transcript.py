@@ -509,6 +509,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
             for speaker in talk.speakers:
                 speaker.say("".join(talk._line() for _ in range(100)))
             talk.hear(50)
+            until(lambda: files[0].stat().st_size, "something is written")
             files[0].rename(moved)
             os.kill(here.pid, signal.SIGUSR1)
             until(files[0].exists, "there is a new one")

@@ -6,10 +6,7 @@ from typing import Any
 
 
 def read(*files: Path) -> list[dict[str, Any]]:
-    """All lines of these files, one file after another; each has to be whole.
-
-    One that was moved away before anything was written may have none.
-    """
+    """All lines of these files, one file after another; each has to be whole."""
     data = b"".join(file.read_bytes() for file in files)
-    assert data[-1:] in (b"\n", b"")
+    assert data.endswith(b"\n")
     return [json.loads(line) for line in data.decode().split("\n")[:-1]]

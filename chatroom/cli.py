@@ -14,10 +14,10 @@ from pathlib import Path
 
 from chatroom import __version__, config
 from chatroom.arguments import Parser, demanding, path, port, seconds, whole
-from chatroom.console import Console, descriptor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, ConfigError
 from chatroom.logs import FORMATS, Event, Formatter
+from chatroom.main.console import Console, descriptor
 from chatroom.networks import network
 from chatroom.service import Manager, inherited
 from chatroom.settings import MAX_WORKERS, Settings, size, spell_size

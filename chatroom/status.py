@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chatroom.arguments import Parser, path
-from chatroom.control import Asker
 from chatroom.errors import RunDirError
+from chatroom.owner.control import Asker
+from chatroom.owner.run_dir import default, find
 from chatroom.protocol.text import printable
-from chatroom.run_dir import default, find
 
 CLEAR = "\x1b[H\x1b[2J"
 

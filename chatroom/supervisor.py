@@ -32,23 +32,24 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from chatroom import run_dir
-from chatroom.acceptor import Acceptor, Client
-from chatroom.bans import Bans
-from chatroom.console import Console, descriptor
-from chatroom.control import MAX_CONNECTIONS, Answer, Control
-from chatroom.crew import Crew, WorkerProcess
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
-from chatroom.handover import Handover
 from chatroom.logs import Event
-from chatroom.metrics import Metrics
-from chatroom.moderation import Moderator
+from chatroom.main.acceptor import Acceptor, Client
+from chatroom.main.console import Console, descriptor
+from chatroom.main.crew import Crew, WorkerProcess
+from chatroom.main.handover import Handover
+from chatroom.main.proxies import MAX_COMERS
+from chatroom.main.tally import Tally
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
 from chatroom.net.listening import endpoint, expect_life, listen, prepare, remove_file
-from chatroom.overview import Overview
-from chatroom.proxies import MAX_COMERS
+from chatroom.owner import run_dir
+from chatroom.owner.bans import Bans
+from chatroom.owner.control import MAX_CONNECTIONS, Answer, Control
+from chatroom.owner.metrics import Metrics
+from chatroom.owner.moderation import Moderator
+from chatroom.owner.overview import Overview
 from chatroom.service import Manager
 from chatroom.settings import Settings, spell_name
 from chatroom.shared.doorbell import Doorbell
@@ -57,7 +58,6 @@ from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Members, RegistryProcess
 from chatroom.shared.slots import Slots
 from chatroom.signals import HEEDED, STOP_SIGNALS, on_terminal
-from chatroom.tally import Tally
 from chatroom.transcript.keeper import Keeper
 from chatroom.worker.loop import LAGGED
 

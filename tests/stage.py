@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chatroom import acceptor, crew, handover, supervisor
+from chatroom import supervisor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError
-from chatroom.handover import BALANCE_AFTER
+from chatroom.main import acceptor, crew, handover
+from chatroom.main.handover import BALANCE_AFTER
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.service import Manager
 from chatroom.settings import Settings

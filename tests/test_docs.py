@@ -394,7 +394,7 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    [*_, checked] = [
+    [checked, *_] = [
         one["layers"] for one in pyproject["tool"]["importlinter"]["contracts"] if "layers" in one
     ]
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")

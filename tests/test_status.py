@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chatroom import control
+from chatroom.owner import control
 from chatroom.status import lines, main, spell_time, table
 
 

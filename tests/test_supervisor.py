@@ -17,15 +17,16 @@ from typing import Any
 
 import pytest
 
-from chatroom import control, supervisor
+from chatroom import supervisor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
-from chatroom.handover import BALANCE_AFTER
+from chatroom.main.handover import BALANCE_AFTER
+from chatroom.main.watchdog import LOOKS
+from chatroom.owner import control
 from chatroom.service import Manager
 from chatroom.settings import KIB, SPARE_SEATS, Settings
 from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
-from chatroom.watchdog import LOOKS
 from tests.stage import Stage, Story, staged
 
 

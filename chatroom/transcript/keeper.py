@@ -23,17 +23,17 @@ from multiprocessing.context import SpawnProcess
 from time import monotonic
 from typing import NamedTuple
 
-from chatroom.acceptor import Client
-from chatroom.crew import FIRST_PAUSE, LONGEST_PAUSE, RETRY_AFTER
 from chatroom.logs import Event
-from chatroom.moderation import NOBODY, SPEAKER
+from chatroom.main.acceptor import Client
+from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, RETRY_AFTER
+from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.owner.moderation import NOBODY, SPEAKER
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
 from chatroom.signals import stop_signals_blocked
 from chatroom.transcript import process
-from chatroom.watchdog import Watchdog
 
 CLOSE_WITHIN = 3.0
 """Seconds, when the room has ended, for what is not written yet."""

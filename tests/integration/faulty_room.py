@@ -22,8 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from chatroom import crew
 from chatroom.cli import main
+from chatroom.main import crew
 from chatroom.protocol.framing import Framer
 from chatroom.shared import log
 from chatroom.shared.doorbell import Doorbell

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chatroom.control import Asker
-from chatroom.run_dir import find
+from chatroom.owner.control import Asker
+from chatroom.owner.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.rooms import ROOT
 from tests.integration.waiting import PATIENCE, until

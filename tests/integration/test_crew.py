@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.crew import ATTEMPTS
+from chatroom.main.crew import ATTEMPTS
 from tests.integration.crowd import Crowd
 from tests.integration.faulty_room import fail, faulty_room
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room

@@ -9,14 +9,14 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from chatroom.metrics import SCRAPE_WITHIN
+from chatroom.owner.metrics import SCRAPE_WITHIN
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
 from tests.integration.processes import Process
 from tests.integration.rooms import DIED, NEVER_SILENT, Room, addresses, command, room, started
 from tests.integration.test_deaths import blocks, kill, talk
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
-from tests.test_metrics import samples
+from tests.owner.test_metrics import samples
 
 METRICS = ("--metrics", "127.0.0.1:0")
 

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 import pytest
 
-from chatroom.control import MAX_CONNECTIONS
-from chatroom.run_dir import find
+from chatroom.owner.control import MAX_CONNECTIONS
+from chatroom.owner.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (

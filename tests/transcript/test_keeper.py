@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from chatroom.acceptor import Client
-from chatroom.crew import FIRST_PAUSE, LONGEST_PAUSE
+from chatroom.main.acceptor import Client
+from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE
 from chatroom.net.channel import Channel, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell

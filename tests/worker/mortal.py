@@ -24,14 +24,15 @@ from typing import Any, cast
 import pytest
 
 import chatroom
-from chatroom import acceptor, crew, handover
-from chatroom.acceptor import Acceptor, Client
-from chatroom.bans import Bans
-from chatroom.crew import Crew, WorkerProcess
 from chatroom.endpoint import Endpoint
-from chatroom.handover import Handover
+from chatroom.main import acceptor, crew, handover
+from chatroom.main.acceptor import Acceptor, Client
+from chatroom.main.crew import Crew, WorkerProcess
+from chatroom.main.handover import Handover
+from chatroom.main.tally import Tally
 from chatroom.net.channel import Channel, Record
 from chatroom.net.listening import listen
+from chatroom.owner.bans import Bans
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import KIB, Settings
@@ -40,7 +41,6 @@ from chatroom.shared.log import Batch, Geometry, Log
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Slots
-from chatroom.tally import Tally
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from tests.logs import Run, runs

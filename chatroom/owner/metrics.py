@@ -22,13 +22,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from chatroom.control import Answer, Asker
 from chatroom.endpoint import Endpoint
 from chatroom.errors import MetricsError
-from chatroom.handover import ITS_WORKER_DIED, ITS_WORKERS_DIED
 from chatroom.logs import Event
-from chatroom.moderation import BANNED, KICKED
+from chatroom.main.handover import ITS_WORKER_DIED, ITS_WORKERS_DIED
 from chatroom.net.listening import endpoint, listen
+from chatroom.owner.control import Answer, Asker
+from chatroom.owner.moderation import BANNED, KICKED
 from chatroom.signals import stop_signals_blocked
 from chatroom.worker.loop import CLOSED, LAGGED, RESET
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.bans import Bans
 from chatroom.errors import BansError
 from chatroom.networks import network
+from chatroom.owner.bans import Bans
 
 # --- the list ------------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatroom import proxies as module
+from chatroom.main import proxies as module
+from chatroom.main.proxies import HEADER_WITHIN, LOCAL_STAYS, Proxies
 from chatroom.networks import network
 from chatroom.protocol.proxy_header import SIGNATURE
-from chatroom.proxies import HEADER_WITHIN, LOCAL_STAYS, Proxies
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"

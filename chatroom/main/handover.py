@@ -18,8 +18,8 @@ from collections.abc import Callable
 from itertools import count, islice
 from time import monotonic
 
-from chatroom.acceptor import Client
-from chatroom.crew import Crew, WorkerProcess
+from chatroom.main.acceptor import Client
+from chatroom.main.crew import Crew, WorkerProcess
 from chatroom.net.counts import taken
 from chatroom.shared.registry import RegistryProcess
 

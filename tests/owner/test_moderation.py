@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from chatroom.acceptor import Client
-from chatroom.bans import Bans
-from chatroom.moderation import BANNED, KICKED, MAX_TEXT, NOBODY, Moderator
+from chatroom.main.acceptor import Client
 from chatroom.networks import UNIX
+from chatroom.owner.bans import Bans
+from chatroom.owner.moderation import BANNED, KICKED, MAX_TEXT, NOBODY, Moderator
 from chatroom.settings import Settings
 from chatroom.shared.log import Batch, Geometry, MainLog
 from chatroom.shared.memory import anonymous_file

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
-from chatroom import console as module
-from chatroom.console import MAX_NOTICES, Console, descriptor
 from chatroom.errors import LimitError
+from chatroom.main import console as module
+from chatroom.main.console import MAX_NOTICES, Console, descriptor
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from tests.logs import new_log, say

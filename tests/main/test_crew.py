@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatroom.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
 from chatroom.errors import WorkerError
+from chatroom.main.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
+from chatroom.main.watchdog import LOOKS
 from chatroom.net.channel import Channel
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
-from chatroom.watchdog import LOOKS
 from tests.stage import Process, Stage, Story, staged
 
 

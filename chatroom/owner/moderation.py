@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatroom.acceptor import Client
-from chatroom.bans import Bans
 from chatroom.errors import BansError
+from chatroom.main.acceptor import Client
 from chatroom.networks import Network, network, spell, within
+from chatroom.owner.bans import Bans
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.settings import KIB

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from chatroom import __version__
-from chatroom.acceptor import Client
-from chatroom.crew import Crew
+from chatroom.main.acceptor import Client
+from chatroom.main.crew import Crew
+from chatroom.main.tally import Tally
 from chatroom.net.counts import Traffic, traffic
 from chatroom.shared.log import Log
 from chatroom.shared.slots import Slots
-from chatroom.tally import Tally
 from chatroom.worker.recovery import walk
 
 

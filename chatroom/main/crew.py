@@ -19,13 +19,13 @@ from time import monotonic
 
 from chatroom.errors import WorkerError
 from chatroom.logs import Event
+from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
 from chatroom.shared.slots import Slots
 from chatroom.signals import stop_signals_blocked
-from chatroom.watchdog import Watchdog
 from chatroom.worker import process
 
 FIRST_PAUSE = 0.1

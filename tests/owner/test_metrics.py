@@ -18,12 +18,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatroom import metrics as module
 from chatroom.cli import parser
-from chatroom.control import Asker
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError, MetricsError
-from chatroom.metrics import (
+from chatroom.owner import metrics as module
+from chatroom.owner.control import Asker
+from chatroom.owner.metrics import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     REASONS,
@@ -34,7 +34,7 @@ from chatroom.metrics import (
 )
 from chatroom.settings import Settings, SettingsError
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 TOTALS = {"ask": "totals"}
 FOUND: dict[str, Any] = {

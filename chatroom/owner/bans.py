@@ -31,8 +31,8 @@ class Bans:
         except ValueError as error:
             raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
 
-    def __contains__(self, address: str) -> bool:
-        return within(address, self._networks)
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, str) and within(address, self._networks)
 
     def all(self) -> list[str]:
         return [spell(one) for one in self._networks]

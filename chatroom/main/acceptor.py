@@ -10,21 +10,20 @@ import errno
 import logging
 import selectors
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
 
-from chatroom.bans import Bans
 from chatroom.logs import Event
+from chatroom.main.proxies import Proxies
+from chatroom.main.tally import Tally
 from chatroom.networks import UNIX, Network
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
-from chatroom.proxies import Proxies
 from chatroom.settings import MAX_READ
 from chatroom.shared.registry import Refusal, RegistryProcess
 from chatroom.shared.slots import Slots
-from chatroom.tally import Tally
 
 ACCEPTED_PER_TURN = 64
 """Connections; then the main process looks at what else there is to do."""
@@ -71,10 +70,11 @@ class Client:
 class Acceptor:
     """Lets in who connects to one of the `listeners`, and knows who is in.
 
-    `tally`: where joins and refusals are counted. `trusted`: the proxies that
-    say for whom they come. `form`: of the members' prefixes. `hand_over(id, client)`
-    gives a member to its worker. All is called from the main process's loop;
-    `selector` is that loop's, and its data are what it calls.
+    `tally`: where joins and refusals are counted. `bans`: addresses that may not
+    come in. `trusted`: the proxies that say for whom they come. `form`: of the
+    members' prefixes. `hand_over(id, client)` gives a member to its worker.
+    All is called from the main process's loop; `selector` is that loop's, and its
+    data are what it calls.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Acceptor:
         slots: Slots,
         hand_over: Callable[[int, Client], None],
         tally: Tally,
-        bans: Bans,
+        bans: Container[str],
         trusted: Sequence[Network] = (),
         form: str = FORM,
         greeting: bytes = b"",

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from chatroom import acceptor as module
-from chatroom import proxies
-from chatroom.acceptor import (
+from chatroom.endpoint import Endpoint
+from chatroom.main import acceptor as module
+from chatroom.main import proxies
+from chatroom.main.acceptor import (
     ACCEPTED_PER_TURN,
     LINGER,
     MAX_LINGERING,
@@ -21,15 +22,14 @@ from chatroom.acceptor import (
     Acceptor,
     Client,
 )
-from chatroom.bans import Bans
-from chatroom.endpoint import Endpoint
+from chatroom.main.tally import Tally
 from chatroom.net.listening import listen
 from chatroom.networks import network
+from chatroom.owner.bans import Bans
 from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Checkpoint, Slots
-from chatroom.tally import Tally
 
 PATIENCE = 10
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatroom.watchdog import LOOKS, Watchdog
+from chatroom.main.watchdog import LOOKS, Watchdog
 
 WITHIN = 8.0
 PAUSE = WITHIN / LOOKS

@@ -12,7 +12,7 @@ import pytest
 
 from chatroom.endpoint import Endpoint
 from chatroom.errors import RunDirError
-from chatroom.run_dir import LONGEST_PATH, default, ensure, find, socket_of
+from chatroom.owner.run_dir import LONGEST_PATH, default, ensure, find, socket_of
 
 
 @pytest.fixture(name="folder")

@@ -9,16 +9,16 @@ from typing import Any, cast
 import pytest
 
 from chatroom import __version__
-from chatroom.acceptor import Client
-from chatroom.crew import Crew
+from chatroom.main.acceptor import Client
+from chatroom.main.crew import Crew
+from chatroom.main.tally import Tally
 from chatroom.net.counts import taken
 from chatroom.networks import UNIX
-from chatroom.overview import Overview
+from chatroom.owner.overview import Overview
 from chatroom.settings import Settings
 from chatroom.shared.log import Batch, Geometry, Log
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.slots import Checkpoint, Slots
-from chatroom.tally import Tally
 
 SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 10, max_line=1 << 10)
 

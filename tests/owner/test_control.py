@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from chatroom import control as module
-from chatroom.control import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
 from chatroom.errors import ListenError
+from chatroom.owner import control as module
+from chatroom.owner.control import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
 
 PATIENCE = 10
 

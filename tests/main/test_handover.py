@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from chatroom import handover
-from chatroom.handover import (
+from chatroom.main import handover
+from chatroom.main.handover import (
     BALANCE_AFTER,
     DEATHS,
     ITS_WORKER_DIED,

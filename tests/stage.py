@@ -20,6 +20,7 @@ from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError
 from chatroom.main import acceptor, crew, handover
 from chatroom.main.handover import BALANCE_AFTER
+from chatroom.net import child
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.service import Manager
 from chatroom.settings import Settings
@@ -169,7 +170,7 @@ class Stage:
         monkeypatch.setattr(selectors, "DefaultSelector", Selector)
         monkeypatch.setattr(supervisor, "Console", Console)
         monkeypatch.setattr(supervisor, "RegistryProcess", Directory)
-        monkeypatch.setattr(crew, "get_context", lambda kind: Context())
+        monkeypatch.setattr(child, "get_context", lambda kind: Context())
         monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
         for module in (supervisor, acceptor, crew, handover):
             monkeypatch.setattr(module, "monotonic", lambda: stage.now)

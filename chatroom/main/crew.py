@@ -13,7 +13,6 @@ import selectors
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from time import monotonic
 
@@ -21,11 +20,11 @@ from chatroom.errors import WorkerError
 from chatroom.logs import Event
 from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.net.child import spawn
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
 from chatroom.shared.slots import Slots
-from chatroom.signals import stop_signals_blocked
 from chatroom.worker import process
 
 FIRST_PAUSE = 0.1
@@ -158,21 +157,13 @@ class Crew:
     def _start(self, number: int) -> None:
         """Start a worker in a seat that is free."""
         self._log.seat(number)
-        with contextlib.ExitStack() as undo:
-            try:
-                ours, theirs = Channel.pair()
-                undo.callback(ours.close)
-                with contextlib.closing(theirs), stop_signals_blocked():
-                    child = get_context("spawn").Process(
-                        target=process.main, args=(number, self._settings, theirs.socket)
-                    )
-                    child.start()
-            except OSError as error:  # no memory, no descriptors, or too many processes
-                self._fail(number, error.strerror or str(error))
-                return
-            undo.pop_all()
+        try:
+            child, ours = spawn(process.main, number, self._settings)
+        except OSError as error:
+            self._fail(number, error.strerror or str(error))
+            return
         worker = self.workers[number] = WorkerProcess(
-            number, child, ours, monotonic() + READY_WITHIN
+            number, child, Channel(ours), monotonic() + READY_WITHIN
         )
         self._selector.register(ours, selectors.EVENT_READ, partial(self._hear, worker))
         self._selector.register(child.sentinel, selectors.EVENT_READ, partial(self._reap, worker))

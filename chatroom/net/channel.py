@@ -22,7 +22,7 @@ MAX_DESCRIPTORS = 253
 
 # SEQPACKET keeps the records apart and tells that the other end is gone. macOS
 # has no such pair; there the worker's parent sentinel tells it.
-_KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
+KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
@@ -57,7 +57,7 @@ class Channel:
 
     @classmethod
     def pair(cls) -> "tuple[Channel, Channel]":
-        ends = socket.socketpair(socket.AF_UNIX, _KIND)
+        ends = socket.socketpair(socket.AF_UNIX, KIND)
         return cls(ends[0]), cls(ends[1])
 
     def fileno(self) -> int:

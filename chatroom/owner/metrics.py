@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
 from multiprocessing.context import SpawnProcess
 from socketserver import ThreadingMixIn
 from time import monotonic
@@ -26,10 +26,10 @@ from chatroom.endpoint import Endpoint
 from chatroom.errors import MetricsError
 from chatroom.logs import Event
 from chatroom.main.handover import ITS_WORKER_DIED, ITS_WORKERS_DIED
+from chatroom.net.child import spawn
 from chatroom.net.listening import endpoint, listen
 from chatroom.owner.control import Answer, Asker
 from chatroom.owner.moderation import BANNED, KICKED
-from chatroom.signals import stop_signals_blocked
 from chatroom.worker.loop import CLOSED, LAGGED, RESET
 
 if TYPE_CHECKING:
@@ -93,17 +93,11 @@ class Metrics:
     def _start(self, now: float) -> None:
         self._start_at, self._started_at = None, now
         try:
-            ours, theirs = socket.socketpair()
-            with contextlib.ExitStack() as undo, theirs, stop_signals_blocked():
-                undo.callback(ours.close)
-                child = get_context("spawn").Process(target=main, args=(theirs, self._listener))
-                child.start()
-                undo.pop_all()
-        except OSError as error:  # no memory, no descriptors, or too many processes
+            self._process, ours = spawn(main, self._listener, kind=socket.SOCK_STREAM)
+        except OSError as error:
             self._try_again("metrics-failed", "can't be started", error=error.strerror)
             return
-        self._process = child
-        self._selector.register(child.sentinel, selectors.EVENT_READ, self._ended)
+        self._selector.register(self._process.sentinel, selectors.EVENT_READ, self._ended)
         self._attach(ours)
 
     def _ended(self) -> None:
@@ -126,7 +120,7 @@ class Metrics:
 # --- in the process ------------------------------------------------------------------------------
 
 
-def main(end: socket.socket, listener: socket.socket) -> None:
+def main(listener: socket.socket, end: socket.socket) -> None:
     """Serve what `listener` brings, of the room at the other `end`, until that is gone."""
     server = _Server(listener, Room(Asker(end)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -18,7 +18,7 @@ import secrets
 import selectors
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from time import monotonic
 from typing import NamedTuple
@@ -28,11 +28,11 @@ from chatroom.main.acceptor import Client
 from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, RETRY_AFTER
 from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
+from chatroom.net.child import spawn
 from chatroom.owner.moderation import NOBODY, SPEAKER
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Log
-from chatroom.signals import stop_signals_blocked
 from chatroom.transcript import process
 
 CLOSE_WITHIN = 3.0
@@ -194,22 +194,13 @@ class Keeper:
     # --- the process ---------------------------------------------------------
 
     def _start(self) -> None:
-        with contextlib.ExitStack() as undo:
-            try:
-                ours, theirs = Channel.pair()
-                undo.callback(ours.close)
-                with contextlib.closing(theirs), stop_signals_blocked():
-                    child = get_context("spawn").Process(
-                        target=process.main,
-                        args=(self._path, self._settings, self._where, self._run, theirs.socket),
-                    )
-                    child.start()
-            except OSError as error:  # no memory, no descriptors, or too many processes
-                says = "the process that writes it can't be started; it is tried again"
-                self._fail("transcript-failed", says, error=error.strerror)
-                return
-            undo.pop_all()
-        one = self._one = _Process(child, ours)
+        try:
+            child, ours = spawn(process.main, self._path, self._where, self._run, self._settings)
+        except OSError as error:
+            says = "the process that writes it can't be started; it is tried again"
+            self._fail("transcript-failed", says, error=error.strerror)
+            return
+        one = self._one = _Process(child, Channel(ours))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(one))
         self._selector.register(child.sentinel, selectors.EVENT_READ, lambda: self._reap(one))
         fd, file = self._file or (None, None)

@@ -45,7 +45,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOBODY_KNOWS = Sender(None, "")
 
 
-def main(path: Path, settings: Settings, where: str, run: str, end: socket.socket) -> None:
+def main(path: Path, where: str, run: str, settings: Settings, end: socket.socket) -> None:
     """Write until the room has ended; the target of the process. Signals are blocked by then."""
     channel = Channel(end)
     connection.wait([channel.socket])

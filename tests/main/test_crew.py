@@ -12,7 +12,6 @@ import pytest
 from chatroom.errors import WorkerError
 from chatroom.main.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
 from chatroom.main.watchdog import LOOKS
-from chatroom.net.channel import Channel
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
 from tests.stage import Process, Stage, Story, staged
@@ -156,13 +155,13 @@ def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
 def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
     def story() -> Story:
         yield from stage.begin()
         with monkeypatch.context() as full:
-            full.setattr(Channel, "pair", refuse)
+            full.setattr(socket, "socketpair", refuse)
             stage.workers[1].die(-9)
             yield
             yield

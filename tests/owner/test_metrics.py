@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chatroom.cli import parser
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError, MetricsError
+from chatroom.net import child
 from chatroom.owner import metrics as module
 from chatroom.owner.control import Asker
 from chatroom.owner.metrics import (
@@ -199,7 +200,7 @@ class Process:
     """Stands in for it; the test is what it does."""
 
     def __init__(self, target: object, args: tuple[socket.socket, socket.socket]) -> None:
-        self.end = args[0].dup()
+        self.end = args[1].dup()
         self.sentinel, self._alive = os.pipe()
         self.exitcode: int | None = None
         self.fails: OSError | None = None
@@ -232,7 +233,7 @@ class Stage:
         self.fails: OSError | None = None
         self.selector = selectors.DefaultSelector()
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module, "get_context", lambda kind: SimpleNamespace(Process=self._new))
+        monkeypatch.setattr(child, "get_context", lambda kind: SimpleNamespace(Process=self._new))
         self.metrics = Metrics(Endpoint("127.0.0.1", 0), self.selector, self.attached.append)
 
     def _new(self, **arguments: Any) -> Process:

@@ -15,6 +15,7 @@ import pytest
 
 from chatroom.main.acceptor import Client
 from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE
+from chatroom.net import child
 from chatroom.net.channel import Channel, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
@@ -75,7 +76,7 @@ class Stage:
                 stage.processes.append(Process(target, args))
                 return stage.processes[-1]
 
-        monkeypatch.setattr(module, "get_context", lambda kind: Context())
+        monkeypatch.setattr(child, "get_context", lambda kind: Context())
         monkeypatch.setattr(module, "monotonic", lambda: stage.now)
         self.settings = Settings(transcript=Path("said.jsonl"), watchdog=0)
         self.keeper = Keeper(self.settings, "here", log, bell, self.clients, self.selector)

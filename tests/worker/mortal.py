@@ -30,6 +30,7 @@ from chatroom.main.acceptor import Acceptor, Client
 from chatroom.main.crew import Crew, WorkerProcess
 from chatroom.main.handover import Handover
 from chatroom.main.tally import Tally
+from chatroom.net import child
 from chatroom.net.channel import Channel, Record
 from chatroom.net.listening import listen
 from chatroom.owner.bans import Bans
@@ -323,7 +324,7 @@ class House:
         monkeypatch.setattr(
             loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
-        monkeypatch.setattr(crew, "get_context", lambda kind: self)
+        monkeypatch.setattr(child, "get_context", lambda kind: self)
         monkeypatch.setattr(handover, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings)

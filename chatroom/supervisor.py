@@ -155,7 +155,7 @@ class Supervisor:
             for one in listeners:
                 if taken(one) is None:
                     says = "a worker's end disconnects whom it serves there: nobody counts for them"
-                    logger.info(Event("no-recovery", says, at=endpoint(one)))
+                    logger.info(Event("no-recovery", says, at=str(endpoint(one))))
             self._transcript = self._keep_transcript(cleanup)
             self._crew = Crew(
                 settings,

@@ -709,6 +709,13 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     assert path.read_text() == "mine"
 
 
+def test_whom_a_worker_s_death_would_disconnect_is_told_at_the_start(owner: Owner) -> None:
+    at = f"unix:{owner.folder / 'room'}"
+    with room("--workers", 1, "--verbose", "--listen", at, tells=" level=info ") as here:
+        told = [line for line in here.errors.splitlines() if " event=no-recovery " in line]
+        assert [f" at={at} " in line for line in told] == [True]
+
+
 def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
     owner: Owner,
 ) -> None:

@@ -7,7 +7,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view import conversation as module
 from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
-from chatroom.client.view.pages import Pages, wrap
+from chatroom.client.view.pages import ACCENTS, Pages, wrap
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_nothing_is_trusted(conversation: Conversation) -> None:
         ("👩‍🔬", "👩🔬"),
         ("👍🏽 ❤️ ❤️‍🔥", "👍 ❤ ❤🔥"),
         ("🇩🇪", "🇩🇪"),
+        ("🏴\U000e0067\U000e0062\U000e007f a", "🏴 a"),
         ("क्‍ष", "क्‍ष"),
         ("e\u0301", "e\u0301"),
     ],
@@ -140,6 +141,14 @@ def test_all_terminals_give_it_as_many_cells(
 )
 def test_text_is_wrapped(text: str, rows: list[str]) -> None:
     assert list(wrap(text, 10)) == rows
+
+
+@pytest.mark.parametrize("accent", ["\u0301", "\u200b", "\U000e0100"])
+def test_a_cell_holds_so_many_accents(accent: str) -> None:
+    for character in ("a", "你"):
+        most = character + accent * ACCENTS
+        assert wrap(most + "b", 20) == (most + "b",)
+        assert wrap(most + accent * 3 + most, 20) == (most + "\ufffd" * 3 + most,)
 
 
 CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]

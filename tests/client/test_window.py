@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,21 @@ def test_nothing_that_is_shown_is_obeyed() -> None:
         anna.has_typed("my ␛[31mown\ufffd")
         anna.press("Enter")
         anna.says("<You>my ␛[31mown\ufffd")
+
+
+def test_a_pile_of_accents_holds_nobody_up() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        pile = "a" + "\u0301" * 3900
+        for _ in range(16):
+            ben.say(f"{pile}\n")
+        ben.say("over\n")
+        anna.says("<127.0.0.2>over")
+        anna.paste(pile)
+        anna.wait(lambda: anna.typed.endswith("\ufffd"))
+        used = Path(f"/proc/{anna.client}/stat").read_text().rpartition(")")[2].split()
+        assert (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK") < 4
 
 
 def test_each_sender_has_a_colour() -> None:

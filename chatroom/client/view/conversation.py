@@ -30,9 +30,11 @@ TAB = 8
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
 # What joins emoji, or alters the one before it: terminals disagree on how many cells that takes,
-# and where they do, what stands beside it goes astray. So each emoji is shown by itself.
+# and where they do, what stands beside it goes astray. So each emoji is shown by itself. (Tags, the
+# last ones, make flags of regions, and are good for nothing else but text that nobody sees.)
 _ALTERS_EMOJI = re.compile(
-    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
+    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
+    "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
 )
 
 Kind = Literal["said", "own", "notice"]

@@ -11,6 +11,23 @@ from typing import NamedTuple
 from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view.conversation import Conversation, Line
+from chatroom.protocol.text import REPLACEMENT
+
+#: Characters without a width of their own, accents above all, that one cell holds. Writing systems
+#: need four or so; prompt_toolkit takes time and memory for the square of their number.
+ACCENTS = 8
+
+
+def calm(text: str) -> str:
+    """`text`, where each accent that is one too many for its cell is made visible."""
+    if text.isascii():
+        return text
+    shown = []
+    accents = 0
+    for char in text:
+        accents = 0 if get_cwidth(char) else accents + 1
+        shown.append(char if accents <= ACCENTS else REPLACEMENT)
+    return "".join(shown)
 
 
 @lru_cache(4096)
@@ -19,6 +36,7 @@ def wrap(text: str, width: int, head: int = 0) -> tuple[str, ...]:
 
     Its first `head` characters, which say when it came and whose it is, are one word with the next.
     """
+    text = calm(text)
     rows = []
     start = used = 0
     space = -1  # Behind it the row may end.

@@ -4,6 +4,7 @@ From above: what was said, the status, and the line that is being typed. prompt_
 that edit it, its history and its pastes; here is only what a chat adds.
 """
 
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from prompt_toolkit.styles import Style
 from chatroom.client.view.conversation import YOU, Conversation, Line
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.pages import Pages, Row
+from chatroom.client.view.pages import Pages, Row, calm
 from chatroom.protocol.text import printable
 
 if TYPE_CHECKING:
@@ -119,11 +120,11 @@ class Visible(Processor):
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         # One character for one, so that the cursor stays where it is.
+        fragments = transformation_input.fragments
+        typed = "".join(text for _, text, *_ in fragments)
+        shown = iter(calm(printable(typed).replace("\t", " ")))
         return Transformation(
-            [
-                (style, printable(text).replace("\t", " "))
-                for style, text, *_ in transformation_input.fragments
-            ]
+            [(style, "".join(islice(shown, len(text)))) for style, text, *_ in fragments]
         )
 
 

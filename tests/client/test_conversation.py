@@ -129,13 +129,16 @@ def test_all_terminals_give_it_as_many_cells(
     [
         ("", [""]),
         ("0123456789", ["0123456789"]),
-        ("0123456789a", ["0123456789", "a"]),
-        ("one two three", ["one two", "three"]),
-        ("one two th four", ["one two th", "four"]),
-        ("one twoooooo", ["one", "twoooooo"]),
-        ("one twooooooooooo", ["one", "twoooooooo", "ooo"]),
+        ("0123456789a", ["0123456789", "  a"]),
+        ("one two three", ["one two", "  three"]),
+        ("one two th four", ["one two th", "  four"]),
+        ("one twoooooo", ["one", "  twoooooo"]),
+        ("one twooooooo", ["one", "  twoooooo", "  o"]),
+        ("one twooooooooooo", ["one", "  twoooooo", "  ooooo"]),
         ("你好你好你", ["你好你好你"]),
-        ("a你好你好你", ["a你好你好", "你"]),
+        ("a你好你好你", ["a你好你好", "  你"]),
+        ("a你好你好你你你你你", ["a你好你好", "  你你你你", "  你"]),
+        ("<::1>hello" + " " * 80 + "<::2>me", ["<::1>hello", "  <::2>me"]),
         ("012345678e\u0301", ["012345678e\u0301"]),
     ],
 )
@@ -155,8 +158,8 @@ CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]
 
 
 def test_whose_a_line_is_stays_with_its_first_word() -> None:
-    assert wrap("12:34 <::1>longword", 12) == ("12:34", "<::1>longwor", "d")
-    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "ongword")
+    assert wrap("12:34 <::1>longword", 12) == ("12:34", "  <::1>longw", "  ord")
+    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "  ongword")
 
 
 @given(st.lists(st.sampled_from(CHARACTERS), max_size=60), st.integers(1, 12))
@@ -239,14 +242,26 @@ def test_what_fits_is_not_scrolled(pages: Pages) -> None:
 def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversation) -> None:
     conversation.arrived("before\n" + "".join(f"{number:<10}" for number in range(8)) + "\nafter\n")
     pages = Pages(conversation)
-    assert page(pages) == ["6", "7         ", "after"]
+    assert page(pages) == ["  6", "  7         ", "after"]
     seen = []
     for _ in range(7):
         pages.scroll(-1)
-        seen.append(page(pages)[0])
+        seen.append(page(pages)[0].strip())
     assert seen == ["5", "4", "3", "2", "1", "0", "before"]
     pages.scroll(4)
-    assert page(pages)[0] == "3"
+    assert page(pages)[0] == "  3"
+
+
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_line_of_any_length_does_not_begin_twice(conversation: Conversation, clock: bool) -> None:
+    """However one's line is broken, no row of it looks like the first of another's."""
+    conversation.arrived("<::1>" + "a" * LONGEST)
+    conversation.arrived("<::2>hello\n")
+    pages = Pages(conversation, clock=clock)
+    *above, last = page(pages, height=LONGEST, width=80)
+    assert last == "  <::2>hello"
+    assert [row for row in above if not row.startswith("  a")] == above[:1]
+    assert [line.head for line in conversation.lines] == ["<::1>", ""]
 
 
 def test_another_width_keeps_the_place(conversation: Conversation) -> None:
@@ -255,7 +270,7 @@ def test_another_width_keeps_the_place(conversation: Conversation) -> None:
     page(pages, width=20)
     pages.page(-1)
     assert page(pages, width=20) == ["5 and 5", "6 and 6", "7 and 7"]
-    assert page(pages, width=5)[-1] in ("7 and", "7")
+    assert page(pages, width=5)[-1] in ("7 and", " 7")
 
 
 def test_what_was_seen_may_be_forgotten(

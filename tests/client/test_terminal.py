@@ -159,7 +159,7 @@ def test_a_terminal_without_size_is_taken_for_a_usual_one(room: Room, sit: Sit) 
     typist = sit([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
     shows(typist, "<You>")
     room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
-    typist.wait(lambda: {"a" * 79, "b" * 10} <= set(typist.screen.rows))
+    typist.wait(lambda: {"a" * 79, "  " + "b" * 10} <= set(typist.screen.rows))
     assert typist.screen.rows[-1] == "<You>"
 
 

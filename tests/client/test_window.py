@@ -224,10 +224,12 @@ def test_another_size_wraps_all_anew() -> None:
     with room("--workers", 1) as there, pane(*here(there)) as anna:
         anna.says(WELCOME)
         there.join("127.0.0.2").say("a line that has to be wrapped, sooner or later 你好\n")
-        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "你好")
+        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "  你好")
         anna.type("typing")
         anna.resize(30, 10)
-        anna.says(WELCOME, "<127.0.0.2>a line that has to", "be wrapped, sooner or later", "你好")
+        anna.says(
+            WELCOME, "<127.0.0.2>a line that has to", "  be wrapped, sooner or later", "  你好"
+        )
         anna.has_typed("typing")
         anna.resize(80, 5)
         anna.says(WELCOME, "<127.0.0.2>a line that has to be wrapped, sooner or later 你好")

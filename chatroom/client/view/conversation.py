@@ -42,13 +42,17 @@ Kind = Literal["said", "own", "notice"]
 
 @dataclass(slots=True)
 class Line:
-    """`head` is whose it is: a sender's prefix, one's own, or nothing; `person` tells which."""
+    """`head` is whose it is: a sender's prefix, one's own, or nothing; `person` tells which.
+
+    `rest`: it goes on with the line before, which was too long, and is nobody else's.
+    """
 
     kind: Kind
     at: float
     text: str = ""
     head: str = ""
     person: int = 0
+    rest: bool = False
 
     def clock(self) -> str:
         return time.strftime("%H:%M ", time.localtime(self.at))
@@ -102,14 +106,14 @@ class Conversation:
             self._open = self._add(Line("said", self._now()))
         line = self._open
         line.text += piece
-        if not line.head and (sender := _SENDER.match(line.text)):
+        if not (line.head or line.rest) and (sender := _SENDER.match(line.text)):
             line.head = sender[0]
             line.text = line.text[sender.end() :]
             line.person = self._person(line.head)
         while len(line.text) > LONGEST:
             rest = line.text[LONGEST:]
             line.text = line.text[:LONGEST]
-            line = self._open = self._add(Line("said", self._now(), rest))
+            line = self._open = self._add(Line("said", self._now(), rest, rest=True))
         return bool(line.head)
 
     def _person(self, head: str) -> int:

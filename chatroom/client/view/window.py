@@ -100,7 +100,7 @@ def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
     line = row.line
     if line.kind == "notice":
         return [("class:notice", row.text)]
-    if row.place.row:
+    if row.place.row or line.rest:
         return [("", row.text)]
     came = len(line.clock()) if clock else 0
     head = came + len(line.head)

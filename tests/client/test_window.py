@@ -147,7 +147,8 @@ def test_lines_have_time_stamps_where_they_are_wanted() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
 def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
-    with room("--workers", 1) as there, pane(*options, *here(there)) as anna:
+    other = ["--prefix", "[{ip}] "]
+    with room("--workers", 1, *other) as there, pane(*options, *here(there)) as anna:
         # In a window that is not looked at, tmux keeps a note of it.
         anna.run("new-window", "sleep 1000")
         first = ["-t", ":0"]
@@ -161,7 +162,7 @@ def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
         anna.wait(lambda: seen(WELCOME))
         assert not rung()
         there.join("127.0.0.2").say("hello\n")
-        anna.wait(lambda: seen("hello"))
+        anna.wait(lambda: seen("[127.0.0.2] hello"))
         if options:
             anna.wait(rung)
         else:

@@ -71,6 +71,7 @@ class Conversation:
         self.dropped = 0
         self._now = now
         self._open: Line | None = None  # It arrived, and has yet to end.
+        self._greeted = False  # The first line since the connection was made is there.
         self._people: dict[str, int] = {}
 
     @property
@@ -79,7 +80,10 @@ class Conversation:
         return self.dropped + len(self.lines)
 
     def arrived(self, text: str) -> bool:
-        """The room sent `text`. Returns whether somebody said something."""
+        """The room sent `text`. Returns whether a line began that is not its greeting.
+
+        (A prefix does not tell: a room may have any.)
+        """
         said = False
         *ended, rest = printable(text).split("\n")
         for piece in ended:
@@ -92,6 +96,7 @@ class Conversation:
     def ended(self) -> None:
         """The connection is gone: what comes next belongs to no line that is there."""
         self._open = None
+        self._greeted = False
 
     def own(self, text: str) -> None:
         """The user sent `text`."""
@@ -102,8 +107,11 @@ class Conversation:
         self._add(Line("notice", self._now(), printable(words), NOTICE))
 
     def _grow(self, piece: str) -> bool:
+        """Returns whether this begins a line, after the first."""
+        said = self._open is None and self._greeted
         if self._open is None:
             self._open = self._add(Line("said", self._now()))
+            self._greeted = True
         line = self._open
         line.text += piece
         if not (line.head or line.rest) and (sender := _SENDER.match(line.text)):
@@ -114,7 +122,7 @@ class Conversation:
             rest = line.text[LONGEST:]
             line.text = line.text[:LONGEST]
             line = self._open = self._add(Line("said", self._now(), rest, rest=True))
-        return bool(line.head)
+        return said
 
     def _person(self, head: str) -> int:
         """Whose line it is: 0, 1 … in the order in which they first spoke."""

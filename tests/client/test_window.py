@@ -197,6 +197,26 @@ def test_who_scrolls_sees_how_much_is_unread() -> None:
         anna.says("<127.0.0.2>22", "<You>back")
 
 
+def test_a_narrow_window_shows_what_matters() -> None:
+    with room("--workers", 1) as there, pane(*here(there), columns=20, rows=5) as anna:
+        anna.wait(lambda: anna.rows[1].startswith("Welcome"))
+        assert anna.rows[3] == f" 127.0.0.1:{there.port}"
+        ben = there.join("127.0.0.2")
+        for number in range(10):
+            ben.say(f"{number}\n")
+        anna.wait(lambda: anna.rows[2] == "<127.0.0.2>9")
+        anna.press("PageUp")
+        anna.wait(lambda: anna.rows[3] == " scrolled: PageDown")
+        ben.say("10\n")
+        anna.wait(lambda: anna.rows[3] == " 1 unread: PageDown")
+        anna.press("PageDown", "PageDown", "PageDown")
+        anna.wait(lambda: anna.rows[3].startswith(" 127.0.0.1"))
+        there.stop()
+        anna.wait(lambda: anna.rows[3].startswith(" not connected: "))
+        anna.resize(40, 5)
+        anna.wait(lambda: anna.rows[3].startswith(" not connected, trying again "))
+
+
 def takes_mouse(pane: Pane) -> bool:
     return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
 

@@ -34,6 +34,7 @@ from prompt_toolkit.layout.processors import (
 from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view.conversation import YOU, Conversation, Line
 from chatroom.client.view.link import Link
@@ -79,6 +80,8 @@ TICK = 1.0
 NOTCH = 3
 #: Rows of a line that is being typed that are seen at once.
 HIGHEST_INPUT = 8
+#: Characters of a cut name that still say something.
+SHORTEST_NAME = 6
 #: Seconds between two bells at least.
 SILENCE = 1.0
 
@@ -93,6 +96,18 @@ def lasted(seconds: float) -> str:
     if hours:
         return f"for {hours} h {minutes_left} min"
     return f"for {minutes} min" if minutes else "just now"
+
+
+def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
+    """A status of so many cells: its alarms, `shorter` where it is narrow, and what fits beside."""
+    alarms = alarms if get_cwidth(alarms) <= width else shorter
+    left = width - get_cwidth(alarms)
+    if get_cwidth(name) <= left:
+        fits = get_cwidth(name + since) <= left
+        return alarms, name + since if fits else name
+    while name and get_cwidth(name) >= left:
+        name = name[:-1]
+    return alarms, f"{name}…" if len(name) > SHORTEST_NAME else ""
 
 
 def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
@@ -219,18 +234,23 @@ class Chat(Application[None]):
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
 
     def _status(self) -> StyleAndTextTuples:
-        parts: StyleAndTextTuples = [("", f" {self._name}")]
+        alarms = shorter = since = ""
         if self._link.since is None:
             left = self._link.until - monotonic()
-            when = f"in {left:.0f} s" if left >= 0.5 else "now"
-            parts.append(("class:lost", f"  not connected, trying again {when}"))
+            soon = left < 0.5
+            alarms += f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
+            shorter += f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
-            parts.append(("", f"  connected {lasted(monotonic() - self._link.since)}"))
+            since = f" connected {lasted(monotonic() - self._link.since)}"
         if unread := self.pages.unread:
-            parts.append(("class:lost", f"  {unread} unread: PageDown"))
+            alarms += f" {unread} unread: PageDown "
+            shorter += f" {unread} unread "
         elif self.pages.scrolled:
-            parts.append(("", "  scrolled: PageDown"))
-        return parts
+            alarms += " scrolled: PageDown "
+            shorter += " scrolled "
+        width = self.output.get_size().columns
+        alarm, rest = fitted(alarms, shorter, f" {self._name} ", since, width)
+        return [("class:lost", alarm), ("", rest)]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

@@ -28,10 +28,10 @@ WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
-  Enter               send the line; of a paste, each line is a message
+  Enter               send the line; of a paste, each line is a message; empty ones are not sent
   Up, Down            lines that were sent before
   PageUp, PageDown    what was said before; sending a line goes back to the end
-  Ctrl-D, Ctrl-C      leave
+  Ctrl-C              leave; so does Ctrl-D on an empty line
 The keys of Emacs and of shells edit the line. NO_COLOR in the environment is heeded.
 A connection that is lost is made again, after 1 second, then 2, 4 … up to 30.
 

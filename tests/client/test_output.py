@@ -85,6 +85,39 @@ def test_no_frame_is_drawn_before_the_last_one_is_taken(
     asyncio.run(story())
 
 
+class Deaf:
+    """A link to a room that takes nothing."""
+
+    since = 0.0
+
+    def send(self, text: str) -> bool:
+        return False
+
+
+def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileIO]) -> None:
+    conversation = Conversation()
+
+    async def story() -> None:
+        chat = Chat(
+            name="room",
+            output=Output(pipe[1]),
+            link=cast("Link", Deaf()),
+            conversation=conversation,
+            clock=False,
+            mouse=False,
+        )
+        for lost in (False, False, True):
+            if lost:
+                chat.lost()
+            chat.typed.text = "hello"
+            chat.send()
+            assert chat.typed.text == "hello"
+
+    asyncio.run(story())
+    said = "── not sent: the room does not take it; your line is kept"
+    assert [line.shown for line in conversation.lines] == [said] * 2
+
+
 def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:
     reader, terminal = pipe
     null = os.open(os.devnull, os.O_RDONLY)

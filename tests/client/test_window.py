@@ -67,11 +67,40 @@ def test_each_line_of_a_paste_is_a_message_and_waits_for_enter() -> None:
         anna.wait(lambda: anna.typed.startswith("<You>one\ntwo\n\nthree"))
         assert anna.said == [WELCOME]
         anna.press("Enter")
-        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>\n<127.0.0.1>three\n")
-        anna.says("<You>one", "<You>two", "<You>", "<You>three")
+        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>three\n")
+        anna.says("<You>one", "<You>two", "<You>three")
         anna.type("four")
         anna.press("Enter")
         ben.hear("<127.0.0.1>four\n")
+
+
+def test_an_empty_line_is_not_sent() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        anna.press("Enter")
+        anna.paste("\n\n")
+        anna.press("Enter")
+        anna.type("one")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>one\n")
+        anna.says(WELCOME, "<You>one")
+
+
+def test_a_long_line_leaves_something_of_the_conversation() -> None:
+    with room("--workers", 1) as there, pane(*here(there), rows=6) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        for number in range(4):
+            ben.say(f"{number}\n")
+        anna.says("<127.0.0.2>3")
+        anna.type("a" * 500 + "the end")
+        anna.wait(lambda: anna.typed.endswith("the end"))
+        assert anna.said == ["<127.0.0.2>2", "<127.0.0.2>3"]
+        assert len(anna.typed.split("\n")) == 3
+        anna.resize(60, 3)
+        anna.wait(lambda: len(anna.rows) == 3 and anna.rows[0] == "<127.0.0.2>3")
+        assert anna.rows[2].endswith("the end")
 
 
 def test_nothing_that_is_shown_is_obeyed() -> None:
@@ -265,10 +294,13 @@ def test_it_comes_back_when_the_room_does() -> None:
             there.stop()
             anna.says(WELCOME, "── connection lost: closed by the server")
             anna.wait(lambda: "not connected, trying again" in anna.status)
-            anna.type("kept")
             anna.press("Enter")
-            anna.wait(lambda: anna.said[-1].startswith("── not sent"))
+            anna.type("kep")
+            anna.press("Enter", "Enter")
+            anna.type("t")
             anna.has_typed("kept")
+            notices = [row for row in anna.said if "not sent" in row]
+            assert notices == ["── not sent: there is no connection; your line is kept"]
             with room("--workers", 1, port=port) as again:
                 anna.says("── connected again", WELCOME)
                 assert "connected just now" in anna.status

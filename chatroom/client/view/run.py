@@ -60,6 +60,7 @@ class Visit:
 
     def lost(self) -> None:
         self._conversation.ended()
+        self._chat.lost()
 
     # --- from the beginning to the end ------------------------------------------------------------
 

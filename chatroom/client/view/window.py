@@ -80,6 +80,8 @@ TICK = 1.0
 NOTCH = 3
 #: Rows of a line that is being typed that are seen at once.
 HIGHEST_INPUT = 8
+#: Rows of the conversation that are seen all the same, where there are as many.
+LEAST_SAID = 2
 #: Characters of a cut name that still say something.
 SHORTEST_NAME = 6
 #: Seconds between two bells at least.
@@ -185,6 +187,7 @@ class Chat(Application[None]):
         self._link = link
         self._conversation = conversation
         self._rung = 0.0
+        self._kept = False  # The user knows that a line was not sent.
         self._glass = output
         output.drained = self.invalidate
         self.pages = Pages(conversation, clock=clock)
@@ -213,16 +216,42 @@ class Chat(Application[None]):
         if not self._glass.stuck:
             super().invalidate()
 
+    def lost(self) -> None:
+        """There is no connection any longer: that a line can't be sent is news again."""
+        self._kept = False
+
     def ring(self) -> None:
         """Ring the terminal's bell, and not too often."""
         if monotonic() - self._rung >= SILENCE and not self._glass.stuck:
             self._rung = monotonic()
             self._glass.bell()
 
+    def send(self) -> None:
+        """Send what is typed; what can't be sent stays where it is."""
+        text = self.typed.text
+        # Of a paste, the last line is mostly ended. Empty ones would be empty messages to everyone.
+        lines = [line for line in text.split("\n") if line]
+        if not lines:
+            self.typed.reset()
+            return
+        if not self._link.send("".join(f"{line}\n" for line in lines)):
+            if not self._kept:
+                lost = self._link.since is None
+                why = "there is no connection" if lost else "the room does not take it"
+                self._conversation.note(f"not sent: {why}; your line is kept")
+            self._kept = True
+            return
+        self._kept = False
+        for line in lines:
+            self._conversation.own(line)
+        self.typed.reset(append_to_history=True)
+        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
+        self.pages.end()
+
     def _laid_out(self, clock: bool) -> Layout:
         field = Window(
             BufferControl(self.typed, input_processors=[Visible(), BeforeInput(YOU, "class:you")]),
-            height=Dimension(min=1, max=HIGHEST_INPUT),
+            height=self._input_height,
             dont_extend_height=True,
             wrap_lines=True,
         )
@@ -232,6 +261,11 @@ class Chat(Application[None]):
             style="class:status",
         )
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
+
+    def _input_height(self) -> Dimension:
+        """However long the line is, what is said meanwhile is seen above it."""
+        left = self.output.get_size().rows - 1 - LEAST_SAID
+        return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
     def _status(self) -> StyleAndTextTuples:
         alarms = shorter = since = ""
@@ -257,7 +291,7 @@ class Chat(Application[None]):
 
         @keys.add("enter")
         def send(_event: KeyPressEvent) -> None:
-            self._send()
+            self.send()
 
         @keys.add("c-c")
         @keys.add("c-d", filter=Condition(lambda: not self.typed.text))
@@ -277,17 +311,3 @@ class Chat(Application[None]):
             self.pages.page(1)
 
         return keys
-
-    def _send(self) -> None:
-        text = self.typed.text
-        if "\n" in text:  # A paste, whose last line is mostly ended, which Enter does again.
-            text = text.removesuffix("\n")
-        if not self._link.send(text + "\n"):
-            # It stays where it is, to be sent when there is a connection again.
-            self._conversation.note("not sent: there is no connection; your line is kept")
-            return
-        for line in text.split("\n"):
-            self._conversation.own(line)
-        self.typed.reset(append_to_history=bool(text))
-        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
-        self.pages.end()

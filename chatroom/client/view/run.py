@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from chatroom.client.reach import Reach, reason
 from chatroom.client.session import LAST_WORDS, Ending
@@ -104,11 +106,16 @@ class Visit:
         self._end(Ending(1, f"connection lost: {why}"))
 
     def _heed_signals(self) -> None:
-        for number in ENDING:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCONT, self._chat.resume)
+        heeded: dict[int, Callable[[], object]] = {
+            number: partial(self._end, Ending(0 if number == signal.SIGINT else 128 + number))
+            for number in ENDING
+        }
+        for number, heed in {signal.SIGTSTP: self._chat.stop, **heeded}.items():
             # Who started this with a signal ignored (nohup, a shell's &) wants it to stay so.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                code = 0 if number == signal.SIGINT else 128 + number
-                asyncio.get_running_loop().add_signal_handler(number, self._end, Ending(code))
+                loop.add_signal_handler(number, heed)
 
     def _end(self, ending: Ending) -> None:
         if self._chat.end():

@@ -4,11 +4,15 @@ From above: what was said, the status, and the line that is being typed. prompt_
 that edit it, its history and its pastes; here is only what a chat adds.
 """
 
+import os
+import signal
+import termios
+from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Point
 from prompt_toolkit.filters import Condition
@@ -132,6 +136,15 @@ def _style(line: Line) -> str:
     return "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
 
 
+def stop_all() -> None:
+    """Stop, with all that the shell has started with us, as if nobody heeded SIGTSTP."""
+    heeded = signal.getsignal(signal.SIGTSTP)
+    if heeded is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(0, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, heeded)
+
+
 class Visible(Processor):
     """What is typed, and above all pasted, is shown no more trustingly than what arrives."""
 
@@ -216,6 +229,20 @@ class Chat(Application[None]):
         if not self._glass.stuck:
             super().invalidate()
 
+    def stop(self) -> None:
+        """Give the terminal back, and stop, until the shell has it go on (SIGTSTP)."""
+        if self.is_running and not self.is_done:
+            run_in_terminal(stop_all)
+
+    def resume(self) -> None:
+        """Take a terminal on which a shell has been meanwhile (SIGCONT)."""
+        if self.is_running and not self.is_done:
+            with suppress(termios.error):  # It is not ours any longer.
+                # Not to be left: what is to be restored in the end is known from the beginning.
+                self.input.raw_mode().__enter__()
+            self.renderer.reset()
+            self.invalidate()
+
     def lost(self) -> None:
         """There is no connection any longer: that a line can't be sent is news again."""
         self._kept = False
@@ -299,8 +326,8 @@ class Chat(Application[None]):
             self.end()
 
         @keys.add("c-z")
-        def stop(event: KeyPressEvent) -> None:
-            event.app.suspend_to_background()
+        def stop(_event: KeyPressEvent) -> None:
+            self.stop()
 
         @keys.add("pageup")
         def up(_event: KeyPressEvent) -> None:

@@ -33,7 +33,7 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   PageUp, PageDown    what was said before; sending a line goes back to the end
   Ctrl-C              leave; so does Ctrl-D on an empty line
 The keys of Emacs and of shells edit the line. NO_COLOR in the environment is heeded.
-A connection that is lost is made again, after 1 second, then 2, 4 … up to 30.
+A connection that is lost is made again, after 1 second, then 2, 4 … up to 30, or at Enter.
 
 Everywhere else, what is piped in is sent, and what arrives is shown until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000

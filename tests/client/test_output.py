@@ -90,18 +90,25 @@ class Deaf:
 
     since = 0.0
 
+    def __init__(self) -> None:
+        self.hurried = 0
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
     def send(self, text: str) -> bool:
         return False
 
 
 def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileIO]) -> None:
     conversation = Conversation()
+    link = Deaf()
 
     async def story() -> None:
         chat = Chat(
             name="room",
             output=Output(pipe[1]),
-            link=cast("Link", Deaf()),
+            link=cast("Link", link),
             conversation=conversation,
             clock=False,
             mouse=False,
@@ -112,10 +119,13 @@ def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileI
             chat.typed.text = "hello"
             chat.send()
             assert chat.typed.text == "hello"
+        chat.typed.text = ""
+        chat.send()
 
     asyncio.run(story())
     said = "── not sent: the room does not take it; your line is kept"
     assert [line.shown for line in conversation.lines] == [said] * 2
+    assert link.hurried == 4  # Each Enter may have it come back sooner.
 
 
 def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:

@@ -258,6 +258,7 @@ class Chat(Application[None]):
         text = self.typed.text
         # Of a paste, the last line is mostly ended. Empty ones would be empty messages to everyone.
         lines = [line for line in text.split("\n") if line]
+        self._link.hurry()
         if not lines:
             self.typed.reset()
             return

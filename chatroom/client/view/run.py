@@ -74,7 +74,7 @@ class Visit:
         with output() as terminal:
             screen = Output(terminal)
             self._chat = Chat(
-                name=f"{self._reach} (TLS)" if self._reach.context else str(self._reach),
+                name=self._reach.name,
                 output=screen,
                 link=self._link,
                 conversation=self._conversation,

@@ -151,6 +151,7 @@ def _windowed(reach: Reach, options: argparse.Namespace) -> Ending:
             reconnect=not options.no_reconnect,
             warning=INSECURE if options.insecure else "",
         ),
+        _say,
     )
 
 

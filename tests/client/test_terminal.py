@@ -240,6 +240,14 @@ def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> Non
     assert typist.end() == 0
 
 
+def test_who_waits_for_a_connection_is_told(sit: Sit) -> None:
+    program = UNRESOLVED.replace("[socket.getaddrinfo]", "[]")
+    typist = sit([sys.executable, "-c", program, "localhost", "4000"])
+    shows(typist, "chatroom.client: connecting to localhost:4000 …")
+    typist.type("\x03")
+    assert typist.end() == 0
+
+
 # A shell that runs one job, and each time that it was stopped continues it when Enter is pressed.
 # As shells do, it then has the terminal its own way, and leaves it so.
 SHELL = """

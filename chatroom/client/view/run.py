@@ -16,6 +16,8 @@ from chatroom.client.view.output import Output
 from chatroom.client.view.window import Chat
 from chatroom.protocol.text import printable
 
+#: Seconds after which who waits for a connection wants to know that it is not there yet.
+SOON = 1.0
 #: Seconds that the room has to close after the user left.
 PATIENCE = 1.0
 
@@ -34,17 +36,18 @@ class Choices:
     warning: str
 
 
-def run(reach: Reach, choices: Choices) -> Ending:
-    """Chat until the user leaves, or the connection ends for good."""
-    return asyncio.run(Visit(reach, choices).run())
+def run(reach: Reach, choices: Choices, say: Callable[[str], None]) -> Ending:
+    """Chat until the user leaves, or the connection ends for good; `say` what has no window yet."""
+    return asyncio.run(Visit(reach, choices, say).run())
 
 
 class Visit:
     """The conversation, the link and the window, which know of each other only through this."""
 
-    def __init__(self, reach: Reach, choices: Choices) -> None:
+    def __init__(self, reach: Reach, choices: Choices, say: Callable[[str], None]) -> None:
         self._reach = reach
         self._choices = choices
+        self._say = say
         self._conversation = Conversation()
         self._link = Link(reach.open, self, reconnect=choices.reconnect)
         self._ending = Ending(0)
@@ -67,10 +70,14 @@ class Visit:
     # --- from the beginning to the end ------------------------------------------------------------
 
     async def run(self) -> Ending:
+        loop = asyncio.get_running_loop()
+        waiting = loop.call_later(SOON, self._say, f"connecting to {self._reach} …")
         try:
             await self._link.connect()
         except (OSError, UnicodeError) as error:  # UnicodeError: no host's name looks like this.
             return Ending(1, f"cannot connect to {self._reach}: {reason(error)}")
+        finally:
+            waiting.cancel()
         with output() as terminal:
             screen = Output(terminal)
             self._chat = Chat(

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import re
 import signal
 import ssl
 import sys
@@ -28,12 +29,12 @@ WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
-  Enter               send the line; of a paste, each line is a message
+  Enter               send the line; of a paste, each line is a message; empty ones are not sent
   Up, Down            lines that were sent before
   PageUp, PageDown    what was said before; sending a line goes back to the end
-  Ctrl-D, Ctrl-C      leave
+  Ctrl-C              leave; so does Ctrl-D on an empty line
 The keys of Emacs and of shells edit the line. NO_COLOR in the environment is heeded.
-A connection that is lost is made again, after 1 second, then 2, 4 … up to 30.
+A connection that is lost is made again, after 1 second, then 2, 4 … up to 30, or at Enter.
 
 Everywhere else, what is piped in is sent, and what arrives is shown until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("host", metavar="HOST", help="name or address of the server")
+    made.add_argument("host", metavar="HOST", type=_host, help="name or address of the server")
     made.add_argument(
         "port", metavar="PORT", type=partial(port, least=1), help="its port, 1 to 65535"
     )
@@ -80,6 +81,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _host(text: str) -> str:
+    """A name or an address, which may be bracketed as in URLs. Raises ArgumentTypeError."""
+    found = re.fullmatch(r"(?:\[(?P<bracketed>.+)\]|(?P<plain>[^:]+))(?::(?P<port>\d+))?", text)
+    if not found:
+        return text
+    host: str = found["bracketed"] or found["plain"]
+    if found["port"]:
+        raise argparse.ArgumentTypeError(f"the port stands by itself: {host} {found['port']}")
+    return host
+
+
 def _reach(command: argparse.ArgumentParser, options: argparse.Namespace) -> Reach:
     for name in "cafile", "insecure":
         if getattr(options, name) and not options.tls:
@@ -106,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.insecure:
             _say(INSECURE)
-        ending = _windowed(reach, options) if _has_window() else _plain(reach)
+        ending = (_windowed if _has_window() else _plain)(reach, options)
     except KeyboardInterrupt:  # While it was connecting.
         return 0
     if ending.words:
@@ -139,10 +151,13 @@ def _windowed(reach: Reach, options: argparse.Namespace) -> Ending:
             reconnect=not options.no_reconnect,
             warning=INSECURE if options.insecure else "",
         ),
+        _say,
     )
 
 
-def _plain(reach: Reach) -> Ending:
+def _plain(reach: Reach, options: argparse.Namespace) -> Ending:
+    if idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
+        _say(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
     try:
         room = reach.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.

@@ -14,6 +14,9 @@ from chatroom.client.tls import Encrypted
 #: Seconds for each of a host's addresses to answer.
 CONNECT_TIMEOUT = 10.0
 
+#: What OpenSSL, old or new, says of an answer that is anything but TLS.
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -27,6 +30,14 @@ class Reach:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The same, and how much one may trust in it."""
+        if self.context is None:
+            return str(self)
+        unchecked = self.context.verify_mode == ssl.CERT_NONE
+        return f"{self} (TLS, unchecked)" if unchecked else f"{self} (TLS)"
 
     def connect(self) -> socket.socket | Encrypted:
         """A connection that does not block. Raises OSError or UnicodeError, see `reason`."""
@@ -86,9 +97,13 @@ def reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLError):
+        if error.reason in NO_TLS:
+            return "it does not speak TLS"
         return f"TLS failed: {(error.reason or 'cut off').lower().replace('_', ' ')}"
     if isinstance(error, UnicodeError):
         return "no host has such a name"
+    if isinstance(error, TimeoutError) and not error.errno:  # Ours; the system's own has a number.
+        return f"no answer for {CONNECT_TIMEOUT:g} s"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
         return os.strerror(error.errno)  # What asyncio says instead is for programmers.
     return getattr(error, "strerror", None) or str(error) or "no answer"

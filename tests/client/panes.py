@@ -102,7 +102,7 @@ class Pane:
 
     @staticmethod
     def _is_status(row: str) -> bool:
-        return row.startswith(" ") and "connected" in row
+        return len(row) > 1 and row[0] == " " != row[1]
 
     def wait(self, done: Callable[[], bool], what: str = "") -> None:
         try:

@@ -43,6 +43,9 @@ def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
         ),
         (["localhost", "٤٠٠٠"], "argument PORT"),
         (["localhost", "4000", "more"], "more"),
+        (["127.0.0.1:4711"], "argument HOST: the port stands by itself: 127.0.0.1 4711"),
+        (["[::1]:4711"], "argument HOST: the port stands by itself: ::1 4711"),
+        (["localhost:4711", "4711"], "argument HOST: the port stands by itself: localhost 4711"),
         (["--colour", "localhost", "4000"], "--colour"),
         (["--cafile", "file", "localhost", "4000"], "argument --cafile: it needs --tls"),
         (["--insecure", "localhost", "4000"], "argument --insecure: it needs --tls"),
@@ -94,6 +97,22 @@ def test_a_host_that_does_not_resolve_is_said_in_one_line(host: str) -> None:
     assert (code, output) == (1, "")
     where = f"[{host}]:4000" if ":" in host else f"{host}:4000"
     assert re.fullmatch(rf"chatroom\.client: cannot connect to {re.escape(where)}: .+\n", error)
+
+
+@pytest.mark.parametrize("host", ["::1%nowhere", "[::1%nowhere]"])
+def test_an_address_may_be_bracketed(host: str) -> None:
+    _, _, error = run(host, "4000")
+    assert error.startswith("chatroom.client: cannot connect to [::1%nowhere]:4000: ")
+
+
+def test_what_only_a_window_does_is_said_where_there_is_none() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = str(silent.getsockname()[1])
+        _, _, error = run("--time", "--mouse", "--no-reconnect", "127.0.0.1", port)
+    said = "chatroom.client: --time, --mouse: only at a terminal, with prompt_toolkit\n"
+    assert error.startswith(said)
+    assert len(error.splitlines()) == 2
 
 
 def test_ctrl_c_ends_it_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view import conversation as module
 from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
-from chatroom.client.view.pages import Pages, wrap
+from chatroom.client.view.pages import ACCENTS, Pages, wrap
 
 
 @pytest.fixture
@@ -54,21 +54,15 @@ def test_a_line_does_not_grow_across_connections(conversation: Conversation) -> 
     assert shown(conversation) == ["<::1>no", "Welcome"]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("Welcome\n", False),
-        ("<You>forged\n", False),
-        ("<::1>", True),
-        ("<127.0.0.1>hello\n", True),
-        ("\n", False),
-        ("", False),
-    ],
-)
-def test_what_somebody_says_is_told_from_what_the_room_does(
-    conversation: Conversation, text: str, said: bool
+def test_what_is_said_is_told_from_the_greeting_whatever_the_prefix(
+    conversation: Conversation,
 ) -> None:
-    assert conversation.arrived(text) is said
+    for _ in range(2):
+        told = ["Wel", "come\n", "", "<::1>hel", "lo\n", "[7] hello\n", "hi", "\nhi", "\n", "\n"]
+        said = [conversation.arrived(text) for text in told]
+        assert said == [False, False, False, True, False, True, True, True, False, True]
+        conversation.ended()
+    assert conversation.arrived("Welcome\n<::1>hello\n")
 
 
 def test_people_are_told_apart_in_the_order_in_which_they_spoke(
@@ -108,6 +102,7 @@ def test_nothing_is_trusted(conversation: Conversation) -> None:
         ("👩‍🔬", "👩🔬"),
         ("👍🏽 ❤️ ❤️‍🔥", "👍 ❤ ❤🔥"),
         ("🇩🇪", "🇩🇪"),
+        ("🏴\U000e0067\U000e0062\U000e007f a", "🏴 a"),
         ("क्‍ष", "क्‍ष"),
         ("e\u0301", "e\u0301"),
     ],
@@ -128,13 +123,16 @@ def test_all_terminals_give_it_as_many_cells(
     [
         ("", [""]),
         ("0123456789", ["0123456789"]),
-        ("0123456789a", ["0123456789", "a"]),
-        ("one two three", ["one two", "three"]),
-        ("one two th four", ["one two th", "four"]),
-        ("one twoooooo", ["one", "twoooooo"]),
-        ("one twooooooooooo", ["one", "twoooooooo", "ooo"]),
+        ("0123456789a", ["0123456789", "  a"]),
+        ("one two three", ["one two", "  three"]),
+        ("one two th four", ["one two th", "  four"]),
+        ("one twoooooo", ["one", "  twoooooo"]),
+        ("one twooooooo", ["one", "  twoooooo", "  o"]),
+        ("one twooooooooooo", ["one", "  twoooooo", "  ooooo"]),
         ("你好你好你", ["你好你好你"]),
-        ("a你好你好你", ["a你好你好", "你"]),
+        ("a你好你好你", ["a你好你好", "  你"]),
+        ("a你好你好你你你你你", ["a你好你好", "  你你你你", "  你"]),
+        ("<::1>hello" + " " * 80 + "<::2>me", ["<::1>hello", "  <::2>me"]),
         ("012345678e\u0301", ["012345678e\u0301"]),
     ],
 )
@@ -142,12 +140,20 @@ def test_text_is_wrapped(text: str, rows: list[str]) -> None:
     assert list(wrap(text, 10)) == rows
 
 
+@pytest.mark.parametrize("accent", ["\u0301", "\u200b", "\U000e0100"])
+def test_a_cell_holds_so_many_accents(accent: str) -> None:
+    for character in ("a", "你"):
+        most = character + accent * ACCENTS
+        assert wrap(most + "b", 20) == (most + "b",)
+        assert wrap(most + accent * 3 + most, 20) == (most + "\ufffd" * 3 + most,)
+
+
 CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]
 
 
 def test_whose_a_line_is_stays_with_its_first_word() -> None:
-    assert wrap("12:34 <::1>longword", 12) == ("12:34", "<::1>longwor", "d")
-    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "ongword")
+    assert wrap("12:34 <::1>longword", 12) == ("12:34", "  <::1>longw", "  ord")
+    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "  ongword")
 
 
 @given(st.lists(st.sampled_from(CHARACTERS), max_size=60), st.integers(1, 12))
@@ -230,14 +236,26 @@ def test_what_fits_is_not_scrolled(pages: Pages) -> None:
 def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversation) -> None:
     conversation.arrived("before\n" + "".join(f"{number:<10}" for number in range(8)) + "\nafter\n")
     pages = Pages(conversation)
-    assert page(pages) == ["6", "7         ", "after"]
+    assert page(pages) == ["  6", "  7         ", "after"]
     seen = []
     for _ in range(7):
         pages.scroll(-1)
-        seen.append(page(pages)[0])
+        seen.append(page(pages)[0].strip())
     assert seen == ["5", "4", "3", "2", "1", "0", "before"]
     pages.scroll(4)
-    assert page(pages)[0] == "3"
+    assert page(pages)[0] == "  3"
+
+
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_line_of_any_length_does_not_begin_twice(conversation: Conversation, clock: bool) -> None:
+    """However one's line is broken, no row of it looks like the first of another's."""
+    conversation.arrived("<::1>" + "a" * LONGEST)
+    conversation.arrived("<::2>hello\n")
+    pages = Pages(conversation, clock=clock)
+    *above, last = page(pages, height=LONGEST, width=80)
+    assert last == "  <::2>hello"
+    assert [row for row in above if not row.startswith("  a")] == above[:1]
+    assert [line.head for line in conversation.lines] == ["<::1>", ""]
 
 
 def test_another_width_keeps_the_place(conversation: Conversation) -> None:
@@ -246,7 +264,7 @@ def test_another_width_keeps_the_place(conversation: Conversation) -> None:
     page(pages, width=20)
     pages.page(-1)
     assert page(pages, width=20) == ["5 and 5", "6 and 6", "7 and 7"]
-    assert page(pages, width=5)[-1] in ("7 and", "7")
+    assert page(pages, width=5)[-1] in ("7 and", " 7")
 
 
 def test_what_was_seen_may_be_forgotten(

@@ -58,15 +58,28 @@ class Room:
 
 
 class Story:
-    """All that happened, in its order: text, words, and for how long it slept."""
+    """All that happened, in its order: text, words, and for how long it slept.
 
-    def __init__(self, *tries: OSError | bytes, reconnect: bool = True) -> None:
+    `says`: something is said whenever something is heard. `hurries`: no pause is waited for.
+    """
+
+    def __init__(
+        self,
+        *tries: OSError | bytes,
+        reconnect: bool = True,
+        says: bool = False,
+        hurries: bool = False,
+    ) -> None:
         self.room = Room(tries)
         self.events: list[str | float] = []
+        self._says = says
+        self._hurries = hurries
         self.link = Link(self.room.open, self, reconnect=reconnect, sleep=self._sleep)
 
     def heard(self, text: str) -> None:
         self.events.append(text)
+        if self._says:
+            self.link.send("hello\n")
 
     def told(self, words: str) -> None:
         self.events.append(words)
@@ -76,6 +89,9 @@ class Story:
 
     async def _sleep(self, seconds: float) -> None:
         self.events.append(seconds)
+        if self._hurries:
+            asyncio.get_running_loop().call_soon(self.link.hurry)
+            await asyncio.Event().wait()
 
     async def _run(self) -> str:
         await self.link.connect()
@@ -127,6 +143,42 @@ def test_who_was_in_the_room_for_long_is_soon_back(monkeypatch: pytest.MonkeyPat
     story = Story(*[b"Welcome\n"] * 4)
     story.run()
     assert story.pauses == [1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "pauses"),
+    [
+        (b"Welcome\n<::1>hello\n", [1.0, 1.0, 1.0, 1.0]),
+        (b"Welcome\n<", [1.0, 1.0, 1.0, 1.0]),
+        (b"Welcome", [1.0, 2.0, 4.0, 8.0]),
+        (b"", [1.0, 2.0, 4.0, 8.0]),
+    ],
+)
+def test_a_room_that_said_more_than_its_greeting_is_soon_asked_again(
+    said: bytes, pauses: list[float]
+) -> None:
+    story = Story(*[said] * 4)
+    story.run()
+    assert story.pauses == pauses
+
+
+def test_a_room_in_which_something_was_said_is_soon_asked_again() -> None:
+    story = Story(*[b"Welcome\n"] * 4, says=True)
+    story.run()
+    assert story.pauses == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_who_is_in_a_hurry_does_not_wait() -> None:
+    story = Story(b"Welcome\n", REFUSED, b"Welcome back\n", hurries=True)
+    story.link.hurry()  # There is nothing to wait for yet.
+    assert story.run() == "interrupted"
+    assert story.events[2:6] == [
+        "connection lost: closed by the server",
+        1.0,
+        "no connection: Connection refused; trying again",
+        2.0,
+    ]
+    assert "Welcome back\n" in story.events
 
 
 def test_who_does_not_want_to_come_back_is_told_why() -> None:

@@ -12,7 +12,7 @@ from prompt_toolkit.application import Application
 from chatroom.client.view.conversation import Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.window import Chat, lasted
+from chatroom.client.view.window import Chat, fitted, lasted
 
 MUCH = "a" * (1 << 20)
 
@@ -85,6 +85,49 @@ def test_no_frame_is_drawn_before_the_last_one_is_taken(
     asyncio.run(story())
 
 
+class Deaf:
+    """A link to a room that takes nothing."""
+
+    since = 0.0
+
+    def __init__(self) -> None:
+        self.hurried = 0
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+    def send(self, text: str) -> bool:
+        return False
+
+
+def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileIO]) -> None:
+    conversation = Conversation()
+    link = Deaf()
+
+    async def story() -> None:
+        chat = Chat(
+            name="room",
+            output=Output(pipe[1]),
+            link=cast("Link", link),
+            conversation=conversation,
+            clock=False,
+            mouse=False,
+        )
+        for lost in (False, False, True):
+            if lost:
+                chat.lost()
+            chat.typed.text = "hello"
+            chat.send()
+            assert chat.typed.text == "hello"
+        chat.typed.text = ""
+        chat.send()
+
+    asyncio.run(story())
+    said = "── not sent: the room does not take it; your line is kept"
+    assert [line.shown for line in conversation.lines] == [said] * 2
+    assert link.hurried == 4  # Each Enter may have it come back sooner.
+
+
 def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:
     reader, terminal = pipe
     null = os.open(os.devnull, os.O_RDONLY)
@@ -113,3 +156,36 @@ def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> N
 )
 def test_a_time_is_said_as_exactly_as_a_glance_wants_it(seconds: float, words: str) -> None:
     assert lasted(seconds) == words
+
+
+LOST, LOST_SHORT = " not connected, trying again in 12 s ", " not connected: 12 s "
+UNREAD, UNREAD_SHORT = " 7 unread: PageDown ", " 7 unread "
+
+
+@pytest.mark.parametrize(
+    ("alarms", "shorter", "width", "status"),
+    [
+        ("", "", 60, " 192.0.2.7:4000  connected for 3 min"),
+        ("", "", 36, " 192.0.2.7:4000  connected for 3 min"),
+        ("", "", 35, " 192.0.2.7:4000 "),
+        ("", "", 15, " 192.0.2.7:400…"),
+        ("", "", 5, ""),
+        (LOST, LOST_SHORT, 60, LOST + " 192.0.2.7:4000 "),
+        (LOST, LOST_SHORT, 48, LOST + " 192.0.2.7…"),
+        (LOST, LOST_SHORT, 40, LOST),
+        (LOST, LOST_SHORT, 20, LOST_SHORT),
+        (UNREAD, UNREAD_SHORT, 40, UNREAD + " 192.0.2.7:4000 "),
+        (UNREAD, UNREAD_SHORT, 20, UNREAD),
+        (UNREAD, UNREAD_SHORT, 19, UNREAD_SHORT + " 192.0.2…"),
+        (LOST + UNREAD, LOST_SHORT + UNREAD_SHORT, 40, LOST_SHORT + UNREAD_SHORT + " 192.0.2…"),
+    ],
+)
+def test_a_narrow_status_keeps_what_matters(
+    alarms: str, shorter: str, width: int, status: str
+) -> None:
+    shown = fitted(alarms, shorter, " 192.0.2.7:4000 ", " connected for 3 min", width)
+    assert "".join(shown) == status
+
+
+def test_a_status_counts_cells() -> None:
+    assert fitted("", "", " 你好你好你好.example ", "", 14) == ("", " 你好你好你好…")

@@ -3,10 +3,13 @@
 The room is played by the test, and so is the terminal: it may not be read, or hang up.
 """
 
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -159,7 +162,7 @@ def test_a_terminal_without_size_is_taken_for_a_usual_one(room: Room, sit: Sit) 
     typist = sit([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
     shows(typist, "<You>")
     room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
-    typist.wait(lambda: {"a" * 79, "b" * 10} <= set(typist.screen.rows))
+    typist.wait(lambda: {"a" * 79, "  " + "b" * 10} <= set(typist.screen.rows))
     assert typist.screen.rows[-1] == "<You>"
 
 
@@ -237,10 +240,20 @@ def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> Non
     assert typist.end() == 0
 
 
+def test_who_waits_for_a_connection_is_told(sit: Sit) -> None:
+    program = UNRESOLVED.replace("[socket.getaddrinfo]", "[]")
+    typist = sit([sys.executable, "-c", program, "localhost", "4000"])
+    shows(typist, "chatroom.client: connecting to localhost:4000 …")
+    typist.type("\x03")
+    assert typist.end() == 0
+
+
 # A shell that runs one job, and each time that it was stopped continues it when Enter is pressed.
+# As shells do, it then has the terminal its own way, and leaves it so.
 SHELL = """
-import os, signal, subprocess, sys
+import os, signal, subprocess, sys, termios
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+modes = termios.tcgetattr(0)
 job = subprocess.Popen(sys.argv[1:], process_group=0)
 while True:
     os.tcsetpgrp(0, job.pid)
@@ -248,6 +261,7 @@ while True:
     os.tcsetpgrp(0, os.getpgrp())
     if not os.WIFSTOPPED(status):
         os._exit(os.waitstatus_to_exitcode(status))
+    termios.tcsetattr(0, termios.TCSADRAIN, modes)
     input(" stopped ")
     os.tcsetpgrp(0, job.pid)
     os.killpg(job.pid, signal.SIGCONT)
@@ -258,20 +272,33 @@ def stopped(typist: Typist, times: int) -> None:
     typist.wait(lambda: typist.written.count(b" stopped ") == times)
 
 
-def test_it_can_be_stopped_and_continued(room: Room, sit: Sit) -> None:
+def job(typist: Typist) -> int:
+    """The process that the shell runs."""
+    shell = typist.process.pid
+    return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
+
+
+@pytest.mark.parametrize("how", ["Ctrl-Z", signal.SIGTSTP, signal.SIGSTOP], ids=str)
+def test_it_can_be_stopped_and_continued(
+    room: Room, sit: Sit, how: Literal["Ctrl-Z"] | signal.Signals
+) -> None:
     typist = sit([sys.executable, "-c", SHELL, *CLIENT, *room.address])
     shows(typist, "<You>")
     peer = room.accept()
     typist.type("half")
     shows(typist, "<You>half")
     for number in range(2):
-        typist.type("\x1a")
+        if how == "Ctrl-Z":
+            typist.type("\x1a")
+        else:
+            os.kill(job(typist), how)
         stopped(typist, number + 1)
         # For what a shell has yet to do: prompt_toolkit does not give back all modes.
         assert typist.modes()[LOCAL_FLAGS] == typist.found[LOCAL_FLAGS]
         typist.type("\n")
         peer.say(f"<::1>{number}\n")
         shows(typist, f"<::1>{number}")
+        typist.wait(lambda: not any("stopped" in row for row in typist.screen.rows))
         assert typist.modes()[LOCAL_FLAGS] != typist.found[LOCAL_FLAGS]
     typist.type(" a line\r\x04")
     assert peer.hear_all() == b"half a line\n"

@@ -1,5 +1,6 @@
 """Rooms behind something that ends TLS, with a certificate that nobody but the test has signed."""
 
+import asyncio
 import contextlib
 import hashlib
 import select
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 
+from chatroom.client import reach
 from chatroom.client.streams import CHUNK
 from chatroom.client.tls import Encrypted, context
 from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, running
@@ -284,9 +286,27 @@ def test_a_certificate_of_another_name_is_not_accepted(
 def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room, fails: Fails) -> None:
     code, said = fails(room, None, "localhost")
     assert code == 1
-    assert (
-        said == f"cannot connect to localhost:{room.address[1]}: TLS failed: wrong version number"
+    assert said == f"cannot connect to localhost:{room.address[1]}: it does not speak TLS"
+
+
+def test_a_room_that_does_not_answer_is_said_to_be_silent(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "CONNECT_TIMEOUT", 0.01)
+    way = reach.Reach("127.0.0.1", int(room.address[1]), context(None, insecure=True))
+    for connect in (way.connect, lambda: asyncio.run(way.open())):
+        with pytest.raises(TimeoutError) as failed:
+            connect()
+        assert reach.reason(failed.value) == "no answer for 0.01 s"
+
+
+def test_a_name_says_how_much_one_may_trust_in_it(certificate: Certificate) -> None:
+    checked, unchecked = (
+        context(str(certificate.file), insecure=False),
+        context(None, insecure=True),
     )
+    names = [reach.Reach("localhost", 4000, how).name for how in (None, checked, unchecked)]
+    assert names == ["localhost:4000", "localhost:4000 (TLS)", "localhost:4000 (TLS, unchecked)"]
 
 
 def test_a_room_that_closes_at_once_is_no_such_room(room: Room) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -66,11 +67,40 @@ def test_each_line_of_a_paste_is_a_message_and_waits_for_enter() -> None:
         anna.wait(lambda: anna.typed.startswith("<You>one\ntwo\n\nthree"))
         assert anna.said == [WELCOME]
         anna.press("Enter")
-        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>\n<127.0.0.1>three\n")
-        anna.says("<You>one", "<You>two", "<You>", "<You>three")
+        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>three\n")
+        anna.says("<You>one", "<You>two", "<You>three")
         anna.type("four")
         anna.press("Enter")
         ben.hear("<127.0.0.1>four\n")
+
+
+def test_an_empty_line_is_not_sent() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        anna.press("Enter")
+        anna.paste("\n\n")
+        anna.press("Enter")
+        anna.type("one")
+        anna.press("Enter")
+        ben.hear("<127.0.0.1>one\n")
+        anna.says(WELCOME, "<You>one")
+
+
+def test_a_long_line_leaves_something_of_the_conversation() -> None:
+    with room("--workers", 1) as there, pane(*here(there), rows=6) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        for number in range(4):
+            ben.say(f"{number}\n")
+        anna.says("<127.0.0.2>3")
+        anna.type("a" * 500 + "the end")
+        anna.wait(lambda: anna.typed.endswith("the end"))
+        assert anna.said == ["<127.0.0.2>2", "<127.0.0.2>3"]
+        assert len(anna.typed.split("\n")) == 3
+        anna.resize(60, 3)
+        anna.wait(lambda: len(anna.rows) == 3 and anna.rows[0] == "<127.0.0.2>3")
+        assert anna.rows[2].endswith("the end")
 
 
 def test_nothing_that_is_shown_is_obeyed() -> None:
@@ -81,6 +111,21 @@ def test_nothing_that_is_shown_is_obeyed() -> None:
         anna.has_typed("my ␛[31mown\ufffd")
         anna.press("Enter")
         anna.says("<You>my ␛[31mown\ufffd")
+
+
+def test_a_pile_of_accents_holds_nobody_up() -> None:
+    with room("--workers", 1) as there, pane(*here(there)) as anna:
+        anna.says(WELCOME)
+        ben = there.join("127.0.0.2")
+        pile = "a" + "\u0301" * 3900
+        for _ in range(16):
+            ben.say(f"{pile}\n")
+        ben.say("over\n")
+        anna.says("<127.0.0.2>over")
+        anna.paste(pile)
+        anna.wait(lambda: anna.typed.endswith("\ufffd"))
+        used = Path(f"/proc/{anna.client}/stat").read_text().rpartition(")")[2].split()
+        assert (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK") < 4
 
 
 def test_each_sender_has_a_colour() -> None:
@@ -131,7 +176,8 @@ def test_lines_have_time_stamps_where_they_are_wanted() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
 def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
-    with room("--workers", 1) as there, pane(*options, *here(there)) as anna:
+    other = ["--prefix", "[{ip}] "]
+    with room("--workers", 1, *other) as there, pane(*options, *here(there)) as anna:
         # In a window that is not looked at, tmux keeps a note of it.
         anna.run("new-window", "sleep 1000")
         first = ["-t", ":0"]
@@ -145,7 +191,7 @@ def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
         anna.wait(lambda: seen(WELCOME))
         assert not rung()
         there.join("127.0.0.2").say("hello\n")
-        anna.wait(lambda: seen("hello"))
+        anna.wait(lambda: seen("[127.0.0.2] hello"))
         if options:
             anna.wait(rung)
         else:
@@ -180,6 +226,26 @@ def test_who_scrolls_sees_how_much_is_unread() -> None:
         anna.says("<127.0.0.2>22", "<You>back")
 
 
+def test_a_narrow_window_shows_what_matters() -> None:
+    with room("--workers", 1) as there, pane(*here(there), columns=20, rows=5) as anna:
+        anna.wait(lambda: anna.rows[1].startswith("Welcome"))
+        assert anna.rows[3] == f" 127.0.0.1:{there.port}"
+        ben = there.join("127.0.0.2")
+        for number in range(10):
+            ben.say(f"{number}\n")
+        anna.wait(lambda: anna.rows[2] == "<127.0.0.2>9")
+        anna.press("PageUp")
+        anna.wait(lambda: anna.rows[3] == " scrolled: PageDown")
+        ben.say("10\n")
+        anna.wait(lambda: anna.rows[3] == " 1 unread: PageDown")
+        anna.press("PageDown", "PageDown", "PageDown")
+        anna.wait(lambda: anna.rows[3].startswith(" 127.0.0.1"))
+        there.stop()
+        anna.wait(lambda: anna.rows[3].startswith(" not connected: "))
+        anna.resize(40, 5)
+        anna.wait(lambda: anna.rows[3].startswith(" not connected, trying again "))
+
+
 def takes_mouse(pane: Pane) -> bool:
     return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
 
@@ -208,10 +274,12 @@ def test_another_size_wraps_all_anew() -> None:
     with room("--workers", 1) as there, pane(*here(there)) as anna:
         anna.says(WELCOME)
         there.join("127.0.0.2").say("a line that has to be wrapped, sooner or later 你好\n")
-        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "你好")
+        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "  你好")
         anna.type("typing")
         anna.resize(30, 10)
-        anna.says(WELCOME, "<127.0.0.2>a line that has to", "be wrapped, sooner or later", "你好")
+        anna.says(
+            WELCOME, "<127.0.0.2>a line that has to", "  be wrapped, sooner or later", "  你好"
+        )
         anna.has_typed("typing")
         anna.resize(80, 5)
         anna.says(WELCOME, "<127.0.0.2>a line that has to be wrapped, sooner or later 你好")
@@ -226,10 +294,13 @@ def test_it_comes_back_when_the_room_does() -> None:
             there.stop()
             anna.says(WELCOME, "── connection lost: closed by the server")
             anna.wait(lambda: "not connected, trying again" in anna.status)
-            anna.type("kept")
             anna.press("Enter")
-            anna.wait(lambda: anna.said[-1].startswith("── not sent"))
+            anna.type("kep")
+            anna.press("Enter", "Enter")
+            anna.type("t")
             anna.has_typed("kept")
+            notices = [row for row in anna.said if "not sent" in row]
+            assert notices == ["── not sent: there is no connection; your line is kept"]
             with room("--workers", 1, port=port) as again:
                 anna.says("── connected again", WELCOME)
                 assert "connected just now" in anna.status

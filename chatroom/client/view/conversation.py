@@ -30,9 +30,11 @@ TAB = 8
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
 # What joins emoji, or alters the one before it: terminals disagree on how many cells that takes,
-# and where they do, what stands beside it goes astray. So each emoji is shown by itself.
+# and where they do, what stands beside it goes astray. So each emoji is shown by itself. (Tags, the
+# last ones, make flags of regions, and are good for nothing else but text that nobody sees.)
 _ALTERS_EMOJI = re.compile(
-    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
+    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
+    "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
 )
 
 Kind = Literal["said", "own", "notice"]
@@ -40,13 +42,17 @@ Kind = Literal["said", "own", "notice"]
 
 @dataclass(slots=True)
 class Line:
-    """`head` is whose it is: a sender's prefix, one's own, or nothing; `person` tells which."""
+    """`head` is whose it is: a sender's prefix, one's own, or nothing; `person` tells which.
+
+    `rest`: it goes on with the line before, which was too long, and is nobody else's.
+    """
 
     kind: Kind
     at: float
     text: str = ""
     head: str = ""
     person: int = 0
+    rest: bool = False
 
     def clock(self) -> str:
         return time.strftime("%H:%M ", time.localtime(self.at))
@@ -65,6 +71,7 @@ class Conversation:
         self.dropped = 0
         self._now = now
         self._open: Line | None = None  # It arrived, and has yet to end.
+        self._greeted = False  # The first line since the connection was made is there.
         self._people: dict[str, int] = {}
 
     @property
@@ -73,7 +80,10 @@ class Conversation:
         return self.dropped + len(self.lines)
 
     def arrived(self, text: str) -> bool:
-        """The room sent `text`. Returns whether somebody said something."""
+        """The room sent `text`. Returns whether a line began that is not its greeting.
+
+        (A prefix does not tell: a room may have any.)
+        """
         said = False
         *ended, rest = printable(text).split("\n")
         for piece in ended:
@@ -86,6 +96,7 @@ class Conversation:
     def ended(self) -> None:
         """The connection is gone: what comes next belongs to no line that is there."""
         self._open = None
+        self._greeted = False
 
     def own(self, text: str) -> None:
         """The user sent `text`."""
@@ -96,19 +107,22 @@ class Conversation:
         self._add(Line("notice", self._now(), printable(words), NOTICE))
 
     def _grow(self, piece: str) -> bool:
+        """Returns whether this begins a line, after the first."""
+        said = self._open is None and self._greeted
         if self._open is None:
             self._open = self._add(Line("said", self._now()))
+            self._greeted = True
         line = self._open
         line.text += piece
-        if not line.head and (sender := _SENDER.match(line.text)):
+        if not (line.head or line.rest) and (sender := _SENDER.match(line.text)):
             line.head = sender[0]
             line.text = line.text[sender.end() :]
             line.person = self._person(line.head)
         while len(line.text) > LONGEST:
             rest = line.text[LONGEST:]
             line.text = line.text[:LONGEST]
-            line = self._open = self._add(Line("said", self._now(), rest))
-        return bool(line.head)
+            line = self._open = self._add(Line("said", self._now(), rest, rest=True))
+        return said
 
     def _person(self, head: str) -> int:
         """Whose line it is: 0, 1 … in the order in which they first spoke."""

@@ -2,10 +2,10 @@
 
 import asyncio
 from codecs import getincrementaldecoder
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from chatroom.client.reach import Streams, reason
 from chatroom.client.streams import CHUNK
@@ -47,7 +47,7 @@ class Link:
         listener: Listener,
         *,
         reconnect: bool,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._open = open
         self._listener = listener
@@ -55,6 +55,8 @@ class Link:
         self._sleep = sleep
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
+        self._pause: asyncio.Future[None] | None = None
+        self._works = False  # There was more than a greeting, which may be why we are turned away.
         self.since: float | None = None
         self.until = 0.0
 
@@ -62,6 +64,7 @@ class Link:
         """Raises OSError or UnicodeError, see `reason`."""
         self._reader, self._writer = await self._open()
         self.since = monotonic()
+        self._works = False
 
     async def run(self) -> str:
         """Listen; returns why the connection was lost, where it is not to be made again."""
@@ -73,7 +76,7 @@ class Link:
             if not self._reconnect:
                 return why
             self._listener.told(f"connection lost: {why}")
-            if monotonic() - began > LONGEST_PAUSE:  # One that turns us away at once is not there.
+            if self._works or monotonic() - began > LONGEST_PAUSE:
                 waits = pauses()
             await self._come_back(waits)
             self._listener.told("connected again")
@@ -82,7 +85,8 @@ class Link:
         failed = ""
         for pause in waits:
             self.until = monotonic() + pause
-            await self._sleep(pause)
+            self._pause = asyncio.ensure_future(self._sleep(pause))
+            await asyncio.wait([self._pause])
             try:
                 await self.connect()
             except (OSError, UnicodeError) as error:
@@ -97,8 +101,12 @@ class Link:
         assert self._writer
         decode = getincrementaldecoder("utf-8")("replace").decode
         why = "closed by the server"
+        greeted = False
         try:
             while data := await self._reader.read(CHUNK):
+                beyond = data if greeted else data.partition(b"\n")[2]
+                greeted |= b"\n" in data
+                self._works |= bool(beyond)
                 self._listener.heard(decode(data))
         except OSError as error:
             why = reason(error)
@@ -115,7 +123,14 @@ class Link:
         if self._writer is None or self._writer.transport.get_write_buffer_size() > FULL:
             return False
         self._writer.write(text.encode())
+        self._works = True
         return True
+
+    def hurry(self) -> None:
+        """Try again now, if it is between two tries that we are."""
+        if self._pause and not self._pause.done():
+            self.until = monotonic()
+            self._pause.cancel()
 
     async def leave(self, seconds: float) -> None:
         """Close our side, and wait until the room has closed its own, so many seconds at most.

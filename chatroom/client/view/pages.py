@@ -11,29 +11,58 @@ from typing import NamedTuple
 from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view.conversation import Conversation, Line
+from chatroom.protocol.text import REPLACEMENT
+
+#: Characters without a width of their own, accents above all, that one cell holds. Writing systems
+#: need four or so; prompt_toolkit takes time and memory for the square of their number.
+ACCENTS = 8
+#: Cells before a row in which a line goes on, on a screen that is not too narrow for it.
+INDENT = 2
+
+
+def calm(text: str) -> str:
+    """`text`, where each accent that is one too many for its cell is made visible."""
+    if text.isascii():
+        return text
+    shown = []
+    accents = 0
+    for char in text:
+        accents = 0 if get_cwidth(char) else accents + 1
+        shown.append(char if accents <= ACCENTS else REPLACEMENT)
+    return "".join(shown)
 
 
 @lru_cache(4096)
-def wrap(text: str, width: int, head: int = 0) -> tuple[str, ...]:
+def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[str, ...]:
     """`text` as rows of at most `width` cells, broken behind a space where that can be.
 
     Its first `head` characters, which say when it came and whose it is, are one word with the next.
+    Every row but the first is indented, and of a line's `rest` this one too: else what somebody
+    says could be broken so that it looked like what another says.
     """
+    text = calm(text)
+    indent = " " * min(INDENT, width // 4)
+    margin = indent if rest else ""
     rows = []
-    start = used = 0
+    start = index = 0
+    used = len(margin)
     space = -1  # Behind it the row may end.
-    for index, char in enumerate(text):
+    while index < len(text):
+        char = text[index]
         cells = get_cwidth(char)
         # A row holds one character at least; a space may hang over its edge, unseen.
-        while cells and used + cells > width and index > start and char != " ":
+        if cells and used + cells > width and index > start and char != " ":
             end = space if space > start else index
-            rows.append(text[start:end].rstrip(" "))
-            start = end
-            used = get_cwidth(text[start:index])
+            rows.append(margin + text[start:end].rstrip(" "))
+            margin = indent
+            start = index = end
+            used = len(margin)
+            continue
         used += cells
-        if char == " " and index >= head:
-            space = index + 1
-    rows.append(text[start:])
+        index += 1
+        if char == " " and index > head:
+            space = index
+    rows.append(margin + text[start:])
     return tuple(rows)
 
 
@@ -139,5 +168,6 @@ class Pages:
         return Place(self._conversation.total - 1, len(self._rows(last)) - 1)
 
     def _rows(self, line: Line) -> tuple[str, ...]:
-        clock = line.clock() if self._clock else ""
-        return wrap(clock + line.shown, self._width, len(clock) + len(line.head))
+        clock = line.clock() if self._clock and not line.rest else ""
+        head = len(clock) + len(line.head)
+        return wrap(clock + line.shown, self._width, head, rest=line.rest)

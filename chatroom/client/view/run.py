@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from chatroom.client.reach import Reach, reason
 from chatroom.client.session import LAST_WORDS, Ending
@@ -14,6 +16,8 @@ from chatroom.client.view.output import Output
 from chatroom.client.view.window import Chat
 from chatroom.protocol.text import printable
 
+#: Seconds after which who waits for a connection wants to know that it is not there yet.
+SOON = 1.0
 #: Seconds that the room has to close after the user left.
 PATIENCE = 1.0
 
@@ -32,17 +36,18 @@ class Choices:
     warning: str
 
 
-def run(reach: Reach, choices: Choices) -> Ending:
-    """Chat until the user leaves, or the connection ends for good."""
-    return asyncio.run(Visit(reach, choices).run())
+def run(reach: Reach, choices: Choices, say: Callable[[str], None]) -> Ending:
+    """Chat until the user leaves, or the connection ends for good; `say` what has no window yet."""
+    return asyncio.run(Visit(reach, choices, say).run())
 
 
 class Visit:
     """The conversation, the link and the window, which know of each other only through this."""
 
-    def __init__(self, reach: Reach, choices: Choices) -> None:
+    def __init__(self, reach: Reach, choices: Choices, say: Callable[[str], None]) -> None:
         self._reach = reach
         self._choices = choices
+        self._say = say
         self._conversation = Conversation()
         self._link = Link(reach.open, self, reconnect=choices.reconnect)
         self._ending = Ending(0)
@@ -60,18 +65,23 @@ class Visit:
 
     def lost(self) -> None:
         self._conversation.ended()
+        self._chat.lost()
 
     # --- from the beginning to the end ------------------------------------------------------------
 
     async def run(self) -> Ending:
+        loop = asyncio.get_running_loop()
+        waiting = loop.call_later(SOON, self._say, f"connecting to {self._reach} …")
         try:
             await self._link.connect()
         except (OSError, UnicodeError) as error:  # UnicodeError: no host's name looks like this.
             return Ending(1, f"cannot connect to {self._reach}: {reason(error)}")
+        finally:
+            waiting.cancel()
         with output() as terminal:
             screen = Output(terminal)
             self._chat = Chat(
-                name=f"{self._reach} (TLS)" if self._reach.context else str(self._reach),
+                name=self._reach.name,
                 output=screen,
                 link=self._link,
                 conversation=self._conversation,
@@ -103,11 +113,16 @@ class Visit:
         self._end(Ending(1, f"connection lost: {why}"))
 
     def _heed_signals(self) -> None:
-        for number in ENDING:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCONT, self._chat.resume)
+        heeded: dict[int, Callable[[], object]] = {
+            number: partial(self._end, Ending(0 if number == signal.SIGINT else 128 + number))
+            for number in ENDING
+        }
+        for number, heed in {signal.SIGTSTP: self._chat.stop, **heeded}.items():
             # Who started this with a signal ignored (nohup, a shell's &) wants it to stay so.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                code = 0 if number == signal.SIGINT else 128 + number
-                asyncio.get_running_loop().add_signal_handler(number, self._end, Ending(code))
+                loop.add_signal_handler(number, heed)
 
     def _end(self, ending: Ending) -> None:
         if self._chat.end():

@@ -4,10 +4,15 @@ From above: what was said, the status, and the line that is being typed. prompt_
 that edit it, its history and its pastes; here is only what a chat adds.
 """
 
+import os
+import signal
+import termios
+from contextlib import suppress
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.data_structures import Point
 from prompt_toolkit.filters import Condition
@@ -33,11 +38,12 @@ from prompt_toolkit.layout.processors import (
 from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view.conversation import YOU, Conversation, Line
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.pages import Pages, Row
+from chatroom.client.view.pages import Pages, Row, calm
 from chatroom.protocol.text import printable
 
 if TYPE_CHECKING:
@@ -78,6 +84,10 @@ TICK = 1.0
 NOTCH = 3
 #: Rows of a line that is being typed that are seen at once.
 HIGHEST_INPUT = 8
+#: Rows of the conversation that are seen all the same, where there are as many.
+LEAST_SAID = 2
+#: Characters of a cut name that still say something.
+SHORTEST_NAME = 6
 #: Seconds between two bells at least.
 SILENCE = 1.0
 
@@ -94,12 +104,24 @@ def lasted(seconds: float) -> str:
     return f"for {minutes} min" if minutes else "just now"
 
 
+def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
+    """A status of so many cells: its alarms, `shorter` where it is narrow, and what fits beside."""
+    alarms = alarms if get_cwidth(alarms) <= width else shorter
+    left = width - get_cwidth(alarms)
+    if get_cwidth(name) <= left:
+        fits = get_cwidth(name + since) <= left
+        return alarms, name + since if fits else name
+    while name and get_cwidth(name) >= left:
+        name = name[:-1]
+    return alarms, f"{name}…" if len(name) > SHORTEST_NAME else ""
+
+
 def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
     """A row with its styles: of the first row of a line, when it came and whose it is."""
     line = row.line
     if line.kind == "notice":
         return [("class:notice", row.text)]
-    if row.place.row:
+    if row.place.row or line.rest:
         return [("", row.text)]
     came = len(line.clock()) if clock else 0
     head = came + len(line.head)
@@ -114,16 +136,25 @@ def _style(line: Line) -> str:
     return "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
 
 
+def stop_all() -> None:
+    """Stop, with all that the shell has started with us, as if nobody heeded SIGTSTP."""
+    heeded = signal.getsignal(signal.SIGTSTP)
+    if heeded is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(0, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, heeded)
+
+
 class Visible(Processor):
     """What is typed, and above all pasted, is shown no more trustingly than what arrives."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         # One character for one, so that the cursor stays where it is.
+        fragments = transformation_input.fragments
+        typed = "".join(text for _, text, *_ in fragments)
+        shown = iter(calm(printable(typed).replace("\t", " ")))
         return Transformation(
-            [
-                (style, printable(text).replace("\t", " "))
-                for style, text, *_ in transformation_input.fragments
-            ]
+            [(style, "".join(islice(shown, len(text)))) for style, text, *_ in fragments]
         )
 
 
@@ -169,6 +200,7 @@ class Chat(Application[None]):
         self._link = link
         self._conversation = conversation
         self._rung = 0.0
+        self._kept = False  # The user knows that a line was not sent.
         self._glass = output
         output.drained = self.invalidate
         self.pages = Pages(conversation, clock=clock)
@@ -197,16 +229,57 @@ class Chat(Application[None]):
         if not self._glass.stuck:
             super().invalidate()
 
+    def stop(self) -> None:
+        """Give the terminal back, and stop, until the shell has it go on (SIGTSTP)."""
+        if self.is_running and not self.is_done:
+            run_in_terminal(stop_all)
+
+    def resume(self) -> None:
+        """Take a terminal on which a shell has been meanwhile (SIGCONT)."""
+        if self.is_running and not self.is_done:
+            with suppress(termios.error):  # It is not ours any longer.
+                # Not to be left: what is to be restored in the end is known from the beginning.
+                self.input.raw_mode().__enter__()
+            self.renderer.reset()
+            self.invalidate()
+
+    def lost(self) -> None:
+        """There is no connection any longer: that a line can't be sent is news again."""
+        self._kept = False
+
     def ring(self) -> None:
         """Ring the terminal's bell, and not too often."""
         if monotonic() - self._rung >= SILENCE and not self._glass.stuck:
             self._rung = monotonic()
             self._glass.bell()
 
+    def send(self) -> None:
+        """Send what is typed; what can't be sent stays where it is."""
+        text = self.typed.text
+        # Of a paste, the last line is mostly ended. Empty ones would be empty messages to everyone.
+        lines = [line for line in text.split("\n") if line]
+        self._link.hurry()
+        if not lines:
+            self.typed.reset()
+            return
+        if not self._link.send("".join(f"{line}\n" for line in lines)):
+            if not self._kept:
+                lost = self._link.since is None
+                why = "there is no connection" if lost else "the room does not take it"
+                self._conversation.note(f"not sent: {why}; your line is kept")
+            self._kept = True
+            return
+        self._kept = False
+        for line in lines:
+            self._conversation.own(line)
+        self.typed.reset(append_to_history=True)
+        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
+        self.pages.end()
+
     def _laid_out(self, clock: bool) -> Layout:
         field = Window(
             BufferControl(self.typed, input_processors=[Visible(), BeforeInput(YOU, "class:you")]),
-            height=Dimension(min=1, max=HIGHEST_INPUT),
+            height=self._input_height,
             dont_extend_height=True,
             wrap_lines=True,
         )
@@ -217,26 +290,36 @@ class Chat(Application[None]):
         )
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
 
+    def _input_height(self) -> Dimension:
+        """However long the line is, what is said meanwhile is seen above it."""
+        left = self.output.get_size().rows - 1 - LEAST_SAID
+        return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
+
     def _status(self) -> StyleAndTextTuples:
-        parts: StyleAndTextTuples = [("", f" {self._name}")]
+        alarms = shorter = since = ""
         if self._link.since is None:
             left = self._link.until - monotonic()
-            when = f"in {left:.0f} s" if left >= 0.5 else "now"
-            parts.append(("class:lost", f"  not connected, trying again {when}"))
+            soon = left < 0.5
+            alarms += f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
+            shorter += f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
-            parts.append(("", f"  connected {lasted(monotonic() - self._link.since)}"))
+            since = f" connected {lasted(monotonic() - self._link.since)}"
         if unread := self.pages.unread:
-            parts.append(("class:lost", f"  {unread} unread: PageDown"))
+            alarms += f" {unread} unread: PageDown "
+            shorter += f" {unread} unread "
         elif self.pages.scrolled:
-            parts.append(("", "  scrolled: PageDown"))
-        return parts
+            alarms += " scrolled: PageDown "
+            shorter += " scrolled "
+        width = self.output.get_size().columns
+        alarm, rest = fitted(alarms, shorter, f" {self._name} ", since, width)
+        return [("class:lost", alarm), ("", rest)]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
         @keys.add("enter")
         def send(_event: KeyPressEvent) -> None:
-            self._send()
+            self.send()
 
         @keys.add("c-c")
         @keys.add("c-d", filter=Condition(lambda: not self.typed.text))
@@ -244,8 +327,8 @@ class Chat(Application[None]):
             self.end()
 
         @keys.add("c-z")
-        def stop(event: KeyPressEvent) -> None:
-            event.app.suspend_to_background()
+        def stop(_event: KeyPressEvent) -> None:
+            self.stop()
 
         @keys.add("pageup")
         def up(_event: KeyPressEvent) -> None:
@@ -256,17 +339,3 @@ class Chat(Application[None]):
             self.pages.page(1)
 
         return keys
-
-    def _send(self) -> None:
-        text = self.typed.text
-        if "\n" in text:  # A paste, whose last line is mostly ended, which Enter does again.
-            text = text.removesuffix("\n")
-        if not self._link.send(text + "\n"):
-            # It stays where it is, to be sent when there is a connection again.
-            self._conversation.note("not sent: there is no connection; your line is kept")
-            return
-        for line in text.split("\n"):
-            self._conversation.own(line)
-        self.typed.reset(append_to_history=bool(text))
-        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
-        self.pages.end()

@@ -29,7 +29,7 @@ WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
-  Enter               send the line; of a paste, each line is a message; empty ones are not sent
+  Enter               send the line; of a paste, each line is a message
   Up, Down            lines that were sent before
   PageUp, PageDown    what was said before; sending a line goes back to the end
   Ctrl-C              leave; so does Ctrl-D on an empty line

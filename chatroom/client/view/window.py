@@ -256,8 +256,8 @@ class Chat(Application[None]):
     def send(self) -> None:
         """Send what is typed; what can't be sent stays where it is."""
         text = self.typed.text
-        # Of a paste, the last line is mostly ended. Empty ones would be empty messages to everyone.
-        lines = [line for line in text.split("\n") if line]
+        # Of a paste, the last line is mostly ended. An Enter too many is no message to everyone.
+        lines = text.strip("\n").split("\n") if text.strip("\n") else []
         self._link.hurry()
         if not lines:
             self.typed.reset()

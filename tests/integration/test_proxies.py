@@ -5,6 +5,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -95,6 +96,20 @@ def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
     ):
         one.say("hello\n")
         other.hear("<::1>hello\n")
+
+
+def test_prefix_2_by_a_unix_socket() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder) / "room"
+        options = ("--listen", f"unix:{at}", "--proxy-protocol", "--proxy-from", "unix")
+        with (
+            room("--workers", 2, *options) as here,
+            haproxy(Path(folder), "127.0.0.1", f"unix@{at}", "send-proxy-v2") as port,
+            by(port, "127.0.0.7") as one,
+        ):
+            direct = here.join("127.0.0.9")
+            one.say("hello\n")
+            direct.hear("<127.0.0.7>hello\n")
 
 
 def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:

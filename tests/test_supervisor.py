@@ -21,7 +21,9 @@ from chatroom import supervisor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.main.handover import BALANCE_AFTER
+from chatroom.main.proxies import MAX_COMERS
 from chatroom.main.watchdog import LOOKS
+from chatroom.networks import UNIX
 from chatroom.owner import control
 from chatroom.service import Manager
 from chatroom.settings import KIB, SPARE_SEATS, Settings
@@ -761,3 +763,23 @@ def test_a_room_that_stops_waits_for_nobody_where_no_worker_is_left(stage: Stage
             yield
 
     stage.run(story())
+
+
+@pytest.mark.parametrize("proxies", [{}, {"proxy_protocol": True, "proxy_from": (UNIX,)}])
+def test_descriptors_are_set_aside_for_headers_that_proxies_owe(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, proxies: dict[str, Any]
+) -> None:
+    reserved: list[int] = []
+
+    def raise_limit(number: int) -> int:
+        reserved.append(number)
+        return 500
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from stage.end()
+
+    monkeypatch.setattr(supervisor, "raise_limit", raise_limit)
+    stage.run(story(), workers=1, **proxies)
+    others = supervisor.RESERVED + supervisor.RESERVED_PER_SEAT * stage.settings.seats
+    assert reserved == [others + (MAX_COMERS if proxies else 0)]

@@ -25,7 +25,7 @@ def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
         pytest.skip("this system has no such sockets")
     kind = getattr(socket, request.param)
-    monkeypatch.setattr(channel_module, "_KIND", kind)
+    monkeypatch.setattr(channel_module, "KIND", kind)
     ends = Channel.pair()
     assert ends[0].socket.type == ends[1].socket.type == kind
     yield ends

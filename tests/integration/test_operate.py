@@ -211,6 +211,22 @@ def test_watch_ends_where_nobody_reads_it(watching: "subprocess.Popen[str]") -> 
     watching.stdout = None
 
 
+@pytest.mark.parametrize("module", ["status", "admin"])
+def test_what_can_not_be_written_is_told(owner: Owner, module: str) -> None:
+    with room("--workers", 1, "--run-dir", owner.folder), open("/dev/full", "w") as full:
+        done = subprocess.run(
+            owner.command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    why = f"python -m chatroom.{module}: can't write: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, why)
+
+
 def watch(owner: Owner, out: int | IO[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         owner.command("chatroom.status", "--watch", 0.2),

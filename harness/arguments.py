@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.clauses import all_clauses
+
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.target import Target
 
@@ -22,6 +24,13 @@ def whole(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def clause_id(text: str) -> str:
+    """A type for `add_argument`: the id of a clause, in capitals or not."""
+    if text.upper() not in all_clauses():
+        raise argparse.ArgumentTypeError(f"there is no clause {text!r}")
+    return text.upper()
 
 
 def writable(text: str) -> Path:

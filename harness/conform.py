@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import profile as profiles
-from harness.arguments import add_target, make_folder, scale, started, whole
+from harness.arguments import add_target, clause_id, make_folder, scale, started, whole
 from harness.clauses import all_clauses
 from harness.extra import needs_extra
 from harness.interruptible import interruptible
@@ -251,13 +251,6 @@ def _listed(checks: Sequence[Check]) -> Iterable[Line]:
 
 
 # --- types of arguments --------------------------------------------------------------------------
-
-
-def clause_id(text: str) -> str:
-    """A type for `add_argument`: the id of a clause, in capitals or not."""
-    if text.upper() not in all_clauses():
-        raise argparse.ArgumentTypeError(f"there is no clause {text!r}")
-    return text.upper()
 
 
 def _section(text: str) -> str:

@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from harness.arguments import clause_id
 from harness.clauses import Clause, all_clauses
-from harness.conform import clause_id
 from harness.evidence import ABSENT, OBSERVED, PROVED, weakest
 from harness.extra import needs_extra
 

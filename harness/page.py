@@ -11,12 +11,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from harness.explain import RESTS_ON
-from harness.matrix import Row
 from harness.plugin import FAIL, PASS, Result
 from harness.show import (
     BYTES,
@@ -30,6 +29,9 @@ from harness.show import (
     visible,
 )
 from harness.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from harness.matrix import Row
 
 EVENTS = 60
 EVENTS_OF_A_FAILURE = 600

@@ -1,11 +1,16 @@
-"""`python -m chatroom`."""
+"""`python -m chatroom`, or `chatroom` where it is installed."""
 
-if __name__ == "__main__":
-    import signal
+import signal
 
+
+def main() -> None:
     # Until the room is there to be stopped, a Ctrl-C just ends the process, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    from chatroom.cli import main
+    from chatroom import cli
 
+    cli.main()
+
+
+if __name__ == "__main__":
     main()

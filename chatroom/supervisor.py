@@ -32,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.logs import Event
 from chatroom.main.acceptor import Acceptor, Client
@@ -43,7 +44,7 @@ from chatroom.main.tally import Tally
 from chatroom.net.channel import Record
 from chatroom.net.counts import taken
 from chatroom.net.descriptors import raise_limit
-from chatroom.net.listening import endpoint, expect_life, listen, prepare, remove_file
+from chatroom.net.listening import endpoint, expect_life, listen, prepare, remove_file, resolve
 from chatroom.owner import run_dir
 from chatroom.owner.bans import Bans
 from chatroom.owner.control import MAX_CONNECTIONS, Answer, Control
@@ -119,6 +120,9 @@ class Supervisor:
         However it ends, no process, file or shared memory of it is left.
         """
         settings = self._settings
+        # That may take long, and so far there is nothing that a signal would leave behind.
+        addresses = [resolve(at) for at in settings.listen]
+        metrics = None if settings.metrics is None else resolve(settings.metrics)
         comers = MAX_COMERS if settings.proxy_from else 0
         capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + comers)
         if capacity < settings.max_clients:
@@ -128,7 +132,7 @@ class Supervisor:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._selector.close)
             self._watch_signals(cleanup)
-            self._listeners = listeners = self._listen(cleanup)
+            self._listeners = listeners = self._listen(addresses, cleanup)
             self._share()
             self._tally = Tally()
             folder = self._run_dir(cleanup)
@@ -177,13 +181,15 @@ class Supervisor:
             )
             self._open_office(folder, listeners[0], bans, capacity)
             cleanup.callback(self._control.close)
-            if settings.metrics is not None:
-                self._metrics = Metrics(settings.metrics, self._selector, self._control.attach)
+            if metrics is not None:
+                self._metrics = Metrics(metrics, self._selector, self._control.attach)
                 cleanup.callback(self._metrics.stop)
             self._loop()
             self._console.close()
 
-    def _listen(self, cleanup: contextlib.ExitStack) -> list[socket.socket]:
+    def _listen(
+        self, addresses: Sequence[Endpoint], cleanup: contextlib.ExitStack
+    ) -> list[socket.socket]:
         """All listeners: those that a service manager has opened, and our own."""
         listeners = [*self._inherited]
         for listener in listeners:
@@ -192,7 +198,7 @@ class Supervisor:
             except OSError as error:
                 where = endpoint(listener)
                 raise ListenError(f"can't listen on {where}: {error.strerror}") from None
-        for at in self._settings.listen:
+        for at in addresses:
             listener = listen(at, self._settings.peer_timeout)
             listeners.append(listener)
             cleanup.callback(listener.close)

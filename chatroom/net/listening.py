@@ -42,6 +42,14 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
     return listener
 
 
+def resolve(at: Endpoint) -> Endpoint:
+    """The same, by its address; it may take as long as name servers take. Raises ListenError."""
+    if at.path:
+        return at
+    _, address = _resolve(at.host, at.port)
+    return Endpoint(*address[:2])
+
+
 def prepare(listener: socket.socket, peer_timeout: int) -> None:
     """Set what the accepted sockets inherit, and listen. Raises OSError."""
     if listener.family != socket.AF_UNIX:

@@ -8,6 +8,7 @@ file.
 import os
 import select
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -153,6 +154,29 @@ def test_a_signal_at_any_moment(number: signal.Signals) -> None:
             here.process.wait(STOP_WITHIN)
             until(lambda: not here.processes(), "all of its processes end")
             assert here.files() == []
+
+
+UNANSWERED = """
+import socket, time
+
+def getaddrinfo(*_, **__):
+    open({token!r}, "w").close()
+    time.sleep(60)
+
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_a_name_is_looked_up(number: signal.Signals, tmp_path: Path) -> None:
+    """However long that takes: nothing is there yet that had to be ended well."""
+    token = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(UNANSWERED.format(token=str(token)))
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with started(command(host="a.name"), environment=environment, measured=False) as here:
+        until(token.exists, "the name is asked for")
+        here.process.send_signal(number)
+        here.ends(-number)
 
 
 def wait_until_used(here: Room, time: float) -> None:

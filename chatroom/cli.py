@@ -179,7 +179,11 @@ def parser() -> argparse.ArgumentParser:
         help="a file of TOML that says the rest, such as: max-clients = 100. What is said here goes"
         " before it, and so do variables such as CHATROOM_MAX_CLIENTS; SIGHUP reads it again",
     )
-    add("--keep-bans", action="store_true", help="keep bans, in the run-dir, for the next start")
+    add(
+        "--keep-bans",
+        action="store_true",
+        help="keep bans, in the run-dir, for the next start at the same address",
+    )
     add(
         "--transcript",
         type=path,

@@ -1,6 +1,5 @@
 """Where a room is reached: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
 
-import os
 from typing import NamedTuple
 
 from chatroom.arguments import port_number
@@ -29,8 +28,10 @@ class Endpoint(NamedTuple):
         """Raises ValueError, with what it has to be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
-            if not path or "\0" in path or len(os.fsencode(path)) > LONGEST_PATH:
-                raise ValueError(f"unix:PATH, with a path of 1 to {LONGEST_PATH} bytes")
+            size = len(path.encode(errors="replace"))
+            if "\0" in path or not path.isprintable() or not 1 <= size <= LONGEST_PATH:
+                demand = f"unix:PATH, with a path of 1 to {LONGEST_PATH} bytes, which is text"
+                raise ValueError(demand)
             return cls(path=path)
         host, colon, port = text.rpartition(":")
         if host.startswith("[") and host.endswith("]"):

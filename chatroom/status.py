@@ -67,7 +67,9 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
     """Print it, now. Ends the process where it can't: without a word where nobody reads on."""
     try:
-        print(before + printable(text), flush=True)
+        encoding = sys.stdout.encoding
+        shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+        print(before + shown, flush=True)
     except OSError as error:
         # Or Python would try again, and complain, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -101,11 +101,12 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
         assert activated(listener.fileno(), count="x") == "[] True"
 
 
-def test_one_without_a_file_is_spelled_as_systemd_does() -> None:
+@pytest.mark.parametrize(("name", "spelled"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])
+def test_one_without_a_file_is_spelled_as_systemd_does(name: bytes, spelled: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0chatroom/a test's")
+        listener.bind(b"\0chatroom/" + name)
         listener.listen()
-        assert str(endpoint(listener)) == "unix:@chatroom/a test's"
+        assert str(endpoint(listener)) == f"unix:@chatroom/{spelled}"
 
 
 def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:

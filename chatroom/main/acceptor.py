@@ -117,11 +117,11 @@ class Acceptor:
         self._resume_at = None
         if not self._accepting:
             self._accepting = True
-            self._proxies.go_on()
             for listener in self._listeners:
                 self._selector.register(
                     listener, selectors.EVENT_READ, partial(self._accept, listener)
                 )
+            self._proxies.go_on()
 
     def hold(self) -> None:
         """Let newcomers wait, in the kernel's queue, until `open` is called again."""

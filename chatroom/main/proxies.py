@@ -67,7 +67,7 @@ class Proxies:
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
         """A header from a trusted address, whose own these are."""
         if len(self._comers) >= MAX_COMERS:
-            self._refuse(next(iter(self._comers)), "no header came, and others wait")
+            self._refuse(next(iter(self._comers)), "others wait, and it came first")
         self._comers[connection] = _Comer(address, port, monotonic() + HEADER_WITHIN)
         look = partial(self._look, connection)
         self._selector.register(connection, selectors.EVENT_READ, look)

@@ -1,4 +1,4 @@
-"""Which workers make no progress: stopped, or in an endless loop.
+"""Which workers, or other processes, make no progress: stopped, or in an endless loop.
 
 What counts is progress, not time. A worker is looked at again and again, and
 called stuck when it has done no turn between several looks in a row. One that

@@ -46,8 +46,9 @@ def resolve(at: Endpoint) -> Endpoint:
     """The same, by its address; it may take as long as name servers take. Raises ListenError."""
     if at.path:
         return at
-    _, address = _resolve(at.host, at.port)
-    return Endpoint(*address[:2])
+    _, (host, port, *more) = _resolve(at.host, at.port)
+    scope = f"%{more[1]}" if more and more[1] else ""  # of a link-local address
+    return Endpoint(host + scope, port)
 
 
 def prepare(listener: socket.socket, peer_timeout: int) -> None:
@@ -75,7 +76,10 @@ def endpoint(listener: socket.socket) -> Endpoint:
     if listener.family == socket.AF_UNIX:
         path = listener.getsockname()
         # One without a file has a name that begins with NUL, and that systemd writes as @.
-        return Endpoint(path=path if isinstance(path, str) else "@" + os.fsdecode(path[1:]))
+        if isinstance(path, bytes):
+            path = "@" + os.fsdecode(path[1:])
+        # Logs, a manager's status and a file of JSON hold nothing but text.
+        return Endpoint(path=os.fsencode(path).decode(errors="backslashreplace"))
     return Endpoint(*listener.getsockname()[:2])
 
 

@@ -195,7 +195,8 @@ class Asker:
 
     def ask(self, request: Answer) -> Answer:
         """Raises EOFError where the room has ended."""
-        self._end.sendall(json.dumps(request).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
+            self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()
         if not line.endswith(b"\n"):
             raise EOFError

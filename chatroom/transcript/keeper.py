@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from chatroom.logs import Event
 from chatroom.main.acceptor import Client
-from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, RETRY_AFTER
+from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
 from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.net.child import spawn
@@ -37,6 +37,8 @@ from chatroom.transcript import process
 
 CLOSE_WITHIN = 3.0
 """Seconds, when the room has ended, for what is not written yet."""
+LEAST_WATCHED = 5 * process.SYNC_EVERY
+"""Seconds that its process has to make progress, at least: it tells of it each SYNC_EVERY."""
 MAX_LEFT = 100_000
 """Members who have left that are remembered, where the process does not go on."""
 
@@ -50,6 +52,10 @@ logger = logging.getLogger(__name__)
 class _Process:
     process: SpawnProcess
     channel: Channel
+    ready_by: float
+    """When it has to have told something, however busy the machine is."""
+    met: bool = False
+    """Whether it has."""
     heard: bool = True
     """Whether its channel is listened to; it ends a moment before the process."""
 
@@ -61,6 +67,11 @@ class _Left(NamedTuple):
     prefix: str
     head: int
     """Of the log, when all that it said was there."""
+
+
+def _watchdog(settings: Settings) -> Watchdog:
+    within = max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0
+    return Watchdog(within, monotonic())
 
 
 class Keeper:
@@ -107,14 +118,14 @@ class Keeper:
         self._done = False
         """Whether the process has ended because all is done."""
         self._killed = False
-        self._watchdog = Watchdog(settings.watchdog, monotonic())
+        self._watchdog = _watchdog(settings)
         self._signs = 0
         """Of life that the process has given, or did not owe."""
 
     def renew(self, settings: Settings) -> None:
         """From now on, its process has so many seconds to make progress."""
         if settings.watchdog != self._settings.watchdog:
-            self._watchdog = Watchdog(settings.watchdog, monotonic())
+            self._watchdog = _watchdog(settings)
         self._settings = settings
 
     def tick(self) -> float | None:
@@ -140,12 +151,13 @@ class Keeper:
 
         Where it has told that it can't write, it is known to try again.
         """
-        if self._trouble or self._log.head <= self._at:
+        tries = bool(self._trouble) if one.met else now < one.ready_by
+        if tries or self._log.head <= self._at:
             self._signs += 1
         if self._watchdog.look(now, {0: self._signs}):
             self._watchdog.forgive()
             says = "the process that writes it makes no progress, and is replaced"
-            self._warn("transcript-stuck", says, seconds=self._settings.watchdog)
+            self._warn("transcript-stuck", says)
             one.process.kill()
 
     def left(self, id: int, client: Client) -> None:
@@ -200,7 +212,8 @@ class Keeper:
             says = "the process that writes it can't be started; it is tried again"
             self._fail("transcript-failed", says, error=error.strerror)
             return
-        one = self._one = _Process(child, Channel(ours))
+        self._watchdog.forgive()
+        one = self._one = _Process(child, Channel(ours), monotonic() + READY_WITHIN)
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(one))
         self._selector.register(child.sentinel, selectors.EVENT_READ, lambda: self._reap(one))
         fd, file = self._file or (None, None)
@@ -226,6 +239,7 @@ class Keeper:
         try:
             for record, descriptors in one.channel.receive():
                 self._signs += 1
+                one.met = True
                 self._obey(record, descriptors)
             one.channel.flush()
         except ChannelClosed:

@@ -104,6 +104,8 @@ class Writer:
         self._sync_at: float | None = None
         self._end_by: float | None = None
         """When it ends, whatever is left; before that, if nothing is, or can't be written."""
+        self._told = False
+        """Whether the main process knows where it is."""
         self._missed = 0
         """Messages that it lacks, and has not told of."""
         self._finished = False
@@ -190,6 +192,7 @@ class Writer:
                 self._sync_at = None
                 self._file.sync()
                 self._tell({"at": self._reader.position})
+                self._told = True
                 self._tell_missed()
         except OSError as error:
             self._fail(error, now)
@@ -235,7 +238,7 @@ class Writer:
         moved = found.position != reader.position
         reader.done(found)
         self._chunk = min(CHUNK, 2 * self._chunk)
-        if data or moved:
+        if data or moved or not self._told:
             self._sync_at = self._sync_at or now + SYNC_EVERY
         self._well()
         if self._end_by is not None:

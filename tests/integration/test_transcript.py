@@ -466,7 +466,7 @@ def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
 def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
     """The next one writes what it had not."""
     file = tmp_path / "said.jsonl"
-    tells = rf" level=warning event=transcript-stuck file=\S+ seconds=1 says=|{WRITER_DIED}"
+    tells = rf" level=warning event=transcript-stuck file=\S+ says=|{WRITER_DIED}"
     with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(5)
@@ -475,6 +475,7 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
         talk.lines(5)
         until(has(file, talk.last_line()), "another one has written it")
         here.stop()
+        assert here.errors.count("transcript-stuck") == 1
     assert spoken(lines(file)) == talk.heard
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ListenError
-from chatroom.net.listening import endpoint, expect_life, listen
+from chatroom.net.listening import endpoint, expect_life, listen, resolve
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -295,6 +295,17 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="it is there, and is no socket"):
         listen(Endpoint(path=str(file)), LIFE)
     assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
+)
+def test_what_is_resolved_leads_to_the_same_place(host: str, address: str) -> None:
+    """Also where an address is one of a link."""
+    assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
+    assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
+    assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")
 
 
 def test_a_unix_socket_in_no_folder(tmp_path: Path) -> None:

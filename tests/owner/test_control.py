@@ -392,3 +392,14 @@ def test_half_an_answer_is_none() -> None:
             asker.ask({})
         end.close()
         asker.close()
+
+
+def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"error": "too many ask already"}\n')
+    theirs.close()
+    asker = Asker(ours)
+    try:
+        assert asker.ask({"ask": "status"}) == {"error": "too many ask already"}
+    finally:
+        asker.close()

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from chatroom.main.acceptor import Client
-from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE
+from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
 from chatroom.net import child
 from chatroom.net.channel import Channel, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.transcript import keeper as module
-from chatroom.transcript.keeper import Keeper
+from chatroom.transcript.keeper import LEAST_WATCHED, Keeper
 from tests.logs import new_log, say
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
@@ -284,7 +284,7 @@ def test_one_that_makes_no_progress_is_replaced(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not one that has nothing to write, or has told that it can't, or goes on."""
-    stage.keeper.renew(replace(stage.settings, watchdog=4))
+    stage.keeper.renew(replace(stage.settings, watchdog=8))
 
     def waits(signs: Record | None = None) -> None:
         for _ in range(10):
@@ -305,8 +305,32 @@ def test_one_that_makes_no_progress_is_replaced(
     hung = stage.process
     waits()
     assert hung.exitcode == -9
-    assert len(stage.processes) > 1
-    assert "event=transcript-stuck file=said.jsonl seconds=4 says=" in caplog.text
+    assert len(stage.processes) == 2, "the next one has time to start"
+    stage.process.channel.send({"at": stage.log.head})
+    waits()
+    waits()
+    assert len(stage.processes) == 2
+    assert caplog.text.count("event=transcript-stuck file=said.jsonl says=") == 1
+
+
+def test_it_has_five_seconds_at_least_and_thirty_to_start(stage: Stage) -> None:
+    """It tells where it is once a second; and who has much to do does not start in one."""
+    stage.keeper.renew(replace(stage.settings, watchdog=0.5))
+    say(stage.log, b"<a>hello\n")
+    begun = stage.now
+    while len(stage.processes) == 1:
+        wait = stage.turn()
+        assert wait is not None
+        stage.now += wait or 0.01
+    assert stage.now - begun >= READY_WITHIN
+    stage.process.channel.send({"fine": True})
+    stage.turn()
+    begun = stage.now
+    while len(stage.processes) == 2:
+        wait = stage.turn()
+        assert wait is not None
+        stage.now += wait or 0.01
+    assert LEAST_WATCHED <= stage.now - begun <= 2 * LEAST_WATCHED
 
 
 def test_that_some_were_missed_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from chatroom.net.channel import Channel, Record
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.transcript import process as module
+from chatroom.transcript.file import TranscriptFile
 from chatroom.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY, Writer
 from tests.logs import Run, append, new_log, say
 from tests.transcript.lines import read
@@ -167,6 +168,24 @@ def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyP
     assert len(synced) == 1
     assert stage.later(SYNC_EVERY) == [{"at": 3}]
     assert len(synced) == 2
+
+
+def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
+    """As the next one where another has died behind its last word: it owes nothing."""
+    say(stage.log, b"<1>x\n")
+    stage.path.parent.mkdir()
+    stage.turn()
+    assert stage.later(SYNC_EVERY) == [{"at": stage.log.head}]
+    (fd,) = stage.files
+    stage.files = []
+    file = TranscriptFile(fd, 0, 0)
+    stage.writer = Writer(
+        stage.path, "here", "run", stage.theirs, stage.log, stage.bell, file, stage.sentinel
+    )
+    stage.turn()
+    assert stage.later(SYNC_EVERY) == [{"at": stage.log.head}]
+    assert stage.later(SYNC_EVERY) == []
+    assert stage.texts == ["x"]
 
 
 def test_a_disk_that_does_not_take_it_is_trouble(

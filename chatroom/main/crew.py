@@ -40,6 +40,12 @@ ATTEMPTS = 10
 logger = logging.getLogger(__name__)
 
 
+def pause_after(failures: int) -> float:
+    """Seconds before a process is started again, where so many in a row have failed; 1 at least."""
+    # So many doublings are enough, and a thousand are more than a float takes.
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 30))
+
+
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
     """A worker as the main process knows it."""
@@ -309,7 +315,7 @@ class Crew:
             self._failures += 1
         if not self._began or (self._failures >= ATTEMPTS and not self.ready()):
             raise WorkerError(f"worker {number} can't start: {why}")
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
+        pause = pause_after(self._failures)
         self._start_at = monotonic() + pause
         says = f"it can't start; the next attempt is made in {pause:g} s"
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))

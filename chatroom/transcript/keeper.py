@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from chatroom.logs import Event
 from chatroom.main.acceptor import Client
-from chatroom.main.crew import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
+from chatroom.main.crew import READY_WITHIN, RETRY_AFTER, pause_after
 from chatroom.main.watchdog import Watchdog
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.net.child import spawn
@@ -139,8 +139,8 @@ class Keeper:
                 self._start()
             if self._one is None:
                 return max(0.0, self._start_at - now)
-        elif self._one.channel.backlog:
-            self._tell({}, ())
+        else:
+            self._flush(self._one)
         self._watch(self._one, monotonic())
         due = self._watchdog.due
         times = [] if due is None else [max(0.0, due - monotonic())]
@@ -192,8 +192,8 @@ class Keeper:
             self._hear(one)
             if one.process.sentinel in ready:
                 self._reap(one)
-            elif one.channel.backlog:
-                self._tell({}, ())
+            else:
+                self._flush(one)
         if self._one is not None:
             self._killed = True
             self._one.process.kill()
@@ -225,13 +225,14 @@ class Keeper:
             self._tell(self._stop)
 
     def _tell(self, record: Record, descriptors: list[int] | tuple[int, ...] = ()) -> None:
-        """An empty record is none: what waits is told again."""
         if self._one is not None:
             with contextlib.suppress(ChannelClosed):  # its sentinel will tell
-                if record:
-                    self._one.channel.send(record, descriptors)
-                else:
-                    self._one.channel.flush()
+                self._one.channel.send(record, descriptors)
+
+    def _flush(self, one: _Process) -> None:
+        """Tell it again what its channel did not take."""
+        with contextlib.suppress(ChannelClosed):  # its sentinel will tell
+            one.channel.flush()
 
     def _hear(self, one: _Process) -> None:
         if not one.heard:
@@ -288,9 +289,9 @@ class Keeper:
             self._fail("transcript-died", says, exit=one.process.exitcode)
 
     def _fail(self, event: str, says: str, **fields: object) -> None:
-        pause = FIRST_PAUSE * 2 ** (self._failures - 1) if self._failures else 0.0
+        pause = pause_after(self._failures) if self._failures else 0.0
         self._failures += 1
-        self._start_at = monotonic() + min(LONGEST_PAUSE, pause)
+        self._start_at = monotonic() + pause
         self._warn(event, says, **fields)
 
     def _warn(self, event: str, says: str, **fields: object) -> None:

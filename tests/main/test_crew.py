@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from chatroom.errors import WorkerError
-from chatroom.main.crew import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN, RETRY_AFTER
+from chatroom.main.crew import (
+    ATTEMPTS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    READY_WITHIN,
+    RETRY_AFTER,
+    pause_after,
+)
 from chatroom.main.watchdog import LOOKS
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
@@ -123,6 +130,32 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
     stage.run(story(), workers=3)
 
 
+def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None:
+    pauses = [pause_after(failures) for failures in range(1, 2000)]
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
+) -> Story:
+    """A worker dies, and what another one takes is refused, and is there a moment later."""
+    yield from stage.begin()
+    with monkeypatch.context() as full:
+        full.setattr(target, name, refuse)
+        stage.workers[1].die(-9)
+        yield
+        yield
+        assert numbers(stage) == [0]
+    stage.now += FIRST_PAUSE + 0.01
+    yield
+    assert numbers(stage) == [0, 1]
+    ready(stage, 1)
+    yield
+    yield from stage.end()
+
+
 def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,22 +166,7 @@ def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
         process.die()
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def story() -> Story:
-        yield from stage.begin()
-        with monkeypatch.context() as full:
-            full.setattr(Process, "start", refuse)
-            stage.workers[1].die(-9)
-            yield
-            yield
-            assert numbers(stage) == [0]
-        stage.now += FIRST_PAUSE + 0.01
-        yield
-        assert numbers(stage) == [0, 1]
-        ready(stage, 1)
-        yield
-        yield from stage.end()
-
-    stage.run(story(), workers=2)
+    stage.run(asked_for_again(stage, monkeypatch, Process, "start", refuse), workers=2)
     assert caplog.text.count('error="Resource temporarily unavailable" next=0.1 ') == 1
 
 
@@ -158,21 +176,7 @@ def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
-    def story() -> Story:
-        yield from stage.begin()
-        with monkeypatch.context() as full:
-            full.setattr(socket, "socketpair", refuse)
-            stage.workers[1].die(-9)
-            yield
-            yield
-            assert numbers(stage) == [0]
-        stage.now += FIRST_PAUSE + 0.01
-        yield
-        ready(stage, 1)
-        yield
-        yield from stage.end()
-
-    stage.run(story(), workers=2)
+    stage.run(asked_for_again(stage, monkeypatch, socket, "socketpair", refuse), workers=2)
 
 
 def test_what_the_system_refuses_to_send_is_sent_a_moment_later(

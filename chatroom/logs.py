@@ -79,10 +79,11 @@ class Formatter(logging.Formatter):
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         if self._json:
-            return json.dumps({"time": _time(record), **fields}, default=str)
-        return f"{_time(record)} {line(fields)}"
+            return json.dumps({"time": stamp(record.created), **fields}, default=str)
+        return f"{stamp(record.created)} {line(fields)}"
 
 
-def _time(record: logging.LogRecord) -> str:
-    when = datetime.fromtimestamp(record.created, UTC)
+def stamp(seconds: float) -> str:
+    """Seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
+    when = datetime.fromtimestamp(seconds, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,6 @@ members receive as one: a text that was delivered unfinished is one, and so is i
 """
 
 import json
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 Line = dict[str, Any]
@@ -28,12 +27,6 @@ class Sender(NamedTuple):
     address: str | None
     """None where nobody knows it any more; then its prefix stays before its text."""
     prefix: str
-
-
-def stamp(seconds: float) -> str:
-    """Seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
-    whole = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return whole.replace("+00:00", "Z")
 
 
 def header(where: str, run: str, after: int, time: str) -> bytes:

@@ -14,12 +14,13 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from time import monotonic, time
 
+from chatroom.logs import stamp
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.settings import Settings
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
 from chatroom.transcript.file import TranscriptFile
-from chatroom.transcript.lines import Sender, header, missed, said, stamp
+from chatroom.transcript.lines import Sender, header, missed, said
 from chatroom.transcript.reader import CHUNK, SMALL_CHUNK, Found, Reader
 
 PAUSE = 0.02

@@ -15,16 +15,10 @@ from chatroom.transcript.lines import (
     header,
     missed,
     said,
-    stamp,
 )
 
 ANNA = Sender("192.0.2.1", "<192.0.2.1>")
 TIME = "2026-01-31T12:00:00.000Z"
-
-
-def test_a_stamp_is_utc_with_milliseconds() -> None:
-    assert stamp(0) == "1970-01-01T00:00:00.000Z"
-    assert stamp(1769860807.1239) == "2026-01-31T12:00:07.123Z"
 
 
 def test_a_run_is_as_many_lines_as_messages() -> None:

@@ -16,6 +16,7 @@ from tests.integration.rooms import DIED, NEVER_SILENT, Room, addresses, command
 from tests.integration.test_deaths import blocks, kill, talk
 from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
+from tests.net.ends import has_ended
 from tests.owner.test_metrics import samples
 
 METRICS = ("--metrics", "127.0.0.1:0")
@@ -138,22 +139,12 @@ def test_who_scrapes_badly_harms_nobody() -> None:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
         crowd = [dial() for _ in range(30)]
-        until(lambda: ended(crowd[-1]), "it is hung up on at once", SCRAPE_WITHIN / 2)
+        until(lambda: has_ended(crowd[-1]), "it is hung up on at once", SCRAPE_WITHIN / 2)
         talk(members)
         until(here.idles, "they cost nothing")
         leaving.close()
         until(lambda: works(url), "others are served again")
         assert here.errors == ""
-
-
-def ended(end: socket.socket) -> bool:
-    end.setblocking(False)
-    try:
-        return end.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 def works(url: str) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from chatroom.errors import ListenError
 from chatroom.owner import control as module
 from chatroom.owner.control import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
+from tests.net.ends import has_ended
 
 PATIENCE = 10
 
@@ -85,13 +86,7 @@ class Office:
     def ended(self, end: socket.socket) -> bool:
         """Whether it is not heard any more."""
         self.turns()
-        end.setblocking(False)
-        try:
-            return end.recv(1) == b""
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            return True
+        return has_ended(end)
 
     def close(self) -> None:
         self.control.close()

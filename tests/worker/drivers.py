@@ -23,6 +23,7 @@ from chatroom.shared.slots import Slots
 from chatroom.worker import loop
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
+from tests.net.ends import has_ended
 
 EVERYTHING = 1 << 30
 MANY = 1000
@@ -141,12 +142,7 @@ class Client:
 
     def has_ended(self) -> bool:
         """Whether all that came was heard, and then the end."""
-        try:
-            return self._end.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            return True
+        return has_ended(self._end)
 
     def narrow(self) -> None:
         """Let little be on its way to the worker."""

@@ -147,7 +147,8 @@ def parser() -> argparse.ArgumentParser:
         type=seconds,
         metavar="SECONDS",
         default=default.watchdog,
-        help="a worker that makes no progress for so long is replaced; 0: it is waited for"
+        help="a worker, or the process that writes a transcript, that makes no progress for so long"
+        " is replaced; 0: it is waited for"
         " (default: %(default)g)",
     )
     add(
@@ -212,11 +213,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a room until it is told to stop; ends the process with an exit code."""
     command = parser()
-    given, path = _given(command, arguments)
+    given, file = _given(command, arguments)
     known = config.options(command)
 
     def read() -> Settings:
-        settings = config.read(known, given, os.environ, path)
+        settings = config.read(known, given, os.environ, file)
         logging.getLogger().setLevel(logging.INFO if settings.verbose else logging.WARNING)
         return settings
 
@@ -271,8 +272,8 @@ def _given(
         for name, action in config.options(command).items()
         if options[action.dest] is not None
     }
-    path = options["config"] or os.environ.get(config.CONFIG)
-    return said, Path(path) if path else None
+    file = options["config"] or os.environ.get(config.CONFIG)
+    return said, Path(file) if file else None
 
 
 class _Logged(logging.Handler):

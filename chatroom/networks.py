@@ -3,7 +3,7 @@
 An address is spelled as members' are: protocol/address.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal
 
@@ -34,9 +34,11 @@ def spell(one: Network) -> str:
     return str(one.network_address if one.num_addresses == 1 else one)
 
 
-def within(address: str, networks: Iterable[Network]) -> bool:
+def within(address: str, networks: Collection[Network]) -> bool:
     """Whether an address is in one of them."""
     if address == UNIX:
         return UNIX in networks
+    if not networks:  # as mostly, of each who joins
+        return False
     found = ip_address(address)
     return any(one != UNIX and found in one for one in networks)

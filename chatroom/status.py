@@ -40,13 +40,13 @@ def add_room(parser: argparse.ArgumentParser) -> None:
 def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Asker:
     """To the room that is meant; where it is not there, the process ends with exit code 1."""
     try:
-        path = find(options.run_dir, options.room)
+        found = find(options.run_dir, options.room)
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
-        return Asker.at(path)
+        return Asker.at(found)
     except OSError as error:
-        name = path.stem.replace("%", "/")
+        name = found.stem.replace("%", "/")
         why = error.strerror or error
         parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {why}\n")
 

@@ -179,7 +179,7 @@ class Supervisor:
                 self._part,
                 self._tally.recovered,
             )
-            self._open_office(folder, listeners[0], bans, capacity)
+            self._open_office(folder, first, bans, capacity)
             cleanup.callback(self._control.close)
             if metrics is not None:
                 self._metrics = Metrics(metrics, self._selector, self._control.attach)
@@ -233,7 +233,7 @@ class Supervisor:
     def _open_office(
         self,
         folder: Path | None,
-        listener: socket.socket,
+        first: Endpoint,
         bans: Bans,
         capacity: int,
     ) -> None:
@@ -246,7 +246,7 @@ class Supervisor:
         if folder is None:
             return
         try:
-            self._control.listen(run_dir.socket_of(folder, endpoint(listener)))
+            self._control.listen(run_dir.socket_of(folder, first))
         except ListenError as error:
             if self._settings.run_dir:
                 raise

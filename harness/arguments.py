@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.clauses import all_clauses
+from harness.interruptible import shielded, unshielded
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.target import Target
@@ -107,12 +108,14 @@ def started(
         target = make_target(command, address, scale)
     except ValueError as error:
         parser.error(str(error))
-    try:
-        target.start()
-        yield target
-    except StartError as error:
-        why = f"the target did not start: {error}"
-        otherwise(why)
-        parser.exit(3, f"{parser.prog}: {why}\n")
-    finally:
-        target.stop()
+    with shielded():
+        try:
+            target.start()
+            with unshielded():
+                yield target
+        except StartError as error:
+            why = f"the target did not start: {error}"
+            otherwise(why)
+            parser.exit(3, f"{parser.prog}: {why}\n")
+        finally:
+            target.stop()

@@ -1,31 +1,85 @@
-"""Ctrl-C and SIGTERM end a command together with all that it started."""
+"""Ctrl-C and SIGTERM end a command together with all that it started.
+
+An interrupt may come between any two steps, of the standard library's too. Where it breaks off
+the start of a process, its end or a look whether it has ended, that process is lost, or a lock
+is never let go of. So these are shielded, and the interrupt is taken once they are over, or in
+what lies between them:
+
+    with shielded():
+        server = Server(command)
+        try:
+            with unshielded():
+                ...
+        finally:
+            server.stop()
+
+For the main thread, as signals are. Outside of `interruptible` a shield does nothing.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import NoReturn
+
+_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Interrupt:
+    due = False
+    """Whether one has come that was not taken yet."""
+    shielded = False
+
+    def take(self) -> None:
+        if self.due and not self.shielded:
+            self.due = False
+            raise KeyboardInterrupt
+
+
+_interrupt = _Interrupt()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C or SIGTERM ends the block, which then has to clean up.
 
-    The first one raises KeyboardInterrupt; the next ones are ignored, lest they
-    interrupt the cleaning up.
+    The first one raises KeyboardInterrupt; the next ones do nothing, lest they interrupt the
+    cleaning up. (Ignored by the system, they would be so by what is started from then on, too.)
     """
-    caught = (signal.SIGINT, signal.SIGTERM)
+    came = False
 
-    def interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-        for number in caught:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if not came:
+            came = _interrupt.due = True
+            _interrupt.take()
 
-    previous = [(number, signal.signal(number, interrupt)) for number in caught]
+    previous = [(number, signal.signal(number, interrupt)) for number in _CAUGHT]
     try:
         yield
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
+
+
+def shielded() -> AbstractContextManager[None]:
+    """What is done in the block is done whole: an interrupt is taken after it."""
+    return _set_shield(True)
+
+
+def unshielded() -> AbstractContextManager[None]:
+    """Within a shielded block: what may be interrupted after all."""
+    return _set_shield(False)
+
+
+@contextmanager
+def _set_shield(shielded: bool) -> Iterator[None]:
+    before = _interrupt.shielded
+    _interrupt.shielded = shielded
+    try:
+        _interrupt.take()
+        yield
+    finally:
+        _interrupt.shielded = before
+        _interrupt.take()

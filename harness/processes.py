@@ -13,6 +13,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.interruptible import shielded
+
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
 
@@ -88,10 +90,11 @@ class Server:
 
     def death(self, limit: float) -> str:
         """How the server ended, with its last words; empty if it runs for `limit` s more."""
-        try:
-            status = self._process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return ""
+        with shielded():
+            try:
+                status = self._process.wait(limit)
+            except subprocess.TimeoutExpired:
+                return ""
         self._reader.join(limit)
         how = f"exit status {status}" if status >= 0 else _signal(-status)
         return f"ended ({how}){self._said()}"

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from harness.errors import NotApplicable, StartError, Undecided, check_descriptors
+from harness.interruptible import shielded, unshielded
 from harness.processes import Server, free_port
 
 MARK = "CHATROOM_HARNESS_TARGET"
@@ -176,8 +177,9 @@ class Command(Target):
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
-        with self._blocking():
+        with self._blocking(), shielded():
             self._start()
+            self._await_listening()
 
     @contextlib.contextmanager
     def _blocking(self) -> Iterator[None]:
@@ -201,6 +203,8 @@ class Command(Target):
         except OSError as error:
             check_descriptors(error)
             raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
+
+    def _await_listening(self) -> None:
         deadline = time.monotonic() + self._start_within
         while not self._listens():
             if how := self.death():
@@ -211,12 +215,13 @@ class Command(Target):
                 self.stop()
                 said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
                 raise StartError(f"it does not listen after {self._start_within:g} s{said}")
-            time.sleep(STEP)
+            with unshielded():
+                time.sleep(STEP)
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then."""
         if self._server is not None:
-            with self._blocking():
+            with self._blocking(), shielded():
                 self._stop(self._server)
 
     def _stop(self, server: Server) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
+from harness.interruptible import shielded, unshielded
 from harness.processes import NotReadyError, Server, free_port, weight
 
 MEASURED = "measured"
@@ -112,52 +113,48 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         command = recipe.fill(
             Path(directory), port, plan.workers, workload.clients, workload.speakers
         )
-        try:
-            server = Server(command, recipe.ready, _environment())
-        except OSError as error:
-            return result(NOT_STARTED, str(error))
-        try:
-            ready = server.wait_ready(START_LIMIT)
-            if ready and "port" in ready.groupdict():
-                port = int(ready["port"])
-            job = Job(
-                workload.kind,
-                workload.clients,
-                recipe.dialect,
-                "127.0.0.1",
-                port,
-                plan.seconds,
-                plan.rounds,
-                recipe.at_once if workload.kind == "idle" else AT_ONCE,
-                plan.patience,
-            )
-            figures = _load(job, server, plan.limit)
-            if "failed" in figures:
-                reason = str(figures["failed"])
-                death = server.death(DYING)
-                return result(FAILED, f"{reason}; the server {death}" if death else reason)
-            return result(MEASURED, figures=figures)
-        except NotReadyError as error:
-            return result(NOT_STARTED, str(error))
-        finally:
-            server.stop()
+        with shielded():
+            try:
+                server = Server(command, recipe.ready, _environment())
+            except OSError as error:
+                return result(NOT_STARTED, str(error))
+            try:
+                with unshielded():
+                    ready = server.wait_ready(START_LIMIT)
+                    if ready and "port" in ready.groupdict():
+                        port = int(ready["port"])
+                    figures = _load(_job(plan, workload, recipe, port), server, plan.limit)
+                    if "failed" in figures:
+                        reason = str(figures["failed"])
+                        death = server.death(DYING)
+                        return result(FAILED, f"{reason}; the server {death}" if death else reason)
+                    return result(MEASURED, figures=figures)
+            except NotReadyError as error:
+                return result(NOT_STARTED, str(error))
+            finally:
+                server.stop()
+
+
+def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int) -> Job:
+    return Job(
+        workload.kind,
+        workload.clients,
+        recipe.dialect,
+        "127.0.0.1",
+        port,
+        plan.seconds,
+        plan.rounds,
+        recipe.at_once if workload.kind == "idle" else AT_ONCE,
+        plan.patience,
+    )
 
 
 def _load(job: Job, server: Server, limit: float) -> Report:
     """Run the load; for an idle one, weigh the server before and while it is there."""
     idle = job.workload == "idle"
     before = weight(server.pid) if idle else None
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness.bench.load", job.to_json()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(),
-        start_new_session=True,  # an interrupt is for us to handle
-    )
     report: Report = {}
-    with process, _ended_after(limit, process) as late:
+    with _running(job, limit) as (process, late):
         assert process.stdout is not None
         if idle and (line := process.stdout.readline()):
             report = json.loads(line)
@@ -181,8 +178,9 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _ended_after(limit: float, process: subprocess.Popen[str]) -> Iterator[threading.Event]:
-    """Kill `process` after `limit` seconds, which sets the event, or when the block is left."""
+def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """The load's process. It is killed after `limit` seconds, which sets the event, or when the
+    block is left."""
     late = threading.Event()
 
     def end() -> None:
@@ -190,10 +188,22 @@ def _ended_after(limit: float, process: subprocess.Popen[str]) -> Iterator[threa
         process.kill()
 
     timer = threading.Timer(limit, end)
-    timer.start()
-    try:
-        yield late
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()  # interrupted, `with process` would not
+    with (
+        shielded(),
+        subprocess.Popen(
+            [sys.executable, "-m", "harness.bench.load", job.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            start_new_session=True,  # an interrupt is for us to handle
+        ) as process,
+    ):
+        try:
+            timer.start()
+            with unshielded():
+                yield process, late
+        finally:
+            timer.cancel()
+            process.kill()

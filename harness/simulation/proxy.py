@@ -53,6 +53,7 @@ from math import inf
 from typing import Any
 
 from harness.errors import Unfit
+from harness.interruptible import shielded
 from harness.processes import raise_descriptor_limit
 from harness.simulation.links import (
     CHUNK,
@@ -113,6 +114,15 @@ class Proxy:
 
     def start(self) -> None:
         """Raises Unfit where it does not listen within START_LIMIT."""
+        with shielded():
+            self._start()
+        in_time = self._told.wait(START_LIMIT)
+        if not self.ports:
+            how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
+            self.stop()
+            raise Unfit(f"the proxy {how}")
+
+    def _start(self) -> None:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.simulation.proxy", self._job],
@@ -125,11 +135,6 @@ class Proxy:
             raise Unfit(f"the proxy can't be started: {error.strerror}") from None
         self._reader = threading.Thread(target=self._read, args=[self._process], daemon=True)
         self._reader.start()
-        in_time = self._told.wait(START_LIMIT)
-        if not self.ports:
-            how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
-            self.stop()
-            raise Unfit(f"the proxy {how}")
 
     def events(self) -> list[dict[str, Any]]:
         """What it has told since this was asked last."""
@@ -139,19 +144,22 @@ class Proxy:
         """How it ended, with its last words; empty if it runs for `limit` seconds more."""
         if self._process is None:
             return ""
-        try:
-            status = self._process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return ""
+        with shielded():
+            try:
+                status = self._process.wait(limit)
+            except subprocess.TimeoutExpired:
+                return ""
         self._reader.join(STOP_LIMIT)
         said = f", saying: {self._words[-1]}" if self._words else ""
         return f"ended (exit status {status}){said}"
 
     def stop(self) -> None:
         """End it, and all that it carries; what it told can still be asked for."""
-        process = self._process
-        if process is None:
-            return
+        if self._process is not None:
+            with shielded():
+                self._stop(self._process)
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()

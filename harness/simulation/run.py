@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import StartError, Undecided, Unfit
+from harness.interruptible import shielded
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.driver import Job
@@ -95,7 +96,8 @@ class Run:
                 self.end = f"{UNFIT}: {error}"
                 raise
             finally:
-                self._merge(sorted(Path(parts).iterdir()))
+                with shielded():
+                    self._merge(sorted(Path(parts).iterdir()))
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
@@ -105,7 +107,8 @@ class Run:
                 links = [_described(one) for one in plan.links]
                 proxy = Proxy(self.target.address, plan.seed, links)
                 cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
-                cleanup.enter_context(proxy)
+                cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
+                proxy.start()
             drivers = self._start_drivers(parts, proxy.ports if proxy else [], cleanup)
             striker = None
             if isinstance(self.target, Command):
@@ -138,14 +141,15 @@ class Run:
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
-            driver = subprocess.Popen(
-                [sys.executable, "-m", "harness.simulation.driver"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,  # an interrupt is for us to handle
-            )
-            cleanup.callback(_end, driver)
+            with shielded():
+                driver = subprocess.Popen(
+                    [sys.executable, "-m", "harness.simulation.driver"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": path},
+                    start_new_session=True,  # an interrupt is for us to handle
+                )
+                cleanup.callback(_end, driver)
             assert driver.stdin is not None
             assert driver.stdout is not None
             with contextlib.suppress(BrokenPipeError):  # its end tells
@@ -351,12 +355,13 @@ def source_to(target: Target) -> str:
 def _end(driver: subprocess.Popen[bytes]) -> None:
     """A driver ends with its standard input; it is given a moment to write what it has."""
     assert driver.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        driver.stdin.close()
-    try:
-        driver.wait(5)
-    except subprocess.TimeoutExpired:
-        driver.kill()
-        driver.wait()
     assert driver.stdout is not None
-    driver.stdout.close()
+    with shielded():
+        with contextlib.suppress(BrokenPipeError):
+            driver.stdin.close()
+        try:
+            driver.wait(5)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+        driver.stdout.close()

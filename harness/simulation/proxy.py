@@ -9,10 +9,11 @@ that link's fault. It tells what it does, a line of JSON each:
 
     {"t", "address", "port", "fault", "what": "begins" | "ends"}
 
-t: seconds of the monotonic clock. port: the client's own. A fault ends when its
-time is over or its connection is; a `cut-off` and a `reset` only begin. It all
-ends when standard input does, or by SIGTERM. Exit: 0, or 2 with one line that
-says why it can't go on: nonsense on the command line, no descriptors or ports.
+t: seconds of the monotonic clock, from which on, or until which, the fault is
+there. port: the client's own. A fault ends when its time is over or its
+connection is; a `cut-off` and a `reset` only begin. It all ends when standard
+input does, or by SIGTERM. Exit: 0, or 2 with one line that says why it can't go
+on: nonsense on the command line, no descriptors or ports.
 
 FIN is passed on as FIN, after all that came before it; RST as RST. Who can't be
 passed anything is not read from: what is on its way in one direction is at most
@@ -324,15 +325,17 @@ class _Connection:
 
     def _begin(self) -> None:
         fault = self._course.fault
-        if fault == "none":
-            return
-        self._tell("begins")
         match fault:
+            case "none":
+                pass
             case "cut-off":
+                self._tell("begins", self.loop.time())
                 self._cut_off()
             case "reset":
+                self._tell("begins", self.loop.time())
                 self.reset()
             case _:
+                self._tell("begins", self._course.begins)  # its gates know, however late we are
                 self._present = True
                 self._timer = self.loop.call_at(self._course.ends, self._end)
                 if fault == "half-close":
@@ -341,12 +344,12 @@ class _Connection:
     def _end(self) -> None:
         if self._present:
             self._present = False
-            self._tell("ends")
+            self._tell("ends", min(self.loop.time(), self._course.ends))
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, t: float) -> None:
         host, port = self._address
         fault = self._course.fault
-        _say({"t": self.loop.time(), "address": host, "port": port, "fault": fault, "what": what})
+        _say({"t": t, "address": host, "port": port, "fault": fault, "what": what})
 
     # --- its end -------------------------------------------------------------
 

@@ -254,6 +254,19 @@ def test_what_it_tells() -> None:
         assert began + 0.1 <= begins["t"] <= ends["t"] - 0.1 < time.monotonic()
 
 
+def test_what_it_tells_late_was_so_in_time() -> None:
+    with line({"fault": "stall", "after": 0.2, "seconds": 0.1}) as one:
+        process = one.proxy._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)  # until it is too late
+        goes_on = time.monotonic()
+        process.send_signal(signal.SIGCONT)
+        begins, ends = one.told(1), one.told(2)
+        assert ends["t"] < goes_on
+        assert ends["t"] == pytest.approx(begins["t"] + 0.1)
+
+
 def test_a_fault_ends_with_its_connection() -> None:
     with line({"fault": "slow"}) as one:
         assert one.told()["what"] == "begins"

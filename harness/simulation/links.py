@@ -14,9 +14,6 @@ seconds of one monotonic clock.
     cut-off        the server is reset; the client's side is closed
     reset          both are reset
     half-close     the client's side is ended (FIN), and it still hears
-
-The last three happen to a connection, not to what it carries: their gates are
-faithful.
 """
 
 from __future__ import annotations
@@ -31,6 +28,9 @@ Range = tuple[float, float]
 """From the first to the second, both included, drawn evenly for each connection."""
 
 FAULTS = ("none", "slow", "stall", "drip", "delay", "cut-off", "reset", "half-close")
+
+BEFALL = ("cut-off", "reset", "half-close")
+"""Those that befall a connection, not what it carries: their gates are faithful."""
 
 CLOSED, RESET = "closed", "reset"
 """How a side ends: by FIN, by RST."""

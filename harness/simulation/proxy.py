@@ -57,6 +57,7 @@ from harness.errors import Unfit
 from harness.interruptible import shielded
 from harness.processes import raise_descriptor_limit
 from harness.simulation.links import (
+    BEFALL,
     CHUNK,
     CLOSED,
     RESET,
@@ -325,17 +326,16 @@ class _Connection:
 
     def _begin(self) -> None:
         fault = self._course.fault
+        if fault == "none":
+            return
+        # Of what is carried, the gates know when it begins, however late we are.
+        self._tell("begins", self.loop.time() if fault in BEFALL else self._course.begins)
         match fault:
-            case "none":
-                pass
             case "cut-off":
-                self._tell("begins", self.loop.time())
                 self._cut_off()
             case "reset":
-                self._tell("begins", self.loop.time())
                 self.reset()
             case _:
-                self._tell("begins", self._course.begins)  # its gates know, however late we are
                 self._present = True
                 self._timer = self.loop.call_at(self._course.ends, self._end)
                 if fault == "half-close":

@@ -70,7 +70,7 @@ def test_a_right_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> 
 def test_the_timed_part_lasts_as_long_as_was_asked() -> None:
     figures = play(tiny(), plan=dataclasses.replace(QUICK, seconds=0.2)).figures
     assert figures["rounds"] > 3
-    assert 0.2 <= figures["seconds"] < 2
+    assert 0.2 <= figures["seconds"] < 10
     assert figures["deliveries"] == figures["rounds"] * 12
 
 

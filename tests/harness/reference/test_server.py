@@ -342,7 +342,6 @@ def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
         saying = speak(one, LINES)
         third.say(b"excuse me\n")
         one.hear(b"<127.0.0.4>excuse me\n")
-        assert time.monotonic() - began < 1
         heard = bytearray()
         while len(heard) < len(SAID):
             heard += other.hear_until(b"\n")
@@ -351,9 +350,10 @@ def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
         third.hear(SAID)
         heard += other.hear_for(QUIET)
         assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
+        # It came in the midst of the flood: not behind what took its time.
+        assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
         # 1 MiB, of which the first 512 KiB are free, at 256 KiB/s.
-        assert took > 1.9
-        assert took < 4
+        assert 1.9 < took < 10
         one.say(b"no end")
         other.hear(b"<127.0.0.2>no end")
 

@@ -16,6 +16,8 @@ from typing import NoReturn, Protocol
 
 from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
+from harness.errors import Unfit
+from harness.interruptible import interruptible
 from harness.simulation import check, limit, scenarios, shrink, simulate
 
 
@@ -76,8 +78,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
-        status: int = options.run(options, options.parser)
-        sys.stdout.flush()
+        with interruptible():
+            status: int = options.run(options, options.parser)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Unfit as error:
+        print(f"{options.parser.prog}: the harness was unfit: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # Who read our output has gone. What is still in the buffer goes nowhere, without a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,7 +25,6 @@ from harness import profile as profiles
 from harness.arguments import add_target, clause_id, make_folder, scale, started, whole
 from harness.clauses import all_clauses
 from harness.extra import needs_extra
-from harness.interruptible import interruptible
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from rich.console import Console
@@ -112,22 +111,17 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         outcome = runner.Outcome(troubles=[why])
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
-    with interruptible():
-        try:
-            with started(parser, options.server, options.target, options.timeout_scale, unstarted):
-                pass  # It can be started, and stopped: tried once, before it is judged.
-            print(
-                f"judging {options.server or options.target}, "
-                f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
-                file=sys.stderr,
-                flush=True,
-            )
-            outcome = _run(chosen, checks)
-        except KeyboardInterrupt:
-            outcome = runner.Outcome(interrupted=True)
-    if outcome.interrupted:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with started(parser, options.server, options.target, options.timeout_scale, unstarted):
+        pass  # It can be started, and stopped: tried once, before it is judged.
+    print(
+        f"judging {options.server or options.target}, "
+        f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
+        file=sys.stderr,
+        flush=True,
+    )
+    outcome = _run(chosen, checks)
+    if outcome.interrupted:  # pytest has kept it to itself
+        raise KeyboardInterrupt
     return _conclude(options, chosen, checks, outcome, rules, parser)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command together with all that it started.
+"""Ctrl-C, SIGTERM and the end of its terminal end a command together with all that it started.
 
 An interrupt may come between any two steps, of the standard library's too. Where it breaks off
 the start of a process, its end or a look whether it has ended, that process is lost, or a lock
@@ -19,14 +19,17 @@ For the main thread, as signals are. Outside of `interruptible` a shield does no
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Interrupt:
+    active = False
+    """Whether the signals are caught."""
     due = False
     """Whether one has come that was not taken yet."""
     shielded = False
@@ -42,11 +45,16 @@ _interrupt = _Interrupt()
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the block, which then has to clean up.
+    """Ctrl-C, SIGTERM or SIGHUP ends the block, which then has to clean up.
 
     The first one raises KeyboardInterrupt; the next ones do nothing, lest they interrupt the
     cleaning up. (Ignored by the system, they would be so by what is started from then on, too.)
+    What was ignored before stays so, as under nohup. Within another one, and in another thread
+    than the main one, this does nothing.
     """
+    if _interrupt.active or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came = False
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
@@ -55,12 +63,18 @@ def interruptible() -> Iterator[None]:
             came = _interrupt.due = True
             _interrupt.take()
 
-    previous = [(number, signal.signal(number, interrupt)) for number in _CAUGHT]
+    _interrupt.active, _interrupt.due, _interrupt.shielded = True, False, False
+    previous = [
+        (number, signal.signal(number, interrupt))
+        for number in INTERRUPTS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     try:
         yield
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
+        _interrupt.active = False
 
 
 def shielded() -> AbstractContextManager[None]:

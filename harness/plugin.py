@@ -37,6 +37,7 @@ from harness.errors import (
     Violation,
 )
 from harness.evidence import OBSERVED, STRENGTH
+from harness.interruptible import interruptible, shielded, unshielded
 from harness.room import Room
 from harness.target import Target, make_target
 from harness.wire import Clock, Log
@@ -165,15 +166,17 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
         target = make_target(option("command"), option("target"), option("timeout_scale"))
     except ValueError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
-    try:
-        target.start()
-        yield target
-    except StartError as error:
-        if hasattr(request.config, "workerinput"):
-            raise  # A worker of xdist can't end the run; its tests say why they were none.
-        pytest.exit(f"the target did not start: {error}", 3)
-    finally:
-        target.stop()
+    with interruptible(), shielded():
+        try:
+            target.start()
+            with unshielded():
+                yield target
+        except StartError as error:
+            if hasattr(request.config, "workerinput"):
+                raise  # A worker of xdist can't end the run; its tests say why they were none.
+            pytest.exit(f"the target did not start: {error}", 3)
+        finally:
+            target.stop()
 
 
 @pytest.fixture

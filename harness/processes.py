@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -10,13 +11,21 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.interruptible import shielded
 
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
+
+KILLED_WITHIN = 2.0
+"""Seconds in which what was killed has let go of its output."""
+
+STEP = 0.01
+"""Seconds between two looks at what nobody tells us of."""
 
 
 class NotReadyError(Exception):
@@ -36,6 +45,16 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether no server could listen there, as another one does."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 class Server:
@@ -82,7 +101,7 @@ class Server:
         """Wait until the server says that it is ready; return what it said."""
         if self._ready is None:
             return None
-        if not self._told.wait(limit):
+        if not comes(self._told.is_set, limit):
             raise NotReadyError(f"said nothing of being ready for {limit:g} s{self._said()}")
         if not self._match:
             raise NotReadyError(self.death(limit) or "closed its output before it was ready")
@@ -90,11 +109,9 @@ class Server:
 
     def death(self, limit: float) -> str:
         """How the server ended, with its last words; empty if it runs for `limit` s more."""
-        with shielded():
-            try:
-                status = self._process.wait(limit)
-            except subprocess.TimeoutExpired:
-                return ""
+        status = status_within(self._process, limit)
+        if status is None:
+            return ""
         self._reader.join(limit)
         how = f"exit status {status}" if status >= 0 else _signal(-status)
         return f"ended ({how}){self._said()}"
@@ -120,11 +137,34 @@ class Server:
         if self._process.returncode is None:
             self._process.terminate()
         self._reader.join(limit)
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join(limit)
-        self._process.stdout.close()
+        status_within(self._process, limit)
+        self._reader.join(KILLED_WITHIN)
+        if not self._reader.is_alive():  # else it would read from whatever gets this descriptor
+            self._process.stdout.close()
+
+
+def comes(what: Callable[[], bool], limit: float) -> bool:
+    """Whether it does within `limit` seconds; at once, if that is 0.
+
+    It is looked for again and again, shielded: an interrupt in the midst of a lock or of a wait of
+    the standard library would break these, and between two looks it does no harm.
+    """
+    deadline = time.monotonic() + limit
+    while True:
+        with shielded():
+            if what():
+                return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(STEP)
+
+
+def status_within(process: subprocess.Popen[Any], limit: float) -> int | None:
+    """Its exit status, or None if it runs for `limit` seconds more."""
+    comes(lambda: process.poll() is not None, limit)
+    return process.returncode
 
 
 def _signal(number: int) -> str:

@@ -106,6 +106,8 @@ def collect(options: Options | None = None) -> list[Check]:
     """The tests that a run would consist of, in their order. Raises CollectError."""
     collector = _Collector()
     status, said = _pytest([*(options or Options()).arguments(), "--collect-only"], collector)
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
     if collector.troubles or status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise CollectError((collector.troubles or [said])[0])
     return collector.checks

@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
-from harness.errors import NotApplicable, StartError, Undecided, check_descriptors
+from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
 from harness.interruptible import shielded, unshielded
-from harness.processes import Server, free_port
+from harness.processes import STEP, Server, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
 
@@ -30,13 +30,12 @@ START_WITHIN = 10.0
 """Seconds in which a server has to listen."""
 STOP_WITHIN = 2.0
 """Seconds that a server is given to end by itself, once it was told to."""
+KILL_WITHIN = 5.0
+"""Seconds in which what was killed has to be gone."""
 LAST_WORDS_WITHIN = 0.5
 """Seconds in which the last words of a server that has ended are read."""
 SHOWN = 300
 """Characters of a server's words that a message quotes."""
-STEP = 0.01
-"""Seconds between two looks at what nobody tells us of."""
-
 
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """Of the kernel's connections. (psutil takes fifty times as long to see whether one listens.)"""
@@ -178,8 +177,17 @@ class Command(Target):
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
         with self._blocking(), shielded():
+            drawn = not self.port
             self._start()
-            self._await_listening()
+            try:
+                self._await_listening()
+            except StartError:
+                if not (drawn and is_taken(self.host, self.port)):
+                    raise
+                # Somebody has taken the port between our drawing it and the server's start.
+                self.port = 0
+                self._start()
+                self._await_listening()
 
     @contextlib.contextmanager
     def _blocking(self) -> Iterator[None]:
@@ -219,7 +227,10 @@ class Command(Target):
                 time.sleep(STEP)
 
     def stop(self) -> None:
-        """End it: asked first, made to after STOP_WITHIN. All that it started is gone then."""
+        """End it: asked first, made to after STOP_WITHIN. All that it started is gone then.
+
+        Raises Unfit where something of it can't be ended.
+        """
         if self._server is not None:
             with self._blocking(), shielded():
                 self._stop(self._server)
@@ -233,14 +244,20 @@ class Command(Target):
             while _alive(main) and time.monotonic() < deadline:
                 time.sleep(STEP)
         # Those of before, too: who has lost both mark and parent is not found again.
+        deadline = time.monotonic() + KILL_WITHIN
         while left := [*filter(_alive, processes), *self.processes()]:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
+            if time.monotonic() >= deadline:
+                break
             time.sleep(STEP)
-        server.stop()
+        server.stop(LAST_WORDS_WITHIN)
         self._printed = server.output()
         self._server = None
+        if left:
+            pids = ", ".join(sorted({str(process.pid) for process in left}))
+            raise Unfit(f"what the target started can't be ended: process {pids}")
 
     def fresh(self) -> None:
         self.stop()

@@ -30,7 +30,6 @@ from harness.bench import report
 from harness.bench.plot import plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
-from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
 
 SPARE_DESCRIPTORS = 64
@@ -169,16 +168,12 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options.patience,
         options.limit,
     )
-    with interruptible():
-        try:
-            machine = describe_machine(servers)
-            results = run_all(plan, _tell)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        except LoadError as error:
-            print(f"{parser.prog}: {error}", file=sys.stderr)
-            return 2
+    machine = describe_machine(servers)
+    try:
+        results = run_all(plan, _tell)
+    except LoadError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
     print(report.tables(results))
     print(f"\n{footnote(machine, options.repeat)}")
     if options.plot:

@@ -207,3 +207,4 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
         finally:
             timer.cancel()
             process.kill()
+            process.wait()  # `with process` would not, where it was interrupted

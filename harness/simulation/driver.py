@@ -1,11 +1,12 @@
 """The clients of a simulation: one process, one loop, as many sessions as it is given.
 
-    python -m harness.simulation.driver < JOB
+    python -m harness.simulation.driver
 
-`JOB` is a pickled `Job`, from `run.py`; standard input then stays open for as
-long as the run may go on. What happens goes into the job's file, in the form of
-history.py; how it goes is told on standard output, a JSON line every HALF
-second. The standard library alone, and no object for each delivery: one process
+On standard input, `run.py` gives it a `Job`, pickled, and, once it has said
+READY, when the run starts; then standard input stays open for as long as the run
+may go on. What happens goes into the job's file, in the form of history.py; how
+it goes is told on standard output, a JSON line every HALF second. The standard
+library alone, and no object for each delivery: one process
 has to carry 20,000 deliveries a second and keep its schedule meanwhile, or it
 would measure itself.
 
@@ -54,6 +55,9 @@ QUIET = 0.3
 WELCOME_MOST = 4096
 """Bytes in which the welcome has to be found."""
 
+READY = "ready"
+"""What a driver says when it has read its job."""
+
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, for no seconds: close resets the connection."""
 
@@ -62,9 +66,8 @@ RESET = struct.pack("ii", 1, 0)
 class Job:
     """What one process is to do.
 
-    mine: the sessions that are its own, by number. start: of the run, on the
-    monotonic clock, in seconds. ports: of the plan's links, in their order.
-    source: the address that all come from, where the target is not on this
+    mine: the sessions that are its own, by number. ports: of the plan's links, in
+    their order. source: the address that all come from, where the target is not on this
     machine; empty: each from its own. welcome: a pattern of the welcome's text;
     None: there is none. patience: seconds of silence after which nothing more is
     expected. path: of the file for what happens.
@@ -76,7 +79,6 @@ class Job:
     ports: list[int]
     source: str
     welcome: str | None
-    start: float
     patience: float
     path: str
 
@@ -155,6 +157,7 @@ class Driver:
         """When what is being attended to was read."""
         self._awaiting = 0
         """Connections that lack the last words of others."""
+        self._start = 0.0
         self._said = self._heard = self._strange = 0
         self._lag = 0.0
         self._actions = self._schedule()
@@ -189,21 +192,25 @@ class Driver:
 
     # --- the loop ------------------------------------------------------------
 
-    def run(self) -> None:
-        """Until all have heard all, or nothing comes any more, or standard input ends."""
+    def run(self, start: float) -> None:
+        """Until all have heard all, or nothing comes any more, or standard input ends.
+
+        start: of the run, on the monotonic clock, in seconds.
+        """
+        self._start = start
         # Nothing here makes cycles, and a collection would hold up the schedule.
         gc.freeze()
         gc.disable()
         self._poll.register(sys.stdin, select.EPOLLIN)
         actions, next_action = self._actions, 0
-        start, tell_at = self._job.start, 0.0
+        tell_at = 0.0
         while True:
-            now = monotonic() - start
+            now = self._now()
             while next_action < len(actions) and actions[next_action][0] <= now:
                 due, action = actions[next_action]
                 next_action += 1
                 action(due)
-            now = monotonic() - start
+            now = self._now()
             if now >= tell_at:
                 tell_at = now + HALF
                 self._tell(now)
@@ -234,7 +241,7 @@ class Driver:
         return quiet > self._job.patience or (quiet > QUIET and not self._awaiting)
 
     def _now(self) -> float:
-        return monotonic() - self._job.start
+        return monotonic() - self._start
 
     def _tell(self, now: float) -> None:
         self._file.flush()
@@ -470,12 +477,15 @@ class Driver:
 
 
 def main() -> None:
+    """Read the job; say that it was read; read when it starts, and do it."""
     raise_descriptor_limit()
-    job: Job = pickle.load(sys.stdin.buffer)
-    with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:
-        driver = Driver(job, file, sys.stdout)
-        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-            driver.run()
+    # Who says what there is to do, and when, may be interrupted before it has.
+    with contextlib.suppress(EOFError, pickle.UnpicklingError, KeyboardInterrupt, BrokenPipeError):
+        job: Job = pickle.load(sys.stdin.buffer)
+        with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:
+            driver = Driver(job, file, sys.stdout)
+            print(READY, flush=True)
+            driver.run(pickle.load(sys.stdin.buffer))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from pathlib import Path
 from harness import profile as profiles
 from harness.arguments import add_target, seconds, started, whole, writable
 from harness.extra import needs_extra
-from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
 from harness.simulation.scenario import Phase, Population, Scenario
 from harness.simulation.schedule import plan
@@ -158,14 +157,9 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except profiles.ProfileError as error:
         parser.error(str(error))
     raise_descriptor_limit()
-    with interruptible():
-        try:
-            with started(parser, options.server, options.target):
-                pass  # It can be started, and stopped: tried once, before it is loaded.
-            found = search(lambda messages: _attempt(options, parser, profile, messages))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+    with started(parser, options.server, options.target):
+        pass  # It can be started, and stopped: tried once, before it is loaded.
+    found = search(lambda messages: _attempt(options, parser, profile, messages))
     print(conclusion(found))
     if options.json:
         options.json.write_text(json.dumps(asdict(found), indent=2) + "\n")

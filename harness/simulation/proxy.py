@@ -55,7 +55,7 @@ from typing import Any
 
 from harness.errors import Unfit
 from harness.interruptible import shielded
-from harness.processes import raise_descriptor_limit
+from harness.processes import comes, raise_descriptor_limit, status_within
 from harness.simulation.links import (
     BEFALL,
     CHUNK,
@@ -118,7 +118,7 @@ class Proxy:
         """Raises Unfit where it does not listen within START_LIMIT."""
         with shielded():
             self._start()
-        in_time = self._told.wait(START_LIMIT)
+        in_time = comes(self._told.is_set, START_LIMIT)
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
             self.stop()
@@ -146,11 +146,9 @@ class Proxy:
         """How it ended, with its last words; empty if it runs for `limit` seconds more."""
         if self._process is None:
             return ""
-        with shielded():
-            try:
-                status = self._process.wait(limit)
-            except subprocess.TimeoutExpired:
-                return ""
+        status = status_within(self._process, limit)
+        if status is None:
+            return ""
         self._reader.join(STOP_LIMIT)
         said = f", saying: {self._words[-1]}" if self._words else ""
         return f"ended (exit status {status}){said}"
@@ -165,9 +163,7 @@ class Proxy:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        try:
-            process.wait(STOP_LIMIT)
-        except subprocess.TimeoutExpired:
+        if status_within(process, STOP_LIMIT) is None:
             process.kill()
             process.wait()
         self._reader.join(STOP_LIMIT)
@@ -286,6 +282,8 @@ class _Connection:
         self._course = course
         self._present = False
         """Whether the fault has begun, and not ended."""
+        self._began = 0.0
+        """When it was told to have begun."""
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         says, hears = gates(course)
@@ -329,7 +327,8 @@ class _Connection:
         if fault == "none":
             return
         # Of what is carried, the gates know when it begins, however late we are.
-        self._tell("begins", self.loop.time() if fault in BEFALL else self._course.begins)
+        self._began = self.loop.time() if fault in BEFALL else self._course.begins
+        self._tell("begins", self._began)
         match fault:
             case "cut-off":
                 self._cut_off()
@@ -344,7 +343,7 @@ class _Connection:
     def _end(self) -> None:
         if self._present:
             self._present = False
-            self._tell("ends", min(self.loop.time(), self._course.ends))
+            self._tell("ends", max(self._began, min(self.loop.time(), self._course.ends)))
 
     def _tell(self, what: str, t: float) -> None:
         host, port = self._address

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import StartError, Undecided, Unfit
-from harness.interruptible import shielded
+from harness.interruptible import shielded, unshielded
+from harness.processes import status_within
 from harness.profile import Profile
 from harness.simulation import history
-from harness.simulation.driver import Job
+from harness.simulation.driver import READY, Job
 from harness.simulation.faults import Striker
 from harness.simulation.live import Status
 from harness.simulation.proxy import Proxy
@@ -41,13 +42,14 @@ from harness.target import Command, Target
 SESSIONS_PER_DRIVER = 1000
 """Sessions that one process carries, where it is not said how many processes there are to be."""
 
-START_WITHIN = 0.5
-"""Seconds that the drivers are given to read their jobs; those of many messages get more."""
-MESSAGES_PER_SECOND = 50_000
-"""That a driver reads of its plan."""
+HEAD_START = 0.2
+"""Seconds from when all drivers are ready to the start of the run: so all hear of it in time."""
 
 PATIENCE = 15.0
 """Seconds of silence, when all was said, after which nothing more is expected."""
+
+END_WITHIN = 5.0
+"""Seconds in which the drivers have to end, all of them."""
 
 WEIGH_EVERY = 1.0
 """Seconds between two looks at what the target costs."""
@@ -101,7 +103,8 @@ class Run:
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
-        with contextlib.ExitStack() as cleanup:
+        self._start = time.monotonic()  # until all is ready
+        with shielded(), contextlib.ExitStack() as cleanup, unshielded():
             proxy = None
             if plan.links:
                 links = [_described(one) for one in plan.links]
@@ -109,7 +112,9 @@ class Run:
                 cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
                 cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
                 proxy.start()
-            drivers = self._start_drivers(parts, proxy.ports if proxy else [], cleanup)
+            drivers: list[subprocess.Popen[bytes]] = []
+            cleanup.callback(_end, drivers)
+            self._start_drivers(drivers, parts, proxy.ports if proxy else [])
             striker = None
             if isinstance(self.target, Command):
                 striker = Striker(self.target, plan.seed, self._record, self._now)
@@ -119,16 +124,13 @@ class Run:
     # --- the drivers ---------------------------------------------------------
 
     def _start_drivers(
-        self, parts: Path, ports: list[int], cleanup: contextlib.ExitStack
-    ) -> list[subprocess.Popen[bytes]]:
+        self, drivers: list[subprocess.Popen[bytes]], parts: Path, ports: list[int]
+    ) -> None:
+        """Until all are ready, and know when the run starts. Raises Unfit."""
         plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
-        self._start = (
-            time.monotonic() + START_WITHIN * self.scale + plan.messages / MESSAGES_PER_SECOND
-        )
         welcome = self.profile.welcome
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        drivers = []
         for number in range(count):
             job = Job(
                 plan,
@@ -137,27 +139,30 @@ class Run:
                 ports,
                 source_to(self.target),
                 None if welcome is None else welcome.pattern.decode(),
-                self._start,
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
             with shielded():
-                driver = subprocess.Popen(
-                    [sys.executable, "-m", "harness.simulation.driver"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env={**os.environ, "PYTHONPATH": path},
-                    start_new_session=True,  # an interrupt is for us to handle
-                )
-                cleanup.callback(_end, driver)
-            assert driver.stdin is not None
+                try:
+                    driver = subprocess.Popen(
+                        [sys.executable, "-m", "harness.simulation.driver"],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        env={**os.environ, "PYTHONPATH": path},
+                        start_new_session=True,  # an interrupt is for us to handle
+                    )
+                except OSError as error:
+                    raise Unfit(f"a driver can't be started: {error.strerror}") from None
+                drivers.append(driver)
+            _say_to(driver, job)
+        for driver in drivers:
             assert driver.stdout is not None
-            with contextlib.suppress(BrokenPipeError):  # its end tells
-                pickle.dump(job, driver.stdin)
-                driver.stdin.flush()
+            if driver.stdout.readline().rstrip() != READY.encode():
+                raise Unfit(f"a driver broke off with exit code {driver.wait()}")
             os.set_blocking(driver.stdout.fileno(), False)
-            drivers.append(driver)
-        return drivers
+        self._start = time.monotonic() + HEAD_START
+        for driver in drivers:
+            _say_to(driver, self._start)
 
     def _watch(
         self,
@@ -352,16 +357,23 @@ def source_to(target: Target) -> str:
     return address
 
 
-def _end(driver: subprocess.Popen[bytes]) -> None:
-    """A driver ends with its standard input; it is given a moment to write what it has."""
+def _say_to(driver: subprocess.Popen[bytes], what: object) -> None:
     assert driver.stdin is not None
-    assert driver.stdout is not None
-    with shielded():
+    with contextlib.suppress(BrokenPipeError):  # its end tells
+        pickle.dump(what, driver.stdin)
+        driver.stdin.flush()
+
+
+def _end(drivers: list[subprocess.Popen[bytes]]) -> None:
+    """Drivers end with their standard input; they are given a moment to write what they have."""
+    for driver in drivers:
+        assert driver.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             driver.stdin.close()
-        try:
-            driver.wait(5)
-        except subprocess.TimeoutExpired:
+    deadline = time.monotonic() + END_WITHIN
+    for driver in drivers:
+        if status_within(driver, deadline - time.monotonic()) is None:
             driver.kill()
             driver.wait()
+        assert driver.stdout is not None
         driver.stdout.close()

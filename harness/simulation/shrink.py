@@ -20,7 +20,6 @@ from pathlib import Path
 from harness import profile as profiles
 from harness.arguments import add_target, started, whole, writable
 from harness.extra import needs_extra
-from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
 from harness.profile import Profile
 from harness.simulation import history, replay
@@ -118,9 +117,6 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
     found = _against(options, parser, recorded, violations[0], profile)
-    if found is None:
-        print("interrupted", file=sys.stderr)
-        return 130
     text = file_of(*found, violations[0], options.server or options.target, profile, out.name)
     try:
         with out.open("x", encoding="utf-8") as file:
@@ -137,30 +133,23 @@ def _against(
     recorded: history.History,
     violation: Violation,
     profile: Profile,
-) -> tuple[Script, bool] | None:
-    """The smallest script, and whether it has to be hurried; None where it was interrupted."""
+) -> tuple[Script, bool]:
+    """The smallest script, and whether it has to be hurried."""
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
-    with interruptible():
-        try:
-            # One target for all tries: it is stopped even where one of its ends was interrupted.
-            with started(parser, options.server, options.target) as target:
+    with started(parser, options.server, options.target) as target:
 
-                def plays(script: Script, hurry: bool) -> bool:
-                    target.fresh()
-                    host, port = target.address
-                    try:
-                        found = replay.play(
-                            host, port, script, welcome, prefix, notices, hurry=hurry
-                        )
-                    except OSError:  # it lets in nobody
-                        return False
-                    return any(one.startswith(f"{violation.kind}:") for one in found)
+        def plays(script: Script, hurry: bool) -> bool:
+            target.fresh()
+            host, port = target.address
+            try:
+                found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
+            except OSError:  # it lets in nobody
+                return False
+            return any(one.startswith(f"{violation.kind}:") for one in found)
 
-                return _shrunk(recorded, violation, plays, options.tries, parser)
-        except KeyboardInterrupt:
-            return None
+        return _shrunk(recorded, violation, plays, options.tries, parser)
 
 
 def _shrunk(

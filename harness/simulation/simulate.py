@@ -20,9 +20,7 @@ from pathlib import Path
 
 from harness import profile as profiles
 from harness.arguments import add_target, make_folder, scale, seconds, started, whole
-from harness.errors import Unfit
 from harness.extra import needs_extra
-from harness.interruptible import interruptible
 from harness.processes import raise_descriptor_limit
 from harness.simulation.history import HISTORY
 from harness.simulation.scenario import Scenario, ScenarioError, load
@@ -82,20 +80,13 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.report:
         make_folder(parser, options.report)
     folder = options.report or Path(tempfile.mkdtemp(prefix="simulation-"))
-    with interruptible():
-        try:
-            return _simulate(options, parser, scenario, profile, folder)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        except Unfit as error:
-            print(f"{parser.prog}: the harness was unfit: {error}", file=sys.stderr)
-            return 2
-        except OSError as error:
-            print(f"{parser.prog}: can't write to {folder}: {error.strerror}", file=sys.stderr)
-            return 2
-        finally:
-            _keep_or_not(folder, asked=bool(options.report))
+    try:
+        return _simulate(options, parser, scenario, profile, folder)
+    except OSError as error:
+        print(f"{parser.prog}: can't write to {folder}: {error.strerror}", file=sys.stderr)
+        return 2
+    finally:
+        _keep_or_not(folder, asked=bool(options.report))
 
 
 def _simulate(

@@ -1,24 +1,35 @@
 """What is interrupted between any two lines leaves nothing behind, and hears of it once."""
 
 import argparse
+import contextlib
+import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 import psutil
 import pytest
 
-from harness import arguments, interruptible, processes, target
+from harness import arguments, explain, interruptible, processes, target
+from harness.__main__ import main
+from harness.errors import Unfit
 from harness.interruptible import shielded, unshielded
+from harness.processes import Server
+from harness.simulation.run import ROOT
+
+PYTHON = shlex.quote(sys.executable)
 
 #: Quick to start: it has nothing to import but sockets.
 COMMAND = (
-    f"{shlex.quote(sys.executable)} -S -c "
+    f"{PYTHON} -S -c "
     + shlex.quote(
         "import _socket, sys, time\n"
         "server = _socket.socket()\n"
@@ -33,20 +44,20 @@ COMMAND = (
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """As they were, whatever a test does to them."""
-    before = [(number, signal.getsignal(number)) for number in interruptible._CAUGHT]
+    before = [(number, signal.getsignal(number)) for number in interruptible.INTERRUPTS]
     yield
     for number, handler in before:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", interruptible._CAUGHT)
+@pytest.mark.parametrize("number", interruptible.INTERRUPTS)
 def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> None:
     done = []
     before = signal.getsignal(number)
     with interruptible.interruptible():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
-        for other in interruptible._CAUGHT:
+        for other in interruptible.INTERRUPTS:
             signal.raise_signal(other)
         done.append("cleaned up")
     assert done == ["cleaned up"]
@@ -106,7 +117,127 @@ def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
         work()
 
 
-@pytest.mark.parametrize("module", [arguments, target, processes, subprocess, threading])
+def test_what_is_left_of_an_earlier_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruptible._interrupt, "shielded", True)
+    with interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_one_in_another_is_one() -> None:
+    with interruptible.interruptible():
+        with interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the second
+
+
+def test_what_was_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interruptible.interruptible():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_in_another_thread_it_does_nothing() -> None:
+    done = []
+
+    def work() -> None:
+        with interruptible.interruptible():
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [before]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "complaint"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Unfit("x y"), 2, "python -m harness explain: the harness was unfit: x y\n"),
+    ],
+)
+def test_how_a_command_ends(
+    error: BaseException,
+    status: int,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(explain, "run", run)
+    assert main(["explain", "CAST-2"]) == status
+    assert capsys.readouterr().err == complaint
+
+
+HARNESS = [sys.executable, "-m", "harness"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("command", "status", "last"),
+    [
+        ([*HARNESS, "probe"], 130, "interrupted"),
+        ([*HARNESS, "simulate", "classroom"], 130, "interrupted"),
+        ([*HARNESS, "limit"], 130, "interrupted"),
+        ([sys.executable, "-m", "pytest", "--pyargs", "harness.conformance"], 2, ""),
+    ],
+    ids=["probe", "simulate", "limit", "pytest"],
+)
+def test_who_has_a_target_ends_it(
+    command: list[str], status: int, last: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    noted = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
+    with subprocess.Popen(
+        [*command, "--command", noted],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            until(lambda: list(tmp_path.glob("pid.*")))
+            process.send_signal(number)
+            _, said = process.communicate(timeout=40)
+        finally:
+            process.kill()
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert (said.splitlines() or [""])[-1] == last
+    servers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
+    until(lambda: not any(map(psutil.pid_exists, servers)))
+
+
+def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_wait_for_a_sign_is_interrupted() -> None:
+    """Though the server has closed its output, and so will never give one."""
+    server = Server(["sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"], re.compile(b"ready"))
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    began = time.monotonic()
+    try:
+        timer.start()
+        with interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
+            server.wait_ready(30)
+    finally:
+        timer.cancel()
+        server.stop()
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize(
+    "module", [arguments, contextlib, target, processes, subprocess, threading]
+)
+@pytest.mark.timeout(300)
 def test_a_target_that_is_interrupted_at_any_line(module: ModuleType) -> None:
     """Each line of the module that is run while a target starts, starts anew, and ends."""
     lines: dict[int, None] = {}  # in their order

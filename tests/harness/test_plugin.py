@@ -1,6 +1,7 @@
 """The plugin, in runs of pytest of its own: what it selects, refuses, starts and reports."""
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -133,7 +134,7 @@ async def test_blocked(room):
     judge(tests)
     late, blocked = [one for _, one in results(tests)]
     assert late["verdict"] == "unfit"
-    assert late["detail"].startswith("the harness itself was 1.")
+    assert re.match(r"the harness itself was [1-9]\.", late["detail"])
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
 
 

@@ -111,6 +111,29 @@ def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
             server.stop(limit=0.05)
 
 
+def test_who_keeps_the_output_and_can_not_be_found_is_left_alone() -> None:
+    """What is read from is not closed: what is opened next would be read from instead."""
+    server = python(
+        "if pid := os.fork():\n"
+        "    print('ready', pid, flush=True)\n"
+        "    signal.pause()\n"
+        "os.setsid()\n"
+        "signal.pause()\n"
+    )
+    ready = server.wait_ready(20)
+    assert ready
+    stdout = server._process.stdout
+    assert stdout is not None
+    with seen_to_end(int(ready[1])):
+        server.stop(limit=0.05)
+        assert server.death(0).startswith("ended (SIGTERM)")
+        assert not stdout.closed
+        os.kill(int(ready[1]), signal.SIGKILL)
+    server._reader.join(20)
+    server.stop()
+    assert stdout.closed
+
+
 def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
     for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1)):
         (tmp_path / f"{pid}").mkdir()

@@ -223,15 +223,15 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
         room.check_fit()
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
-        time.sleep(0.2)
-        target.blocked = 0.2  # as if a server had been started meanwhile
+        time.sleep(0.6)
+        target.blocked = 0.6  # as if a server had been started meanwhile
         room.check_fit()
-        time.sleep(0.2)
+        time.sleep(0.6)
         with pytest.raises(Unfit, match=r"the harness itself was 0\.\d s late"):
             room.check_fit()
         watch.cancel()
 
-    play(room_of(target, Clock(0.08)), test)
+    play(room_of(target, Clock(0.4)), test)
 
 
 def test_quiet_takes_a_window() -> None:

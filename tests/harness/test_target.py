@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from harness import target
-from harness.errors import NotApplicable, StartError, Undecided
+from harness import processes, target
+from harness.errors import NotApplicable, StartError, Undecided, Unfit
 from harness.target import SHOWN, Command, Target, Times, parse_address, part_used
 
 PYTHON = shlex.quote(sys.executable)
@@ -121,6 +121,31 @@ def test_one_that_ignores_sigterm_is_killed() -> None:
     assert 2 <= server.blocked < 30
 
 
+def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server under sudo."""
+    server = started(python("one = listen()\nsignal.signal(15, signal.SIG_IGN)\nsignal.pause()"))
+    pid = server.processes()[0].pid
+
+    def denied(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    def not_permitted(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(psutil.Process, "kill", denied)
+    monkeypatch.setattr(os, "killpg", not_permitted)
+    for limit in (target, "KILL_WITHIN"), (target, "STOP_WITHIN"), (processes, "KILLED_WITHIN"):
+        monkeypatch.setattr(*limit, 0.1)
+    process = server._server
+    assert process is not None
+    try:
+        with pytest.raises(Unfit, match=f"can't be ended: process {pid}$"):
+            server.stop()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        process.stop()
+
+
 def test_one_that_forks_and_leaves_goes_on_until_it_is_stopped() -> None:
     server = started(f"{REFERENCE} --hopeless forks-and-leaves")
     try:
@@ -177,22 +202,41 @@ def test_those_that_end_at_once(command: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
-        ("signal.pause()", "it does not listen after 1 s, and said nothing"),
+        ("signal.pause()", "it does not listen after 3 s, and said nothing"),
         (
             "signal.signal(15, signal.SIG_IGN)\nprint('\\x07hm', flush=True)\nsignal.pause()",
-            "it does not listen after 1 s; it said: \ufffdhm",
+            "it does not listen after 3 s; it said: \ufffdhm",
         ),
-        ("os.fork() and sys.exit()\nos.setsid()\nsignal.pause()", "it does not listen after 1 s"),
-        ("while True: os.write(1, b'x' * 9999)", "it does not listen after 1 s; it said: xxx"),
+        ("os.fork() and sys.exit()\nos.setsid()\nsignal.pause()", "it does not listen after 3 s"),
+        ("while True: os.write(1, b'x' * 9999)", "it does not listen after 3 s; it said: xxx"),
     ],
 )
 def test_those_that_never_listen(code: str, complaint: str) -> None:
-    server = Command(python(code), scale=0.1)
+    server = Command(python(code), scale=0.3)
     with pytest.raises(StartError) as caught:
         server.start()
     assert str(caught.value).startswith(complaint)
     assert len(str(caught.value)) <= SHOWN + 100
     assert server.processes() == []
+
+
+def test_a_port_that_was_taken_meanwhile_is_not_insisted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        drawn = [stranger.getsockname()[1], processes.free_port()]
+        monkeypatch.setattr(target, "free_port", lambda _: drawn.pop(0))
+        server = started(REFERENCE)
+        assert server.port != stranger.getsockname()[1]
+        server.stop()
+    assert drawn == []
+
+
+def test_who_can_not_start_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [processes.free_port()]
+    monkeypatch.setattr(target, "free_port", lambda _: drawn.pop(0))
+    with pytest.raises(StartError, match=r"it ended \(exit status 7\)"):
+        started(python("sys.exit(7)"))
 
 
 def test_another_s_port_is_not_listened_at() -> None:

@@ -17,7 +17,7 @@ from harness.bench.trial import FAILED, MEASURED, NOT_INSTALLED, NOT_STARTED, Re
 
 ROOT = Path(__file__).parents[3]
 TINY = f"{sys.executable} {Path(__file__).with_name('tiny.py')}"
-QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "0.5"]
+QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_whole_bench(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 9
     record = json.loads(file.read_text())
     assert record["machine"]["cores"] >= 1
-    assert record["settings"]["patience"] == 0.5
+    assert record["settings"]["patience"] == 2
     assert [trial["status"] for trial in record["trials"][:3]] == [MEASURED, FAILED, NOT_INSTALLED]
     assert record["trials"][0]["command"][-1].endswith("tiny.py")
     assert record["trials"][0]["figures"]["deliveries"] == 6

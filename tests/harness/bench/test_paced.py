@@ -105,7 +105,8 @@ def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were
             assert accepted.recv(len(said), socket.MSG_WAITALL) == said
         room.close()
     assert b"".join(data for _, data in came) == ZERO + ONE
-    assert [round(late) for late in lateness] == [5, 3]
+    assert 5 <= lateness[0] < 9
+    assert 3 <= lateness[1] < 7
     assert not trusted(5.0, max(lateness))
 
 

@@ -196,7 +196,7 @@ def many_members(start: Start) -> bool:
     with start() as here:
         one, *others = here.join_all(10)
         one.say(b"x\n" * 80)
-        return any(other.hear_for(0.1) != b"<127.0.0.2>x\n" * 80 for other in others)
+        return any(other.hear_for(QUIET) != b"<127.0.0.2>x\n" * 80 for other in others)
 
 
 def neighbours(start: Start) -> bool:

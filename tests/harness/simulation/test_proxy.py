@@ -267,6 +267,11 @@ def test_what_it_tells_late_was_so_in_time() -> None:
         assert ends["t"] == pytest.approx(begins["t"] + 0.1)
 
 
+def test_no_fault_ends_before_it_begins() -> None:
+    with line({"fault": "half-close", "seconds": 0}) as one:
+        assert one.told(1)["t"] <= one.told(2)["t"]
+
+
 def test_a_fault_ends_with_its_connection() -> None:
     with line({"fault": "slow"}) as one:
         assert one.told()["what"] == "begins"
@@ -451,7 +456,7 @@ def test_a_reset_of_both() -> None:
 
 
 def test_a_half_close() -> None:
-    with line({"fault": "half-close", "after": 0.5}) as one:
+    with line({"fault": "half-close", "after": 2}) as one:
         one.client.sendall(b"hello")
         assert heard(one.server, 99) == b"hello"
         one.client.sendall(b"unheard")
@@ -468,7 +473,7 @@ def test_a_half_close() -> None:
 
 
 def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
-    with line({"fault": "half-close", "after": 0.5}, buffer=1 << 16) as one:
+    with line({"fault": "half-close", "after": 2}, buffer=1 << 16) as one:
         said = 8 << 20
         one.client.sendall(bytes(said))
         assert 1 << 16 < len(heard(one.server, said)) < 1 << 20

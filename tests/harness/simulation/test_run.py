@@ -1,15 +1,19 @@
 """The clients, in real processes, and what they record of servers of all kinds."""
 
+import pickle
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
 
+from harness.errors import Unfit
 from harness.simulation.history import COMPLETE, as_bytes, line_of
-from harness.simulation.run import _with_sessions
+from harness.simulation.run import ROOT, _with_sessions
 from harness.simulation.words import harmless
-from tests.harness.simulation.recording import CHATROOM, heard, of, python, record
+from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
 
 TWO = """
 seconds = 0.5
@@ -253,6 +257,36 @@ def test_a_target_can_be_started_again(tmp_path: Path) -> None:
     begins, ends = of(found, "fault", "restart")
     assert (begins["what"], ends["what"]) == ("begins", "ends")
     assert [one for one in of(found, "what", "welcomed") if one["t"] > ends["t"]]
+
+
+@pytest.mark.parametrize("job", [b"", pickle.dumps("a job that was cut off")[:-5]])
+def test_a_driver_that_is_told_no_job_ends_without_a_word(job: bytes) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.simulation.driver"],
+        cwd=ROOT,
+        input=job,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_run_starts_when_its_drivers_are_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\nsleep 2\nexec {PYTHON} "$@"\n')
+    slow.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    found = record(tmp_path, TWO, processes=2)
+    assert found.end == COMPLETE
+    assert {one["who"] for one in of(found, "what", "connects") if one["t"] < 1} == {0, 1}
+
+
+def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(Unfit, match="a driver can't be started: No such file"):
+        record(tmp_path, TWO)
 
 
 def test_what_it_costs_is_weighed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import re
 import resource
 import signal
@@ -20,6 +21,12 @@ from harness.interruptible import shielded
 
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
+
+PORTS = range(10_000, 32_768)
+"""Below those from which systems give one to whoever names none: a client that got it, before the
+server was there, would keep it out."""
+
+_random = random.SystemRandom()  # who seeds the other one would have all draw the same ports
 
 KILLED_WITHIN = 2.0
 """Seconds in which what was killed has let go of its output."""
@@ -40,20 +47,24 @@ def raise_descriptor_limit() -> int:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port at which nobody listens there, so far."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
+    """A port that nobody has there, so far, and that no client will be given.
+
+    Raises OSError where the host is none of ours.
+    """
+    while is_taken(host, port := _random.choice(PORTS)):
+        pass
     return port
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether no server could listen there, as another one does."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    """Whether no server could listen there, as somebody has that port. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
             probe.bind((host, port))
-    except OSError as error:
-        return error.errno == errno.EADDRINUSE
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return True
     return False
 
 

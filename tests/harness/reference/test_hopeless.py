@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.reference.hopeless import HOPELESS
 from tests.harness.reference.targets import QUIET, Client, Target, room
 from tests.integration.waiting import PATIENCE
+from tests.net.ports import free_port
 
 
 def hopeless(name: str, port: int = 0) -> Target:
@@ -29,13 +30,6 @@ def listens(port: int) -> bool:
 def talk(one: Client, other: Client) -> None:
     one.say(b"hello\n")
     other.hear(one.prefix + b"hello\n")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def test_never_listens() -> None:

@@ -7,6 +7,7 @@ Whatever is waited for is a token (text on the screen, bytes at the room, the en
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -172,6 +173,11 @@ def running(
                 if stream is not None:
                     with suppress(BrokenPipeError):
                         stream.close()
+
+
+def less_the_wait(said: str) -> str:
+    """What the client has said, less that it connects: where there is a window, it says so soon."""
+    return re.sub(r"\Achatroom\.client: connecting to .+ …\s+", "", said)
 
 
 def until(done: Callable[[], bool]) -> None:

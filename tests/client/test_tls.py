@@ -18,9 +18,10 @@ import pytest
 from chatroom.client import reach
 from chatroom.client.streams import CHUNK
 from chatroom.client.tls import Encrypted, context
-from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, running
+from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, less_the_wait, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
+from tests.net.ports import free_port
 from tests.programs import program
 
 pytestmark = pytest.mark.timeout(60)
@@ -238,7 +239,7 @@ def fails(request: pytest.FixtureRequest, sit: Sit) -> Fails:
             if request.param == "in a window":
                 typist = sit(command, columns=150)
                 serve(room, certificate)
-                code, said = typist.end(), typist.written.decode()
+                code, said = typist.end(), less_the_wait(typist.written.decode())
             else:
                 process = stack.enter_context(
                     running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -372,8 +373,8 @@ class Terminator:
 
 
 def test_people_talk_behind_a_terminator_and_come_back(certificate: Certificate) -> None:
-    with real_room("--workers", 1) as there, contextlib.ExitStack() as stack:
-        port = there.port
+    port = free_port()
+    with real_room("--workers", 1, port=port) as there, contextlib.ExitStack() as stack:
         terminator = stack.enter_context(contextlib.closing(Terminator(certificate, port)))
         arguments = ["--tls", "--cafile", str(certificate.file), "localhost", terminator.port]
         anna = stack.enter_context(pane(*arguments))

@@ -4,12 +4,14 @@ import os
 import re
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.client.panes import Pane, pane
 from tests.integration.rooms import Room, room
+from tests.net.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -287,27 +289,28 @@ def test_another_size_wraps_all_anew() -> None:
 
 
 def test_it_comes_back_when_the_room_does() -> None:
-    with room("--workers", 1) as there:
-        port = there.port
-        with pane("127.0.0.1", str(port)) as anna:
-            anna.says(WELCOME)
-            there.stop()
-            anna.says(WELCOME, "── connection lost: closed by the server")
-            anna.wait(lambda: "not connected, trying again" in anna.status)
+    port = free_port()
+    with room("--workers", 1, port=port) as there, pane("127.0.0.1", str(port)) as anna:
+        anna.says(WELCOME)
+        there.stop()
+        lost = (WELCOME, "── connection lost: closed by the server")
+        # Not the last rows for long: soon it says why it can't connect again.
+        anna.wait(lambda: lost in pairwise(anna.said), "it says why")
+        anna.wait(lambda: "not connected, trying again" in anna.status)
+        anna.press("Enter")
+        anna.type("kep")
+        anna.press("Enter", "Enter")
+        anna.type("t")
+        anna.has_typed("kept")
+        notices = [row for row in anna.said if "not sent" in row]
+        assert notices == ["── not sent: there is no connection; your line is kept"]
+        with room("--workers", 1, port=port) as again:
+            anna.says("── connected again", WELCOME)
+            assert "connected just now" in anna.status
+            ben = again.join("127.0.0.2")
             anna.press("Enter")
-            anna.type("kep")
-            anna.press("Enter", "Enter")
-            anna.type("t")
-            anna.has_typed("kept")
-            notices = [row for row in anna.said if "not sent" in row]
-            assert notices == ["── not sent: there is no connection; your line is kept"]
-            with room("--workers", 1, port=port) as again:
-                anna.says("── connected again", WELCOME)
-                assert "connected just now" in anna.status
-                ben = again.join("127.0.0.2")
-                anna.press("Enter")
-                ben.hear("<127.0.0.1>kept\n")
-                anna.says("<You>kept")
+            ben.hear("<127.0.0.1>kept\n")
+            anna.says("<You>kept")
 
 
 def test_who_does_not_want_to_come_back_is_told_and_leaves() -> None:

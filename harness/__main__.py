@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TextIO
 
 from harness import conform, explain, matrix, probe
 from harness.bench import cli as bench
@@ -82,16 +82,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        try:
+            print("interrupted", file=sys.stderr)
+        except OSError:  # it was interrupted by the end of its terminal
+            _to_nowhere(sys.stdout, sys.stderr)
         return 128 + signal.SIGINT
     except Unfit as error:
         print(f"{options.parser.prog}: the harness was unfit: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Who read our output has gone. What is still in the buffer goes nowhere, without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout)  # who read it has gone
         return 128 + signal.SIGPIPE
     return status
+
+
+def _to_nowhere(*streams: TextIO) -> None:
+    """What is still in the buffers goes there at the exit, without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ def started(
     Ends the program with one line where there is none: 2, or 3 where it does not start, and
     `otherwise` was told why.
     """
-    from harness.errors import StartError
+    from harness.errors import StartError, Unfit
     from harness.target import make_target
 
     try:
@@ -118,4 +119,7 @@ def started(
             otherwise(why)
             parser.exit(3, f"{parser.prog}: {why}\n")
         finally:
-            target.stop()
+            try:
+                target.stop()
+            except Unfit as error:  # said, and no more: what was found out stands
+                print(f"{parser.prog}: {error}", file=sys.stderr)

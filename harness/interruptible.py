@@ -20,9 +20,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from math import inf
 from types import FrameType
+
+SECONDS_TO_CLEAN_UP = 5.0
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,20 +51,21 @@ _interrupt = _Interrupt()
 def interruptible() -> Iterator[None]:
     """Ctrl-C, SIGTERM or SIGHUP ends the block, which then has to clean up.
 
-    The first one raises KeyboardInterrupt; the next ones do nothing, lest they interrupt the
-    cleaning up. (Ignored by the system, they would be so by what is started from then on, too.)
+    It raises KeyboardInterrupt; those of the next SECONDS_TO_CLEAN_UP do nothing, lest they
+    interrupt that. (Ignored by the system, they would be so by what is started from then on, too.)
     What was ignored before stays so, as under nohup. Within another one, and in another thread
     than the main one, this does nothing.
     """
     if _interrupt.active or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    came = -inf
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         nonlocal came
-        if not came:
-            came = _interrupt.due = True
+        now = time.monotonic()
+        if now - came >= SECONDS_TO_CLEAN_UP:
+            came, _interrupt.due = now, True
             _interrupt.take()
 
     _interrupt.active, _interrupt.due, _interrupt.shielded = True, False, False

@@ -22,9 +22,9 @@ from harness.interruptible import shielded
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
 
-PORTS = range(10_000, 32_768)
-"""Below those from which systems give one to whoever names none: a client that got it, before the
-server was there, would keep it out."""
+PORTS = range(20_000, 32_768)
+"""Below those from which Linux, by default, gives one to whoever names none: a client that got it,
+before the server was there, would keep it out."""
 
 _random = random.SystemRandom()  # who seeds the other one would have all draw the same ports
 
@@ -49,11 +49,12 @@ def raise_descriptor_limit() -> int:
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody has there, so far, and that no client will be given.
 
-    Raises OSError where the host is none of ours.
+    Raises OSError where the host is none of ours, or none of its ports is free.
     """
-    while is_taken(host, port := _random.choice(PORTS)):
-        pass
-    return port
+    for port in _random.sample(PORTS, len(PORTS)):
+        if not is_taken(host, port):
+            return port
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def is_taken(host: str, port: int) -> bool:

@@ -9,6 +9,7 @@ begins behind it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import re
@@ -28,6 +29,7 @@ from harness.errors import (
     Violation,
     check_descriptors,
 )
+from harness.interruptible import shielded
 from harness.profile import Profile
 from harness.target import Target
 from harness.wire import Client, Clock, Log, connect
@@ -328,6 +330,14 @@ class Room:
 
     async def leave(self) -> None:
         """End all that the test has opened: without a reset, where the server lets us."""
+        try:
+            await self._leave()
+        finally:
+            with shielded(), contextlib.ExitStack() as stops:
+                for other in self._others:
+                    stops.callback(other.stop)
+
+    async def _leave(self) -> None:
         self.log.ended = True
         for client in self._clients:
             client.finish()
@@ -339,8 +349,6 @@ class Room:
         self.target.stays_open |= any(one.reading for one in self._clients)
         for client in self._clients:
             client.close()
-        for other in self._others:
-            other.stop()
 
     async def watch(self) -> None:
         """Note by how much the harness itself is late, until cancelled."""

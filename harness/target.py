@@ -182,7 +182,7 @@ class Command(Target):
             try:
                 self._await_listening()
             except StartError:
-                if not (drawn and is_taken(self.host, self.port)):
+                if not (drawn and self._lost_its_port()):
                     raise
                 # Somebody has taken the port between our drawing it and the server's start.
                 self.port = 0
@@ -199,8 +199,11 @@ class Command(Target):
             self.blocked += time.monotonic() - began
 
     def _start(self) -> None:
-        if not self.port:
-            self.port = free_port(self.host)
+        try:
+            self.port = self.port or free_port(self.host)
+        except OSError as error:
+            check_descriptors(error)
+            raise StartError(f"there is no port for it at {self.host}: {error}") from None
         values = {"{host}": self.host, "{port}": str(self.port)}
         command = shlex.split(f"{self._template} {self._options}")
         for name, value in values.items():
@@ -212,19 +215,30 @@ class Command(Target):
             check_descriptors(error)
             raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
 
+    def _lost_its_port(self) -> bool:
+        with contextlib.suppress(OSError):
+            return is_taken(self.host, self.port)
+        return False
+
     def _await_listening(self) -> None:
         deadline = time.monotonic() + self._start_within
         while not self._listens():
             if how := self.death():
-                self.stop()
-                raise StartError(f"it {how}")
+                raise self._given_up(f"it {how}")
             if time.monotonic() >= deadline:
                 words = self.output().strip().splitlines()[-1:]
-                self.stop()
                 said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
-                raise StartError(f"it does not listen after {self._start_within:g} s{said}")
+                raise self._given_up(f"it does not listen after {self._start_within:g} s{said}")
             with unshielded():
                 time.sleep(STEP)
+
+    def _given_up(self, why: str) -> StartError:
+        """What is said of it, once it was stopped."""
+        try:
+            self.stop()
+        except Unfit as error:
+            why = f"{why}; {error}"
+        return StartError(why)
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then.
@@ -255,7 +269,7 @@ class Command(Target):
         server.stop(LAST_WORDS_WITHIN)
         self._printed = server.output()
         self._server = None
-        if left:
+        if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
             raise Unfit(f"what the target started can't be ended: process {pids}")
 

@@ -476,17 +476,20 @@ class Driver:
         connection.socket.close()
 
 
-def main() -> None:
-    """Read the job; say that it was read; read when it starts, and do it."""
+def main() -> int:
+    """Read the job; say that it was read; read when it starts, and do it. Exit status: 1 where it
+    came to no end of its own."""
     raise_descriptor_limit()
     # Who says what there is to do, and when, may be interrupted before it has.
-    with contextlib.suppress(EOFError, pickle.UnpicklingError, KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
         job: Job = pickle.load(sys.stdin.buffer)
         with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:
             driver = Driver(job, file, sys.stdout)
             print(READY, flush=True)
             driver.run(pickle.load(sys.stdin.buffer))
+        return 0
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

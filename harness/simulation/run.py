@@ -42,6 +42,9 @@ from harness.target import Command, Target
 SESSIONS_PER_DRIVER = 1000
 """Sessions that one process carries, where it is not said how many processes there are to be."""
 
+READY_WITHIN = 60.0
+"""Seconds in which a driver has to have read its job."""
+
 HEAD_START = 0.2
 """Seconds from when all drivers are ready to the start of the run: so all hear of it in time."""
 
@@ -156,10 +159,7 @@ class Run:
                 drivers.append(driver)
             _say_to(driver, job)
         for driver in drivers:
-            assert driver.stdout is not None
-            if driver.stdout.readline().rstrip() != READY.encode():
-                raise Unfit(f"a driver broke off with exit code {driver.wait()}")
-            os.set_blocking(driver.stdout.fileno(), False)
+            _await_ready(driver, READY_WITHIN * self.scale)
         self._start = time.monotonic() + HEAD_START
         for driver in drivers:
             _say_to(driver, self._start)
@@ -362,6 +362,19 @@ def _say_to(driver: subprocess.Popen[bytes], what: object) -> None:
     with contextlib.suppress(BrokenPipeError):  # its end tells
         pickle.dump(what, driver.stdin)
         driver.stdin.flush()
+
+
+def _await_ready(driver: subprocess.Popen[bytes], limit: float) -> None:
+    """Raises Unfit where it is not within `limit` seconds."""
+    assert driver.stdout is not None
+    if not select.select([driver.stdout], [], [], limit)[0]:
+        raise Unfit(f"a driver was not ready for {limit:g} s")
+    line = driver.stdout.readline().decode(errors="backslashreplace").rstrip("\n")
+    if not line:
+        raise Unfit(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
+    if line != READY:
+        raise Unfit(f"a driver said {line!r}, and not that it is ready")
+    os.set_blocking(driver.stdout.fileno(), False)
 
 
 def _end(drivers: list[subprocess.Popen[bytes]]) -> None:

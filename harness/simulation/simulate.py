@@ -13,6 +13,7 @@ heard, the target ended, or an argument is wrong; 3 if the target did not start.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import tempfile
@@ -130,7 +131,8 @@ def _keep_or_not(folder: Path, *, asked: bool) -> None:
     if asked:
         return
     if any(folder.iterdir()):
-        print(f"what was recorded is in {folder}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # its terminal has gone
+            print(f"what was recorded is in {folder}", file=sys.stderr)
     else:
         folder.rmdir()
 

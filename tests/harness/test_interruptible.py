@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import pty
 import re
 import shlex
 import signal
@@ -62,6 +63,15 @@ def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> Non
         done.append("cleaned up")
     assert done == ["cleaned up"]
     assert signal.getsignal(number) is before
+
+
+def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the first may have got lost, as in what nobody may raise from."""
+    monkeypatch.setattr(interruptible, "SECONDS_TO_CLEAN_UP", 0)
+    with interruptible.interruptible():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
 
 def test_a_shield_holds_until_it_is_over() -> None:
@@ -210,6 +220,43 @@ def test_who_has_a_target_ends_it(
     assert (said.splitlines() or [""])[-1] == last
     servers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
     until(lambda: not any(map(psutil.pid_exists, servers)))
+
+
+def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    noted = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *HARNESS, "simulate", "classroom", "--command", noted],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        until(lambda: list(tmp_path.glob("pid.*")))
+    finally:
+        os.close(ours)
+    assert process.wait(40) == 130
+    servers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
+    until(lambda: not any(map(psutil.pid_exists, servers)))
+
+
+def test_a_target_that_can_not_be_ended_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: object) -> None:
+        raise Unfit("process 7 can't be ended")
+
+    monkeypatch.setattr(target.Target, "stop", stop)
+    monkeypatch.setattr(target.Target, "start", lambda _: None)
+    parser = argparse.ArgumentParser(prog="prog")
+    with arguments.started(parser, None, "127.0.0.1:9"):
+        pass
+    with pytest.raises(KeyboardInterrupt), arguments.started(parser, None, "127.0.0.1:9"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
 
 
 def until(what: Callable[[], object]) -> None:

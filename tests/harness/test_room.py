@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -232,6 +233,36 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
         watch.cancel()
 
     play(room_of(target, Clock(0.4)), test)
+
+
+class _Stoppable(Target):
+    """It can't be ended, and says so; but it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 9)
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+        raise Unfit("can't be ended")
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, Unfit])
+def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseException]) -> None:
+    room = room_of(NOWHERE)
+    others = [_Stoppable(), _Stoppable()]
+    room._others = [*others]
+    room._clients = []
+    if how is KeyboardInterrupt:
+
+        class Interrupted(list[Any]):
+            def __iter__(self) -> Iterator[Any]:
+                raise KeyboardInterrupt
+
+        room._clients = Interrupted()
+    with pytest.raises((KeyboardInterrupt, Unfit)):
+        asyncio.run(room.leave())
+    assert [one.stopped for one in others] == [True, True]
 
 
 def test_quiet_takes_a_window() -> None:

@@ -7,8 +7,9 @@ import socket
 from itertools import cycle
 
 #: Each process that runs tests has so many for itself, below those that the kernel gives to whoever
-#: names none: nobody takes one between our look at it and the server's bind.
-EACH, FIRST, END = 1_000, 11_000, 32_000
+#: names none, and below those that the harness draws from: nobody takes one between our look at it
+#: and the server's bind.
+EACH, FIRST, END = 1_000, 11_000, 20_000
 
 
 def _own() -> list[int]:

@@ -1,6 +1,7 @@
 """The clients, in real processes, and what they record of servers of all kinds."""
 
 import pickle
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -10,7 +11,9 @@ import psutil
 import pytest
 
 from harness.errors import Unfit
+from harness.simulation import run
 from harness.simulation.history import COMPLETE, as_bytes, line_of
+from harness.simulation.live import Status
 from harness.simulation.run import ROOT, _with_sessions
 from harness.simulation.words import harmless
 from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
@@ -268,7 +271,7 @@ def test_a_driver_that_is_told_no_job_ends_without_a_word(job: bytes) -> None:
         capture_output=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_a_run_starts_when_its_drivers_are_ready(
@@ -281,6 +284,46 @@ def test_a_run_starts_when_its_drivers_are_ready(
     found = record(tmp_path, TWO, processes=2)
     assert found.end == COMPLETE
     assert {one["who"] for one in of(found, "what", "connects") if one["t"] < 1} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("does", "complaint"),
+    [
+        ("echo oh", "a driver said 'oh', and not that it is ready"),
+        ("exec true", "a driver broke off with exit code 0"),
+        ("exec sleep 60", "a driver was not ready for 0.1 s"),
+    ],
+)
+def test_drivers_that_do_not_get_ready(
+    does: str, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd"
+    odd.write_text(f"#!/bin/sh\n{does}\nexec sleep 60\n")
+    odd.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(odd))
+    monkeypatch.setattr(run, "END_WITHIN", 0.5)
+    if "sleep" in does:
+        monkeypatch.setattr(run, "READY_WITHIN", 0.5)  # times 0.2
+    with pytest.raises(Unfit, match=complaint):
+        record(tmp_path, TWO)
+
+
+def test_a_driver_that_is_broken_off_is_not_taken_for_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard_first = run._News.status
+
+    def status(news: run._News, now: float) -> Status:
+        found = heard_first(news, now)
+        if found.said:
+            for driver in psutil.Process().children():
+                if "harness.simulation.driver" in driver.cmdline():
+                    driver.send_signal(signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(run._News, "status", status)
+    with pytest.raises(Unfit, match="a driver broke off with exit code"):
+        record(tmp_path, TWO.replace("0.5", "20"))
 
 
 def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

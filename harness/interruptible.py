@@ -53,7 +53,7 @@ def interruptible() -> Iterator[None]:
 
     It raises KeyboardInterrupt; those of the next SECONDS_TO_CLEAN_UP do nothing, lest they
     interrupt that. (Ignored by the system, they would be so by what is started from then on, too.)
-    What was ignored before stays so, as under nohup. Within another one, and in another thread
+    A SIGHUP that is ignored stays so, as under nohup. Within another one, and in another thread
     than the main one, this does nothing.
     """
     if _interrupt.active or threading.current_thread() is not threading.main_thread():
@@ -72,7 +72,7 @@ def interruptible() -> Iterator[None]:
     previous = [
         (number, signal.signal(number, interrupt))
         for number in INTERRUPTS
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     ]
     try:
         yield

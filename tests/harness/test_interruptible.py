@@ -44,8 +44,9 @@ COMMAND = (
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """As they were, whatever a test does to them."""
+    """As they were, whatever a test does to them; SIGHUP by default, even under nohup."""
     before = [(number, signal.getsignal(number)) for number in interruptible.INTERRUPTS]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before:
         signal.signal(number, handler)
@@ -140,7 +141,7 @@ def test_one_in_another_is_one() -> None:
         signal.raise_signal(signal.SIGINT)  # the second
 
 
-def test_what_was_ignored_stays_so() -> None:
+def test_nohup_s_word_counts() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with interruptible.interruptible():
         signal.raise_signal(signal.SIGHUP)

@@ -76,10 +76,6 @@ class Plan:
     talk: float
     """Seconds until all but the last words was to be said."""
 
-    @property
-    def messages(self) -> int:
-        return sum(len(session.says) for session in self.sessions)
-
 
 def plan(scenario: Scenario, seed: int) -> Plan:
     """What is to happen. Each part draws from a generator of its own, so that one more message of

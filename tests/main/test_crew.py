@@ -72,11 +72,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         assert numbers(stage) == [0, 1], "one that was ready is replaced at once again"
         stage.workers[1].die(1)
         yield
-        stage.now += FIRST_PAUSE + 0.01
-        yield
-        assert numbers(stage) == [0, 1], "and what failed before that does not count any more"
-        ready(stage, 1)
-        yield
+        yield from another_comes(stage)
         yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -148,12 +144,17 @@ def asked_for_again(
         yield
         yield
         assert numbers(stage) == [0]
+    yield from another_comes(stage)
+    yield from stage.end()
+
+
+def another_comes(stage: Stage) -> Story:
+    """Worker 1 is started again, after the first pause: what failed before it does not count."""
     stage.now += FIRST_PAUSE + 0.01
     yield
     assert numbers(stage) == [0, 1]
     ready(stage, 1)
     yield
-    yield from stage.end()
 
 
 def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
@@ -392,11 +393,7 @@ def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
         yield
         assert [slow.exitcode] == [-9]
         yield
-        stage.now += FIRST_PAUSE + 0.01
-        yield
-        assert numbers(stage) == [0, 1]
-        ready(stage, 1)
-        yield
+        yield from another_comes(stage)
         yield from stage.end()
 
     stage.run(story(), workers=2)

@@ -25,6 +25,7 @@ from harness.errors import Unfit
 from harness.interruptible import shielded, unshielded
 from harness.processes import Server
 from harness.simulation.run import ROOT
+from tests.integration.waiting import until
 
 PYTHON = shlex.quote(sys.executable)
 
@@ -186,6 +187,24 @@ def test_how_a_command_ends(
 
 HARNESS = [sys.executable, "-m", "harness"]
 
+#: A right server; each that is started leaves its pid, as a file's name.
+NOTED = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
+
+
+def surroundings(folder: Path) -> dict[str, Any]:
+    """For Popen: where the harness runs, and what it finds there."""
+    variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
+    return {"cwd": folder, "env": variables}
+
+
+def a_server_is_there(folder: Path) -> None:
+    until(lambda: list(folder.glob("pid.*")), "a server is started")
+
+
+def no_server_is_left(folder: Path) -> None:
+    servers = [int(path.suffix[1:]) for path in folder.glob("pid.*")]
+    until(lambda: not any(map(psutil.pid_exists, servers)), "all of them end")
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
@@ -201,17 +220,15 @@ HARNESS = [sys.executable, "-m", "harness"]
 def test_who_has_a_target_ends_it(
     command: list[str], status: int, last: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    noted = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
     with subprocess.Popen(
-        [*command, "--command", noted],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        [*command, "--command", NOTED],
+        **surroundings(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
-            until(lambda: list(tmp_path.glob("pid.*")))
+            a_server_is_there(tmp_path)
             process.send_signal(number)
             _, said = process.communicate(timeout=40)
         finally:
@@ -219,29 +236,25 @@ def test_who_has_a_target_ends_it(
     assert process.returncode == status, said
     assert "Traceback" not in said
     assert (said.splitlines() or [""])[-1] == last
-    servers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
-    until(lambda: not any(map(psutil.pid_exists, servers)))
+    no_server_is_left(tmp_path)
 
 
 def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    noted = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
     process = subprocess.Popen(
-        ["setsid", "--ctty", *HARNESS, "simulate", "classroom", "--command", noted],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        ["setsid", "--ctty", *HARNESS, "simulate", "classroom", "--command", NOTED],
+        **surroundings(tmp_path),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
     )
     os.close(theirs)
     try:
-        until(lambda: list(tmp_path.glob("pid.*")))
+        a_server_is_there(tmp_path)
     finally:
         os.close(ours)
     assert process.wait(40) == 130
-    servers = [int(path.suffix[1:]) for path in tmp_path.glob("pid.*")]
-    until(lambda: not any(map(psutil.pid_exists, servers)))
+    no_server_is_left(tmp_path)
 
 
 def test_a_target_that_can_not_be_ended_hides_nothing(
@@ -258,13 +271,6 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
     with pytest.raises(KeyboardInterrupt), arguments.started(parser, None, "127.0.0.1:9"):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
-
-
-def until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_wait_for_a_sign_is_interrupted() -> None:

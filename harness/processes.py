@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 
     Raises OSError where the host is none of ours, or none of its ports is free.
     """
-    for port in _random.sample(PORTS, len(PORTS)):
+    first = _random.randrange(PORTS.start, PORTS.stop)
+    for port in chain(range(first, PORTS.stop), range(PORTS.start, first)):
         if not is_taken(host, port):
             return port
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

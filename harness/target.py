@@ -22,7 +22,7 @@ import psutil
 
 from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
 from harness.interruptible import shielded, unshielded
-from harness.processes import STEP, Server, free_port, is_taken
+from harness.processes import STEP, Server, comes, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
 
@@ -251,12 +251,11 @@ class Command(Target):
 
     def _stop(self, server: Server) -> None:
         processes = self.processes()
-        for main in processes[:1]:
+        if processes:
+            main = processes[0]
             with contextlib.suppress(psutil.Error):
                 main.terminate()
-            deadline = time.monotonic() + STOP_WITHIN
-            while _alive(main) and time.monotonic() < deadline:
-                time.sleep(STEP)
+            comes(lambda: not _alive(main), STOP_WITHIN)
         # Those of before, too: who has lost both mark and parent is not found again.
         deadline = time.monotonic() + KILL_WITHIN
         while left := [*filter(_alive, processes), *self.processes()]:

@@ -1,9 +1,9 @@
 """What holds for every test."""
 
-import os
-
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["pytester", "tests.selection"]
 
 # The assertions of these helpers, too, show what they compared. Any test may import them, so it is
 # said before the first.
@@ -15,9 +15,3 @@ settings.register_profile(
     "chatroom", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("chatroom")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: half of the time a test waits for a room to start, or for a silence."""
-    return 2 * (os.cpu_count() or 1)

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from tests.selection import clauses_in
+
 HERE = Path(__file__).parent
 
 
@@ -14,13 +16,5 @@ def test_each_clause_has_a_test_that_names_it() -> None:
     for path in HERE.glob("test_*.py"):
         for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(part, ast.FunctionDef) and part.name.startswith("test_"):
-                named.update(ranges(ast.get_docstring(part) or ""))
+                named.update(clauses_in(ast.get_docstring(part) or ""))
     assert named == clauses
-
-
-def ranges(text: str) -> set[str]:
-    """The clauses that a text names: `CAST-1`, and `CAST-1 to CAST-5`."""
-    named = set(re.findall(r"\b[A-Z]+-\d+\b", text)) - {"UTF-8"}
-    for section, first, last in re.findall(r"\b([A-Z]+)-(\d+) to \1-(\d+)", text):
-        named.update(f"{section}-{number}" for number in range(int(first), int(last) + 1))
-    return named

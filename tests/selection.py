@@ -1,0 +1,140 @@
+"""Selection of tests: the default run takes a sample, ``--all`` takes everything.
+
+Goals, each kept by one of the parts below:
+
+- A default run takes minutes and still draws on every family of tests. A family too large to run
+  each time is marked ``@pytest.mark.sample(n)``: a run takes n of its parameter sets, others each
+  time. A loop inside a test uses the fixture `sample` for the same purpose.
+- A test that is too long for each run is marked ``@pytest.mark.thorough``.
+- ``--all`` leaves nothing out. A test that is named on the command line (``FILE::TEST``, or by
+  ``-k``) always runs, whatever its marks.
+- A failure is easy to repeat. The seed of the sample is printed, as is the command that runs each
+  failed test again.
+"""
+
+import inspect
+import random
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+#: Seeds are drawn below this number, so that they are short to type.
+SEEDS = 1_000_000
+
+
+class Sample(Protocol):
+    """The type of the fixture `sample`."""
+
+    def __call__(self, population: Iterable[T], size: int) -> list[T]:
+        """Return `size` elements, in their order; all of them with ``--all``, or if fewer."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("selection")
+    group.addoption("--all", action="store_true", help="run every test, and each of them whole")
+    group.addoption(
+        "--seed", type=int, metavar="N", help="seed of the sample; a run prints its own (drawn)"
+    )
+    group.addoption("--clause", metavar="ID", help="run the tests that name this clause only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The processes of xdist receive the options of the first one, its seed included.
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(SEEDS)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    chosen = "all tests" if config.option.all else "a sample of the tests"
+    return f"{chosen}, seed {config.option.seed}"
+
+
+@pytest.fixture
+def sample(request: pytest.FixtureRequest) -> Sample:
+    """Take a sample of what a test would go through with ``--all``."""
+    config = request.config
+    chance = random.Random(f"{config.option.seed} {request.node.nodeid}")
+
+    def take(population: Iterable[T], size: int) -> list[T]:
+        return draw(list(population), None if config.option.all else size, chance)
+
+    return take
+
+
+def draw(population: Sequence[T], size: int | None, chance: random.Random) -> list[T]:
+    """Return `size` elements in their order, or all of them if there are fewer, or size is None."""
+    if size is None or size >= len(population):
+        return list(population)
+    return [population[index] for index in sorted(chance.sample(range(len(population)), size))]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out: set[pytest.Item] = set()
+    if clause := config.option.clause:
+        left_out.update(item for item in items if clause not in clauses_named(item))
+    elif not (config.option.all or _names_tests(config)):
+        left_out.update(item for item in items if item.get_closest_marker("thorough"))
+        left_out.update(_outside_the_sample(items, config.option.seed))
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _names_tests(config: pytest.Config) -> bool:
+    return bool(config.option.keyword) or any("::" in argument for argument in config.args)
+
+
+def _outside_the_sample(items: Iterable[pytest.Item], seed: int) -> set[pytest.Item]:
+    families: dict[str, list[pytest.Item]] = defaultdict(list)
+    sizes: dict[str, int] = {}
+    for item in items:
+        if marker := item.get_closest_marker("sample"):
+            family = item.nodeid.partition("[")[0]
+            families[family].append(item)
+            [sizes[family]] = marker.args
+    outside: set[pytest.Item] = set()
+    for family, members in families.items():
+        chance = random.Random(f"{seed} {family}")
+        outside.update(set(members).difference(draw(members, sizes[family], chance)))
+    return outside
+
+
+def clauses_named(item: pytest.Item) -> set[str]:
+    """Return the clauses that a test names: in its docstring, its parameters or its own name."""
+    function: Callable[..., Any] | None = getattr(item, "function", None)
+    in_name = re.findall(r"_([a-z]+)_(\d+)(?=_|$)", item.name.partition("[")[0])
+    return {
+        *clauses_in(inspect.getdoc(function) or ""),
+        *clauses_in(" ".join(marker.args[0] for marker in item.iter_markers("clauses"))),
+        *(f"{section.upper()}-{number}" for section, number in in_name),
+    }
+
+
+def clauses_in(text: str) -> set[str]:
+    """Return the clauses that a text names: ``CAST-1``, and ``CAST-1 to CAST-5``."""
+    named = set(re.findall(r"\b[A-Z]+-\d+\b", text)) - {"UTF-8"}
+    for section, first, last in re.findall(r"\b([A-Z]+)-(\d+) to \1-(\d+)", text):
+        named.update(f"{section}-{number}" for number in range(int(first), int(last) + 1))
+    return named
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    failed = dict.fromkeys(
+        report.nodeid
+        for outcome in ("failed", "error")
+        for report in terminalreporter.getreports(outcome)
+    )
+    if failed:
+        terminalreporter.section("to repeat")
+    for nodeid in failed:
+        terminalreporter.write_line(
+            f"scripts/test {shlex.quote(nodeid)} --seed {config.option.seed}"
+        )

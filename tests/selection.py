@@ -13,6 +13,7 @@ Goals, each kept by one of the parts below:
 """
 
 import inspect
+import os
 import random
 import re
 import shlex
@@ -55,6 +56,12 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"{chosen}, seed {config.option.seed}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return four for each core: most of the time a test waits for a process, or for a silence."""
+    return 4 * (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def sample(request: pytest.FixtureRequest) -> Sample:
     """Take a sample of what a test would go through with ``--all``."""
@@ -80,7 +87,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.update(item for item in items if clause not in clauses_named(item))
     elif not (config.option.all or _names_tests(config)):
         left_out.update(item for item in items if item.get_closest_marker("thorough"))
-        left_out.update(_outside_the_sample(items, config.option.seed))
+        rest = [item for item in items if item not in left_out]
+        left_out.update(_outside_the_sample(rest, config.option.seed))
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

@@ -1,0 +1,76 @@
+"""Stress runs of this project's server: simulated people and networks, and killed workers.
+
+Each run is one command that can be typed by hand. It judges itself: exit status 0 means that every
+client received what it had to receive, byte for byte.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.simulation.scenario import names
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[2]
+
+SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 {{host}} {{port}}"
+
+#: Each scenario that ships, with its duration in seconds where less than its own shows the same.
+SCENARIOS = [
+    ("classroom", 5),
+    ("lunch-rush", None),
+    ("megaphone", 5),
+    ("crowd", 5),
+    ("churn", 6),
+    ("slow-readers", 15),
+    ("flood", 6),
+    ("chaos", 10),
+    pytest.param("chaos", 30, marks=pytest.mark.thorough),
+]
+
+#: Exit status of a simulation in which the harness itself was late: the machine was too busy.
+CANNOT_JUDGE = 2
+
+ATTEMPTS = 3
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize(("scenario", "seconds"), SCENARIOS)
+def test_simulated_people_receive_what_they_have_to(scenario: str, seconds: int | None) -> None:
+    """LOAD-1 to LOAD-4, and all clauses that the checkers of the simulation judge."""
+    duration = [] if seconds is None else ["--duration", str(seconds)]
+    for _ in range(ATTEMPTS):
+        done = run("harness", "simulate", scenario, *duration, "--command", SERVER)
+        if done.returncode != CANNOT_JUDGE:
+            break
+    assert done.returncode == 0, done.stdout
+
+
+def test_each_scenario_that_ships_is_run() -> None:
+    parameters = (getattr(entry, "values", entry) for entry in SCENARIOS)
+    assert {scenario for scenario, _ in parameters} == set(names())
+
+
+@pytest.mark.parametrize("deaths", [20, pytest.param(100, marks=pytest.mark.thorough)])
+def test_workers_are_killed_at_random(deaths: int) -> None:
+    """LOAD-4."""
+    done = run(
+        *("tests.integration.deaths", "--deaths", str(deaths)),
+        *("--workers", "4", "--clients", "30"),
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )

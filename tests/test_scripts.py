@@ -79,7 +79,9 @@ def test_all_runs_each_file_that_coverage_leaves_out_by_its_marks() -> None:
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").glob("**/test_*.py")
         if re.search(
-            r"^(pytestmark = |@)pytest\.mark\.(docs|package|matrix)\b", path.read_text(), re.MULTILINE
+            r"^(pytestmark = |@)pytest\.mark\.(docs|package|matrix)\b",
+            path.read_text(),
+            re.MULTILINE,
         )
     }
     tox = configparser.ConfigParser(interpolation=None)

@@ -10,7 +10,8 @@ import pytest
 
 from chatroom.main.crew import ATTEMPTS
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import fail, faulty_room
+from tests.integration.faults import fail
+from tests.integration.faulty_room import faulty_room
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 from tests.integration.waiting import PATIENCE
 
@@ -98,7 +99,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_start_stop_the_server(tmp_path: Path) -> None:
-    says = r"^python -m tests.integration.faulty_room: |^python -m chatroom: "
+    says = r"^python -m tests.integration.faults: |^python -m chatroom: "
     with faulty_room(
         tmp_path, "starting", "--workers", 2, act=fail, loaded=1, ready=False, tells=says
     ) as (here, _):

@@ -1,4 +1,4 @@
-"""A worker dies at each moment there is (LOAD-4), for sure and not by chance: faulty_room.py."""
+"""A worker dies at each moment there is (LOAD-4), for sure and not by chance: faults.py."""
 
 import os
 import signal
@@ -8,7 +8,8 @@ import pytest
 
 from tests.integration.clients import Client, exchange
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import WORD, faulty_room
+from tests.integration.faults import WORD
+from tests.integration.faulty_room import faulty_room
 from tests.integration.processes import Process
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
 from tests.integration.test_load import grouped

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import faulty_room, hang, spin
+from tests.integration.faults import hang, spin
+from tests.integration.faulty_room import faulty_room
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, addresses, room
 from tests.integration.waiting import until
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from chatroom.settings import KIB
-from tests.integration.faulty_room import faulty_room, hang
+from tests.integration.faults import hang
+from tests.integration.faulty_room import faulty_room
 from tests.integration.processes import Process, look
 from tests.integration.rooms import (
     DIED,

@@ -1,6 +1,5 @@
 """The workers are replaced, more, or fewer, and the members are spread over them (LOAD-4)."""
 
-import os
 import re
 import signal
 from functools import partial
@@ -19,20 +18,14 @@ OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
 LIMIT = r" level=warning event=workers-limit wanted=0 most=9 says="
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_4_all_workers_are_replaced(workers: int) -> None:
     """LOAD-4: SIGHUP, under load, and once more."""
     with room("--workers", workers, *OPTIONS) as here:
         crowd = Crowd(here.join_all(addresses(15)))
         for _ in range(2):
-            before = {worker.pid for worker in here.workers()}
-            here.process.send_signal(signal.SIGHUP)
-
-            def replaced(old: set[int] = before) -> bool:
-                pids = {worker.pid for worker in here.workers()}
-                return len(pids) == workers and not pids & old
-
-            crowd.talk(replaced, "all are replaced")
+            crowd.talk(here.replace_workers(workers), "all are replaced")
             here.wait_until_even(crowd.present(), workers)
         crowd.talk_on()
         here.stop()
@@ -88,7 +81,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
     ) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(8)))
         rounds.load(3)
-        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        here.workers()[0].kill()
         crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "the fourth starts")
         pauses = re.findall(r" next=(\S+) ", here.errors)
         assert pauses == ["0.1", "0.2", "0.4"]
@@ -122,7 +115,7 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
     ) as (here, rounds):
         one = here.join()
         rounds.load(2 * ATTEMPTS)
-        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        here.workers()[0].kill()
         here.ends(1, within=PATIENCE)
         one.hear_rest()
         assert rounds.left == ATTEMPTS

@@ -6,20 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Client, exchange
+from tests.integration.clients import Client, exchange, grouped
 from tests.integration.crowd import Crowd
 from tests.integration.faults import WORD
 from tests.integration.faulty_room import faulty_room
-from tests.integration.processes import Process
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
-from tests.integration.test_load import grouped
 from tests.integration.waiting import PATIENCE, until
 
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
-
-
-def kill(process: Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
 
 
 def wait_until_replaced(here: Room, deaths: int, workers: int) -> None:
@@ -56,6 +50,7 @@ TALKING = [
 ]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4: and another one: the one that has taken over, or both at once, or the new one."""
@@ -88,6 +83,7 @@ MOVING = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4: one dies, and then the one that takes over its members, or that yields some.
@@ -104,7 +100,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
             crowd.say(client, "half a word… and the rest\n".encode(), part=13)
             here.wait_until_read(client)
         rounds.load()
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
         wait_until_replaced(here, 2, 2)
         crowd.talk_on()
@@ -113,6 +109,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
         crowd.end()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("point", "skip"),
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
@@ -137,6 +134,7 @@ def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str, skip: i
 LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
 def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -> None:
     """LOAD-4, LEAVE-2: what they said is heard, half a line too; then they are gone for good."""
@@ -184,6 +182,7 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
                 listener.hear("<127.0.0.2> there?\n")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
 def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> None:
     """LOAD-4, LOAD-1, LOAD-2: who lags, but not too far, stays, and has lost nothing."""
@@ -278,13 +277,14 @@ def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
         crowd.end()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
 def test_load_4_the_room_stops_in_the_midst_of_a_recovery(tmp_path: Path, point: str) -> None:
     """LOAD-4: it ends in time all the same, and nothing of it is left."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(9)))
         rounds.load(1)
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         if point == "stopping":
             crowd.talk_on(20)
             until(lambda: here.errors, "its death is noticed")

@@ -22,12 +22,13 @@ import pytest
 from chatroom.owner.control import MAX_CONNECTIONS
 from chatroom.owner.run_dir import find
 from chatroom.settings import KIB
-from tests.integration.clients import Client
+from tests.integration.clients import Client, talk
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
     DIED,
     NEVER_SILENT,
     ROOT,
+    SAYS,
     UNLIMITED,
     WELCOME,
     addresses,
@@ -35,8 +36,6 @@ from tests.integration.rooms import (
     room,
     started,
 )
-from tests.integration.test_deaths import kill, talk
-from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
 from tests.net.ports import free_port
 
@@ -161,7 +160,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
 def test_status_tells_of_deaths(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder, tells=DIED) as here:
         members = here.join_all(addresses(4))
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         talk(members)
         found = owner.until(
             lambda now: now["room"]["recoveries"] == 1 and len(now["workers"]) == 2, "it is over"
@@ -591,14 +590,14 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        fails(here, 1, f"{file} has to be a list of networks, as JSON: ")
+        here.fails(1, f"{file} has to be a list of networks, as JSON: ")
     with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
     assert file.read_text() == "[1", "where they are not to be kept it is no concern"
     file.unlink()
     os.mkfifo(file)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        fails(here, 1, f"{file} can't be read: it must be a file, and no folder or pipe")
+        here.fails(1, f"{file} can't be read: it must be a file, and no folder or pipe")
 
 
 def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
@@ -627,14 +626,14 @@ def test_a_run_dir_that_is_wrong_keeps_the_room_from_starting(folder: Path) -> N
     ):
         arguments = command("--workers", 1, "--run-dir", folder / name)
         with started(arguments, tells=SAYS) as here:
-            fails(here, 1, name, why)
+            here.fails(1, name, why)
 
 
 @pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
 def test_a_run_dir_that_is_another_s_keeps_the_room_from_starting(folder: Path) -> None:
     os.chown(folder, NOBODY, NOBODY)
     with started(command("--workers", 1, "--run-dir", folder), tells=SAYS) as here:
-        fails(here, 1, f"the run-dir {folder} has to be this user's alone")
+        here.fails(1, f"the run-dir {folder} has to be this user's alone")
 
 
 NO_STATUS = " level=warning event=no-control "
@@ -658,7 +657,7 @@ def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> N
             it.kill()
         else:
             it._tells = SAYS
-            fails(it, 1, "the run-dir ")
+            it.fails(1, "the run-dir ")
 
 
 # --- Unix sockets, and several listeners ---------------------------------------------------------
@@ -709,7 +708,7 @@ def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder, "--workers", 1)
     with room(*listen) as there:
         with started(command(*listen), tells=SAYS) as here:
-            fails(here, 1, f"can't listen on unix:{path}: Address already in use")
+            here.fails(1, f"can't listen on unix:{path}: Address already in use")
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
@@ -723,7 +722,7 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        fails(here, 1, "it is there, and is no socket")
+        here.fails(1, "it is there, and is no socket")
     assert path.read_text() == "mine"
 
 
@@ -744,7 +743,7 @@ def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
         one.hear(WELCOME)
         others = here.join_all(addresses(2))
         talk([one, *others])
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         one.hear_end()
         talk(others)
         assert owner.status()["room"]["leaves"] == {"its worker died": 1}
@@ -811,7 +810,7 @@ def test_prefixes_of_another_form(owner: Owner) -> None:
 
         talk_so()
         for victim in here.workers():
-            kill(victim)
+            victim.kill()
             talk_so()
         with UnixClient(path) as one:
             one.hear(WELCOME)

@@ -1,7 +1,5 @@
 """Behind a proxy: the prefix stays true (PREFIX-2), with HAProxy itself in front."""
 
-import os
-import signal
 import socket
 import struct
 import subprocess
@@ -124,7 +122,7 @@ def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
             one.say(f"half {number}")
             until(lambda: has_read_all(here), "what was said is read")
             for worker in here.workers():
-                os.kill(worker.pid, signal.SIGKILL)
+                worker.kill()
             deaths = 2 * (number + 1)
             until(partial(here.dead_and_replaced, deaths, 2), "both workers are there again")
             one.say(" whole\n")

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from chatroom.settings import KIB
+from tests.integration.clients import Client
 from tests.integration.faults import hang
 from tests.integration.faulty_room import faulty_room
-from tests.integration.processes import Process, look
+from tests.integration.processes import look
 from tests.integration.rooms import (
     DIED,
     NEVER_SILENT,
@@ -71,10 +72,6 @@ def has(file: Path, text: str) -> Callable[[], bool]:
     return lambda: file.exists() and text.encode() in file.read_bytes()
 
 
-def kill(process: Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
 class Talk:
     """Two who speak, and one who hears it all: what it hears is what has to be in the file."""
 
@@ -89,8 +86,12 @@ class Talk:
         for first in range(0, count, 200):
             many = min(200, count - first)
             for speaker in self.speakers:
-                speaker.say("".join(self._line() for _ in range(many)))
+                self.say(speaker, many)
             self.hear(2 * many)
+
+    def say(self, speaker: Client, count: int) -> None:
+        """One says so many lines, at once."""
+        speaker.say("".join(self._line() for _ in range(count)))
 
     def on_until(self, condition: Callable[[], bool], what: str) -> None:
         """Talk until it is so."""
@@ -260,11 +261,11 @@ def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
         for deaths in range(1, 9):
             talk.lines(20)
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
+                talk.say(speaker, 100)
             before = chance.randrange(1, 200)
             for _ in range(before):
                 talk.hear(1)
-            kill(here.writer())
+            here.writer().kill()
             talk.hear(200 - before)
             until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
         talk.lines(20)
@@ -281,9 +282,9 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
         talk = Talk(here)
         for number in range(4):
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
-            kill(here.workers()[0])
-            kill(here.writer())
+                talk.say(speaker, 100)
+            here.workers()[0].kill()
+            here.writer().kill()
             talk.hear(200)
             until(partial(here.dead_and_replaced, number + 1, 2), "another worker is ready")
             until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
@@ -311,6 +312,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("point", "skip"), POINTS)
 def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     """From its start on."""
@@ -330,6 +332,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     account(lines(file))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
 def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> None:
     """It is the same file until SIGUSR1, though another process writes it."""
@@ -345,7 +348,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
         until(has(file, talk.last_line()), "it is written")
         file.rename(moved)
         deaths = 1
-        kill(here.writer())
+        here.writer().kill()
         if point == "mending":
             rounds.load()
             deaths += 1
@@ -441,13 +444,14 @@ def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(2000)
-        kill(writer)
+        writer.kill()
         until(has(file, talk.last_line()), "it is written")
         here.stop()
     there, gone = account(lines(file))
     assert (there + gone, gone > 0) == (4040, True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
     """Not those who talk, wherever it stands, nor for long who stops the room."""
@@ -511,7 +515,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
         until(files[0].exists, "it is there")
         for moved in (files[3], files[2], files[1]):
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
+                talk.say(speaker, 100)
             talk.hear(50)
             until(lambda: files[0].stat().st_size, "something is written")
             files[0].rename(moved)
@@ -689,7 +693,7 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
             fill(filler)
             talk.lines(1000)
             until(lambda: "it is tried again" in here.errors, "it is said")
-            kill(here.writer())
+            here.writer().kill()
             until(lambda: "another" in here.errors, "it is noticed")
             filler.unlink()
             until(has(file, talk.last_line()), "it is written")

@@ -91,17 +91,6 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
         crowd.end()
 
 
-def test_workers_that_cannot_start_stop_the_server(tmp_path: Path) -> None:
-    says = r"^python -m tests.integration.faults: |^python -m chatroom: "
-    with faulty_room(
-        tmp_path, "starting", "--workers", 2, act=fail, loaded=1, ready=False, tells=says
-    ) as (here, _):
-        assert here.prints_rest() == b""
-        here.ends(1)
-        [line] = here.errors.splitlines()
-        assert line.endswith("can't start: OSError: out of luck")
-
-
 def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
     """LOAD-4: where no worker is alive, the room ends after some attempts, with the error."""
     with faulty_room(

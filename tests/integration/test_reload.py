@@ -134,13 +134,16 @@ def test_sighup_has_the_log_tell_more(file: Path) -> None:
 
 
 def test_the_command_line_s_word_stays(file: Path) -> None:
-    with room_by(file, 'welcome = "Hello"', "--welcome", "Ahoy", "--quiet") as here:
-        here.knock().hear("Ahoy\n")
+    """WELCOME-4: also where it is not ASCII."""
+    welcome = "Xin chào! 你好 👋"
+    with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
+        here.knock().hear(f"{welcome}\n")
         rewrite(file, ("Hello", "Hi"))
         until(here.replace_workers(2), "all are replaced")
-        here.knock().hear("Ahoy\n")
+        here.knock().hear(f"{welcome}\n")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("text", "variables", "words"),
     [

@@ -136,13 +136,13 @@ def test_a_full_room_says_so_and_goes_on() -> None:
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
         assert here.where.startswith("127.0.0.1:")
         members = here.join_all(addresses(3))
+        before = here.descriptors()
         for said in (b"", b"hello\n", b"x" * 300_000):
             newcomer = here.knock("127.0.9.9")
             newcomer.say_what_fits(said)
             refused(newcomer, FULL)
             talk(members)
 
-        before = here.descriptors()
         stubborn = [here.knock(source) for source in addresses(100)]
         for client in stubborn:
             client.hear(FULL)

@@ -21,6 +21,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from chatroom.owner.control import Asker
@@ -240,6 +241,10 @@ class Room:
         One that is there, and is killed before it is ready, is no death but a failed start.
         """
         return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
+
+    def wait_until_replaced(self, deaths: int, workers: int) -> None:
+        """Wait until so many deaths have been noticed, and so many workers are ready."""
+        until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
 
     def _ready(self) -> int:
         """How many workers are ready, as it tells its owner in the default run-dir."""

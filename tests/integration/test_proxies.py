@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,7 +124,7 @@ def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
             for worker in here.workers():
                 worker.kill()
             deaths = 2 * (number + 1)
-            until(partial(here.dead_and_replaced, deaths, 2), "both workers are there again")
+            here.wait_until_replaced(deaths, 2)
             one.say(" whole\n")
             other.hear(f"<127.0.0.7>half {number} whole\n")
 

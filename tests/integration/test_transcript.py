@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +285,7 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
             here.workers()[0].kill()
             here.writer().kill()
             talk.hear(200)
-            until(partial(here.dead_and_replaced, number + 1, 2), "another worker is ready")
+            here.wait_until_replaced(number + 1, 2)
             until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
         here.stop()
     assert spoken(lines(file)) == talk.heard

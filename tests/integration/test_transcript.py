@@ -113,9 +113,10 @@ class Talk:
         self._number += 1
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
-    def last_line(self) -> str:
-        """Something in the last line that was heard that no other has."""
-        return self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0] + " naïve"
+    def until_written(self, file: Path) -> None:
+        """Wait until the last line that was heard is there: something of it that no other has."""
+        last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
+        until(has(file, f"{last} naïve"), "it is written")
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
     ):
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         file.rename(moved)
         deaths = 1
         here.writer().kill()
@@ -353,7 +354,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
             deaths += 1
         until(lambda: here.errors.count("another") >= 1, "it is noticed")
         talk.lines(5)
-        until(has(moved, talk.last_line()), "it is written")
+        talk.until_written(moved)
         assert not file.exists()
         if point != "mending":
             rounds.load()
@@ -380,7 +381,7 @@ def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
     ):
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(5)
@@ -401,7 +402,7 @@ def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(1000)
         os.kill(writer.pid, signal.SIGCONT)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         here.stop()
     assert spoken(lines(file)) == talk.heard
 
@@ -414,12 +415,12 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
         said = 0
         for _ in range(2):
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             writer = here.writer()
             os.kill(writer.pid, signal.SIGSTOP)
             talk.lines(2000)
             os.kill(writer.pid, signal.SIGCONT)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             said += 2 * 2020
         here.stop()
         told = re.findall(r" messages=(\d+) ", here.errors)
@@ -439,12 +440,12 @@ def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(20)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(2000)
         writer.kill()
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         here.stop()
     there, gone = account(lines(file))
     assert (there + gone, gone > 0) == (4040, True)
@@ -476,10 +477,10 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
     with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         os.kill(here.writer().pid, signal.SIGSTOP)
         talk.lines(5)
-        until(has(file, talk.last_line()), "another one has written it")
+        talk.until_written(file)  # by another one
         here.stop()
         assert here.errors.count("transcript-stuck") == 1
     assert spoken(lines(file)) == talk.heard
@@ -491,7 +492,7 @@ def test_the_main_process_is_killed(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(50)
@@ -545,7 +546,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
         talk.lines(100)
         until(lambda: "it is tried again" in here.errors, "it is said")
         file.parent.mkdir()
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
         here.stop()
         assert here.errors.count("\n") == 2
@@ -579,7 +580,7 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file) as first:
         talk = Talk(first)
         talk.lines(1)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         with room(*QUIET, "--transcript", file, tells=tells) as here:
             other = Talk(here)
             other.lines(2)
@@ -644,13 +645,13 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             talk.lines(80)
             until(lambda: "it is tried again" in here.errors, "it is said")
             lines(file)
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
             assert here.errors.count("\n") == 2
         assert spoken(lines(file)) == talk.heard
@@ -664,7 +665,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             os.truncate(filler, filler.stat().st_size - 32 * KIB)
             writer = here.writer()
@@ -675,7 +676,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
             assert file.stat().st_size > 24 * KIB
             lines(file)
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
         assert spoken(lines(file)) == talk.heard
 
@@ -688,14 +689,14 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
         with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             talk.lines(1000)
             until(lambda: "it is tried again" in here.errors, "it is said")
             here.writer().kill()
             until(lambda: "another" in here.errors, "it is noticed")
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
         there, gone = account(lines(file))
         assert (there + gone, gone > 0) == (2040, True)

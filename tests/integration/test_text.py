@@ -94,10 +94,13 @@ def test_garbage() -> None:
         assert one.hear_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
 
 
-def test_an_urgent_byte_is_text() -> None:
-    """CAST-3: a byte that is sent out of band stays in its place, and nothing else happens."""
+def test_an_urgent_byte_is_text_and_so_is_the_header_of_a_proxy() -> None:
+    """CAST-3: a byte that is sent out of band stays in its place, and nothing else happens.
+    PREFIX-2: without --proxy-protocol nobody is believed to speak for another."""
     with room("--workers", 1, *NEVER_SILENT) as here:
         speaker, listener = two(here)
+        speaker.say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+        listener.hear("<127.0.0.2>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
         speaker.say("one ")
         speaker.say_urgently(b"!")
         speaker.say(" two\n")

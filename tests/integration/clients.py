@@ -7,7 +7,7 @@ import contextlib
 import selectors
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -164,6 +164,21 @@ class Client:
     def _dispute(self, wanted: bytes, heard: bytes) -> str:
         end = f" and then its connection was {self.ended}" if self.ended else ""
         return f"{self.address} should have heard {wanted[:500]!r}, but heard {heard[:500]!r}{end}"
+
+
+def talk(members: Sequence[Client]) -> None:
+    """Each in turn says something, and all others hear it, and nothing else."""
+    for number, one in enumerate(members):
+        one.say(f"{number}\n")
+        for other in members:
+            if other is not one:
+                other.hear(f"<{one.address}>{number}\n")
+
+
+def grouped(said: Sequence[bytes], size: int) -> Iterator[bytes]:
+    """Yield so many lines as one piece, and then the next."""
+    for start in range(0, len(said), size):
+        yield b"".join(said[start : start + size])
 
 
 def exchange(

@@ -81,20 +81,35 @@ def unit(path: Path) -> dict[str, list[str]]:
 
 def allowed(filters: Iterable[str]) -> set[str]:
     """The calls that SystemCallFilter= allows: the first line is a list of such."""
-    calls = _set("@default")
+    sets = _sets()
+    calls = _expanded("@default", sets)
     for line in filters:
-        names = set().union(*(_set(name) for name in line.lstrip("~").split()))
+        names = set().union(*(_expanded(name, sets) for name in line.lstrip("~").split()))
         calls = calls - names if line.startswith("~") else calls | names
     return calls
 
 
-def _set(name: str) -> set[str]:
+def _sets() -> dict[str, list[str]]:
+    """What systemd knows by a name: calls, and other sets."""
+    command = ["systemd-analyze", "--no-pager", "syscall-filter"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    sets: dict[str, list[str]] = {}
+    name = ""
+    for line in told.splitlines():
+        if line.startswith("@"):
+            name = line.strip()
+            sets[name] = []
+        elif line.startswith("#"):
+            break  # calls that the kernel has and no set does
+        elif word := line.strip().partition("#")[0]:
+            sets[name].append(word)
+    return sets
+
+
+def _expanded(name: str, sets: Mapping[str, list[str]]) -> set[str]:
     if not name.startswith("@"):
         return {name}
-    command = ["systemd-analyze", "--no-pager", "syscall-filter", name]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    names = [line.strip() for line in told.splitlines()[1:] if not line.strip().startswith("#")]
-    return set().union(*(_set(one) for one in names if one))
+    return set().union(*(_expanded(part, sets) for part in sets[name]))
 
 
 def _checked(result: int) -> None:

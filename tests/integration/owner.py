@@ -4,16 +4,16 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from chatroom.owner.control import Asker
 from chatroom.owner.run_dir import find
 from tests.integration.clients import Client
-from tests.integration.rooms import ROOT
 from tests.integration.waiting import PATIENCE, until
 
 
@@ -30,16 +30,19 @@ class Owner:
         return [sys.executable, "-m", *map(str, words)]
 
     def run(self, module: str, *arguments: object) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command."""
-        done = subprocess.run(
-            self.command(f"chatroom.{module}", *arguments),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
+        """Exit code, standard output and standard error of a command, which this process runs."""
+        main = import_module(f"chatroom.{module}").main
+        words = self.command(module, *arguments)[3:]
+        said, error = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error):
+            try:
+                main(words)
+            except SystemExit as end:
+                code = end.code
+        for stream in (said, error):
+            stream.seek(0)
+        assert isinstance(code, int)
+        return code, said.read(), error.read()
 
     def does(self, *order: object) -> str:
         """What the admin command says that was done."""

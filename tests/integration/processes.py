@@ -1,6 +1,8 @@
 """Processes as /proc shows them: which belong to a room, what they hold, what they use."""
 
 import os
+import re
+import signal
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,6 +67,14 @@ class Process:
                 with suppress(FileNotFoundError):
                     found.append(os.readlink(f"{folder}/{number}"))
         return found
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def blocks(self, number: int) -> bool:
+        """Whether a signal does not reach it, whatever it would do then."""
+        [mask] = re.findall(r"^SigBlk:\t(.+)$", self.read("status"), re.MULTILINE)
+        return bool(int(mask, 16) >> number - 1 & 1)
 
     @property
     def memory(self) -> int:

@@ -19,8 +19,9 @@ import tempfile
 import termios
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from chatroom.owner.control import Asker
@@ -41,6 +42,9 @@ UNLIMITED = ("--rate", 0)
 #: Options. A small log, for the lag and the longest line that it is given: it wraps often, if all
 #: may send as fast as they can.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
+
+#: How the line begins that says why a room does not start.
+SAYS = "^python -m chatroom: "
 
 #: Patterns of what a room logs of a worker that was killed, and of a registry.
 DIED = r" level=warning event=worker-died worker=\d+ exit=-9 says="
@@ -137,6 +141,11 @@ class Room:
         """What it has written on its standard error."""
         return (self._folder / "errors").read_text()
 
+    @property
+    def run_dir(self) -> Path:
+        """Where its owner finds it, unless an option says otherwise."""
+        return self._folder / "tmp" / f"chatroom-{os.getuid()}"
+
     def files(self) -> list[str]:
         """What it has left in the folder for temporary files, which is its own."""
         return sorted(path.name for path in (self._folder / "tmp").iterdir())
@@ -144,12 +153,11 @@ class Room:
     def files_when_killed(self) -> list[str]:
         """The same, less the socket by which its owner could ask it: nobody was left to remove
         that, and it is no room to anybody."""
-        run_dir = self._folder / "tmp" / f"chatroom-{os.getuid()}"
         sockets = [f"{self.host}:{self.port}.sock"] if self.port else []
-        if run_dir.exists():
-            found = [path.name for path in run_dir.iterdir()]
+        if self.run_dir.exists():
+            found = [path.name for path in self.run_dir.iterdir()]
             assert found == sockets or (not sockets and len(found) <= 1)
-        return [name for name in self.files() if name != run_dir.name]
+        return [name for name in self.files() if name != self.run_dir.name]
 
     # --- who comes -----------------------------------------------------------
 
@@ -204,7 +212,7 @@ class Room:
         """All that are alive, whether or not the main process still is."""
         return session(self.pid)
 
-    def _children(self) -> list[Process]:
+    def children(self) -> list[Process]:
         """What multiprocessing has started, and not for itself.
 
         One that was forked just now, and is not yet another program, is none of them, although it
@@ -212,9 +220,20 @@ class Room:
         """
         return [one for one in self.processes() if "multiprocessing.spawn" in one.command]
 
+    def replace_workers(self, count: int) -> Callable[[], bool]:
+        """SIGHUP; returns what says whether there are so many workers, and all are others."""
+        old = {worker.pid for worker in self.workers()}
+        self.process.send_signal(signal.SIGHUP)
+
+        def replaced() -> bool:
+            pids = {worker.pid for worker in self.workers()}
+            return len(pids) == count and not pids & old
+
+        return replaced
+
     def workers(self) -> list[Process]:
         """By number, as long as none was replaced."""
-        return [one for one in self._children() if one.maps_slots]
+        return [one for one in self.children() if one.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
         """Whether so many deaths have been noticed, and so many workers are ready.
@@ -223,17 +242,20 @@ class Room:
         """
         return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
 
+    def wait_until_replaced(self, deaths: int, workers: int) -> None:
+        """Wait until so many deaths have been noticed, and so many workers are ready."""
+        until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
+
     def _ready(self) -> int:
         """How many workers are ready, as it tells its owner in the default run-dir."""
-        run_dir = self._folder / "tmp" / f"chatroom-{os.getuid()}"
-        with closing(Asker.at(run_dir / f"{self.host}:{self.port}.sock")) as asker:
+        with closing(Asker.at(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
             return sum(one["ready"] for one in asker.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
         """The one that has no part in the log."""
 
         def find() -> list[Process]:
-            return [one for one in self._children() if not one.maps_log]
+            return [one for one in self.children() if not one.maps_log]
 
         return until(find, "there is a registry")[0]
 
@@ -241,7 +263,7 @@ class Room:
         """The one that writes the transcript: it has the log, and no slots."""
 
         def find() -> list[Process]:
-            return [one for one in self._children() if one.maps_log and not one.maps_slots]
+            return [one for one in self.children() if one.maps_log and not one.maps_slots]
 
         return until(find, "there is one that writes the transcript")[0]
 
@@ -307,6 +329,14 @@ class Room:
         lines = self.errors.splitlines()
         assert [line for line in lines if not re.search(self._tells, line)] == []
         assert bool(lines) == bool(self._tells), f"it said nothing of {self._tells!r}"
+
+    def fails(self, code: int, *words: str) -> None:
+        """It ends by itself, prints nothing, and says why in one line, which has these words."""
+        assert self.prints_rest() == b""
+        self.ends(code)
+        assert self.errors.count("\n") == 1, self.errors
+        for word in words:
+            assert word in self.errors
 
     def _family(self) -> list[tuple[int, str, str]]:
         return [(one.pid, one.state, one.command) for one in self.processes()]

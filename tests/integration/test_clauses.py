@@ -1,20 +1,47 @@
-"""Each clause of PROTOCOL.md is named here, by a test that is to prove it."""
+"""Each clause of PROTOCOL.md is named by a test of tests/, and by one of the conformance tests."""
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.selection import clauses_in
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent.parent
+PROTOCOL = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+CLAUSES = set(re.findall(r"^\| ([A-Z]+-\d+) \|", PROTOCOL, re.MULTILINE))
 
 
-def test_each_clause_has_a_test_that_names_it() -> None:
-    protocol = (HERE.parent.parent / "PROTOCOL.md").read_text(encoding="utf-8")
-    clauses = set(re.findall(r"^\| ([A-Z]+-\d+) \|", protocol, re.MULTILINE))
-    named: set[str] = set()
-    for path in HERE.glob("test_*.py"):
-        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(part, ast.FunctionDef) and part.name.startswith("test_"):
-                named.update(clauses_in(ast.get_docstring(part) or ""))
-    assert named == clauses
+def functions_of(folder: Path) -> Iterator[Function]:
+    """The tests in a folder and in those in it, the tests of the harness excepted."""
+    for path in folder.rglob("test_*.py"):
+        if ROOT / "tests" / "harness" not in path.parents:
+            for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(part, Function) and part.name.startswith("test_"):
+                    yield part
+
+
+def test_each_clause_is_named_by_a_test() -> None:
+    """By its docstring, or by its name: `test_load_4_…`. No docstring names another clause."""
+    by_docstring: set[str] = set()
+    by_name: set[str] = set()
+    for test in functions_of(ROOT / "tests"):
+        by_docstring |= clauses_in(ast.get_docstring(test) or "")
+        name = test.name.upper().replace("_", "-")
+        by_name |= clauses_in(re.sub(r"([A-Z]+)-(\d+)-AND-(?=\d)", r"\1-\2 \1-", name))
+    assert CLAUSES - by_docstring - by_name == set()
+    assert by_docstring - CLAUSES == set()
+
+
+def test_each_clause_is_judged_by_conformance() -> None:
+    """By the mark that each of these tests bears, which says what its verdict is about."""
+    judged = {
+        decorator.args[0].value
+        for test in functions_of(ROOT / "harness" / "conformance")
+        for decorator in test.decorator_list
+        if isinstance(decorator, ast.Call)
+        and ast.unparse(decorator.func) == "pytest.mark.clause"
+        and isinstance(decorator.args[0], ast.Constant)
+    }
+    assert judged == CLAUSES

@@ -10,6 +10,7 @@ from tests.integration.rooms import NEVER_SILENT, UNLIMITED, addresses, command,
 from tests.integration.waiting import until
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
     """LEAVE-1, PREFIX-4: as the tutorial's did, each on a line of its own."""
@@ -45,6 +46,7 @@ def test_quiet_shows_only_where_it_listens() -> None:
         assert here.prints_rest() == b""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
     """JOIN-1: a client can join as soon as it says so, on each of them."""
@@ -151,6 +153,7 @@ def test_the_reader_of_standard_output_is_gone() -> None:
         here.stop()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "setup",
     ["exec >/dev/full", "exec >&-", "exec <&-", "exec <&- >&-", "exec <&- >&- 2>&-"],

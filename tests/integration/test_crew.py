@@ -1,6 +1,5 @@
 """The workers are replaced, more, or fewer, and the members are spread over them (LOAD-4)."""
 
-import os
 import re
 import signal
 from functools import partial
@@ -10,7 +9,8 @@ import pytest
 
 from chatroom.main.crew import ATTEMPTS
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import fail, faulty_room
+from tests.integration.faults import fail
+from tests.integration.faulty_room import faulty_room
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 from tests.integration.waiting import PATIENCE
 
@@ -18,20 +18,14 @@ OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
 LIMIT = r" level=warning event=workers-limit wanted=0 most=9 says="
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_4_all_workers_are_replaced(workers: int) -> None:
     """LOAD-4: SIGHUP, under load, and once more."""
     with room("--workers", workers, *OPTIONS) as here:
         crowd = Crowd(here.join_all(addresses(15)))
         for _ in range(2):
-            before = {worker.pid for worker in here.workers()}
-            here.process.send_signal(signal.SIGHUP)
-
-            def replaced(old: set[int] = before) -> bool:
-                pids = {worker.pid for worker in here.workers()}
-                return len(pids) == workers and not pids & old
-
-            crowd.talk(replaced, "all are replaced")
+            crowd.talk(here.replace_workers(workers), "all are replaced")
             here.wait_until_even(crowd.present(), workers)
         crowd.talk_on()
         here.stop()
@@ -87,7 +81,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
     ) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(8)))
         rounds.load(3)
-        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        here.workers()[0].kill()
         crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "the fourth starts")
         pauses = re.findall(r" next=(\S+) ", here.errors)
         assert pauses == ["0.1", "0.2", "0.4"]
@@ -95,17 +89,6 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
         crowd.talk_on()
         here.stop()
         crowd.end()
-
-
-def test_workers_that_cannot_start_stop_the_server(tmp_path: Path) -> None:
-    says = r"^python -m tests.integration.faulty_room: |^python -m chatroom: "
-    with faulty_room(
-        tmp_path, "starting", "--workers", 2, act=fail, loaded=1, ready=False, tells=says
-    ) as (here, _):
-        assert here.prints_rest() == b""
-        here.ends(1)
-        [line] = here.errors.splitlines()
-        assert line.endswith("can't start: OSError: out of luck")
 
 
 def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
@@ -121,7 +104,7 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
     ) as (here, rounds):
         one = here.join()
         rounds.load(2 * ATTEMPTS)
-        os.kill(here.workers()[0].pid, signal.SIGKILL)
+        here.workers()[0].kill()
         here.ends(1, within=PATIENCE)
         one.hear_rest()
         assert rounds.left == ATTEMPTS

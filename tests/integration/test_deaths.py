@@ -2,14 +2,13 @@
 
 import os
 import random
-import re
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Client
+from tests.integration.clients import talk
 from tests.integration.crowd import Crowd
 from tests.integration.processes import Process
 from tests.integration.rooms import (
@@ -26,10 +25,6 @@ from tests.integration.rooms import (
 from tests.integration.waiting import until
 
 
-def kill(process: Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
 def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
     """JOIN-1, JOIN-5: the next one knows who is in the room, and what the limits are."""
     with room(
@@ -37,13 +32,13 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
     ) as here:
         one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(3):
-            kill(here.registry())
+            here.registry().kill()
             one.say("do you hear me?\n")
             other.hear("<127.0.0.2>do you hear me?\n")
             here.knock("127.0.0.2").hear("Too many connections from your address\n")
             third, fourth = here.join_all(["127.0.0.3", "127.0.0.4"])
             here.knock("127.0.0.5").hear("The room is full\n")
-            kill(here.registry())
+            here.registry().kill()
             third.close()
             fourth.close()
             here.prints(" disconnected\n")
@@ -52,22 +47,17 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
         assert len(workers) == 2
 
 
-def blocks(process: Process, number: int) -> bool:
-    """Whether a signal does not reach it, whatever it would do then."""
-    [mask] = re.findall(r"^SigBlk:\t(.+)$", process.read("status"), re.MULTILINE)
-    return bool(int(mask, 16) >> number - 1 & 1)
-
-
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
     number: signal.Signals,
 ) -> None:
     """As it does the first one: when they end is for the main process to say."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
-        kill(here.registry())
+        here.registry().kill()
         one = here.join()
         for process in (here.registry(), *here.workers()):
-            assert blocks(process, number)
+            assert process.blocks(number)
         os.killpg(here.pid, number)
         here.ends()
         one.hear_end()
@@ -80,7 +70,7 @@ def test_the_registry_is_killed_in_the_rush() -> None:
         witness = here.join("127.0.0.1")
         for number in range(4):
             guests = [here.knock(source) for source in addresses(40)]
-            kill(here.registry())
+            here.registry().kill()
             for guest in guests:
                 guest.hear("Welcome to socket practice\n")
             guests[number].say("all here\n")
@@ -114,7 +104,7 @@ def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(tmp_path)}
     with room("--workers", 2, environment=environment, tells=REGISTRY_DIED) as here:
         one, other = here.join_all(addresses(2))
-        kill(here.registry())
+        here.registry().kill()
         third = here.join("127.0.0.9")
         talk([one, other, third])
 
@@ -130,7 +120,7 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
         one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(2):
             victim = here.registry()
-            kill(victim)
+            victim.kill()
             until(partial(another_than, here, victim), "there is another")
             until(here.idles, "it knows everyone")
         assert here.errors.count("\n") == 2
@@ -141,13 +131,14 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
         assert here.errors.count("\n") == 2
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
     """LOAD-4: nobody is disconnected, it is replaced, and the new one gets its share."""
     with room("--workers", workers, tells=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
-        kill(victim)
+        victim.kill()
         talk(members)
         newcomers = here.join_all(addresses(7 * workers)[4 * workers :])
         talk([*members, *newcomers])
@@ -156,15 +147,7 @@ def test_a_worker_is_killed(workers: int) -> None:
         talk([*members, *newcomers])
 
 
-def talk(members: list[Client]) -> None:
-    """Each in turn says something, and all others hear it, and nothing else."""
-    for number, one in enumerate(members):
-        one.say(f"{number}\n")
-        for other in members:
-            if other is not one:
-                other.hear(f"<{one.address}>{number}\n")
-
-
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("workers", "victims"), [(1, 1), (2, 1), (2, 2), (3, 2)])
 def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims: int) -> None:
     """LOAD-4: whichever they are, whatever they do; some come, and some go meanwhile."""
@@ -177,7 +160,7 @@ def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims
             crowd.talk_on(chance.randrange(20, 60))
             crowd.leave(crowd.present()[-1])
             for victim in chance.sample(here.workers(), victims):
-                kill(victim)
+                victim.kill()
             deaths = victims * (number + 1)
             noticed = partial(here.dead_and_replaced, deaths, workers)
             crowd.talk(noticed, f"{deaths} were replaced")
@@ -197,7 +180,7 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         text = b"".join(b"%d\n" % number for number in range(50_000))
         assert one.say_what_fits(text) == len(text)
         until(here.idles, "the log is full")
-        kill(victim)
+        victim.kill()
         for listener in (slow, other):
             listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
 
@@ -211,7 +194,7 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
         crowd = [here.knock("127.0.0.9") for _ in range(800)]
         for client in crowd[1::2]:
             client.hear("Welcome to socket practice\n")
-        kill(victim)
+        victim.kill()
         for client in crowd[::2]:
             client.hear("Welcome to socket practice\n")
         other.say("all here?\n")
@@ -240,7 +223,7 @@ def test_all_workers_are_killed() -> None:
     with room("--workers", 2, tells=DIED) as here:
         members = here.join_all(addresses(4))
         for worker in here.workers():
-            kill(worker)
+            worker.kill()
         newcomers = [here.knock(source) for source in addresses(8)[4:]]
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
@@ -261,7 +244,7 @@ def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
             heard += 32
         # For three times 32 KB now its socket took no more: it is behind, and by less than 128 KiB,
         # for more than half the limit it would be given time to catch up.
-        kill(here.serving(slow))
+        here.serving(slow).kill()
         speaker.say(text * 600)
         listener.hear((speaker.prefix + text) * 600)
         assert ((speaker.prefix + text) * (heard + 600)).startswith(slow.hear_rest())
@@ -278,7 +261,7 @@ def test_the_room_stops_right_after_a_death() -> None:
         with room("--workers", 2, "--quiet", tells=f"^$|{DIED}") as here:
             members = here.join_all(addresses(6))
             for worker in here.workers()[:victims]:
-                kill(worker)
+                worker.kill()
             here.process.send_signal(signal.SIGTERM)
             here.process.wait(STOP_WITHIN)
             until(partial(gone, here), "all end")

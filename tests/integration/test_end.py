@@ -30,6 +30,7 @@ MIB = 1 << 20
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
@@ -48,6 +49,7 @@ def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
             assert member.ended == "closed"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
     """A Ctrl-C, or a service manager, signals the workers too (gunicorn#1868): no difference."""
@@ -73,6 +75,7 @@ def test_many_signals_in_a_row() -> None:
             member.hear_end()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
     """CAST-1, CAST-5: in the midst of a flood; what one has heard, all have, to the same byte."""
@@ -115,6 +118,7 @@ def test_nobody_can_hold_up_the_end() -> None:
             mute.hear_rest()
 
 
+@pytest.mark.thorough  # It waits for 4 s; tests/test_supervisor.py proves the rest of it.
 def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
     """It is killed when its time is over."""
     with room("--workers", 2) as here:
@@ -130,6 +134,7 @@ def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
 # --- while it starts -----------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 4, 6])
 def test_a_signal_while_it_starts(processes: int, number: signal.Signals) -> None:
@@ -145,6 +150,7 @@ def wait_until_there(here: Room, count: int) -> None:
     until(lambda: len(here.processes()) >= count, f"{count} processes of it are there")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
     """From the first moment on, as its processor time goes by: it ends, and nothing is left."""
@@ -168,6 +174,7 @@ socket.getaddrinfo = getaddrinfo
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_a_name_is_looked_up(number: signal.Signals, tmp_path: Path) -> None:
     """However long that takes: nothing is there yet that had to be ended well."""
@@ -195,6 +202,7 @@ def wait_until_used(here: Room, time: float) -> None:
 # --- killed --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_main_process_is_killed(workers: int) -> None:
     """The others end by themselves, and leave no file behind; who is connected hears the end."""

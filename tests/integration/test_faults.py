@@ -1,4 +1,4 @@
-"""A worker dies at each moment there is (LOAD-4), for sure and not by chance: faulty_room.py."""
+"""A worker dies at each moment there is (LOAD-4), for sure and not by chance: faults.py."""
 
 import os
 import signal
@@ -6,25 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import Client, exchange
+from tests.integration.clients import Client, exchange, grouped
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import WORD, faulty_room
-from tests.integration.processes import Process
-from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, UNLIMITED, Room, addresses
-from tests.integration.test_load import grouped
+from tests.integration.faults import WORD
+from tests.integration.faulty_room import faulty_room
+from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, UNLIMITED, addresses
 from tests.integration.waiting import PATIENCE, until
 
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
-
-
-def kill(process: Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
-def wait_until_replaced(here: Room, deaths: int, workers: int) -> None:
-    """Wait until so many deaths have been noticed, and there are as many workers as there were."""
-    until(lambda: here.errors.count("exit=-9") == deaths, f"{deaths} deaths")
-    until(lambda: len(here.workers()) == workers, f"{workers} workers")
 
 
 #: A point of the code, and how often each worker passes it unharmed.
@@ -55,6 +44,7 @@ TALKING = [
 ]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4: and another one: the one that has taken over, or both at once, or the new one."""
@@ -66,7 +56,7 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.talk_on(20)
         rounds.load(2)
         crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
-        wait_until_replaced(here, 2, 2)
+        here.wait_until_replaced(2, 2)
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -87,6 +77,7 @@ MOVING = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4: one dies, and then the one that takes over its members, or that yields some.
@@ -103,15 +94,16 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
             crowd.say(client, "half a word… and the rest\n".encode(), part=13)
             here.wait_until_read(client)
         rounds.load()
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
-        wait_until_replaced(here, 2, 2)
+        here.wait_until_replaced(2, 2)
         crowd.talk_on()
         here.wait_until_even(crowd.present(), 2)
         here.stop()
         crowd.end()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("point", "skip"),
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
@@ -127,7 +119,7 @@ def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str, skip: i
         for source in addresses(20)[5:]:
             crowd.enter(here.knock(source))
         crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
-        wait_until_replaced(here, 2, 2)
+        here.wait_until_replaced(2, 2)
         crowd.talk_on(200)
         here.stop()
         crowd.end()
@@ -136,6 +128,7 @@ def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str, skip: i
 LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
 def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -> None:
     """LOAD-4, LEAVE-2: what they said is heard, half a line too; then they are gone for good."""
@@ -152,7 +145,7 @@ def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -
             crowd.leave(leaver)
             crowd.talk_on(10)
         assert not rounds.left
-        wait_until_replaced(here, 2, 2)
+        here.wait_until_replaced(2, 2)
         printed = b"".join(here.prints(" disconnected\n") for _ in range(8))
         here.wait_until_even(crowd.present(), 2)
         crowd.talk_on()
@@ -173,7 +166,7 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
             for listener in (other, third):
                 listener.hear("<127.0.0.2>who is")
             assert not rounds.left
-            wait_until_replaced(here, number + 1, 2)
+            here.wait_until_replaced(number + 1, 2)
             other.say("me\n")
             one.hear("<127.0.0.3>me\n")
             third.hear("\n<127.0.0.3>me\n")
@@ -183,6 +176,7 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
                 listener.hear("<127.0.0.2> there?\n")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
 def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> None:
     """LOAD-4, LOAD-1, LOAD-2: who lags, but not too far, stays, and has lost nothing."""
@@ -208,7 +202,7 @@ def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> N
         for part in parts:
             assert part == heard
         assert not rounds.left
-        wait_until_replaced(here, deaths, 2)
+        here.wait_until_replaced(deaths, 2)
         listener.say("all here\n")
         for one in (speaker, *slow):
             one.hear("<127.0.0.3>all here\n")
@@ -228,7 +222,7 @@ def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> 
         os.kill(sleeping.pid, signal.SIGCONT)
         for listener in (slow, other):
             listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
-        wait_until_replaced(here, 1, 2)
+        here.wait_until_replaced(1, 2)
 
 
 def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
@@ -255,7 +249,7 @@ def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
             }
             for client in clients:
                 assert heard[client] == {*said.values()} - {said[client]}
-            wait_until_replaced(here, 3 * (number + 1), 3)
+            here.wait_until_replaced(3 * (number + 1), 3)
             here.wait_until_even(clients, 3)
 
 
@@ -271,19 +265,20 @@ def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
         here.prints("127.0.9.9 disconnected\n")
         died = 1000 - rounds.left
         assert 3 <= died <= 4
-        wait_until_replaced(here, died, 2)
+        here.wait_until_replaced(died, 2)
         crowd.talk_on()
         here.stop()
         crowd.end()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
 def test_load_4_the_room_stops_in_the_midst_of_a_recovery(tmp_path: Path, point: str) -> None:
     """LOAD-4: it ends in time all the same, and nothing of it is left."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(9)))
         rounds.load(1)
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         if point == "stopping":
             crowd.talk_on(20)
             until(lambda: here.errors, "its death is noticed")

@@ -6,12 +6,11 @@ Every byte that is sent is counted at everyone who hears it.
 import itertools
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from tests.integration.clients import Client, exchange
+from tests.integration.clients import Client, exchange, grouped
 from tests.integration.rooms import NEVER_SILENT, SMALL_LOG, UNLIMITED, addresses, room
 from tests.integration.waiting import until
 
@@ -27,11 +26,6 @@ def lines(client: Client, size: int, width: int = 64) -> list[bytes]:
 
 def delivered(client: Client, said: list[bytes]) -> bytes:
     return b"".join(client.prefix + line for line in said)
-
-
-def grouped(said: list[bytes], size: int) -> Iterator[bytes]:
-    for start in range(0, len(said), size):
-        yield b"".join(said[start : start + size])
 
 
 def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
@@ -52,6 +46,7 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
 # --- the log wraps -------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("workers", "width", "total"),
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
@@ -74,6 +69,7 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
         check_order(said, listeners)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_the_slowest_worker_is_waited_for(width: int) -> None:
     """CAST-1: while one worker stands still the log fills up, in text or in entries; its senders
@@ -100,13 +96,12 @@ def test_the_slowest_worker_is_waited_for(width: int) -> None:
 # --- slow readers --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_who_does_not_read_delays_nobody(workers: int) -> None:
+def test_who_does_not_read_delays_nobody() -> None:
     """LOAD-1: where ncat --chat freezes. LOAD-2: it reads on later, and has lost nothing."""
     options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
-    with room("--workers", workers, *options) as here:
+    with room("--workers", 2, *options) as here:
         speaker, listener = here.join_all(addresses(2))
-        # One on each worker, if there are two.
+        # One on each worker.
         slow = [here.join(source) for source in ("127.0.9.8", "127.0.9.9")]
         said = lines(speaker, 10 * MIB, 1000)
         heard = delivered(speaker, said)
@@ -129,10 +124,9 @@ def test_who_does_not_read_delays_nobody(workers: int) -> None:
             one.hear(heard)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_who_lags_too_far_is_disconnected(workers: int) -> None:
+def test_who_lags_too_far_is_disconnected() -> None:
     """LOAD-2: the console says so, and the others have heard all."""
-    with room("--workers", workers, *SMALL_LOG, *NEVER_SILENT) as here:
+    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
         slow = [here.join(source, receive_buffer=4096) for source in ("127.0.9.8", "127.0.9.9")]

@@ -11,10 +11,18 @@ from pathlib import Path
 
 from chatroom.owner.metrics import SCRAPE_WITHIN
 from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
+from tests.integration.clients import talk
 from tests.integration.processes import Process
-from tests.integration.rooms import DIED, NEVER_SILENT, Room, addresses, command, room, started
-from tests.integration.test_deaths import blocks, kill, talk
-from tests.integration.test_start import SAYS, fails
+from tests.integration.rooms import (
+    DIED,
+    NEVER_SILENT,
+    SAYS,
+    Room,
+    addresses,
+    command,
+    room,
+    started,
+)
 from tests.integration.waiting import PATIENCE, until
 from tests.net.ends import has_ended
 from tests.owner.test_metrics import samples
@@ -37,7 +45,7 @@ def scrape(url: str) -> dict[str, float]:
 
 def server(here: Room) -> Process:
     """The process that serves them: it has no part in the log, and came later than the registry."""
-    return [one for one in here._children() if not one.maps_log][-1]
+    return [one for one in here.children() if not one.maps_log][-1]
 
 
 def test_what_is_scraped_is_what_clients_saw() -> None:
@@ -54,7 +62,7 @@ def test_what_is_scraped_is_what_clients_saw() -> None:
         members.pop().close()
         left = 'chatroom_leaves_total{reason="closed"}'
         until(lambda: scrape(url)[left] == 1, "one has left")
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         talk(members)
         until(lambda: scrape(url)["chatroom_recovery_seconds_count"] == 1, "it is over")
         found = scrape(url)
@@ -88,11 +96,11 @@ def test_its_process_dies_and_the_room_goes_on() -> None:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
             scrape(url)
-            os.kill(server(here).pid, signal.SIGKILL)
+            server(here).kill()
             talk(members)
             until(lambda n=number: here.errors.count("\n") == n + 1, "it is noticed")  # type: ignore[misc]
             assert scrape(url)["chatroom_members"] == 3
-        assert len(here._children()) == 4
+        assert len(here.children()) == 4
 
 
 def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
@@ -100,7 +108,7 @@ def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
         for number in (*STOP_SIGNALS, *CREW_SIGNALS):
-            assert blocks(server(here), number)
+            assert server(here).blocks(number)
         os.kill(server(here).pid, signal.SIGSTOP)
         talk(members)
         here.stop()
@@ -154,19 +162,7 @@ def works(url: str) -> bool:
         return False
 
 
-def test_an_address_that_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        at = f"127.0.0.1:{other.getsockname()[1]}"
-        with started(command("--workers", 1, "--metrics", at), tells=SAYS) as here:
-            fails(here, 1, f"can't listen on {at}: Address already in use")
-
-
 def test_without_the_extra() -> None:
     words = command("--workers", 1, *METRICS)
     with started([words[0], "-S", *words[1:]], tells=SAYS) as here:
-        fails(here, 1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
-
-
-def test_a_path_is_no_address() -> None:
-    with started(command("--metrics", "unix:/x"), tells=SAYS) as here:
-        fails(here, 2, "argument --metrics: must be HOST:PORT")
+        here.fails(1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -22,21 +22,21 @@ import pytest
 from chatroom.owner.control import MAX_CONNECTIONS
 from chatroom.owner.run_dir import find
 from chatroom.settings import KIB
-from tests.integration.clients import Client
+from tests.integration.clients import Client, talk
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
     DIED,
     NEVER_SILENT,
     ROOT,
+    SAYS,
     UNLIMITED,
     WELCOME,
+    Room,
     addresses,
     command,
     room,
     started,
 )
-from tests.integration.test_deaths import kill, talk
-from tests.integration.test_start import SAYS, fails
 from tests.integration.waiting import PATIENCE, until
 from tests.net.ports import free_port
 
@@ -53,6 +53,15 @@ def fixture_folder() -> Iterator[Path]:
 @pytest.fixture(name="owner")
 def fixture_owner(folder: Path) -> Owner:
     return Owner(folder)
+
+
+@pytest.fixture(name="standing", scope="module")
+def fixture_standing() -> Iterator[tuple[Room, Owner]]:
+    """A room for those tests that leave it as it is, and its owner."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        owner = Owner(Path(folder))
+        with room("--workers", 2, "--run-dir", owner.folder) as here:
+            yield here, owner
 
 
 # --- status --------------------------------------------------------------------------------------
@@ -73,13 +82,16 @@ def test_status_in_words(owner: Owner) -> None:
         assert lines[4].split()[0] == "worker"
         assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "each has one member"
         ends = [line.split()[1] for line in lines[-2:]]
+        requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
+        for request in requests:
+            assert owner.ask(**request) == {"error": "it is not known what that asks for"}
         assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (one, other)]
         assert here.files() == []
 
 
 def test_status_by_default_is_found_where_the_room_is_by_default() -> None:
     with room("--workers", 1) as here:
-        folder = here._folder / "tmp" / f"chatroom-{os.getuid()}"
+        folder = here.run_dir
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         environment = os.environ | {"TMPDIR": str(folder.parent), "XDG_RUNTIME_DIR": ""}
         said = subprocess.run(
@@ -128,13 +140,6 @@ def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
         assert (found["room"]["members"], found["room"]["joins"]) == (3, 5)
 
 
-def test_status_tells_of_the_refused(owner: Owner) -> None:
-    with room("--workers", 1, "--max-clients", 1, "--run-dir", owner.folder) as here:
-        here.join()
-        here.knock().hear("The room is full\n")
-        assert owner.status()["room"]["refusals"] == {"The room is full": 1}
-
-
 def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
     with room("--workers", 2, "--quiet", *UNLIMITED, "--run-dir", owner.folder) as here:
         speaker, other = here.join_all(addresses(2))
@@ -161,7 +166,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
 def test_status_tells_of_deaths(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder, tells=DIED) as here:
         members = here.join_all(addresses(4))
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         talk(members)
         found = owner.until(
             lambda now: now["room"]["recoveries"] == 1 and len(now["workers"]) == 2, "it is over"
@@ -175,49 +180,34 @@ def test_status_tells_of_deaths(owner: Owner) -> None:
         )
 
 
-@pytest.fixture(name="watching")
-def fixture_watching(owner: Owner) -> Iterator["subprocess.Popen[str]"]:
-    """The status of a room, every 0.2 s, as JSON."""
-    arguments = owner.command("chatroom.status", "--json", "--watch", 0.2)
-    with room("--workers", 1, "--run-dir", owner.folder) as here:
-        here.join()
-        process = subprocess.Popen(
-            arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-
 def test_watch_tells_again_and_again_until_it_is_interrupted(
-    watching: "subprocess.Popen[str]",
+    standing: tuple[Room, Owner],
 ) -> None:
-    assert watching.stdout is not None
-    told = [json.loads(watching.stdout.readline()) for _ in range(3)]
-    for earlier, later in pairwise(told):
-        assert 0.2 <= later["at"] - earlier["at"] < PATIENCE
-    watching.send_signal(signal.SIGINT)
-    _, error = watching.communicate(timeout=PATIENCE)
-    assert (watching.returncode, error) == (0, "")
+    with watch(standing[1], subprocess.PIPE, "--json") as process:
+        assert process.stdout is not None
+        told = [json.loads(process.stdout.readline()) for _ in range(3)]
+        for earlier, later in pairwise(told):
+            assert EVERY <= later["at"] - earlier["at"] < PATIENCE
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, error) == (0, "")
 
 
-def test_watch_ends_where_nobody_reads_it(watching: "subprocess.Popen[str]") -> None:
-    assert watching.stdout is not None
-    assert watching.stderr is not None
-    watching.stdout.readline()
-    watching.stdout.close()
-    assert watching.wait(PATIENCE) == 0
-    assert watching.stderr.read() == ""
-    watching.stdout = None
+def test_watch_ends_where_nobody_reads_it(standing: tuple[Room, Owner]) -> None:
+    with watch(standing[1], subprocess.PIPE, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("module", ["status", "admin"])
-def test_what_can_not_be_written_is_told(owner: Owner, module: str) -> None:
-    with room("--workers", 1, "--run-dir", owner.folder), open("/dev/full", "w") as full:
+def test_what_can_not_be_written_is_told(standing: tuple[Room, Owner], module: str) -> None:
+    with open("/dev/full", "w") as full:
         done = subprocess.run(
-            owner.command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
+            standing[1].command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -229,14 +219,21 @@ def test_what_can_not_be_written_is_told(owner: Owner, module: str) -> None:
     assert (done.returncode, done.stderr) == (1, why)
 
 
-def watch(owner: Owner, out: int | IO[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        owner.command("chatroom.status", "--watch", 0.2),
-        cwd=ROOT,
-        stdout=out,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+EVERY = 0.1
+"""Seconds between two tellings of `watch`: the fewest that the command takes."""
+
+
+@contextmanager
+def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command that tells of a room again and again; it is gone when its test is over."""
+    arguments = owner.command("chatroom.status", "--watch", EVERY, *options)
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_watch_has_rates_since_the_last_time_and_ends_with_the_room(owner: Owner) -> None:
@@ -269,9 +266,9 @@ def read_until(file: IO[str], times: int) -> list[str]:
     return found
 
 
-def test_watch_on_a_terminal_begins_a_new_page_each_time(owner: Owner) -> None:
+def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, Owner]) -> None:
     terminal, theirs = pty.openpty()
-    with room("--workers", 1, "--run-dir", owner.folder), watch(owner, theirs) as process:
+    with watch(standing[1], theirs) as process:
         os.close(theirs)
         shown = b""
         while shown.count(b"\x1b[H\x1b[2J127.0.0.1:") < 2:
@@ -332,8 +329,10 @@ def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
 
 
 def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
+    """JOIN-3: and its port is free at once, though clients were connected."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options, port=free_port()) as there:
+        members = there.join_all(addresses(3))
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
@@ -341,6 +340,9 @@ def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
         assert owner.run("status")[0] == 1
         with room(*options, port=there.port) as here:
             assert owner.status()["room"]["pid"] == here.pid
+            talk(here.join_all(addresses(2)))
+        for member in members:
+            member.hear_end()
     assert list(owner.folder.iterdir()) == []
 
 
@@ -425,21 +427,6 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
         leaving.close()
         assert owner.status()["room"]["members"] == 61
         talk(crowd[:4])
-
-
-def test_the_totals_leave_the_members_out(owner: Owner) -> None:
-    with room("--workers", 2, "--run-dir", owner.folder) as here:
-        here.join_all(addresses(3))
-        whole = owner.status()
-        assert len(whole.pop("members")) == 3
-        assert owner.ask(ask="totals") == whole
-
-
-def test_what_nobody_knows_is_an_error(owner: Owner) -> None:
-    with room("--workers", 1, "--run-dir", owner.folder):
-        requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
-        for request in requests:
-            assert owner.ask(**request) == {"error": "it is not known what that asks for"}
 
 
 # --- admin ---------------------------------------------------------------------------------------
@@ -544,23 +531,19 @@ def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
 
 
 def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
-    """The main process waits for no worker, whatever that holds."""
+    """The main process waits for no worker, whatever that holds; what can't be said it refuses."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         one, other = here.join_all(addresses(2))
+        for text in ("", "x" * 4097):
+            code, _, error = owner.run("admin", "say", text)
+            assert code == 1
+            assert error.endswith("what the room says has 1 to 4096 bytes\n")
         victim = here.serving(one)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.does("say", "x")
         other.hear("<room>x\n")
         os.kill(victim.pid, signal.SIGCONT)
         one.hear("<room>x\n")
-
-
-def test_what_can_not_be_said(owner: Owner) -> None:
-    with room("--workers", 1, "--run-dir", owner.folder):
-        for text in ("", "x" * 4097):
-            code, _, error = owner.run("admin", "say", text)
-            assert code == 1
-            assert error.endswith("what the room says has 1 to 4096 bytes\n")
 
 
 # --- bans that are kept --------------------------------------------------------------------------
@@ -591,14 +574,14 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        fails(here, 1, f"{file} has to be a list of networks, as JSON: ")
+        here.fails(1, f"{file} has to be a list of networks, as JSON: ")
     with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
     assert file.read_text() == "[1", "where they are not to be kept it is no concern"
     file.unlink()
     os.mkfifo(file)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        fails(here, 1, f"{file} can't be read: it must be a file, and no folder or pipe")
+        here.fails(1, f"{file} can't be read: it must be a file, and no folder or pipe")
 
 
 def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
@@ -616,30 +599,10 @@ def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
 # --- the run-dir ---------------------------------------------------------------------------------
 
 
-def test_a_run_dir_that_is_wrong_keeps_the_room_from_starting(folder: Path) -> None:
-    (folder / "open").mkdir(0o755)
-    (folder / "file").touch()
-    for name, why in (
-        ("open", "has to be this user's alone (chmod 700)"),
-        ("file", "is no folder"),
-        ("no/parent", "can't be made: No such file or directory"),
-        ("x" * 120, "has too long a path for a socket in it: at most"),
-    ):
-        arguments = command("--workers", 1, "--run-dir", folder / name)
-        with started(arguments, tells=SAYS) as here:
-            fails(here, 1, name, why)
-
-
-@pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
-def test_a_run_dir_that_is_another_s_keeps_the_room_from_starting(folder: Path) -> None:
-    os.chown(folder, NOBODY, NOBODY)
-    with started(command("--workers", 1, "--run-dir", folder), tells=SAYS) as here:
-        fails(here, 1, f"the run-dir {folder} has to be this user's alone")
-
-
 NO_STATUS = " level=warning event=no-control "
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("wrong", ["open", "file", "long"])
 def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> None:
     if wrong == "open":
@@ -653,12 +616,10 @@ def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> N
     with room("--workers", 1, environment=environment, tells=NO_STATUS) as here:
         talk(here.join_all(addresses(2)))
         assert here.errors.count("\n") == 1
-    with started(command("--keep-bans"), setup=f"export XDG_RUNTIME_DIR={folder}", tells="") as it:
-        if wrong == "long":
-            it.kill()
-        else:
-            it._tells = SAYS
-            fails(it, 1, "the run-dir ")
+    if wrong != "long":
+        arguments = command("--keep-bans")
+        with started(arguments, environment=environment, tells=SAYS) as it:
+            it.fails(1, "the run-dir ")
 
 
 # --- Unix sockets, and several listeners ---------------------------------------------------------
@@ -709,7 +670,7 @@ def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder, "--workers", 1)
     with room(*listen) as there:
         with started(command(*listen), tells=SAYS) as here:
-            fails(here, 1, f"can't listen on unix:{path}: Address already in use")
+            here.fails(1, f"can't listen on unix:{path}: Address already in use")
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
@@ -723,7 +684,7 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        fails(here, 1, "it is there, and is no socket")
+        here.fails(1, "it is there, and is no socket")
     assert path.read_text() == "mine"
 
 
@@ -744,7 +705,7 @@ def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
         one.hear(WELCOME)
         others = here.join_all(addresses(2))
         talk([one, *others])
-        kill(here.workers()[0])
+        here.workers()[0].kill()
         one.hear_end()
         talk(others)
         assert owner.status()["room"]["leaves"] == {"its worker died": 1}
@@ -811,7 +772,7 @@ def test_prefixes_of_another_form(owner: Owner) -> None:
 
         talk_so()
         for victim in here.workers():
-            kill(victim)
+            victim.kill()
             talk_so()
         with UnixClient(path) as one:
             one.hear(WELCOME)

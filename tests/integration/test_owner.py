@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import subprocess
 from multiprocessing.connection import Client
 from multiprocessing.context import AuthenticationError
 from pathlib import Path
@@ -11,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.rooms import command, room, started
-from tests.programs import program
 
 NOBODY = 65534
-ASKS = b'{"ask": "status"}\n'
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
@@ -29,19 +26,7 @@ def fixture_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def asked(folder: Path, user: int) -> subprocess.CompletedProcess[bytes]:
-    """What a user of the machine hears from the room."""
-    [path] = folder.glob("*.sock")
-    return subprocess.run(
-        [program("nc.openbsd"), "-N", "-U", str(path)],
-        check=False,
-        input=ASKS,
-        capture_output=True,
-        user=user,
-        timeout=30,
-    )
-
-
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("wrong", ["mode", "link", "file"])
 def test_a_folder_that_is_not_this_users_alone_is_refused(wrong: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -62,24 +47,6 @@ def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
     os.chown(folder, NOBODY, NOBODY)
     with started(command("--run-dir", folder), tells="has to be this user's alone") as here:
         here.ends(1)
-
-
-@as_root
-def test_another_user_does_not_even_reach_it(folder: Path) -> None:
-    with room("--workers", 1, "--run-dir", folder):
-        assert b'"members": 0' in asked(folder, os.getuid()).stdout
-        assert asked(folder, NOBODY).stdout == b""
-
-
-@as_root
-def test_another_user_is_not_heard_even_where_the_folder_is_open(folder: Path) -> None:
-    """The kernel says who has connected."""
-    with room("--workers", 1, "--run-dir", folder):
-        folder.chmod(0o755)
-        [path] = folder.glob("*.sock")
-        path.chmod(0o666)
-        assert asked(folder, NOBODY).stdout == b""
-        assert b'"members": 0' in asked(folder, os.getuid()).stdout
 
 
 def test_the_registry_speaks_with_nobody_without_its_key() -> None:

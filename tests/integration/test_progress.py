@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.crowd import Crowd
-from tests.integration.faulty_room import faulty_room, hang, spin
+from tests.integration.faults import hang, spin
+from tests.integration.faulty_room import faulty_room
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, addresses, room
 from tests.integration.waiting import until
 
@@ -17,6 +18,7 @@ STUCK = r" level=warning event=worker-stuck worker=\d+ seconds=0.5 says="
 OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("act", "point"),
     [
@@ -37,7 +39,7 @@ def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], Non
         crowd.talk_on(20)
         rounds.load()
         if point == "going on":
-            os.kill(here.workers()[0].pid, signal.SIGKILL)
+            here.workers()[0].kill()
         crowd.talk(lambda: "worker-stuck" in here.errors, f"one is stuck at {point!r}")
         until(lambda: len(here.workers()) == 3, "another has taken its place")
         crowd.talk_on()

@@ -3,7 +3,7 @@
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,7 @@ import pytest
 
 from tests.integration.clients import Client
 from tests.integration.crowd import Crowd
-from tests.integration.rooms import NEVER_SILENT, Room, addresses, command, started
-from tests.integration.test_start import SAYS, fails
+from tests.integration.rooms import NEVER_SILENT, SAYS, Room, addresses, command, started
 from tests.integration.waiting import until
 
 CODE = command()[:3]
@@ -33,18 +32,6 @@ def room_by(file: Path, text: str, *options: object, tells: str = "") -> Iterato
         yield here
         if here.process.poll() is None:
             here.stop()
-
-
-def replaced(here: Room, workers: int = 2) -> Callable[[], bool]:
-    """SIGHUP; returns what says whether all workers are others now."""
-    old = {worker.pid for worker in here.workers()}
-    here.process.send_signal(signal.SIGHUP)
-
-    def look() -> bool:
-        pids = {worker.pid for worker in here.workers()}
-        return len(pids) == workers and not pids & old
-
-    return look
 
 
 def rewrite(file: Path, *changes: tuple[str, str]) -> None:
@@ -87,7 +74,7 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
             ("4K", "8K"),
             ("8M", "16M"),
         )
-        crowd.talk(replaced(here), "all are replaced")
+        crowd.talk(here.replace_workers(2), "all are replaced")
         assert here.errors.count("\n") == 1
         newcomer = here.knock("127.0.9.9")
         newcomer.hear("Welcome back\n")
@@ -103,11 +90,11 @@ def test_load_3_another_rate_holds_for_all(file: Path) -> None:
     with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
         one, other = here.join_all(addresses(2))
         rewrite(file, ("rate = 0", "rate = '32K'"))
-        until(replaced(here), "all are replaced")
+        until(here.replace_workers(2), "all are replaced")
         # A read may go beyond the burst, and is made up for afterwards.
         assert time_of(one, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
         rewrite(file, ("'32K'", "0"))
-        until(replaced(here), "all are replaced")
+        until(here.replace_workers(2), "all are replaced")
         assert time_of(one, other, 16 * size) < 16 * size / (32 * KIB) / 2
 
 
@@ -130,7 +117,7 @@ def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
         here.knock("127.0.0.4").hear("Hello\n")
         assert {worker.pid for worker in here.workers()} == workers
         file.write_text(whole.replace("Hello", "Hi"))
-        until(replaced(here), "all are replaced")
+        until(here.replace_workers(2), "all are replaced")
         here.knock("127.0.0.5").hear("Hi\n")
         assert here.errors.count("\n") == 1
         other.say("yes\n")
@@ -142,18 +129,21 @@ def test_sighup_has_the_log_tell_more(file: Path) -> None:
     with room_by(file, "quiet = true", tells=" level=info ") as here:
         assert here.errors == ""
         rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
-        until(replaced(here, 3), "all are replaced")
+        until(here.replace_workers(3), "all are replaced")
         assert re.search(r" event=reloaded changed=verbose$", here.errors, re.MULTILINE)
 
 
 def test_the_command_line_s_word_stays(file: Path) -> None:
-    with room_by(file, 'welcome = "Hello"', "--welcome", "Ahoy", "--quiet") as here:
-        here.knock().hear("Ahoy\n")
+    """WELCOME-4: also where it is not ASCII."""
+    welcome = "Xin chào! 你好 👋"
+    with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
+        here.knock().hear(f"{welcome}\n")
         rewrite(file, ("Hello", "Hi"))
-        until(replaced(here), "all are replaced")
-        here.knock().hear("Ahoy\n")
+        until(here.replace_workers(2), "all are replaced")
+        here.knock().hear(f"{welcome}\n")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("text", "variables", "words"),
     [
@@ -169,7 +159,7 @@ def test_wrong_settings(text: str, variables: dict[str, str], words: list[str], 
     file.write_text(text)
     arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
     with started(arguments, environment=variables, tells=SAYS) as here:
-        fails(here, 2, *words)
+        here.fails(2, *words)
 
 
 def test_variables_set_a_room() -> None:

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chatroom.settings import KIB
-from tests.integration.faulty_room import faulty_room, hang
-from tests.integration.processes import Process, look
+from tests.integration.clients import Client
+from tests.integration.faults import hang
+from tests.integration.faulty_room import faulty_room
+from tests.integration.processes import look
 from tests.integration.rooms import (
     DIED,
     NEVER_SILENT,
@@ -70,10 +71,6 @@ def has(file: Path, text: str) -> Callable[[], bool]:
     return lambda: file.exists() and text.encode() in file.read_bytes()
 
 
-def kill(process: Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-
-
 class Talk:
     """Two who speak, and one who hears it all: what it hears is what has to be in the file."""
 
@@ -88,8 +85,12 @@ class Talk:
         for first in range(0, count, 200):
             many = min(200, count - first)
             for speaker in self.speakers:
-                speaker.say("".join(self._line() for _ in range(many)))
+                self.say(speaker, many)
             self.hear(2 * many)
+
+    def say(self, speaker: Client, count: int) -> None:
+        """One says so many lines, at once."""
+        speaker.say("".join(self._line() for _ in range(count)))
 
     def on_until(self, condition: Callable[[], bool], what: str) -> None:
         """Talk until it is so."""
@@ -112,9 +113,10 @@ class Talk:
         self._number += 1
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
-    def last_line(self) -> str:
-        """Something in the last line that was heard that no other has."""
-        return self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0] + " naïve"
+    def until_written(self, file: Path) -> None:
+        """Wait until the last line that was heard is there: something of it that no other has."""
+        last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
+        until(has(file, f"{last} naïve"), "it is written")
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -259,11 +261,11 @@ def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
         for deaths in range(1, 9):
             talk.lines(20)
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
+                talk.say(speaker, 100)
             before = chance.randrange(1, 200)
             for _ in range(before):
                 talk.hear(1)
-            kill(here.writer())
+            here.writer().kill()
             talk.hear(200 - before)
             until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
         talk.lines(20)
@@ -280,11 +282,11 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
         talk = Talk(here)
         for number in range(4):
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
-            kill(here.workers()[0])
-            kill(here.writer())
+                talk.say(speaker, 100)
+            here.workers()[0].kill()
+            here.writer().kill()
             talk.hear(200)
-            until(partial(here.dead_and_replaced, number + 1, 2), "another worker is ready")
+            here.wait_until_replaced(number + 1, 2)
             until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
         here.stop()
     assert spoken(lines(file)) == talk.heard
@@ -310,6 +312,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("point", "skip"), POINTS)
 def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     """From its start on."""
@@ -329,6 +332,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     account(lines(file))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
 def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> None:
     """It is the same file until SIGUSR1, though another process writes it."""
@@ -341,16 +345,16 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
     ):
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         file.rename(moved)
         deaths = 1
-        kill(here.writer())
+        here.writer().kill()
         if point == "mending":
             rounds.load()
             deaths += 1
         until(lambda: here.errors.count("another") >= 1, "it is noticed")
         talk.lines(5)
-        until(has(moved, talk.last_line()), "it is written")
+        talk.until_written(moved)
         assert not file.exists()
         if point != "mending":
             rounds.load()
@@ -377,7 +381,7 @@ def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
     ):
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(5)
@@ -398,7 +402,7 @@ def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(1000)
         os.kill(writer.pid, signal.SIGCONT)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         here.stop()
     assert spoken(lines(file)) == talk.heard
 
@@ -411,12 +415,12 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
         said = 0
         for _ in range(2):
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             writer = here.writer()
             os.kill(writer.pid, signal.SIGSTOP)
             talk.lines(2000)
             os.kill(writer.pid, signal.SIGCONT)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             said += 2 * 2020
         here.stop()
         told = re.findall(r" messages=(\d+) ", here.errors)
@@ -436,17 +440,18 @@ def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(20)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(2000)
-        kill(writer)
-        until(has(file, talk.last_line()), "it is written")
+        writer.kill()
+        talk.until_written(file)
         here.stop()
     there, gone = account(lines(file))
     assert (there + gone, gone > 0) == (4040, True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
     """Not those who talk, wherever it stands, nor for long who stops the room."""
@@ -472,10 +477,10 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
     with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         os.kill(here.writer().pid, signal.SIGSTOP)
         talk.lines(5)
-        until(has(file, talk.last_line()), "another one has written it")
+        talk.until_written(file)  # by another one
         here.stop()
         assert here.errors.count("transcript-stuck") == 1
     assert spoken(lines(file)) == talk.heard
@@ -487,7 +492,7 @@ def test_the_main_process_is_killed(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
         talk.lines(5)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(50)
@@ -510,7 +515,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
         until(files[0].exists, "it is there")
         for moved in (files[3], files[2], files[1]):
             for speaker in talk.speakers:
-                speaker.say("".join(talk._line() for _ in range(100)))
+                talk.say(speaker, 100)
             talk.hear(50)
             until(lambda: files[0].stat().st_size, "something is written")
             files[0].rename(moved)
@@ -541,7 +546,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
         talk.lines(100)
         until(lambda: "it is tried again" in here.errors, "it is said")
         file.parent.mkdir()
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
         here.stop()
         assert here.errors.count("\n") == 2
@@ -575,7 +580,7 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file) as first:
         talk = Talk(first)
         talk.lines(1)
-        until(has(file, talk.last_line()), "it is written")
+        talk.until_written(file)
         with room(*QUIET, "--transcript", file, tells=tells) as here:
             other = Talk(here)
             other.lines(2)
@@ -640,13 +645,13 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             talk.lines(80)
             until(lambda: "it is tried again" in here.errors, "it is said")
             lines(file)
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
             assert here.errors.count("\n") == 2
         assert spoken(lines(file)) == talk.heard
@@ -660,7 +665,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             os.truncate(filler, filler.stat().st_size - 32 * KIB)
             writer = here.writer()
@@ -671,7 +676,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
             assert file.stat().st_size > 24 * KIB
             lines(file)
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
         assert spoken(lines(file)) == talk.heard
 
@@ -684,14 +689,14 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
         with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
             talk = Talk(here)
             talk.lines(20)
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             fill(filler)
             talk.lines(1000)
             until(lambda: "it is tried again" in here.errors, "it is said")
-            kill(here.writer())
+            here.writer().kill()
             until(lambda: "another" in here.errors, "it is noticed")
             filler.unlink()
-            until(has(file, talk.last_line()), "it is written")
+            talk.until_written(file)
             here.stop()
         there, gone = account(lines(file))
         assert (there + gone, gone > 0) == (2040, True)

@@ -1,0 +1,296 @@
+"""The program that a faulty room runs: the room itself, whose processes fail where a test says.
+
+    python -m tests.integration.faults --workers 2 127.0.0.1 0
+
+The environment names a place in the workers' code (see `POINTS`), and a folder of *rounds*, which
+are files. A process that comes by the place looks for a round and takes it away. One process alone
+can take it, and fails for it. `faulty_room.py` is the test's end of that.
+
+multiprocessing has each child import this module (as `__mp_main__`) before anything else: that is
+where the workers' code is wrapped. The room's own code knows nothing of it. A child imports no more
+than it needs for its place: each worker that is started pays for it.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import count
+from pkgutil import resolve_name
+from typing import Any
+
+from chatroom.settings import Settings
+
+WELCOME = f"{Settings().welcome}\n".encode()
+
+WORD = b"unspeakable"
+"""What must not be said where the point is "word"."""
+
+Wrap = Callable[[Callable[[], None]], None]
+"""Have a place in the code call something, each time that a process comes by."""
+
+# --- what a process does there -------------------------------------------------------------------
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    """Be stopped, until somebody has it go on, or kills it."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def fail() -> None:
+    raise OSError("out of luck")
+
+
+ACTS = {act.__name__: act for act in (die, hang, spin, fail)}
+
+
+# --- where ---------------------------------------------------------------------------------------
+
+Fire = Callable[[], None]
+"""Look for a round, and act if there is one."""
+
+Make = Callable[[Callable[..., Any], Fire], Callable[..., Any]]
+"""Make the function that takes another's place, and fires somewhere."""
+
+
+def replace(place: str, name: str, make: Make) -> Wrap:
+    """Replace `name` of `place`, which is a module of chatroom, or "module:class"."""
+
+    def wrap(fire: Fire) -> None:
+        owner = resolve_name(f"chatroom.{place}")
+        setattr(owner, name, make(getattr(owner, name), fire))
+
+    return wrap
+
+
+def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
+    """Fire where `name` is about to be called, with arguments of which `when` is true."""
+
+    def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+        def faulty(*arguments: Any, **options: Any) -> Any:
+            if when(*arguments):
+                fire()
+            return wrapped(*arguments, **options)
+
+        return faulty
+
+    return replace(place, name, make)
+
+
+def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
+    """Fire where `name` is done, with a result and arguments of which `when` is true."""
+
+    def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+        def faulty(*arguments: Any, **options: Any) -> Any:
+            result = wrapped(*arguments, **options)
+            if when(result, *arguments):
+                fire()
+            return result
+
+        return faulty
+
+    return replace(place, name, make)
+
+
+def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+    """In the middle of the text of an append, with the lock."""
+
+    def faulty(ring: memoryview, start: int, data: bytes) -> None:
+        half = len(data) // 2
+        store(ring, start, data[:half])
+        fire()
+        store(ring, start + half, data[half:])
+
+    return faulty
+
+
+def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+    """In the middle of a checkpoint."""
+
+    class Half(tuple[int, ...]):
+        __slots__ = ()
+
+        def __getitem__(self, number: Any) -> Any:
+            if number == 2:
+                fire()
+            return super().__getitem__(number)
+
+    def faulty(self: Any, slot: int, checkpoint: tuple[int, ...]) -> None:
+        note(self, slot, Half(checkpoint))
+
+    return faulty
+
+
+def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+    """In the middle of what is written into the transcript."""
+
+    def faulty(self: Any, data: bytes) -> None:
+        os.write(self.fd, data[: len(data) // 2])
+        fire()
+        os.ftruncate(self.fd, os.fstat(self.fd).st_size - len(data) // 2)
+        append(self, data)
+
+    return faulty
+
+
+def sending(what: str) -> Wrap:
+    """When the kernel has taken `what` of something for a member: all, a part, half, greeting."""
+
+    def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+        def faulty(self: Any, *arguments: Any) -> None:
+            begin(self, *arguments)
+            connection = self.socket
+
+            def send(data: bytes) -> int:
+                if (what == "half" and len(data) > 1) or (what == "greeting" and data == WELCOME):
+                    half = len(data) // 2
+                    taken = connection.send(data[:half])
+                    fire()
+                    return taken + connection.send(data[half:]) if taken == half else int(taken)
+                taken = connection.send(data)
+                if what == ("all" if taken == len(data) else "part"):
+                    fire()
+                return int(taken)
+
+            self.send = send
+            self.sendmsg = lambda views: send(b"".join(views))
+
+        return faulty
+
+    return replace(MEMBER, "__init__", make)
+
+
+WORKER = "worker.loop:Worker"
+MEMBER = "worker.member:Member"
+DELIVERY = "worker.delivery:Delivery"
+PAST = "worker.recovery:Past"
+FRAMER = "protocol.framing:Framer"
+LOG = "shared.log:Log"
+BATCH = "shared.log:Batch"
+SLOTS = "shared.slots:Slots"
+DOORBELL = "shared.doorbell:Doorbell"
+READER = "transcript.reader:Reader"
+WRITER = "transcript.process:Writer"
+FILE = "transcript.file:TranscriptFile"
+
+#: Where a worker may die, or the one that writes the transcript.
+POINTS: dict[str, Wrap] = {
+    "starting": before("worker.process", "_begin"),
+    "turn": before(WORKER, "_read"),
+    # It has read something that nobody else knows of.
+    "read": before(FRAMER, "feed"),
+    "framed": behind(FRAMER, "feed"),
+    "word": before(FRAMER, "feed", lambda _, data: WORD in data),
+    "flushed": behind(FRAMER, "flush"),
+    "closed": behind(FRAMER, "close"),
+    # It appends: with the lock, but for the first and the last.
+    "batch": before(WORKER, "_append", lambda self: bool(self._batch)),
+    "locked": before(LOG, "append"),
+    "joined": behind(BATCH, "text"),
+    "half stored": replace("shared.log", "_store", half_stored),
+    "stored": before(LOG, "_put"),
+    "put": behind(LOG, "_put"),
+    "appended": behind(LOG, "append"),
+    "unattributed": before(WORKER, "_attribute"),
+    "attributed": behind(WORKER, "_attribute"),
+    "full": behind(LOG, "wait_for_room"),
+    # It delivers.
+    "unrung": before(DOORBELL, "ring"),
+    "rung": behind(DOORBELL, "ring"),
+    "delivering": before(DELIVERY, "advance"),
+    "half sent": sending("half"),
+    "sent": sending("all"),
+    "partly sent": sending("part"),
+    "delivered": behind(DELIVERY, "advance"),
+    "resuming": before(DELIVERY, "resume"),
+    "resumed": behind(DELIVERY, "resume"),
+    "published": behind(DELIVERY, "tell"),
+    # It notes where they stand.
+    "unnoted": before(WORKER, "_note_all"),
+    "half noted": replace(SLOTS, "note", half_noted),
+    "noted": behind(SLOTS, "note"),
+    "all noted": behind(WORKER, "_note_all"),
+    # It adopts.
+    "handed": before(WORKER, "_adopt", lambda self: bool(self._handed)),
+    "found": behind(PAST, "of"),
+    "ungreeted": before(WORKER, "_greet"),
+    "half greeted": sending("greeting"),
+    "greeted": behind(WORKER, "_greet"),
+    "going on": before(WORKER, "_go_on"),
+    "gone on": behind(WORKER, "_go_on"),
+    "adopted": behind(WORKER, "_adopt"),
+    "reading again": before(WORKER, "_read_again", lambda self: bool(self._again)),
+    # It yields.
+    "yielding": before(WORKER, "_yield", lambda self: bool(self._yielding)),
+    "held": behind(DELIVERY, "hold"),
+    "yielded": before(WORKER, "_tell", lambda _, record: "yielded" in record),
+    "settled": before(DELIVERY, "unhold"),
+    # Someone leaves.
+    "leaving": before(WORKER, "_remove"),
+    "left": behind(WORKER, "_remove"),
+    "parted": behind(MEMBER, "close"),
+    "unreported": before(WORKER, "_tell", lambda _, record: "left" in record),
+    "reported": behind(WORKER, "_tell", lambda _, __, record: "left" in record),
+    # The room stops.
+    "stopping": before(WORKER, "_part"),
+    # The transcript is written.
+    "transcript looking": before(READER, "look"),
+    "transcript found": behind(READER, "look"),
+    "transcript asked": behind(WRITER, "_ask", lambda asked, *_: asked),
+    "transcript unwritten": before(FILE, "append"),
+    "transcript half written": replace(FILE, "append", half_written),
+    "transcript written": behind(FILE, "append"),
+    "transcript done": behind(READER, "done"),
+    "transcript synced": behind(FILE, "sync"),
+    "transcript mending": before(FILE, "repair"),
+    "transcript opening": before(WRITER, "_open"),
+    "transcript opened": behind(FILE, "open"),
+    "transcript open": behind(WRITER, "_open"),
+}
+
+
+# --- in the room's processes ---------------------------------------------------------------------
+
+
+def install() -> None:
+    """Wrap what the environment says, in a process that has just been started."""
+    folder, skip, act = (
+        os.environ["FAULT_ROUNDS"],
+        int(os.environ["FAULT_SKIP"]),
+        os.environ["FAULT_ACT"],
+    )
+    calls = count(1)
+
+    def fire() -> None:
+        mine = [
+            name for name in os.listdir(folder) if name.split("-")[0] in ("any", str(os.getpid()))
+        ]
+        if not mine or next(calls) <= skip:
+            return
+        for name in mine:
+            try:
+                os.unlink(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue  # another process took it
+            ACTS[act]()
+            return
+
+    POINTS[os.environ["FAULT_POINT"]](fire)
+
+
+if __name__ == "__mp_main__":
+    install()
+elif __name__ == "__main__":
+    from chatroom.cli import main
+    from chatroom.main import crew
+
+    crew.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
+    main()

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,14 +28,7 @@ from chatroom.service import Manager
 from chatroom.settings import KIB, SPARE_SEATS, Settings
 from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
-from tests.stage import Stage, Story, staged
-
-
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with staged(monkeypatch) as stage:
-        yield stage
-
+from tests.stage import Stage, Story, fixture_stage  # noqa: F401 (a fixture)
 
 # --- start ---------------------------------------------------------------------------------------
 
@@ -117,7 +109,7 @@ def test_descriptors_bound_the_room(
         yield from stage.end()
 
     stage.run(story(), max_clients=wanted)
-    registry: Any = stage.supervisor._registry
+    registry = stage.registry
     assert registry.capacity == granted
     assert ("allow no more than 500" in caplog.text) == (granted < wanted)
 
@@ -235,7 +227,7 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             one, other = stage.workers
             for worker in (one, other):
                 worker.told()
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 log.serve(0, 1)
                 log.serve(1, 1)
             slot = one.adopted[1].slot
@@ -244,11 +236,11 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             (echo,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1][:2] == ("127.0.0.1", slot), "where the dead has left all"
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 assert log.serving() == [0, 1], "the log keeps what is owed to her"
             other.tell(echo)
             yield
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 assert log.serving() == [1], "nobody waits for the dead any more"
             replacement = stage.workers[1]
             assert replacement.number == 2, "for the seat of the dead was taken"
@@ -349,7 +341,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
             yield
             (replacement,) = stage.workers
             yield from stage.begin()
-            while stage.supervisor._crew.grave is not None:  # until it has said that it serves them
+            while stage.crew.grave is not None:  # until it has said that it serves them
                 replacement.serve()
                 yield
             assert list(replacement.adopted) == [*range(1, 401)]
@@ -409,7 +401,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
         yield from stage.begin()
         with stage.connect(), stage.connect():
             yield
-            registry: Any = stage.supervisor._registry
+            registry = stage.registry
             assert registry.held() == registry.members()
             assert registry.held() == {1: ("127.0.0.1", 0), 2: ("127.0.0.1", 1)}
             yield from stage.end()
@@ -582,7 +574,7 @@ def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
 
 def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage) -> None:
     def kept() -> int:
-        client = max(stage.supervisor._acceptor.clients.items())[1]
+        client = max(stage.acceptor.clients.items())[1]
         return client.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
     def story() -> Story:

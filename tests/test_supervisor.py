@@ -4,6 +4,7 @@ Its workers are played by the test: see stage.py.
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,6 @@ import socket
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,12 +22,14 @@ from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.main.handover import BALANCE_AFTER
 from chatroom.main.proxies import MAX_COMERS
 from chatroom.main.watchdog import LOOKS
+from chatroom.net.listening import listen
 from chatroom.networks import UNIX
 from chatroom.owner import control
 from chatroom.service import Manager
 from chatroom.settings import KIB, SPARE_SEATS, Settings
 from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
+from tests.net.ends import Reluctant
 from tests.stage import Stage, Story, fixture_stage  # noqa: F401 (a fixture)
 
 # --- start ---------------------------------------------------------------------------------------
@@ -117,21 +119,18 @@ def test_descriptors_bound_the_room(
 def test_the_owner_is_heard_again_when_there_are_descriptors_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    failures: list[int] = []
     monkeypatch.setattr(control, "monotonic", lambda: stage.now)
+    monkeypatch.setattr(control, "listen", lambda *where: Reluctant(listen(*where), failures))
 
     def story() -> Story:
         yield from stage.begin()
-        office: Any = stage.supervisor._control
-        listener, failing = office._listener, SimpleNamespace(accept=lambda: os.open("/no", 0))
-        failing.fileno = listener.fileno
+        failures.append(errno.EMFILE)
+        [path] = Path(folder).glob("*.sock")
         with socket.socket(socket.AF_UNIX) as owner:
-            office._selector.unregister(listener)
-            office._listener = failing
-            office._open()
-            owner.connect(str(office._path))
+            owner.connect(str(path))
             yield
             assert stage.waits == pytest.approx(control.PAUSE)
-            office._listener = listener
             owner.sendall(b'{"ask": "status"}\n')
             stage.now += control.PAUSE
             yield

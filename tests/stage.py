@@ -19,12 +19,16 @@ from chatroom import supervisor
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError
 from chatroom.main import acceptor, crew, handover
+from chatroom.main.acceptor import Acceptor
+from chatroom.main.crew import Crew
 from chatroom.main.handover import BALANCE_AFTER
 from chatroom.net import child
 from chatroom.net.channel import Channel, ChannelClosed, Record
 from chatroom.service import Manager
 from chatroom.settings import Settings
+from chatroom.shared.log import Geometry, MainLog
 from chatroom.shared.registry import Members, Registry
+from chatroom.shared.slots import Slots
 from chatroom.signals import HEEDED
 from chatroom.supervisor import Supervisor
 
@@ -140,6 +144,12 @@ class Stage:
         self.manager: Manager | None = None
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
+        # What the main process makes for itself, once it has:
+        self.log: MainLog
+        self.slots: Slots
+        self.registry: Directory
+        self.acceptor: Acceptor
+        self.crew: Crew
         stage = self
 
         class Selector(selectors.DefaultSelector):
@@ -169,11 +179,46 @@ class Stage:
 
         monkeypatch.setattr(selectors, "DefaultSelector", Selector)
         monkeypatch.setattr(supervisor, "Console", Console)
-        monkeypatch.setattr(supervisor, "RegistryProcess", Directory)
         monkeypatch.setattr(child, "get_context", lambda kind: Context())
         monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
         for module in (supervisor, acceptor, crew, handover):
             monkeypatch.setattr(module, "monotonic", lambda: stage.now)
+        self._note_parts(monkeypatch)
+
+    def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note each part of the main process when that makes it."""
+        stage = self
+
+        class OwnLog(MainLog):
+            def __init__(self, fd: int, geometry: Geometry) -> None:
+                super().__init__(fd, geometry)
+                stage.log = self
+
+        class OwnSlots(Slots):
+            def __init__(self, fd: int, settings: Settings) -> None:
+                super().__init__(fd, settings)
+                stage.slots = self
+
+        class OwnDirectory(Directory):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                stage.registry = self
+
+        class OwnAcceptor(Acceptor):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                stage.acceptor = self
+
+        class OwnCrew(Crew):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                stage.crew = self
+
+        monkeypatch.setattr(supervisor, "MainLog", OwnLog)
+        monkeypatch.setattr(supervisor, "Slots", OwnSlots)
+        monkeypatch.setattr(supervisor, "RegistryProcess", OwnDirectory)
+        monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)
+        monkeypatch.setattr(supervisor, "Crew", OwnCrew)
 
     def run(self, story: Story, **options: Any) -> None:
         """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
@@ -199,13 +244,13 @@ class Stage:
             assert process.exitcode is not None, "a worker was left behind"
             os.close(process.sentinel)
         with contextlib.suppress(AttributeError):  # where it did not get so far
-            os.close(self.supervisor._log.fd)
-            os.close(self.supervisor._slots.fd)
+            os.close(self.log.fd)
+            os.close(self.slots.fd)
             for doorbell in self.supervisor._doorbells:
                 doorbell.close()
-            for client in self.supervisor._acceptor.clients.values():
+            for client in self.acceptor.clients.values():
                 client.connection.close()
-            for left in self.supervisor._crew.workers.values():
+            for left in self.crew.workers.values():
                 left.channel.close()
 
     @property
@@ -249,8 +294,8 @@ class Stage:
         yield
 
 
-@contextlib.contextmanager
-def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+@pytest.fixture(name="stage")
+def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(monkeypatch)
     handlers = {number: signal.getsignal(number) for number in HEEDED}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -1,14 +1,16 @@
 """The wheel: built, installed into an empty environment, and used there, far from the checkout."""
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,36 +28,50 @@ BUILT_WITHIN = 180
 pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
 
 
-@pytest.fixture(name="wheel", scope="module")
-def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "-w",
-        str(folder),
-        str(ROOT),
-    ]
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that is made once, whichever of xdist's processes asks first."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, made = base / name, base / f"{name}-made"
+    with (base / f"{name}-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a failure left
+            make(folder)
+            made.touch()
+    return folder
+
+
+def call_pip(*arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=BUILT_WITHIN
     )
     assert done.returncode == 0, done.stderr
-    [found] = folder.iterdir()
+
+
+@pytest.fixture(name="wheel", scope="module")
+def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def build(folder: Path) -> None:
+        call_pip("wheel", "-q", "--no-deps", "-w", folder, ROOT)
+
+    [found] = once(tmp_path_factory, "wheel", build).iterdir()
     return found
 
 
 @pytest.fixture(name="bin", scope="module")
 def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands are, in an environment with nothing else in it."""
-    folder = tmp_path_factory.mktemp("empty") / "env"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=60)
-    command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*command, str(wheel)], check=True, timeout=60)
-    return folder / "bin"
+    """Where the commands are, in an environment with nothing else in it: not even pip."""
+
+    def install(folder: Path) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60
+        )
+        into = ["--python", folder / "bin/python"]
+        call_pip(*into, "install", "-q", "--no-deps", "--no-index", wheel)
+
+    return once(tmp_path_factory, "env", install) / "bin"
 
 
 @pytest.fixture(name="elsewhere")

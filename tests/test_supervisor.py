@@ -4,15 +4,14 @@ Its workers are played by the test: see stage.py.
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,20 +22,15 @@ from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.main.handover import BALANCE_AFTER
 from chatroom.main.proxies import MAX_COMERS
 from chatroom.main.watchdog import LOOKS
+from chatroom.net.listening import listen
 from chatroom.networks import UNIX
 from chatroom.owner import control
 from chatroom.service import Manager
 from chatroom.settings import KIB, SPARE_SEATS, Settings
 from chatroom.signals import STOP_SIGNALS
 from chatroom.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
-from tests.stage import Stage, Story, staged
-
-
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with staged(monkeypatch) as stage:
-        yield stage
-
+from tests.net.ends import Reluctant
+from tests.stage import Stage, Story, fixture_stage  # noqa: F401 (a fixture)
 
 # --- start ---------------------------------------------------------------------------------------
 
@@ -117,7 +111,7 @@ def test_descriptors_bound_the_room(
         yield from stage.end()
 
     stage.run(story(), max_clients=wanted)
-    registry: Any = stage.supervisor._registry
+    registry = stage.registry
     assert registry.capacity == granted
     assert ("allow no more than 500" in caplog.text) == (granted < wanted)
 
@@ -125,21 +119,18 @@ def test_descriptors_bound_the_room(
 def test_the_owner_is_heard_again_when_there_are_descriptors_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    failures: list[int] = []
     monkeypatch.setattr(control, "monotonic", lambda: stage.now)
+    monkeypatch.setattr(control, "listen", lambda *where: Reluctant(listen(*where), failures))
 
     def story() -> Story:
         yield from stage.begin()
-        office: Any = stage.supervisor._control
-        listener, failing = office._listener, SimpleNamespace(accept=lambda: os.open("/no", 0))
-        failing.fileno = listener.fileno
+        failures.append(errno.EMFILE)
+        [path] = Path(folder).glob("*.sock")
         with socket.socket(socket.AF_UNIX) as owner:
-            office._selector.unregister(listener)
-            office._listener = failing
-            office._open()
-            owner.connect(str(office._path))
+            owner.connect(str(path))
             yield
             assert stage.waits == pytest.approx(control.PAUSE)
-            office._listener = listener
             owner.sendall(b'{"ask": "status"}\n')
             stage.now += control.PAUSE
             yield
@@ -235,7 +226,7 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             one, other = stage.workers
             for worker in (one, other):
                 worker.told()
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 log.serve(0, 1)
                 log.serve(1, 1)
             slot = one.adopted[1].slot
@@ -244,11 +235,11 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             (echo,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1][:2] == ("127.0.0.1", slot), "where the dead has left all"
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 assert log.serving() == [0, 1], "the log keeps what is owed to her"
             other.tell(echo)
             yield
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 assert log.serving() == [1], "nobody waits for the dead any more"
             replacement = stage.workers[1]
             assert replacement.number == 2, "for the seat of the dead was taken"
@@ -349,7 +340,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
             yield
             (replacement,) = stage.workers
             yield from stage.begin()
-            while stage.supervisor._crew.grave is not None:  # until it has said that it serves them
+            while stage.crew.grave is not None:  # until it has said that it serves them
                 replacement.serve()
                 yield
             assert list(replacement.adopted) == [*range(1, 401)]
@@ -409,7 +400,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
         yield from stage.begin()
         with stage.connect(), stage.connect():
             yield
-            registry: Any = stage.supervisor._registry
+            registry = stage.registry
             assert registry.held() == registry.members()
             assert registry.held() == {1: ("127.0.0.1", 0), 2: ("127.0.0.1", 1)}
             yield from stage.end()
@@ -582,7 +573,7 @@ def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
 
 def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage) -> None:
     def kept() -> int:
-        client = max(stage.supervisor._acceptor.clients.items())[1]
+        client = max(stage.acceptor.clients.items())[1]
         return client.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
     def story() -> Story:

@@ -38,12 +38,9 @@ LINES = b"0123456789abcde\n" * (CHUNK // 16)
 PATIENCE = 10.0
 
 # A terminal makes signals of keys for the process that it controls. Not `preexec_fn`, which is
-# unsafe with threads; a session's leader may take a terminal that has no session yet.
-TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(2, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+# unsafe with threads; a session's leader that opens a terminal is controlled by it. For each
+# program that is started: a shell starts faster than Python does.
+TAKE_TERMINAL = ': <"$0" && exec "$@"'
 
 
 class Display(pyte.Screen):
@@ -228,7 +225,7 @@ class Typist:
         self.found = self.modes()
         self.written = b""
         self._running = running(
-            [sys.executable, "-c", TAKE_TERMINAL, *command],
+            ["sh", "-c", TAKE_TERMINAL, os.ttyname(self._slave), *command],
             env=env,
             start_new_session=True,
             **{"stdin": self._slave, "stdout": self._slave, "stderr": self._slave} | redirected,

@@ -1,18 +1,22 @@
 """The real client in a pane of a real tmux, which is a terminal that can be looked at.
 
 Each pane has a tmux server of its own, with a socket in a folder of its own; both are gone when the
-test is over. tmux tells nobody when a screen changes, so it is looked at until it is as it should.
+test is over. One tmux client in control mode gives all commands, and reports each time that the
+pane's screen may have changed: so no test polls the screen, and no command starts a process.
 """
 
 import os
+import re
+import select
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.client.drivers import CLIENT, ROOT
-from tests.integration.waiting import PATIENCE, until
+from tests.integration.waiting import PATIENCE
 from tests.programs import program
 
 CONFIGURATION = """
@@ -27,31 +31,59 @@ ALIKE = {"NO_COLOR": "", "TZ": "UTC0"}
 # tmux 3.3a sometimes never learns that what it started has ended; and the screen is to stay.
 SHELL = ["sh", "-c", 'code=$1; shift; "$@"; echo $? >"$code"; exec cat', "sh"]
 
+#: The lines that end the answer to a command in control mode.
+ANSWERED = (b"%end ", b"%error ")
+
 
 class Pane:
     """A screen of `columns` by `rows` on which the client runs."""
 
     def __init__(self, folder: Path, columns: int, rows: int, command: list[str]) -> None:
         (folder / "conf").write_text(CONFIGURATION)
-        self._tmux = [program("tmux"), "-u", "-f", str(folder / "conf"), "-S", str(folder / "tmux")]
-        size = ["-x", str(columns), "-y", str(rows)]
-        self._code = folder / "code"
-        started = [*SHELL, str(self._code), *command]
-        self.run("new-session", "-d", *size, "-c", str(ROOT), *started)
-        self._server = int(self.run("display-message", "-p", "#{pid}"))
+        code = folder / "code"
+        os.mkfifo(code)
+        # For both: a pipe that always has a writer has no end.
+        self._code = os.open(code, os.O_RDWR)
+        tmux = [program("tmux"), "-C", "-u", "-f", str(folder / "conf"), "-S", str(folder / "tmux")]
+        started = ["new-session", "-x", str(columns), "-y", str(rows), "-c", str(ROOT)]
+        self._control = subprocess.Popen(
+            [*tmux, *started, *SHELL, str(code), *command],
+            env={name: value for name, value in os.environ.items() if name != "TMUX"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._unread = b""
+        self._reports = 0
+        """Lines that tmux has written and that answer no command."""
+        self._server = os.pidfd_open(int(self.run("display-message", "-p", "#{pid}")))
 
     def run(self, *arguments: str) -> str:
-        inherited = {name: value for name, value in os.environ.items() if name != "TMUX"}
-        done = subprocess.run(
-            [*self._tmux, *arguments],
-            env=inherited,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Give tmux a command and return its answer."""
+        assert self._control.stdin is not None
+        self._control.stdin.write(" ".join(map(quote, arguments)).encode() + b"\n")
+        self._control.stdin.flush()
+        deadline = time.monotonic() + PATIENCE
+        # The command that started tmux is answered too, without this flag: 1.
+        while not re.fullmatch(rb"%begin \d+ \d+ 1", self._line(deadline)):
+            self._reports += 1
+        answer = []
+        while not (line := self._line(deadline)).startswith(ANSWERED):
+            answer.append(line.decode() + "\n")
+        assert line.startswith(b"%end "), "".join(answer)
+        return "".join(answer)
+
+    def _line(self, deadline: float) -> bytes:
+        """Return the next line that tmux writes."""
+        assert self._control.stdout is not None
+        while b"\n" not in self._unread:
+            left = max(0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._control.stdout], [], [], left)
+            assert ready, f"tmux writes nothing more after {self._unread!r}"
+            data = os.read(self._control.stdout.fileno(), 1 << 16)
+            assert data, "tmux has ended"
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
 
     # --- what the user does -------------------------------------------------------------------
 
@@ -104,12 +136,22 @@ class Pane:
     def _is_status(row: str) -> bool:
         return len(row) > 1 and row[0] == " " != row[1]
 
-    def wait(self, done: Callable[[], bool], what: str = "") -> None:
-        try:
-            until(lambda: done() or None, what)
-        except AssertionError as error:
-            screen = "\n".join(self.rows)
-            raise AssertionError(f"{error}; the screen stayed as it is:\n{screen}") from None
+    def wait(self, done: Callable[[], bool], what: str = "it is as it should be") -> None:
+        """Look at the screen each time that it may have changed, until `done`."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            reports = self._reports
+            if done():
+                return
+            try:
+                while self._reports == reports:
+                    self._line(deadline)
+                    self._reports += 1
+            except AssertionError as error:
+                screen = "\n".join(self.rows)
+                raise AssertionError(
+                    f"not seen: {what}; {error}; the screen stayed as it is:\n{screen}"
+                ) from None
 
     def says(self, *rows: str) -> None:
         """Wait until these are the last rows of what was said."""
@@ -119,9 +161,12 @@ class Pane:
         self.wait(lambda: self.typed == f"<You>{text}", f"<You>{text}")
 
     def end(self) -> int:
-        """Wait until the client has ended; returns its exit code."""
-        self.wait(lambda: self._code.exists() and self._code.read_text().endswith("\n"), "it ends")
-        return int(self._code.read_text())
+        """Wait until the client has ended; return its exit code."""
+        ready, _, _ = select.select([self._code], [], [], PATIENCE)
+        if not ready:
+            screen = "\n".join(self.rows)
+            raise AssertionError(f"it does not end; the screen stayed as it is:\n{screen}")
+        return int(os.read(self._code, 10))
 
     @property
     def left(self) -> list[str]:
@@ -135,8 +180,21 @@ class Pane:
         return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
     def close(self) -> None:
-        self.run("kill-server")
-        until(lambda: not os.path.exists(f"/proc/{self._server}") or None, "tmux is gone")
+        try:
+            self.run("kill-server")
+            # The server has ended though init, whose child it is, may not know that yet.
+            assert select.select([self._server], [], [], PATIENCE)[0], "tmux does not end"
+        finally:
+            os.close(self._server)
+            os.close(self._code)
+            with self._control as control:
+                control.kill()
+
+
+def quote(argument: str) -> str:
+    """Write an argument as tmux reads one, on one line."""
+    special = re.compile(r'[\x00-\x1f"$\\\x7f]')
+    return '"' + special.sub(lambda found: f"\\{ord(found[0]):03o}", argument) + '"'
 
 
 @contextmanager

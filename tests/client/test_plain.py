@@ -80,6 +80,7 @@ def test_where_there_is_no_window_the_terminal_edits_the_line(
     assert typist.end() == 0
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_signal_ends_it_though_nobody_reads_the_terminal_it_is_piped_to(
     room: Room, sit: Sit, number: signal.Signals, code: int

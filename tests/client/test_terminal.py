@@ -47,6 +47,7 @@ def peer(room: Room, typist: Typist) -> Peer:
     return room.accept()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_signal_ends_it_and_the_terminal_is_restored(
     typist: Typist, number: signal.Signals, code: int
@@ -91,6 +92,7 @@ def test_a_terminal_that_hangs_up_ends_it(typist: Typist, peer: Peer) -> None:
     assert typist.process.wait(10) == 129
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_signal_ends_it_though_nobody_reads_the_terminal(
     typist: Typist, peer: Peer, number: signal.Signals, code: int
@@ -101,6 +103,7 @@ def test_a_signal_ends_it_though_nobody_reads_the_terminal(
     assert typist.modes() == typist.found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("key", ["\x04", "\x03"], ids=["Ctrl-D", "Ctrl-C"])
 def test_a_key_leaves_though_nobody_reads_the_terminal(
     typist: Typist, peer: Peer, key: str
@@ -281,6 +284,7 @@ def job(typist: Typist) -> int:
     return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", ["Ctrl-Z", signal.SIGTSTP, signal.SIGSTOP], ids=str)
 def test_it_can_be_stopped_and_continued(
     room: Room, sit: Sit, how: Literal["Ctrl-Z"] | signal.Signals

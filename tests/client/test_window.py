@@ -1,4 +1,7 @@
-"""The window, as a person sees it: the real client, in tmux, in a real room."""
+"""The window, as a person sees it: the real client, in tmux.
+
+The test plays the room in most of these; in two of them the room, too, is real.
+"""
 
 import os
 import re
@@ -9,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.drivers import Peer, Room
 from tests.client.panes import Pane, pane
-from tests.integration.rooms import Room, room
+from tests.integration.rooms import room as real_room
 from tests.net.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
@@ -18,12 +22,20 @@ pytestmark = pytest.mark.timeout(120)
 WELCOME = "Welcome to socket practice"
 
 
-def here(where: Room) -> list[str]:
-    return [where.host, str(where.port)]
+def greet(room: Room) -> Peer:
+    """Let the client in, and return the room's end of its connection."""
+    peer = room.accept()
+    peer.say(f"{WELCOME}\n")
+    return peer
+
+
+def assert_sent(peer: Peer, text: str) -> None:
+    """Assert that this is what the client sends next."""
+    assert peer.hear(len(text.encode())).decode() == text
 
 
 def test_what_arrives_does_not_tear_the_line_that_is_typed() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+    with real_room("--workers", 1) as there, pane(there.host, str(there.port)) as anna:
         anna.says(WELCOME)
         ben = there.join("127.0.0.2")
         anna.type("half a 你好")
@@ -40,61 +52,61 @@ def test_what_arrives_does_not_tear_the_line_that_is_typed() -> None:
         anna.has_typed("")
 
 
-def test_the_line_is_edited_and_lines_come_back() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_the_line_is_edited_and_lines_come_back(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         anna.type("on two")
         anna.press("Home", "Right", "Right")
         anna.type("e")
         anna.press("End", "Enter")
-        ben.hear("<127.0.0.1>one two\n")
+        assert_sent(peer, "one two\n")
         anna.type("other")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>other\n")
+        assert_sent(peer, "other\n")
         anna.press("Up", "Up")
         anna.has_typed("one two")
         anna.press("C-w")
         anna.type("three")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>one three\n")
+        assert_sent(peer, "one three\n")
         anna.says("<You>one two", "<You>other", "<You>one three")
 
 
-def test_each_line_of_a_paste_is_a_message_and_waits_for_enter() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_each_line_of_a_paste_is_a_message_and_waits_for_enter(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         anna.paste("one\ntwo\n\nthree\n")
         anna.wait(lambda: anna.typed.startswith("<You>one\ntwo\n\nthree"))
         assert anna.said == [WELCOME]
         anna.press("Enter")
-        ben.hear("<127.0.0.1>one\n<127.0.0.1>two\n<127.0.0.1>\n<127.0.0.1>three\n")
+        assert_sent(peer, "one\ntwo\n\nthree\n")
         anna.says("<You>one", "<You>two", "<You>", "<You>three")
         anna.type("four")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>four\n")
+        assert_sent(peer, "four\n")
 
 
-def test_an_empty_line_is_not_sent() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_an_empty_line_is_not_sent(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         anna.press("Enter")
         anna.paste("\n\n")
         anna.press("Enter")
         anna.type("one")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>one\n")
+        assert_sent(peer, "one\n")
         anna.says(WELCOME, "<You>one")
 
 
-def test_a_long_line_leaves_something_of_the_conversation() -> None:
-    with room("--workers", 1) as there, pane(*here(there), rows=6) as anna:
+def test_a_long_line_leaves_something_of_the_conversation(room: Room) -> None:
+    with pane(*room.address, rows=6) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         for number in range(4):
-            ben.say(f"{number}\n")
+            peer.say(f"<127.0.0.2>{number}\n")
         anna.says("<127.0.0.2>3")
         anna.type("a" * 500 + "the end")
         anna.wait(lambda: anna.typed.endswith("the end"))
@@ -105,9 +117,10 @@ def test_a_long_line_leaves_something_of_the_conversation() -> None:
         assert anna.rows[2].endswith("the end")
 
 
-def test_nothing_that_is_shown_is_obeyed() -> None:
+def test_nothing_that_is_shown_is_obeyed(room: Room) -> None:
     """TEXT-3, once more: a room need not see to it."""
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+    with pane(*room.address) as anna:
+        greet(room)
         anna.says(WELCOME)
         anna.paste("my \x1b[31mown\u202e")
         anna.has_typed("my ␛[31mown\ufffd")
@@ -115,14 +128,14 @@ def test_nothing_that_is_shown_is_obeyed() -> None:
         anna.says("<You>my ␛[31mown\ufffd")
 
 
-def test_a_pile_of_accents_holds_nobody_up() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_a_pile_of_accents_holds_nobody_up(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         pile = "a" + "\u0301" * 3900
         for _ in range(16):
-            ben.say(f"{pile}\n")
-        ben.say("over\n")
+            peer.say(f"<127.0.0.2>{pile}\n")
+        peer.say("<127.0.0.2>over\n")
         anna.says("<127.0.0.2>over")
         anna.paste(pile)
         anna.wait(lambda: anna.typed.endswith("\ufffd"))
@@ -130,13 +143,14 @@ def test_a_pile_of_accents_holds_nobody_up() -> None:
         assert (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK") < 4
 
 
-def test_each_sender_has_a_colour() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_each_sender_has_a_colour(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
         for last in (2, 3):
-            there.join(f"127.0.0.{last}").say("hello\n")
+            peer.say(f"<127.0.0.{last}>hello\n")
             anna.says(f"<127.0.0.{last}>hello")
-        there.join("127.0.0.2").say("again\n")
+        peer.say("<127.0.0.2>again\n")
         anna.says("<127.0.0.2>again")
         found = re.findall(r"\x1b\[([0-9;]+)m<127\.0\.0\.(\d)>\x1b\[39m(\w+)", anna.colours)
         assert [(last, text) for _, last, text in found] == [
@@ -148,10 +162,11 @@ def test_each_sender_has_a_colour() -> None:
         assert first == again != other
 
 
-def test_no_color_is_quiet() -> None:
-    with room("--workers", 1) as there, pane(*here(there), env={"NO_COLOR": "1"}) as anna:
+def test_no_color_is_quiet(room: Room) -> None:
+    with pane(*room.address, env={"NO_COLOR": "1"}) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        there.join("127.0.0.2").say("hello\n")
+        peer.say("<127.0.0.2>hello\n")
         anna.says("<127.0.0.2>hello")
         # Bold and reverse are no colours.
         attributes = re.findall(r"\x1b\[([0-9;]*)m", anna.colours)
@@ -165,11 +180,12 @@ def test_no_color_is_quiet() -> None:
         }
 
 
-def test_lines_have_time_stamps_where_they_are_wanted() -> None:
-    with room("--workers", 1) as there, pane("--time", *here(there)) as anna:
+def test_lines_have_time_stamps_where_they_are_wanted(room: Room) -> None:
+    with pane("--time", *room.address) as anna:
+        peer = greet(room)
         before = time.strftime("%H:%M", time.gmtime())
         anna.wait(lambda: WELCOME in anna.said[-1])
-        there.join("127.0.0.2").say("hello\n")
+        peer.say("<127.0.0.2>hello\n")
         anna.wait(lambda: "hello" in anna.said[-1])
         after = time.strftime("%H:%M", time.gmtime())
         assert anna.said[-1][:5] in (before, after)
@@ -177,9 +193,9 @@ def test_lines_have_time_stamps_where_they_are_wanted() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
-def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
-    other = ["--prefix", "[{ip}] "]
-    with room("--workers", 1, *other) as there, pane(*options, *here(there)) as anna:
+def test_the_bell_rings_where_it_is_wanted(room: Room, options: list[str]) -> None:
+    with pane(*options, *room.address) as anna:
+        peer = greet(room)
         # In a window that is not looked at, tmux keeps a note of it.
         anna.run("new-window", "sleep 1000")
         first = ["-t", ":0"]
@@ -192,7 +208,7 @@ def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
 
         anna.wait(lambda: seen(WELCOME))
         assert not rung()
-        there.join("127.0.0.2").say("hello\n")
+        peer.say("[127.0.0.2] hello\n")
         anna.wait(lambda: seen("[127.0.0.2] hello"))
         if options:
             anna.wait(rung)
@@ -200,19 +216,19 @@ def test_the_bell_rings_where_it_is_wanted(options: list[str]) -> None:
             assert not rung()
 
 
-def test_who_scrolls_sees_how_much_is_unread() -> None:
-    with room("--workers", 1) as there, pane(*here(there), rows=7) as anna:
+def test_who_scrolls_sees_how_much_is_unread(room: Room) -> None:
+    with pane(*room.address, rows=7) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         for number in range(20):
-            ben.say(f"{number}\n")
+            peer.say(f"<127.0.0.2>{number}\n")
         anna.says(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
         anna.press("PageUp")
         seen = [f"<127.0.0.2>{number}" for number in range(11, 16)]
         anna.says(*seen)
         assert "unread" not in anna.status
         for number in (20, 21, 22):
-            ben.say(f"{number}\n")
+            peer.say(f"<127.0.0.2>{number}\n")
         anna.wait(lambda: "3 unread" in anna.status)
         assert anna.said == seen
         anna.press("PageDown")
@@ -228,21 +244,21 @@ def test_who_scrolls_sees_how_much_is_unread() -> None:
         anna.says("<127.0.0.2>22", "<You>back")
 
 
-def test_a_narrow_window_shows_what_matters() -> None:
-    with room("--workers", 1) as there, pane(*here(there), columns=20, rows=5) as anna:
+def test_a_narrow_window_shows_what_matters(room: Room) -> None:
+    with pane(*room.address, columns=20, rows=5) as anna:
+        peer = greet(room)
         anna.wait(lambda: anna.rows[1].startswith("Welcome"))
-        assert anna.rows[3] == f" 127.0.0.1:{there.port}"
-        ben = there.join("127.0.0.2")
+        assert anna.rows[3] == " " + ":".join(room.address)
         for number in range(10):
-            ben.say(f"{number}\n")
+            peer.say(f"<127.0.0.2>{number}\n")
         anna.wait(lambda: anna.rows[2] == "<127.0.0.2>9")
         anna.press("PageUp")
         anna.wait(lambda: anna.rows[3] == " scrolled: PageDown")
-        ben.say("10\n")
+        peer.say("<127.0.0.2>10\n")
         anna.wait(lambda: anna.rows[3] == " 1 unread: PageDown")
         anna.press("PageDown", "PageDown", "PageDown")
         anna.wait(lambda: anna.rows[3].startswith(" 127.0.0.1"))
-        there.stop()
+        room.close()
         anna.wait(lambda: anna.rows[3].startswith(" not connected: "))
         anna.resize(40, 5)
         anna.wait(lambda: anna.rows[3].startswith(" not connected, trying again "))
@@ -252,18 +268,19 @@ def takes_mouse(pane: Pane) -> bool:
     return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
 
 
-def test_the_mouse_is_the_terminals_own() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_the_mouse_is_the_terminals_own(room: Room) -> None:
+    with pane(*room.address) as anna:
+        greet(room)
         anna.says(WELCOME)
         assert not takes_mouse(anna)
 
 
-def test_the_wheel_scrolls_where_it_is_wanted() -> None:
-    with room("--workers", 1) as there, pane("--mouse", *here(there), rows=7) as anna:
+def test_the_wheel_scrolls_where_it_is_wanted(room: Room) -> None:
+    with pane("--mouse", *room.address, rows=7) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        ben = there.join("127.0.0.2")
         for number in range(20):
-            ben.say(f"{number}\n")
+            peer.say(f"<127.0.0.2>{number}\n")
         anna.says("<127.0.0.2>19")
         assert takes_mouse(anna)
         anna.type("\x1b[<64;3;3M")
@@ -272,10 +289,11 @@ def test_the_wheel_scrolls_where_it_is_wanted() -> None:
         anna.says("<127.0.0.2>19")
 
 
-def test_another_size_wraps_all_anew() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_another_size_wraps_all_anew(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        there.join("127.0.0.2").say("a line that has to be wrapped, sooner or later 你好\n")
+        peer.say("<127.0.0.2>a line that has to be wrapped, sooner or later 你好\n")
         anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "  你好")
         anna.type("typing")
         anna.resize(30, 10)
@@ -290,7 +308,7 @@ def test_another_size_wraps_all_anew() -> None:
 
 def test_it_comes_back_when_the_room_does() -> None:
     port = free_port()
-    with room("--workers", 1, port=port) as there, pane("127.0.0.1", str(port)) as anna:
+    with real_room("--workers", 1, port=port) as there, pane("127.0.0.1", str(port)) as anna:
         anna.says(WELCOME)
         there.stop()
         lost = (WELCOME, "── connection lost: closed by the server")
@@ -304,7 +322,7 @@ def test_it_comes_back_when_the_room_does() -> None:
         anna.has_typed("kept")
         notices = [row for row in anna.said if "not sent" in row]
         assert notices == ["── not sent: there is no connection; your line is kept"]
-        with room("--workers", 1, port=port) as again:
+        with real_room("--workers", 1, port=port) as again:
             anna.says("── connected again", WELCOME)
             assert "connected just now" in anna.status
             ben = again.join("127.0.0.2")
@@ -313,46 +331,53 @@ def test_it_comes_back_when_the_room_does() -> None:
             anna.says("<You>kept")
 
 
-def test_who_does_not_want_to_come_back_is_told_and_leaves() -> None:
-    with room("--workers", 1) as there, pane("--no-reconnect", *here(there)) as anna:
+def test_who_does_not_want_to_come_back_is_told_and_leaves(room: Room) -> None:
+    with pane("--no-reconnect", *room.address) as anna:
+        greet(room)
         anna.says(WELCOME)
-        there.stop()
+        room.close()
         assert anna.end() == 1
         assert anna.left == [WELCOME, "chatroom.client: connection lost: closed by the server"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("keys", ["C-c", "C-d"])
 @pytest.mark.parametrize("connected", [True, False], ids=["in the room", "without it"])
-def test_a_key_leaves(keys: str, connected: bool) -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_a_key_leaves(room: Room, keys: str, connected: bool) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        there.prints("127.0.0.1 connected\n")
         if connected:
             anna.press(keys)
-            there.prints("127.0.0.1 disconnected\n")
+            assert peer.hear_all() == b""
+            peer.close()
         else:
-            there.stop()
+            room.close()
             anna.wait(lambda: "not connected" in anna.status)
             anna.press(keys)
         assert anna.end() == 0
         assert anna.left[0] == WELCOME
 
 
-def test_what_was_said_and_what_was_not_stays_on_the_screen() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_what_was_said_and_what_was_not_stays_on_the_screen(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
         anna.says(WELCOME)
-        there.join("127.0.0.2").say("hello\n")
+        peer.say("<127.0.0.2>hello\n")
         anna.says("<127.0.0.2>hello")
         anna.type("not yet")
         anna.has_typed("not yet")
         anna.press("C-d")
         anna.press("C-c")
+        assert peer.hear_all() == b""
+        peer.close()
         assert anna.end() == 0
         assert anna.left == [WELCOME, "<127.0.0.2>hello", "── not sent: not yet"]
 
 
-def test_a_signal_ends_it() -> None:
-    with room("--workers", 1) as there, pane(*here(there)) as anna:
+def test_a_signal_ends_it(room: Room) -> None:
+    with pane(*room.address) as anna:
+        greet(room)
         anna.says(WELCOME)
         os.kill(anna.client, signal.SIGTERM)
         assert anna.end() == 143

@@ -5,7 +5,6 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,13 +20,7 @@ from chatroom.main.crew import (
 from chatroom.main.watchdog import LOOKS
 from chatroom.settings import SPARE_SEATS
 from chatroom.shared.log import Log
-from tests.stage import Process, Stage, Story, staged
-
-
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with staged(monkeypatch) as stage:
-        yield stage
+from tests.stage import Process, Stage, Story
 
 
 def numbers(stage: Stage) -> list[int]:
@@ -104,7 +97,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
         with stage.connect(), stage.connect(), stage.connect():
             yield
             one, other, third = stage.workers
-            with stage.supervisor._log as log:
+            with stage.log as log:
                 for worker, position in ((one, 7), (other, 5), (third, 9)):
                     worker.told()
                     log.serve(worker.number, position)
@@ -115,7 +108,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
             with log:
                 assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
             assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
-            assert stage.supervisor._crew.grave == 1
+            assert stage.crew.grave == 1
             third.serve()
             yield
             with log:
@@ -296,7 +289,7 @@ def test_sigttin_and_sigttou_add_one_and_take_one_away(
             yield
             yield
         assert numbers(stage) == [0]
-        assert stage.supervisor._crew.wanted == 1
+        assert stage.crew.wanted == 1
         yield from stage.end()
 
     def ready(stage: Stage, number: int) -> None:
@@ -324,7 +317,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     def story() -> Story:
         yield from stage.begin()
         first = stage.workers
-        log = stage.supervisor._log
+        log = stage.log
         for bell in stage.supervisor._doorbells:
             bell.clear()
         for turn in range(LOOKS + 1):
@@ -363,7 +356,7 @@ def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_
         first = stage.workers
         for look in range(LOOKS + 2):
             if look == 1:
-                stage.supervisor._log.turn(1)
+                stage.log.turn(1)
             assert stage.waits is not None
             stage.now += stage.waits
             yield

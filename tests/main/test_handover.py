@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -20,13 +20,7 @@ from chatroom.main.handover import (
 from chatroom.net.channel import Record
 from chatroom.settings import MAX_PREFIX
 from chatroom.shared.registry import Registry
-from tests.stage import Process, Stage, Story, staged
-
-
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with staged(monkeypatch) as stage:
-        yield stage
+from tests.stage import Process, Stage, Story
 
 
 @pytest.fixture(name="parted")
@@ -76,14 +70,14 @@ class Crowd:
 
     def load(self) -> dict[int, int]:
         """How many members each worker serves, by seat; each is served by one."""
-        clients = self.stage.supervisor._acceptor.clients
+        clients = self.stage.acceptor.clients
         served = Counter(id for worker in self.stage.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
         for worker in self.stage.workers:
             for id, adopted in worker.adopted.items():
                 assert clients[id].worker == worker.number
                 assert adopted.slot == clients[id].slot
-        registry: Any = self.stage.supervisor._registry
+        registry = self.stage.registry
         assert registry.held() == registry.members()
         return {worker.number: len(worker.adopted) for worker in self.stage.workers}
 
@@ -103,7 +97,7 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
 
 def has_grave(stage: Stage) -> bool:
     """Whether the log still waits for a dead worker."""
-    return stage.supervisor._crew.grave is not None
+    return stage.crew.grave is not None
 
 
 # --- what a worker is told -----------------------------------------------------------------------
@@ -115,7 +109,7 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
     def story() -> Story:
         yield from stage.begin()
         for number in range(4):
-            stage.supervisor._acceptor.greeting = b"%d\n" % (number // 2)
+            stage.acceptor.greeting = b"%d\n" % (number // 2)
             yield from crowd.join(1)
         one, other = stage.workers
         one.die(-9)
@@ -237,7 +231,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(3)
-        log = stage.supervisor._log
+        log = stage.log
         deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
         for number, blamed in enumerate(deaths):
             assert parted == {}, number
@@ -265,8 +259,8 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
         yield from crowd.join(1)
         for _ in range(DEATHS + 1):
             (worker,) = stage.workers
-            stage.supervisor._log.blame(worker.number, 1)
-            stage.supervisor._crew._end(stage.supervisor._crew.workers[worker.number])
+            stage.log.blame(worker.number, 1)
+            stage.crew._end(stage.crew.workers[worker.number])
             yield
             worker = crowd.start(stage.workers[0].number)
             yield
@@ -287,7 +281,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
         for _ in range(DEATHS):
             assert parted == {}
             (worker,) = stage.workers
-            stage.supervisor._log.blame(worker.number, 1)
+            stage.log.blame(worker.number, 1)
             while worker.exitcode is None:
                 assert stage.waits is not None, "the main process looks at it again"
                 stage.now += stage.waits
@@ -317,9 +311,9 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
         for worker in stage.workers:
             worker.serve()
         yield
-        clients = stage.supervisor._acceptor.clients.values()
+        clients = stage.acceptor.clients.values()
         held = Counter(client.worker for client in clients)
-        registry = cast(Registry, stage.supervisor._registry)
+        registry = cast(Registry, stage.registry)
         assert {n: held[n] for n in registry._workers} == registry._workers
         yield from stage.end()
 
@@ -355,7 +349,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(8)
-        for id in [id for id, one in stage.supervisor._acceptor.clients.items() if one.worker == 1]:
+        for id in [id for id, one in stage.acceptor.clients.items() if one.worker == 1]:
             stage.workers[1].tell({"left": [(id, "closed")]})
         yield
         stage.now += BALANCE_AFTER + 0.01

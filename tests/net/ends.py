@@ -1,6 +1,7 @@
 """The end of a connection, as the other end sees it."""
 
 import socket
+from typing import Any
 
 
 def has_ended(end: socket.socket) -> bool:
@@ -12,3 +13,22 @@ def has_ended(end: socket.socket) -> bool:
         return False
     except ConnectionResetError:
         return True
+
+
+class Reluctant:
+    """A listener whose next accepts fail, each with one of `failures` (errno)."""
+
+    def __init__(self, listener: socket.socket, failures: list[int]) -> None:
+        self._listener = listener
+        self._failures = failures
+
+    def accept(self) -> Any:
+        if self._failures:
+            raise OSError(self._failures.pop(), "no")
+        return self._listener.accept()
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def close(self) -> None:
+        self._listener.close()

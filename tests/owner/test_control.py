@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from chatroom.errors import ListenError
+from chatroom.net.listening import listen
 from chatroom.owner import control as module
 from chatroom.owner.control import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
-from tests.net.ends import has_ended
+from tests.net.ends import Reluctant, has_ended
 
 PATIENCE = 10
 
@@ -33,15 +34,20 @@ class Office:
         self.selector = selectors.DefaultSelector()
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
+        self.failures: list[int] = []
+        """Errors of the next accepts."""
+        monkeypatch.setattr(
+            module, "listen", lambda *where: Reluctant(listen(*where), self.failures)
+        )
         self.control = self.open()
         self.ends: list[socket.socket] = []
 
     def open(self) -> Control:
-        control = Control(self.selector, self._answer)
+        control = Control(self.selector, self.answer)
         control.listen(self.path)
         return control
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(request)
         return self.answers or request
 
@@ -203,8 +209,7 @@ def test_the_longest_line_is_heard(office: Office) -> None:
     thread = threading.Thread(target=end.sendall, args=(line + b"\n",))
     thread.start()
     while not office.asked:
-        office.turn()
-        assert office.control._connections, "it was dropped"
+        assert office.turn() or thread.is_alive(), "it was dropped"
     thread.join()
     assert office.hear(end) == [json.loads(line)]
 
@@ -233,28 +238,8 @@ def test_those_who_ask_are_bounded(office: Office) -> None:
     assert not office.ended(office.connect())
 
 
-class Exhausted:
-    """A listener whose accepts fail, as another's would."""
-
-    def __init__(self, listener: socket.socket | None) -> None:
-        assert listener is not None
-        self.listener, self.failures = listener, [errno.EMFILE]
-
-    def accept(self) -> Any:
-        if self.failures:
-            raise OSError(self.failures.pop(), "no")
-        return self.listener.accept()
-
-    def fileno(self) -> int:
-        return self.listener.fileno()
-
-    def close(self) -> None:
-        self.listener.close()
-
-
 def test_without_descriptors_it_does_not_spin(office: Office) -> None:
-    exhausted: Any = Exhausted(office.control._listener)
-    office.control._listener = exhausted
+    office.failures.append(errno.EMFILE)
     end = office.connect()
     assert office.control.tick() == pytest.approx(PAUSE)
     assert office.turns() == 0
@@ -267,15 +252,12 @@ def test_without_descriptors_it_does_not_spin(office: Office) -> None:
 
 
 def test_it_can_end_while_it_accepts_nobody(office: Office) -> None:
-    exhausted: Any = Exhausted(office.control._listener)
-    office.control._listener = exhausted
+    office.failures.append(errno.EMFILE)
     office.connect()
 
 
 def test_who_went_before_it_was_accepted_is_no_reason_to_pause(office: Office) -> None:
-    exhausted: Any = Exhausted(office.control._listener)
-    exhausted.failures = [errno.ECONNABORTED]
-    office.control._listener = exhausted
+    office.failures.append(errno.ECONNABORTED)
     end = office.connect()
     assert office.control.tick() is None
     end.sendall(b"{}\n")
@@ -313,7 +295,7 @@ def test_a_socket_that_was_handed_over_asks_as_one_that_connected(office: Office
 
 
 def test_it_need_not_listen(office: Office) -> None:
-    control = Control(office.selector, office._answer)
+    control = Control(office.selector, office.answer)
     ours, theirs = socket.socketpair()
     office.ends.append(theirs)
     control.attach(ours)
@@ -332,9 +314,9 @@ def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
 ) -> None:
     with pytest.raises(ListenError, match="Address already in use"):
         office.open()
-    assert office.control._listener is not None
-    office.selector.unregister(office.control._listener)
-    office.control._listener.close()  # as the kernel does for it
+    office.control.close()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(office.path))  # and nobody removes the file
     office.control = office.open()
     office.connect().sendall(b"{}\n")
     assert office.hear(office.ends[-1]) == [{}]

@@ -36,12 +36,12 @@ class Room:
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
             connection: Any = None
             self.clients[id] = Client(connection, address, 1000 + id, "", 0, id)
-        self.moderator = Moderator(self.clients, self.bans, self.log, self._put_out, self._wake)
+        self.moderator = Moderator(self.clients, self.bans, self.log, self.note_put_out, self.wake)
 
-    def _put_out(self, client: Client, why: str) -> None:
+    def note_put_out(self, client: Client, why: str) -> None:
         self.put_out.append((client.slot, why))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         self.woken += 1
 
     def obey(self, do: object, **more: object) -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ def test_who_came_by_a_unix_socket_is_banned_with_all_who_do(room: Room) -> None
 
 def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    moderator = Moderator(room.clients, bans, room.log, room._put_out, room._wake)
+    moderator = Moderator(room.clients, bans, room.log, room.note_put_out, room.wake)
     answer = moderator.obey({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]

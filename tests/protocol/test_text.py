@@ -96,6 +96,7 @@ def test_text_2_bytes_that_are_not_utf_8_are_replaced(sent: bytes, shown: str) -
 
 @given(binary())
 def test_text_2_and_3_whatever_is_sent_becomes_harmless_utf_8(sent: bytes) -> None:
+    """TEXT-2, TEXT-3."""
     shown = sanitize(sent)
     assert harmless(shown.decode())
     assert shown.count(b"\n") == sent.count(b"\n"), "messages stay apart as they were"

@@ -182,14 +182,23 @@ def test_the_memory_of_those_who_left_is_bounded(
 ) -> None:
     """Where the process does not go on; and what the log has lost needs no name."""
     monkeypatch.setattr(module, "MAX_LEFT", 3)
+    stage.process.told()
     say(stage.log, b"x\n")
-    for id in range(1, 6):
+
+    def leave(id: int) -> None:
         stage.keeper.left(id, stage.member(id))
-    assert [*stage.keeper._left] == [3, 4, 5]
+        del stage.clients[id]
+
+    def remembered() -> list[int]:
+        return [id for id, address, _ in stage.who(*range(1, 7)) if address is not None]
+
+    for id in range(1, 6):
+        leave(id)
+    assert remembered() == [3, 4, 5]
     for _ in range(SMALL.entries + 2):
         say(stage.log, b"x\n")
-    stage.keeper.left(6, stage.member(6))
-    assert [*stage.keeper._left] == [6]
+    leave(6)
+    assert remembered() == [6]
 
 
 def test_one_that_dies_again_and_again_is_started_ever_more_seldom(

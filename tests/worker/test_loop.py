@@ -60,6 +60,7 @@ def left(room: Room, worker: int = 0) -> list[tuple[int, str]]:
 
 
 def test_welcome_1_and_2_a_newcomer_alone_is_greeted(room: Room) -> None:
+    """WELCOME-1, WELCOME-2."""
     alice = room.join()
     bob = room.adopt()
     room.run()
@@ -115,7 +116,7 @@ def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom
 
 
 def test_cast_1_and_2_a_line_reaches_everyone_else_once(make_room: MakeRoom) -> None:
-    """… whichever worker serves them."""
+    """CAST-1, CAST-2: whichever worker serves them."""
     room = make_room(workers=2)
     alice, bob, carol, dave = (room.join(worker) for worker in (0, 0, 1, 1))
     alice.say(b"hello\n")
@@ -158,6 +159,7 @@ def test_cast_7_a_member_alone_talks_to_nobody(room: Room) -> None:
 
 
 def test_line_2_and_3_pieces_are_one_message_and_lines_are_several(room: Room) -> None:
+    """LINE-2, LINE-3."""
     alice, bob = room.join(), room.join()
     for piece in (b"he", b"llo \xe2", b"\x82\xac", b"\r", b"\none\ntwo\n"):
         alice.say(piece)
@@ -167,6 +169,7 @@ def test_line_2_and_3_pieces_are_one_message_and_lines_are_several(room: Room) -
 
 
 def test_text_2_and_3_what_is_harmful_arrives_harmless(room: Room) -> None:
+    """TEXT-2, TEXT-3."""
     alice, bob = room.join(), room.join()
     alice.say(b"\x1b[2J\xff\n")
     room.run()
@@ -339,6 +342,7 @@ def test_flush_after_is_a_setting(make_room: MakeRoom) -> None:
 
 
 def test_leave_2_and_4_its_last_words_are_delivered_and_it_is_gone(room: Room) -> None:
+    """LEAVE-2, LEAVE-4."""
     alice, bob = room.join(), room.join()
     alice.say(b"bye\nfor now\xc3")
     alice.finish()
@@ -712,6 +716,7 @@ def test_a_worker_never_waits_for_itself(make_room: MakeRoom) -> None:
 
 
 def test_load_1_and_2_who_does_not_read_delays_nobody_and_is_put_out(make_room: MakeRoom) -> None:
+    """LOAD-1, LOAD-2."""
     room = make_room(**SMALL)
     alice, bob, slow = room.join(), room.join(), room.adopt(buffer=1)
     room.run()
@@ -1030,7 +1035,7 @@ class Play:
 @given(STEPS)
 @settings(max_examples=60)
 def test_cast_everyone_hears_everyone_else_in_one_order(steps: list[Any]) -> None:
-    """CAST-1 … CAST-5, LINE-6, PREFIX-4, WELCOME-1 … 3, whatever happens when."""
+    """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3, whatever happens when."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = Room(monkeypatch, 2, **SMALL)
         try:

@@ -18,6 +18,7 @@ from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
+from tests.selection import Sample
 from tests.worker.mortal import PATIENCE, Guest, House, Killed, a_house
 
 # --- where one stands ----------------------------------------------------------------------------
@@ -167,22 +168,28 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
+#: Every one of so many strides is one sweep of a scene: a default run makes some of these, and with
+#: ``--all`` all of them together come to each line.
+SWEEPS = 16
+
+
 @pytest.mark.parametrize(("scene", "stride"), SCENES, ids=lambda one: getattr(one, "__name__", ""))
 def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
-    scene: Scene, stride: int
+    scene: Scene, stride: int, sample: Sample
 ) -> None:
     """At line after line of what it does, until it has done it all."""
-    line, survived = 0, False
-    while not survived:
-        line += stride
-        with a_house() as house:
-            seat = scene(house)
-            (victim,) = (process for process in house.alive if process.number == seat)
-            survived = victim.run(line)
-            house.finish()
-            house.check()
-            assert LAGGED not in house.left.values()
-    assert line > 100
+    for sweep in sample(range(SWEEPS), 2):
+        line, survived = stride * (sweep + 1), False
+        while not survived:
+            with a_house() as house:
+                seat = scene(house)
+                (victim,) = (process for process in house.alive if process.number == seat)
+                survived = victim.run(line)
+                house.finish()
+                house.check()
+                assert LAGGED not in house.left.values()
+            line += stride * SWEEPS
+        assert line > 100
 
 
 # --- who is handed over -------------------------------------------------------------------------
@@ -507,6 +514,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("seed", range(40))
 def test_load_4_whatever_happens_nothing_is_lost_or_doubled(seed: int) -> None:
     """Random steps of all, and deaths at random lines, of several workers one after another."""

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ KILL_WITHIN = 5.0
 """Seconds in which what was killed has to be gone."""
 LAST_WORDS_WITHIN = 0.5
 """Seconds in which the last words of a server that has ended are read."""
+LOOKS = 8
+"""Looks at a server's main process for each one at all processes, while it starts."""
 SHOWN = 300
 """Characters of a server's words that a message quotes."""
 
@@ -222,7 +225,12 @@ class Command(Target):
 
     def _await_listening(self) -> None:
         deadline = time.monotonic() + self._start_within
-        while not self._listens():
+        for look in count():
+            # The kernel's tables cost milliseconds. A main process without a socket does not
+            # listen; for those that leave it to others, now and then is enough.
+            has_socket = self._server is not None and _sockets(self._server.pid)
+            if (has_socket or look % LOOKS == LOOKS - 1) and self._listens():
+                return
             if how := self.death():
                 raise self._given_up(f"it {how}")
             if time.monotonic() >= deadline:

@@ -28,13 +28,16 @@ def harness(
             status = ended.code
         return Done(status, *capfd.readouterr())
 
-    def was_late(done: Done) -> bool:
-        if late := done.stdout.startswith("invalid"):
-            for kept in tmp_path.glob("simulation-*"):
-                shutil.rmtree(kept)
-        return late
+    def is_late(done: Done) -> bool:
+        return done.stdout.startswith("invalid") or "\nINVALID: " in done.stdout
 
     def run(*arguments: str, code: int = 0) -> Done:
+        def was_late(done: Done) -> bool:
+            if late := done.status != code and is_late(done):
+                for kept in tmp_path.glob("simulation-*"):
+                    shutil.rmtree(kept)
+            return late
+
         done = in_time(lambda: attempt(arguments), was_late)
         assert done.status == code, done.stdout + done.stderr
         return done

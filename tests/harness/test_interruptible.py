@@ -207,6 +207,7 @@ def no_server_is_left(folder: Path) -> None:
     until(lambda: not any(map(psutil.pid_exists, servers)), "all of them end")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("command", "status", "last"),

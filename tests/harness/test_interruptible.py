@@ -130,9 +130,8 @@ def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
         work()
 
 
-def test_what_is_left_of_an_earlier_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interruptible._interrupt, "shielded", True)
-    with interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
+def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
+    with shielded(), interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 

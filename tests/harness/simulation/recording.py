@@ -11,6 +11,7 @@ from harness.simulation import history
 from harness.simulation.checkers.facts import MAY_FLUSH
 from harness.simulation.figures import figures
 from harness.simulation.history import Event, History
+from harness.simulation.live import Status
 from harness.simulation.results import LATE
 from harness.simulation.run import Run
 from harness.simulation.scenario import parse
@@ -50,10 +51,11 @@ def record(
     seed: int = 1,
     scale: float = 0.2,
     ready: Callable[[Command], None] = lambda _: None,
+    told: Callable[[Status], None] = lambda _: None,
 ) -> History:
     """Return the history of a scenario, which needs no `about`, run against a server in time.
 
-    ready: returns when the server is ready for the scenario.
+    ready: returns when the server is ready for the scenario. told: hears how it goes.
     """
     planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
 
@@ -61,7 +63,7 @@ def record(
         dialect = profile.load(profile.DEFAULT)
         with running(command) as target:
             ready(target)
-            run = Run(planned, target, dialect, folder, lambda _: None, processes, scale)
+            run = Run(planned, target, dialect, folder, told, processes, scale)
             run.run()
         return history.read(run.path)
 

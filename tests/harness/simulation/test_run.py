@@ -325,22 +325,15 @@ def test_drivers_that_do_not_get_ready(
         record(tmp_path, TWO)
 
 
-def test_a_driver_that_is_broken_off_is_not_taken_for_done(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    heard_first = run._News.status
-
-    def status(news: run._News, now: float) -> Status:
-        found = heard_first(news, now)
-        if found.said:
+def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> None:
+    def break_off(status: Status) -> None:
+        if status.said:
             for driver in psutil.Process().children():
                 if "harness.simulation.driver" in driver.cmdline():
                     driver.send_signal(signal.SIGINT)
-        return found
 
-    monkeypatch.setattr(run._News, "status", status)
     with pytest.raises(Unfit, match="a driver broke off with exit code"):
-        record(tmp_path, TWO.replace("0.5", "20"))
+        record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
 
 
 def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,19 +8,19 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import psutil
 import pytest
 from rich.console import Console
 
+from harness import runner
 from harness.__main__ import main
 from harness.clauses import all_clauses
 from harness.conform import show_on
 from tests.harness.commands import Harness
+from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 
 ROOT = Path(__file__).parents[2]
 PYTHON = shlex.quote(sys.executable)
@@ -216,9 +216,8 @@ def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[st
 @pytest.mark.sample(1)  # Both signals: test_interruptible.py.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
-    noted = f"""sh -c 'touch pid.$$ && exec {REFERENCE}'"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "conform", "--command", noted, "--jobs", "2"],
+        [sys.executable, "-m", "harness", "conform", "--command", NOTED, "--jobs", "2"],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -226,18 +225,15 @@ def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -
         text=True,
     )
     # The first is the one that shows whether it starts at all; two more are judged.
-    deadline = time.monotonic() + 45
-    while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    try:
+        servers_are_there(tmp_path, 3)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130, said
     assert said.endswith("interrupted\n")
-    pids = [int(path.suffix[1:]) for path in tmp_path.iterdir()]
-    assert len(pids) >= 3
-    while left := [pid for pid in pids if psutil.pid_exists(pid)]:  # who is killed is not yet gone
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    no_server_is_left(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +297,21 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
 
 
 BARE = "import sys; sys.path.insert(0, {root!r}); import harness.__main__ as m; sys.exit(m.main())"
+
+
+def test_there_are_no_more_jobs_than_tests(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[int] = []
+
+    def run(options: runner.Options, _: object) -> runner.Outcome:
+        jobs.append(options.jobs)
+        return runner.Outcome(troubles=["nothing was run"])
+
+    monkeypatch.setattr(runner, "run", run)
+    for only in (["CAST-7"], ["CAST-7", "LINE-4"]):
+        harness("conform", "--command", REFERENCE, "--only", *only, "--jobs", "3", code=2)
+    assert jobs == [1, 2]
 
 
 def test_what_is_repeated_counts_each_time(harness: Harness, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from harness.errors import Unfit
 from harness.interruptible import shielded, unshielded
 from harness.processes import Server
 from harness.simulation.run import ROOT
-from tests.integration.waiting import until
+from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 from tests.selection import Sample
 
 PYTHON = shlex.quote(sys.executable)
@@ -187,23 +187,11 @@ def test_how_a_command_ends(
 
 HARNESS = [sys.executable, "-m", "harness"]
 
-#: A right server; each that is started leaves its pid, as a file's name.
-NOTED = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
-
 
 def surroundings(folder: Path) -> dict[str, Any]:
     """For Popen: where the harness runs, and what it finds there."""
     variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
     return {"cwd": folder, "env": variables}
-
-
-def a_server_is_there(folder: Path) -> None:
-    until(lambda: list(folder.glob("pid.*")), "a server is started")
-
-
-def no_server_is_left(folder: Path) -> None:
-    servers = [int(path.suffix[1:]) for path in folder.glob("pid.*")]
-    until(lambda: not any(map(psutil.pid_exists, servers)), "all of them end")
 
 
 @pytest.mark.sample(3)
@@ -229,7 +217,7 @@ def test_who_has_a_target_ends_it(
         text=True,
     ) as process:
         try:
-            a_server_is_there(tmp_path)
+            servers_are_there(tmp_path)
             process.send_signal(number)
             _, said = process.communicate(timeout=40)
         finally:
@@ -251,7 +239,7 @@ def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) 
     )
     os.close(theirs)
     try:
-        a_server_is_there(tmp_path)
+        servers_are_there(tmp_path)
     finally:
         os.close(ours)
     assert process.wait(40) == 130

@@ -182,7 +182,11 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
         with open(theirs, "w") as terminal, monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", terminal)
             assert main(["conform", "--command", REFERENCE, "--only", "CAST-7"]) == 0
-        return screen.read(65536)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+            while data := screen.read(65536):
+                shown += data
+        return shown
 
 
 def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:

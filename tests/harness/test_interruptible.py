@@ -25,7 +25,8 @@ from harness.errors import Unfit
 from harness.interruptible import shielded, unshielded
 from harness.processes import Server
 from harness.simulation.run import ROOT
-from tests.integration.waiting import until
+from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
+from tests.selection import Sample
 
 PYTHON = shlex.quote(sys.executable)
 
@@ -129,9 +130,8 @@ def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
         work()
 
 
-def test_what_is_left_of_an_earlier_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interruptible._interrupt, "shielded", True)
-    with interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
+def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
+    with shielded(), interruptible.interruptible(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
@@ -187,9 +187,6 @@ def test_how_a_command_ends(
 
 HARNESS = [sys.executable, "-m", "harness"]
 
-#: A right server; each that is started leaves its pid, as a file's name.
-NOTED = f"sh -c 'touch pid.$$ && exec {PYTHON} -m harness.reference {{host}} {{port}}'"
-
 
 def surroundings(folder: Path) -> dict[str, Any]:
     """For Popen: where the harness runs, and what it finds there."""
@@ -197,15 +194,7 @@ def surroundings(folder: Path) -> dict[str, Any]:
     return {"cwd": folder, "env": variables}
 
 
-def a_server_is_there(folder: Path) -> None:
-    until(lambda: list(folder.glob("pid.*")), "a server is started")
-
-
-def no_server_is_left(folder: Path) -> None:
-    servers = [int(path.suffix[1:]) for path in folder.glob("pid.*")]
-    until(lambda: not any(map(psutil.pid_exists, servers)), "all of them end")
-
-
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("command", "status", "last"),
@@ -228,7 +217,7 @@ def test_who_has_a_target_ends_it(
         text=True,
     ) as process:
         try:
-            a_server_is_there(tmp_path)
+            servers_are_there(tmp_path)
             process.send_signal(number)
             _, said = process.communicate(timeout=40)
         finally:
@@ -250,7 +239,7 @@ def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) 
     )
     os.close(theirs)
     try:
-        a_server_is_there(tmp_path)
+        servers_are_there(tmp_path)
     finally:
         os.close(ours)
     assert process.wait(40) == 130
@@ -292,13 +281,14 @@ def test_a_wait_for_a_sign_is_interrupted() -> None:
     "module", [arguments, contextlib, target, processes, subprocess, threading]
 )
 @pytest.mark.timeout(300)
-def test_a_target_that_is_interrupted_at_any_line(module: ModuleType) -> None:
+def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sample) -> None:
     """Each line of the module that is run while a target starts, starts anew, and ends."""
     lines: dict[int, None] = {}  # in their order
     assert run(lines.setdefault, module) == "whole"
     assert len(lines) > 5
     struck = 0
-    for chosen in lines:
+    sampled = sample(lines, 8)
+    for chosen in sampled:
         left = [chosen]
 
         def strike(line: int, left: list[int] = left) -> None:
@@ -310,7 +300,7 @@ def test_a_target_that_is_interrupted_at_any_line(module: ModuleType) -> None:
         # A line of a loop that waits is not run where nothing has to be waited for.
         assert found == ("whole" if left else "interrupted"), chosen
         struck += not left
-    assert struck > len(lines) // 2
+    assert struck > len(sampled) // 4
 
 
 def run(at_line: Callable[[int], object], module: ModuleType) -> str:

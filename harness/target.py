@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import socket
 import time
@@ -22,6 +21,7 @@ import psutil
 
 from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
 from harness.interruptible import shielded, unshielded
+from harness.listeners import listening, sockets_of
 from harness.processes import STEP, Server, comes, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
@@ -36,9 +36,6 @@ LAST_WORDS_WITHIN = 0.5
 """Seconds in which the last words of a server that has ended are read."""
 SHOWN = 300
 """Characters of a server's words that a message quotes."""
-
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-"""Of the kernel's connections. (psutil takes fifty times as long to see whether one listens.)"""
 
 
 @dataclass(frozen=True)
@@ -341,25 +338,21 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Seen in the kernel's table: a connection that only knocks could harm a server.
+        """Whether it listens, as the kernel tells it: a connection just to see could harm a server.
 
-        Who else listens there does not count, where it is known who it is.
+        Somebody else's socket does not count, where it is known whose it is.
         """
-        tables = [table for table in _TABLES if table.exists()]
-        if not tables:  # not Linux
+        sockets = listening(self.port)
+        if sockets is None:  # not Linux
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
-        listening = re.compile(rb":%04X [0-9A-F]+:0000 0A " % self.port)
-        if not any(listening.search(table.read_bytes()) for table in tables):
+        if not sockets:
             return False
-        holders = {
-            one.pid
-            for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and _port(one.laddr) == self.port
-        }
-        ours = {process.pid for process in self.processes()}
-        return None in holders or not holders.isdisjoint(ours)  # None: we may not know whose it is
+        if any(sockets & sockets_of(process.pid) for process in self.processes()):
+            return True
+        everybody = (sockets_of(process.pid) for process in psutil.process_iter())
+        return not sockets <= set().union(*everybody)  # else we may not see whose it is
 
 
 def parse_address(text: str) -> tuple[str, int]:

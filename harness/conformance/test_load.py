@@ -44,7 +44,8 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
         await room.meet(guest, listener)
         token = room.token()
         await guest.say(line * (min(size, SPEECH) // LINE) + token + b"\n")
-        await room.hears_through(listener, token)
+        await room.waits_through(listener, token)
+        listener.take(len(listener.heard))
         guest.finish()
         size -= SPEECH
 

@@ -549,6 +549,7 @@ CHECKS: dict[str, Check] = {
     "kicks-flooders": flood,
     "loses-the-flood": flood,
     "no-allowance": flood,
+    "twice-its-rate": flood,
     "one-worker": death_of_a_worker,
 }
 

@@ -349,6 +349,9 @@ class Command(Target):
             return False
         if not sockets:
             return False
+        # Mostly it is the main process, which costs a hundredth of a look at all processes.
+        if self._server and sockets & sockets_of(self._server.pid):
+            return True
         if any(sockets & sockets_of(process.pid) for process in self.processes()):
             return True
         everybody = (sockets_of(process.pid) for process in psutil.process_iter())

@@ -20,6 +20,7 @@ from rich.console import Console
 from harness.__main__ import main
 from harness.clauses import all_clauses
 from harness.conform import show_on
+from tests.harness.commands import Harness
 
 ROOT = Path(__file__).parents[2]
 PYTHON = shlex.quote(sys.executable)
@@ -27,21 +28,9 @@ REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def conform(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "harness", "conform", *arguments],
-        cwd=folder,
-        env={**ENVIRONMENT, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
+def test_a_server_that_is_right_passes(harness: Harness, tmp_path: Path) -> None:
     arguments = ["--command", REFERENCE, "--only", "CAST-2", "LINE-4", "--seed", "7"]
-    done = conform(tmp_path, *arguments, "--jobs", "2", "--report", "out")
-    assert done.returncode == 0, done.stderr
+    done = harness("conform", *arguments, "--jobs", "2", "--report", "out")
     assert done.stdout.splitlines()[-1] == "PASS: 2 passed"
     assert f"judging {REFERENCE}, profile chatroom, seed 7\n" in done.stderr
     assert "Broadcast: 1 pass\n" in done.stderr
@@ -60,9 +49,9 @@ def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
     assert "says" not in junit
 
 
-def test_a_violation_is_shown_and_fails(tmp_path: Path) -> None:
-    done = conform(tmp_path, "--command", f"{REFERENCE} --broken echoes", "--only", "CAST-2")
-    assert done.returncode == 1
+def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
+    command = f"{REFERENCE} --broken echoes"
+    done = harness("conform", "--command", command, "--only", "CAST-2", code=1)
     assert "CAST-2 MUST  It never reaches its sender." in done.stdout
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 failed\n")
@@ -73,13 +62,13 @@ def test_a_violation_is_shown_and_fails(tmp_path: Path) -> None:
     ("more", "status"),
     [([], 0), (["--strict"], 1), (["--profile", "chatroom"], 1), (["--strict", "known"], 0)],
 )
-def test_what_a_should_decides(more: list[str], status: int, tmp_path: Path) -> None:
+def test_what_a_should_decides(more: list[str], status: int, harness: Harness) -> None:
     broken = f"{REFERENCE} --broken {a_server_that_breaks('WELCOME-4')}"
     if "known" in more:
-        (tmp_path / "known").write_text("WELCOME-4 # we know\n")
+        Path("known").write_text("WELCOME-4 # we know\n")
         more = ["--strict", "--known-failures", "known"]
-    done = conform(tmp_path, "--command", broken, "--only", "WELCOME-4", "CAST-7", *more)
-    assert done.returncode == status, done.stdout + done.stderr
+    only = ("--only", "WELCOME-4", "CAST-7", "--jobs", "1")
+    harness("conform", "--command", broken, *only, *more, code=status)
 
 
 def a_server_that_breaks(clause: str) -> str:
@@ -105,18 +94,18 @@ def running(folder: Path, *program: str) -> Iterator[str]:
             server.kill()
 
 
-def test_a_server_that_runs_is_judged_in_order(tmp_path: Path) -> None:
+def test_a_server_that_runs_is_judged_in_order(harness: Harness, tmp_path: Path) -> None:
     with running(tmp_path, "-m", "harness.reference") as address:
-        done = conform(tmp_path, "--target", address, "--section", "welcome")
-    assert done.returncode == 0, done.stdout + done.stderr
+        done = harness("conform", "--target", address, "--section", "welcome")
     assert done.stdout.endswith("PASS: 4 passed\n")
 
 
-def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(tmp_path: Path) -> None:
+def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(
+    harness: Harness, tmp_path: Path
+) -> None:
     only = ["--only", "CAST-7", "LINE-4", "TEXT-1", "WELCOME-2", "--report", "out"]
     with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
-        done = conform(tmp_path, "--target", address, *only)
-    assert done.returncode == 1, done.stdout + done.stderr
+        done = harness("conform", "--target", address, *only, code=1)
     assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
     assert "\nbroken: JOIN-1, LINE-4\n" in done.stdout  # though JOIN-1 was not asked for
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
@@ -148,50 +137,52 @@ def test_the_user_s_own_pytest_has_no_say(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("raise RuntimeError\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
     hostile = {"PYTEST_ADDOPTS": "--nonsense", "PYTEST_PLUGINS": "nonsense"}
-    done = conform(tmp_path, "--command", REFERENCE, "--only", "CAST-7", **hostile)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "harness", "conform"),
+            *("--command", REFERENCE, "--only", "CAST-7"),
+        ],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, **hostile},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"conftest.py", "pytest.ini"}
 
 
-def test_a_server_that_starts_but_once_cannot_be_judged(tmp_path: Path) -> None:
+def test_a_server_that_starts_but_once_cannot_be_judged(harness: Harness) -> None:
     once = f"""sh -c 'mkdir once && exec {REFERENCE}'"""
-    done = conform(tmp_path, "--command", once, "--only", "CAST-2", "CAST-7", "--jobs", "2")
-    assert done.returncode == 2
+    only = ("--only", "CAST-2", "CAST-7")
+    done = harness("conform", "--command", once, *only, "--jobs", "2", code=2)
     assert "did not start" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_on_a_terminal_the_verdicts_are_coloured(tmp_path: Path) -> None:
-    assert b"\x1b[" in on_a_terminal(tmp_path, {}).partition(b"CAST-7")[2]
+def test_on_a_terminal_the_verdicts_are_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = on_a_terminal(monkeypatch).partition(b"CAST-7")[2]
+    assert b"PASS" in shown
+    assert b"\x1b[3" in shown
 
 
-def test_no_color_is_heard(tmp_path: Path) -> None:
-    shown = on_a_terminal(tmp_path, {"NO_COLOR": "1"}).partition(b"CAST-7")[2]
+def test_no_color_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = on_a_terminal(monkeypatch).partition(b"CAST-7")[2]
     assert b"PASS" in shown
     assert b"\x1b[3" not in shown
 
 
-def on_a_terminal(folder: Path, variables: dict[str, str]) -> bytes:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return what a terminal shows when CAST-7 is judged."""
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
-    environment = {name: text for name, text in ENVIRONMENT.items() if name != "NO_COLOR"}
-    arguments = ["conform", "--command", REFERENCE, "--only", "CAST-7"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=folder,
-        env={**environment, "TERM": "xterm", **variables},
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 65536):
-            shown += data
-    except OSError:  # how Linux says that the other side has closed
-        pass
-    os.close(ours)
-    assert process.wait() == 0
-    return shown
+    with open(ours, "rb", buffering=0) as screen:
+        with open(theirs, "w") as terminal, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", terminal)
+            assert main(["conform", "--command", REFERENCE, "--only", "CAST-7"]) == 0
+        return screen.read(65536)
 
 
 def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,10 +194,11 @@ def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[st
     assert shown.split() == ["LOAD-2", "SHOULD", *sentence.split()]
 
 
-def test_of_a_server_that_does_not_start_the_report_says_so(tmp_path: Path) -> None:
+def test_of_a_server_that_does_not_start_the_report_says_so(
+    harness: Harness, tmp_path: Path
+) -> None:
     command = "sh -c 'echo why; exit 7' {port}"
-    done = conform(tmp_path, "--command", command, "--report", "out")
-    assert done.returncode == 3
+    done = harness("conform", "--command", command, "--report", "out", code=3)
     assert done.stderr.count("\n") == 1
     record = json.loads((tmp_path / "out/results.json").read_text())
     assert (record["verdict"], record["target"]) == ("invalid", {"command": command})
@@ -221,6 +213,7 @@ def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[st
     assert "it does not listen after 0.2 s" in capfd.readouterr().err
 
 
+@pytest.mark.sample(1)  # Both signals: test_interruptible.py.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
     noted = f"""sh -c 'touch pid.$$ && exec {REFERENCE}'"""
@@ -310,10 +303,9 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
 BARE = "import sys; sys.path.insert(0, {root!r}); import harness.__main__ as m; sys.exit(m.main())"
 
 
-def test_what_is_repeated_counts_each_time(tmp_path: Path) -> None:
-    arguments = ["--command", REFERENCE, "--only", "LINE-4", "--repeat", "3", "--report", "out"]
-    done = conform(tmp_path, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_what_is_repeated_counts_each_time(harness: Harness, tmp_path: Path) -> None:
+    arguments = ["--command", REFERENCE, "--only", "LINE-4", "--repeat", "3", "--jobs", "1"]
+    done = harness("conform", *arguments, "--report", "out")
     assert "Messages: 3 pass\n" in done.stderr
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
     tests = [test["test"] for one in clauses for test in one["tests"]]

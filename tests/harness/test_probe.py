@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.probe import MOST, Findings, add_arguments, as_toml, pattern, run
+from harness.wire import Clock
 from tests.programs import program
 
 PYTHON = shlex.quote(sys.executable)
@@ -141,7 +142,13 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
         ("exits-with-3", "did not start: it ended (exit status 3), saying: no chat today"),
     ],
 )
-def test_nobody_is_heard(hopeless: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_is_heard(
+    hopeless: str,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.probe.Clock", lambda: Clock(0.3))  # Only what never comes.
     with pytest.raises(SystemExit, match="3"):
         probe("--command", f"{REFERENCE} --hopeless {hopeless}")
     out, error = capsys.readouterr()

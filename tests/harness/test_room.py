@@ -17,6 +17,7 @@ from harness.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.stream import sequence
 from harness.target import Command, Target
 from harness.wire import Clock, Log
+from tests.integration.waiting import until
 
 REFERENCE = f"{shlex.quote(sys.executable)} -m harness.reference {{host}} {{port}}"
 NOWHERE = Target("127.0.0.1", 9)
@@ -169,8 +170,7 @@ def test_a_server_that_has_ended_is_told_of() -> None:
             await other.hears_end()
             with contextlib.suppress(Violation):  # that it can't speak is said elsewhere
                 await one.hears_end()
-            assert target._server
-            target._server._process.wait(10)  # its connections end a little before it does
+            until(target.death, "it has ended")  # its connections end a little before it does
             assert room.fate() == "; the server ended (SIGKILL)"
 
         play(room_of(target), test)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.bench import lines
-from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT, REDIS
 from harness.bench.lines import ArrivalError
 from harness.bench.paced import TRUSTED, Timetable, figures, play, punctual, trusted
+from tests.harness.bench.alone import alone
 
 HEAD = b"<127.0.0.1>"
 HEADS = dict.fromkeys(range(3), HEAD)
@@ -90,20 +90,15 @@ def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: 
 
 
 def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were_due() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        # What it says comes back, so that one client is a room.
-        echoing = dataclasses.replace(CHAT, echo=True)
-        room = Clients(listener.getsockname(), echoing, patience=5)
-        room._connect(0)
-        accepted, _ = listener.accept()
-        with accepted:
-            table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
-            table.due = [-5.0, -3.0]  # seconds before the start: no load could be in time
-            accepted.sendall(ZERO + ONE)
-            ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
-            said = b"".join(table.words)
-            assert accepted.recv(len(said), socket.MSG_WAITALL) == said
-        room.close()
+    # What it says comes back, so that one client is a room.
+    echoing = dataclasses.replace(CHAT, echo=True)
+    with alone(echoing, patience=5) as (room, server):
+        table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
+        table.due = [-5.0, -3.0]  # seconds before the start: no load could be in time
+        server.sendall(ZERO + ONE)
+        ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
+        said = b"".join(table.words)
+        assert server.recv(len(said), socket.MSG_WAITALL) == said
     assert b"".join(data for _, data in came) == ZERO + ONE
     assert 5 <= lateness[0] < 9
     assert 3 <= lateness[1] < 7
@@ -111,15 +106,10 @@ def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were
 
 
 def test_a_message_that_is_due_does_not_wait_for_an_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        echoing = dataclasses.replace(CHAT, echo=True)
-        room = Clients(listener.getsockname(), echoing, patience=0.05)
-        room._connect(0)
-        accepted, _ = listener.accept()
-        with accepted:
-            table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
-            with pytest.raises(ArrivalError, match=r"1 clients got nothing for 0\.05 s"):
-                play(room, table, room.score([0, 0, 0], {0: HEAD}))
-            said = b"".join(table.words)
-            assert accepted.recv(len(said), socket.MSG_WAITALL) == said
-        room.close()
+    echoing = dataclasses.replace(CHAT, echo=True)
+    with alone(echoing, patience=0.05) as (room, server):
+        table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
+        with pytest.raises(ArrivalError, match=r"1 clients got nothing for 0\.05 s"):
+            play(room, table, room.score([0, 0, 0], {0: HEAD}))
+        said = b"".join(table.words)
+        assert server.recv(len(said), socket.MSG_WAITALL) == said

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import shlex
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ from harness.bench.trial import (
     run,
 )
 from harness.processes import Server, free_port
+from tests.harness.bench.alone import alone
+from tests.harness.commands import in_time
 from tests.programs import program
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -47,12 +48,8 @@ def tiny(*arguments: object) -> Recipe:
 
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
-    """As `play`; again, where it was not: what comes 20 ms late is not listened for for long."""
-    for _ in range(3):
-        result = play(recipe, kind, count, plan)
-        if result.status == FAILED:
-            break
-    return result
+    """As `play`, of a server that is late on purpose: how long it is listened to is short."""
+    return in_time(lambda: play(recipe, kind, count, plan), lambda one: one.status != FAILED)
 
 
 def play(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
@@ -83,6 +80,7 @@ def test_the_timed_part_lasts_as_long_as_was_asked() -> None:
     assert figures["deliveries"] == figures["rounds"] * 12
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
@@ -116,7 +114,7 @@ def test_a_wrong_server_is_not_timed(fault: str, complaint: str, tmp_path: Path)
     name, _, start = fault.rpartition(" ") if fault[-1].isdigit() else (fault, "", "1")
     # Only what never comes is waited for.
     plan = IMPATIENT if name in ("lose", "mute") else QUICK
-    result = caught(tiny(name, start), plan=plan)
+    result = (caught if name == "late" else play)(tiny(name, start), plan=plan)
     assert result.status == FAILED
     assert not result.figures
     assert re.search(complaint, result.reason), result.reason
@@ -171,7 +169,8 @@ def test_idle_clients_are_weighed_and_their_joining_timed() -> None:
 
 @pytest.mark.parametrize("fault", ["mute", "lose 3", "late 4"])
 def test_idle_clients_that_are_not_members_are_no_figure(fault: str) -> None:
-    result = caught(tiny(*fault.split()), "idle", 40, plan=IMPATIENT)
+    attempt = caught if "late" in fault else play
+    result = attempt(tiny(*fault.split()), "idle", 40, plan=IMPATIENT)
     assert result.status == FAILED
     assert not result.figures
 
@@ -279,31 +278,23 @@ def test_an_address_that_can_not_be_reached() -> None:
 
 
 def test_nothing_may_come_in_the_end() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        room = Clients(listener.getsockname(), dataclasses.replace(CHAT, hello=b"Hi"), patience=5)
-        room._connect(0)
-        accepted, _ = listener.accept()
-        with accepted:
-            room.quiet(0.01)
-            accepted.sendall(b"psst")
-            with pytest.raises(ArrivalError, match="client 0 received 4 bytes too many"):
-                room.quiet(5)
+    with alone(dataclasses.replace(CHAT, hello=b"Hi"), patience=5) as (room, server):
+        room.quiet(0.01)
+        server.sendall(b"psst")
+        with pytest.raises(ArrivalError, match="client 0 received 4 bytes too many"):
+            room.quiet(5)
+        server.close()
         room.heard[0].clear()
         with pytest.raises(ArrivalError, match="client 0 was disconnected"):
             room.quiet(5)
-        room.close()
 
 
 def test_a_client_that_is_cut_off_in_a_timed_round() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        room = Clients(listener.getsockname(), CHAT, patience=5)
-        room._connect(0)
+    with alone(CHAT, patience=5) as (room, server):
         score = room.score([1], {1: b"<127.0.0.1>"})
-        accepted, _ = listener.accept()
-        accepted.close()
+        server.close()
         with pytest.raises(ArrivalError, match=r"client 0 was disconnected$"):
             room.play([], [], score, witness=0)
-        room.close()
 
 
 def test_little_is_kept_of_what_is_heard_while_others_join(

@@ -2,15 +2,21 @@
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import profile
 from harness.simulation import history
+from harness.simulation.checkers.facts import MAY_FLUSH
+from harness.simulation.figures import figures
 from harness.simulation.history import Event, History
+from harness.simulation.results import LATE
 from harness.simulation.run import Run
 from harness.simulation.scenario import parse
 from harness.simulation.schedule import plan
 from harness.target import Command
+from tests.harness.commands import in_time
 
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
@@ -43,25 +49,44 @@ def record(
     processes: int = 1,
     seed: int = 1,
     scale: float = 0.2,
+    ready: Callable[[Command], None] = lambda _: None,
 ) -> History:
-    """The history of a scenario, which needs no `about`, run against a server."""
+    """Return the history of a scenario, which needs no `about`, run against a server in time.
+
+    ready: returns when the server is ready for the scenario.
+    """
+    planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
+
+    def attempt() -> History:
+        dialect = profile.load(profile.DEFAULT)
+        with running(command) as target:
+            ready(target)
+            run = Run(planned, target, dialect, folder, lambda _: None, processes, scale)
+            run.run()
+        return history.read(run.path)
+
+    return in_time(attempt, was_late)
+
+
+@contextmanager
+def running(command: str) -> Iterator[Command]:
+    """Start a server; stop it at the end."""
     target = Command(command)
     target.start()
     try:
-        planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
-        run = Run(
-            planned,
-            target,
-            profile.load(profile.DEFAULT),
-            folder,
-            lambda _: None,
-            processes,
-            scale,
-        )
-        run.run()
+        yield target
     finally:
         target.stop()
-    return history.read(run.path)
+
+
+def was_late(found: History) -> bool:
+    """Return whether a server may have heard otherwise than the scenario has it.
+
+    Either messages were late, or the pieces of one were so far apart that a server may take each
+    for a message (LINE-5).
+    """
+    lag = figures(found).lag["p99"] or 0.0
+    return lag > LATE or any(one["gap"] >= MAY_FLUSH for one in of(found, "sent"))
 
 
 def of(found: History, key: str, value: object = None) -> list[Event]:

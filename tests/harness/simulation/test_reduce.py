@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.strategies import binary, booleans, integers, sampled_from, sets
 
-from harness.simulation.history import COMPLETE, Event, History
+from harness.simulation.history import COMPLETE, Event, History, as_text
 from harness.simulation.reduce import (
     Script,
     Step,
@@ -133,6 +133,7 @@ def asked_once(shows: Callable[[Script], bool]) -> Callable[[Script], bool]:
     booleans(),
     sampled_from([None, "close", "reset"]),
 )
+@example({0}, 0, b"\x82", False, None)
 def test_what_is_needed_is_left_and_nothing_else(
     needed: set[int], number: int, word: bytes, is_cut: bool, how: str | None
 ) -> None:
@@ -161,7 +162,8 @@ def test_what_is_needed_is_left_and_nothing_else(
     (spoken, *_) = steps
     rest = said(spoken).removeprefix(token)
     assert word in said(spoken)
-    assert len(rest) <= max(len(word), is_cut)
+    # In characters, as it is shortened: the word may be a part of the umbrella.
+    assert len(as_text(rest)) <= max(len(word), is_cut)
     assert len(spoken[2]) == 1 + is_cut
 
 

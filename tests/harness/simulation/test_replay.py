@@ -3,8 +3,7 @@
 import ast
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from harness.reference import server
 from harness.simulation import replay
 from harness.simulation.reduce import Script
-from harness.target import Command
-from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE
+from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, running
 
 WELCOME = b"Welcome to socket practice"
 
@@ -42,16 +40,6 @@ ALL: Script = [
     ["join", 5, "127.0.0.2"],
     *saying(5, 2),
 ]
-
-
-@contextmanager
-def running(command: str) -> Iterator[Command]:
-    target = Command(command)
-    target.start()
-    try:
-        yield target
-    finally:
-        target.stop()
 
 
 def played(

@@ -2,8 +2,10 @@
 
 import pickle
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +14,14 @@ import pytest
 
 from harness.errors import Unfit
 from harness.simulation import run
+from harness.simulation.faults import workers_of
 from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.live import Status
 from harness.simulation.run import ROOT, _with_sessions
 from harness.simulation.words import harmless
+from harness.target import Command
 from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
+from tests.integration.waiting import until
 
 TWO = """
 seconds = 0.5
@@ -185,6 +190,17 @@ def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_pat
     assert found == [(1.05, 1), (2.05, 3), (9.0, 2)]
 
 
+def both_workers_serve(target: Command) -> None:
+    """Return when each worker has been seen to serve somebody: from then on, it can be struck."""
+    with ExitStack() as people:
+
+        def come() -> bool:
+            people.enter_context(socket.create_connection(target.address, 20))
+            return len(workers_of(target)) == 2
+
+        until(come, "each worker serves somebody")
+
+
 def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
     found = record(
         tmp_path,
@@ -217,6 +233,7 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
         """,
         CHATROOM,
         scale=1.0,
+        ready=both_workers_serve,
     )
     assert found.end == COMPLETE
     faults = [(one["fault"], one["what"], len(one["processes"])) for one in of(found, "fault")]

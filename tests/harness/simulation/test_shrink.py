@@ -17,9 +17,9 @@ from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
 from harness.simulation.reduce import Script, lines, people
 from harness.simulation.run import ROOT
 from harness.simulation.shrink import Manner, file_of, manner_of
-from tests.harness.simulation.recording import PYTHON, REFERENCE, record
+from tests.harness.commands import Done, Harness
+from tests.harness.simulation.recording import PYTHON, REFERENCE, record, running
 from tests.harness.simulation.test_checkers import Story
-from tests.harness.simulation.test_replay import running
 
 TALK = """
 seconds = 1
@@ -59,24 +59,16 @@ def every_third(name: str) -> str:
     return f"{PYTHON} -c {shlex.quote(EVERY_THIRD.replace('NAME', name))} {{host}} {{port}}"
 
 
-def shrink(
-    folder: Path, command: str | None, *options: str, code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """Run it, with much patience: each try starts a server."""
-    with started(folder, command, *options) as process:
-        out, err = process.communicate(timeout=150)
-    assert process.returncode == code, out + err
-    assert "Traceback" not in err
-    return subprocess.CompletedProcess(process.args, code, out, err)
+def shrink(harness: Harness, command: str | None, *options: str, code: int = 0) -> Done:
+    target = () if command is None else ("--command", command)
+    return harness("shrink", HISTORY, *target, *options, code=code)
 
 
 @contextmanager
-def started(folder: Path, command: str | None, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
     """If it still runs in the end, it is asked to end: killed, it would leave its server behind."""
-    harness = (sys.executable, "-m", "harness")
-    target = () if command is None else ("--command", command)
     with subprocess.Popen(
-        [*harness, "shrink", str(folder / HISTORY), *target, *options],
+        [sys.executable, "-m", "harness", "shrink", HISTORY, "--command", command],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE,
@@ -118,6 +110,7 @@ def play(file: Path, folder: Path, *arguments: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "kind", "clause"),
     [
@@ -127,20 +120,20 @@ def play(file: Path, folder: Path, *arguments: str) -> subprocess.CompletedProce
     ],
 )
 def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
-    name: str, kind: str, clause: str, tmp_path: Path
+    name: str, kind: str, clause: str, harness: Harness, tmp_path: Path
 ) -> None:
     wrong = every_third(name)
     recorded = record(tmp_path, TALK, wrong)
     said = sum("says" in event and not event.get("final") for event in recorded.events)
     assert said > 60
-    file = tmp_path / "shrunk.py"
-    done = shrink(tmp_path, wrong, "--tries", "1")
+    done = shrink(harness, wrong, "--tries", "1")
     summary = "people: 2, lines that they say: 2"
-    assert done.stdout == f"{summary}; to see it: python3 {file} HOST PORT\n"
+    assert done.stdout == f"{summary}; to see it: python3 shrunk.py HOST PORT\n"
     told = done.stderr.splitlines()
     assert told[0] == f"{kind}, of people: 8, lines that they say: {said}"
     assert told[-1].startswith(summary)
 
+    file = tmp_path / "shrunk.py"
     text = ast.get_docstring(ast.parse(file.read_text())) or ""
     assert text.startswith(f"{kind} ({clause}): ")
     assert "python3 shrunk.py HOST PORT" in text
@@ -160,10 +153,15 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
             assert found.stdout == "nothing went wrong\n"
 
 
-@pytest.mark.timeout(120)
-def test_what_is_said_is_kept_where_it_matters(tmp_path: Path) -> None:
-    record(tmp_path, TALK, f"{REFERENCE} --broken lowercases")
-    shrink(tmp_path, f"{REFERENCE} --broken lowercases", "--tries", "1", "--out", "mine.py")
+def test_what_is_said_is_kept_where_it_matters(harness: Harness, tmp_path: Path) -> None:
+    story = Story(3)
+    story.say("0.0", b"all is well")
+    story.say("0.1", b"what She says")
+    story.all_hear("0.0", "0.1", but=1)
+    story.hear(1, "0.0")
+    story.line(1, b"<127.0.0.2>0.1:what she says")
+    write_history(tmp_path, story)
+    shrink(harness, f"{REFERENCE} --broken lowercases", "--tries", "1", "--out", "mine.py")
     assert not (tmp_path / "shrunk.py").exists()
     *_, (kind, _, (text,)) = script_in(tmp_path / "mine.py")
     assert kind == "say"
@@ -172,10 +170,9 @@ def test_what_is_said_is_kept_where_it_matters(tmp_path: Path) -> None:
     assert rest.isupper()
 
 
-@pytest.mark.timeout(120)
-def test_what_does_not_show_again_is_said(tmp_path: Path) -> None:
-    record(tmp_path, TALK, f"{REFERENCE} --broken echoes")
-    done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
+def test_what_does_not_show_again_is_said(harness: Harness, tmp_path: Path) -> None:
+    write_history(tmp_path, echoed())
+    done = shrink(harness, REFERENCE, "--tries", "1", code=2)
     assert (
         "'echoed' does not show again, played patiently and in a hurry, with --tries 1"
         in done.stderr
@@ -184,21 +181,23 @@ def test_what_does_not_show_again_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "shrunk.py").exists()
 
 
-def test_what_needs_a_fault_of_the_target_does_not_show_again(tmp_path: Path) -> None:
+def test_what_needs_a_fault_of_the_target_does_not_show_again(
+    harness: Harness, tmp_path: Path
+) -> None:
     story = Story(3)
     story.fault("kill-worker")
     story.what(1, "ended", how="reset")
     write_history(tmp_path, story)
-    done = shrink(tmp_path, REFERENCE, "--tries", "1", code=2)
+    done = shrink(harness, REFERENCE, "--tries", "1", code=2)
     assert "'disconnected' does not show again" in done.stderr
     assert done.stderr.endswith("left out are times, kill-worker of the target (1)\n")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("lines_told", [1, 2, 3])
 def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -> None:
-    echoes = f"{REFERENCE} --broken echoes"
-    record(tmp_path, TALK, echoes)
-    with started(tmp_path, echoes) as process:
+    write_history(tmp_path, echoed())
+    with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
         assert process.stderr is not None
         for _ in range(lines_told):
             process.stderr.readline()  # so it is about to stop a server, and to start the next
@@ -225,14 +224,25 @@ def runs_in(folder: Path, process: psutil.Process) -> bool:
     ],
 )
 def test_there_has_to_be_a_target(
-    arguments: tuple[str, ...], code: int, complaint: str, tmp_path: Path
+    arguments: tuple[str, ...], code: int, complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
     story = Story(2)
     story.what(1, "ended", how="reset")
     write_history(tmp_path, story)
-    done = shrink(tmp_path, None, *arguments, code=code)
+    done = shrink(harness, None, *arguments, code=code)
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def echoed() -> Story:
+    """Tell of a room in which people heard what they had said themselves."""
+    names = [f"{who}.{number}" for number in range(4) for who in range(4)]
+    story = Story(4)
+    for name in names:
+        story.say(name, b"a text with much to leave out")
+    for who in range(4):
+        story.hear(who, *names)
+    return story
 
 
 def write_history(folder: Path, story: Story) -> None:
@@ -241,9 +251,9 @@ def write_history(folder: Path, story: Story) -> None:
             write(event, file)
 
 
-def test_there_has_to_be_a_violation(tmp_path: Path) -> None:
-    record(tmp_path, TALK)
-    done = shrink(tmp_path, REFERENCE, code=2)
+def test_there_has_to_be_a_violation(harness: Harness, tmp_path: Path) -> None:
+    write_history(tmp_path, Story(2))
+    done = shrink(harness, REFERENCE, code=2)
     assert "shows no violation" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -261,11 +271,11 @@ def test_there_has_to_be_a_violation(tmp_path: Path) -> None:
     ],
 )
 def test_a_complaint_is_one_line(
-    text: str | None, options: tuple[str, ...], complaint: str, tmp_path: Path
+    text: str | None, options: tuple[str, ...], complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
     if text is not None:
         (tmp_path / HISTORY).write_text(text)
-    done = shrink(tmp_path, REFERENCE, *options, code=2)
+    done = shrink(harness, REFERENCE, *options, code=2)
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
     assert text is None or (tmp_path / HISTORY).read_text() == text

@@ -1,15 +1,13 @@
 """``python -m harness simulate``, whole: what it says, what it writes, and how it exits."""
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.simulation.history import HISTORY
+from tests.harness.commands import Harness
 from tests.harness.simulation.recording import CHATROOM, REFERENCE, python
 
 QUICK = """
@@ -22,47 +20,21 @@ rate = 10
 """
 
 
-ATTEMPTS = 3
-"""A busy machine may be too late to judge."""
-
-
-def harness(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[3]
-    for _ in range(ATTEMPTS):
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
-            cwd=cwd,
-            env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "TMPDIR": str(cwd)},
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
-        )
-        if not done.stdout.startswith("invalid"):
-            break
-        for kept in cwd.glob("simulation-*"):
-            shutil.rmtree(kept)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 def simulate(
-    folder: Path, scenario: str, command: str, *options: str, code: int = 0
+    harness: Harness, scenario: str, command: str, *options: str, code: int = 0
 ) -> tuple[dict[str, Any], str]:
-    """Its results.json, and what it said."""
-    (folder / "mine.toml").write_text(scenario)
+    """Return results.json and the output."""
+    Path("mine.toml").write_text(scenario)
     done = harness(
         *("simulate", "mine.toml", "--command", command, "--report", "out", "--seed", "1"),
         *options,
-        cwd=folder,
         code=code,
     )
-    return json.loads((folder / "out" / "results.json").read_text()), done.stdout
+    return json.loads(Path("out/results.json").read_text()), done.stdout
 
 
-def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
-    results, said = simulate(tmp_path, QUICK, REFERENCE)
+def test_a_server_that_is_right_passes(harness: Harness) -> None:
+    results, said = simulate(harness, QUICK, REFERENCE)
     assert results["verdict"] == "pass"
     assert results["clients"] == 6
     assert results["messages"] > 30
@@ -70,8 +42,8 @@ def test_a_server_that_is_right_passes(tmp_path: Path) -> None:
     wrong = ("lost", "duplicated", "misordered", "misprefixed", "echoed", "torn", "disconnected")
     assert [results[name] for name in wrong] == [0] * 7
     assert "pass" in said
-    assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text()
-    again = harness("check", str(tmp_path / "out" / HISTORY), cwd=tmp_path)
+    assert "<!doctype html>" in Path("out/report.html").read_text()
+    again = harness("check", f"out/{HISTORY}")
     assert "pass" in again.stdout
 
 
@@ -91,6 +63,7 @@ clients = 10
 """
 
 
+@pytest.mark.sample(2)  # All that the checkers find is in test_checkers.py.
 @pytest.mark.parametrize(
     ("broken", "what", "scenario"),
     [
@@ -105,10 +78,12 @@ clients = 10
     ids=lambda value: value if "\n" not in value else "",
 )
 def test_a_server_that_is_wrong_fails_in_just_that(
-    broken: str, what: str, scenario: str, tmp_path: Path
+    broken: str, what: str, scenario: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is wrong in each line would be waited for in vain, in the end.
+    monkeypatch.setattr("harness.simulation.run.PATIENCE", 3.0)
     command = f"{REFERENCE} --broken {broken} --rate 1000000"
-    results, said = simulate(tmp_path, scenario, command, code=1)
+    results, said = simulate(harness, scenario, command, code=1)
     assert results["verdict"] == "fail"
     wrong = {"lost", "duplicated", "misordered", "misprefixed", "echoed", "torn", "unwelcomed"}
     assert {name for name in wrong if results[name]} == {what}
@@ -130,10 +105,11 @@ seconds = 2
 """
 
 
+@pytest.mark.thorough  # test_figures.py proves it of a history that is written by hand.
 def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw(
-    tmp_path: Path,
+    harness: Harness,
 ) -> None:
-    results, _ = simulate(tmp_path, LITMUS, CHATROOM)
+    results, _ = simulate(harness, LITMUS, CHATROOM)
     assert results["verdict"] == "pass"
     corrected, raw = (results["latency_ms"][name]["last"] for name in ("corrected", "raw"))
     assert 1900 < corrected["max"] < 4000
@@ -142,8 +118,10 @@ def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw
     assert raw["max"] > 1500, "one of each sender was on its way when it stopped"
 
 
-def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(QUICK.replace("seconds = 1", "seconds = 20"))
+def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(
+    harness: Harness, tmp_path: Path
+) -> None:
+    Path("mine.toml").write_text(QUICK.replace("seconds = 1", "seconds = 20"))
     dies = python(
         "def serve(connection):\n"
         r"    connection.sendall(b'Welcome to socket practice\n')"
@@ -151,17 +129,19 @@ def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(tmp_path: Path
         "    connection.recv(4096)\n"
         "    os._exit(7)\n"
     )
-    done = harness("simulate", "mine.toml", "--command", dies, cwd=tmp_path, code=2)
+    done = harness("simulate", "mine.toml", "--command", dies, code=2)
     assert "the target ended (exit status 7)" in done.stdout
     (kept,) = tmp_path.glob("simulation-*")
     assert str(kept) in done.stderr
-    again = harness("check", str(kept / HISTORY), cwd=tmp_path, code=2)
+    again = harness("check", str(kept / HISTORY), code=2)
     assert "the target ended (exit status 7)" in again.stdout
 
 
-def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(QUICK)
-    harness("simulate", "mine.toml", "--command", REFERENCE, cwd=tmp_path)
+def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(
+    harness: Harness, tmp_path: Path
+) -> None:
+    Path("mine.toml").write_text(QUICK)
+    harness("simulate", "mine.toml", "--command", REFERENCE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
@@ -180,19 +160,18 @@ def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(tmp_path: Path) -
     ],
 )
 def test_a_complaint_is_one_line(
-    arguments: tuple[str, ...], code: int, complaint: str, tmp_path: Path
+    arguments: tuple[str, ...], code: int, complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
-    done = harness("simulate", *arguments, cwd=tmp_path, code=code)
+    done = harness("simulate", *arguments, code=code)
     assert complaint in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert [*tmp_path.iterdir()] == []
 
 
-def test_scenarios_are_listed_and_shown(tmp_path: Path) -> None:
-    listed = harness("scenarios", cwd=tmp_path).stdout.splitlines()
+def test_scenarios_are_listed_and_shown(harness: Harness) -> None:
+    listed = harness("scenarios").stdout.splitlines()
     assert [line.split()[0] for line in listed] == sorted(line.split()[0] for line in listed)
     assert len(listed) == 8
-    shown = harness("scenarios", "classroom", cwd=tmp_path).stdout
-    (tmp_path / "mine.toml").write_text(shown)
+    shown = harness("scenarios", "classroom").stdout
     assert shown.startswith("# A class in one room")
-    assert harness("scenarios", "nope", cwd=tmp_path, code=2).stderr.count("\n") == 1
+    assert harness("scenarios", "nope", code=2).stderr.count("\n") == 1

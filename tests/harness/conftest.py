@@ -1,0 +1,45 @@
+"""What tests of the harness have in common."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.__main__ import main
+from harness.simulation.run import ROOT
+from tests.harness.commands import Done, Harness, in_time
+
+
+@pytest.fixture
+def harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Harness:
+    """Run commands of the harness in this process, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the servers and drivers that it starts
+
+    def attempt(arguments: tuple[str, ...]) -> Done:
+        capfd.readouterr()
+        try:
+            status: object = main([*arguments])
+        except SystemExit as ended:
+            status = ended.code
+        return Done(status, *capfd.readouterr())
+
+    def is_late(done: Done) -> bool:
+        return done.stdout.startswith("invalid") or "\nINVALID: " in done.stdout
+
+    def run(*arguments: str, code: int = 0) -> Done:
+        def was_late(done: Done) -> bool:
+            if late := done.status != code and is_late(done):
+                for kept in tmp_path.glob("simulation-*"):
+                    shutil.rmtree(kept)
+            return late
+
+        done = in_time(lambda: attempt(arguments), was_late)
+        assert done.status == code, done.stdout + done.stderr
+        return done
+
+    return run

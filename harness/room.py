@@ -242,25 +242,39 @@ class Room:
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> bytes:
-        """What a listener hears up to a word, less line ends and prefixes, wherever they are.
+        """Take what a listener hears up to a word, less line ends and prefixes, wherever they are.
 
         For much that is said at once. `last` is the last that is said.
         """
-        far = len(last) + 200  # a prefix, and a line end, may be in the midst of it
+        await self.waits_through(listener, last, within)
+        return stream.squeezed(listener.take(len(listener.heard)), self.profile)
+
+    async def waits_through(
+        self, listener: Client, last: bytes, within: float | None = None
+    ) -> None:
+        """Wait until a listener has heard the last word of much that is said at once.
+
+        A server may have cut the word in two: a prefix and a line end may be inside it. That is
+        looked for at the end of what was heard, as squeezing all of it takes long; in all of it
+        only when the time is up.
+        """
+        far = len(last) + 200  # the word, a prefix and a line end
         searched = 0
 
         def came() -> bool:
             nonlocal searched
-            new, searched = listener.heard[max(0, searched - far) :], len(listener.heard)
-            return last in stream.squeezed(bytes(new), self.profile)
+            start, searched = max(0, searched - len(last)), len(listener.heard)
+            return listener.heard.find(last, start) >= 0 or self._holds(listener.heard[-far:], last)
 
-        if not await listener.waits(came, within):
+        if not (await listener.waits(came, within) or self._holds(listener.heard, last)):
             raise Violation(
                 f"{listener} did not hear the end of much that was said{self.fate()}",
                 last,
                 bytes(listener.heard[-far:]),
             )
-        return stream.squeezed(listener.take(len(listener.heard)), self.profile)
+
+    def _holds(self, heard: bytearray, word: bytes) -> bool:
+        return word in stream.squeezed(bytes(heard), self.profile)
 
     def before(self, heard: bytes, token: bytes) -> bytes:
         """What was heard before a token, and the prefix that it bears."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import psutil
 
 from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
 from harness.interruptible import shielded, unshielded
+from harness.listeners import listening, sockets_of
 from harness.processes import STEP, Server, comes, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
@@ -35,13 +34,8 @@ KILL_WITHIN = 5.0
 """Seconds in which what was killed has to be gone."""
 LAST_WORDS_WITHIN = 0.5
 """Seconds in which the last words of a server that has ended are read."""
-LOOKS = 8
-"""Looks at a server's main process for each one at all processes, while it starts."""
 SHOWN = 300
 """Characters of a server's words that a message quotes."""
-
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-"""Of the kernel's connections. (psutil takes fifty times as long to see whether one listens.)"""
 
 
 @dataclass(frozen=True)
@@ -225,12 +219,7 @@ class Command(Target):
 
     def _await_listening(self) -> None:
         deadline = time.monotonic() + self._start_within
-        for look in count():
-            # The kernel's tables cost milliseconds. A main process without a socket does not
-            # listen; for those that leave it to others, now and then is enough.
-            has_socket = self._server is not None and _sockets(self._server.pid)
-            if (has_socket or look % LOOKS == LOOKS - 1) and self._listens():
-                return
+        while not self._listens():
             if how := self.death():
                 raise self._given_up(f"it {how}")
             if time.monotonic() >= deadline:
@@ -349,29 +338,24 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Seen in the kernel's table: a connection that only knocks could harm a server.
+        """Whether it listens, as the kernel tells it: a connection just to see could harm a server.
 
-        Who else listens there does not count, where it is known who it is.
+        Somebody else's socket does not count, where it is known whose it is.
         """
-        tables = [table for table in _TABLES if table.exists()]
-        if not tables:  # not Linux
+        sockets = listening(self.port)
+        if sockets is None:  # not Linux
             with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
                 return True
             return False
-        listening = re.compile(rb":%04X [0-9A-F]+:0000 0A(?: +\S+){5} +(\d+)" % self.port)
-        inodes = {int(one) for table in tables for one in listening.findall(table.read_bytes())}
-        if not inodes:
+        if not sockets:
             return False
         # Mostly it is the main process, which costs a hundredth of a look at all processes.
-        if self._server and not inodes.isdisjoint(_sockets(self._server.pid)):
+        if self._server and sockets & sockets_of(self._server.pid):
             return True
-        holders = {
-            one.pid
-            for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and _port(one.laddr) == self.port
-        }
-        ours = {process.pid for process in self.processes()}
-        return None in holders or not holders.isdisjoint(ours)  # None: we may not know whose it is
+        if any(sockets & sockets_of(process.pid) for process in self.processes()):
+            return True
+        everybody = (sockets_of(process.pid) for process in psutil.process_iter())
+        return not sockets <= set().union(*everybody)  # else we may not see whose it is
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -404,17 +388,6 @@ def _times(process: psutil.Process) -> dict[int, Times]:
     if not found:
         times = process.cpu_times()
         found[process.pid] = Times(times.user + times.system, 0.0)
-    return found
-
-
-def _sockets(pid: int) -> set[int]:
-    """Return the inodes of a process's sockets; none where the system does not tell."""
-    found = set()
-    with contextlib.suppress(OSError):  # it has ended since, or is not ours to look into
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):  # it has closed it since
-                if inode := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(path)):
-                    found.add(int(inode[1]))
     return found
 
 

@@ -46,9 +46,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The processes of xdist receive the options of the first one, its seed included.
     if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(SEEDS)
+        # A process of xdist parses the command line anew: it has to be told the first one's seed.
+        told: dict[str, int] = getattr(config, "workerinput", {})
+        config.option.seed = told.get("seed", random.SystemRandom().randrange(SEEDS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of xdist the seed."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -26,6 +26,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import NoReturn
 
@@ -1050,6 +1051,14 @@ class NoAllowance(Server):
     def allowance(self, member: Member) -> float:
         member.allowance = 1 << 30
         return member.allowance
+
+
+@breaks("twice-its-rate", "LOAD-3")
+class TwiceItsRate(Server):
+    """Slows a member down to twice the rate that it may have."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(replace(options, rate=2 * options.rate))
 
 
 @breaks("one-worker", "LOAD-4")

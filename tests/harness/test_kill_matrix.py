@@ -2,83 +2,86 @@
 
 So each clause is seen to fail, for the reason that it names; and the reference, which all of them
 are made from, passes.
+
+A default run judges each server by the clauses that it breaks and by a sample of the others;
+``--all`` judges it by all of them. The servers are judged in this process, by what `conform` calls:
+what `conform` makes of its arguments and of the verdict is for test_conform.
 """
 
-import json
-import subprocess
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from harness import runner
 from harness.clauses import all_clauses
 from harness.reference.broken import REGISTRY, WIDE
+from harness.verdicts import INVALID, Rules, Verdict
+from harness.verdicts import judge as conclude
+from tests.harness.commands import in_time
+from tests.harness.reference.targets import named
+from tests.selection import Sample
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: Times the patience. What these servers leave out is waited for again and again.
-SCALE = "0.4"
+SCALE = 0.4
 
-#: Runs, of which the first counts for which the harness was fit: who was too late judges again.
-ATTEMPTS = 3
-
-
-def judge(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    """The exit status, and the results, of a run against the reference with some options."""
-    for attempt in range(ATTEMPTS):
-        status, results = judge_once(folder / str(attempt), *options)
-        if results["verdict"] != "invalid":
-            break
-    return status, results
+#: Clauses that a broken server has to hold, in a default run.
+OTHERS = 2
 
 
-def judge_once(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    server = [sys.executable, "-m", "harness.reference", *options, "{host}", "{port}"]
-    done = subprocess.run(  # noqa: PLW1510  (its status is what is asked for)
-        [
-            *(sys.executable, "-m", "harness", "conform", "--strict", "--profile", "reference"),
-            *("--timeout-scale", SCALE, "--jobs", "1", "--report", str(folder)),
-            *("--command", " ".join(server)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `python -m harness.reference` find the harness."""
+    monkeypatch.chdir(ROOT)
+
+
+def judge(clauses: Sequence[str], *options: str) -> Verdict:
+    """Judge the reference, started with some options, by some clauses."""
+    server = shlex.join([sys.executable, "-m", "harness.reference", *options])
+    wanted = runner.Options(
+        command=f"{server} {{host}} {{port}}",
+        profile="reference",
+        clauses=tuple(clauses),
+        timeout_scale=SCALE,
     )
-    results = folder / "results.json"
-    assert results.exists(), f"exit {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.returncode, json.loads(results.read_text())
+
+    def attempt() -> Verdict:
+        outcome = runner.run(wanted, lambda _: None)
+        assert not outcome.interrupted
+        return conclude(all_clauses(), outcome.results, Rules(strict=True), outcome.troubles)
+
+    return in_time(attempt, lambda verdict: verdict.verdict == INVALID)
 
 
-def with_verdict(results: dict[str, Any], verdict: str) -> dict[str, str]:
-    """The clauses of that verdict, and why."""
-    return {one["id"]: one["detail"] for one in results["clauses"] if one["verdict"] == verdict}
+def with_verdict(verdict: Verdict, *wanted: str) -> dict[str, str]:
+    """Return the clauses that ended so, each with the reason."""
+    return {one.clause.id: one.detail for one in verdict.clauses if one.verdict in wanted}
 
 
-def test_the_reference_passes(tmp_path: Path) -> None:
-    status, results = judge(tmp_path)
-    assert results["why"] == []
-    assert with_verdict(results, "fail") == {}
-    assert with_verdict(results, "unknown") == {}
-    assert list(with_verdict(results, "not-applicable")) == ["LOAD-4"]
-    assert (status, results["verdict"]) == (0, "pass")
+def test_the_reference_passes() -> None:
+    verdict = judge([*all_clauses()])
+    assert verdict.why == ()
+    assert with_verdict(verdict, "fail", "unknown") == {}
+    assert list(with_verdict(verdict, "not-applicable")) == ["LOAD-4"]
+    assert verdict.verdict == "pass"
 
 
-@pytest.mark.parametrize("name", REGISTRY)
-def test_a_broken_server_fails_what_it_breaks(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", named(REGISTRY))
+def test_a_broken_server_fails_what_it_breaks(name: str, sample: Sample) -> None:
     _, broken = REGISTRY[name]
-    status, results = judge(tmp_path, "--broken", name)
-    assert results["why"] == []
-    failed = with_verdict(results, "fail")
+    others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
+    verdict = judge([*broken, *others], "--broken", name)
+    assert verdict.why == ()
+    failed = with_verdict(verdict, "fail")
     if name in WIDE:
         assert set(failed) >= broken, failed
     else:
         assert set(failed) == broken, failed
-        assert with_verdict(results, "unknown") == {}
-    assert (status, results["verdict"]) == (1, "fail")
-
-
-def test_every_clause_is_broken_by_one_of_them() -> None:
-    assert {clause for _, broken in REGISTRY.values() for clause in broken} == set(all_clauses())
+        assert set(with_verdict(verdict, "pass", "not-applicable")) == {*others}, verdict.clauses
+    assert verdict.verdict == "fail"

@@ -9,9 +9,13 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from harness.reference.broken import REGISTRY
 from tests.integration import clients
 from tests.integration.waiting import PATIENCE
 
@@ -123,3 +127,11 @@ class Target:
 def room(*options: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
     with Target(*options, host=host, port=port) as target:
         yield target.listening()
+
+
+def named(names: Iterable[str]) -> list[Any]:
+    """Return a parameter set for each broken server, marked with the clauses that it breaks."""
+    return [
+        pytest.param(name, marks=pytest.mark.clauses(" ".join(sorted(REGISTRY[name][1]))))
+        for name in names
+    ]

@@ -1,7 +1,11 @@
 """Each broken server shows what it is said to do wrong; the reference, asked the same, does not.
 
 A check returns whether the defect shows. What clauses that breaks is for the
-harness to find out.
+harness to find out (test_kill_matrix).
+
+The clients here are plain sockets. So a fault that the harness's own clients hide, or make up, does
+not pass for a defect. As the kill matrix judges each server in each run, and nothing of the harness
+but the reference itself is tested here, a default run takes a sample.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import pytest
 
 from harness.reference.broken import REGISTRY, WIDE
 from harness.reference.hopeless import HOPELESS
-from tests.harness.reference.targets import QUIET, ROOT, WELCOME, Client, Target, room
+from tests.harness.reference.targets import QUIET, ROOT, WELCOME, Client, Target, named, room
 from tests.integration.waiting import PATIENCE
 
 pytestmark = pytest.mark.matrix
@@ -549,13 +553,15 @@ CHECKS: dict[str, Check] = {
     "kicks-flooders": flood,
     "loses-the-flood": flood,
     "no-allowance": flood,
+    "twice-its-rate": flood,
     "one-worker": death_of_a_worker,
 }
 
 OPTIONS: dict[Start, tuple[str, ...]] = {room: ()}
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.sample(24)
+@pytest.mark.parametrize("name", named(REGISTRY))
 def test_what_is_wrong_shows(name: str) -> None:
     @contextlib.contextmanager
     def start(*options: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
@@ -566,7 +572,8 @@ def test_what_is_wrong_shows(name: str) -> None:
     assert CHECKS[name](start)
 
 
-@pytest.mark.parametrize("name", {check: name for name, check in CHECKS.items()}.values())
+@pytest.mark.sample(12)
+@pytest.mark.parametrize("name", named({check: name for name, check in CHECKS.items()}.values()))
 def test_what_is_right_does_not(name: str) -> None:
     assert not CHECKS[name](room)
 
@@ -579,14 +586,13 @@ def clauses() -> set[str]:
     return set(re.findall(r"^\| ([A-Z]+-\d+) \| (?:MUST|SHOULD) \|", page, re.MULTILINE))
 
 
-def test_each_clause_is_broken_by_some_server() -> None:
-    broken = set().union(*(names for _, names in REGISTRY.values()))
-    assert broken == clauses()
-
-
-@pytest.mark.parametrize("clause", sorted(clauses()))
-def test_each_clause_is_broken_by_a_server_that_breaks_few_others(clause: str) -> None:
-    assert min(len(names) for _, names in REGISTRY.values() if clause in names) <= 2
+def test_each_clause_is_broken_by_a_server_that_breaks_few_others() -> None:
+    fewest = {
+        clause: min(len(names) for _, names in REGISTRY.values() if clause in names)
+        for clause in set().union(*(names for _, names in REGISTRY.values()))
+    }
+    assert set(fewest) == clauses()
+    assert {clause: fewest[clause] for clause in fewest if fewest[clause] > 2} == {}
 
 
 def test_each_server_is_checked_and_says_what_is_wrong() -> None:

@@ -26,7 +26,15 @@ from pathlib import Path
 
 from chatroom.owner.control import Asker
 from tests.integration.clients import Client
-from tests.integration.processes import LISTENS, Connection, End, Process, connections, session
+from tests.integration.processes import (
+    LISTENS,
+    Connection,
+    End,
+    Process,
+    connection,
+    connections,
+    session,
+)
 from tests.integration.waiting import PATIENCE, over, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -198,13 +206,7 @@ class Room:
 
     @staticmethod
     def _connection(local: End, remote: End) -> Connection:
-        """The kernel's table, read while it changes, may have a connection twice, or not at all."""
-
-        def find() -> Connection | None:
-            ends = local, remote
-            return next((one for one in connections() if (one.local, one.remote) == ends), None)
-
-        return until(find, f"{local} is connected to {remote}")
+        return until(lambda: connection(local, remote), f"{local} is connected to {remote}")
 
     # --- its processes -------------------------------------------------------
 
@@ -275,9 +277,8 @@ class Room:
 
     def spread(self, clients: Iterable[Client]) -> list[int]:
         """How many of these each worker serves, in no order; of one who moves, perhaps none."""
-        ends = {client.end for client in clients}
-        found = [one for one in connections() if one.remote in ends]
-        sockets = {f"socket:[{one.inode}]" for one in found if one.local[1] == self.port}
+        found = [connection((self.host, self.port), client.end) for client in clients]
+        sockets = {f"socket:[{one.inode}]" for one in found if one}
         return [len(sockets.intersection(one.descriptors)) for one in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:

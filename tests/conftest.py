@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -15,3 +17,15 @@ settings.register_profile(
     "chatroom", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("chatroom")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """The processes that tests start can be interrupted.
+
+    A shell starts a job in the background (`scripts/test &` in a script) with SIGINT ignored, and
+    each process inherits that from the one that started it. A room, and `chatroom.status --watch`,
+    would not be ended by a SIGINT then.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -123,11 +123,10 @@ def _outside_the_sample(items: Iterable[pytest.Item], seed: int) -> set[pytest.I
 def clauses_named(item: pytest.Item) -> set[str]:
     """Return the clauses that a test names: in its docstring, its parameters or its own name."""
     function: Callable[..., Any] | None = getattr(item, "function", None)
-    in_name = re.findall(r"_([a-z]+)_(\d+)(?=_|$)", item.name.partition("[")[0])
     return {
         *clauses_in(inspect.getdoc(function) or ""),
         *clauses_in(" ".join(marker.args[0] for marker in item.iter_markers("clauses"))),
-        *(f"{section.upper()}-{number}" for section, number in in_name),
+        *clauses_in_name(item.name.partition("[")[0]),
     }
 
 
@@ -137,6 +136,12 @@ def clauses_in(text: str) -> set[str]:
     for section, first, last in re.findall(r"\b([A-Z]+)-(\d+) to \1-(\d+)", text):
         named.update(f"{section}-{number}" for number in range(int(first), int(last) + 1))
     return named
+
+
+def clauses_in_name(name: str) -> set[str]:
+    """Return the clauses that a test's name names: ``test_cast_1_and_2_a_line_…``."""
+    text = name.upper().replace("_", "-")
+    return clauses_in(re.sub(r"([A-Z]+)-(\d+)-AND-(?=\d)", r"\1-\2 \1-", text))
 
 
 def pytest_terminal_summary(

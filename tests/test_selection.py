@@ -28,6 +28,8 @@ def test_of_parameters(number): pass
 
 def test_load_4_in_its_name(): pass
 
+def test_load_1_and_2_in_its_name(): pass
+
 def test_in_its_docstring():
     """CAST-1 to CAST-3, and UTF-8."""
 
@@ -101,6 +103,8 @@ def test_what_is_named_is_run(run: Run, arguments: list[str], expected: list[str
     ("clause", "expected"),
     [
         ("LOAD-4", ["test_load_4_in_its_name"]),
+        ("LOAD-1", ["test_load_1_and_2_in_its_name"]),
+        ("LOAD-2", ["test_load_1_and_2_in_its_name"]),
         ("CAST-2", ["test_in_its_docstring"]),
         ("LEAVE-2", ["test_of_parameters[0]"]),
     ],

@@ -3,24 +3,11 @@
 import contextlib
 import os
 import resource
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(autouse=True, scope="session")
-def interruptible() -> None:
-    """The processes that tests start can be interrupted.
-
-    A shell starts a job in the background (`scripts/test &` in a script) with SIGINT ignored, and
-    each process inherits that from the one that started it. A room, and `chatroom.status --watch`,
-    would not be ended by a SIGINT then.
-    """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.selection import clauses_in
+from tests.selection import clauses_in, clauses_in_name
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 CLAUSES = set(re.findall(r"^\| ([A-Z]+-\d+) \|", PROTOCOL, re.MULTILINE))
@@ -28,8 +28,7 @@ def test_each_clause_is_named_by_a_test() -> None:
     by_name: set[str] = set()
     for test in functions_of(ROOT / "tests"):
         by_docstring |= clauses_in(ast.get_docstring(test) or "")
-        name = test.name.upper().replace("_", "-")
-        by_name |= clauses_in(re.sub(r"([A-Z]+)-(\d+)-AND-(?=\d)", r"\1-\2 \1-", name))
+        by_name |= clauses_in_name(test.name)
     assert CLAUSES - by_docstring - by_name == set()
     assert by_docstring - CLAUSES == set()
 

@@ -180,7 +180,6 @@ def _conclude(
     shown: bool = True,
 ) -> int:
     """Judge, show it, if it is to be `shown`, and write the report."""
-    from harness import page
     from harness.show import summary
     from harness.verdicts import judge, record
 
@@ -199,6 +198,8 @@ def _conclude(
     if shown:
         _print(summary(verdict, asked))
     if options.report:
+        from harness import page
+
         docs = {check.name: check.about for check in checks}
         written = {
             "results.json": json.dumps(record(verdict, about), indent=2) + "\n",
@@ -214,11 +215,11 @@ def _conclude(
 
 def _print(lines: Iterable[Line]) -> None:
     """Show lines: with their styles on a terminal, else as they are."""
-    from rich.console import Console
-
     from harness.show import plain
 
     if sys.stdout.isatty():
+        from rich.console import Console
+
         show_on(Console(highlight=False), lines)
     else:
         sys.stdout.write(plain(lines))

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from harness.clauses import all_clauses
 from harness.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
 from harness.runner import Check
@@ -33,6 +30,9 @@ def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[Heard]:
 
 @contextmanager
 def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

@@ -31,8 +31,7 @@ from chatroom.shared.registry import Members, Registry
 from chatroom.shared.slots import Slots
 from chatroom.signals import HEEDED
 from chatroom.supervisor import Supervisor
-
-PATIENCE = 10
+from tests.integration.waiting import PATIENCE
 
 Story = Iterator[None]
 """Yields where the main process is to run until it has nothing to do."""

@@ -25,6 +25,7 @@ from typing import IO, Any
 import pyte
 
 from chatroom.client.streams import CHUNK
+from tests.integration.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parent.parent.parent
 CLIENT = [sys.executable, "-m", "chatroom.client"]
@@ -33,9 +34,6 @@ CLIENT = [sys.executable, "-m", "chatroom.client"]
 ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
 
 LINES = b"0123456789abcde\n" * (CHUNK // 16)
-
-#: Seconds after which what is waited for will not come any more.
-PATIENCE = 10.0
 
 # A terminal makes signals of keys for the process that it controls. Not `preexec_fn`, which is
 # unsafe with threads; a session's leader that opens a terminal is controlled by it. For each
@@ -177,14 +175,6 @@ def less_the_wait(said: str) -> str:
     return re.sub(r"\Achatroom\.client: connecting to .+ …\s+", "", said)
 
 
-def until(done: Callable[[], bool]) -> None:
-    """Wait for something that tells nobody when it happens."""
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def unread(stream: IO[bytes] | None) -> int:
     """How many bytes a pipe holds."""
     assert stream is not None
@@ -301,4 +291,4 @@ def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
         peer.say(os.urandom(5000).hex() + "\n")
         return typist.is_stuck()
 
-    until(filled)
+    until(filled, "the terminal takes nothing")

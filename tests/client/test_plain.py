@@ -33,10 +33,10 @@ from tests.client.drivers import (
     read_until,
     running,
     unread,
-    until,
 )
+from tests.integration.waiting import PATIENCE, until
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 # --- the program at a terminal -------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     typist = sit([*CLIENT, *room.address], **streams)
     typist.type("\x13")  # Ctrl-S
-    until(typist.is_stuck)
+    until(typist.is_stuck, "Ctrl-S stops the terminal")
     peer = room.accept()
     peer.socket.shutdown(socket.SHUT_WR)
     assert peer.hear_all() == b""
@@ -107,7 +107,7 @@ def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
 
-    until(ended)
+    until(ended, "it ends")
 
 
 def test_what_arrives_can_be_kept_while_one_types(room: Room, sit: Sit, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_arrives_can_be_kept_while_one_types(room: Room, sit: Sit, tmp_path
         typist = sit([*CLIENT, *room.address], stdout=file)
     peer = room.accept()
     peer.say("Welcome\n")
-    until(lambda: path.read_bytes() == b"Welcome\n")
+    until(lambda: path.read_bytes() == b"Welcome\n", "the welcome is in the file")
     typist.type("one\n")
     assert peer.hear(4) == b"one\n"
     typist.type("\x04")
@@ -155,7 +155,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
     assert process.stdout is not None
     assert process.stderr is not None
     output = b"" if process.stdout.closed else process.stdout.read()
-    return process.wait(10), output, process.stderr.read().decode()
+    return process.wait(PATIENCE), output, process.stderr.read().decode()
 
 
 def put(process: subprocess.Popen[bytes], data: bytes, *, last: bool = False) -> None:
@@ -266,7 +266,7 @@ def test_when_nobody_reads_its_output_it_ends_quietly(room: Room) -> None:
 def test_an_output_that_is_full_is_an_error(room: Room) -> None:
     with open("/dev/full", "wb") as full, piped(room, stdout=full) as (process, peer):
         peer.say("one\n")
-        assert process.wait(10) == 1
+        assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
         said = process.stderr.read()
         assert said == b"chatroom.client: standard output: No space left on device\n"
@@ -304,14 +304,14 @@ def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
 def test_an_output_that_nobody_reads_stops_nothing_else(room: Room) -> None:
     with piped(room) as (process, peer):
         peer.say("one\n")
-        until(lambda: unread(process.stdout) > 0)
+        until(lambda: unread(process.stdout) > 0, "it shows the first line")
         # More than the pipe holds, and than is left in it: who wrote that at once would wait.
         peer.say(LINES * 2)
-        until(lambda: unread(process.stdout) > 4)
+        until(lambda: unread(process.stdout) > 4, "it shows more")
         put(process, b"two\n")
         assert peer.hear(4) == b"two\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_signal_that_was_ignored_stays_so(room: Room) -> None:

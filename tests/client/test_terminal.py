@@ -23,6 +23,7 @@ from tests.client.drivers import (
     fill,
     less_the_wait,
 )
+from tests.integration.waiting import PATIENCE
 
 #: Of what termios tells: whether a line is edited by the terminal, and echoed.
 LOCAL_FLAGS = 3
@@ -89,7 +90,7 @@ def test_who_leaves_does_so_though_the_line_is_cut(typist: Typist, peer: Peer) -
 def test_a_terminal_that_hangs_up_ends_it(typist: Typist, peer: Peer) -> None:
     typist.hang_up()
     assert peer.hear_all() == b""
-    assert typist.process.wait(10) == 129
+    assert typist.process.wait(PATIENCE) == 129
 
 
 @pytest.mark.sample(1)

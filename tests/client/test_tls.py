@@ -18,9 +18,10 @@ import pytest
 from chatroom.client import reach
 from chatroom.client.streams import CHUNK
 from chatroom.client.tls import Encrypted, context
-from tests.client.drivers import CLIENT, PATIENCE, Peer, Room, Sit, less_the_wait, running
+from tests.client.drivers import CLIENT, Peer, Room, Sit, less_the_wait, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
+from tests.integration.waiting import PATIENCE
 from tests.net.ports import free_port
 from tests.programs import program
 

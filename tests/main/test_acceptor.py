@@ -30,8 +30,7 @@ from chatroom.settings import Settings
 from chatroom.shared.memory import anonymous_file
 from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Checkpoint, Slots
-
-PATIENCE = 10
+from tests.integration.waiting import PATIENCE
 
 
 class Listener:

@@ -16,12 +16,10 @@ from chatroom.main import console as module
 from chatroom.main.console import MAX_NOTICES, Console, descriptor
 from chatroom.shared.doorbell import Doorbell
 from chatroom.shared.log import Geometry, Log
+from tests.integration.waiting import PATIENCE
 from tests.logs import new_log, say
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 10, kept_entries=1 << 4)
-
-#: Seconds after which what is waited for will not come any more.
-PATIENCE = 20.0
 
 
 class Script(Console):

@@ -12,10 +12,10 @@ import pytest
 
 from chatroom.net import counts as module
 from chatroom.net.counts import Counts, counts, taken
+from tests.integration.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="this system does not count")
 
-PATIENCE = 10
 Pair = tuple[socket.socket, socket.socket]
 
 

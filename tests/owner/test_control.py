@@ -19,9 +19,8 @@ from chatroom.errors import ListenError
 from chatroom.net.listening import listen
 from chatroom.owner import control as module
 from chatroom.owner.control import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
+from tests.integration.waiting import PATIENCE
 from tests.net.ends import Reluctant, has_ended
-
-PATIENCE = 10
 
 
 class Office:

@@ -124,7 +124,7 @@ class Client:
     def say(self, data: bytes) -> None:
         assert self._end.send(data) == len(data)
 
-    def say_what_fits(self, data: bytes) -> int:
+    def say_what_fits(self, data: bytes | memoryview) -> int:
         """Say what the connection takes, for as long as its worker does not read."""
         said = 0
         with contextlib.suppress(BlockingIOError):

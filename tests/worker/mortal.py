@@ -44,12 +44,11 @@ from chatroom.shared.registry import Registry, RegistryProcess
 from chatroom.shared.slots import Slots
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
+from tests.integration.waiting import PATIENCE
 from tests.logs import Run, runs
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
 
 PACKAGE = str(Path(chatroom.__file__).parent)
-PATIENCE = 20
-"""Seconds after which what the kernel brings will not come any more."""
 
 SMALL: dict[str, Any] = {
     "max_line": 64,

@@ -158,6 +158,22 @@ def test_cast_7_a_member_alone_talks_to_nobody(room: Room) -> None:
     assert room.told() == []
 
 
+def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None:
+    """CAST-3, CAST-4, LINE-3: more than a connection holds."""
+    room = make_room(workers=2, rate=0)
+    alice, bob = room.join(0), room.join(1)
+    lines = [b"%05d %s\n" % (number, b"x" * 44) for number in range(20_000)]
+    left, heard = memoryview(b"".join(lines)), b""
+    while left or heard.count(b"\n") < len(lines):
+        said = alice.say_what_fits(left)
+        left = left[said:]
+        room.settle()
+        more = bob.hear()
+        assert said or more, "nothing comes any more"
+        heard += more
+    assert heard == b"".join(alice.prefix + line for line in lines)
+
+
 def test_line_2_and_3_pieces_are_one_message_and_lines_are_several(room: Room) -> None:
     """LINE-2, LINE-3."""
     alice, bob = room.join(), room.join()

@@ -18,8 +18,9 @@ from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
+from tests.integration.waiting import PATIENCE
 from tests.selection import Sample
-from tests.worker.mortal import PATIENCE, Guest, House, Killed, a_house
+from tests.worker.mortal import Guest, House, Killed, a_house
 
 # --- where one stands ----------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ One slot for each member, in memory that all workers share:
 - a *checkpoint*: where in the log a member stood when the kernel had taken so
   many bytes for it. It is noted now and then, before the log laps it; what was
   taken since then, walked along the log, gives the cursor;
+- its *allowance*: the time at which its rate makes up for all that it has sent
+  (LOAD-3), so that another worker does not give it a new burst;
 - the *input*: what was last read from it, so that what is not in the log yet can
   be framed again. It is read straight into the slot, at the place that its
   offset in the member's stream gives it: there is nothing to note, and so
@@ -22,8 +24,11 @@ from chatroom.settings import Settings, whole_pages
 
 _WORD = 8
 
-# The checkpoint of a slot, in words: which half is valid, and the halves.
+_NANOSECONDS = 1_000_000_000
+
+# The words of a slot: which half of the checkpoint is valid, the allowance, and the two halves.
 _VALID = 0
+_SPENT_UNTIL = 1
 _HALVES = (4, 8)
 _FIELDS = 4
 _STRIDE = 12
@@ -72,6 +77,14 @@ class Slots:
         at = slot * _STRIDE
         first = at + _HALVES[self._words[at + _VALID]]
         return Checkpoint(*self._words[first : first + _FIELDS])
+
+    def note_spent(self, slot: int, until: float) -> None:
+        """Keep the time (s, monotonic) at which a member's rate makes up for all that it sent."""
+        self._words[slot * _STRIDE + _SPENT_UNTIL] = int(until * _NANOSECONDS)
+
+    def spent_until(self, slot: int) -> float:
+        """Return the time that `note_spent` kept last; 0.0 in a slot that is new."""
+        return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:
         """Where the input from `begin` on is to be read to: `most` bytes, or fewer at the end."""

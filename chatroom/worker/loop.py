@@ -224,6 +224,7 @@ class Worker:
             self._feed(member, bytes(room[:size]))
             if not self._allowance.spend(member, size, now):
                 self._all_events.unregister(member)
+                self._slots.note_spent(member.slot, member.spent_until)
 
     def _feed(self, member: Member, data: bytes) -> None:
         block = member.framer.feed(data)
@@ -400,6 +401,7 @@ class Worker:
                 self._settings.max_line,
                 state.covered,
             )
+            member.spent_until = self._slots.spent_until(one.slot)
             self._members[member.id] = member
             if state.read > state.covered:
                 self._again[member] = state.read  # and then it is read from
@@ -462,6 +464,7 @@ class Worker:
         found = [self._members[id] for id in yielding if id in self._members]
         self._delivery.hold()
         for member in found:
+            self._slots.note_spent(member.slot, member.spent_until)
             self._forget(member)
             member.socket.close()
         self._tell({"yielded": [member.id for member in found]})

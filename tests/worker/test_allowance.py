@@ -7,7 +7,7 @@ import pytest
 from chatroom.settings import KIB
 from chatroom.worker.allowance import Allowance
 from tests.worker.drivers import Line, member_on
-from tests.worker.mortal import a_house
+from tests.worker.mortal import Guest, House, a_house
 
 RATE, BURST = 1000, 4000
 
@@ -99,3 +99,40 @@ def test_load_3_who_has_left_is_not_read_from_when_its_time_comes() -> None:
         house.finish()
         assert house.left[flooder.id] in ("closed", "reset")
         assert other.heard.count(b"x" * 49) == 1
+
+
+@pytest.mark.parametrize("why", ["a death", "a move"])
+def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
+    """A member that has used its burst is throttled by the next worker, too."""
+    burst = 16 * KIB
+    with a_house(workers=2, rate=1000, burst=burst) as house:
+        guests = house.joined(8)
+        flooder, *_ = theirs = [one for one in guests if worker_of(house, one) == 0]
+        flooder.say((b"z" * 49 + b"\n") * 1200)
+        house.settle()
+        used = read_of(house, flooder)
+        assert burst - 50 < used <= burst + house.settings.read_size
+        if why == "a death":
+            house.alive[0].kill()
+        else:
+            for guest in guests:
+                if guest not in theirs:
+                    guest.finish()
+            house.settle()
+            house.clock.now += 1  # it is time to even the spread
+        house.settle()
+        assert worker_of(house, flooder) != 0 or why == "a death"
+        most = house.settings.read_size + 1000  # one read, and what the rate allows in a second
+        assert read_of(house, flooder) <= used + most
+        house.finish()
+        house.check()
+
+
+def worker_of(house: House, guest: Guest) -> int:
+    return house.acceptor.clients[guest.id].worker
+
+
+def read_of(house: House, guest: Guest) -> int:
+    """Return how many bytes of a guest's input are in the log."""
+    house.entries()
+    return max(run.reach for run in house.log.history if run.sender == guest.id)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.simulation.scenario import names
+from tests.harness.commands import in_time
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,18 +36,14 @@ SCENARIOS = [
 #: Exit status of a simulation in which the harness itself was late: the machine was too busy.
 CANNOT_JUDGE = 2
 
-ATTEMPTS = 3
-
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("scenario", "seconds"), SCENARIOS)
 def test_simulated_people_receive_what_they_have_to(scenario: str, seconds: int | None) -> None:
     """LOAD-1 to LOAD-4, and all clauses that the checkers of the simulation judge."""
     duration = [] if seconds is None else ["--duration", str(seconds)]
-    for _ in range(ATTEMPTS):
-        done = run("harness", "simulate", scenario, *duration, "--command", SERVER)
-        if done.returncode != CANNOT_JUDGE:
-            break
+    command = ("harness", "simulate", scenario, *duration, "--command", SERVER)
+    done = in_time(lambda: run(*command), lambda done: done.returncode == CANNOT_JUDGE)
     assert done.returncode == 0, done.stdout
 
 

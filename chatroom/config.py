@@ -13,7 +13,6 @@ one that is nearly an option's is worth a word.
 
 import argparse
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +89,8 @@ def from_file(path: Path, known: Options) -> Layer:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    import tomllib  # here, so that a room without a file starts without it
+
     try:
         text = files.read(path).decode() + "\n"  # or what is wrong at its end would have no line
     except OSError as error:

@@ -31,6 +31,7 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from chatroom.endpoint import Endpoint
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
@@ -48,7 +49,6 @@ from chatroom.net.listening import endpoint, expect_life, listen, prepare, remov
 from chatroom.owner import run_dir
 from chatroom.owner.bans import Bans
 from chatroom.owner.control import MAX_CONNECTIONS, Answer, Control
-from chatroom.owner.metrics import Metrics
 from chatroom.owner.moderation import Moderator
 from chatroom.owner.overview import Overview
 from chatroom.service import Manager
@@ -61,6 +61,9 @@ from chatroom.shared.slots import Slots
 from chatroom.signals import HEEDED, STOP_SIGNALS, on_terminal
 from chatroom.transcript.keeper import Keeper
 from chatroom.worker.loop import LAGGED
+
+if TYPE_CHECKING:
+    from chatroom.owner.metrics import Metrics
 
 DRAIN_WITHIN = 1.5
 """Seconds for the workers to append what they have read, when the room stops."""
@@ -182,6 +185,9 @@ class Supervisor:
             self._open_office(folder, first, bans, capacity)
             cleanup.callback(self._control.close)
             if metrics is not None:
+                # It imports the standard library's HTTP server, which few rooms need.
+                from chatroom.owner.metrics import Metrics
+
                 self._metrics = Metrics(metrics, self._selector, self._control.attach)
                 cleanup.callback(self._metrics.stop)
             self._loop()

@@ -65,8 +65,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return four for each core: most of the time a test waits for a process, or for a silence."""
-    return 4 * (os.cpu_count() or 1)
+    """Return three for each core: often a test waits for a process, or for a silence."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture

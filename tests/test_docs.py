@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,9 @@ def _commands(block: list[str]) -> list[Command]:
 
 ALL = [one for page in PAGES for one in sections(page)]
 RUN = [one for one in ALL if one.commands]
+
+#: Sections that --all runs only: tests/harness/bench runs the same commands for each server.
+LONG = {("README.md", "Speed")}
 
 
 def not_run(command: Command) -> str | None:
@@ -320,9 +324,15 @@ def terminal(folder: Path) -> Iterator[Terminal]:
         opened.close()
 
 
+def _parameter(section: Section) -> Any:
+    name = section.page.name, section.title
+    marks = [pytest.mark.thorough] if name in LONG else []
+    return pytest.param(section, id=": ".join(name), marks=marks)
+
+
 @pytest.mark.docs
 @pytest.mark.timeout(3 * WITHIN)
-@pytest.mark.parametrize("section", RUN, ids=lambda one: f"{one.page.name}: {one.title}")
+@pytest.mark.parametrize("section", [_parameter(section) for section in RUN])
 def test_what_a_section_says_to_do_works(
     section: Section, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -15,10 +15,10 @@ from argparse_manpage.manpage import Manpage
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PAGES = {
-    "chatroom": "chatroom.cli:parser",
+    "chatroom": "chatroom.cli.server:parser",
     "chatroom-client": "chatroom.client.command:parser",
-    "chatroom-status": "chatroom.status:parser",
-    "chatroom-admin": "chatroom.admin:parser",
+    "chatroom-status": "chatroom.cli.status:parser",
+    "chatroom-admin": "chatroom.cli.admin:parser",
     "chatroom-harness": "harness.__main__:build_parser",
 }
 

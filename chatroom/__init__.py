@@ -6,25 +6,21 @@ to send it what lies between its cursor and the head, less its own.
 
 In reading order:
 
-    protocol/        pure: what a member sends becomes safe, prefixed messages
-    shared/log.py    the room's log
-    worker/          one process that serves members: reads, appends, delivers
-    main/            the main process lets people in, and has workers serve them
-    supervisor.py    … from the room's start to its end
-    worker/recovery.py   how a worker goes on, to the byte, where another one stopped
-    shared/          also: slots, the registry, doorbells, memory without a name
-    net/             listening, handing sockets over, what the kernel counts
-    owner/           what the room's owner asks it and tells it, and Prometheus reads of it
-    transcript/      how all that is said comes into a file
-    service.py       the service manager that has started the room, if one has
-    signals.py       those that a room heeds, and who is kept from them
-    cli.py client/ status.py admin.py   what a person runs, with arguments.py
-    config.py        who says what a room is set to: the command line, variables, a file
-    settings.py      what a room can be set to, and what follows from it
-    endpoint.py      where a room is reached, and networks.py who reaches it
-    files.py         files that its owner names
-    errors.py        what keeps a room from running
-    logs.py          what it logs
+    protocol/      pure: a member's bytes become framed, sanitised, prefixed messages
+    log/           the room's log, and the members' slots, in shared memory
+    worker/        one process that serves members: reads, appends, delivers, recovers
+    supervisor/    the main process: accepts, admits, assigns, supervises
+    sidecars/      optional processes that follow the log
+    control/       how commands on the same machine reach the main process
+    config/        the settings of a room, and where they are read from
+    system/        sockets, channels, memory, signals: what the operating system offers
+    cli/           the commands: start a room, show its status, administer it
+    client/        the client for a terminal
+    arguments.py   what all command lines have in common
+    errors.py      what keeps a room from running
+    logs.py        the events that a room logs
+
+A folder uses those below it and never those above: see docs/architecture.md.
 """
 
 __version__ = "0.1.0"

@@ -7,9 +7,9 @@ def main() -> None:
     # Until the room is there to be stopped, a Ctrl-C just ends the process, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    from chatroom import cli
+    from chatroom.cli import server
 
-    cli.main()
+    server.main()
 
 
 if __name__ == "__main__":

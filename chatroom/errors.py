@@ -2,7 +2,7 @@
 
 Every message is one line that names the thing at fault; `cli.main` prints it
 and ends with `exit_code`. What a *client* does is never an error: it is
-handled where it is met (worker/, main/acceptor.py) and costs at most that client.
+handled where it is met (worker/, supervisor/acceptor.py) and costs at most that client.
 """
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.ports import free_port
+from tests.system.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 

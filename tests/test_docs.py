@@ -34,8 +34,8 @@ import pytest
 
 from tests.integration.processes import LISTENS, connections, session
 from tests.integration.waiting import until
-from tests.net.ports import free_port
 from tests.programs import PACKAGES, SYSTEM, program
+from tests.system.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -418,7 +418,7 @@ def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
 
 
 def test_each_option_of_the_room_is_in_the_readme() -> None:
-    from chatroom.cli import parser
+    from chatroom.cli.server import parser
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for action in parser()._actions:

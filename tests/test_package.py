@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import chatroom
-from chatroom.cli import parser
+from chatroom.cli.server import parser
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

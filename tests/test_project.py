@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import chatroom
-from chatroom.cli import parser
+from chatroom.cli.server import parser
 from tests import programs
 from tests.programs import PACKAGES, program
 

@@ -38,8 +38,8 @@ def fixture_checkout(tmp_path: Path) -> Path:
         (["--all", "-v"], ["'run' '-m' 'all' '-v'"]),
         (["-e", "lint"], ["'-e' 'lint'"]),
         (
-            ["tests/net/test_counts.py", "-x"],
-            ["'run' '-q' '-e' 'tests' '--' '-n' '2' 'tests/net/test_counts.py' '-x'"],
+            ["tests/system/test_tcp_counters.py", "-x"],
+            ["'run' '-q' '-e' 'tests' '--' '-n' '2' 'tests/system/test_tcp_counters.py' '-x'"],
         ),
         (
             ["tests/a.py::test_b[it's c]", "--seed", "3"],

@@ -11,7 +11,7 @@ that speaks costs a view of its own, once.
 import contextlib
 from collections.abc import Callable
 
-from chatroom.shared.log import Log, Span
+from chatroom.log.ring import Log, Span
 from chatroom.worker.member import Member
 
 MAX_SPANS = 512

@@ -18,14 +18,14 @@ import selectors
 import socket
 from time import monotonic
 
-from chatroom.net.channel import Channel, ChannelClosed, Record
-from chatroom.net.counts import taken
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Batch, Log
+from chatroom.log.slots import Slots
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
-from chatroom.settings import Settings
-from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Batch, Log
-from chatroom.shared.slots import Slots
+from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.doorbell import Doorbell
+from chatroom.system.tcp_counters import taken
 from chatroom.worker.allowance import Allowance
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member

@@ -4,8 +4,8 @@ import contextlib
 import socket
 import struct
 
+from chatroom.log.ring import Span
 from chatroom.protocol.framing import Framer
-from chatroom.shared.log import Span
 
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER, for no seconds: the last close resets the connection."""

@@ -9,11 +9,11 @@ import socket
 import sys
 from multiprocessing import connection, parent_process
 
-from chatroom.net.channel import Channel, ChannelClosed
-from chatroom.settings import Settings
-from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Geometry, Log
-from chatroom.shared.slots import Slots
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Geometry, Log
+from chatroom.log.slots import Slots
+from chatroom.system.channel import Channel, ChannelClosed
+from chatroom.system.doorbell import Doorbell
 from chatroom.worker.loop import Worker
 
 

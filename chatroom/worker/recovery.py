@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chatroom.net.counts import counts
-from chatroom.shared.log import Log, Span
-from chatroom.shared.slots import Checkpoint, Slots
+from chatroom.log.ring import Log, Span
+from chatroom.log.slots import Checkpoint, Slots
+from chatroom.system.tcp_counters import counts
 from chatroom.worker.member import Member
 
 
@@ -93,7 +93,7 @@ class Past:
         if not checkpoint.position:
             return Found(covered=one.begun, read=one.begun)  # nobody has served it
         count = counts(one.connection)
-        assert count is not None, "whom the system does not count, nobody takes over: handover.py"
+        assert count is not None, "whom the system does not count, nobody takes over: assignment.py"
         if not self._knows(checkpoint):
             # Only of one whose connection was broken long ago is that not noted again.
             return Found(covered=count.read, read=count.read)

@@ -22,8 +22,8 @@ from tests.client.drivers import CLIENT, Peer, Room, Sit, less_the_wait, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
 from tests.integration.waiting import PATIENCE
-from tests.net.ports import free_port
 from tests.programs import program
+from tests.system.ports import free_port
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.client.drivers import Peer, Room
 from tests.client.panes import Pane, pane
 from tests.integration.rooms import room as real_room
-from tests.net.ports import free_port
+from tests.system.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

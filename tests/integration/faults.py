@@ -18,7 +18,7 @@ from itertools import count
 from pkgutil import resolve_name
 from typing import Any
 
-from chatroom.settings import Settings
+from chatroom.config.settings import Settings
 
 WELCOME = f"{Settings().welcome}\n".encode()
 
@@ -289,8 +289,8 @@ def install() -> None:
 if __name__ == "__mp_main__":
     install()
 elif __name__ == "__main__":
-    from chatroom.cli import main
-    from chatroom.main import crew
+    from chatroom.cli.server import main
+    from chatroom.supervisor import pool
 
-    crew.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
+    pool.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
     main()

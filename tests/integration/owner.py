@@ -11,8 +11,8 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from chatroom.owner.control import Asker
-from chatroom.owner.run_dir import find
+from chatroom.control.control_socket import Asker
+from chatroom.control.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.waiting import PATIENCE, until
 

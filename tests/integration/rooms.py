@@ -24,7 +24,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from chatroom.owner.control import Asker
+from chatroom.control.control_socket import Asker
 from tests.integration.clients import Client
 from tests.integration.processes import (
     LISTENS,

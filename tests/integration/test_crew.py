@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.main.crew import ATTEMPTS
+from chatroom.supervisor.pool import ATTEMPTS
 from tests.integration.crowd import Crowd
 from tests.integration.faults import fail
 from tests.integration.faulty_room import faulty_room

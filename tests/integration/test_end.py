@@ -118,7 +118,7 @@ def test_nobody_can_hold_up_the_end() -> None:
             mute.hear_rest()
 
 
-@pytest.mark.thorough  # It waits for 4 s; tests/test_supervisor.py proves the rest of it.
+@pytest.mark.thorough  # It waits for 4 s; tests/supervisor proves the rest of it.
 def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
     """It is killed when its time is over."""
     with room("--workers", 2) as here:

@@ -9,8 +9,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from chatroom.owner.metrics import SCRAPE_WITHIN
-from chatroom.signals import CREW_SIGNALS, STOP_SIGNALS
+from chatroom.supervisor.metrics import SCRAPE_WITHIN
+from chatroom.system.signals import CREW_SIGNALS, STOP_SIGNALS
 from tests.integration.clients import talk
 from tests.integration.processes import Process
 from tests.integration.rooms import (
@@ -24,8 +24,8 @@ from tests.integration.rooms import (
     started,
 )
 from tests.integration.waiting import PATIENCE, until
-from tests.net.ends import has_ended
-from tests.owner.test_metrics import samples
+from tests.supervisor.test_metrics import samples
+from tests.system.ends import has_ended
 
 METRICS = ("--metrics", "127.0.0.1:0")
 

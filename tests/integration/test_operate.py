@@ -19,9 +19,9 @@ from typing import IO, Any
 
 import pytest
 
-from chatroom.owner.control import MAX_CONNECTIONS
-from chatroom.owner.run_dir import find
-from chatroom.settings import KIB
+from chatroom.config.settings import KIB
+from chatroom.control.control_socket import MAX_CONNECTIONS
+from chatroom.control.run_dir import find
 from tests.integration.clients import Client, talk
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
@@ -38,7 +38,7 @@ from tests.integration.rooms import (
     started,
 )
 from tests.integration.waiting import PATIENCE, until
-from tests.net.ports import free_port
+from tests.system.ports import free_port
 
 NOBODY = 65534
 
@@ -350,7 +350,7 @@ def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
 
 AS_NOBODY = """
 import locale, os, socket, sys  # locale: that user may not be able to read it, later
-from chatroom import status
+from chatroom.cli import status
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

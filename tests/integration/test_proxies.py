@@ -14,8 +14,8 @@ from tests.integration.clients import Client
 from tests.integration.processes import connections
 from tests.integration.rooms import DIED, NEVER_SILENT, WELCOME, Room, room
 from tests.integration.waiting import until
-from tests.net.ports import free_port
 from tests.programs import program
+from tests.system.ports import free_port
 
 BEHIND = ("--proxy-protocol", "--proxy-from", "127.0.0.1", "--proxy-from", "::1")
 

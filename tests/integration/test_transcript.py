@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chatroom.settings import KIB
+from chatroom.config.settings import KIB
 from tests.integration.clients import Client
 from tests.integration.faults import hang
 from tests.integration.faulty_room import faulty_room
@@ -29,7 +29,7 @@ from tests.integration.rooms import (
     room,
 )
 from tests.integration.waiting import until
-from tests.transcript.lines import read as lines
+from tests.sidecars.transcript.lines import read as lines
 
 WRITER_DIED = r" level=warning event=transcript-died file=\S+ exit=-9 says="
 TROUBLE = (

@@ -14,16 +14,16 @@ from typing import Any, cast
 
 import pytest
 
-from chatroom.net.channel import Channel, ChannelClosed, Record
-from chatroom.settings import Settings
-from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Geometry, Log
-from chatroom.shared.memory import anonymous_file
-from chatroom.shared.slots import Slots
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Geometry, Log
+from chatroom.log.slots import Slots
+from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.doorbell import Doorbell
+from chatroom.system.memory import anonymous_file
 from chatroom.worker import loop
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
-from tests.net.ends import has_ended
+from tests.system.ends import has_ended
 
 EVERYTHING = 1 << 30
 MANY = 1000

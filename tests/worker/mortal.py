@@ -24,28 +24,28 @@ from typing import Any, cast
 import pytest
 
 import chatroom
-from chatroom.endpoint import Endpoint
-from chatroom.main import acceptor, crew, handover
-from chatroom.main.acceptor import Acceptor, Client
-from chatroom.main.crew import Crew, WorkerProcess
-from chatroom.main.handover import Handover
-from chatroom.main.tally import Tally
-from chatroom.net import child
-from chatroom.net.channel import Channel, Record
-from chatroom.net.listening import listen
-from chatroom.owner.bans import Bans
+from chatroom.config.settings import KIB, Settings
+from chatroom.control.bans import Bans
+from chatroom.log.ring import Batch, Geometry, Log
+from chatroom.log.slots import Slots
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
-from chatroom.settings import KIB, Settings
-from chatroom.shared.doorbell import Doorbell
-from chatroom.shared.log import Batch, Geometry, Log
-from chatroom.shared.memory import anonymous_file
-from chatroom.shared.registry import Registry, RegistryProcess
-from chatroom.shared.slots import Slots
+from chatroom.supervisor import acceptor, assignment, pool
+from chatroom.supervisor.acceptor import Acceptor, Client
+from chatroom.supervisor.assignment import Handover
+from chatroom.supervisor.counters import Tally
+from chatroom.supervisor.pool import Crew, WorkerProcess
+from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.system import child
+from chatroom.system.channel import Channel, Record
+from chatroom.system.doorbell import Doorbell
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import listen
+from chatroom.system.memory import anonymous_file
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from tests.integration.waiting import PATIENCE
-from tests.logs import Run, runs
+from tests.log.logs import Run, runs
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
 
 PACKAGE = str(Path(chatroom.__file__).parent)
@@ -317,14 +317,14 @@ class House:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
-        for module in (loop, acceptor, crew, handover):
+        for module in (loop, acceptor, pool, assignment):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("selectors.DefaultSelector", Sleepless)
         monkeypatch.setattr(
             loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
         monkeypatch.setattr(child, "get_context", lambda kind: self)
-        monkeypatch.setattr(handover, "DEATHS", 1 << 30)
+        monkeypatch.setattr(assignment, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings)
         self.log = Recorded(anonymous_file("a test's log", geometry.file_size), geometry)

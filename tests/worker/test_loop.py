@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, just, lists, one_of, sampled_from, tuples
 
-from chatroom.net.channel import ChannelClosed
-from chatroom.settings import KIB, MIB
-from chatroom.shared.log import Batch, Log
+from chatroom.config.settings import KIB, MIB
+from chatroom.log.ring import Batch, Log
+from chatroom.system.channel import ChannelClosed
 from chatroom.worker.loop import (
     CLOSED,
     HEAR_OUT_WITHIN,
@@ -23,7 +23,7 @@ from chatroom.worker.loop import (
     SILENCE,
     STOP_WITHIN,
 )
-from tests.logs import Run, append, runs
+from tests.log.logs import Run, append, runs
 from tests.worker.drivers import EVERYTHING, Client, Ended, Room, Sleepless, fill
 
 WELCOME = b"Welcome to socket practice\n"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
-from chatroom.net.channel import Record
-from chatroom.shared.log import Span
+from chatroom.log.ring import Span
+from chatroom.system.channel import Record
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from chatroom.worker.member import Member

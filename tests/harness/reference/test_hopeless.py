@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.reference.hopeless import HOPELESS
 from tests.harness.reference.targets import QUIET, Client, Target, room
 from tests.integration.waiting import PATIENCE
-from tests.net.ports import free_port
+from tests.system.ports import free_port
 
 
 def hopeless(name: str, port: int = 0) -> Target:

@@ -1,0 +1,6 @@
+"""The commands that a person runs on the server's machine.
+
+server.py    python -m chatroom: start a room
+status.py    python -m chatroom.status: show a local room's status
+admin.py     python -m chatroom.admin: kick, ban, and speak in the room
+"""

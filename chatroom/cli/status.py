@@ -1,0 +1,184 @@
+"""`python -m chatroom.status`: who is in a room that runs here, and how it goes.
+
+Exit codes: 0 told, 1 no such room, or it has ended, 2 wrong arguments.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from chatroom.arguments import Parser, path
+from chatroom.control.control_socket import Asker
+from chatroom.control.run_dir import default, find
+from chatroom.errors import RunDirError
+from chatroom.protocol.text import printable
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_room(parser: argparse.ArgumentParser) -> None:
+    """Which room is meant."""
+    parser.add_argument(
+        "--run-dir",
+        type=path,
+        metavar="FOLDER",
+        default=default(),
+        help="the run-dir of the room (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--room",
+        metavar="ADDRESS",
+        help="where the room listens first, or just its port; needed where several run",
+    )
+
+
+def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Asker:
+    """To the room that is meant; where it is not there, the process ends with exit code 1."""
+    try:
+        found = find(options.run_dir, options.room)
+    except RunDirError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    try:
+        return Asker.at(found)
+    except OSError as error:
+        name = found.stem.replace("%", "/")
+        why = error.strerror or error
+        parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {why}\n")
+
+
+def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
+    """The answer; where there is none, or it is an error, the process ends with exit code 1."""
+    try:
+        answer = asker.ask(dict(request))
+    except TimeoutError:
+        parser.exit(1, f"{parser.prog}: the room does not answer\n")
+    except (EOFError, OSError, ValueError):
+        parser.exit(1, f"{parser.prog}: the room has ended\n")
+    if "error" in answer:
+        parser.exit(1, f"{parser.prog}: {printable(str(answer['error']))}\n")
+    return answer
+
+
+def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
+    """Print it, now. Ends the process where it can't: without a word where nobody reads on."""
+    try:
+        encoding = sys.stdout.encoding
+        shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+        print(before + shown, flush=True)
+    except OSError as error:
+        # Or Python would try again, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            parser.exit(1, f"{parser.prog}: can't write: {error.strerror}\n")
+        sys.exit(0)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(
+        prog="python -m chatroom.status",
+        description="Tell who is in a room that runs on this machine, and how it goes.",
+        allow_abbrev=False,
+    )
+    add_room(made)
+    made.add_argument("--json", action="store_true", help="as JSON, a line each time")
+    made.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="again and again, with rates, until Ctrl-C (default: every 2 s)",
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    command = parser()
+    options = command.parse_args(arguments)
+    if options.watch is not None and not 0.1 <= options.watch <= 3600:
+        command.error("argument --watch: must be seconds from 0.1 to 3600")
+    asker = connect(options, command)
+    before: dict[str, Any] | None = None
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(asker):
+        while True:
+            found = ask(asker, {"ask": "status"}, command) | {"at": time.time()}
+            if options.json:
+                tell(json.dumps(found), command)
+            else:
+                clear = CLEAR if options.watch is not None and sys.stdout.isatty() else ""
+                tell("\n".join(lines(found, before)), command, clear)
+            if options.watch is None:
+                break
+            before = found
+            time.sleep(options.watch)
+    sys.exit(0)
+
+
+def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
+    """What a person reads. Rates are since `before`, or else since the room began."""
+    room, now = found["room"], found["at"]
+    earlier = before["room"] if before else {"messages": 0, "deliveries": 0, "bytes": 0}
+    seconds = max(0.001, now - (before["at"] if before else room["since"]))
+
+    def rate(name: str) -> str:
+        return f"{room[name]:,} {name} ({(room[name] - earlier[name]) / seconds:,.1f}/s)"
+
+    yield f"{room['listening']}, pid {room['pid']}, up {spell_time(now - room['since'])}"
+    yield (
+        f"{room['members']:,} members of {room['capacity']:,}; {room['joins']:,} joined, "
+        f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
+    )
+    yield f"{rate('messages')}, {rate('deliveries')}, {rate('bytes')}; lag {room['lag']:,} bytes"
+    if room["worker_deaths"]:
+        yield (
+            f"{room['worker_deaths']:,} workers replaced; their members waited "
+            f"{1000 * room['longest_recovery']:.0f} ms at most"
+        )
+    yield ""
+    yield from table(
+        ("worker", "pid", "members", "messages", "deliveries", "restarts", "lag"), found["workers"]
+    )
+    if found["members"]:
+        rows = [
+            one | {"here": spell_time(now - one["since"]), "from": _from(one)}
+            for one in found["members"]
+        ]
+        yield ""
+        yield from table(("id", "from", "here", "worker", "said", "heard", "lag"), rows)
+
+
+def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Columns under their names; numbers to the right."""
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    for line in (names, *cells):
+        yield "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+
+
+def spell_time(seconds: float) -> str:
+    """1:02:03, or 2d 1:02:03."""
+    whole = max(0, int(seconds))
+    days, rest = divmod(whole, 86400)
+    text = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}d {text}" if days else text
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _from(member: Mapping[str, Any]) -> str:
+    address = member["address"]
+    if not member["port"]:
+        return str(address)
+    return f"[{address}]:{member['port']}" if ":" in address else f"{address}:{member['port']}"
+
+
+def _by_reason(what: str, counts: Mapping[str, int]) -> str:
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
+    return f"{sum(counts.values()):,} {what}" + (f" ({reasons})" if reasons else "")

@@ -1,0 +1,75 @@
+"""Who may not come in: addresses and networks. Kept in a file, where the room is told to."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from chatroom.errors import BansError
+from chatroom.system import files
+from chatroom.system.networks import Network, network, spell, within
+
+
+class Bans:
+    """In the order in which they were made; in the file `path`, if there is one."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Raises BansError where the file is there, and can't be read."""
+        self._path = path
+        self._networks: dict[Network, None] = {}
+        if path is None:
+            return
+        try:
+            self._networks = dict.fromkeys(map(network, _texts(json.loads(files.read(path)))))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise BansError(f"{path} can't be read: {error.strerror}") from None
+        except RecursionError:
+            demand = "has to be a list of networks, as JSON: it is nested too deeply"
+            raise BansError(f"{path} {demand}") from None
+        except ValueError as error:
+            raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, str) and within(address, self._networks)
+
+    def all(self) -> list[str]:
+        return [spell(one) for one in self._networks]
+
+    def add(self, one: Network) -> None:
+        """Raises BansError where it can't be kept; it holds nevertheless."""
+        self._networks[one] = None
+        self._keep()
+
+    def remove(self, one: Network) -> bool:
+        """Whether there was such a ban. Raises BansError as `add` does."""
+        if one not in self._networks:
+            return False
+        del self._networks[one]
+        self._keep()
+        return True
+
+    def _keep(self) -> None:
+        """Replace the file at once, so that it is never half written."""
+        if self._path is None:
+            return
+        new = self._path.with_suffix(".new")
+        try:
+            with new.open("w") as file:
+                json.dump(self.all(), file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise BansError(f"{self._path} can't be written: {error.strerror}") from None
+
+
+def _texts(found: object) -> list[str]:
+    """Raises ValueError where it is no list of texts; a number would pass for an address."""
+    if isinstance(found, list) and all(isinstance(one, str) for one in found):
+        return found
+    raise ValueError("it is none")

@@ -1,0 +1,208 @@
+"""How a room's owner asks it, and tells it: a Unix socket of which the main process has one end.
+
+A request is a line of JSON, and so is its answer; a connection may bring any
+number of them, one after another. Only the same user gets in (and root): the
+folder is private, and the kernel says who has connected. Nobody is waited for:
+what can't be sent at once is sent when it can, and who asks again before that is
+not heard.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from chatroom.config.settings import KIB
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import listen, remove_file
+
+MAX_CONNECTIONS = 16
+PAUSE = 0.2
+"""Seconds without accepting, when the system has no descriptor or memory for one more."""
+MAX_REQUEST = 64 * KIB
+"""Bytes of a line that asks; who sends a longer one is not heard any more."""
+
+_CREDENTIALS = struct.Struct("3i")
+"""Linux's struct ucred: pid, uid, gid."""
+
+ANSWER_WITHIN = 10.0
+"""Seconds that a command waits for the room."""
+
+Answer = dict[str, Any]
+
+
+class Control:
+    """All is called from the main process's loop; `selector` is that loop's.
+
+    `answer(request)` is called with what was asked, a JSON object.
+    """
+
+    def __init__(
+        self, selector: selectors.BaseSelector, answer: Callable[[Answer], Answer]
+    ) -> None:
+        self._selector = selector
+        self._answer = answer
+        self._connections: dict[socket.socket, _Connection] = {}
+        self._listener: socket.socket | None = None
+        self._resume_at: float | None = None
+
+    def listen(self, path: Path) -> None:
+        """From now on, whoever connects there is heard. Once. Raises ListenError."""
+        self._listener = listen(Endpoint(path=str(path)), 0)
+        self._path, self._inode = path, os.stat(path).st_ino
+        self._open()
+
+    def _open(self) -> None:
+        assert self._listener is not None
+        self._resume_at = None
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def tick(self) -> float | None:
+        """Do what is due; return the seconds until something will be, None if nothing will."""
+        now = monotonic()
+        if self._resume_at is not None and self._resume_at <= now:
+            self._open()
+        return None if self._resume_at is None else self._resume_at - now
+
+    def close(self) -> None:
+        """Hear nobody any more, and leave no file behind."""
+        for end in list(self._connections):
+            self._drop(end)
+        if self._listener is None:
+            return
+        if self._resume_at is None:
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        remove_file(str(self._path), self._inode)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            end, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):  # else it would be at once
+                self._selector.unregister(self._listener)
+                self._resume_at = monotonic() + PAUSE
+            return
+        if not _is_ours(end):
+            end.close()
+        elif len(self._connections) >= MAX_CONNECTIONS:
+            with contextlib.suppress(OSError):
+                end.send(b'{"error": "too many ask already"}\n')
+            end.close()
+        else:
+            self.attach(end)
+
+    def attach(self, end: socket.socket) -> None:
+        """Hear what comes from there, as if it had connected."""
+        end.setblocking(False)
+        self._connections[end] = _Connection()
+        self._selector.register(end, selectors.EVENT_READ, partial(self._turn, end))
+
+    def _turn(self, end: socket.socket) -> None:
+        """Hear, answer, send: as far as that goes without waiting."""
+        connection = self._connections[end]
+        try:
+            if not (connection.unsent or connection.asks):
+                connection.take(end.recv(MAX_REQUEST))
+            if not connection.unsent and connection.asks:
+                answer = self._answer_to(connection.next())
+                connection.unsent = json.dumps(answer).encode() + b"\n"
+            if connection.unsent:
+                connection.unsent = connection.unsent[end.send(connection.unsent) :]
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError):
+            self._drop(end)
+            return
+        busy = connection.unsent or connection.asks
+        events = selectors.EVENT_WRITE if busy else selectors.EVENT_READ
+        self._selector.modify(end, events, partial(self._turn, end))
+
+    def _answer_to(self, line: bytes) -> Answer:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            return {"error": "a request is a JSON object"}
+        return self._answer(request)
+
+    def _drop(self, end: socket.socket) -> None:
+        del self._connections[end]
+        self._selector.unregister(end)
+        end.close()
+
+
+class _Connection:
+    def __init__(self) -> None:
+        self.unsent = b""
+        """Of an answer."""
+        self._heard = b""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request has come whole."""
+        return b"\n" in self._heard
+
+    def next(self) -> bytes:
+        """The request that came first."""
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
+
+    def take(self, data: bytes) -> None:
+        """Raises ValueError when no more will come, or too much without a line end."""
+        self._heard += data
+        if not data or (len(self._heard) > MAX_REQUEST and not self.asks):
+            raise ValueError
+
+
+def _is_ours(end: socket.socket) -> bool:
+    """Whether the same user is at the other end, or root; where nobody says, the folder does."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    data = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(data)[1] in (os.getuid(), 0)
+
+
+class Asker:
+    """The other end: ask, and ask again. Raises OSError."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.settimeout(ANSWER_WITHIN)
+        self._end = end
+        self._file = end.makefile("rb")
+
+    @classmethod
+    def at(cls, path: Path) -> "Asker":
+        """Connect, as a command does."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            end.settimeout(ANSWER_WITHIN)
+            end.connect(str(path))
+        except OSError:
+            end.close()
+            raise
+        return cls(end)
+
+    def ask(self, request: Answer) -> Answer:
+        """Raises EOFError where the room has ended."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
+            self._end.sendall(json.dumps(request).encode() + b"\n")
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        answer: Answer = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        self._file.close()
+        self._end.close()

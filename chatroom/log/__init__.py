@@ -1,0 +1,5 @@
+"""The memory that the processes of a room share.
+
+ring.py    the room's log: a ring of rendered messages and their entries
+slots.py   one slot for each member: what another worker needs to go on with it
+"""

@@ -1,1 +1,0 @@
-"""What the operating system is asked for: listening sockets, descriptors, a channel for both."""

@@ -1,0 +1,113 @@
+"""What a room's owner can do to it while it runs: put somebody out, keep somebody out, speak."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chatroom.config.settings import KIB
+from chatroom.control.bans import Bans
+from chatroom.errors import BansError
+from chatroom.log.ring import Batch, MainLog
+from chatroom.protocol.message import render
+from chatroom.protocol.text import sanitize
+from chatroom.supervisor.acceptor import Client
+from chatroom.system.networks import Network, network, spell, within
+
+KICKED, BANNED = "kicked", "banned"
+"""Why a member left."""
+
+SPEAKER = b"<room>"
+"""The prefix of what the room itself says."""
+NOBODY = 0
+"""The id of its sender, whom no member's is."""
+SAY_WITHIN = 0.1
+"""Seconds for a room that is busy to make room for it."""
+MAX_TEXT = 4 * KIB
+"""Bytes that it says at once."""
+
+
+class Moderator:
+    """All is called from the main process's loop.
+
+    `put_out(member, why)` ends a member's connection. `wake()` has all hear what was appended.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[int, Client],
+        bans: Bans,
+        log: MainLog,
+        put_out: Callable[[Client, str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._clients = clients
+        self._bans = bans
+        self._log = log
+        self._put_out = put_out
+        self._wake = wake
+
+    def obey(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Do what is asked, and say what was done, or why not; None: it is no such order.
+
+        kick, ban, unban: "who", an id, or what networks.py understands. bans. say: "text".
+        """
+        who, text = str(order.get("who", "")), order.get("text")
+        try:
+            match order.get("do"):
+                case "kick":
+                    return {"kicked": self._kick(self._meant(who), KICKED)}
+                case "ban":
+                    return self._ban(who)
+                case "unban":
+                    return {"unbanned": self._bans.remove(network(who)), "bans": self._bans.all()}
+                case "bans":
+                    return {"bans": self._bans.all()}
+                case "say" if isinstance(text, str):
+                    return self._say(text)
+                case _:
+                    return None
+        except (ValueError, BansError) as error:
+            return {"error": str(error)}
+
+    def _meant(self, who: str) -> list[int]:
+        """The members that are meant. Raises ValueError."""
+        if who.isascii() and who.isdigit():
+            return [id for id in self._clients if str(id) == who.lstrip("0")]
+        return self._within(network(who))
+
+    def _within(self, one: Network) -> list[int]:
+        return [id for id, client in self._clients.items() if within(client.address, [one])]
+
+    def _kick(self, members: list[int], why: str) -> list[int]:
+        for id in members:
+            self._put_out(self._clients[id], why)
+        return members
+
+    def _ban(self, who: str) -> dict[str, Any]:
+        found = self._network_of(who)
+        try:
+            self._bans.add(found)
+        finally:  # it holds, whether or not it could be kept
+            kicked = self._kick(self._within(found), BANNED)
+        return {"banned": spell(found), "kicked": kicked, "bans": self._bans.all()}
+
+    def _network_of(self, who: str) -> Network:
+        """A network, or the address of the member that has this id. Raises ValueError."""
+        if who.isascii() and who.isdigit():
+            (id,) = self._meant(who) or (None,)
+            if id is None:
+                raise ValueError(f"no member has the id {who}")
+            return network(self._clients[id].address)
+        return network(who)
+
+    def _say(self, text: str) -> dict[str, Any]:
+        block = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").rstrip(b"\n")
+        if not 0 < len(block) <= MAX_TEXT:
+            return {"error": f"what the room says has 1 to {MAX_TEXT} bytes"}
+        block += b"\n"
+        messages = block.count(b"\n")
+        batch = Batch()
+        batch.add(NOBODY, 0, render(SPEAKER, sanitize(block)), messages)
+        if not self._log.append_within(SAY_WITHIN, batch):
+            return {"error": "the room is too busy just now: say it again"}
+        self._wake()
+        return {"said": messages}

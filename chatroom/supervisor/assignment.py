@@ -1,0 +1,229 @@
+"""Which worker serves whom: newcomers, a dead worker's members, and an even spread.
+
+    a newcomer          adopt ──► the worker that the registry names
+    a worker's death    adopt ──► the living, the least loaded first; echo ◄── they serve them
+    an uneven spread    yield ──► the most loaded; yielded ◄──
+                        adopt ──► the least loaded; echo ◄──
+
+Who is handed over is always the same to the new worker: the kernel and the slot
+say how far it has come (worker/recovery.py). Meanwhile nobody serves it, and
+the log has to keep what it needs: a dead worker's seat stays taken, and one
+that has yielded members stands still in the log, until all is *settled*: every
+worker has echoed that it serves those whom it was handed.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from itertools import count, islice
+from time import monotonic
+
+from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.pool import Crew, WorkerProcess
+from chatroom.supervisor.registry import RegistryProcess
+from chatroom.system.tcp_counters import taken
+
+MAX_ADOPTED = 64
+"""Members in one record, which has to hold a greeting and their prefixes, however long they are."""
+
+DEATHS = 3
+"""Workers that may die in a row over one member: then it is put out."""
+
+UNEVEN = 0.1
+"""Part of a fair share by which a worker may have more members than another."""
+
+BALANCE_AFTER = 0.2
+"""Seconds between a change of the spread and a look at it."""
+MAX_YIELD = 1000
+"""Members that are on the way between workers at once; their ids fit into a record."""
+
+NO_WORKER = -1
+"""The worker of those whom none serves."""
+
+ITS_WORKER_DIED = "its worker died"
+ITS_WORKERS_DIED = "its workers kept dying over it"
+
+
+class Handover:
+    """All is called from the main process's loop. `clients`: the members, by id."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        clients: dict[int, Client],
+        registry: RegistryProcess,
+        blamed: Callable[[int], int],
+        part: Callable[[dict[int, str]], None],
+        recovered: Callable[[float], None],
+    ) -> None:
+        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why.
+        `recovered(seconds)`: nobody is without a worker any more, after so long."""
+        self._crew = crew
+        self._clients = clients
+        self._registry = registry
+        self._blamed = blamed
+        self._part = part
+        self._recovered = recovered
+        self._orphaned_at: float | None = None
+        """When the first worker died whose members are not all served again."""
+        self._numbers = count(1)
+        self._awaited: dict[WorkerProcess, int] = {}
+        """The echo that says that a worker serves all whom it was handed."""
+        self._homeless: list[int] = []
+        """Members whom no worker serves, because none is alive."""
+        self._yielder: WorkerProcess | None = None
+        """Who was told to yield members, until all is settled."""
+        self._yielded = False
+        """Whether it has."""
+        self._balance_at: float | None = None
+        """When to look whether the spread is even."""
+
+    def hand_over(self, id: int, client: Client) -> None:
+        """A newcomer, to the worker that the registry named."""
+        self._adopt(self._crew.workers[client.worker], [id])
+
+    def take_over(self, dead: WorkerProcess) -> None:
+        """Hand a dead worker's members to the living."""
+        self._awaited.pop(dead, None)
+        if self._yielder is dead:
+            self._yielder = None
+        blamed = self._blamed(dead.number)
+        orphans, lost = [], {}
+        for id, client in self._clients.items():
+            if client.worker != dead.number:
+                continue
+            to_blame = id == blamed and (dead.stuck or not dead.told_to_end)
+            client.deaths = client.deaths + 1 if to_blame else 0
+            if taken(client.connection) is None:
+                lost[id] = ITS_WORKER_DIED
+            elif client.deaths >= DEATHS:
+                lost[id] = ITS_WORKERS_DIED
+            else:
+                orphans.append(id)
+        self._part(lost)
+        if orphans and self._orphaned_at is None:
+            self._orphaned_at = monotonic()
+        self._assign(orphans)
+        self._settle()
+
+    def began(self) -> None:
+        """A worker is ready: it takes those whom nobody serves, and later its share of the rest."""
+        homeless, self._homeless = self._homeless, []
+        self._assign(homeless)
+        self.changed()
+
+    def echoed(self, worker: WorkerProcess, number: int) -> None:
+        """A worker serves all whom it was handed before the echo of this number was asked for."""
+        if self._awaited.get(worker) == number:
+            del self._awaited[worker]
+            self._settle()
+
+    def yielded(self, members: list[int]) -> None:
+        """Nobody serves these members any more: their worker has left them to another."""
+        self._yielded = True
+        self._assign(members)
+        self._settle()
+
+    def _assign(self, members: list[int]) -> None:
+        """Hand members who have not left to the least loaded of the living, and have them echo."""
+        ready = {worker.number: worker for worker in self._crew.ready()}
+        members = [id for id in members if id in self._clients]
+        if not members:
+            return
+        if not ready:
+            for id in members:
+                self._clients[id].worker = NO_WORKER
+            self._registry.move(members, NO_WORKER)
+            self._homeless += members
+            return
+        load = self._load()
+        for id in members:
+            load[self._clients[id].worker] -= 1
+        least = [(load[number], number) for number in ready]
+        heapq.heapify(least)
+        shares: dict[int, list[int]] = {}
+        for id in members:
+            size, number = least[0]
+            heapq.heapreplace(least, (size + 1, number))
+            shares.setdefault(number, []).append(id)
+            self._clients[id].worker = number
+        for number, share in shares.items():
+            self._registry.move(share, number)
+            self._adopt(ready[number], share)
+            self._awaited[ready[number]] = echo = next(self._numbers)
+            self._crew.tell(ready[number], {"echo": echo})
+
+    def _adopt(self, worker: WorkerProcess, members: list[int]) -> None:
+        alike: dict[bytes, list[int]] = {}
+        for id in members:
+            alike.setdefault(self._clients[id].greeting, []).append(id)
+        for greeting, those in alike.items():
+            for first in range(0, len(those), MAX_ADOPTED):
+                found = {id: self._clients[id] for id in those[first : first + MAX_ADOPTED]}
+                record = {
+                    "adopt": [(id, one.prefix, one.slot, one.begun) for id, one in found.items()],
+                    "greeting": greeting.decode(),
+                }
+                fds = [client.connection.fileno() for client in found.values()]
+                self._crew.tell(worker, record, fds)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody is on the way between workers."""
+        return not (self._awaited or self._homeless)
+
+    def _settle(self) -> None:
+        """Where nobody is on the way between workers, let the log go on."""
+        if not self.settled:
+            return
+        self._crew.free()
+        if self._orphaned_at is not None:
+            self._recovered(monotonic() - self._orphaned_at)
+            self._orphaned_at = None
+        if self._yielder is not None and self._yielded:
+            self._crew.tell(self._yielder, {"settled": True})
+            self._yielder = None
+        self.changed()
+
+    # --- balance -------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Members have left, or moved, or a worker has begun: the spread may have become uneven."""
+        if self._balance_at is None:
+            self._balance_at = monotonic() + BALANCE_AFTER
+
+    def tick(self) -> float | None:
+        """Even the spread where it is time; return the seconds until it may be, None for never."""
+        if self._balance_at is None:
+            return None
+        now = monotonic()
+        if now >= self._balance_at:
+            self._balance_at = None
+            self._balance()
+        return None if self._balance_at is None else max(0.0, self._balance_at - now)
+
+    def _balance(self) -> None:
+        """Have the most loaded worker yield as many of its members as it has too many."""
+        ready = self._crew.ready()
+        if self._yielder or not self.settled or len(ready) < 2:
+            return  # it is looked at again when all is settled
+        load = self._load()
+        ready.sort(key=lambda worker: load[worker.number])
+        least, most = ready[0], ready[-1]
+        difference = load[most.number] - load[least.number]
+        if difference <= max(1, UNEVEN * len(self._clients) / len(ready)):
+            return
+        theirs = (
+            id
+            for id, one in self._clients.items()
+            # Whom the system does not count could not be gone on with.
+            if one.worker == most.number and taken(one.connection) is not None
+        )
+        moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
+        if moving:
+            self._yielder, self._yielded = most, False
+            self._crew.tell(most, {"yield": moving})
+
+    def _load(self) -> Counter[int]:
+        """How many members each worker has."""
+        return Counter(client.worker for client in self._clients.values())

@@ -1,0 +1,163 @@
+"""What the main process prints: the conversation, as the tutorial's server does; and what it logs.
+
+The console is one more cursor in the log, and the only one that nobody waits
+for. A thread of its own writes, so that a terminal that is held, or a pipe that
+nobody reads, stops nothing but itself. It writes at most a chunk in each pause;
+where it falls too far behind, it says how many it left out, and goes on at the
+head.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections import deque
+from typing import TextIO
+
+from chatroom.config.settings import KIB, MIB
+from chatroom.errors import LimitError
+from chatroom.log.ring import Log
+from chatroom.system.doorbell import Doorbell
+from chatroom.system.signals import STOP_SIGNALS
+
+PAUSE = 0.05
+"""Seconds between two chunks. A person reads no faster, and the workers need the processors."""
+CHUNK = 64 * KIB
+"""Bytes of the log, at most, that are printed at once; but one entry at least."""
+MAX_BEHIND = MIB
+"""Bytes of the log that it may have yet to print: most of a second at its pace."""
+MAX_NOTICES = 1000
+"""Lines, of some 100 bytes each, that it keeps while nobody reads."""
+CLOSE_WITHIN = 0.3
+"""Seconds, when the room has ended, for whoever reads slowly."""
+LEFT_OUT = b"(%d left out)\n"
+
+
+def descriptor(stream: TextIO | None) -> int:
+    """That of a standard stream; one that leads nowhere, if it was closed before the start."""
+    return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
+
+
+class Console:
+    """The thread, and what it has yet to print.
+
+    `log` is None for a quiet console, which prints what it is told to `say` and
+    nothing else. The main thread makes it, which looks once at the log's head;
+    from then on the console's thread is the only one of its process that may
+    take the log's lock. The main thread calls `say` and `close`, and neither
+    waits for whoever reads `fd`.
+    """
+
+    def __init__(self, log: Log | None, doorbell: Doorbell, fd: int) -> None:
+        """Raises LimitError where no thread can be started."""
+        self._log = log
+        self._doorbell = doorbell
+        self._fd = fd
+        self._position = self._offset = self._messages = 0
+        """Where in the log it stands: entries, bytes and messages before it."""
+        if log is not None:
+            with log:
+                self._stand(log, log.head)
+        self._notices: deque[tuple[int, bytes]] = deque()
+        """Lines that it was told to say, and the positions that they come behind."""
+        self._dropped = 0
+        """Notices for which there was no room, ever; the main thread counts them."""
+        self._dropped_told = 0
+        self._line_open = False
+        """Whether what was printed last has no LF."""
+        self._skip_lf = False
+        """Whether the next byte is a LF that would end a line already ended, or not shown."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no memory for its stack, or too many threads
+            raise LimitError(f"no thread to print with: {error}") from None
+
+    def say(self, line: str) -> None:
+        """Print a line behind all that was appended so far."""
+        if len(self._notices) < MAX_NOTICES:
+            position = self._log.head if self._log else 0
+            self._notices.append((position, line.encode(errors="backslashreplace") + b"\n"))
+        else:
+            self._dropped += 1
+        self._doorbell.ring()
+
+    def close(self, within: float = CLOSE_WITHIN) -> None:
+        """Print what is left, for at most `within` seconds, and end."""
+        self._closing.set()
+        self._doorbell.ring()
+        self._thread.join(within)
+
+    def _run(self) -> None:
+        # They are for the main thread, and when it blocks them they come to nobody.
+        # And a terminal's SIGTTOU would stop what prints from the background.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
+        with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
+            closing = False
+            while not closing:
+                select.select([self._doorbell], [], [])
+                self._doorbell.clear()
+                closing = self._closing.is_set()  # asked before it looks for what is left
+                while text := self._next():
+                    self._write(text)
+                    self._closing.wait(PAUSE)
+
+    def _next(self) -> bytes:
+        """What to print next; empty when it has caught up."""
+        text = self._converse(self._log) if self._log else b""
+        while self._notices and self._notices[0][0] <= self._position:
+            text += self._line(self._notices.popleft()[1])
+        dropped = self._dropped - self._dropped_told
+        if dropped and not self._notices:
+            self._dropped_told += dropped
+            text += self._line(LEFT_OUT % dropped)
+        return text
+
+    def _converse(self, log: Log) -> bytes:
+        """A chunk of the log, up to where the next notice goes, or what is said in its place."""
+        with log:
+            head = log.head
+            end = log.offset(head)
+            geometry = log.geometry
+            if (
+                end - self._offset > min(MAX_BEHIND, geometry.text // 2)
+                or head - self._position > geometry.entries // 2
+            ):
+                missed = log.messages(head) - self._messages
+                self._stand(log, head)
+                text = self._line(LEFT_OUT % missed)
+                self._skip_lf = log.unfinished(end)
+                return text
+            stop = log.position(min(self._offset + CHUNK, end), self._position, head)
+            stop = max(stop, min(self._position + 1 + self._skip_lf, head))
+            if self._notices:
+                stop = min(stop, max(self._notices[0][0], self._position))
+            text = b"".join(log.views(self._offset, log.offset(stop)))
+            self._stand(log, stop)
+        if text:
+            self._line_open = not text.endswith(b"\n")
+            text = text[self._skip_lf :]
+            self._skip_lf = False
+        return text
+
+    def _stand(self, log: Log, position: int) -> None:
+        self._position = position
+        self._offset = log.offset(position)
+        self._messages = log.messages(position)
+
+    def _line(self, line: bytes) -> bytes:
+        """`line` on a line of its own."""
+        if not self._line_open:
+            return line
+        self._line_open, self._skip_lf = False, True
+        return b"\n" + line
+
+    def _write(self, text: bytes) -> None:
+        rest = memoryview(text)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:  # someone else has set it so
+                select.select([], [self._fd], [])

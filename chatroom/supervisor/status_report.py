@@ -1,0 +1,148 @@
+"""What there is to tell of a room: who is in it, what its workers do, and all that was counted.
+
+It is asked for by people and by monitoring (control.py). All of it is what the
+main process holds, the kernel counts and the workers note anyway: nothing of it
+is counted for a message, and no worker is asked.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from chatroom import __version__
+from chatroom.log.ring import Log
+from chatroom.log.slots import Slots
+from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.counters import Tally
+from chatroom.supervisor.pool import Crew
+from chatroom.system.tcp_counters import Traffic, traffic
+from chatroom.worker.recovery import walk
+
+
+class Overview:
+    """All is called from the main process's loop. It takes some 10 µs for each member."""
+
+    def __init__(
+        self,
+        log: Log,
+        slots: Slots,
+        crew: Crew,
+        clients: Mapping[int, Client],
+        tally: Tally,
+        where: str,
+        capacity: int,
+    ) -> None:
+        self._log = log
+        self._slots = slots
+        self._crew = crew
+        self._clients = clients
+        self._tally = tally
+        self._where = where
+        self._capacity = capacity
+
+    def whole(self) -> dict[str, Any]:
+        """As JSON: numbers are bytes, seconds, seconds of the epoch (`since`), or counts."""
+        found = self._look()
+        return self._totals(found) | {"members": self._members(found)}
+
+    def totals(self) -> dict[str, Any]:
+        """The same, less the list of members."""
+        return self._totals(self._look())
+
+    def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
+        lags: dict[int, int] = {}
+        for id, (_, lag) in found.items():
+            worker = self._clients[id].worker
+            lags[worker] = max(lags.get(worker, 0), lag or 0)
+        return {
+            "room": self._room() | {"lag": max(lags.values(), default=0)},
+            "workers": self._workers(lags),
+        }
+
+    def _room(self) -> dict[str, Any]:
+        log, tally = self._log, self._tally
+        head = log.head
+        work = [log.work(seat) for seat in range(self._crew.seats)]
+        return {
+            "version": __version__,
+            "listening": self._where,
+            "pid": os.getpid(),
+            "since": tally.since,
+            "members": len(self._clients),
+            "capacity": self._capacity,
+            "workers": self._crew.wanted,
+            "joins": tally.joins,
+            "leaves": dict(tally.leaves),
+            "refusals": dict(tally.refusals),
+            "messages": log.messages(head),
+            "bytes": log.offset(head),
+            "deliveries": sum(one.due for one in work),
+            "append_waits": sum(one.waits for one in work),
+            "worker_deaths": tally.deaths.total(),
+            "recoveries": tally.recoveries,
+            "recovery_seconds": tally.pause,
+            "longest_recovery": tally.longest_pause,
+        }
+
+    def _workers(self, lags: Mapping[int, int]) -> list[dict[str, Any]]:
+        load = Counter(client.worker for client in self._clients.values())
+        found = []
+        for number, worker in sorted(self._crew.workers.items()):
+            work = self._log.work(number)
+            found.append(
+                {
+                    "worker": number,
+                    "pid": worker.process.pid,
+                    "ready": worker.ready,
+                    "members": load[number],
+                    "messages": work.said,
+                    "deliveries": work.due,
+                    "restarts": self._tally.deaths[number],
+                    "lag": lags.get(number, 0),
+                }
+            )
+        return found
+
+    def _look(self) -> dict[int, "_Seen"]:
+        """At each member, by id."""
+        log, slots = self._log, self._slots
+        head = log.head
+        lapped = max(0, head - log.geometry.entries)
+        checkpoints = {id: slots.checkpoint(one.slot) for id, one in self._clients.items()}
+        known = [one.position for one in checkpoints.values() if one.position > lapped]
+        spans, _ = log.said(min(known, default=head), head)
+        end, found = log.offset(head), {}
+        for id, client in self._clients.items():
+            checkpoint, counted = checkpoints[id], traffic(client.connection)
+            lag: int | None = None
+            if counted is not None and checkpoint.position > lapped:
+                gone = counted.taken - checkpoint.taken
+                lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
+            found[id] = _Seen(counted, lag)
+        return found
+
+    def _members(self, found: Mapping[int, "_Seen"]) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": id,
+                "address": client.address,
+                "port": client.port,
+                "since": client.since,
+                "worker": client.worker,
+                "said": None if counted is None else counted.received,
+                "heard": None if counted is None else counted.taken,
+                "lag": lag,
+            }
+            for (id, client), (counted, lag) in zip(
+                self._clients.items(), found.values(), strict=True
+            )
+        ]
+
+
+class _Seen(NamedTuple):
+    """A member at one moment; None is what is not known."""
+
+    counted: Traffic | None
+    lag: int | None
+    """What was said and the kernel has not taken for it yet."""

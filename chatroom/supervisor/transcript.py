@@ -1,0 +1,321 @@
+"""The main process's part of the transcript: its process is there, and knows who is who.
+
+    the process                        the main process
+    opened, and the file  ──────────►  keeps a descriptor, for the next one
+    who?                  ──────────►  who: those who are there, and those who left
+    at                    ──────────►  forgets who left before
+    trouble, fine, missed, lacks  ──►  warns
+                          ◄──────────  reopen (SIGUSR1), stop
+    (death)               ──────────►  starts another
+
+Nothing of it holds up the room, and nothing that goes wrong there ends it.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import selectors
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
+from time import monotonic
+from typing import NamedTuple
+
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Log
+from chatroom.logs import Event
+from chatroom.sidecars.transcript import process
+from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.admin_commands import NOBODY, SPEAKER
+from chatroom.supervisor.pool import READY_WITHIN, RETRY_AFTER, pause_after
+from chatroom.supervisor.watchdog import Watchdog
+from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.child import spawn
+from chatroom.system.doorbell import Doorbell
+
+CLOSE_WITHIN = 3.0
+"""Seconds, when the room has ended, for what is not written yet."""
+LEAST_WATCHED = 5 * process.SYNC_EVERY
+"""Seconds that its process has to make progress, at least: it tells of it each SYNC_EVERY."""
+MAX_LEFT = 100_000
+"""Members who have left that are remembered, where the process does not go on."""
+
+ROOM = "room"
+"""The address of the room itself."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Process:
+    process: SpawnProcess
+    channel: Channel
+    ready_by: float
+    """When it has to have told something, however busy the machine is."""
+    met: bool = False
+    """Whether it has."""
+    heard: bool = True
+    """Whether its channel is listened to; it ends a moment before the process."""
+
+
+class _Left(NamedTuple):
+    """A member that is no more."""
+
+    address: str
+    prefix: str
+    head: int
+    """Of the log, when all that it said was there."""
+
+
+def _watchdog(settings: Settings) -> Watchdog:
+    within = max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0
+    return Watchdog(within, monotonic())
+
+
+class Keeper:
+    """All is called from the main process's loop; `selector` is that loop's. `bell`: the process's.
+
+    `clients`: the members, by id. `where`: what the room listens on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        where: str,
+        log: Log,
+        bell: Doorbell,
+        clients: Mapping[int, Client],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        assert settings.transcript is not None
+        self._path = settings.transcript
+        self._settings = settings
+        self._where = where
+        self._run = secrets.token_hex(8)
+        self._log = log
+        self._bell = bell
+        self._clients = clients
+        self._selector = selector
+        self._left: dict[int, _Left] = {}
+        """Who has left, and may have said something that is not written yet; in that order."""
+        self._at = log.head
+        """Entries before this position are written; those of the room's begin need not be."""
+        self._one: _Process | None = None
+        self._file: tuple[int, list[int]] | None = None
+        """A descriptor of the file that is written, and where and behind what it was begun."""
+        self._reopens = 0
+        """How often it was to be opened anew."""
+        self._reopening = False
+        """Whether it was not, yet."""
+        self._trouble = ""
+        self._start_at = 0.0
+        self._failures = 0
+        """Processes in a row that have written nothing."""
+        self._stop: Record | None = None
+        """What the process is told, now that the room has ended."""
+        self._done = False
+        """Whether the process has ended because all is done."""
+        self._killed = False
+        self._watchdog = _watchdog(settings)
+        self._signs = 0
+        """Of life that the process has given, or did not owe."""
+
+    def renew(self, settings: Settings) -> None:
+        """From now on, its process has so many seconds to make progress."""
+        if settings.watchdog != self._settings.watchdog:
+            self._watchdog = _watchdog(settings)
+        self._settings = settings
+
+    def tick(self) -> float | None:
+        """Start the process where it is time; return the seconds until it may be, None for never.
+
+        And tell it again what its channel did not take.
+        """
+        if self._one is None:
+            now = monotonic()
+            if now >= self._start_at:
+                self._start()
+            if self._one is None:
+                return max(0.0, self._start_at - now)
+        else:
+            self._flush(self._one)
+        self._watch(self._one, monotonic())
+        due = self._watchdog.due
+        times = [] if due is None else [max(0.0, due - monotonic())]
+        return min([*times, RETRY_AFTER] if self._one.channel.backlog else times, default=None)
+
+    def _watch(self, one: _Process, now: float) -> None:
+        """Kill a process that has something to write, and makes no progress: the next one goes on.
+
+        Where it has told that it can't write, it is known to try again.
+        """
+        tries = bool(self._trouble) if one.met else now < one.ready_by
+        if tries or self._log.head <= self._at:
+            self._signs += 1
+        if self._watchdog.look(now, {0: self._signs}):
+            self._watchdog.forgive()
+            says = "the process that writes it makes no progress, and is replaced"
+            self._warn("transcript-stuck", says)
+            one.process.kill()
+
+    def left(self, id: int, client: Client) -> None:
+        """A member has left; all that it said is in the log."""
+        head = self._log.head
+        if head > self._at:
+            self._left[id] = _Left(client.address, client.prefix, head)
+            self._forget()
+
+    def reopen(self) -> None:
+        """Another file has, or is to have, the transcript's name."""
+        self._reopens += 1
+        self._reopening = True
+        self._tell({"reopen": self._reopens})
+
+    def close(self) -> None:
+        """The room has ended: all that was said is written, if that takes not too long."""
+        deadline = monotonic() + CLOSE_WITHIN
+        self._stop = {"stop": CLOSE_WITHIN * 0.8}
+        self._tell(self._stop)
+        starts = 0
+        while not self._done and (left := deadline - monotonic()) > 0:
+            if self._one is None:
+                starts += 1
+                if starts > 3:
+                    break
+                self._start()
+                continue
+            one = self._one
+            sources = [one.process.sentinel, *([one.channel.fileno()] if one.heard else [])]
+            ready = connection.wait(sources, min(left, RETRY_AFTER))
+            self._hear(one)
+            if one.process.sentinel in ready:
+                self._reap(one)
+            else:
+                self._flush(one)
+        if self._one is not None:
+            self._killed = True
+            self._one.process.kill()
+            self._one.process.join()
+            self._reap(self._one)
+        if not self._done:
+            self._warn("transcript-unfinished", "it may lack what was said last")
+        self._keep(None)
+
+    # --- the process ---------------------------------------------------------
+
+    def _start(self) -> None:
+        try:
+            child, ours = spawn(process.main, self._path, self._where, self._run, self._settings)
+        except OSError as error:
+            says = "the process that writes it can't be started; it is tried again"
+            self._fail("transcript-failed", says, error=error.strerror)
+            return
+        self._watchdog.forgive()
+        one = self._one = _Process(child, Channel(ours), monotonic() + READY_WITHIN)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(one))
+        self._selector.register(child.sentinel, selectors.EVENT_READ, lambda: self._reap(one))
+        fd, file = self._file or (None, None)
+        shared = [self._log.fd, *self._bell.fds, *([] if fd is None else [fd])]
+        self._tell({"bell": len(self._bell.fds), "file": file}, shared)
+        if self._reopening:
+            self._tell({"reopen": self._reopens})
+        if self._stop is not None:
+            self._tell(self._stop)
+
+    def _tell(self, record: Record, descriptors: list[int] | tuple[int, ...] = ()) -> None:
+        if self._one is not None:
+            with contextlib.suppress(ChannelClosed):  # its sentinel will tell
+                self._one.channel.send(record, descriptors)
+
+    def _flush(self, one: _Process) -> None:
+        """Tell it again what its channel did not take."""
+        with contextlib.suppress(ChannelClosed):  # its sentinel will tell
+            one.channel.flush()
+
+    def _hear(self, one: _Process) -> None:
+        if not one.heard:
+            return
+        try:
+            for record, descriptors in one.channel.receive():
+                self._signs += 1
+                one.met = True
+                self._obey(record, descriptors)
+            one.channel.flush()
+        except ChannelClosed:
+            one.heard = False
+            self._selector.unregister(one.channel)
+
+    def _obey(self, record: Record, descriptors: list[int]) -> None:
+        match record:
+            case {"opened": begun}:
+                self._keep((descriptors[0], begun))
+            case {"reopened": number}:
+                self._reopening = number < self._reopens
+            case {"who": ids}:
+                self._tell({"members": [(id, *self._who(id)) for id in ids]})
+            case {"at": position}:
+                self._at = position
+                self._forget()
+            case {"trouble": why}:
+                self._trouble = why
+                again = "" if self._stop else "; it is tried again"
+                self._warn("transcript-trouble", f"it can't be written{again}", error=why)
+            case {"fine": True}:
+                self._failures = 0
+                if self._trouble:
+                    self._trouble = ""
+                    self._warn("transcript-resumed", "it is written again")
+            case {"missed": messages}:
+                says = "the log no longer held them; a line in the file says which"
+                self._warn("transcript-missed", says, messages=messages)
+            case {"lacks": messages}:
+                self._warn("transcript-lacks", "the last messages are not in it", messages=messages)
+
+    def _reap(self, one: _Process) -> None:
+        """Its process has ended."""
+        self._hear(one)  # its last words
+        if one.heard:
+            one.heard = False
+            self._selector.unregister(one.channel)
+        self._selector.unregister(one.process.sentinel)
+        one.channel.close()
+        one.process.join()
+        self._one = None
+        self._done = self._stop is not None and one.process.exitcode == 0
+        if not self._done and not self._killed:
+            says = "the process that writes it has ended; another is started"
+            self._fail("transcript-died", says, exit=one.process.exitcode)
+
+    def _fail(self, event: str, says: str, **fields: object) -> None:
+        pause = pause_after(self._failures) if self._failures else 0.0
+        self._failures += 1
+        self._start_at = monotonic() + pause
+        self._warn(event, says, **fields)
+
+    def _warn(self, event: str, says: str, **fields: object) -> None:
+        logger.warning(Event(event, says, file=self._path, **fields))
+
+    def _keep(self, file: tuple[int, list[int]] | None) -> None:
+        if self._file is not None:
+            os.close(self._file[0])
+        self._file = file
+
+    # --- who is who ----------------------------------------------------------
+
+    def _who(self, id: int) -> tuple[str | None, str]:
+        """Address and prefix; of who is forgotten, none."""
+        if id == NOBODY:
+            return ROOM, SPEAKER.decode()
+        found = self._clients.get(id) or self._left.get(id)
+        return (found.address, found.prefix) if found else (None, "")
+
+    def _forget(self) -> None:
+        """Forget whose messages are all written, or are not there any more."""
+        done = max(self._at, self._log.head - self._log.geometry.entries)
+        while self._left:
+            id = next(iter(self._left))
+            if self._left[id].head > done and len(self._left) <= MAX_LEFT:
+                break
+            del self._left[id]

@@ -1,0 +1,15 @@
+"""What the room asks of the operating system, and how it names what it finds there.
+
+listening.py      listening sockets
+endpoint.py       addresses at which a room listens
+networks.py       addresses and networks of clients and proxies
+channel.py        records and descriptors between two processes
+child.py          spawn a process with one end of a channel
+doorbell.py       wake another process
+memory.py         memory without a name
+tcp_counters.py   what the kernel has counted for a connection
+descriptors.py    the limit of open files
+files.py          files that the owner names
+signals.py        the signals that a room handles
+systemd.py        socket activation and notification
+"""

@@ -1,0 +1,29 @@
+"""A process that is started, and has one end of a pair of sockets."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from chatroom.system.channel import KIND
+from chatroom.system.signals import stop_signals_blocked
+
+
+def spawn(
+    target: Callable[..., None], *args: Any, kind: int = KIND
+) -> tuple[SpawnProcess, socket.socket]:
+    """Start a process that calls `target(*args, end)`; return it, and the other end.
+
+    By the main process alone. In the new one the signals of signals.py are blocked.
+    Raises OSError where there is no memory, no descriptor, or too many processes;
+    then nothing of it is left.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with contextlib.ExitStack() as undo, theirs, stop_signals_blocked():
+        undo.callback(ours.close)
+        child = get_context("spawn").Process(target=target, args=(*args, theirs))
+        child.start()
+        undo.pop_all()
+    return child, ours

@@ -1,0 +1,152 @@
+"""Where the room is reached."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from typing import Any
+
+from chatroom.errors import ListenError
+from chatroom.system.endpoint import Endpoint
+
+BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+
+
+def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
+    """A non-blocking socket that listens there, at a name or an address, IPv4 or IPv6 (JOIN-4).
+
+    Of a name's addresses it takes an IPv4 one where there is one, since that
+    is what `nc NAME` without IPv6 tries. `::` also takes IPv4 clients. The
+    accepted sockets inherit the options. `peer_timeout`: seconds without a sign
+    of life after which a connection is broken; 0: as the system has it. The
+    file of a Unix socket that nobody listens on any more is replaced. Raises
+    ListenError.
+    """
+    family: int
+    family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if at.path:
+                _bind_file(listener, at.path)
+            else:
+                _bind(listener, address)
+            prepare(listener, peer_timeout)
+        except (OSError, ListenError):
+            listener.close()
+            raise
+    except OSError as error:
+        raise ListenError(f"can't listen on {at}: {_reason(error)}") from None
+    return listener
+
+
+def resolve(at: Endpoint) -> Endpoint:
+    """The same, by its address; it may take as long as name servers take. Raises ListenError."""
+    if at.path:
+        return at
+    _, (host, port, *more) = _resolve(at.host, at.port)
+    scope = f"%{more[1]}" if more and more[1] else ""  # of a link-local address
+    return Endpoint(host + scope, port)
+
+
+def prepare(listener: socket.socket, peer_timeout: int) -> None:
+    """Set what the accepted sockets inherit, and listen. Raises OSError."""
+    if listener.family != socket.AF_UNIX:
+        # A message is sent when it is there; there is nothing to gather it with.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A byte that is sent as urgent is text like all others (CAST-3).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if peer_timeout:
+            expect_life(listener, peer_timeout)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+
+
+def remove_file(path: str, inode: int) -> None:
+    """Remove the file of our Unix socket, unless another room has put its own there."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+
+
+def endpoint(listener: socket.socket) -> Endpoint:
+    """Where a socket listens."""
+    if listener.family == socket.AF_UNIX:
+        path = listener.getsockname()
+        # One without a file has a name that begins with NUL, and that systemd writes as @.
+        if isinstance(path, bytes):
+            path = "@" + os.fsdecode(path[1:])
+        # Logs, a manager's status and a file of JSON hold nothing but text.
+        return Endpoint(path=os.fsencode(path).decode(errors="backslashreplace"))
+    return Endpoint(*listener.getsockname()[:2])
+
+
+def _resolve(host: str, port: int) -> tuple[int, Any]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"host {host!r} does not resolve: {_reason(error)}") from None
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, address
+
+
+def _bind(listener: socket.socket, address: Any) -> None:
+    # A room that was stopped starts again at once on the same port (JOIN-3).
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(address)
+
+
+def _bind_file(listener: socket.socket, path: str) -> None:
+    try:
+        listener.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ListenError(f"can't listen on {path}: it is there, and is no socket") from None
+        if not is_stale(path):
+            raise
+        os.unlink(path)
+        listener.bind(path)
+
+
+def is_stale(path: str) -> bool:
+    """Whether it is a socket's file, and nobody listens there: a room was killed. Raises OSError
+    where there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return stat.S_ISSOCK(os.stat(path).st_mode) and (
+            probe.connect_ex(path) == errno.ECONNREFUSED
+        )
+
+
+def expect_life(listener: socket.socket, within: int) -> None:
+    """Ask a silent peer whether it is there, and give it up when it has not answered in time.
+
+    Also one that has a full window, as long as that stays full: the kernel
+    does not tell it from one that is gone. 0: as the system has it, again.
+    """
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(within))
+    for name, value in (
+        ("TCP_KEEPIDLE", max(1, within // 2)),
+        ("TCP_KEEPALIVE", max(1, within // 2)),  # the same on macOS
+        ("TCP_KEEPINTVL", max(1, within // 8)),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", within * 1000),
+    ):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror) or number is None:
+        return str(error.args[-1])
+    return os.strerror(number)

@@ -1,0 +1,146 @@
+"""What a room's owner is told of what was done. The rest is in integration/test_operate.py."""
+
+import json
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatroom.cli.admin import main
+
+
+class Heard:
+    """What a room was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.options: list[str] = []
+
+
+@contextmanager
+def room(*answers: dict[str, Any]) -> Iterator[Heard]:
+    """One that answers so, in this order, and then ends."""
+    heard = Heard()
+    with (
+        tempfile.TemporaryDirectory(prefix="run-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(str(Path(folder) / "h:1.sock"))
+        listener.listen()
+        heard.options = ["--run-dir", folder]
+
+        def serve() -> None:
+            while True:
+                end, _ = listener.accept()
+                with end, end.makefile("rb") as file:
+                    asked = False
+                    for answer in answers:
+                        line = file.readline()
+                        if not line:
+                            break
+                        asked = True
+                        heard.requests.append(json.loads(line))
+                        end.sendall(json.dumps(answer).encode() + b"\n")
+                    if asked:
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield heard
+        thread.join()
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], *order: str, answers: list[dict[str, Any]]
+) -> tuple[Any, str, str, list[Any]]:
+    """Exit code, standard output, standard error, and what the room was asked."""
+    with room(*answers) as heard, pytest.raises(SystemExit) as end:
+        main([*heard.options, *order])
+    said = capsys.readouterr()
+    return end.value.code, said.out, said.err, heard.requests
+
+
+@pytest.mark.parametrize(
+    ("order", "answer", "out"),
+    [
+        (("kick", "3"), {"kicked": [3]}, "put out: 3\n"),
+        (("kick", "10.0.0.0/8"), {"kicked": [3, 14]}, "put out: 3, 14\n"),
+        (
+            ("ban", "3"),
+            {"banned": "10.0.0.1/32", "kicked": [3, 4], "bans": []},
+            "banned 10.0.0.1/32; put out: 3, 4\n",
+        ),
+        (
+            ("ban", "10.0.0.0/8"),
+            {"banned": "10.0.0.0/8", "kicked": [], "bans": []},
+            "banned 10.0.0.0/8; put out: none\n",
+        ),
+        (("unban", "10.0.0.1"), {"unbanned": True, "bans": []}, "bans are: none\n"),
+        (("unban", "10.0.0.1"), {"unbanned": True, "bans": ["::1"]}, "bans are: ::1\n"),
+    ],
+)
+def test_what_was_done_is_told(
+    order: tuple[str, str], answer: dict[str, Any], out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, error, asked = run(capsys, *order, answers=[answer])
+    assert (code, said, error) == (0, out, "")
+    assert asked == [{"do": order[0], "who": order[1], "text": None}]
+
+
+def test_to_speak_needs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, error, asked = run(capsys, "say", "lunch", answers=[{"said": 1}])
+    assert (code, said, error) == (0, "", "")
+    assert asked == [{"do": "say", "who": None, "text": "lunch"}]
+
+
+@pytest.mark.parametrize(
+    ("order", "answer", "error"),
+    [
+        (("kick", "3"), {"kicked": []}, "nobody here is 3"),
+        (
+            ("unban", "::1"),
+            {"unbanned": False, "bans": ["10.0.0.1"]},
+            "there is no ban of ::1; bans are: 10.0.0.1",
+        ),
+        (("ban", "x"), {"error": "an address, not 'x'"}, "an address, not 'x'"),
+    ],
+)
+def test_what_was_not_done_is_told_too(
+    order: tuple[str, str], answer: dict[str, Any], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, told, _ = run(capsys, *order, answers=[answer])
+    assert (code, said, told) == (1, "", f"python -m chatroom.admin: {error}\n")
+
+
+def test_members_and_bans_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    member = {"id": 3, "address": "10.0.0.1", "port": 5, "worker": 0}
+    code, said, _, asked = run(
+        capsys, "list", answers=[{"members": [member]}, {"bans": ["::1", "10.0.0.0/8"]}]
+    )
+    assert code == 0
+    assert said.splitlines() == [
+        "id   address  port  worker",
+        " 3  10.0.0.1     5       0",
+        "bans: ::1, 10.0.0.0/8",
+    ]
+    assert asked == [{"ask": "status"}, {"do": "bans"}]
+
+
+def test_a_room_that_ends_meanwhile_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, error, _ = run(capsys, "list", answers=[{"members": []}])
+    assert (code, said, error) == (1, "", "python -m chatroom.admin: the room has ended\n")
+
+
+@pytest.mark.parametrize("order", [(), ("sing",), ("kick",), ("say",), ("list", "x")])
+def test_what_is_no_order_is_an_error(
+    order: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(order)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,151 @@
+"""What a person reads of a room."""
+
+import socket
+import tempfile
+from typing import Any
+
+import pytest
+
+from chatroom.cli.status import lines, main, spell_time, table
+from chatroom.control import control_socket
+
+
+def room(**changes: Any) -> dict[str, Any]:
+    return {
+        "version": "1",
+        "listening": "0.0.0.0:4000",
+        "pid": 12,
+        "since": 1000.0,
+        "members": 2,
+        "capacity": 10_000,
+        "joins": 5,
+        "leaves": {},
+        "refusals": {},
+        "messages": 30,
+        "bytes": 6000,
+        "deliveries": 1500,
+        "lag": 0,
+        "worker_deaths": 0,
+        "longest_recovery": 0.0,
+    } | changes
+
+
+def found(at: float, members: int = 0, **changes: Any) -> dict[str, Any]:
+    worker = {
+        "worker": 0,
+        "pid": 13,
+        "members": members,
+        "messages": 30,
+        "deliveries": 1500,
+        "restarts": 0,
+        "lag": 7,
+    }
+    member = {
+        "id": 3,
+        "address": "192.0.2.7",
+        "port": 5555,
+        "since": 1000.0,
+        "worker": 0,
+        "said": 10,
+        "heard": 99,
+        "lag": None,
+    }
+    return {
+        "at": at,
+        "room": room(members=members, **changes),
+        "workers": [worker],
+        "members": [member | {"id": 3 + number} for number in range(members)],
+    }
+
+
+def test_a_room_in_a_few_lines() -> None:
+    assert list(lines(found(1060.0), None)) == [
+        "0.0.0.0:4000, pid 12, up 0:01:00",
+        "0 members of 10,000; 5 joined, 0 left, 0 refused",
+        "30 messages (0.5/s), 1,500 deliveries (25.0/s), 6,000 bytes (100.0/s); lag 0 bytes",
+        "",
+        "worker  pid  members  messages  deliveries  restarts  lag",
+        "     0   13        0        30        1500         0    7",
+    ]
+
+
+def test_rates_are_since_it_was_asked_before() -> None:
+    before = found(1058.0, messages=20, deliveries=500, bytes=0)
+    assert [*lines(found(1060.0), before)][2] == (
+        "30 messages (5.0/s), 1,500 deliveries (500.0/s), 6,000 bytes (3,000.0/s); lag 0 bytes"
+    )
+    assert "(10,000.0/s), " in [*lines(found(1058.0), before)][2], "no time has passed"
+
+
+def test_what_is_by_reason() -> None:
+    now = found(
+        1060.0,
+        leaves={"lagged": 1, "closed": 1200},
+        refusals={"The room is full": 2},
+        worker_deaths=3,
+        longest_recovery=0.0123,
+    )
+    assert [*lines(now, None)][1:4:2] == [
+        "0 members of 10,000; 5 joined, 1,201 left (1,200 closed, 1 lagged), "
+        "2 refused (2 The room is full)",
+        "3 workers replaced; their members waited 12 ms at most",
+    ]
+
+
+def test_members_where_there_are_any() -> None:
+    now = found(1060.0, members=2)
+    now["members"][0] |= {"address": "2001:db8::1", "lag": 1234}
+    now["members"][1] |= {"id": 10, "address": "unix", "port": 0, "said": None, "heard": None}
+    assert [*lines(now, None)][-4:] == [
+        "",
+        "id                from     here  worker  said  heard   lag",
+        " 3  [2001:db8::1]:5555  0:01:00       0    10     99  1234",
+        "10                unix  0:01:00       0     -      -     -",
+    ]
+
+
+def test_an_ipv4_member_has_its_port() -> None:
+    assert "192.0.2.7:5555" in [*lines(found(1060.0, members=1), None)][-1]
+
+
+def test_a_table_without_rows_is_its_names() -> None:
+    assert [*table(("a", "bc"), [])] == ["a  bc"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1.0, "0:00:00"),
+        (59.9, "0:00:59"),
+        (3723, "1:02:03"),
+        (86399, "23:59:59"),
+        (86400, "1d 0:00:00"),
+        (2 * 86400 + 3723, "2d 1:02:03"),
+    ],
+)
+def test_a_time_is_spelt(seconds: float, text: str) -> None:
+    assert spell_time(seconds) == text
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.09", "3601", "-1", "nan", "inf", "x"])
+def test_watch_takes_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([f"--watch={seconds}"])
+    assert end.value.code == 2
+    assert "--watch" in capsys.readouterr().err
+
+
+def test_a_room_that_hangs_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(control_socket, "ANSWER_WITHIN", 0.01)
+    with (
+        tempfile.TemporaryDirectory(prefix="run-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(f"{folder}/h:1.sock")
+        listener.listen()
+        with pytest.raises(SystemExit) as end:
+            main(["--run-dir", folder])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "python -m chatroom.status: the room does not answer\n"

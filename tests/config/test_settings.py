@@ -1,0 +1,277 @@
+"""What a room can be set to, and what those settings make necessary."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import builds, integers, sampled_from, tuples
+
+from chatroom.config.settings import (
+    KIB,
+    LIVE,
+    MAX_READ,
+    MAX_WELCOME,
+    MAX_WORKERS,
+    MIB,
+    PAGE,
+    Settings,
+    SettingsError,
+    size,
+    spell_size,
+)
+from chatroom.log.ring import Geometry
+from chatroom.log.slots import Slots
+from chatroom.protocol.framing import Framer
+from chatroom.protocol.message import render
+from chatroom.protocol.text import sanitize
+
+LONGEST_PREFIX = b"<2001:db80:1111:2222:3333:4444:5555:6666>"
+
+
+def room(**options: Any) -> Settings:
+    return Settings(**options)
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("65536", 65536),
+        ("64K", 65536),
+        ("64k", 65536),
+        ("4M", 4 * MIB),
+        ("1G", 1 << 30),
+        ("007", 7),
+    ],
+)
+def test_a_size_may_have_a_unit(text: str, number: int) -> None:
+    assert size(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "K", "4T", "4MB", "4.5M", "-1", "+1", " 1", "1 K", "1_000", "٣", "²", "4\N{KELVIN SIGN}"],
+)
+def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
+    with pytest.raises(ValueError, match="a size such as 65536, 64K or 4M, not ") as raised:
+        size(text)
+    assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (1000, "1000"),
+        (KIB, "1K"),
+        (1536, "1536"),
+        (1536 * KIB, "1536K"),
+        (1 << 40, "1024G"),
+    ],
+)
+def test_a_size_is_spelt_as_short_as_may_be(number: int, text: str) -> None:
+    assert spell_size(number) == text
+
+
+@given(integers(0, 1 << 50), integers(0, 30))
+def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
+    assert size(spell_size(number << zeros)) == number << zeros
+
+
+# --- what is demanded ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("prefix", ["<{ip}>", "{ip}:{port} ", "x" * 128], ["", "{x}", "x" * 129, "\n"]),
+        ("workers", [1, MAX_WORKERS], [0, -1, MAX_WORKERS + 1]),
+        (
+            "welcome",
+            ["", "Hello, wörld 👋", "x" * (MAX_WELCOME - 1)],
+            ["a\nb", "\x1b[2J", "x" * MAX_WELCOME],
+        ),
+        ("welcome", ["é" * 511], ["é" * 512, "\N{RIGHT-TO-LEFT OVERRIDE}", "\udcff"]),
+        ("max_clients", [1, 10**9], [0, -1]),
+        ("max_clients_per_address", [0, 1, 10**9], [-1]),
+        ("max_line", [64, 2048, 512 * KIB], [0, 63, MIB + 1]),
+        ("flush_after", [0.001, 60], [0, -1, 60.1, float("inf"), float("nan")]),
+        ("rate", [0, 64, 1 << 40], [1, 63, -1]),
+        ("burst", [KIB, 1 << 40], [0, KIB - 1]),
+        ("watchdog", [0, 0.5, 3600], [-1, 0.4, 3600.1, float("inf"), float("nan")]),
+        ("peer_timeout", [0, 2, 65535], [-1, 1, 65536]),
+        ("max_lag", [8 * KIB, 16 * MIB - 128 * KIB], [8 * KIB - 1]),
+        ("log_size", [4 * MIB + 128 * KIB, 1 << 40], [4 * MIB + 128 * KIB - 1]),
+    ],
+)
+def test_a_setting_out_of_range_is_an_error_that_names_it(
+    name: str, good: list[Any], bad: list[Any]
+) -> None:
+    for value in good:
+        assert getattr(room(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(SettingsError) as raised:
+            room(**{name: value})
+        assert raised.value.name == name
+        assert str(raised.value)
+
+
+def test_the_smallest_room() -> None:
+    smallest = room(max_line=64, max_lag=64, log_size=64 * KIB)
+    assert smallest.kept == 64 + (64 * KIB - 64) // 8
+    assert smallest.window == 64 * KIB - smallest.kept
+    with pytest.raises(SettingsError, match="never less than 64K"):
+        room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
+
+
+@pytest.mark.parametrize("lag", [8 * KIB, 4 * MIB, 20 * MIB])
+def test_the_least_log_that_an_error_names_is_enough(lag: int) -> None:
+    with pytest.raises(SettingsError) as raised:
+        room(max_lag=lag, log_size=0)
+    least = next(int(word.rstrip(":")) for word in str(raised.value).split() if word[:1].isdigit())
+    assert room(max_lag=lag, log_size=least).log_size == least
+    with pytest.raises(SettingsError):
+        room(max_lag=lag, log_size=least - 1)
+
+
+# --- while a room runs ---------------------------------------------------------------------------
+
+
+def test_a_room_that_runs_takes_what_nothing_shared_is_made_by() -> None:
+    running = room(workers=2, rate=1000, log_size=32 * MIB)
+    wanted = room(workers=3, rate=2000, welcome="Hi", quiet=True, max_line=KIB, log_size=32 * MIB)
+    now, taken, others = running.renewed(wanted)
+    assert now == room(workers=2, rate=2000, welcome="Hi", log_size=32 * MIB)
+    assert (taken, others) == (["welcome", "rate"], ["max_line", "quiet"])
+    assert now.renewed(wanted) == (now, [], ["max_line", "quiet"])
+    assert running.renewed(running) == (running, [], [])
+
+
+def test_what_processes_share_does_not_change_with_the_settings_that_a_room_takes() -> None:
+    """The log's and the slots' geometry, and the seats."""
+    running = room()
+    taken = {
+        "welcome": "x" * 1023,
+        "max_clients_per_address": 1,
+        "flush_after": 1.0,
+        "rate": 0,
+        "burst": KIB,
+        "watchdog": 0.0,
+        "peer_timeout": 0,
+        "verbose": True,
+    }
+    assert taken.keys() == LIVE
+    now, *_ = running.renewed(room(**taken))
+    assert now == room(**taken)
+    assert Geometry.of(now) == Geometry.of(running)
+    assert Slots.file_size(now) == Slots.file_size(running)
+    assert (now.seats, now.read_size) == (running.seats, running.read_size)
+
+
+# --- what follows --------------------------------------------------------------------------------
+
+
+def test_welcome_4_the_welcome_ends_its_line() -> None:
+    assert room().greeting == b"Welcome to socket practice\n"
+    assert room(welcome="Grüß Gott").greeting == "Grüß Gott\n".encode()
+    assert room(welcome="").greeting == b"\n"
+
+
+def rooms(max_line: int, more_lag: int, more_log: int) -> Settings:
+    lag = max_line + more_lag
+    return room(
+        max_line=max_line,
+        max_lag=lag,
+        log_size=max(lag + 16 * max_line, 64 * KIB) + more_log,
+    )
+
+
+any_room = builds(
+    lambda sizes: rooms(*sizes),
+    tuples(
+        integers(64, MIB),
+        sampled_from([0, 1, 64, 4 * MIB]) | integers(0, 64 * MIB),
+        sampled_from([0, 1, 255, 256, 16 * MIB]) | integers(0, 64 * MIB),
+    ),
+)
+
+
+def most_rendered(settings: Settings) -> int:
+    """Bytes in the log of what was read at once, at worst.
+
+    The text that waited, all control characters, which treble; then empty lines.
+    """
+    prefixed = len(LONGEST_PREFIX) + len(b"\n")
+    return 3 * settings.max_line + settings.read_size * prefixed + prefixed
+
+
+@given(any_room)
+def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Settings) -> None:
+    # Also the LF that ends another's line, before it.
+    assert 1 + settings.batch + most_rendered(settings) <= settings.window
+    window_in_entries = settings.log_entries - settings.kept_entries
+    # Each read, and each text that silence ends, is one entry.
+    assert 1 + settings.batch_entries + 1 <= window_in_entries
+
+
+@given(any_room)
+def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
+    assert 0 < settings.read_size <= MAX_READ
+    assert settings.batch > 0
+    assert settings.batch_entries > 0
+    assert settings.max_lag_entries > 0
+
+
+@given(any_room)
+def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_again(
+    settings: Settings,
+) -> None:
+    """Of a log, the window may be appended beyond what its slowest worker has delivered."""
+    for whole, window, lag, every in (
+        (settings.log_size, settings.window, settings.max_lag, settings.checkpoint_every),
+        (
+            settings.log_entries,
+            settings.log_entries - settings.kept_entries,
+            settings.max_lag_entries,
+            settings.checkpoint_every_entries,
+        ),
+    ):
+        assert every > 0
+        assert window > 0
+        assert window + every + lag <= whole
+
+
+@given(any_room, sampled_from([b"a", b"\r", b"\xe2\x82\xac", b"\xf0\x9f\x91\x8b\r"]))
+def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood: bytes) -> None:
+    """… also with the read that comes next, which goes where the oldest input was."""
+    framer = Framer(settings.max_line)
+    most = settings.max_line + 2 * settings.read_size
+    stream = flood * (most // len(flood) + 1)
+    for begin in range(0, most, settings.read_size):
+        framer.feed(stream[begin : begin + settings.read_size])
+        assert framer.fed - framer.taken + settings.read_size <= settings.input_size
+    assert settings.input_size % PAGE == 0, "so that its memory can be given back"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(rooms(64, 0, 0), id="smallest"),
+        pytest.param(rooms(8 * KIB, 0, 0), id="tight"),
+        pytest.param(room(), id="default"),
+    ],
+)
+@pytest.mark.parametrize(
+    "flood", [b"\n", b"\0", b"\xff", b"\0\n", b"\r\n", "€\0".encode(), b"\r"], ids=ascii
+)
+@pytest.mark.parametrize("waiting", [b"\0", b"\xff", b"a"], ids=ascii)
+def test_no_flood_is_rendered_larger_than_at_worst(
+    settings: Settings, flood: bytes, waiting: bytes
+) -> None:
+    framer = Framer(settings.max_line)
+    framer.feed(waiting * settings.max_line)
+    read = (flood * settings.read_size)[: settings.read_size]
+    assert len(render(LONGEST_PREFIX, sanitize(framer.feed(read)))) <= most_rendered(settings)

@@ -1,0 +1,301 @@
+"""What a room is set to, and by whom: files, variables, and what is wrong with them."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis.strategies import binary
+
+from chatroom.cli import server
+from chatroom.config import sources
+from chatroom.config.settings import KIB, Settings
+from chatroom.config.sources import Found, Layer
+from chatroom.errors import ConfigError
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.networks import network
+
+ROOT = Path(__file__).parents[2]
+KNOWN = sources.options(server.parser())
+CPUS = KNOWN["workers"].default
+
+
+@pytest.fixture(name="file")
+def fixture_file(tmp_path: Path) -> Path:
+    return tmp_path / "room.toml"
+
+
+def says(file: Path, text: str) -> dict[str, Any]:
+    """The settings that a file has."""
+    file.write_text(text)
+    layer = sources.from_file(file, KNOWN)
+    assert {name: one.where for name, one in layer.items()} == {
+        name: f"{file}: {name.replace('_', '-')}" for name in layer
+    }
+    return {name: one.value for name, one in layer.items()}
+
+
+def error(file: Path, text: str | bytes) -> str:
+    """What is wrong with a file, but for its name."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as raised:
+        sources.read(KNOWN, {}, {}, file)
+    assert raised.value.exit_code == 2
+    name, _, what = str(raised.value).partition(": ")
+    assert name == str(file)
+    return what
+
+
+# --- all together --------------------------------------------------------------------------------
+
+
+def test_whatever_a_room_can_be_set_to_is_an_option_of_its_name() -> None:
+    assert {action.dest for action in KNOWN.values()} == {*Settings.__dataclass_fields__}
+    assert [*KNOWN] == [action.dest.replace("_", "-") for action in KNOWN.values()]
+    assert not {"config", "host", "help"} & {*KNOWN}
+
+
+def test_nobody_has_said_anything() -> None:
+    assert sources.read(KNOWN, {}, {}, None) == Settings(workers=CPUS)
+
+
+def test_who_comes_before_whom(file: Path) -> None:
+    file.write_text('rate = 1000\nburst = "3K"\nmax-line = "1K"')
+    environment = {"CHATROOM_RATE": "2000", "CHATROOM_BURST": "4K"}
+    layer: Layer = {"rate": Found(3000, "")}
+    expected = Settings(workers=CPUS, rate=3000, burst=4 * KIB, max_line=KIB)
+    assert sources.read(KNOWN, layer, environment, file) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "text", "wrong"),
+    [
+        (
+            {"rate": Found(1, "argument --rate")},
+            {"CHATROOM_RATE": "2"},
+            "rate=3",
+            "argument --rate",
+        ),
+        ({}, {"CHATROOM_RATE": "2"}, "rate = 3", "CHATROOM_RATE"),
+        ({"burst": Found(9999, "")}, {}, "rate = 3", "room.toml: rate"),
+        ({}, {}, "max-lag = '1G'", "--log-size"),
+    ],
+)
+def test_what_is_out_of_range_is_an_error_that_says_where_it_stands(
+    given: Layer, environment: dict[str, str], text: str, wrong: str, file: Path
+) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"{wrong}: must be (0, or a size|at least \d+)"):
+        sources.read(KNOWN, given, environment, file)
+
+
+# --- a file --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("max-clients = 5", "max_clients", 5),
+        ("max-clients = '5'", "max_clients", 5),
+        ("max-clients = 0x10", "max_clients", 16),
+        ("max-line = 1024", "max_line", KIB),
+        ("max-line = '1K'", "max_line", KIB),
+        ("flush-after = 0.5", "flush_after", 0.5),
+        ("flush-after = 2", "flush_after", 2.0),
+        ("watchdog = '2.5'", "watchdog", 2.5),
+        ("quiet = true", "quiet", True),
+        ("quiet = false", "quiet", False),
+        ("welcome = ''", "welcome", ""),
+        ("welcome = 'Grüß Gott'", "welcome", "Grüß Gott"),
+        ("prefix = '[{id}] '", "prefix", "[{id}] "),
+        ("run-dir = '/run/x'", "run_dir", Path("/run/x")),
+        ("log-format = 'json'", "log_format", "json"),
+        ("listen = 'unix:/x,y z'", "listen", [Endpoint(path="/x,y z")]),
+        ("listen = ['[::1]:2', 'h:3']", "listen", [Endpoint("::1", 2), Endpoint("h", 3)]),
+        ("listen = []", "listen", []),
+        ("metrics = '[::1]:9464'", "metrics", Endpoint("::1", 9464)),
+        ("proxy-protocol = true", "proxy_protocol", True),
+        ("proxy-from = '10.0.0.0/8'", "proxy_from", [network("10.0.0.0/8")]),
+        ("proxy-from = ['::1', '10.1.2.3']", "proxy_from", [network("::1"), network("10.1.2.3")]),
+    ],
+)
+def test_a_file_has_the_options_names_and_their_values(
+    text: str, name: str, value: object, file: Path
+) -> None:
+    found = says(file, f"# a comment\n{text}")
+    assert found == {name: value}
+    assert type(found[name]) is type(value)
+
+
+def test_a_file_may_be_empty(file: Path) -> None:
+    assert says(file, "") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("max-client = 5", "max-client is no option; max-clients is one"),
+        ("max_clients = 5", "max_clients is no option; max-clients is one"),
+        ("color = 5", "color is no option; --help shows them, less their dashes"),
+        ("config = 'x'", "config is no option"),
+        ("host = 'x'", "host is no option"),
+        ("'two\\nlines' = 5", "two\\nlines is no option"),
+        ('"two\\nlines" = 5', "'two\\nlines' is no option"),
+        ("[room]\nrate = 5", "room is no option"),
+        ("rate = 5\nburst = 1\n\nrate = 6\n", "line 4, 'rate = 6': Cannot overwrite a value"),
+        ("rate = 5\nrate = 6", "line 2, 'rate = 6': Cannot overwrite a value"),
+        ("rate = 5\nburst is 1", "line 2, 'burst is 1': Expected '=' after a key in a key/value"),
+        ("rate = 5\r\n" + "x" * 99 + "\n", f"line 2, '{'x' * 57}...': Expected '='"),
+        ("rate = [", "Invalid value (at end of document)"),
+        ("rate = " + "9" * 5000, "Exceeds the limit"),
+        ("rate = " + "[" * 99999, ""),
+        ("rate = 0x" + "9" * 5000, "rate: must be a size such as 65536, 64K or 4M, not 'so long"),
+        (b"welcome = 'x'\n\nprefix = '\xff'\n\n", "line 3 must be text in UTF-8"),
+        ("max-clients = 0", "max-clients: must be a number from 1"),
+        ("max-clients = 2.5", "max-clients: must be a whole number, not '2.5'"),
+        ("max-clients = 'many'", "max-clients: must be a whole number, not 'many'"),
+        ("max-clients = true", 'max-clients: must be a number, or text in "quotes", not true'),
+        ("max-clients = [1]", 'max-clients: must be a number, or text in "quotes", not a list'),
+        ("max-clients.x = 1", 'max-clients: must be a number, or text in "quotes", not a table'),
+        ("watchdog = 10:00:00", 'watchdog: must be a number, or text in "quotes", not a time'),
+        ("watchdog = 'soon'", "watchdog: must be seconds, such as 0.5, not 'soon'"),
+        ("watchdog = nan", "watchdog: must be 0, or 0.5 to 3600"),
+        ("rate = -1", "rate: must be a size such as 65536, 64K or 4M, not '-1'"),
+        ("rate = 1e3", "rate: must be a size such as 65536, 64K or 4M, not '1000.0'"),
+        ("quiet = 1", "quiet: must be true or false, not 1"),
+        ("quiet = 'yes'", "quiet: must be true or false, not 'yes'"),
+        ("welcome = 5", 'welcome: must be text, in "quotes", not 5'),
+        ("welcome = 1.5", 'welcome: must be text, in "quotes", not 1.5'),
+        ('welcome = "a\\u001b"', "welcome: must be text without control characters"),
+        ("run-dir = 5", 'run-dir: must be text, in "quotes", not 5'),
+        ("log-format = 'xml'", "log-format: must be text or json, not 'xml'"),
+        ("proxy-from = ['10.0.0.0/33']", "proxy-from: must be an address, a network such as"),
+        ("metrics = 'here'", "metrics: must be"),
+        ("listen = 5000", 'listen: must be text, in "quotes", not 5000'),
+        ("listen = ['h:1', 5000]", 'listen: must be text, in "quotes", not 5000'),
+        ("listen = ['h:1', '5000']", "listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_what_is_wrong_in_a_file_is_an_error_that_says_where(
+    text: str | bytes, wrong: str, file: Path
+) -> None:
+    found = error(file, text)
+    assert found.startswith(wrong)
+    assert len(found.splitlines()) == 1
+
+
+@given(binary())
+@example(b"listen = [[[1979-05-27]]]")
+@example(b'"\\u0000" = 1')
+def test_whatever_is_in_a_file_it_is_understood_or_refused(data: bytes) -> None:
+    refused = ""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            sources.read(KNOWN, {}, {}, Path(file.name))
+        except ConfigError as error:
+            refused = str(error)
+    assert not refused or refused.startswith(f"{file.name}: ") or "--log-size" in refused
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """… as a pipe would be, that can't be read a second time either."""
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in (
+        (tmp_path, "it must be a file, and no folder or pipe"),
+        (tmp_path / "pipe", "it must be a file, and no folder or pipe"),
+        (tmp_path / "missing", "No such file or directory"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{re.escape(str(path))} can't be read: {why}$"):
+            sources.from_file(path, KNOWN)
+    assert not [fd for fd in os.listdir("/proc/self/fd") if leads_to(fd, tmp_path)]
+
+
+def leads_to(fd: str, path: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(str(path))
+    except FileNotFoundError:
+        return False
+
+
+# --- the environment -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_clients", "5", 5),
+        ("rate", "64K", 64 * KIB),
+        ("watchdog", "2.5", 2.5),
+        ("welcome", "Hello, all", "Hello, all"),
+        ("run_dir", "/run/x", Path("/run/x")),
+        ("quiet", "1", True),
+        ("quiet", "True", True),
+        ("keep_bans", "on", True),
+        ("verbose", "yes", True),
+        ("quiet", "0", False),
+        ("quiet", "FALSE", False),
+        ("quiet", "no", False),
+        ("quiet", "off", False),
+        ("listen", "h:1", [Endpoint("h", 1)]),
+        (
+            "listen",
+            "h:1,unix:/x , [::1]:2",
+            [Endpoint("h", 1), Endpoint(path="/x"), Endpoint("::1", 2)],
+        ),
+        ("proxy_from", "::1, 10.0.0.0/8", [network("::1"), network("10.0.0.0/8")]),
+    ],
+)
+def test_a_variable_has_an_option_s_name_and_its_value(name: str, text: str, value: object) -> None:
+    where = f"CHATROOM_{name.upper()}"
+    assert sources.from_environment({where: text}, KNOWN) == {name: Found(value, where)}
+
+
+def test_a_variable_that_is_empty_says_nothing() -> None:
+    environment = dict.fromkeys(map(sources.variable, KNOWN), "")
+    assert len(environment) == len(KNOWN)
+    assert sources.from_environment(environment, KNOWN) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("CHATROOM_WORKERS", "two", "must be a whole number, not 'two'"),
+        ("CHATROOM_RATE", "9T", "must be a size such as 65536, 64K or 4M, not '9T'"),
+        ("CHATROOM_QUIET", "si", "must be true or false, not 'si'"),
+        ("CHATROOM_LISTEN", "h:1,5000", "must be HOST:PORT, or unix:PATH, not '5000'"),
+        ("CHATROOM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
+    ],
+)
+def test_what_is_wrong_in_a_variable_is_an_error_that_names_it(
+    name: str, text: str, wrong: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        sources.from_environment({name: text}, KNOWN)
+    assert str(raised.value) == f"{name}: {wrong}"
+
+
+def test_others_variables_are_none_of_ours_but_one_may_be_meant() -> None:
+    """Kubernetes makes some for each service; this project's harness has its own."""
+    others = (
+        "CHATROOM_PORT",
+        "CHATROOM_SERVICE_HOST",
+        "CHATROOM_PORT_4000_TCP_ADDR",
+        "CHATROOM_HARNESS_TARGET",
+        "CHATROOM_HARNESS_RUN",
+        "CHATROOM_",
+        "MAX_CLIENT",
+    )
+    meant = {
+        "CHATROOM_MAX_CLIENT": "CHATROOM_MAX_CLIENTS",
+        "CHATROOM_LOGSIZE": "CHATROOM_LOG_SIZE",
+        "CHATROOM_CONF": "CHATROOM_CONFIG",
+    }
+    ours = [sources.CONFIG, *map(sources.variable, KNOWN)]
+    environment = dict.fromkeys((*others, *meant, *ours), "1")
+    assert sources.strange(environment, KNOWN) == meant

@@ -1,0 +1,86 @@
+"""Who may not come in."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from chatroom.control.bans import Bans
+from chatroom.errors import BansError
+from chatroom.system.networks import network
+
+# --- the list ------------------------------------------------------------------------------------
+
+
+def test_bans_are_listed_in_their_order_and_lifted() -> None:
+    bans = Bans()
+    for one in ("10.0.0.0/8", "192.0.2.1", "2001:db8::1", "10.0.0.0/8"):
+        bans.add(network(one))
+    assert bans.all() == ["10.0.0.0/8", "192.0.2.1", "2001:db8::1"]
+    assert not bans.remove(network("10.0.0.1"))
+    assert bans.remove(network("10.0.0.0/8"))
+    assert not bans.remove(network("10.0.0.0/8"))
+    assert bans.all() == ["192.0.2.1", "2001:db8::1"]
+    assert "10.0.0.1" not in bans
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_bans_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    bans = Bans(path)
+    assert not path.exists(), "nothing was banned"
+    bans.add(network("10.0.0.0/8"))
+    bans.add(network("192.0.2.1"))
+    assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
+    whole = path.stat().st_ino
+    bans.remove(network("10.0.0.0/8"))
+    assert path.stat().st_ino != whole, "it is replaced at once, and never half written"
+    assert Bans(path).all() == ["192.0.2.1"]
+    assert [one.name for one in tmp_path.iterdir()] == ["bans.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "{}", '{"10.0.0.1": 1}', '"10.0.0.1"', "5", "null", "[1]", "[true]", "[[]]"),
+        *('["x"]', "[" * 100_000, '["10.0.0.1"', "\xff"),
+    ],
+)
+def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BansError, match=r"bans\.json has to be a list of networks, as JSON: ") as e:
+        Bans(path)
+    assert "\n" not in str(e.value)
+    assert path.read_bytes() == text.encode("latin-1"), "it is left as it is"
+
+
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path, pipe):
+        with pytest.raises(BansError, match=r"can't be read: it must be a file, and no folder or"):
+            Bans(path)
+
+
+def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:
+    bans = Bans(tmp_path / "gone" / "bans.json")
+    with pytest.raises(BansError, match=r"can't be written: No such file or directory$"):
+        bans.add(network("10.0.0.1"))
+    assert "10.0.0.1" in bans
+    with pytest.raises(BansError, match="can't be written"):
+        bans.remove(network("10.0.0.1"))
+    assert "10.0.0.1" not in bans
+
+
+def test_what_can_not_be_written_whole_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "bans.json"
+    bans = Bans(path)
+    bans.add(network("10.0.0.1"))
+    (tmp_path / "bans.new").mkdir()
+    with pytest.raises(BansError):
+        bans.add(network("10.0.0.2"))
+    assert Bans(path).all() == ["10.0.0.1"]

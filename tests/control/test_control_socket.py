@@ -1,0 +1,382 @@
+"""How a room's owner asks it, and tells it. The room's loop goes on only where the test has it."""
+
+import errno
+import json
+import os
+import selectors
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chatroom.control import control_socket as module
+from chatroom.control.control_socket import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
+from chatroom.errors import ListenError
+from chatroom.system.listening import listen
+from tests.integration.waiting import PATIENCE
+from tests.system.ends import Reluctant, has_ended
+
+
+class Office:
+    """A control socket, and the loop that it belongs to."""
+
+    def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(module, "monotonic", lambda: self.now)
+        self.path = Path(folder) / "room.sock"
+        self.selector = selectors.DefaultSelector()
+        self.asked: list[Any] = []
+        self.answers: dict[str, Any] = {}
+        self.failures: list[int] = []
+        """Errors of the next accepts."""
+        monkeypatch.setattr(
+            module, "listen", lambda *where: Reluctant(listen(*where), self.failures)
+        )
+        self.control = self.open()
+        self.ends: list[socket.socket] = []
+
+    def open(self) -> Control:
+        control = Control(self.selector, self.answer)
+        control.listen(self.path)
+        return control
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        return self.answers or request
+
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        end = socket.socket(socket.AF_UNIX)
+        end.settimeout(PATIENCE)
+        end.connect(str(self.path))
+        self.ends.append(end)
+        self.turn()
+        return end
+
+    def turn(self) -> bool:
+        """One turn of the loop; whether anything had happened."""
+        ready = self.selector.select(0)
+        for key, _ in ready:
+            key.data()
+        return bool(ready)
+
+    def turns(self) -> int:
+        """Turns until nothing happens any more."""
+        number = 0
+        while self.turn():
+            number += 1
+            assert number < 10_000, "it spins"
+        return number
+
+    def hear(self, end: socket.socket, answers: int = 1) -> list[Any]:
+        """So many answers, while the loop goes on."""
+        heard = b""
+        end.setblocking(False)
+        while heard.count(b"\n") < answers:
+            moved = self.turn()
+            try:
+                data = end.recv(1 << 16)
+            except BlockingIOError:
+                assert moved, f"it says no more than {heard[:100]!r}"
+                continue
+            assert data, "it has ended"
+            heard += data
+        assert heard.endswith(b"\n")
+        return [json.loads(line) for line in heard.splitlines()]
+
+    def ended(self, end: socket.socket) -> bool:
+        """Whether it is not heard any more."""
+        self.turns()
+        return has_ended(end)
+
+    def close(self) -> None:
+        self.control.close()
+        self.selector.close()
+        for end in self.ends:
+            end.close()
+
+
+@pytest.fixture(name="office")
+def fixture_office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        office = Office(folder, monkeypatch)
+        yield office
+        office.close()
+        assert os.listdir(folder) == []
+
+
+# --- asked ---------------------------------------------------------------------------------------
+
+
+def test_each_request_is_answered(office: Office) -> None:
+    end = office.connect()
+    for number in range(3):
+        end.sendall(b'{"ask": %d}\n' % number)
+        assert office.hear(end) == [{"ask": number}]
+    assert office.turns() == 0, "and it waits for the next"
+
+
+def test_a_request_may_come_in_pieces(office: Office) -> None:
+    end = office.connect()
+    for byte in b'{"ask": "status"}\n':
+        assert office.asked == []
+        end.sendall(bytes([byte]))
+        office.turns()
+    assert office.hear(end) == [{"ask": "status"}]
+
+
+def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(office: Office) -> None:
+    end, other = office.connect(), office.connect()
+    end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
+    other.sendall(b'{"ask": "other"}\n')
+    office.turn()
+    assert office.asked == [{"ask": 0}, {"ask": "other"}], "the room has its turn between them"
+    assert office.hear(end, 50) == [{"ask": number} for number in range(50)]
+    assert office.turns() == 0
+
+
+def test_many_requests_may_be_more_than_one_may_be(office: Office) -> None:
+    line = b'{"ask": "%s"}\n' % (b"x" * 1000)
+    end, count = office.connect(), 3 * MAX_REQUEST // len(line)
+    end.setblocking(True)
+    thread = threading.Thread(target=end.sendall, args=(line * count,))
+    thread.start()
+    reader = end.dup()
+    office.ends.append(reader)
+    while len(office.asked) < count:
+        office.turn()
+        with suppress(BlockingIOError):  # the thread may have sent no whole line yet
+            assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "it is still connected"
+    thread.join()
+    assert office.asked == [json.loads(line)] * count
+
+
+@pytest.mark.parametrize("line", [b"", b"x", b"[]", b"5", b"{", b"\xff", b"[" * 60_000, b'"ask"'])
+def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, office: Office) -> None:
+    end = office.connect()
+    end.sendall(line + b"\n")
+    assert office.hear(end) == [{"error": "a request is a JSON object"}]
+    end.sendall(b'{"ask": 1}\n')
+    assert office.hear(end) == [{"ask": 1}]
+    assert office.asked == [{"ask": 1}]
+
+
+def test_who_ends_when_it_has_asked_is_answered(office: Office) -> None:
+    end = office.connect()
+    end.sendall(b'{"ask": 1}\n{"ask": 2}\n{"ask"')
+    end.shutdown(socket.SHUT_WR)
+    assert office.hear(end, 2) == [{"ask": 1}, {"ask": 2}]
+    assert office.ended(end)
+
+
+def test_who_has_gone_is_forgotten(office: Office) -> None:
+    silent, asked = office.connect(), office.connect()
+    asked.sendall(b'{"ask": 1}\n{"ask": 2}\n')
+    for end in (silent, asked):
+        end.close()
+    office.turns()
+    assert len(office.selector.get_map()) == 1
+
+
+# --- who holds nothing up ------------------------------------------------------------------------
+
+
+def test_a_line_that_is_too_long_is_the_last(office: Office) -> None:
+    end = office.connect()
+    end.setblocking(False)
+    sent = 0
+    while sent < 2 * MAX_REQUEST:
+        try:
+            sent += end.send(b"x" * 4096)
+        except BlockingIOError:
+            office.turn()
+        except BrokenPipeError:
+            break
+    assert office.ended(end)
+    assert sent < 2 * MAX_REQUEST + (1 << 20)
+    assert office.asked == []
+
+
+def test_the_longest_line_is_heard(office: Office) -> None:
+    end, line = office.connect(), b'{"ask": "%s"}' % (b"x" * (MAX_REQUEST - 11))
+    assert len(line) == MAX_REQUEST
+    thread = threading.Thread(target=end.sendall, args=(line + b"\n",))
+    thread.start()
+    while not office.asked:
+        assert office.turn() or thread.is_alive(), "it was dropped"
+    thread.join()
+    assert office.hear(end) == [json.loads(line)]
+
+
+def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(office: Office) -> None:
+    office.answers = {"members": ["x" * 100] * 50_000}
+    end = office.connect()
+    end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
+    office.turns()
+    assert office.asked == [{"ask": 1}], "it has not taken the first answer"
+    other = office.connect()
+    other.sendall(b"{}\n")
+    assert office.hear(other) == [office.answers]
+    assert office.hear(end, 2) == [office.answers] * 2
+
+
+def test_those_who_ask_are_bounded(office: Office) -> None:
+    ends = [office.connect() for _ in range(MAX_CONNECTIONS)]
+    refused = office.connect()
+    assert office.hear(refused) == [{"error": "too many ask already"}]
+    assert office.ended(refused)
+    ends[0].sendall(b'{"ask": 1}\n')
+    assert office.hear(ends[0]) == [{"ask": 1}]
+    ends[1].close()
+    office.turns()
+    assert not office.ended(office.connect())
+
+
+def test_without_descriptors_it_does_not_spin(office: Office) -> None:
+    office.failures.append(errno.EMFILE)
+    end = office.connect()
+    assert office.control.tick() == pytest.approx(PAUSE)
+    assert office.turns() == 0
+    office.now += PAUSE / 2
+    assert office.control.tick() == pytest.approx(PAUSE / 2)
+    office.now += PAUSE
+    assert office.control.tick() is None
+    end.sendall(b"{}\n")
+    assert office.hear(end) == [{}]
+
+
+def test_it_can_end_while_it_accepts_nobody(office: Office) -> None:
+    office.failures.append(errno.EMFILE)
+    office.connect()
+
+
+def test_who_went_before_it_was_accepted_is_no_reason_to_pause(office: Office) -> None:
+    office.failures.append(errno.ECONNABORTED)
+    end = office.connect()
+    assert office.control.tick() is None
+    end.sendall(b"{}\n")
+    assert office.hear(end) == [{}]
+
+
+# --- who may -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
+def test_another_user_is_not_heard(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root is, and the same user."""
+    for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
+        credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
+        monkeypatch.setattr(module, "_CREDENTIALS", credentials)
+        assert office.ended(office.connect()) != heard
+
+
+def test_where_nobody_says_who_connects_the_folder_decides(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "SO_PEERCRED", raising=False)
+    assert not office.ended(office.connect())
+
+
+def test_a_socket_that_was_handed_over_asks_as_one_that_connected(office: Office) -> None:
+    ours, theirs = socket.socketpair()
+    office.ends.append(theirs)
+    office.control.attach(ours)
+    theirs.sendall(b'{"ask": 1}\n')
+    assert office.hear(theirs) == [{"ask": 1}]
+    office.control.close()
+    assert theirs.recv(1) == b""
+    office.control = office.open()
+
+
+def test_it_need_not_listen(office: Office) -> None:
+    control = Control(office.selector, office.answer)
+    ours, theirs = socket.socketpair()
+    office.ends.append(theirs)
+    control.attach(ours)
+    assert control.tick() is None
+    theirs.sendall(b'{"ask": 1}\n')
+    assert office.hear(theirs) == [{"ask": 1}]
+    control.close()
+    assert theirs.recv(1) == b""
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
+    office: Office, tmp_path: Path
+) -> None:
+    with pytest.raises(ListenError, match="Address already in use"):
+        office.open()
+    office.control.close()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(office.path))  # and nobody removes the file
+    office.control = office.open()
+    office.connect().sendall(b"{}\n")
+    assert office.hear(office.ends[-1]) == [{}]
+
+
+def test_another_room_s_file_stays(office: Office) -> None:
+    office.path.unlink()
+    another = office.open()
+    office.control.close()
+    assert office.path.exists()
+    office.control = another
+
+
+# --- the other end -------------------------------------------------------------------------------
+
+
+def test_an_asker_asks_again_until_the_room_has_ended(office: Office) -> None:
+    asker, done = Asker.at(office.path), threading.Event()
+
+    def serve() -> None:
+        while not done.is_set():
+            office.turn()
+        office.control.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for number in range(3):
+        assert asker.ask({"ask": number}) == {"ask": number}
+    done.set()
+    thread.join()
+    with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
+        asker.ask({})
+    asker.close()
+    with pytest.raises(FileNotFoundError):
+        Asker.at(office.path)
+    office.control = office.open()
+
+
+def test_half_an_answer_is_none() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="run-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(f"{folder}/x")
+        listener.listen()
+        asker = Asker.at(Path(folder) / "x")
+        end, _ = listener.accept()
+        end.sendall(b'{"half"')
+        end.shutdown(socket.SHUT_WR)
+        with pytest.raises(EOFError):
+            asker.ask({})
+        end.close()
+        asker.close()
+
+
+def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"error": "too many ask already"}\n')
+    theirs.close()
+    asker = Asker(ours)
+    try:
+        assert asker.ask({"ask": "status"}) == {"error": "too many ask already"}
+    finally:
+        asker.close()

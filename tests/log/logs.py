@@ -1,0 +1,80 @@
+"""What the tests of the log, and of those who read it, have in common."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from chatroom.log.ring import Batch, Geometry, Log
+from chatroom.system.memory import anonymous_file
+
+#: Small enough that a few messages go round both rings.
+TINY = Geometry(text=64, entries=16, kept=16, kept_entries=4)
+
+
+@contextmanager
+def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
+    fd = anonymous_file("a test's log", geometry.file_size)
+    try:
+        log = Log(fd, geometry)
+        log.format()
+        for worker in range(workers):
+            log.seat(worker)
+        yield log
+    finally:
+        os.close(fd)
+
+
+class Run(NamedTuple):
+    """What one member said at once."""
+
+    sender: int
+    text: bytes
+    reach: int = 0
+    messages: int = 1
+
+
+def batch_of(*runs: Run) -> Batch:
+    batch = Batch()
+    for run in runs:
+        batch.add(run.sender, run.reach, run.text, run.messages)
+    return batch
+
+
+def append(log: Log, *runs: Run) -> int | None:
+    """Append some runs as one batch; return where it begins, or None where it does not fit."""
+    with log:
+        return log.append(batch_of(*runs))
+
+
+def say(log: Log, text: bytes, sender: int = 1) -> int:
+    """Append one message for which there is room; return where it begins."""
+    start = append(log, Run(sender, text))
+    assert start is not None
+    return start
+
+
+def head(log: Log) -> int:
+    with log:
+        return log.head
+
+
+def text(log: Log, start: int, end: int) -> bytes:
+    return b"".join(log.views(start, end))
+
+
+def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
+    """The entries from one position up to another, or the head, as what was said."""
+    found = []
+    with log:
+        for position in range(first, log.head if last is None else last):
+            _, sender, reach, _ = log._entry(position)
+            found.append(
+                Run(
+                    sender,
+                    text(log, log.offset(position), log.offset(position + 1)),
+                    reach,
+                    log.messages(position + 1) - log.messages(position),
+                )
+            )
+    return found

@@ -1,0 +1,622 @@
+"""The room's log: two rings, one head, one lock that survives its holder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
+
+from chatroom.config.settings import SEATS, Settings
+from chatroom.log.ring import IDLE, Batch, Geometry, Log, MainLog
+from chatroom.system.memory import anonymous_file
+from tests.log.logs import TINY, Run, append, batch_of, head, new_log, runs, say, text
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(name="log")
+def fixture_log() -> Iterator[Log]:
+    with new_log(workers=2) as log:
+        yield log
+
+
+# --- appending -----------------------------------------------------------------------------------
+
+
+def test_an_empty_log(log: Log) -> None:
+    assert head(log) == 1
+    assert log.offset(1) == 0
+    assert log.messages(1) == 0
+    assert not log.unfinished(0)
+    assert text(log, 0, 0) == b""
+    with log:
+        assert log.serving() == []
+        assert log.retire(0) == []
+
+
+def test_what_is_appended_is_there(log: Log) -> None:
+    assert append(log, Run(7, b"<a>hi\n", 3), Run(8, b"<b>x\n<b>y\n", 5, 2)) == 0
+    assert append(log, Run(7, b"<a>!\n", 4)) == 16
+    assert text(log, 0, 21) == b"<a>hi\n<b>x\n<b>y\n<a>!\n"
+    assert [log.offset(position) for position in range(1, 5)] == [0, 6, 16, 21]
+    assert [log.messages(position) for position in range(1, 5)] == [0, 1, 3, 4]
+    assert runs(log) == [
+        Run(7, b"<a>hi\n", 3, 1),
+        Run(8, b"<b>x\n<b>y\n", 5, 2),
+        Run(7, b"<a>!\n", 4, 1),
+    ]
+
+
+def test_line_6_the_lf_that_ends_a_line_is_an_entry_of_its_sender(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    assert log.unfinished(6)
+    assert append(log, Run(8, b"<b>hi\n", 3)) == 7
+    assert runs(log) == [Run(7, b"<a>hel", 3, 1), Run(7, b"\n", 3, 0), Run(8, b"<b>hi\n", 3, 1)]
+    assert not log.unfinished(13)
+
+
+def test_line_6_the_lf_comes_before_its_own_sender_too(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    assert append(log, Run(7, b"<a>lo\n", 6)) == 7
+    assert text(log, 0, 13) == b"<a>hel\n<a>lo\n"
+
+
+def test_line_6_the_lf_within_a_batch_is_part_of_the_run_that_it_ends(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3), Run(8, b"<b>hi\n", 3), Run(9, b"<c>bye", 3))
+    assert runs(log) == [Run(7, b"<a>hel\n", 3), Run(8, b"<b>hi\n", 3), Run(9, b"<c>bye", 3)]
+    assert log.unfinished(19)
+
+
+def test_a_batch_knows_its_size() -> None:
+    def state() -> tuple[int, int, int, bool]:
+        return len(batch), batch.size, batch.messages, batch.ends_line
+
+    batch = Batch()
+    assert state() == (0, 0, 0, True)
+    batch.add(1, 2, b"<a>he", 1)
+    assert state() == (1, 5, 1, False)
+    batch.add(2, 2, b"<b>x\n<b>y\n", 2)
+    assert state() == (2, 16, 3, True)
+    assert batch.text() == b"<a>he\n<b>x\n<b>y\n"
+
+
+# --- the rings -----------------------------------------------------------------------------------
+
+
+def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
+    say(log, b"x" * 39 + b"\n")
+    start = say(log, b"0123456789" * 4 + b"\n")
+    end = start + 41
+    assert [bytes(view) for view in log.views(start, end)] == [
+        b"012345678901234567890123",
+        b"4567890123456789\n",
+    ]
+    assert len(log.views(start, TINY.text)) == 1, "up to the ring's very end"
+    assert [bytes(view) for view in log.views(TINY.text, end)] == [b"4567890123456789\n"]
+    assert log.offset(head(log)) == end
+
+
+def test_unfinished_is_known_where_the_ring_ends(log: Log) -> None:
+    say(log, b"x" * 31 + b"\n")
+    say(log, b"x" * 32)
+    assert log.unfinished(TINY.text)
+    assert say(log, b"y\n") == TINY.text + 1
+    assert not log.unfinished(TINY.text + 1)
+
+
+def test_entries_go_round_their_ring(log: Log) -> None:
+    for number in range(40):
+        say(log, b"%d\n" % (number % 10), sender=number)
+    # Where an entry begins is said by the one before it, so of 16 there are 15 to be read.
+    assert runs(log, head(log) - 15) == [Run(n, b"%d\n" % (n % 10)) for n in range(25, 40)]
+    assert log.messages(head(log)) == 40
+
+
+def test_a_position_follows_from_an_offset(log: Log) -> None:
+    for _ in range(3):
+        append(log, *(Run(1, b"x" * length) for length in (1, 3, 2, 5)))
+    last = head(log)
+    first = last - 11
+    for low in range(first, last + 1):
+        for offset in range(log.offset(low), log.offset(last) + 1):
+            expected = max(at for at in range(low, last + 1) if log.offset(at) <= offset)
+            assert log.position(offset, low, last) == expected
+
+
+def test_the_same_file_is_the_same_log(log: Log) -> None:
+    other = Log(log.fd, TINY)
+    say(log, b"hello\n")
+    assert runs(other) == [Run(1, b"hello\n")]
+    say(other, b"hi\n")
+    assert runs(log) == [Run(1, b"hello\n"), Run(1, b"hi\n")]
+
+
+def test_a_log_is_as_large_as_the_settings_say() -> None:
+    settings = Settings(log_size=1 << 20, max_lag=1 << 18)
+    geometry = Geometry.of(settings)
+    assert geometry.text == settings.log_size
+    assert geometry.text - geometry.kept == settings.window
+    assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
+    assert geometry.file_size == 8192 + 4096 * 32 + (1 << 20)
+
+
+def test_there_is_a_place_for_every_worker() -> None:
+    with new_log(workers=SEATS) as log, log:
+        for worker in range(SEATS):
+            log.serve(worker, worker + 1)
+            log.wait_for_room(worker)
+        assert log.serving() == [*range(SEATS)]
+        assert log.retire(0) == [*range(SEATS)]
+        assert log.head == 1, "nothing else was written over"
+        assert log.offset(1) == 0
+
+
+# --- room to append ------------------------------------------------------------------------------
+
+WINDOW = TINY.text - TINY.kept
+
+
+def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
+    with log:
+        log.serve(0, 1)
+        log.serve(1, 1)
+    assert append(log, Run(1, b"x" * WINDOW + b"\n")) is None
+    assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == 0
+    assert append(log, Run(1, b"\n")) is None
+    with log:
+        log.advance(0, 2)
+    assert append(log, Run(1, b"\n")) is None, "worker 1 has not delivered it yet"
+    with log:
+        log.advance(1, 2)
+    assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW
+
+
+def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
+    most = TINY.entries - TINY.kept_entries
+    with log:
+        log.serve(0, 1)
+    assert append(log, *[Run(1, b"\n")] * (most + 1)) is None
+    assert append(log, *[Run(1, b"\n")] * most) == 0
+    assert append(log, Run(1, b"\n")) is None
+    with log:
+        log.advance(0, 2)
+    assert append(log, Run(1, b"\n")) == most
+
+
+def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
+    most = TINY.entries - TINY.kept_entries
+    with log:
+        log.serve(0, 1)
+    append(log, Run(1, b"x"))
+    assert append(log, Run(1, b"y" * (WINDOW - 1))) is None, "in bytes"
+    assert append(log, *[Run(1, b"\n")] * (most - 1)) is None, "in entries"
+    assert append(log, *[Run(1, b"\n")] * (most - 2)) == 2
+
+
+def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
+    with log:
+        log.serve(0, 1)
+    append(log, Run(1, b"x" * 40))
+    memory = os.pread(log.fd, TINY.file_size, 0)
+    assert append(log, Run(1, b"y" * 40)) is None
+    assert os.pread(log.fd, TINY.file_size, 0) == memory
+
+
+def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
+    with log:
+        log.serve(0, 1)
+        log.serve(1, 1)
+        assert log.serving() == [0, 1]
+    log.retire(0)
+    with log:
+        assert log.serving() == [1]
+    log.retire(1)
+    with log:
+        assert log.serving() == []
+    for number in range(100):
+        assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
+
+
+def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
+    with log:
+        log.serve(0, 1)
+        log.wait_for_room(1)
+        log.wait_for_room(1)
+        assert log.advance(0, 1) == [], "nothing was gained"
+        assert log.advance(0, 2) == [1]
+        assert log.advance(0, 3) == []
+        log.wait_for_room(1)
+        log.wait_for_room(0)
+        assert log.retire(0) == [0, 1]
+
+
+# --- what the main process asks, and who takes over ----------------------------------------------
+
+
+def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
+    """… from any entry on that is not lapped, also where the entries go round their ring."""
+    said = [
+        Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
+    ]
+    for run in said:
+        append(log, run)
+    last = head(log)
+    for first in range(last - 15, last + 1):
+        spans, reaches = log.said(first, last)
+        expected: dict[int, list[bytes]] = {}
+        for run in said[first - 1 :]:
+            expected.setdefault(run.sender, []).append(run.text)
+        assert {
+            sender: [text(log, *span) for span in theirs] for sender, theirs in spans.items()
+        } == expected
+        assert reaches == {run.sender: run.reach for run in said[first - 1 :]}
+
+
+def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
+    append(log, Run(7, b"<a>hel", 3))
+    append(log, Run(8, b"<b>hi\n", 3))
+    assert log.said(1, head(log)) == ({7: [(0, 6), (6, 7)], 8: [(7, 13)]}, {7: 3, 8: 3})
+    assert log.sender(2) == log.sender(3) == 7
+    assert log.sender(4) == 8
+
+
+def test_a_worker_that_takes_a_seat_begins_anew() -> None:
+    with new_log(workers=2) as log, log:
+        log.turn(1)
+        log.blame(1, 42)
+        assert (log.turns(0), log.turns(1), log.blamed(0), log.blamed(1)) == (0, 1, 0, 42)
+        log.serve(1, 5)
+        log.wait_for_room(1)
+        assert (log.stands(1), log.waited_for) == (5, True)
+        log.retire(1)
+        log.wait_for_room(1)
+        log.seat(1)
+        assert (log.blamed(1), log.waited_for) == (0, False)
+        log.turn(1)
+        assert log.turns(1) == 2, "it changes, whoever has the seat"
+        log.seat(7)
+        log.serve(7, 6)
+        assert log.serving() == [7], "also in a seat beyond those before it"
+
+
+# --- against a model -----------------------------------------------------------------------------
+
+RUN = tuples(integers(1, 3), sampled_from([b"a", b"bc\n", b"\n", b"x" * 20 + b"\n", b"y\nz"]))
+STEPS: SearchStrategy[list[tuple[str, Any]]] = lists(
+    one_of(
+        tuples(sampled_from(["append"]), lists(RUN, min_size=1, max_size=4)),
+        tuples(sampled_from(["advance"]), tuples(integers(0, 1), integers(0, 3))),
+        tuples(sampled_from(["retire"]), integers(0, 1)),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """The whole log from its beginning, and where the workers are."""
+
+    def __init__(self) -> None:
+        self.said: list[Run] = []
+        self.positions = {0: IDLE, 1: IDLE}
+
+    @property
+    def stream(self) -> bytes:
+        return b"".join(run.text for run in self.said)
+
+    def offset(self, position: int) -> int:
+        return sum(len(run.text) for run in self.said[: position - 1])
+
+    def grown(self, batch: list[Run]) -> list[Run]:
+        """All runs, if a batch is appended."""
+        said = list(self.said)
+        if said and not said[-1].text.endswith(b"\n"):
+            said.append(said[-1]._replace(text=b"\n", messages=0))
+        for run, following in zip(batch, [*batch[1:], None], strict=True):
+            ended = following is None or run.text.endswith(b"\n")
+            said.append(run if ended else run._replace(text=run.text + b"\n"))
+        return said
+
+    def has_room(self, said: list[Run]) -> bool:
+        slowest = min(*self.positions.values(), len(self.said) + 1)
+        unread = said[slowest - 1 :]
+        return (
+            sum(len(run.text) for run in unread) <= WINDOW
+            and len(unread) <= TINY.entries - TINY.kept_entries
+        )
+
+
+@given(STEPS)
+def test_it_holds_what_a_list_would_hold(steps: list[tuple[str, Any]]) -> None:
+    model = Model()
+    with new_log(workers=2) as log:
+        for step in steps:
+            match step:
+                case ("append", pairs):
+                    batch = [
+                        Run(sender, said, len(model.said) + at, said.count(b"\n") or 1)
+                        for at, (sender, said) in enumerate(pairs)
+                    ]
+                    grown = model.grown(batch)
+                    fits = model.has_room(grown)
+                    start = append(log, *batch)
+                    assert (start is not None) == fits
+                    if fits:
+                        model.said = grown
+                        assert start == len(model.stream) - batch_of(*batch).size
+                case ("advance", (worker, back)):
+                    position = max(head(log) - back, 1)
+                    before = model.positions[worker]
+                    if before == IDLE:  # who begins, begins at the head
+                        position = head(log)
+                    model.positions[worker] = max(position, before % IDLE)
+                    with log:
+                        log.advance(worker, model.positions[worker])
+                case ("retire", worker):
+                    model.positions[worker] = IDLE
+                    log.retire(worker)
+            check(log, model)
+
+
+def check(log: Log, model: Model) -> None:
+    """The log keeps what is owed, and nothing is different from what was said."""
+    end = len(model.stream)
+    assert head(log) == len(model.said) + 1
+    assert log.offset(head(log)) == end
+    assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
+    slowest = min(*model.positions.values(), head(log))
+    # Where an entry begins is said by the one before it, so of the first kept it is not known.
+    first = max(slowest - TINY.kept_entries + 1, 1)
+    for position in range(first, head(log) + 1):
+        assert log.offset(position) == model.offset(position)
+        assert log.messages(position) == sum(run.messages for run in model.said[: position - 1])
+    owed = max(model.offset(slowest) - TINY.kept, 0)
+    assert text(log, owed, end) == model.stream[owed:]
+    positions = range(max(slowest - 1, 1), head(log))
+    readable = [at for at in positions if model.offset(at) >= owed]
+    for position in readable:
+        assert runs(log, position, position + 1) == [model.said[position - 1]]
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def python(
+    code: str, log: Log, *arguments: object, env: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """Run code in another process, which has the `log`."""
+    begin = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from chatroom.log.ring import Geometry, Log
+from tests.log.logs import Run, append, batch_of, head, runs, text
+log = Log({log.fd}, {log.geometry})
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", begin + code, *map(str, arguments)],
+        env=env,
+        pass_fds=[log.fd],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+TAKE_LOCK = """
+import fcntl
+try:
+    fcntl.lockf(log.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("taken", flush=True)
+with log:
+    print("free")
+"""
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        with python(TAKE_LOCK, log) as waiter:
+            assert line_of(waiter) == "taken\n"
+            holder.kill()
+            assert waiter.communicate(timeout=30)[0] == "free\n"
+    with log:
+        assert log.head == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system does not tell")
+def test_load_4_it_is_known_who_holds_the_lock(log: Log) -> None:
+    assert log.holder() is None
+    with log:
+        assert log.holder() is None, "this process itself"
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        assert log.holder() == holder.pid
+        holder.kill()
+        holder.wait(30)
+        assert log.holder() is None
+
+
+KILLED_AT_EVERY_LINE = """
+# In a process of its own, as it forks: a child is killed when it comes to line after line.
+import fcntl, json
+import chatroom.log.ring
+
+def die_at(line, inside):
+    def trace(frame, event, _):
+        nonlocal line
+        line -= event == "line"
+        if not line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(lambda frame, *_: trace if frame.f_code.co_filename == inside else None)
+
+deaths, status = [], -1
+while status:
+    before = head(log)
+    child = os.fork()
+    if not child:
+        batch = batch_of(Run(8, b"<8>half\\n" * 3, 5), Run(9, b"<9>way", 6))
+        with log:
+            die_at(len(deaths) + 1, chatroom.log.ring.__file__)
+            log.append(batch)
+            sys.settrace(None)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    fcntl.lockf(log.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    between = runs(log, before)
+    append(log, Run(7, b"<7>after"))
+    deaths.append((status, between, runs(log, before + len(between))))
+    # Once round the ring, so that the next child comes to the same lines: with the LFs, 64 bytes.
+    append(log, Run(7, b"<7>" + b"." * 23))
+    append(log, Run(7, b"<7>" + b"." * 24))
+print(json.dumps([[status, str(between), str(after)] for status, between, after in deaths]))
+"""
+
+
+def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
+    """… wherever in `append` it is killed, and the next one appends as if it had never been."""
+    say(log, b"<7>" + b"before" * 7, sender=7)  # so far that the text goes round the ring's end
+    # It traces its lines itself, as no one else then can.
+    unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    nothing: list[Run] = []
+    whole = [
+        Run(7, b"\n", 0, 0),
+        Run(8, b"<8>half\n" * 3, 5),
+        Run(9, b"<9>way", 6),
+    ]
+    deaths: dict[tuple[int, str], int] = {}
+    for status, between, after in json.loads(out):
+        deaths[status, between] = deaths.get((status, between), 0) + 1
+        ender = 7 if between == str(nothing) else 9
+        reach = 0 if ender == 7 else 6
+        assert after == str([Run(ender, b"\n", reach, 0), Run(7, b"<7>after")])
+    killed_before, killed_after, survived = deaths.items()
+    assert killed_before[0] == (signal.SIGKILL, str(nothing))
+    assert killed_before[1] > 20, "at each line up to the one that publishes"
+    assert killed_after[0] == (signal.SIGKILL, str(whole))
+    assert survived == ((0, str(whole)), 1)
+
+
+APPEND_MANY = """
+sender = int(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for reach in range(1000):
+    name = b"%d-%d-" % (sender, reach)
+    more = [Run(sender, name * 3 + b"\\n", reach)] if reach % 3 else []
+    assert append(log, Run(sender, name * (reach % 7 + 1) + b"\\n" * (reach % 2), reach), *more)
+"""
+
+
+def test_processes_that_append_at_once_tear_nothing() -> None:
+    senders = [1, 2]
+    with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
+        say(log, b"so that no batch begins at 0\n", sender=0)
+        with python(APPEND_MANY, log, 1) as one, python(APPEND_MANY, log, 2) as other:
+            for process in (one, other):
+                assert line_of(process) == "ready\n"
+            for process in (one, other):
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+        assert one.returncode == other.returncode == 0
+        said = runs(log, 2)
+    assert {run.sender for run in said} == set(senders)
+    for sender in senders:
+        parts: dict[int, bytes] = {}
+        for run in said:
+            if run.sender == sender:
+                parts[run.reach] = parts.get(run.reach, b"") + run.text
+        assert list(parts) == [*range(1000)], "in order, and none is missing"
+        for reach, found in parts.items():
+            name = b"%d-%d-" % (sender, reach)
+            more = name * 3 + b"\n" if reach % 3 else b""
+            expected = name * (reach % 7 + 1) + b"\n" + more
+            assert found == expected or (reach == 999 and found + b"\n" == expected)
+
+
+# --- the main process's view ---------------------------------------------------------------------
+
+
+@pytest.fixture(name="views")
+def fixture_views() -> Iterator[tuple[MainLog, Log]]:
+    """Two views of one log, the main process's and another's."""
+    settings = Settings(log_size=1 << 20, max_lag=1 << 18)
+    geometry = Geometry.of(settings)
+    fd = anonymous_file("a test's log", geometry.file_size)
+    main = MainLog(fd, geometry)
+    main.format()
+    main.seat(0)
+    yield main, Log(fd, geometry)
+    os.close(fd)
+
+
+def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
+    batch = Batch()
+    batch.add(0, 0, text, 1)
+    return batch
+
+
+def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log]) -> None:
+    main, other = views
+    assert main.append_within(1, said_by_nobody())
+    assert main.append_within(1, said_by_nobody())
+    assert b"".join(other.views(0, other.offset(other.head))) == b"<room>hello\n" * 2
+
+
+def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
+    views: tuple[MainLog, Log],
+) -> None:
+    """… for it is the one that ends it."""
+    main, other = views
+    begun, go_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        with other:
+            os.write(begun[1], b".")
+            os.read(go_on[0], 1)
+        os._exit(0)
+    assert os.read(begun[0], 1)
+    assert not main.append_within(0.01, said_by_nobody())
+    os.write(go_on[1], b".")
+    assert os.waitpid(child, 0) == (child, 0)
+    assert main.append_within(1, said_by_nobody())
+    for fd in (*begun, *go_on):
+        os.close(fd)
+
+
+def test_its_threads_exclude_each_other(views: tuple[MainLog, Log]) -> None:
+    """… for `lockf` does not, and the end of one's lock would be that of the other's."""
+    main, _ = views
+    with main:
+        assert not main.append_within(0.01, said_by_nobody())
+        assert main.head == 1
+    assert main.append_within(1, said_by_nobody())
+    with main:
+        assert main.head == 2
+
+
+def test_without_room_nothing_is_appended(views: tuple[MainLog, Log]) -> None:
+    main, _ = views
+    with main:
+        main.serve(0, 1)
+    while main.append_within(1, said_by_nobody(b"x" * 10_000 + b"\n")):
+        pass
+    head = main.head
+    assert not main.append_within(0.01, said_by_nobody(b"x" * 10_000 + b"\n"))
+    assert main.head == head

@@ -1,5 +1,0 @@
-"""A main process whose workers the test plays, for all tests of its parts."""
-
-from tests.stage import fixture_stage
-
-__all__ = ["fixture_stage"]

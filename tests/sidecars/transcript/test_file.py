@@ -1,0 +1,187 @@
+"""The transcript's file: its lines are whole, whatever happens."""
+
+import fcntl
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from chatroom.sidecars.transcript import file as module
+from chatroom.sidecars.transcript.file import TranscriptFile
+from chatroom.sidecars.transcript.lines import header, missed
+
+TIME = "2026-01-31T12:00:00.000Z"
+HEAD = header("here", "run", 0, TIME)
+
+
+def line(number: int, text: str = "x") -> bytes:
+    return b'{"n": %d, "text": "%s"}\n' % (number, text.encode())
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "said.jsonl"
+
+
+@pytest.fixture(autouse=True, params=[16, module.BLOCK])
+def fixture_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are longer than what is read at once, and shorter."""
+    monkeypatch.setattr(module, "BLOCK", request.param)
+
+
+@pytest.mark.parametrize(
+    ("there", "stays"),
+    [
+        (b"", b""),
+        (line(1) + line(2), line(1) + line(2)),
+        (line(1) + line(2)[:-1], line(1)),
+        (line(1) + line(2)[:9], line(1)),
+        (line(2)[:9], b""),
+        (b"something else", b"something else\n"),
+        (line(1) + b"something else", line(1) + b"something else\n"),
+    ],
+)
+def test_it_is_opened_behind_a_whole_line(path: Path, there: bytes, stays: bytes) -> None:
+    path.write_bytes(there)
+    with closing(TranscriptFile.open(path, 3)) as file:
+        assert path.read_bytes() == stays
+        assert (file.begin, file.after, file.fresh, file.repair()) == (len(stays), 3, True, 3)
+        file.append(HEAD)
+        assert path.read_bytes() == stays + HEAD
+        assert not file.fresh
+
+
+def test_a_new_file_is_private(path: Path) -> None:
+    TranscriptFile.open(path, 0).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("left", "stays", "number"),
+    [
+        (b"", b"", 0),
+        (HEAD, HEAD, 0),
+        (HEAD[:9], b"", 0),
+        (HEAD + line(1), HEAD + line(1), 1),
+        (HEAD + line(1) + line(2)[:-1], HEAD + line(1), 1),
+        (HEAD + line(1) + missed(2, 8, TIME), HEAD + line(1) + missed(2, 8, TIME), 8),
+        (HEAD + line(1) + b"strange\n", HEAD + line(1) + b"strange\n", 1),
+        (HEAD + line(1, "y" * 200_000), HEAD + line(1, "y" * 200_000), 1),
+    ],
+)
+def test_what_a_dead_process_has_left_is_found(
+    path: Path, left: bytes, stays: bytes, number: int
+) -> None:
+    """The number of its last line, but never of an earlier room's."""
+    path.write_bytes(line(77))
+    first = TranscriptFile.open(path, 0)
+    os.write(first.fd, left)
+    second = TranscriptFile(os.dup(first.fd), first.begin, first.after)
+    assert second.repair() == number
+    assert path.read_bytes() == line(77) + stays
+    first.close()
+    second.close()
+
+
+def test_a_file_that_was_cut_is_gone_on_with(path: Path) -> None:
+    path.write_bytes(line(77) * 10)
+    with closing(TranscriptFile.open(path, 0)) as file:
+        os.truncate(path, 0)
+        file.append(line(5))
+        assert file.repair() == 5
+        assert path.read_bytes() == line(5)
+
+
+@contextmanager
+def limit(size: int) -> Iterator[None]:
+    """Files may be so large."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_does_not_fit_is_taken_back(path: Path) -> None:
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.append(HEAD)
+        with limit(len(HEAD) + 50), pytest.raises(OSError, match="too large"):
+            file.append(line(1) + line(2) + line(3))
+        assert path.read_bytes() == HEAD
+        file.append(line(1))
+        assert path.read_bytes() == HEAD + line(1)
+
+
+def test_what_could_not_be_taken_back_is_taken_back_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, size: int) -> None:
+        raise OSError("no")
+
+    with closing(TranscriptFile.open(path, 0)) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", refuse)
+            with limit(9), pytest.raises(OSError, match="too large"):
+                file.append(HEAD)
+            with pytest.raises(OSError, match="no"):
+                file.append(HEAD)
+        assert path.read_bytes() == HEAD[:9]
+        file.append(HEAD)
+        assert path.read_bytes() == HEAD
+
+
+def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.sync()
+        assert synced == []
+        file.append(HEAD)
+        file.sync()
+        file.sync()
+        assert synced == [file.fd]
+        file.append(line(1))
+    assert len(synced) == 2, "and at the end"
+
+
+def test_one_room_has_it_at_a_time(path: Path) -> None:
+    with (
+        closing(TranscriptFile.open(path, 0)),
+        pytest.raises(OSError, match="another room writes there"),
+    ):
+        TranscriptFile.open(path, 0)
+    TranscriptFile.open(path, 0).close()
+
+
+def test_a_file_without_locks_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, how: int) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    TranscriptFile.open(path, 0).close()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/full"), tmp_path, tmp_path / "missing" / "x"):
+        with pytest.raises(OSError):  # noqa: PT011
+            TranscriptFile.open(path, 0)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_where_a_file_is(path: Path, tmp_path: Path) -> None:
+    with closing(TranscriptFile.open(path, 0)) as file:
+        assert file.is_at(path)
+        assert not file.gone
+        path.rename(tmp_path / "moved")
+        assert not file.is_at(path)
+        assert not file.gone
+        TranscriptFile.open(path, 0).close()
+        assert not file.is_at(path)
+        (tmp_path / "moved").unlink()
+        assert file.gone

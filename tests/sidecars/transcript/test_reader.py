@@ -1,0 +1,191 @@
+"""The transcript's cursor: it gets all, or knows what it has missed, and holds up nobody."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, lists, one_of, sampled_from, tuples
+
+from chatroom.log.ring import Geometry, Log
+from chatroom.sidecars.transcript import reader as module
+from chatroom.sidecars.transcript.reader import Reader
+from tests.log.logs import Run, append, new_log, say
+
+SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
+
+
+@pytest.fixture(name="log")
+def fixture_log() -> Iterator[Log]:
+    with new_log(SMALL) as log:
+        yield log
+
+
+class Account:
+    """What a reader has told: the texts of messages by their number, and those missed."""
+
+    def __init__(self, log: Log, number: int = 0) -> None:
+        self.reader = Reader(log, number)
+        self.found: dict[int, bytes] = {}
+        self.missed: set[int] = set()
+        self.next = number + 1
+
+    def look(self, chunk: int = module.CHUNK) -> bool:
+        """Whether there was something."""
+        found = self.reader.look(chunk)
+        assert found is not None
+        if found.missed is not None:
+            assert found.missed.first == self.next
+            self.missed |= set(range(found.missed.first, found.missed.last + 1))
+            self.next = found.missed.last + 1
+        for run in found.runs:
+            texts = run.text.removesuffix(b"\n").split(b"\n")[run.skip :]
+            assert run.first + run.skip == self.next
+            self.found |= dict(enumerate(texts, self.next))
+            self.next += len(texts)
+        before = self.reader.position
+        self.reader.done(found)
+        return self.reader.position != before
+
+    def all(self, chunk: int = module.CHUNK) -> dict[int, bytes]:
+        while self.look(chunk):
+            pass
+        return self.found
+
+
+def test_it_begins_at_the_beginning(log: Log) -> None:
+    account = Account(log)
+    assert account.all() == {}
+    say(log, b"one\n")
+    append(log, Run(2, b"two\nthree\n", messages=2), Run(3, b"four"))
+    assert account.all() == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
+    say(log, b"five\n")
+    assert account.all()[5] == b"five", "LINE-6: the LF before it is no message"
+    assert account.reader.number == 5
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_another_goes_on_behind_any_message(log: Log, number: int) -> None:
+    say(log, b"1\n")
+    append(log, Run(2, b"2\n3\n4", messages=3))
+    say(log, b"5\n")
+    found = Account(log, number).all()
+    assert found == {n: b"%d" % n for n in range(number + 1, 6)}
+
+
+def test_a_number_that_can_not_be_is_the_last_one(log: Log) -> None:
+    say(log, b"1\n")
+    reader = Reader(log, 99)
+    found = reader.look()
+    assert found is not None
+    assert (found.runs, reader.number) == ([], 1)
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+def test_one_that_is_too_slow_knows_what_it_has_missed(log: Log, begin: int) -> None:
+    for number in range(1, 4):
+        say(log, b"%d\n" % number)
+    account = Account(log)
+    if begin:
+        account.all()
+    for number in range(4, 500):
+        say(log, b"%d\n" % number)
+    account.all()
+    assert account.found == {n: b"%d" % n for n in range(1, 500) if n not in account.missed}
+    assert account.missed == set(range(begin + 1, 500 - SMALL.kept_entries // 2))
+
+
+def test_long_texts_lap_it_too(log: Log) -> None:
+    account = Account(log)
+    for number in range(1, 9):
+        say(log, b"%d" % number * 200 + b"\n")
+    account.all()
+    assert account.missed == {1, 2, 3, 4, 5, 6, 7}
+    assert account.found == {8: b"8" * 200}
+
+
+def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has read by then is nothing, and it is told so."""
+    say(log, b"1\n")
+    account = Account(log)
+    views = log.views
+
+    def overtaken(start: int, end: int) -> list[memoryview]:
+        monkeypatch.setattr(log, "views", views)
+        for number in range(2, 300):
+            say(log, b"%d\n" % number)
+        return views(start, end)
+
+    monkeypatch.setattr(log, "views", overtaken)
+    assert account.reader.look() is None
+    account.all()
+    assert 1 in account.missed
+    assert account.next == 300
+
+
+def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it wait for who has it: it is told to look again."""
+
+    def refuse(log: Log) -> Any:
+        raise AssertionError("it takes the lock")
+
+    say(log, b"1\n")
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(done[1])
+        log.__enter__()
+        os.write(ready[1], b"x")
+        os.read(done[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    monkeypatch.setattr(Log, "__enter__", refuse)
+    account = Account(log)
+    try:
+        assert account.reader.look() is None
+    finally:
+        os.close(done[1])
+        os.waitpid(child, 0)
+    assert account.all() == {1: b"1"}
+    for fd in (*ready, done[0]):
+        os.close(fd)
+
+
+STEPS = lists(
+    one_of(
+        tuples(sampled_from(["say"]), lists(integers(0, 60), min_size=1, max_size=6)),
+        tuples(sampled_from(["open"]), integers(1, 60)),
+        tuples(sampled_from(["look"]), sampled_from([1, 64, 1 << 20])),
+        tuples(sampled_from(["another"]), integers(0, 0)),
+    ),
+    max_size=80,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_whatever_happens_each_message_is_found_once_or_missed(
+    steps: list[tuple[str, Any]],
+) -> None:
+    with new_log(SMALL) as log:
+        account = Account(log)
+        said: list[bytes] = []
+        for what, how in steps:
+            match what:
+                case "say":
+                    texts = [b"%d." % (len(said) + n) + b"x" * size for n, size in enumerate(how)]
+                    said += texts
+                    append(log, Run(1, b"".join(t + b"\n" for t in texts), messages=len(texts)))
+                case "open":
+                    said.append(b"%d" % len(said) + b"y" * how)
+                    append(log, Run(2, said[-1]))
+                case "look":
+                    account.look(how)
+                case "another":
+                    account.reader = Reader(log, account.next - 1)
+        account.all()
+        assert account.next == len(said) + 1
+        assert account.missed.isdisjoint(account.found)
+        assert {n: said[n - 1] for n in account.found} == account.found
+        assert len(account.missed) + len(account.found) == len(said)

@@ -1,0 +1,304 @@
+"""A main process whose workers are played by the test.
+
+The test goes on wherever the main process would wait: so these tests are stories, told in the order
+in which things happen, without a thread, a process or a clock.
+"""
+
+import contextlib
+import os
+import select
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from chatroom.config.settings import Settings
+from chatroom.errors import ChatroomError
+from chatroom.log.ring import Geometry, MainLog
+from chatroom.log.slots import Slots
+from chatroom.supervisor import acceptor, assignment, pool, supervisor
+from chatroom.supervisor.acceptor import Acceptor
+from chatroom.supervisor.assignment import BALANCE_AFTER
+from chatroom.supervisor.pool import Crew
+from chatroom.supervisor.registry import Members, Registry
+from chatroom.supervisor.supervisor import Supervisor
+from chatroom.system import child
+from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.signals import HEEDED
+from chatroom.system.systemd import Manager
+from tests.integration.waiting import PATIENCE
+
+Story = Iterator[None]
+"""Yields where the main process is to run until it has nothing to do."""
+
+
+class Adopted(NamedTuple):
+    address: str
+    slot: int
+    connection: socket.socket
+    greeting: str
+
+
+class Process:
+    """Stands in for a worker's process; the test is what it does."""
+
+    def __init__(self, target: object, args: tuple[int, Settings, socket.socket]) -> None:
+        self.number, self.settings, end = args
+        self.exitcode: int | None = None
+        self.pid = 1_000_000 + self.number
+        self.sentinel, self._alive = os.pipe()
+        self._end = end
+        self.adopted: dict[int, Adopted] = {}
+        self.descriptors: list[int] = []
+
+    def start(self) -> None:
+        self.channel = Channel(self._end.dup())
+
+    def tell(self, record: Record) -> None:
+        self.channel.send(record)
+
+    def told(self) -> list[Record]:
+        """What the main process has told it, less whom it is to adopt."""
+        records = []
+        for record, descriptors in self.channel.receive():
+            match record:
+                case {"adopt": members, "greeting": greeting}:
+                    for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
+                        self.adopted[id] = Adopted(
+                            prefix.strip("<>"), slot, socket.socket(fileno=fd), greeting
+                        )
+                case _:
+                    records.append(record)
+                    self.descriptors += descriptors
+        return records
+
+    def serve(self) -> list[Record]:
+        """Do as it is told: adopt, yield, echo. Returns the other records."""
+        records = []
+        for record in self.told():
+            match record:
+                case {"echo": _}:
+                    self.tell(record)
+                case {"yield": ids}:
+                    for id in ids:
+                        self.adopted.pop(id).connection.close()
+                    self.tell({"yielded": ids})
+                case _:
+                    records.append(record)
+        return records
+
+    def die(self, exitcode: int = 1) -> None:
+        if self.exitcode is None:
+            self.exitcode = exitcode
+            for adopted in self.adopted.values():
+                adopted.connection.close()
+            for fd in (self._alive, *self.descriptors):
+                os.close(fd)
+            self.channel.close()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self.told()
+        self.die(-9)
+
+    def join(self) -> None:
+        assert self.exitcode is not None, "the main process would wait for it"
+
+
+class Directory(Registry):
+    """A registry without a process of its own."""
+
+    def __init__(
+        self,
+        clients: int,
+        per_address: int,
+        held: Callable[[], Members],
+        selector: selectors.BaseSelector,
+    ) -> None:
+        super().__init__(clients, per_address)
+        self.capacity = clients
+        self.held = held
+
+    def stop(self) -> None:
+        pass
+
+
+class Stage:
+    """What the main process uses, as far as a test can't leave it as it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.processes: list[Process] = []
+        self.printed: list[str] = []
+        self.quiet = False
+        self.closed = 0
+        self.waits: float | None = None
+        """For how long the main process would wait now."""
+        self.story: Story = iter(())
+        self.manager: Manager | None = None
+        self.fails: ChatroomError | None = None
+        """Why the settings can't be read again."""
+        # What the main process makes for itself, once it has:
+        self.log: MainLog
+        self.slots: Slots
+        self.registry: Directory
+        self.acceptor: Acceptor
+        self.crew: Crew
+        stage = self
+
+        class Selector(selectors.DefaultSelector):
+            """Where nothing has happened, the story goes on."""
+
+            def select(self, timeout: float | None = None) -> Any:
+                if events := super().select(0):
+                    return events
+                stage.waits = timeout
+                next(stage.story)
+                return super().select(0)
+
+        class Console:
+            def __init__(self, log: object, doorbell: object, fd: int) -> None:
+                stage.quiet = log is None
+
+            def say(self, line: str) -> None:
+                stage.printed.append(line)
+
+            def close(self) -> None:
+                stage.closed += 1
+
+        class Context:
+            def Process(self, target: object, args: Any) -> Process:  # noqa: N802
+                stage.processes.append(Process(target, args))
+                return stage.processes[-1]
+
+        monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+        monkeypatch.setattr(supervisor, "Console", Console)
+        monkeypatch.setattr(child, "get_context", lambda kind: Context())
+        monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
+        for module in (supervisor, acceptor, pool, assignment):
+            monkeypatch.setattr(module, "monotonic", lambda: stage.now)
+        self._note_parts(monkeypatch)
+
+    def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note each part of the main process when that makes it."""
+        stage = self
+
+        class OwnLog(MainLog):
+            def __init__(self, fd: int, geometry: Geometry) -> None:
+                super().__init__(fd, geometry)
+                stage.log = self
+
+        class OwnSlots(Slots):
+            def __init__(self, fd: int, settings: Settings) -> None:
+                super().__init__(fd, settings)
+                stage.slots = self
+
+        class OwnDirectory(Directory):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                stage.registry = self
+
+        class OwnAcceptor(Acceptor):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                stage.acceptor = self
+
+        class OwnCrew(Crew):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                stage.crew = self
+
+        monkeypatch.setattr(supervisor, "MainLog", OwnLog)
+        monkeypatch.setattr(supervisor, "Slots", OwnSlots)
+        monkeypatch.setattr(supervisor, "RegistryProcess", OwnDirectory)
+        monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)
+        monkeypatch.setattr(supervisor, "Crew", OwnCrew)
+
+    def run(self, story: Story, **options: Any) -> None:
+        """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
+        or what that is raises."""
+        defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
+        self.settings = Settings(**defaults | options)
+        self.supervisor = Supervisor(self.settings, manager=self.manager, reload=self._reload)
+        self.story = story
+        try:
+            self.supervisor.run()
+        except StopIteration:
+            pytest.fail("the story is over, and the main process waits")
+        assert next(story, "over") == "over", "the main process has ended before the story"
+
+    def _reload(self) -> Settings:
+        if self.fails is not None:
+            raise self.fails
+        return self.settings
+
+    def close(self) -> None:
+        """Give back what a main process gives back by ending."""
+        for process in self.processes:
+            assert process.exitcode is not None, "a worker was left behind"
+            os.close(process.sentinel)
+        with contextlib.suppress(AttributeError):  # where it did not get so far
+            os.close(self.log.fd)
+            os.close(self.slots.fd)
+            for doorbell in self.supervisor._doorbells:
+                doorbell.close()
+            for client in self.acceptor.clients.values():
+                client.connection.close()
+            for left in self.crew.workers.values():
+                left.channel.close()
+
+    @property
+    def workers(self) -> list[Process]:
+        """The processes of the workers that are alive, by number."""
+        alive = [process for process in self.processes if process.exitcode is None]
+        return sorted(alive, key=lambda process: process.number)
+
+    def rung(self, seat: int) -> bool:
+        """Whether the doorbell of that seat was rung since it was last asked."""
+        bell = self.supervisor._doorbells[seat]
+        ringing = bool(select.select([bell], [], [], 0)[0])
+        bell.clear()
+        return ringing
+
+    def begin(self) -> Story:
+        """All workers become ready."""
+        yield
+        for worker in self.workers:
+            worker.told()
+            worker.tell({"ready": True})
+        yield
+        self.now += BALANCE_AFTER
+        yield
+
+    def connect(self) -> socket.socket:
+        host, _, port = self.printed[0].removeprefix("listening on ").rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
+
+    def end(self) -> Story:
+        """The room is told to stop, and does."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+        for worker in self.workers:
+            assert {"drain": True} in worker.serve()
+            worker.tell({"drained": True})
+        yield
+        for worker in self.workers:
+            assert worker.told() == [{"stop": True}]
+            worker.die(0)
+        yield
+
+
+@pytest.fixture(name="stage")
+def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    stage = Stage(monkeypatch)
+    handlers = {number: signal.getsignal(number) for number in HEEDED}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield stage
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    stage.close()

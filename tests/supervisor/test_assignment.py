@@ -1,0 +1,504 @@
+"""Which worker serves whom: a newcomer, a dead worker's members, an even share. See stage.py."""
+
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from chatroom.config.settings import MAX_PREFIX
+from chatroom.supervisor import assignment
+from chatroom.supervisor.assignment import (
+    BALANCE_AFTER,
+    DEATHS,
+    ITS_WORKER_DIED,
+    ITS_WORKERS_DIED,
+    MAX_YIELD,
+    UNEVEN,
+)
+from chatroom.supervisor.registry import Registry
+from chatroom.system.channel import Record
+from tests.supervisor.stage import Process, Stage, Story
+
+
+@pytest.fixture(name="parted")
+def fixture_parted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """Who was put out, and why."""
+    reasons: dict[int, str] = {}
+    part = assignment.Handover.__init__
+
+    def init(self: assignment.Handover, *arguments: object) -> None:
+        part(self, *arguments)  # type: ignore[arg-type]
+        put_out = self._part
+
+        def remember(whom: dict[int, str]) -> None:
+            reasons.update(whom)
+            put_out(whom)
+
+        self._part = remember
+
+    monkeypatch.setattr(assignment.Handover, "__init__", init)
+    return reasons
+
+
+class Crowd:
+    """Members of a room."""
+
+    def __init__(self, stage: Stage, closing: contextlib.ExitStack) -> None:
+        self.stage = stage
+        self._closing = closing
+        self.peers: list[socket.socket] = []
+
+    def join(self, count: int) -> Story:
+        for _ in range(count):
+            self.peers.append(self._closing.enter_context(self.stage.connect()))
+            yield
+        self.serve()
+
+    def serve(self) -> list[Record]:
+        """All workers do as they are told; returns what else they were told."""
+        return [record for worker in self.stage.workers for record in worker.serve()]
+
+    def settle(self) -> Story:
+        """… until nothing changes any more."""
+        for _ in range(20):
+            self.serve()
+            self.stage.now += BALANCE_AFTER
+            yield
+
+    def load(self) -> dict[int, int]:
+        """How many members each worker serves, by seat; each is served by one."""
+        clients = self.stage.acceptor.clients
+        served = Counter(id for worker in self.stage.workers for id in worker.adopted)
+        assert served == Counter(clients.keys())
+        for worker in self.stage.workers:
+            for id, adopted in worker.adopted.items():
+                assert clients[id].worker == worker.number
+                assert adopted.slot == clients[id].slot
+        registry = self.stage.registry
+        assert registry.held() == registry.members()
+        return {worker.number: len(worker.adopted) for worker in self.stage.workers}
+
+    def start(self, number: int) -> Process:
+        """The worker in that seat, which was started a moment ago, becomes ready."""
+        (worker,) = (one for one in self.stage.workers if one.number == number)
+        worker.told()
+        worker.tell({"ready": True})
+        return worker
+
+
+@pytest.fixture(name="crowd")
+def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
+    with contextlib.ExitStack() as closing:
+        yield Crowd(stage, closing)
+
+
+def has_grave(stage: Stage) -> bool:
+    """Whether the log still waits for a dead worker."""
+    return stage.crew.grave is not None
+
+
+# --- what a worker is told -----------------------------------------------------------------------
+
+
+def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
+    stage: Stage, crowd: Crowd
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        for number in range(4):
+            stage.acceptor.greeting = b"%d\n" % (number // 2)
+            yield from crowd.join(1)
+        one, other = stage.workers
+        one.die(-9)
+        yield
+        crowd.serve()
+        greetings = {id: adopted.greeting for id, adopted in other.adopted.items()}
+        assert greetings == {1: "0\n", 2: "0\n", 3: "1\n", 4: "1\n"}
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
+    stage: Stage, crowd: Crowd
+) -> None:
+    """… with the longest that there may be, of characters that grow on the way, and a greeting."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(150)
+        one, other = stage.workers
+        one.die(-9)
+        yield
+        while len(other.adopted) < 150:
+            crowd.serve()
+            yield
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2, prefix="é" * (MAX_PREFIX // 2), welcome="é" * 511)
+
+
+# --- after a death -------------------------------------------------------------------------------
+
+
+def test_load_4_the_orphans_go_to_the_least_loaded(stage: Stage, crowd: Crowd) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(12)
+        one, other, third, fourth = stage.workers
+        for id in (2, 6):
+            other.adopted.pop(id).connection.close()
+        other.tell({"left": [[2, "closed"], [6, "closed"]]})
+        yield
+        one.die(-9)
+        yield
+        crowd.serve()
+        assert sorted(len(worker.adopted) for worker in (other, third, fourth)) == [3, 3, 4]
+        assert sum(crowd.load().values()) == 10
+        yield from stage.end()
+
+    stage.run(story(), workers=4)
+
+
+def test_load_4_all_is_settled_when_each_has_echoed_what_it_was_asked_last(
+    stage: Stage, crowd: Crowd
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(8)
+        one, other, third, fourth = stage.workers
+        one.die(-9)
+        yield
+        first = {worker.number: worker.told() for worker in (other, third)}
+        assert all(len(records) == 1 for records in first.values())
+        fourth.die(-9)  # two of whom it had to serve were the dead's
+        yield
+        second = {worker.number: worker.told() for worker in (other, third)}
+        for worker in (other, third):
+            for record in first[worker.number]:
+                worker.tell(record)
+        yield
+        assert has_grave(stage), "an older echo says too little"
+        for worker in (other, third):
+            for record in second[worker.number]:
+                worker.tell(record)
+        yield
+        assert not has_grave(stage)
+        assert sum(crowd.load().values()) == 8
+        yield from stage.end()
+
+    stage.run(story(), workers=4)
+
+
+def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: Crowd) -> None:
+    """Also where one after another dies before it is ready, or before it has adopted them."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(5)
+        for worker in list(stage.workers):
+            worker.die(-9)
+        yield
+        assert has_grave(stage)
+        (first, *_) = stage.workers
+        crowd.start(first.number)
+        yield
+        assert len(first.told()) == 1
+        assert len(first.adopted) == 5
+        first.die(-9)
+        yield
+        (second, *_) = stage.workers
+        crowd.start(second.number)
+        yield
+        assert has_grave(stage), "what is owed to them is still in the log"
+        second.serve()
+        yield
+        assert not has_grave(stage)
+        assert len(second.adopted) == 5
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
+    stage: Stage, crowd: Crowd, parted: dict[int, str]
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(3)
+        log = stage.log
+        deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
+        for number, blamed in enumerate(deaths):
+            assert parted == {}, number
+            (worker,) = stage.workers
+            log.blame(worker.number, blamed)
+            worker.die(-9)
+            yield
+            worker = crowd.start(stage.workers[0].number)
+            yield
+            worker.serve()
+            yield
+        assert parted == {2: ITS_WORKERS_DIED}
+        assert list(stage.workers[0].adopted) == [1, 3]
+        assert crowd.peers[1].recv(1) == b""
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
+    stage: Stage, crowd: Crowd, parted: dict[int, str]
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(1)
+        for _ in range(DEATHS + 1):
+            (worker,) = stage.workers
+            stage.log.blame(worker.number, 1)
+            stage.crew._end(stage.crew.workers[worker.number])
+            yield
+            worker = crowd.start(stage.workers[0].number)
+            yield
+            worker.serve()
+            yield
+        assert parted == {}
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
+    stage: Stage, crowd: Crowd, parted: dict[int, str]
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(2)
+        for _ in range(DEATHS):
+            assert parted == {}
+            (worker,) = stage.workers
+            stage.log.blame(worker.number, 1)
+            while worker.exitcode is None:
+                assert stage.waits is not None, "the main process looks at it again"
+                stage.now += stage.waits
+                yield
+            worker = crowd.start(stage.workers[0].number)
+            yield
+            worker.serve()
+            yield
+        assert parted == {1: ITS_WORKERS_DIED}
+        yield from stage.end()
+
+    stage.run(story(), watchdog=8)
+
+
+def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> None:
+    """So that it counts right when they are served again, by a worker in a dead one's seat too."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(6)
+        for worker in list(stage.workers):
+            worker.die(-9)
+        yield
+        for number in [worker.number for worker in stage.workers]:
+            crowd.start(number)
+            yield
+        for worker in stage.workers:
+            worker.serve()
+        yield
+        clients = stage.acceptor.clients.values()
+        held = Counter(client.worker for client in clients)
+        registry = cast(Registry, stage.registry)
+        assert {n: held[n] for n in registry._workers} == registry._workers
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_nobody_asks_the_registry_about_no_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call takes a while, and three seconds where its process hangs."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        with monkeypatch.context() as asked:
+            for call in ("leave", "move"):
+                asked.setattr(Registry, call, lambda *_: pytest.fail("it is asked"))
+            stage.workers[0].die(-9)
+            yield
+        (worker,) = stage.workers
+        worker.told()
+        worker.tell({"ready": True})
+        yield
+        yield from stage.end()
+
+    stage.run(story())
+
+
+def test_where_the_system_does_not_count_nobody_is_moved(
+    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "taken", lambda connection: None)
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(8)
+        for id in [id for id, one in stage.acceptor.clients.items() if one.worker == 1]:
+            stage.workers[1].tell({"left": [(id, "closed")]})
+        yield
+        stage.now += BALANCE_AFTER + 0.01
+        yield
+        assert not any("yield" in record for record in stage.workers[0].told())
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
+    stage: Stage, crowd: Crowd, parted: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "taken", lambda connection: None)
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(4)
+        stage.workers[0].die(-9)
+        yield
+        assert parted == {1: ITS_WORKER_DIED, 3: ITS_WORKER_DIED}
+        assert crowd.peers[0].recv(1) == b""
+        assert crowd.load()[1] == 2
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+# --- balance -------------------------------------------------------------------------------------
+
+
+def test_a_new_worker_gets_its_share(stage: Stage, crowd: Crowd) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(40)
+        stage.workers[0].die(-9)
+        yield
+        crowd.serve()
+        yield
+        assert crowd.load() == {1: 40, 2: 0}
+        stage.now += BALANCE_AFTER
+        yield
+        assert crowd.serve() == []
+        worker = crowd.start(2)
+        yield
+        assert worker.adopted == {}
+        yield from crowd.settle()
+        load = crowd.load()
+        assert max(load.values()) - min(load.values()) <= UNEVEN * 20
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd: Crowd) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(20)
+        one, other = stage.workers
+        for id in list(other.adopted):
+            other.adopted.pop(id).connection.close()
+            other.tell({"left": [[id, "closed"]]})
+        yield
+        stage.now += BALANCE_AFTER
+        yield
+        assert one.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        one.adopted.pop(11).connection.close()
+        one.tell({"left": [[11, "closed"]]})
+        yield
+        stage.now += BALANCE_AFTER
+        yield
+        assert one.told() == other.told() == [], "it has been told already"
+        for id in (1, 3, 5, 7):  # 9 has left a moment ago
+            one.adopted.pop(id).connection.close()
+        one.tell({"left": [[9, "closed"]]})
+        one.adopted.pop(9).connection.close()
+        one.tell({"yielded": [1, 3, 5, 7]})
+        yield
+        assert one.told() == []
+        (echo,) = other.told()
+        assert list(other.adopted) == [1, 3, 5, 7]
+        other.tell(echo)
+        yield
+        assert one.told() == [{"settled": True}]
+        yield from crowd.settle()
+        assert crowd.load() == {0: 4, 1: 4}, "and that is even"
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+@pytest.mark.parametrize("yielded", [False, True])
+@pytest.mark.parametrize("dead", ["who yields", "who adopts"])
+def test_load_4_a_worker_may_die_while_members_are_on_the_way(
+    dead: str, yielded: bool, stage: Stage, crowd: Crowd
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(20)
+        one, other = stage.workers
+        for id in list(other.adopted):
+            other.adopted.pop(id).connection.close()
+            other.tell({"left": [[id, "closed"]]})
+        yield
+        stage.now += BALANCE_AFTER
+        yield
+        assert one.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        if yielded:
+            for id in (1, 3, 5, 7, 9):
+                one.adopted.pop(id).connection.close()
+            one.tell({"yielded": [1, 3, 5, 7, 9]})
+            if dead == "who adopts":
+                yield
+        (one if dead == "who yields" else other).die(-9)
+        yield
+        if dead == "who adopts" and not yielded:
+            one.adopted.pop(1).connection.close()
+            one.tell({"yielded": [1]})
+            yield
+        crowd.serve()
+        yield
+        assert sum(crowd.load().values()) == 10
+        crowd.start(stage.processes[-1].number)
+        yield
+        yield from crowd.settle()
+        assert sorted(crowd.load().values()) == [5, 5]
+        assert not has_grave(stage)
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(44)
+        one, other = stage.workers
+        for id in (1, 3):
+            one.adopted.pop(id).connection.close()
+            one.tell({"left": [[id, "closed"]]})
+        yield
+        stage.now += BALANCE_AFTER
+        yield
+        assert one.told() == other.told() == [], "within a tenth"
+        assert stage.waits is None
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_the_ids_of_those_who_yield_fit_into_a_record() -> None:
+    assert len(str({"yield": [10**15 + id for id in range(MAX_YIELD)]})) < 32 * 1024

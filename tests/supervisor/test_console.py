@@ -1,0 +1,433 @@
+"""What the main process prints: the conversation, and what it is told to say."""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
+
+from chatroom.errors import LimitError
+from chatroom.log.ring import Geometry, Log
+from chatroom.supervisor import console as module
+from chatroom.supervisor.console import MAX_NOTICES, Console, descriptor
+from chatroom.system.doorbell import Doorbell
+from tests.integration.waiting import PATIENCE
+from tests.log.logs import new_log, say
+
+ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 10, kept_entries=1 << 4)
+
+
+class Script(Console):
+    """A console whose thread is the test: it prints when it is told to."""
+
+    def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+            super().__init__(log, doorbell, -1)
+        self.printed = b""
+
+    def print(self, most: int = 1 << 30) -> bytes:
+        """Print so many times, or until it has caught up; return all that was printed so far."""
+        while most and (text := self._next()):
+            self.printed += text
+            most -= 1
+        return self.printed
+
+
+@contextmanager
+def scripted(geometry: Geometry = ROOMY) -> Iterator[tuple[Script, Log]]:
+    with new_log(geometry) as log, closing(Doorbell.new()) as doorbell:
+        yield Script(log, doorbell), log
+
+
+@pytest.fixture(name="console")
+def fixture_console() -> Iterator[Script]:
+    with scripted() as (console, log):
+        console.log = log  # type: ignore[attr-defined]
+        yield console
+
+
+def log_of(console: Script) -> Log:
+    log: Log = console.log  # type: ignore[attr-defined]
+    return log
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
+    log = log_of(console)
+    assert console.print() == b""
+    say(log, b"<a>hello\n")
+    say(log, b"<b>hi\n<b>there\n")
+    assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
+    assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
+    say(log, b"<a>bye\n")
+    assert console.print().endswith(b"<b>there\n<a>bye\n")
+
+
+def test_a_console_begins_at_the_head() -> None:
+    with new_log(ROOMY) as log, closing(Doorbell.new()) as doorbell:
+        say(log, b"<a>before\n")
+        console = Script(log, doorbell)
+        say(log, b"<a>after\n")
+        assert console.print() == b"<a>after\n"
+
+
+def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Script) -> None:
+    log = log_of(console)
+    console.say("a connected")
+    say(log, b"<a>hello\n")
+    say(log, b"<a>bye\n")
+    console.say("a disconnected")
+    console.say("b connected")
+    say(log, b"<b>hi\n")
+    assert console.print() == (
+        b"a connected\n<a>hello\n<a>bye\na disconnected\nb connected\n<b>hi\n"
+    )
+
+
+def test_what_is_no_text_is_printed_nevertheless(console: Script) -> None:
+    """As a path may be, in an error that names it."""
+    console.say("no folder /x\udcff")
+    assert console.print() == b"no folder /x\\udcff\n"
+
+
+def test_a_line_that_is_unfinished_is_printed_as_it_grows(console: Script) -> None:
+    log = log_of(console)
+    say(log, b"<a>hel")
+    assert console.print() == b"<a>hel"
+    say(log, b"<b>hi\n")
+    assert console.print() == b"<a>hel\n<b>hi\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_notice_ends_an_unfinished_line_and_the_line_s_own_end_is_not_doubled(
+    at_once: bool, console: Script
+) -> None:
+    log = log_of(console)
+
+    def look() -> None:
+        if not at_once:
+            console.print()
+
+    say(log, b"<a>hel")
+    look()
+    console.say("b connected")
+    look()
+    console.say("c connected")
+    look()
+    say(log, b"<b>hi\n")
+    look()
+    say(log, b"\n")
+    assert console.print() == b"<a>hel\nb connected\nc connected\n<b>hi\n\n"
+
+
+def test_a_quiet_console_prints_what_it_is_told_to_say_and_nothing_else() -> None:
+    with closing(Doorbell.new()) as doorbell:
+        console = Script(None, doorbell)
+        console.say("listening on 127.0.0.1:8080")
+        assert console.print() == b"listening on 127.0.0.1:8080\n"
+
+
+def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 10)
+    log = log_of(console)
+    for line in (b"<a>1\n", b"<a>2\n", b"<a>3\n", b"<a>as long as it is\n"):
+        say(log, line)
+    assert console.print(1) == b"<a>1\n<a>2\n"
+    assert console.print(1) == b"<a>1\n<a>2\n<a>3\n"
+    assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message at least"
+
+
+def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
+    console: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """… though a chunk may hold nothing else."""
+    monkeypatch.setattr(module, "CHUNK", 10)
+    log = log_of(console)
+    say(log, b"<a>hel")
+    console.say("b connected")
+    console.print()
+    say(log, b"<b>as long as it is\n")
+    assert console.print() == b"<a>hel\nb connected\n<b>as long as it is\n"
+
+
+# --- too far behind ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("open_line", "ends"), [(b"", b""), (b"<x>hel", b"\n")])
+@pytest.mark.parametrize("at_end", [b"", b"<y>unfinished"])
+def test_what_it_has_no_time_for_is_counted_and_left_out(
+    open_line: bytes, ends: bytes, at_end: bytes, console: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BEHIND", 100)
+    log = log_of(console)
+    say(log, b"<a>hello\n" + open_line)
+    console.print()
+    for _ in range(30):
+        say(log, b"<b>hi\n")
+    if at_end:
+        say(log, at_end)
+    count = 30 + bool(at_end)
+    assert console.print() == b"<a>hello\n" + open_line + ends + b"(%d left out)\n" % count
+    say(log, b"<a>bye\n")
+    assert console.print().endswith(b" left out)\n<a>bye\n")
+
+
+@pytest.mark.parametrize("line", [b"<a>%s\n" % (b"x" * 90), b"\n"], ids=["in bytes", "in entries"])
+def test_it_never_prints_what_is_lapped(line: bytes) -> None:
+    with scripted(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
+        for _ in range(200):
+            say(log, line)
+        assert console.print() == b"(200 left out)\n"
+        for _ in range(5):
+            say(log, line)
+        assert console.print() == b"(200 left out)\n" + line * 5
+
+
+def test_notices_come_behind_what_was_left_out(
+    console: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BEHIND", 100)
+    log = log_of(console)
+    say(log, b"<a>hello\n")
+    console.say("b connected")
+    for _ in range(30):
+        say(log, b"<b>hi\n")
+    assert console.print() == b"(31 left out)\nb connected\n"
+
+
+def test_more_notices_than_it_keeps_are_counted() -> None:
+    with closing(Doorbell.new()) as doorbell:
+        console = Script(None, doorbell)
+        for number in range(MAX_NOTICES + 7):
+            console.say(f"{number} connected")
+        lines = console.print().splitlines()
+        assert lines[:-1] == [b"%d connected" % number for number in range(MAX_NOTICES)]
+        assert lines[-1] == b"(7 left out)"
+        console.say("one more")
+        assert console.print().endswith(b"(7 left out)\none more\n")
+
+
+# --- against a model -----------------------------------------------------------------------------
+
+STEPS = lists(
+    one_of(
+        tuples(
+            just("append"),
+            sampled_from([b"<a>hi\n", b"<a>x\n<a>y\n", b"<b>hel", b"<b>" + b"z" * 40]),
+        ),
+        tuples(just("say"), just(b"")),
+        tuples(just("print"), integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS, sampled_from([1, 10, 50, 1 << 16]))
+def test_every_notice_is_a_line_of_its_own_in_its_place(steps: list[Any], chunk: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch, scripted() as (console, log):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        said = b""
+        places: list[int] = []
+        for action, argument in steps:
+            if action == "append":
+                say(log, argument)
+                said += b"\n" * (said[-1:] not in (b"", b"\n")) + argument
+            elif action == "say":
+                console.say(f"notice {len(places)}")
+                places.append(len(said))
+            else:
+                console.print(argument)
+        rest, at = console.print(), 0
+        for number, place in enumerate(places):
+            before, notice, rest = rest.partition(b"notice %d\n" % number)
+            assert notice
+            expected = said[at:place]
+            if at and said[at - 1 : at] != b"\n":
+                expected = expected.removeprefix(b"\n")  # the notice before had ended the line
+            if expected and not expected.endswith(b"\n"):
+                expected += b"\n"
+            assert before == expected
+            at = place
+        if at and said[at - 1 : at] != b"\n" and places:
+            assert rest == said[at:].removeprefix(b"\n")
+        else:
+            assert rest == said[at:]
+
+
+def test_a_stream_that_was_closed_before_the_start_leads_nowhere() -> None:
+    fd = descriptor(None)
+    assert os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    os.close(fd)
+
+
+# --- its thread ----------------------------------------------------------------------------------
+
+
+class Reader:
+    """Whoever reads standard output: a pipe's other end."""
+
+    def __init__(self) -> None:
+        self.fd, self.output = os.pipe()
+
+    def read(self, most: int = 1 << 16) -> bytes:
+        assert select.select([self.fd], [], [], PATIENCE)[0], "nothing is printed"
+        return os.read(self.fd, most)
+
+    def read_until(self, end: bytes) -> bytes:
+        text = b""
+        while not text.endswith(end):
+            text += self.read()
+        return text
+
+    def close(self) -> None:
+        for fd in (self.fd, self.output):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.output = -1
+
+    def hang_up(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+    def end(self) -> bytes:
+        """What is left, when no more can come."""
+        os.close(self.output)
+        self.output = -1
+        text = b""
+        while data := self.read():
+            text += data
+        return text
+
+
+@pytest.fixture(name="reader")
+def fixture_reader() -> Iterator[Reader]:
+    reader = Reader()
+    yield reader
+    reader.close()
+
+
+@pytest.fixture(name="doorbell")
+def fixture_doorbell() -> Iterator[Doorbell]:
+    with closing(Doorbell.new()) as doorbell:
+        yield doorbell
+
+
+def thread() -> threading.Thread | None:
+    """Return the console's thread, if it has not ended."""
+    return next((one for one in threading.enumerate() if one.name == "console"), None)
+
+
+def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
+    with new_log(ROOMY) as log:
+        console = Console(log, doorbell, reader.output)
+        console.say("a connected")
+        assert reader.read_until(b"\n") == b"a connected\n"
+        say(log, b"<a>hello\n")
+        doorbell.ring()
+        assert reader.read_until(b"\n") == b"<a>hello\n"
+        console.close(PATIENCE)
+        assert thread() is None
+
+
+def test_without_a_thread_there_is_no_console(
+    doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(LimitError, match="can't start new thread"):
+        Console(None, doorbell, -1)
+
+
+def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbell) -> None:
+    console = Console(None, doorbell, reader.output)
+    for number in range(500):
+        console.say(f"{number}")
+    console.close(PATIENCE)
+    assert thread() is None
+    assert reader.end() == b"".join(b"%d\n" % number for number in range(500))
+
+
+def test_what_is_said_while_it_looks_for_its_end_is_printed(
+    reader: Reader, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main thread says its last words just when the console has found nothing to print."""
+    monkeypatch.setattr(module, "PAUSE", 0)
+    talk: list[Callable[[], None]] = []
+
+    class Interrupted(Console):
+        def _next(self) -> bytes:
+            text = super()._next()
+            if not text and talk:
+                talk.pop()()
+            return text
+
+    def last_words() -> None:
+        console.say("the last words")
+        close.set()
+        closed.wait(PATIENCE)
+
+    close, closed = threading.Event(), threading.Event()
+    console = Interrupted(None, doorbell, reader.output)
+    talk.append(last_words)
+    console.say("first")
+    assert close.wait(PATIENCE)
+    closing_thread = threading.Thread(target=console.close, args=(PATIENCE,))
+    closing_thread.start()
+    assert console._closing.wait(PATIENCE)
+    closed.set()
+    closing_thread.join(PATIENCE)
+    assert thread() is None
+    assert reader.end() == b"first\nthe last words\n"
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nobody(reader: Reader, doorbell: Doorbell) -> None:
+    """… and what it was told meanwhile comes when somebody does."""
+    console = Console(None, doorbell, reader.output)
+    line = "x" * 1000
+    for _ in range(MAX_NOTICES):
+        console.say(line)
+    expected = (line.encode() + b"\n") * MAX_NOTICES
+    text = reader.read(1)  # it has begun to write more than a pipe holds
+    console.close(0)
+    assert thread() is not None, "close has not waited"
+    while len(text) < len(expected):
+        text += reader.read()
+    assert text == expected
+    console.close(PATIENCE)
+    assert thread() is None
+
+
+def test_a_pipe_that_does_not_block_is_waited_for(reader: Reader, doorbell: Doorbell) -> None:
+    os.set_blocking(reader.output, False)
+    console = Console(None, doorbell, reader.output)
+    for _ in range(500):
+        console.say("x" * 1000)
+    console.say("the end")
+    assert reader.read_until(b"the end\n") == (b"x" * 1000 + b"\n") * 500 + b"the end\n"
+    console.close(PATIENCE)
+    assert thread() is None
+
+
+def test_a_pipe_that_is_closed_ends_the_console_and_nothing_else(
+    reader: Reader, doorbell: Doorbell
+) -> None:
+    console = Console(None, doorbell, reader.output)
+    reader.hang_up()
+    console.say("nobody reads this")
+    if (running := thread()) is not None:
+        running.join(PATIENCE)
+    assert thread() is None
+    for _ in range(MAX_NOTICES + 5):
+        console.say("nor this")
+    assert len(console._notices) <= MAX_NOTICES, "and it costs no more and more memory"
+    console.close(PATIENCE)

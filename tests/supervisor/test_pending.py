@@ -1,0 +1,219 @@
+"""Who comes by way of a proxy that says, in a PROXY header, who that is."""
+
+import selectors
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.protocol.proxy_header import SIGNATURE
+from chatroom.supervisor import pending as module
+from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, Proxies
+from chatroom.system.networks import network
+
+LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
+LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
+BINARY = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 198, 51, 100, 1])
+BINARY += struct.pack("!HH", 5000, 8080)
+
+Admitted = tuple[socket.socket, str, int, int]
+
+
+class Porch:
+    """Where they wait, and a loop that runs when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(module, "monotonic", lambda: self.now)
+        self.selector = selectors.DefaultSelector()
+        self.admitted: list[Admitted] = []
+        self.proxies = Proxies(
+            [network("127.0.0.0/8"), network("2001:db8::/32")], self.selector, self._admit
+        )
+        self.peers: list[socket.socket] = []
+
+    def _admit(self, *admitted: object) -> None:
+        self.admitted.append(admitted)  # type: ignore[arg-type]
+
+    def comes(self, said: bytes = b"") -> socket.socket:
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        peer.settimeout(10)
+        self.peers.append(peer)
+        peer.sendall(said)
+        self.proxies.expect(ours, "127.0.0.1", 4444)
+        return peer
+
+    def turn(self) -> None:
+        for key, _ in self.selector.select(0):
+            key.data()
+
+    def close(self) -> None:
+        self.proxies.close()
+        for connection, *_ in self.admitted:
+            connection.close()
+        for peer in self.peers:
+            peer.close()
+        self.selector.close()
+
+
+@pytest.fixture(name="porch")
+def fixture_porch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Porch]:
+    porch = Porch(monkeypatch)
+    yield porch
+    porch.close()
+
+
+def is_dropped(peer: socket.socket) -> bool:
+    try:
+        return peer.recv(9) == b""
+    except ConnectionError:  # with something unread
+        return True
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted"),
+    [("127.9.9.9", True), ("2001:db8::1", True), ("128.0.0.1", False), ("unix", False)],
+)
+def test_only_some_are_believed(address: str, trusted: bool, porch: Porch) -> None:
+    assert porch.proxies.trust(address) == trusted
+
+
+@pytest.mark.parametrize("header", [LINE, BINARY])
+def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
+    header: bytes, porch: Porch
+) -> None:
+    porch.comes(header + b"hello\n")
+    ((connection, *who),) = porch.admitted
+    assert who == ["192.0.2.7", 5000, len(header)]
+    assert connection.recv(99) == b"hello\n"
+    assert not porch.selector.get_map()
+
+
+@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
+def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch) -> None:
+    """… and is let in when it has something to say, or has stayed for a moment."""
+    porch.comes(header + b"hello\n")
+    silent = porch.comes(header)
+    porch.turn()
+    ((_, *who),) = porch.admitted
+    assert who == ["127.0.0.1", 4444, len(header)]
+    assert porch.proxies.tick() == pytest.approx(LOCAL_STAYS)
+    porch.now += LOCAL_STAYS / 2
+    porch.turn()
+    assert len(porch.admitted) == 1
+    porch.now += LOCAL_STAYS
+    assert porch.proxies.tick() is None
+    assert porch.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
+    assert silent.fileno() >= 0
+    assert not porch.selector.get_map()
+
+
+@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
+def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
+    header: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+) -> None:
+    porch.comes(header).close()
+    porch.turn()
+    assert porch.admitted == []
+    assert not porch.selector.get_map()
+    assert porch.proxies.tick() is None
+    assert caplog.text == ""
+
+
+def test_so_many_are_waited_for_and_who_took_longest_goes_first(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_COMERS", 2)
+    first, second, third = (porch.comes() for _ in range(3))
+    assert is_dropped(first)
+    assert "others wait" in caplog.text
+    for peer in (second, third):
+        peer.sendall(LINE)
+    porch.turn()
+    assert len(porch.admitted) == 2
+
+
+@pytest.mark.parametrize("header", [LINE, BINARY])
+def test_a_header_may_come_byte_by_byte(header: bytes, porch: Porch) -> None:
+    peer = porch.comes()
+    for number in range(len(header)):
+        assert porch.admitted == []
+        peer.sendall(header[number : number + 1])
+        porch.turn()
+        porch.turn()  # what was taken is not seen again
+    peer.sendall(b"x")
+    ((connection, *who),) = porch.admitted
+    assert who == ["192.0.2.7", 5000, len(header)]
+    assert connection.recv(9) == b"x"
+
+
+@pytest.mark.parametrize("said", [b"hello\n", b"PROXY TCP4 a b 1 2\r\n", BINARY[:-1] + b"\n" * 9])
+def test_nonsense_is_refused(said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture) -> None:
+    if said.startswith(SIGNATURE):
+        said = said[:12] + b"\x31" + said[13:]  # version 3
+    assert is_dropped(porch.comes(said))
+    assert porch.admitted == []
+    assert "event=proxy-refused address=127.0.0.1 says=" in caplog.text
+    assert not porch.selector.get_map()
+
+
+def test_who_says_nothing_is_not_waited_for_for_ever(
+    porch: Porch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = porch.comes(LINE[:20])
+    porch.now += 1
+    second = porch.comes()
+    assert porch.proxies.tick() == HEADER_WITHIN - 1
+    porch.now += HEADER_WITHIN - 1
+    assert porch.proxies.tick() == 1
+    assert is_dropped(first)
+    assert f"no header came in {HEADER_WITHIN:g} s" in caplog.text
+    second.sendall(LINE)
+    porch.turn()
+    assert len(porch.admitted) == 1
+    assert porch.proxies.tick() is None
+
+
+@pytest.mark.parametrize("said", [b"", LINE[:9]])
+def test_who_just_looks_whether_somebody_listens_is_no_trouble(
+    said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = porch.comes(said)
+    peer.close()
+    porch.turn()
+    assert not porch.selector.get_map()
+    assert caplog.text == ""
+
+
+def test_while_nobody_can_be_admitted_they_wait(porch: Porch) -> None:
+    """Those whose headers have come, however long it takes; for the others time goes on."""
+    first, silent, leaves = (porch.comes() for _ in range(3))
+    porch.comes(LOCAL)
+    porch.proxies.hold()
+    porch.proxies.hold()
+    first.sendall(LINE + b"hello\n")
+    leaves.close()
+    porch.turn()
+    porch.now += HEADER_WITHIN
+    assert porch.proxies.tick() is None
+    porch.turn()
+    assert is_dropped(silent)
+    assert porch.admitted == []
+    assert not porch.selector.get_map(), "what they say meanwhile wakes nobody"
+    porch.now += HEADER_WITHIN
+    assert porch.proxies.tick() is None
+    porch.proxies.go_on()
+    porch.proxies.go_on()
+    assert [one[1:] for one in porch.admitted] == [
+        ("192.0.2.7", 5000, len(LINE)),
+        ("127.0.0.1", 4444, len(LOCAL)),
+    ]
+
+
+def test_in_the_end_those_who_wait_are_dropped(porch: Porch) -> None:
+    peers = [porch.comes(), porch.comes(LINE[:5])]
+    porch.proxies.hold()
+    porch.proxies.close()
+    assert all(map(is_dropped, peers))

@@ -1,0 +1,425 @@
+"""The workers' processes: started, told things, replaced when they die. See stage.py."""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+
+import pytest
+
+from chatroom.config.settings import SPARE_SEATS
+from chatroom.errors import WorkerError
+from chatroom.log.ring import Log
+from chatroom.supervisor.pool import (
+    ATTEMPTS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    READY_WITHIN,
+    RETRY_AFTER,
+    pause_after,
+)
+from chatroom.supervisor.watchdog import LOOKS
+from tests.supervisor.stage import Process, Stage, Story
+
+
+def numbers(stage: Stage) -> list[int]:
+    return [worker.number for worker in stage.workers]
+
+
+def ready(stage: Stage, number: int) -> None:
+    """The worker in that seat, which has just been started, becomes ready."""
+    (worker,) = (worker for worker in stage.workers if worker.number == number)
+    worker.told()
+    worker.tell({"ready": True})
+
+
+# --- replaced ------------------------------------------------------------------------------------
+
+
+def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = ATTEMPTS + 3
+
+    def story() -> Story:
+        yield from stage.begin()
+        stage.now += 100
+        stage.workers[1].die(-9)
+        yield
+        for attempt in range(attempts):
+            assert numbers(stage) == [0, 1], "at once, or when its time has come"
+            stage.workers[1].die(1)
+            yield
+            assert numbers(stage) == [0]
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
+            stage.now += pause - 0.01
+            yield
+            assert numbers(stage) == [0]
+            stage.now += 0.02
+            yield
+        ready(stage, 1)
+        yield
+        stage.workers[1].die(-9)
+        yield
+        assert numbers(stage) == [0, 1], "one that was ready is replaced at once again"
+        stage.workers[1].die(1)
+        yield
+        yield from another_comes(stage)
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert caplog.text.count('error="ended with exit code 1" next=') == attempts + 1
+    assert caplog.text.count("event=worker-failed worker=1 ") == attempts + 1
+
+
+def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        stage.workers[0].die(-9)
+        yield
+        for _ in range(ATTEMPTS):
+            stage.workers[0].tell({"failed": "OSError: no memory"})
+            stage.workers[0].die(1)
+            yield
+            stage.now += LONGEST_PAUSE
+            yield
+
+    with pytest.raises(WorkerError, match="worker 0 can't start: OSError: no memory"):
+        stage.run(story())
+
+
+def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
+    """The log waits for the one that stands lowest."""
+
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect(), stage.connect(), stage.connect():
+            yield
+            one, other, third = stage.workers
+            with stage.log as log:
+                for worker, position in ((one, 7), (other, 5), (third, 9)):
+                    worker.told()
+                    log.serve(worker.number, position)
+            one.die(-9)
+            yield
+            other.die(-9)
+            yield
+            with log:
+                assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
+            assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
+            assert stage.crew.grave == 1
+            third.serve()
+            yield
+            with log:
+                assert log.serving() == [2]
+            assert sorted(third.adopted) == [1, 2, 3]
+            yield from stage.end()
+
+    stage.run(story(), workers=3)
+
+
+def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None:
+    pauses = [pause_after(failures) for failures in range(1, 2000)]
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
+) -> Story:
+    """A worker dies, and what another one takes is refused, and is there a moment later."""
+    yield from stage.begin()
+    with monkeypatch.context() as full:
+        full.setattr(target, name, refuse)
+        stage.workers[1].die(-9)
+        yield
+        yield
+        assert numbers(stage) == [0]
+    yield from another_comes(stage)
+    yield from stage.end()
+
+
+def another_comes(stage: Stage) -> Story:
+    """Worker 1 is started again, after the first pause: what failed before it does not count."""
+    stage.now += FIRST_PAUSE + 0.01
+    yield
+    assert numbers(stage) == [0, 1]
+    ready(stage, 1)
+    yield
+
+
+def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = Process.start
+
+    def refuse(process: Process) -> None:
+        start(process)
+        process.die()
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    stage.run(asked_for_again(stage, monkeypatch, Process, "start", refuse), workers=2)
+    assert caplog.text.count('error="Resource temporarily unavailable" next=0.1 ') == 1
+
+
+def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    stage.run(asked_for_again(stage, monkeypatch, socket, "socketpair", refuse), workers=2)
+
+
+def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where many start, and few descriptors may be on their way. Meanwhile nothing spins."""
+    refusals = 0
+    refused = contextlib.ExitStack()
+
+    def refuse(*arguments: object) -> int:
+        nonlocal refusals
+        refusals += 1
+        assert refusals < 20, "it asks again and again"
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    def story() -> Story:
+        yield
+        assert stage.waits == RETRY_AFTER
+        assert [worker.told() for worker in stage.workers] == [[], []]
+        refused.close()
+        yield
+        assert stage.waits is None or stage.waits > RETRY_AFTER
+        for worker in stage.workers:
+            assert worker.told() != []
+            worker.tell({"ready": True})
+        yield
+        assert stage.printed[0].startswith("listening on ")
+        yield from stage.end()
+
+    with monkeypatch.context() as many:
+        many.setattr(socket, "send_fds", refuse)
+        refused.callback(many.undo)
+        stage.run(story(), workers=2)
+
+
+# --- on demand -----------------------------------------------------------------------------------
+
+
+def test_sighup_replaces_all_one_after_another(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        with stage.connect(), stage.connect():
+            yield
+            one, other = first = stage.workers
+            os.kill(os.getpid(), signal.SIGHUP)
+            yield
+            assert numbers(stage) == [0, 1, 2], "first another, so that there are always enough"
+            yield
+            assert numbers(stage) == [0, 1, 2]
+            ready(stage, 2)
+            yield
+            assert [worker.exitcode for worker in first] == [-9, None], "the others later"
+            assert numbers(stage) == [1, 2, 3]
+            ready(stage, 3)
+            yield
+            assert [worker.exitcode for worker in first] == [-9, None], "not all are served yet"
+            for worker in stage.workers:
+                worker.serve()
+            yield
+            assert [worker.exitcode for worker in first] == [-9, -9]
+            for worker in stage.workers:
+                worker.serve()
+            yield
+            assert len(stage.workers) == 2
+            assert not {one, other} & set(stage.workers)
+            adopted = [id for worker in stage.workers for id in worker.adopted]
+            assert sorted(adopted) == [1, 2]
+            assert len(stage.processes) == 4
+            yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert "event=worker-died" not in caplog.text, "it was asked for"
+
+
+def test_sighup_waits_for_one_that_is_about_to_die(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[Process] = []
+
+    def late(process: Process) -> None:
+        killed.append(process)
+
+    def story() -> Story:
+        yield from stage.begin()
+        os.kill(os.getpid(), signal.SIGHUP)
+        yield
+        with monkeypatch.context() as slow:
+            slow.setattr(Process, "kill", late)
+            ready(stage, 2)
+            yield
+            yield
+            yield
+            assert killed == stage.workers[:1]
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+
+
+def test_sigttin_and_sigttou_add_one_and_take_one_away(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        for _ in range(SPARE_SEATS):
+            os.kill(os.getpid(), signal.SIGTTIN)
+            yield
+            ready(stage, max(numbers(stage)))
+            yield
+        most = 1 + SPARE_SEATS - 2
+        assert len(stage.workers) == most
+        assert caplog.text.count(f"event=workers-limit wanted={most + 1} most={most} says=") == 2
+        for _ in range(most + 1):
+            os.kill(os.getpid(), signal.SIGTTOU)
+            yield
+            yield
+        assert numbers(stage) == [0]
+        assert stage.crew.wanted == 1
+        yield from stage.end()
+
+    def ready(stage: Stage, number: int) -> None:
+        for worker in stage.workers:
+            if worker.told():
+                worker.tell({"ready": True})
+
+    stage.run(story())
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("holder", [None, 1, 2])
+def test_load_4_a_worker_that_makes_no_progress_is_replaced(
+    holder: int | None,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the log's lock is held, only its holder: the others wait for it. If it goes on, all."""
+    pid = None if holder is None else 1_000_000 + holder
+    monkeypatch.setattr(Log, "holder", lambda log: pid)
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        log = stage.log
+        for bell in stage.supervisor._doorbells:
+            bell.clear()
+        for turn in range(LOOKS + 1):
+            assert len(stage.workers) == 3
+            log.turn(2)
+            assert stage.waits is not None
+            assert stage.waits <= 8.0 / LOOKS
+            stage.now += stage.waits
+            yield
+            assert [stage.rung(seat) for seat in range(3)] == [True] * 3
+            assert not stage.rung(3) or turn == LOOKS, "who is not there need not be woken"
+        for worker in first:
+            stuck = worker.number in ([1] if holder == 1 else [0, 1])
+            assert (worker.exitcode == -9) == stuck
+        for worker in stage.workers:
+            if worker not in first:
+                worker.told()
+                worker.tell({"ready": True})
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=3, watchdog=8)
+    assert caplog.text.count("event=worker-stuck worker=1 seconds=8 ") == 1
+    assert caplog.text.count("event=worker-stuck") == (1 if holder == 1 else 2)
+    assert "event=worker-died" not in caplog.text
+
+
+def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_a_moment_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look has fallen between the last turns of those who wait for it, and its own."""
+    monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
+
+    def story() -> Story:
+        yield from stage.begin()
+        first = stage.workers
+        for look in range(LOOKS + 2):
+            if look == 1:
+                stage.log.turn(1)
+            assert stage.waits is not None
+            stage.now += stage.waits
+            yield
+        assert [worker.exitcode for worker in first] == [None, -9, None]
+        for worker in stage.workers:
+            if worker not in first:
+                ready(stage, worker.number)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=3, watchdog=8)
+
+
+def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        stage.workers[1].die(-9)
+        yield
+        slow = stage.workers[1]
+        stage.now += READY_WITHIN - 1
+        yield
+        assert [slow.exitcode] == [None]
+        assert stage.waits == 1
+        stage.now += 1
+        yield
+        assert [slow.exitcode] == [-9]
+        yield
+        yield from another_comes(stage)
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
+    assert 'worker=1 error="it was not ready within 30 s" next=0.1 ' in caplog.text
+
+
+def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:
+    def story() -> Story:
+        yield
+        for _ in range(3 * LOOKS):
+            stage.now += 8.0 / LOOKS
+            yield
+        yield from stage.begin()
+        yield from stage.end()
+
+    stage.run(story(), watchdog=8)
+    assert len(stage.processes) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_how_many_workers_there_are_is_for_a_room_that_has_begun(
+    number: signal.Signals, stage: Stage
+) -> None:
+    def story() -> Story:
+        yield
+        os.kill(os.getpid(), number)
+        yield
+        assert numbers(stage) == [0, 1]
+        for worker in (0, 1):
+            ready(stage, worker)
+        yield
+        assert stage.printed[0].startswith("listening on ")
+        assert numbers(stage) == [0, 1]
+        yield from stage.end()
+
+    stage.run(story(), workers=2)

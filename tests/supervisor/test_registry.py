@@ -1,0 +1,394 @@
+"""The registry: who is in the room, from where, and on which worker."""
+
+import multiprocessing
+import os
+import select
+import selectors
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
+
+from chatroom.supervisor.registry import Admission, Members, Refusal, Registry, RegistryProcess
+
+ROOT = Path(__file__).parent.parent.parent
+FULL = Refusal("The room is full")
+TOO_MANY = Refusal("Too many connections from your address")
+ALICE, BOB = "192.0.2.1", "2001:db8::2"
+
+
+def registry_of(*workers: int, clients: int = 10, per_address: int = 0) -> Registry:
+    registry = Registry(clients, per_address)
+    for worker in workers:
+        registry.enroll(worker)
+    return registry
+
+
+def admit(registry: Registry | RegistryProcess, address: str = ALICE) -> Admission:
+    answer = registry.admit(address)
+    assert isinstance(answer, Admission)
+    return answer
+
+
+# --- the directory -------------------------------------------------------------------------------
+
+
+def test_an_id_is_never_given_twice() -> None:
+    registry = registry_of(0)
+    assert admit(registry).id == 1
+    registry.leave([1])
+    assert admit(registry).id == 2
+
+
+def test_it_knows_who_is_in_the_room() -> None:
+    registry = registry_of(4)
+    admit(registry, ALICE)
+    admit(registry, BOB)
+    members = registry.members()
+    assert members == {1: (ALICE, 4), 2: (BOB, 4)}
+    members.clear()
+    assert len(registry.members()) == 2, "what was told was a copy"
+
+
+def test_newcomers_are_placed_on_the_worker_with_the_fewest_members() -> None:
+    registry = registry_of(0, 1, 2)
+    placed = [admit(registry).worker for _ in range(6)]
+    assert Counter(placed) == {0: 2, 1: 2, 2: 2}
+    registry.leave([id for id, (_, worker) in registry.members().items() if worker == 1])
+    assert [admit(registry).worker for _ in range(2)] == [1, 1]
+
+
+def test_nobody_is_placed_on_a_worker_that_was_dismissed() -> None:
+    registry = registry_of(0, 1)
+    for _ in range(4):
+        admit(registry)
+    registry.dismiss(0)
+    registry.dismiss(0)
+    assert {admit(registry).worker for _ in range(3)} == {1}
+    assert len(registry.members()) == 7, "its members are for the main process to part with"
+
+
+def test_the_limit_for_an_address_may_change() -> None:
+    registry = registry_of(0, clients=4)
+    for _ in range(2):
+        admit(registry)
+    registry.limit(2)
+    assert registry.admit(ALICE) == TOO_MANY
+    admit(registry, BOB)
+    registry.limit(1)
+    assert len(registry.members()) == 3, "who is in stays"
+    registry.leave([1])
+    assert registry.admit(ALICE) == TOO_MANY
+    registry.limit(0)
+    assert [admit(registry).id for _ in range(2)] == [4, 5]
+    assert registry.admit(ALICE) == FULL
+
+
+def test_a_worker_that_comes_back_has_no_members() -> None:
+    registry = registry_of(0, 1)
+    for _ in range(4):
+        admit(registry)
+    registry.dismiss(0)
+    registry.leave([id for id, (_, worker) in registry.members().items() if worker == 0])
+    registry.enroll(0)
+    assert [admit(registry).worker for _ in range(2)] == [0, 0]
+
+
+def test_load_4_members_may_move_to_another_worker() -> None:
+    registry = registry_of(0, 1, 2)
+    for _ in range(6):
+        admit(registry)
+    registry.dismiss(0)
+    registry.move([1, 4, 99], 2)
+    assert {id: worker for id, (_, worker) in registry.members().items()} == {
+        1: 2,
+        2: 1,
+        3: 2,
+        4: 2,
+        5: 1,
+        6: 2,
+    }
+    assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "2 has four of them"
+    registry.leave([1, 3, 4, 6])
+    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "and then none"
+    registry.move([2], 0)
+    registry.leave([2])
+    assert len(registry.members()) == 8, "where it went to was dismissed, which harms nobody"
+
+
+def test_to_enroll_twice_is_to_enroll_once() -> None:
+    registry = registry_of(0, 1)
+    admit(registry)
+    registry.enroll(0)
+    assert [admit(registry).worker for _ in range(2)] == [1, 0]
+
+
+def test_join_5_a_full_room_says_so() -> None:
+    registry = registry_of(0, clients=2)
+    admit(registry, ALICE)
+    admit(registry, BOB)
+    assert registry.admit(ALICE) == FULL
+    registry.leave([1])
+    assert admit(registry, ALICE).id == 3
+    assert registry.admit(BOB) == FULL
+
+
+def test_join_5_an_address_has_its_limit() -> None:
+    registry = registry_of(0, per_address=2)
+    admit(registry, ALICE)
+    admit(registry, ALICE)
+    assert registry.admit(ALICE) == TOO_MANY
+    assert admit(registry, BOB).id == 3, "the refused took nothing"
+    registry.leave([1])
+    assert admit(registry, ALICE).id == 4
+    assert registry.admit(ALICE) == TOO_MANY
+
+
+def test_without_a_limit_an_address_may_fill_the_room() -> None:
+    registry = registry_of(0, clients=3)
+    for _ in range(3):
+        admit(registry, ALICE)
+    assert registry.admit(ALICE) == FULL
+
+
+def test_to_leave_twice_is_to_leave_once() -> None:
+    registry = registry_of(0, 1, per_address=2)
+    admit(registry, ALICE)
+    admit(registry, ALICE)
+    registry.leave([1])
+    registry.leave([1, 99])
+    assert registry.members() == {2: (ALICE, 1)}
+    assert admit(registry, ALICE).worker == 0
+    assert registry.admit(ALICE) == TOO_MANY, "it did not leave for two"
+
+
+def test_it_can_be_restored() -> None:
+    registry = registry_of(clients=4, per_address=2)
+    registry.restore(7, {3: (ALICE, 0), 5: (ALICE, 2), 6: (BOB, 1)}, {0, 1})
+    assert registry.members() == {3: (ALICE, 0), 5: (ALICE, 2), 6: (BOB, 1)}
+    assert registry.admit(ALICE) == TOO_MANY
+    assert admit(registry, BOB).id == 8
+    assert registry.admit("::1") == FULL
+    registry.leave([3, 5])
+    assert {admit(registry, ALICE).worker for _ in range(2)} == {0, 1}, "2 had not been enrolled"
+
+
+@given(
+    lists(
+        one_of(
+            tuples(just("admit"), sampled_from([ALICE, BOB, "::1"])),
+            tuples(just("leave"), integers(1, 30)),
+            tuples(just("dismiss"), sampled_from([1, 2])),
+            tuples(just("move"), tuples(integers(1, 30), sampled_from([0, 1, 2]))),
+            tuples(just("enroll"), sampled_from([1, 2])),
+        ),
+        max_size=60,
+    )
+)
+def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]]) -> None:
+    registry = registry_of(0, clients=6, per_address=3)
+    enrolled, last_id = {0}, 0
+    for step in steps:
+        before = registry.members()
+        loads = Counter(dict.fromkeys(enrolled, 0))
+        loads.update(worker for _, worker in before.values() if worker in enrolled)
+        match step:
+            case ("admit", str(address)):
+                answer = registry.admit(address)
+                crowd = Counter(address for address, _ in before.values())[address]
+                if isinstance(answer, Refusal):
+                    assert answer == (FULL if len(before) == 6 else TOO_MANY)
+                    assert len(before) == 6 or crowd == 3
+                    assert registry.members() == before
+                else:
+                    assert len(before) < 6
+                    assert crowd < 3
+                    assert answer.id == last_id + 1
+                    assert loads[answer.worker] == min(loads.values())
+                    assert registry.members() == before | {answer.id: (address, answer.worker)}
+                    last_id = answer.id
+            case ("leave", int(id)):
+                registry.leave([id])
+                before.pop(id, None)
+                assert registry.members() == before
+            case ("dismiss", int(worker)):
+                # The main process has others serve a dead worker's members.
+                registry.dismiss(worker)
+                registry.move([id for id, (_, on) in before.items() if on == worker], 0)
+                enrolled.discard(worker)
+            case ("move", (int(id), int(worker))) if worker in enrolled:
+                registry.move([id], worker)
+                if id in before:
+                    assert registry.members() == before | {id: (before[id][0], worker)}
+            case ("enroll", int(worker)):
+                registry.enroll(worker)
+                enrolled.add(worker)
+
+
+# --- its process ---------------------------------------------------------------------------------
+
+
+class Room:
+    """What the main process holds, and the registry that it calls."""
+
+    def __init__(self) -> None:
+        self.held: Members = {}
+        before = {child.pid for child in multiprocessing.active_children()}
+        self.selector = selectors.DefaultSelector()
+        self.registry = RegistryProcess(3, 2, lambda: dict(self.held), self.selector)
+        self._before = before
+
+    @property
+    def process(self) -> multiprocessing.process.BaseProcess:
+        """Where the registry lives now."""
+        children = multiprocessing.active_children()
+        (process,) = (child for child in children if child.pid not in self._before)
+        return process
+
+    def admit(self, address: str) -> Admission:
+        answer = admit(self.registry, address)
+        self.held[answer.id] = address, answer.worker
+        return answer
+
+    def kill(self) -> None:
+        process = self.process
+        process.kill()
+        process.join(30)
+        assert process.exitcode is not None
+
+
+@pytest.fixture(name="room")
+def fixture_room() -> Iterator[Room]:
+    room = Room()
+    try:
+        room.registry.enroll(0)
+        room.registry.enroll(1)
+        yield room
+    finally:
+        room.registry.stop()
+        room.selector.close()
+
+
+def test_it_lives_in_a_process_of_its_own_until_it_is_stopped() -> None:
+    room = Room()
+    process = room.process
+    room.registry.enroll(0)
+    assert room.admit(ALICE) == Admission(1, 0)
+    room.registry.leave([1])
+    room.registry.dismiss(0)
+    room.registry.stop()
+    assert process.exitcode == 0
+
+
+def test_load_4_when_its_process_is_killed_another_knows_what_it_knew(room: Room) -> None:
+    assert [room.admit(ALICE).worker for _ in range(2)] == [0, 1]
+    room.registry.dismiss(0)
+    room.kill()
+    assert room.registry.admit(ALICE) == TOO_MANY
+    assert room.admit(BOB) == Admission(3, 1), "no id twice, and no dismissed worker"
+    assert room.registry.admit(BOB) == FULL
+
+
+def test_load_4_whoever_leaves_while_it_is_dead_has_left(room: Room) -> None:
+    room.admit(ALICE)
+    room.admit(ALICE)
+    room.kill()
+    del room.held[1]
+    room.registry.leave([1])
+    assert room.admit(ALICE).id == 3
+    assert room.registry.admit(ALICE) == TOO_MANY
+
+
+@pytest.mark.parametrize("method", ["enroll", "dismiss"])
+def test_load_4_workers_come_and_go_while_it_is_dead(method: str, room: Room) -> None:
+    room.kill()
+    getattr(room.registry, method)(1)
+    expected = {0, 1} if method == "enroll" else {0}
+    assert {room.admit(ALICE).worker for _ in range(2)} == expected
+
+
+@pytest.mark.parametrize("dead", ["before", "after"])
+def test_load_4_another_has_the_limit_that_was_changed(dead: str, room: Room) -> None:
+    room.admit(ALICE)
+    if dead == "before":
+        room.kill()
+    room.registry.limit(1)
+    if dead == "after":
+        room.kill()
+    assert room.registry.admit(ALICE) == TOO_MANY
+    room.registry.limit(0)
+    assert room.admit(ALICE).id == 2
+    assert room.admit(ALICE).id == 3
+    assert room.registry.admit(ALICE) == FULL
+
+
+def test_load_4_it_may_die_again_and_again(room: Room) -> None:
+    for id in range(1, 4):
+        room.kill()
+        assert room.admit(f"192.0.2.{id}").id == id
+    room.kill()
+    assert room.registry.admit(ALICE) == FULL
+
+
+def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
+    """The main process's loop sees its end, and the next newcomer need not wait for a start."""
+    for _ in range(2):
+        room.kill()
+        ((key, _),) = room.selector.select(30)
+        key.data()
+        assert room.process.is_alive()
+        assert room.selector.select(0) == []
+
+
+def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it for ever, and it is not left behind."""
+    monkeypatch.setattr("chatroom.supervisor.registry.ANSWER_WITHIN", 0.2)
+    room.kill()
+    room.admit(ALICE)  # of one that is given so long
+    stopped = room.process
+    assert stopped.pid is not None
+    os.kill(stopped.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+    assert room.admit(BOB) == Admission(2, 1)
+    assert stopped.exitcode == -signal.SIGKILL
+    assert room.process is not stopped
+
+
+@pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])
+def test_what_is_stopped_or_dead_can_be_ended(what: signal.Signals, room: Room) -> None:
+    process = room.process
+    assert process.pid is not None
+    os.kill(process.pid, what)
+    room.registry.stop()
+    assert process.exitcode is not None
+
+
+HOLD_A_REGISTRY = """
+import multiprocessing, selectors, signal
+from chatroom.supervisor.registry import RegistryProcess
+registry = RegistryProcess(1, 1, dict, selectors.DefaultSelector())
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
+def test_it_ends_with_the_main_process_however_that_ends() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_REGISTRY], cwd=ROOT, stdout=subprocess.PIPE
+    ) as main:
+        assert main.stdout is not None
+        registry = os.pidfd_open(int(main.stdout.readline()))
+        main.kill()
+    try:
+        assert select.select([registry], [], [], 30)[0], "it has not ended"
+    finally:
+        os.close(registry)

@@ -1,0 +1,244 @@
+"""What there is to tell of a room."""
+
+import os
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from chatroom import __version__
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Batch, Geometry, Log
+from chatroom.log.slots import Checkpoint, Slots
+from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.counters import Tally
+from chatroom.supervisor.pool import Crew
+from chatroom.supervisor.status_report import Overview
+from chatroom.system.memory import anonymous_file
+from chatroom.system.networks import UNIX
+from chatroom.system.tcp_counters import taken
+
+SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 10, max_line=1 << 10)
+
+
+class Room:
+    """What the main process holds of one, with real connections; its workers are played."""
+
+    def __init__(self) -> None:
+        geometry = Geometry.of(SETTINGS)
+        self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
+        self.log.format()
+        size = Slots.file_size(SETTINGS)
+        self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS)
+        self.tally = Tally(since=1000.0)
+        self.clients: dict[int, Client] = {}
+        self.peers: list[socket.socket] = []
+        self.workers = {number: self._worker(number) for number in range(2)}
+        crew = SimpleNamespace(workers=self.workers, wanted=2, seats=SETTINGS.seats)
+        self.overview = Overview(
+            self.log, self.slots, cast(Crew, crew), self.clients, self.tally, "127.0.0.1:1", 10
+        )
+        for number in self.workers:
+            self.log.seat(number)
+
+    def _worker(self, number: int) -> Any:
+        return SimpleNamespace(process=SimpleNamespace(pid=100 + number), ready=number == 0)
+
+    def join(self, id: int, worker: int = 0) -> Client:
+        """A member that stands at the log's head, greeted with ten bytes."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            peer = socket.create_connection(listener.getsockname())
+            connection, (address, port) = listener.accept()
+        self.peers.append(peer)
+        connection.sendall(b"x" * 10)
+        one = self.clients[id] = Client(connection, address, port, "", worker, id, since=2000.0)
+        self.note(one)
+        return one
+
+    def note(self, client: Client) -> None:
+        head = self.log.head
+        gone = taken(client.connection)
+        assert gone is not None, "this system does not count"
+        self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
+
+    def say(self, sender: int, text: bytes) -> None:
+        batch = Batch()
+        batch.add(sender, 1, text, 1)
+        with self.log as log:
+            assert log.append(batch) is not None
+
+    def lags(self) -> list[int | None]:
+        return [one["lag"] for one in self.overview.whole()["members"]]
+
+    def close(self) -> None:
+        for client in self.clients.values():
+            client.connection.close()
+        for peer in self.peers:
+            peer.close()
+        os.close(self.log.fd)
+        os.close(self.slots.fd)
+
+
+@pytest.fixture(name="room")
+def fixture_room() -> Iterator[Room]:
+    room = Room()
+    yield room
+    room.close()
+
+
+def test_an_empty_room(room: Room) -> None:
+    assert room.overview.whole() == {
+        "room": {
+            "version": __version__,
+            "listening": "127.0.0.1:1",
+            "pid": os.getpid(),
+            "since": 1000.0,
+            "members": 0,
+            "capacity": 10,
+            "workers": 2,
+            "joins": 0,
+            "leaves": {},
+            "refusals": {},
+            "messages": 0,
+            "bytes": 0,
+            "deliveries": 0,
+            "append_waits": 0,
+            "worker_deaths": 0,
+            "recoveries": 0,
+            "recovery_seconds": 0.0,
+            "longest_recovery": 0.0,
+            "lag": 0,
+        },
+        "workers": [
+            {
+                "worker": number,
+                "pid": 100 + number,
+                "ready": number == 0,
+                "members": 0,
+                "messages": 0,
+                "deliveries": 0,
+                "restarts": 0,
+                "lag": 0,
+            }
+            for number in range(2)
+        ],
+        "members": [],
+    }
+
+
+def test_what_was_counted(room: Room) -> None:
+    tally = room.tally
+    tally.joins = 7
+    tally.leaves["closed"] += 2
+    tally.refusals["The room is full"] += 1
+    tally.deaths[1] += 3
+    tally.deaths[5] += 1
+    tally.recovered(0.25)
+    tally.recovered(0.75)
+    tally.recovered(0.5)
+    for seat, waits in ((0, 1), (5, 2)):  # the latter is nobody's any more
+        room.log.tally(seat, 10 * waits, 100 * waits)
+        for _ in range(waits):
+            room.log.wait_for_room(seat)
+    room.say(1, b"<a>x\n")
+    found = room.overview.whole()
+    assert (
+        found["room"]
+        | {
+            "joins": 7,
+            "leaves": {"closed": 2},
+            "refusals": {"The room is full": 1},
+            "worker_deaths": 4,
+            "recoveries": 3,
+            "recovery_seconds": 1.5,
+            "longest_recovery": 0.75,
+            "messages": 1,
+            "bytes": 5,
+            "deliveries": 300,
+            "append_waits": 3,
+        }
+        == found["room"]
+    )
+    assert [(one["messages"], one["deliveries"], one["restarts"]) for one in found["workers"]] == [
+        (10, 100, 0),
+        (0, 0, 3),
+    ]
+
+
+def test_a_member(room: Room) -> None:
+    one = room.join(3, worker=1)
+    room.peers[0].sendall(b"hello\n")
+    assert one.connection.recv(2) == b"he", "what is read, and what is not, was said"
+    (found,) = room.overview.whole()["members"]
+    assert found == {
+        "id": 3,
+        "address": "127.0.0.1",
+        "port": room.peers[0].getsockname()[1],
+        "since": 2000.0,
+        "worker": 1,
+        "said": 6,
+        "heard": 10,
+        "lag": 0,
+    }
+    assert [one["members"] for one in room.overview.whole()["workers"]] == [0, 1]
+
+
+def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None:
+    one, _ = room.join(1), room.join(2, worker=1)
+    room.say(1, b"<a>12\n")
+    room.say(2, b"<b>3\n")
+    room.say(1, b"<a>456\n")
+    room.say(2, b"<b>78\n")
+    assert room.lags() == [18, 24], "what is behind its own is behind it too"
+    assert [one["lag"] for one in room.overview.whole()["workers"]] == [18, 24]
+    assert room.overview.whole()["room"]["lag"] == 24
+    one.connection.sendall(b"<b>3\n")
+    assert room.lags()[0] == 6, "its own is behind it then"
+    one.connection.sendall(b"<b>")
+    assert room.lags()[0] == 3
+    one.connection.sendall(b"78\n")
+    assert room.lags()[0] == 0
+    room.note(one)
+    assert room.lags()[0] == 0
+
+
+def test_the_lag_of_one_that_was_not_noted_yet_is_not_known(room: Room) -> None:
+    room.join(1)
+    room.slots.clear(1)
+    room.say(2, b"<b>3\n")
+    assert room.lags() == [None]
+    assert room.overview.whole()["room"]["lag"] == 0
+
+
+def test_the_lag_of_one_that_was_noted_too_long_ago_is_not_known(room: Room) -> None:
+    """Its connection is broken: whoever is served is noted again before that."""
+    room.join(1)
+    room.join(2)
+    for _ in range(SETTINGS.log_entries - 1):
+        room.say(5, b"<c>\n")
+    assert room.lags()[0] == 4 * (SETTINGS.log_entries - 1)
+    room.note(room.clients[2])
+    room.say(5, b"<c>\n")
+    assert room.lags() == [None, 4]
+
+
+def test_what_nobody_counts_is_not_known(room: Room) -> None:
+    ours, theirs = socket.socketpair()
+    room.peers.append(theirs)
+    room.clients[1] = Client(ours, UNIX, 0, "", 0, 1)
+    (found,) = room.overview.whole()["members"]
+    assert (found["address"], found["port"]) == ("unix", 0)
+    assert found["said"] is found["heard"] is found["lag"] is None
+
+
+def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
+    for id in range(1, 4):
+        room.join(id, worker=id % 2)
+    room.say(9, b"<a>12\n")
+    room.clients[3].connection.sendall(b"<a>")
+    whole = room.overview.whole()
+    assert [one["lag"] for one in whole.pop("members")] == [6, 6, 3]
+    assert [one["lag"] for one in whole["workers"]] == [6, 6], "the slowest one's"
+    assert room.overview.totals() == whole

@@ -1,0 +1,338 @@
+"""The channel between the main process and one worker."""
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, lists, one_of, sampled_from, tuples
+
+from chatroom.system import channel as channel_module
+from chatroom.system.channel import MAX_DESCRIPTORS, MAX_RECORD, Channel, ChannelClosed, Record
+
+Ends = tuple[Channel, Channel]
+
+
+@pytest.fixture(params=["SOCK_SEQPACKET", "SOCK_DGRAM"], name="ends")
+def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
+    """A channel as it is made on Linux, and as on macOS."""
+    if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
+        pytest.skip("this system has no such sockets")
+    kind = getattr(socket, request.param)
+    monkeypatch.setattr(channel_module, "KIND", kind)
+    ends = Channel.pair()
+    assert ends[0].socket.type == ends[1].socket.type == kind
+    yield ends
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture(name="seqpacket")
+def fixture_seqpacket() -> Iterator[Ends]:
+    """A channel that tells of its end, as it is made where there is one."""
+    if sys.platform == "darwin":
+        pytest.skip("this system has no such sockets")
+    ends = Channel.pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def received(end: Channel) -> list[Record]:
+    records = []
+    for record, descriptors in end.receive():
+        assert not descriptors
+        records.append(record)
+    return records
+
+
+def last_words(end: Channel) -> list[Record]:
+    """The records that wait, when the other end is gone."""
+    records = []
+    with contextlib.suppress(ChannelClosed):
+        for record, _ in end.receive():
+            records.append(record)
+        pytest.fail("the channel has not ended")
+    return records
+
+
+def readable(source: Any) -> bool:
+    return bool(select.select([source], [], [], 0)[0])
+
+
+def fill(end: Channel) -> int:
+    """Send until a record has to wait; return how many were sent."""
+    sent = 0
+    while not end.backlog:
+        end.send({"number": sent, "padding": "x" * 1000})
+        sent += 1
+    return sent
+
+
+def numbers(records: list[Record]) -> list[int]:
+    return [record["number"] for record in records]
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def test_records_arrive_one_by_one_and_in_order(ends: Ends) -> None:
+    ours, theirs = ends
+    sent: list[Record] = [
+        {"adopt": 1, "address": "::1"},
+        {},
+        {"left": [[1, "closed"]]},
+        {"welcome": "wörld\n"},
+    ]
+    for record in sent:
+        ours.send(record)
+    assert readable(theirs)
+    assert received(theirs) == sent
+    assert not readable(theirs)
+    assert received(theirs) == []
+
+
+def test_both_ends_send_and_receive(ends: Ends) -> None:
+    ours, theirs = ends
+    ours.send({"stop": True})
+    theirs.send({"ready": True})
+    assert received(theirs) == [{"stop": True}]
+    assert received(ours) == [{"ready": True}]
+
+
+def test_the_largest_record_arrives_whole(ends: Ends) -> None:
+    ours, theirs = ends
+    record = {"x": "y" * (MAX_RECORD - len('{"x": ""}'))}
+    ours.send(record)
+    assert received(theirs) == [record]
+
+
+def test_a_larger_record_is_a_bug_that_shows(ends: Ends) -> None:
+    ours, theirs = ends
+    ours.send({"x": "y" * (MAX_RECORD - len('{"x": ""}') + 1)})
+    with pytest.raises(RuntimeError, match="a record was truncated"):
+        received(theirs)
+
+
+# --- descriptors ---------------------------------------------------------------------------------
+
+
+def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
+    ours, theirs = ends
+    pipes = [os.pipe() for _ in range(3)]
+    ours.send({"adopt": 1}, [pipes[0][0]])
+    ours.send({"drain": True})
+    ours.send({"adopt": 2}, [pipes[1][0], pipes[2][0]])
+    for number, (_, writer) in enumerate(pipes):
+        os.write(writer, b"%d" % number)
+    (one, first), (two, none), (three, others) = theirs.receive()
+    assert [one, two, three] == [{"adopt": 1}, {"drain": True}, {"adopt": 2}]
+    assert none == []
+    assert [os.read(fd, 9) for fd in (*first, *others)] == [b"0", b"1", b"2"]
+    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new ones"
+    for fd in (*first, *others, *(fd for pipe in pipes for fd in pipe)):
+        os.close(fd)
+
+
+def test_no_program_inherits_what_arrives(ends: Ends) -> None:
+    ours, theirs = ends
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    ours.send({}, [reader])
+    ((_, (arrived,)),) = theirs.receive()
+    assert not os.get_inheritable(arrived)
+    for fd in (reader, writer, arrived):
+        os.close(fd)
+
+
+def test_a_record_may_bring_as_many_descriptors_as_the_kernel_takes(ends: Ends) -> None:
+    ours, theirs = ends
+    ours.send({}, [ours.fileno()] * MAX_DESCRIPTORS)
+    ((_, arrived),) = theirs.receive()
+    assert len(arrived) == MAX_DESCRIPTORS
+    for fd in arrived:
+        os.close(fd)
+
+
+# --- full ----------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_waits_and_nobody_is_held_up(ends: Ends) -> None:
+    ours, theirs = ends
+    sent = fill(ours)
+    for number in range(sent, sent + 10):
+        ours.send({"number": number})
+    assert ours.backlog == 11
+    ours.flush()
+    assert ours.backlog == 11, "still full"
+    arrived = numbers(received(theirs))
+    assert arrived == [*range(sent - 1)]
+    ours.flush()
+    assert ours.backlog == 0
+    assert numbers(received(theirs)) == [*range(sent - 1, sent + 10)]
+
+
+def test_a_record_does_not_overtake_those_that_wait(ends: Ends) -> None:
+    ours, theirs = ends
+    sent = fill(ours)
+    arrived = numbers(received(theirs))
+    ours.send({"number": sent})  # there is room for it now
+    ours.flush()
+    assert arrived + numbers(received(theirs)) == [*range(sent + 1)]
+
+
+def test_descriptors_wait_with_their_record(ends: Ends) -> None:
+    ours, theirs = ends
+    reader, writer = os.pipe()
+    fill(ours)
+    ours.send({"number": -1}, [reader])
+    received(theirs)
+    ours.flush()
+    *_, (record, (arrived,)) = theirs.receive()
+    assert record == {"number": -1}
+    os.write(writer, b"hello")
+    assert os.read(arrived, 9) == b"hello"
+    for fd in (reader, writer, arrived):
+        os.close(fd)
+
+
+@given(
+    lists(
+        one_of(
+            tuples(sampled_from(["send"]), sampled_from([1, 2, 300])),
+            tuples(sampled_from(["flush", "receive"]), integers(0, 0)),
+        ),
+        max_size=8,
+    )
+)
+@settings(max_examples=30)
+def test_nothing_is_lost_doubled_or_reordered(steps: list[tuple[str, int]]) -> None:
+    ours, theirs = Channel.pair()
+    try:
+        sent, arrived = 0, []
+        for action, count in steps:
+            if action == "send":
+                for number in range(sent, sent + count):
+                    ours.send({"number": number})
+                sent += count
+            elif action == "flush":
+                ours.flush()
+            else:
+                arrived += numbers(received(theirs))
+        while ours.backlog:
+            arrived += numbers(received(theirs))
+            ours.flush()
+        arrived += numbers(received(theirs))
+        assert arrived == [*range(sent)]
+    finally:
+        ours.close()
+        theirs.close()
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def test_the_end_is_told_behind_the_last_record(seqpacket: Ends) -> None:
+    ours, theirs = seqpacket
+    theirs.send({"left": [[1, "closed"]]})
+    theirs.close()
+    assert readable(ours)
+    assert last_words(ours) == [{"left": [[1, "closed"]]}]
+
+
+def test_the_last_records_arrive_though_the_other_end_did_not_read_ours(seqpacket: Ends) -> None:
+    ours, theirs = seqpacket
+    ours.send({"adopt": 1})
+    theirs.send({"left": [[1, "closed"]]})
+    theirs.send({"left": [[2, "closed"]]})
+    theirs.close()
+    assert last_words(ours) == [{"left": [[1, "closed"]]}, {"left": [[2, "closed"]]}]
+    assert last_words(ours) == []
+
+
+def test_who_sends_to_nobody_is_told(ends: Ends) -> None:
+    ours, theirs = ends
+    theirs.close()
+    with pytest.raises(ChannelClosed):
+        ours.send({"stop": True})
+    with pytest.raises(ChannelClosed):
+        ours.flush()
+
+
+def test_what_waits_for_nobody_is_told(seqpacket: Ends) -> None:
+    ours, theirs = seqpacket
+    fill(ours)
+    theirs.close()
+    ours.send({"number": -1})  # it waits behind others
+    with pytest.raises(ChannelClosed):
+        ours.flush()
+
+
+def test_a_broken_channel_has_ended(ends: Ends) -> None:
+    ours, _ = ends
+    ours.socket.close()
+    with pytest.raises(ChannelClosed):
+        received(ours)
+
+
+def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
+    ours, _ = ends
+    fill(ours)
+    ours.close()
+    assert ours.backlog == 0
+    assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS])
+def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
+    number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOBUFS: macOS's datagrams."""
+
+    class Full(socket.socket):
+        def send(self, *_: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    ours, theirs = ends
+    ours.socket = Full(fileno=ours.socket.detach())
+    ours.send({"number": 1})
+    assert ours.backlog == 1
+    ours.socket = socket.socket(fileno=ours.socket.detach())
+    ours.flush()
+    assert received(theirs) == [{"number": 1}]
+
+
+@pytest.mark.parametrize("number", [errno.ETOOMANYREFS, errno.ENOMEM])
+def test_a_record_waits_while_the_system_refuses_it(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the start of many workers, by a user that may have few descriptors on their way."""
+    ours, theirs = Channel.pair()
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        with monkeypatch.context() as many:
+            many.setattr(socket, "send_fds", refuse)
+            ours.send({"here": 1}, [ours.fileno()])
+            assert ours.backlog == 1
+            assert ours.refused
+        ours.flush()
+        assert (ours.backlog, ours.refused) == (0, False)
+        ((record, (descriptor,)),) = theirs.receive()
+        assert record == {"here": 1}
+        os.close(descriptor)
+
+
+def test_a_record_that_can_not_be_sent_is_an_error() -> None:
+    """Not the end of the channel: whom it concerns would not be told, and nobody would know."""
+    ours, theirs = Channel.pair()
+    with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
+        ours.send({"long": "x" * (64 << 20)})

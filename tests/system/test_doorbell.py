@@ -1,0 +1,83 @@
+"""A doorbell: another process wakes this one without a word."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.system.doorbell import Doorbell
+
+
+@pytest.fixture(params=["eventfd", "pipe"], name="doorbell")
+def fixture_doorbell(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Doorbell]:
+    if request.param == "pipe":
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    elif not hasattr(os, "eventfd"):
+        pytest.skip("this system has no eventfd")
+    doorbell = Doorbell.new()
+    assert len(doorbell.fds) == (2 if request.param == "pipe" else 1)
+    yield doorbell
+    doorbell.close()
+
+
+def rung(doorbell: Doorbell) -> bool:
+    return bool(select.select([doorbell], [], [], 0)[0])
+
+
+def test_it_is_rung_until_it_is_cleared(doorbell: Doorbell) -> None:
+    assert not rung(doorbell)
+    doorbell.ring()
+    assert rung(doorbell)
+    assert rung(doorbell)
+    doorbell.clear()
+    assert not rung(doorbell)
+
+
+def test_rings_that_were_not_heard_count_as_one(doorbell: Doorbell) -> None:
+    for _ in range(100):
+        doorbell.ring()
+    doorbell.clear()
+    assert not rung(doorbell)
+
+
+def test_to_clear_it_waits_for_no_ring(doorbell: Doorbell) -> None:
+    doorbell.clear()
+    doorbell.ring()
+    assert rung(doorbell)
+
+
+def test_to_ring_never_blocks_however_full_it_is(doorbell: Doorbell) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(doorbell.fds[-1], (2**64 - 2).to_bytes(8, sys.byteorder))
+    doorbell.ring()
+    assert rung(doorbell)
+
+
+def test_whoever_has_its_descriptors_may_ring(doorbell: Doorbell) -> None:
+    code = "import sys; from chatroom.system.doorbell import Doorbell as D; " + (
+        "D([int(fd) for fd in sys.argv[1:]]).ring()"
+    )
+    arguments = [str(fd) for fd in doorbell.fds]
+    subprocess.run(
+        [sys.executable, "-c", code, *arguments], pass_fds=doorbell.fds, check=True, timeout=30
+    )
+    assert rung(doorbell)
+
+
+def test_no_program_inherits_it(doorbell: Doorbell) -> None:
+    assert not any(os.get_inheritable(fd) for fd in doorbell.fds)
+
+
+def test_closing_it_closes_its_descriptors() -> None:
+    doorbell = Doorbell.new()
+    doorbell.close()
+    for fd in doorbell.fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)

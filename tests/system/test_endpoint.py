@@ -1,0 +1,53 @@
+"""Where a room is reached."""
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, ip_addresses
+
+from chatroom.system.endpoint import Endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("127.0.0.1:5000", Endpoint("127.0.0.1", 5000)),
+        ("localhost:0", Endpoint("localhost", 0)),
+        ("[::1]:5000", Endpoint("::1", 5000)),
+        ("[::]:65535", Endpoint("::", 65535)),
+        ("unix:/run/room", Endpoint(path="/run/room")),
+        ("unix:a room:1", Endpoint(path="a room:1")),
+    ],
+)
+def test_it_is_read_and_spelt_as_in_a_url(text: str, found: Endpoint) -> None:
+    assert Endpoint.parse(text) == found
+    assert str(found) == text
+
+
+@given(ip_addresses(), integers(0, 65535))
+def test_whatever_the_address_it_is_read_as_it_is_spelt(address: object, port: int) -> None:
+    at = Endpoint(str(address), port)
+    assert Endpoint.parse(str(at)) == at
+
+
+@pytest.mark.parametrize(
+    ("text", "demand"),
+    [
+        ("", "HOST:PORT, or unix:PATH, not ''"),
+        ("5000", "HOST:PORT, or unix:PATH, not '5000'"),
+        (":5000", "HOST:PORT, or unix:PATH, not ':5000'"),
+        ("[]:5000", "HOST:PORT, or unix:PATH"),
+        ("::1:5000", "ADDRESS]:PORT where the address is one of IPv6, not '::1:5000'"),
+        ("localhost:", "a port, which is a number from 0 to 65535, not ''"),
+        ("localhost:http", "a port, which is a number from 0 to 65535, not 'http'"),
+        ("[::1]:70000", "a port, which is a number from 0 to 65535, not '70000'"),
+        ("unix:", "unix:PATH, with a path of 1 to 107 bytes"),
+        ("unix:a\0b", "unix:PATH, with a path of 1 to 107 bytes"),
+        ("unix:" + "ü" * 54, "unix:PATH, with a path of 1 to 107 bytes"),
+        ("unix:/x\udcff", "unix:PATH, with a path of 1 to 107 bytes, which is text"),
+        ("unix:/x\ny", "unix:PATH, with a path of 1 to 107 bytes, which is text"),
+    ],
+)
+def test_what_is_none_is_told_what_it_has_to_be(text: str, demand: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        Endpoint.parse(text)
+    assert demand in str(raised.value)

@@ -1,0 +1,313 @@
+"""Where the room is reached."""
+
+import errno
+import re
+import socket
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatroom.errors import ListenError
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import endpoint, expect_life, listen, resolve
+
+HOSTS = ["127.0.0.1", "::1"]
+
+LIFE = 300
+"""Seconds without a sign of life after which a connection is broken."""
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this system has no IPv6")
+EITHER = [pytest.param(host, marks=[needs_ipv6] if ":" in host else []) for host in HOSTS]
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_join_1_and_4_a_client_connects(host: str) -> None:
+    with listen(Endpoint(host), LIFE) as listener:
+        where = listener.getsockname()
+        assert where[0] == host
+        assert where[1] > 0
+        listener.setblocking(True)
+        with closing(socket.create_connection(where[:2], timeout=10)) as client:
+            accepted, peer = listener.accept()
+            with accepted:
+                assert peer[:2] == client.getsockname()[:2]
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_accepting_does_not_block(host: str) -> None:
+    with listen(Endpoint(host), LIFE) as listener, pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None:
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener:
+        listener.setblocking(True)
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                client.sendall(b"a")
+                client.send(b"!", socket.MSG_OOB)
+                client.sendall(b"b")
+                client.shutdown(socket.SHUT_WR)
+                accepted.settimeout(10)
+                said = b""
+                while data := accepted.recv(9):
+                    said += data
+                assert said == b"a!b", "CAST-3: urgent or not, it is text"
+
+
+@pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
+def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) -> None:
+    """… so often that a peer that gives none is gone in time."""
+    with listen(Endpoint("127.0.0.1"), life) as listener:
+        listener.setblocking(True)
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)):
+            accepted, _ = listener.accept()
+
+            def option(name: str) -> int:
+                return accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert option("TCP_KEEPIDLE") == idle
+                asked = option("TCP_KEEPINTVL") * option("TCP_KEEPCNT")
+                assert option("TCP_KEEPIDLE") + asked <= max(life, 5)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):
+                    assert option("TCP_USER_TIMEOUT") == life * 1000
+
+
+def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
+    with listen(Endpoint("127.0.0.1"), 0) as listener:
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_how_long_they_stay_may_be_said_anew() -> None:
+    """Of those who come from then on."""
+
+    def options(listener: socket.socket) -> list[int]:
+        with closing(socket.create_connection(listener.getsockname(), timeout=10)):
+            accepted, _ = listener.accept()
+            with accepted:
+                return [
+                    accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                    accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                ]
+
+    with listen(Endpoint("127.0.0.1"), 300) as listener:
+        listener.setblocking(True)
+        for life, found in ((20, [1, 20_000]), (0, [0, 0]), (30, [1, 30_000])):
+            expect_life(listener, life)
+            assert options(listener) == found
+
+
+def test_who_comes_by_a_unix_socket_is_on_this_machine(tmp_path: Path) -> None:
+    with listen(Endpoint(path=str(tmp_path / "room")), 300) as listener:
+        expect_life(listener, 20)
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener:
+        where: tuple[str, int] = listener.getsockname()
+        listener.setblocking(True)
+        client = socket.create_connection(where, timeout=10)
+        accepted, _ = listener.accept()
+    accepted.close()  # the side that closes first has to wait for packets gone astray
+    with client:
+        assert client.recv(1) == b""
+        with listen(Endpoint(*where), LIFE) as again:
+            assert again.getsockname() == where
+    with listen(Endpoint(*where), LIFE) as once_more:
+        assert once_more.getsockname() == where
+
+
+@needs_ipv6
+def test_join_4_any_address_is_any_of_both_families() -> None:
+    with listen(Endpoint("::"), LIFE) as listener:
+        port = listener.getsockname()[1]
+        listener.setblocking(True)
+        for host in HOSTS:
+            with closing(socket.create_connection((host, port), timeout=10)) as client:
+                accepted, peer = listener.accept()
+                with accepted:
+                    assert peer[0].removeprefix("::ffff:") == client.getsockname()[0]
+
+
+def test_where_the_families_can_not_be_joined_ipv6_is_served_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stubborn(socket.socket):
+        def setsockopt(self, *arguments: Any) -> None:
+            if arguments[:2] == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+                raise OSError("not here")
+            super().setsockopt(*arguments)
+
+    if not has_ipv6():
+        pytest.skip("this system has no IPv6")
+    monkeypatch.setattr(socket, "socket", Stubborn)
+    with listen(Endpoint("::1"), LIFE) as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("found", "taken"),
+    [
+        pytest.param([V4], "127.0.0.1", id="IPv4 alone"),
+        pytest.param([V6, V4], "127.0.0.1", id="IPv4 where there is one"),
+        pytest.param([V6], "::1", id="IPv6 alone", marks=needs_ipv6),
+    ],
+)
+def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
+    found: list[Any], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def getaddrinfo(*arguments: Any, **options: Any) -> list[Any]:
+        asked.append(arguments)
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with listen(Endpoint("room.example"), LIFE) as listener:
+        assert listener.getsockname()[0] == taken
+    assert asked == [("room.example", 0)]
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def error(host: str, port: int) -> str:
+    with pytest.raises(ListenError) as raised:
+        listen(Endpoint(host, port), LIFE)
+    assert raised.value.exit_code == 1
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_a_port_that_is_taken(host: str) -> None:
+    with listen(Endpoint(host), LIFE) as listener:
+        port = listener.getsockname()[1]
+        assert (
+            error(host, port) == f"can't listen on {Endpoint(host, port)}: Address already in use"
+        )
+
+
+def test_an_address_of_another_machine() -> None:
+    assert error("192.0.2.1", 8080) == (
+        "can't listen on 192.0.2.1:8080: Cannot assign requested address"
+    )
+
+
+def test_a_family_that_the_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 is disabled, say."""
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert error("::1", 8080) == (
+        "can't listen on [::1]:8080: Address family not supported by protocol"
+    )
+
+
+def test_a_host_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(*arguments: Any, **options: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert error("nowhere", 1) == "host 'nowhere' does not resolve: Name or service not known"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a..b", "x" * 64, "x" * 64 + ".example", "\udcff", "a\0b"],
+    ids=["empty label", "long label", "long label first", "no text", "NUL"],
+)
+def test_a_host_that_can_not_even_be_asked_for(host: str) -> None:
+    message = error(host, 1)
+    assert message.startswith(f"host {host!r} does not resolve: ")
+    assert message.isprintable()
+
+
+def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Remembered(socket.socket):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(socket, "socket", Remembered)
+    error("192.0.2.1", 8080)
+    assert [one.fileno() for one in made] == [-1]
+
+
+def test_join_1_a_crowd_may_arrive_at_once() -> None:
+    """… while nobody accepts; the tutorial's queue, of 100, was too short."""
+    with listen(Endpoint("127.0.0.1"), LIFE) as listener, ExitStack() as leaving:
+        where = listener.getsockname()
+        for _ in range(120):
+            leaving.enter_context(socket.create_connection(where, timeout=5))
+
+
+# --- Unix sockets --------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_is_reached_by_its_path(tmp_path: Path) -> None:
+    at = Endpoint(path=str(tmp_path / "room"))
+    with listen(at, LIFE) as listener, socket.socket(socket.AF_UNIX) as client:
+        assert endpoint(listener) == at
+        client.connect(at.path)
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    at = Endpoint(path=str(tmp_path / "room"))
+    listen(at, LIFE).close()
+    with listen(at, LIFE), socket.socket(socket.AF_UNIX) as client:
+        client.connect(at.path)
+        taken = f"can't listen on {at}: Address already in use"
+        with pytest.raises(ListenError, match=re.escape(taken)):
+            listen(at, LIFE)
+
+
+def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+    file = tmp_path / "room"
+    file.write_text("precious")
+    with pytest.raises(ListenError, match="it is there, and is no socket"):
+        listen(Endpoint(path=str(file)), LIFE)
+    assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
+)
+def test_what_is_resolved_leads_to_the_same_place(host: str, address: str) -> None:
+    """Also where an address is one of a link."""
+    assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
+    assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
+    assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")
+
+
+def test_a_unix_socket_in_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match="No such file or directory"):
+        listen(Endpoint(path=str(tmp_path / "none" / "room")), LIFE)

@@ -1,0 +1,42 @@
+"""Who is in which network."""
+
+import pytest
+
+from chatroom.system.networks import network, spell, within
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("10.0.0.1", ["10.0.0.1"], ["10.0.0.2", "::1"]),
+        ("10.0.0.0/8", ["10.255.255.255", "10.0.0.0"], ["11.0.0.0", "unix"]),
+        ("2001:db8::/32", ["2001:db8::1"], ["2001:db9::1", "32.1.13.184"]),
+        ("0.0.0.0/0", ["1.2.3.4"], ["::1", "unix"]),
+        ("::/0", ["::1"], ["1.2.3.4", "unix"]),
+        ("unix", ["unix"], ["1.2.3.4", "::1"]),
+    ],
+)
+def test_what_a_network_contains(text: str, inside: list[str], outside: list[str]) -> None:
+    for address in inside:
+        assert within(address, [network(text), network("198.51.100.1")])
+    for address in outside:
+        assert not within(address, [network(text), network("198.51.100.1")])
+
+
+@pytest.mark.parametrize("text", ["", "x", "10.0.0", "10.0.0.1/8", "10.0.0.0/33", "Unix", "1\n2"])
+def test_what_is_none_says_what_it_has_to_be(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^an address, a network .*, or unix, not '[^\n]*'$"):
+        network(text)
+
+
+@pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
+def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
+    """Members' addresses are spelled as IPv4 too: it would keep nobody out."""
+    with pytest.raises(ValueError, match="an IPv4 address is written as such"):
+        network(text)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::1", "unix"])
+def test_it_is_spelled_as_it_is_written(text: str) -> None:
+    assert spell(network(text)) == text
+    assert spell(network("10.1.2.3/32")) == "10.1.2.3"

@@ -1,0 +1,120 @@
+"""The service manager that has started the room."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatroom.system.listening import endpoint
+from chatroom.system.systemd import Manager
+
+
+@pytest.fixture(name="heard")
+def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
+    """A service manager's end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(str(tmp_path / "notify"))
+        end.setblocking(False)
+        yield end
+
+
+def test_it_is_told_what_the_room_does(heard: socket.socket) -> None:
+    manager = Manager({"NOTIFY_SOCKET": heard.getsockname()})
+    manager.ready("2 members")
+    manager.reloading()
+    manager.alive("3 members")
+    manager.stopping()
+    told = [heard.recv(999).decode().splitlines() for _ in range(4)]
+    assert told[0] == ["READY=1", "STATUS=2 members"]
+    assert told[1][0] == "RELOADING=1"
+    assert told[1][1].startswith("MONOTONIC_USEC=")
+    assert told[2:] == [["WATCHDOG=1", "STATUS=3 members"], ["STOPPING=1", "STATUS=stopping"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract addresses")
+def test_its_address_may_be_abstract() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(f"\0chatroom-test-{os.getpid()}")
+        end.setblocking(False)
+        Manager({"NOTIFY_SOCKET": f"@chatroom-test-{os.getpid()}"}).ready("")
+        assert end.recv(99).startswith(b"READY=1")
+
+
+def test_one_that_does_not_listen_or_is_not_there_harms_nobody(tmp_path: Path) -> None:
+    for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}):
+        manager = Manager(environment)
+        manager.ready("")
+        manager.stopping()
+        assert manager.every is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "every"),
+    [
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_it_hears_twice_as_often_as_it_wants(
+    environment: dict[str, str], every: float | None
+) -> None:
+    assert Manager(environment).every == every
+
+
+ACTIVATED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": sys.argv[2], "LISTEN_PID": sys.argv[3] or str(os.getpid())}
+from chatroom.errors import ListenError
+from chatroom.system.listening import endpoint
+from chatroom.system.systemd import inherited
+try:
+    found = inherited()
+    print([one.getsockname() for one in found], os.get_inheritable(3))
+except ListenError as error:
+    print(error)
+"""
+
+
+def activated(fd: int, count: str = "1", pid: str = "") -> str:
+    """What a process finds that was handed this as its third descriptor."""
+    command = [sys.executable, "-c", ACTIVATED, str(fd), count, pid]
+    return subprocess.run(
+        command, pass_fds=[fd], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.strip()
+
+
+def test_sockets_that_it_hands_over_are_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = listener.getsockname()
+        assert activated(listener.fileno()) == f"[{where}] False"
+        assert activated(listener.fileno(), pid="1") == "[] True", "they are another's"
+        assert activated(listener.fileno(), count="0") == "[] True"
+        assert activated(listener.fileno(), count="x") == "[] True"
+
+
+@pytest.mark.parametrize(("name", "spelled"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])
+def test_one_without_a_file_is_spelled_as_systemd_does(name: bytes, spelled: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(b"\0chatroom/" + name)
+        listener.listen()
+        assert str(endpoint(listener)) == f"unix:@chatroom/{spelled}"
+
+
+def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        assert activated(file.fileno()) == "descriptor 3 of LISTEN_FDS: Socket operation on " + (
+            "non-socket"
+        )
+    with socket.socket() as idle:
+        demand = "has to listen for streams, by IP or a Unix socket"
+        said = f"descriptor 3 of LISTEN_FDS {demand}"
+        assert activated(idle.fileno()) == said

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-ATTEMPTS = 3
+ATTEMPTS = 4
 """Runs of what a busy machine may spoil, before the last one counts whatever it says."""
 
 

@@ -8,6 +8,7 @@ A default run judges each server by the clauses that it breaks and by a sample o
 what `conform` makes of its arguments and of the verdict is for test_conform.
 """
 
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,8 +29,11 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 
-#: Times the patience. What these servers leave out is waited for again and again.
+#: Scale of the patience. What these servers leave out is waited for again and again.
 SCALE = 0.4
+
+#: Factor of the patience of an attempt, where the machine was too busy for the one before.
+MORE_PATIENCE = 2
 
 #: Clauses that a broken server has to hold, in a default run.
 OTHERS = 2
@@ -44,14 +48,15 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 def judge(clauses: Sequence[str], *options: str) -> Verdict:
     """Judge the reference, started with some options, by some clauses."""
     server = shlex.join([sys.executable, "-m", "harness.reference", *options])
-    wanted = runner.Options(
-        command=f"{server} {{host}} {{port}}",
-        profile="reference",
-        clauses=tuple(clauses),
-        timeout_scale=SCALE,
-    )
+    scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
 
     def attempt() -> Verdict:
+        wanted = runner.Options(
+            command=f"{server} {{host}} {{port}}",
+            profile="reference",
+            clauses=tuple(clauses),
+            timeout_scale=next(scales),
+        )
         outcome = runner.run(wanted, lambda _: None)
         assert not outcome.interrupted
         return conclude(all_clauses(), outcome.results, Rules(strict=True), outcome.troubles)

@@ -40,7 +40,7 @@ def seconds(text: str) -> float:
         ) from None
 
 
-def demanding(convert: Callable[[str], T]) -> Callable[[str], T]:
+def argument_type(convert: Callable[[str], T]) -> Callable[[str], T]:
     """`convert`, which says by a ValueError what it has to be, for argparse."""
 
     def converted(text: str) -> T:
@@ -54,7 +54,7 @@ def demanding(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 def port(text: str, least: int) -> int:
     """As `port_number`. Raises argparse.ArgumentTypeError."""
-    return demanding(partial(port_number, least=least))(text)
+    return argument_type(partial(port_number, least=least))(text)
 
 
 def path(text: str) -> Path:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatroom import __version__
-from chatroom.arguments import Parser, demanding, path, port, seconds, whole
+from chatroom.arguments import Parser, argument_type, path, port, seconds, whole
 from chatroom.config import sources
-from chatroom.config.settings import MAX_WORKERS, Settings, size, spell_size
+from chatroom.config.settings import MAX_WORKERS, Settings, format_size, size
 from chatroom.errors import ChatroomError, ConfigError
 from chatroom.logs import FORMATS, Event, Formatter
 from chatroom.supervisor.console import Console, descriptor
@@ -23,7 +23,7 @@ from chatroom.supervisor.supervisor import Supervisor
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import network
-from chatroom.system.systemd import Manager, inherited
+from chatroom.system.systemd import SystemdNotifier, inherited
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("port", metavar="PORT", nargs="?", help="port to listen on; 0 picks a free one")
     add(
         "--listen",
-        type=demanding(Endpoint.parse),
+        type=argument_type(Endpoint.parse),
         metavar="ADDRESS",
         action="append",
         default=[],
@@ -91,10 +91,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-line",
-        type=demanding(size),
+        type=argument_type(size),
         metavar="SIZE",
         default=default.max_line,
-        help=f"longest line; a longer one is cut (default: {spell_size(default.max_line)})",
+        help=f"longest line; a longer one is cut (default: {format_size(default.max_line)})",
     )
     add(
         "--flush-after",
@@ -105,35 +105,35 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-lag",
-        type=demanding(size),
+        type=argument_type(size),
         metavar="SIZE",
         default=default.max_lag,
         help="how far a slow reader may lag before it is disconnected"
-        f" (default: {spell_size(default.max_lag)}); very many tiny messages count too"
+        f" (default: {format_size(default.max_lag)}); very many tiny messages count too"
         f" ({default.max_lag_entries:,} runs of messages by default)",
     )
     add(
         "--log-size",
-        type=demanding(size),
+        type=argument_type(size),
         metavar="SIZE",
         default=default.log_size,
-        help=f"memory for messages on their way (default: {spell_size(default.log_size)})",
+        help=f"memory for messages on their way (default: {format_size(default.log_size)})",
     )
     add(
         "--rate",
-        type=demanding(size),
+        type=argument_type(size),
         metavar="SIZE",
         default=default.rate,
         help="how much is read from a member in a second, in the long run; who sends more is read"
-        f" from more slowly, and 0 is no limit (default: {spell_size(default.rate)})",
+        f" from more slowly, and 0 is no limit (default: {format_size(default.rate)})",
     )
     add(
         "--burst",
-        type=demanding(size),
+        type=argument_type(size),
         metavar="SIZE",
         default=default.burst,
         help="how much a member may send before that counts"
-        f" (default: {spell_size(default.burst)})",
+        f" (default: {format_size(default.burst)})",
     )
     add(
         "--peer-timeout",
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--proxy-from",
-        type=demanding(network),
+        type=argument_type(network),
         metavar="NETWORK",
         action="append",
         default=[],
@@ -194,7 +194,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--metrics",
-        type=demanding(Endpoint.parse),
+        type=argument_type(Endpoint.parse),
         metavar="HOST:PORT",
         help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
     )
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logger.warning(Event("strange-variable", says, name=name))
     code = 0
     try:
-        Supervisor(settings, sockets, Manager(), read).run()
+        Supervisor(settings, sockets, SystemdNotifier(), read).run()
     except ChatroomError as error:
         if settings.log_format == "json":
             logger.critical(Event("ended", exit=error.exit_code, error=error))
@@ -263,13 +263,13 @@ def _given(
         command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
     if host is not None:
         try:
-            # Not earlier: argparse would blame a port that is none before an unknown option.
+            # Not earlier: argparse would complain of a bad port before an unknown option.
             here = Endpoint(host, port(number, least=0))
         except argparse.ArgumentTypeError as error:
             command.error(f"argument PORT: {error}")
         options["listen"] = [here, *(options["listen"] or ())]
     said = {
-        action.dest: sources.Found(options[action.dest], f"argument --{name}")
+        action.dest: sources.SourcedValue(options[action.dest], f"argument --{name}")
         for name, action in sources.options(command).items()
         if options[action.dest] is not None
     }

@@ -128,7 +128,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
     def rate(name: str) -> str:
         return f"{room[name]:,} {name} ({(room[name] - earlier[name]) / seconds:,.1f}/s)"
 
-    yield f"{room['listening']}, pid {room['pid']}, up {spell_time(now - room['since'])}"
+    yield f"{room['listening']}, pid {room['pid']}, up {format_time(now - room['since'])}"
     yield (
         f"{room['members']:,} members of {room['capacity']:,}; {room['joins']:,} joined, "
         f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
@@ -145,7 +145,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
     )
     if found["members"]:
         rows = [
-            one | {"here": spell_time(now - one["since"]), "from": _from(one)}
+            one | {"here": format_time(now - one["since"]), "from": _from(one)}
             for one in found["members"]
         ]
         yield ""
@@ -160,7 +160,7 @@ def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[s
         yield "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
 
 
-def spell_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """1:02:03, or 2d 1:02:03."""
     whole = max(0, int(seconds))
     days, rest = divmod(whole, 86400)

@@ -85,7 +85,7 @@ class Session:
     def _turn(self) -> None:
         readable, writable = self._wait()
         if self._signals in readable:
-            self._heed()
+            self._on_signal()
         if self._room in readable:
             self._receive()
         if self._source in readable:
@@ -191,7 +191,7 @@ class Session:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _heed(self) -> None:
+    def _on_signal(self) -> None:
         for number in self._signals.take():
             if self._ending:
                 # It is to end at once, whatever is still to be shown, and why it ended is to be

@@ -58,7 +58,7 @@ def size(text: str) -> int:
     return int(number) << 10 * " KMG".index(unit or " ")
 
 
-def spell_size(number: int) -> str:
+def format_size(number: int) -> str:
     """The shortest way to write a number of bytes so that `size` understands it."""
     for shift, unit in ((30, "G"), (20, "M"), (10, "K")):
         if number and number % (1 << shift) == 0:
@@ -66,7 +66,7 @@ def spell_size(number: int) -> str:
     return str(number)
 
 
-def spell_name(name: str) -> str:
+def option_name(name: str) -> str:
     """A setting's name as its option has it, without dashes before it."""
     return name.replace("_", "-")
 

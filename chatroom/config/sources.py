@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chatroom.arguments import shown
-from chatroom.config.settings import Settings, SettingsError, spell_name
+from chatroom.config.settings import Settings, SettingsError, option_name
 from chatroom.errors import ConfigError
 from chatroom.system import files
 
@@ -37,14 +37,14 @@ Options = Mapping[str, argparse.Action]
 """The options that settings have, by their names without dashes before them."""
 
 
-class Found(NamedTuple):
+class SourcedValue(NamedTuple):
     """A setting, and where it was found."""
 
     value: Any
     where: str
 
 
-Layer = dict[str, Found]
+Layer = dict[str, SourcedValue]
 """What one of those who may say it has said, by the names of `Settings`."""
 
 
@@ -67,7 +67,7 @@ def read(
     try:
         return Settings(**values | lists)
     except SettingsError as error:
-        where = f"--{spell_name(error.name)}"  # a default that does not go with the others
+        where = f"--{option_name(error.name)}"  # a default that does not go with the others
         if error.name in found:
             where = found[error.name].where
         raise ConfigError(f"{where}: must be {error}") from None
@@ -84,7 +84,7 @@ def from_file(path: Path, known: Options) -> Layer:
             name = key if key.isprintable() else repr(key)
             raise ConfigError(f"{path}: {name} is no option{_nearest(key, known)}")
         where = f"{path}: {key}"
-        layer[known[key].dest] = Found(_value(known[key], value, where), where)
+        layer[known[key].dest] = SourcedValue(_value(known[key], value, where), where)
     return layer
 
 
@@ -134,7 +134,7 @@ def from_environment(environment: Mapping[str, str], known: Options) -> Layer:
             value = text.lower() in YES
         elif _many(action):
             value = text.replace(",", " ").split()
-        layer[action.dest] = Found(_value(action, value, where), where)
+        layer[action.dest] = SourcedValue(_value(action, value, where), where)
     return layer
 
 

@@ -197,7 +197,7 @@ class Log:
         """The position behind the last entry. Hold the lock, unless an old one does no harm."""
         return self._words[_HEAD]
 
-    def glance(self) -> int | None:
+    def try_head(self) -> int | None:
         """The head, for who must not hold up anyone; None while somebody has the lock.
 
         Who has stored it has let go of the lock by then, so all that lies before it can be seen.
@@ -208,7 +208,7 @@ class Log:
         head = self.head
         return head if self.holder() is None else None
 
-    def keeps(self, position: int, offset: int) -> bool:
+    def still_valid(self, position: int, offset: int) -> bool:
         """Whether the entries from the one before `position` on, and the text from `offset` on, are
         there, and so were when they were read just now. Needs no lock: see `append`.
 
@@ -332,11 +332,11 @@ class Log:
         """A number that changes when `worker` has done a turn."""
         return self._turns[worker]
 
-    def blame(self, worker: int, member: int) -> None:
+    def mark_suspect(self, worker: int, member: int) -> None:
         """Should `worker` die now, it was over this member; 0: over nobody in particular."""
         self._blamed[worker] = member
 
-    def blamed(self, worker: int) -> int:
+    def suspect(self, worker: int) -> int:
         """Over whom `worker` has died."""
         return self._blamed[worker]
 

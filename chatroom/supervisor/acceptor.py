@@ -20,8 +20,8 @@ from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import FORM, prefix
-from chatroom.supervisor.counters import Tally
-from chatroom.supervisor.pending import Proxies
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.pending import PendingConnections
 from chatroom.supervisor.registry import Refusal, RegistryProcess
 from chatroom.system.networks import UNIX, Network
 
@@ -55,7 +55,7 @@ class Client:
     worker: int
     slot: int
     """Where its workers keep what the next one would need: see log/slots.py."""
-    begun: int = 0
+    header_bytes: int = 0
     """Bytes that it sent before all that it says: a PROXY header."""
     since: float = field(default_factory=time)
     """When it came, in seconds of the epoch."""
@@ -84,7 +84,7 @@ class Acceptor:
         registry: RegistryProcess,
         slots: Slots,
         hand_over: Callable[[int, Client], None],
-        tally: Tally,
+        tally: Counters,
         bans: Container[str],
         trusted: Sequence[Network] = (),
         form: str = FORM,
@@ -95,9 +95,9 @@ class Acceptor:
         self.clients: dict[int, Client] = {}
         self._listeners = listeners
         self._form = form
-        self._tally = tally
+        self._counters = tally
         self._bans = bans
-        self._proxies = Proxies(trusted, selector, self._admit)
+        self._pending = PendingConnections(trusted, selector, self._admit)
         self._selector = selector
         self._registry = registry
         self._slots = slots
@@ -121,11 +121,11 @@ class Acceptor:
                 self._selector.register(
                     listener, selectors.EVENT_READ, partial(self._accept, listener)
                 )
-            self._proxies.go_on()
+            self._pending.go_on()
 
     def hold(self) -> None:
         """Let newcomers wait, in the kernel's queue, until `open` is called again."""
-        self._proxies.hold()
+        self._pending.hold()
         self._rest()
 
     def _rest(self) -> None:
@@ -139,13 +139,13 @@ class Acceptor:
     def close(self) -> None:
         """Accept nobody any more."""
         self.hold()
-        self._proxies.close()
+        self._pending.close()
         for listener in self._listeners:
             listener.close()
         for connection in list(self._lingering):
             self._drop(connection)
 
-    def put_out(self, client: Client, why: str) -> None:
+    def disconnect(self, client: Client, why: str) -> None:
         """End a member's connection; its worker will say that it left, and that is why."""
         client.why = why
         with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ class Acceptor:
             if due > now:
                 break
             self._drop(connection)
-        waits = self._proxies.tick()
+        waits = self._pending.tick()
         times = [*([self._resume_at] if self._resume_at else []), *self._lingering.values()]
         times += [now + waits] if waits is not None else []
         return max(0.0, min(times) - now) if times else None
@@ -198,18 +198,18 @@ class Acceptor:
             connection.setblocking(False)
             unix = connection.family == socket.AF_UNIX
             address, port = (UNIX, 0) if unix else (canonical(peer[0]), peer[1])
-            if self._proxies.trust(address):
-                self._proxies.expect(connection, address, port)
+            if self._pending.trust(address):
+                self._pending.expect(connection, address, port)
             else:
                 self._admit(connection, address, port, 0)
 
-    def _admit(self, connection: socket.socket, address: str, port: int, begun: int) -> None:
+    def _admit(self, connection: socket.socket, address: str, port: int, header_bytes: int) -> None:
         banned = address in self._bans
         answer = (
             Refusal("You are banned from this room") if banned else self._registry.admit(address)
         )
         if isinstance(answer, Refusal):
-            self._tally.refusals[answer.reason] += 1
+            self._counters.refusals[answer.reason] += 1
             logger.info(Event("refused", address=address, port=port, reason=answer.reason))
             self._refuse(connection, answer.reason)
             return
@@ -217,13 +217,13 @@ class Acceptor:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
         slot = self._free_slots.pop()
-        self._tally.joins += 1
+        self._counters.joins += 1
         logger.info(
             Event("joined", member=answer.id, address=address, port=port, worker=answer.worker)
         )
         its_prefix = prefix(self._form, address, port, answer.id)
         client = Client(
-            *(connection, address, port, its_prefix, answer.worker, slot, begun),
+            *(connection, address, port, its_prefix, answer.worker, slot, header_bytes),
             greeting=self.greeting,
         )
         self.clients[answer.id] = client
@@ -242,10 +242,10 @@ class Acceptor:
             self._drop(next(iter(self._lingering)))
         self._lingering[connection] = monotonic() + LINGER
         self._selector.register(
-            connection, selectors.EVENT_READ, partial(self._hear_out, connection)
+            connection, selectors.EVENT_READ, partial(self._drain_input, connection)
         )
 
-    def _hear_out(self, connection: socket.socket) -> None:
+    def _drain_input(self, connection: socket.socket) -> None:
         try:
             ended = not connection.recv(MAX_READ)
         except BlockingIOError:

@@ -25,10 +25,10 @@ MAX_TEXT = 4 * KIB
 """Bytes that it says at once."""
 
 
-class Moderator:
+class AdminCommands:
     """All is called from the main process's loop.
 
-    `put_out(member, why)` ends a member's connection. `wake()` has all hear what was appended.
+    `disconnect(member, why)` ends a member's connection. `wake()` has all hear what was appended.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class Moderator:
         clients: Mapping[int, Client],
         bans: Bans,
         log: MainLog,
-        put_out: Callable[[Client, str], None],
+        disconnect: Callable[[Client, str], None],
         wake: Callable[[], None],
     ) -> None:
         self._clients = clients
         self._bans = bans
         self._log = log
-        self._put_out = put_out
+        self._disconnect = disconnect
         self._wake = wake
 
-    def obey(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
+    def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Do what is asked, and say what was done, or why not; None: it is no such order.
 
         kick, ban, unban: "who", an id, or what networks.py understands. bans. say: "text".
@@ -79,7 +79,7 @@ class Moderator:
 
     def _kick(self, members: list[int], why: str) -> list[int]:
         for id in members:
-            self._put_out(self._clients[id], why)
+            self._disconnect(self._clients[id], why)
         return members
 
     def _ban(self, who: str) -> dict[str, Any]:

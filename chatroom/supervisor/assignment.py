@@ -1,15 +1,15 @@
 """Which worker serves whom: newcomers, a dead worker's members, and an even spread.
 
     a newcomer          adopt ──► the worker that the registry names
-    a worker's death    adopt ──► the living, the least loaded first; echo ◄── they serve them
+    a worker's death    adopt ──► the living, the least loaded first; ack ◄── they serve them
     an uneven spread    yield ──► the most loaded; yielded ◄──
-                        adopt ──► the least loaded; echo ◄──
+                        adopt ──► the least loaded; ack ◄──
 
 Who is handed over is always the same to the new worker: the kernel and the slot
 say how far it has come (worker/recovery.py). Meanwhile nobody serves it, and
 the log has to keep what it needs: a dead worker's seat stays taken, and one
 that has yielded members stands still in the log, until all is *settled*: every
-worker has echoed that it serves those whom it was handed.
+worker has acknowledged (ack) that it serves those whom it was handed.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from itertools import count, islice
 from time import monotonic
 
 from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.pool import Crew, WorkerProcess
+from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import RegistryProcess
 from chatroom.system.tcp_counters import taken
 
@@ -37,39 +37,40 @@ BALANCE_AFTER = 0.2
 MAX_YIELD = 1000
 """Members that are on the way between workers at once; their ids fit into a record."""
 
-NO_WORKER = -1
+UNASSIGNED = -1
 """The worker of those whom none serves."""
 
 ITS_WORKER_DIED = "its worker died"
 ITS_WORKERS_DIED = "its workers kept dying over it"
 
 
-class Handover:
+class Assignment:
     """All is called from the main process's loop. `clients`: the members, by id."""
 
     def __init__(
         self,
-        crew: Crew,
+        pool: WorkerPool,
         clients: dict[int, Client],
         registry: RegistryProcess,
-        blamed: Callable[[int], int],
-        part: Callable[[dict[int, str]], None],
+        suspect: Callable[[int], int],
+        on_members_left: Callable[[dict[int, str]], None],
         recovered: Callable[[float], None],
     ) -> None:
-        """`blamed(seat)`: over whom the worker there died. `part(whom)` puts out, each with why.
-        `recovered(seconds)`: nobody is without a worker any more, after so long."""
-        self._crew = crew
+        """`suspect(seat)`: id of the member over which the worker there died, or 0.
+        `on_members_left(reasons)` disconnects members, each id with its reason.
+        `recovered(seconds)`: every member has a worker again, after so long."""
+        self._pool = pool
         self._clients = clients
         self._registry = registry
-        self._blamed = blamed
-        self._part = part
+        self._blamed = suspect
+        self._on_members_left = on_members_left
         self._recovered = recovered
         self._orphaned_at: float | None = None
         """When the first worker died whose members are not all served again."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
-        """The echo that says that a worker serves all whom it was handed."""
-        self._homeless: list[int] = []
+        """Number of the ack that says that a worker serves all members it was handed."""
+        self._unassigned: list[int] = []
         """Members whom no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
         """Who was told to yield members, until all is settled."""
@@ -80,19 +81,19 @@ class Handover:
 
     def hand_over(self, id: int, client: Client) -> None:
         """A newcomer, to the worker that the registry named."""
-        self._adopt(self._crew.workers[client.worker], [id])
+        self._adopt(self._pool.workers[client.worker], [id])
 
     def take_over(self, dead: WorkerProcess) -> None:
         """Hand a dead worker's members to the living."""
         self._awaited.pop(dead, None)
         if self._yielder is dead:
             self._yielder = None
-        blamed = self._blamed(dead.number)
+        suspect = self._blamed(dead.number)
         orphans, lost = [], {}
         for id, client in self._clients.items():
             if client.worker != dead.number:
                 continue
-            to_blame = id == blamed and (dead.stuck or not dead.told_to_end)
+            to_blame = id == suspect and (dead.stuck or not dead.told_to_end)
             client.deaths = client.deaths + 1 if to_blame else 0
             if taken(client.connection) is None:
                 lost[id] = ITS_WORKER_DIED
@@ -100,7 +101,7 @@ class Handover:
                 lost[id] = ITS_WORKERS_DIED
             else:
                 orphans.append(id)
-        self._part(lost)
+        self._on_members_left(lost)
         if orphans and self._orphaned_at is None:
             self._orphaned_at = monotonic()
         self._assign(orphans)
@@ -108,12 +109,12 @@ class Handover:
 
     def began(self) -> None:
         """A worker is ready: it takes those whom nobody serves, and later its share of the rest."""
-        homeless, self._homeless = self._homeless, []
-        self._assign(homeless)
+        unassigned, self._unassigned = self._unassigned, []
+        self._assign(unassigned)
         self.changed()
 
-    def echoed(self, worker: WorkerProcess, number: int) -> None:
-        """A worker serves all whom it was handed before the echo of this number was asked for."""
+    def acked(self, worker: WorkerProcess, number: int) -> None:
+        """A worker serves all whom it was handed before the ack of this number was asked for."""
         if self._awaited.get(worker) == number:
             del self._awaited[worker]
             self._settle()
@@ -125,16 +126,16 @@ class Handover:
         self._settle()
 
     def _assign(self, members: list[int]) -> None:
-        """Hand members who have not left to the least loaded of the living, and have them echo."""
-        ready = {worker.number: worker for worker in self._crew.ready()}
+        """Hand members that have not left to the least loaded workers, which acknowledge it."""
+        ready = {worker.number: worker for worker in self._pool.ready()}
         members = [id for id in members if id in self._clients]
         if not members:
             return
         if not ready:
             for id in members:
-                self._clients[id].worker = NO_WORKER
-            self._registry.move(members, NO_WORKER)
-            self._homeless += members
+                self._clients[id].worker = UNASSIGNED
+            self._registry.move(members, UNASSIGNED)
+            self._unassigned += members
             return
         load = self._load()
         for id in members:
@@ -150,8 +151,8 @@ class Handover:
         for number, share in shares.items():
             self._registry.move(share, number)
             self._adopt(ready[number], share)
-            self._awaited[ready[number]] = echo = next(self._numbers)
-            self._crew.tell(ready[number], {"echo": echo})
+            self._awaited[ready[number]] = ack = next(self._numbers)
+            self._pool.tell(ready[number], {"ack": ack})
 
     def _adopt(self, worker: WorkerProcess, members: list[int]) -> None:
         alike: dict[bytes, list[int]] = {}
@@ -161,27 +162,29 @@ class Handover:
             for first in range(0, len(those), MAX_ADOPTED):
                 found = {id: self._clients[id] for id in those[first : first + MAX_ADOPTED]}
                 record = {
-                    "adopt": [(id, one.prefix, one.slot, one.begun) for id, one in found.items()],
+                    "adopt": [
+                        (id, one.prefix, one.slot, one.header_bytes) for id, one in found.items()
+                    ],
                     "greeting": greeting.decode(),
                 }
                 fds = [client.connection.fileno() for client in found.values()]
-                self._crew.tell(worker, record, fds)
+                self._pool.tell(worker, record, fds)
 
     @property
     def settled(self) -> bool:
         """Whether nobody is on the way between workers."""
-        return not (self._awaited or self._homeless)
+        return not (self._awaited or self._unassigned)
 
     def _settle(self) -> None:
         """Where nobody is on the way between workers, let the log go on."""
         if not self.settled:
             return
-        self._crew.free()
+        self._pool.release_seat()
         if self._orphaned_at is not None:
             self._recovered(monotonic() - self._orphaned_at)
             self._orphaned_at = None
         if self._yielder is not None and self._yielded:
-            self._crew.tell(self._yielder, {"settled": True})
+            self._pool.tell(self._yielder, {"settled": True})
             self._yielder = None
         self.changed()
 
@@ -204,7 +207,7 @@ class Handover:
 
     def _balance(self) -> None:
         """Have the most loaded worker yield as many of its members as it has too many."""
-        ready = self._crew.ready()
+        ready = self._pool.ready()
         if self._yielder or not self.settled or len(ready) < 2:
             return  # it is looked at again when all is settled
         load = self._load()
@@ -222,7 +225,7 @@ class Handover:
         moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
         if moving:
             self._yielder, self._yielded = most, False
-            self._crew.tell(most, {"yield": moving})
+            self._pool.tell(most, {"yield": moving})
 
     def _load(self) -> Counter[int]:
         """How many members each worker has."""

@@ -6,7 +6,7 @@ from time import time
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Numbers that only grow."""
 
     since: float = field(default_factory=time)

@@ -23,14 +23,14 @@ HEADER_WITHIN = 5.0
 LOCAL_STAYS = 0.2
 """Seconds after which who came for itself is admitted, unless it speaks: a proxy that looks whether
 the room is there has gone by then."""
-MAX_COMERS = 256
+MAX_PENDING = 256
 """Headers that are waited for at once; of more, the one that has let us wait longest goes."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Comer:
+class PendingConnection:
     address: str
     port: int
     due: float | None
@@ -41,10 +41,10 @@ class _Comer:
     """The whole of it."""
 
 
-class Proxies:
+class PendingConnections:
     """Connections whose headers are yet to come. All is called from the main process's loop.
 
-    `admit(connection, address, port, begun)`: for whom it is, and how many bytes its
+    `admit(connection, address, port, header_bytes)`: for whom it is, and how many bytes its
     header had. `selector` is the loop's.
     """
 
@@ -57,7 +57,7 @@ class Proxies:
         self._trusted = trusted
         self._selector = selector
         self._admit = admit
-        self._comers: dict[socket.socket, _Comer] = {}
+        self._pending: dict[socket.socket, PendingConnection] = {}
         """The one that has waited longest first."""
         self._held = False
 
@@ -66,9 +66,9 @@ class Proxies:
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
         """A header from a trusted address, whose own these are."""
-        if len(self._comers) >= MAX_COMERS:
-            self._refuse(next(iter(self._comers)), "others wait, and it came first")
-        self._comers[connection] = _Comer(address, port, monotonic() + HEADER_WITHIN)
+        if len(self._pending) >= MAX_PENDING:
+            self._refuse(next(iter(self._pending)), "others wait, and it came first")
+        self._pending[connection] = PendingConnection(address, port, monotonic() + HEADER_WITHIN)
         look = partial(self._look, connection)
         self._selector.register(connection, selectors.EVENT_READ, look)
         look()  # it is mostly there already
@@ -79,30 +79,30 @@ class Proxies:
 
     def go_on(self) -> None:
         self._held = False
-        ready = [(each, comer) for each, comer in self._comers.items() if comer.due is None]
+        ready = [(each, comer) for each, comer in self._pending.items() if comer.due is None]
         for connection, comer in ready:
             self._admit_as(connection, comer)
 
     def tick(self) -> float | None:
         """Do what is due; return the seconds until something is due again, None for never."""
         now = monotonic()
-        for connection, comer in list(self._comers.items()):
+        for connection, comer in list(self._pending.items()):
             if comer.due is None or comer.due > now:
                 continue
             if comer.header is None:
                 self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
             else:
                 self._admit_as(connection, comer)
-        times = [comer.due for comer in self._comers.values() if comer.due is not None]
+        times = [comer.due for comer in self._pending.values() if comer.due is not None]
         return max(0.0, min(times) - now) if times else None
 
     def close(self) -> None:
-        for connection in list(self._comers):
+        for connection in list(self._pending):
             self._forget(connection)
             connection.close()
 
     def _look(self, connection: socket.socket) -> None:
-        comer = self._comers.get(connection)
+        comer = self._pending.get(connection)
         if comer is None or comer.due is None:
             return  # since it was seen that something has come
         try:
@@ -132,7 +132,7 @@ class Proxies:
         elif header is not None:
             comer.due = monotonic() + LOCAL_STAYS
 
-    def _admit_as(self, connection: socket.socket, comer: _Comer) -> None:
+    def _admit_as(self, connection: socket.socket, comer: PendingConnection) -> None:
         """Admit whom its header names, now or when that can be."""
         if self._held:
             if comer.due is not None:
@@ -147,11 +147,11 @@ class Proxies:
         self._admit(connection, address, port, size)
 
     def _refuse(self, connection: socket.socket, why: str) -> None:
-        address = self._comers[connection].address
+        address = self._pending[connection].address
         logger.warning(Event("proxy-refused", why, address=address))
         self._forget(connection)
         connection.close()
 
     def _forget(self, connection: socket.socket) -> None:
-        if self._comers.pop(connection).due is not None:
+        if self._pending.pop(connection).due is not None:
             self._selector.unregister(connection)

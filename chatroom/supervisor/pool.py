@@ -1,10 +1,10 @@
-"""The workers' processes: started, told things, replaced when they die.
+"""The workers' processes: start them, watch them, replace those that die.
 
-Each has a seat: its number, its words in the log, its doorbell. A dead worker
-keeps its seat, its grave, until others serve its members, so a replacement takes
-another one. As many are kept alive as are wanted. One that dies is replaced at once;
-where several in a row die before they are ready, the pauses between the
-attempts grow.
+Each worker has a seat: its number, its words in the log, its doorbell. A dead
+worker keeps its seat, which pins the log's position, until other workers serve
+its members; so a replacement takes another seat. A worker that dies is replaced
+at once. Where several in a row die before they are ready, the pauses between
+the attempts grow.
 """
 
 import contextlib
@@ -71,10 +71,10 @@ class WorkerProcess:
         return self.ready and not self.told_to_end
 
 
-class Crew:
+class WorkerPool:
     """The workers, by seat. All is called from the main process's loop.
 
-    `obey(worker, record)` is called with what a worker says, `buried(worker)`
+    `handle_message(worker, record)` is called with each record of a worker, `on_exit(worker)`
     when its process has ended and it is no longer one of the `workers`.
     """
 
@@ -85,12 +85,12 @@ class Crew:
         log: Log,
         slots: Slots,
         doorbells: list[Doorbell],
-        obey: Callable[[WorkerProcess, Record], None],
-        buried: Callable[[WorkerProcess], None],
+        handle_message: Callable[[WorkerProcess, Record], None],
+        on_exit: Callable[[WorkerProcess], None],
     ) -> None:
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
-        self.grave: int | None = None
+        self.pinned_seat: int | None = None
         """The seat of a dead worker, whose members are not all served by others yet. One is enough
         for several: the log waits for the one that stands lowest."""
         self._settings = settings
@@ -98,8 +98,8 @@ class Crew:
         self._log = log
         self._slots = slots
         self._doorbells = doorbells
-        self._obey = obey
-        self._buried = buried
+        self._handle_message = handle_message
+        self._on_exit = on_exit
         self._outdated: list[WorkerProcess] = []
         """Who is to be replaced by a new one, one after another."""
         self._began = False
@@ -146,10 +146,10 @@ class Crew:
             if now < self._start_at:
                 times.append(self._start_at - now)
             else:
-                free = set(range(self._settings.seats)) - {self.grave, *self.workers}
+                free = set(range(self._settings.seats)) - {self.pinned_seat, *self.workers}
                 for number in sorted(free)[: wanted - len(self.workers)]:
                     self._start(number)
-        elif self.grave is None and all(one.serves for one in self.workers.values()):
+        elif self.pinned_seat is None and all(one.serves for one in self.workers.values()):
             if self._outdated:
                 self._end(self._outdated.pop(0))
             elif len(self.workers) > wanted:
@@ -265,7 +265,7 @@ class Crew:
                     case {"drained": True}:
                         worker.drained = True
                     case _:
-                        self._obey(worker, record)
+                        self._handle_message(worker, record)
             worker.channel.flush()
             self._wait_to_write(worker)
         except ChannelClosed:
@@ -284,22 +284,22 @@ class Crew:
         self._forget(worker.process.sentinel)
         worker.channel.close()
         worker.process.join()
-        self._bury(worker.number)
+        self._pin_log_position(worker.number)
         for bell in self._doorbells:
             bell.ring()  # whoever it should have woken
-        self._buried(worker)
+        self._on_exit(worker)
 
-    def _bury(self, number: int) -> None:
+    def _pin_log_position(self, number: int) -> None:
         """Of two seats where the log stands still, the one that stands lower is enough."""
         higher = number
-        if self.grave is None:
-            self.grave = number
-        elif self._log.stands(number) < self._log.stands(self.grave):
-            higher, self.grave = self.grave, number
-        if higher != self.grave:
+        if self.pinned_seat is None:
+            self.pinned_seat = number
+        elif self._log.stands(number) < self._log.stands(self.pinned_seat):
+            higher, self.pinned_seat = self.pinned_seat, number
+        if higher != self.pinned_seat:
             self._log.retire(higher)
 
-    def missed(self, worker: WorkerProcess) -> None:
+    def note_exit(self, worker: WorkerProcess) -> None:
         """A worker has died, and the room goes on. Raises WorkerError where that is in vain."""
         code = worker.process.exitcode
         if worker.ready:
@@ -320,12 +320,12 @@ class Crew:
         says = f"it can't start; the next attempt is made in {pause:g} s"
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
-    def free(self) -> None:
+    def release_seat(self) -> None:
         """All that the dead have left is served by others: nobody waits for them any more."""
-        if self.grave is None:
+        if self.pinned_seat is None:
             return
-        self._log.retire(self.grave)
-        self.grave = None
+        self._log.retire(self.pinned_seat)
+        self.pinned_seat = None
         for bell in self._doorbells:
             bell.ring()
 

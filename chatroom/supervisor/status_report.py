@@ -14,30 +14,30 @@ from chatroom import __version__
 from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
 from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.counters import Tally
-from chatroom.supervisor.pool import Crew
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.pool import WorkerPool
 from chatroom.system.tcp_counters import Traffic, traffic
 from chatroom.worker.recovery import walk
 
 
-class Overview:
+class StatusReport:
     """All is called from the main process's loop. It takes some 10 µs for each member."""
 
     def __init__(
         self,
         log: Log,
         slots: Slots,
-        crew: Crew,
+        pool: WorkerPool,
         clients: Mapping[int, Client],
-        tally: Tally,
+        tally: Counters,
         where: str,
         capacity: int,
     ) -> None:
         self._log = log
         self._slots = slots
-        self._crew = crew
+        self._pool = pool
         self._clients = clients
-        self._tally = tally
+        self._counters = tally
         self._where = where
         self._capacity = capacity
 
@@ -61,9 +61,9 @@ class Overview:
         }
 
     def _room(self) -> dict[str, Any]:
-        log, tally = self._log, self._tally
+        log, tally = self._log, self._counters
         head = log.head
-        work = [log.work(seat) for seat in range(self._crew.seats)]
+        work = [log.work(seat) for seat in range(self._pool.seats)]
         return {
             "version": __version__,
             "listening": self._where,
@@ -71,7 +71,7 @@ class Overview:
             "since": tally.since,
             "members": len(self._clients),
             "capacity": self._capacity,
-            "workers": self._crew.wanted,
+            "workers": self._pool.wanted,
             "joins": tally.joins,
             "leaves": dict(tally.leaves),
             "refusals": dict(tally.refusals),
@@ -88,7 +88,7 @@ class Overview:
     def _workers(self, lags: Mapping[int, int]) -> list[dict[str, Any]]:
         load = Counter(client.worker for client in self._clients.values())
         found = []
-        for number, worker in sorted(self._crew.workers.items()):
+        for number, worker in sorted(self._pool.workers.items()):
             work = self._log.work(number)
             found.append(
                 {
@@ -98,7 +98,7 @@ class Overview:
                     "members": load[number],
                     "messages": work.said,
                     "deliveries": work.due,
-                    "restarts": self._tally.deaths[number],
+                    "restarts": self._counters.deaths[number],
                     "lag": lags.get(number, 0),
                 }
             )

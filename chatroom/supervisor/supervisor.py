@@ -33,7 +33,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from chatroom.config.settings import Settings, spell_name
+from chatroom.config.settings import Settings, option_name
 from chatroom.control import run_dir
 from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
@@ -42,23 +42,23 @@ from chatroom.log.ring import Geometry, MainLog
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor, Client
-from chatroom.supervisor.admin_commands import Moderator
-from chatroom.supervisor.assignment import Handover
+from chatroom.supervisor.admin_commands import AdminCommands
+from chatroom.supervisor.assignment import Assignment
 from chatroom.supervisor.console import Console, descriptor
-from chatroom.supervisor.counters import Tally
-from chatroom.supervisor.pending import MAX_COMERS
-from chatroom.supervisor.pool import Crew, WorkerProcess
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.pending import MAX_PENDING
+from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import Members, RegistryProcess
-from chatroom.supervisor.status_report import Overview
-from chatroom.supervisor.transcript import Keeper
+from chatroom.supervisor.status_report import StatusReport
+from chatroom.supervisor.transcript import TranscriptProcess
 from chatroom.system.channel import Record
 from chatroom.system.descriptors import raise_limit
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import endpoint, expect_life, listen, prepare, remove_file, resolve
 from chatroom.system.memory import anonymous_file
-from chatroom.system.signals import HEEDED, STOP_SIGNALS, on_terminal
-from chatroom.system.systemd import Manager
+from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
 from chatroom.worker.loop import LAGGED
 
@@ -94,14 +94,14 @@ class Supervisor:
         self,
         settings: Settings,
         inherited: Sequence[socket.socket] = (),
-        manager: Manager | None = None,
+        notifier: SystemdNotifier | None = None,
         reload: Callable[[], Settings] | None = None,
     ) -> None:
-        """`inherited`: sockets that listen already, from the service `manager`. `reload` reads the
+        """`inherited`: sockets that listen already, from the service `notifier`. `reload` reads the
         settings again, where that may bring others; it may raise ChatroomError."""
         self._settings = settings
         self._inherited = inherited
-        self._manager = manager or Manager({})
+        self._notifier = notifier or SystemdNotifier({})
         self._read_again = reload or (lambda: settings)
         self._workers_set = settings.workers
         """How many workers the settings said last; SIGTTIN and SIGTTOU may have said others."""
@@ -126,7 +126,7 @@ class Supervisor:
         # That may take long, and so far there is nothing that a signal would leave behind.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
-        comers = MAX_COMERS if settings.proxy_from else 0
+        comers = MAX_PENDING if settings.proxy_from else 0
         capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + comers)
         if capacity < settings.max_clients:
             says = f"descriptors (ulimit -n) allow no more than {capacity} members"
@@ -137,7 +137,7 @@ class Supervisor:
             self._watch_signals(cleanup)
             self._listeners = listeners = self._listen(addresses, cleanup)
             self._share()
-            self._tally = Tally()
+            self._counters = Counters()
             folder = self._run_dir(cleanup)
             first = endpoint(listeners[0])
             bans = Bans(run_dir.bans_of(folder, first) if folder and settings.keep_bans else None)
@@ -151,7 +151,7 @@ class Supervisor:
                 self._registry,
                 self._slots,
                 self._hand_over,
-                self._tally,
+                self._counters,
                 bans,
                 settings.proxy_from,
                 settings.prefix,
@@ -164,25 +164,25 @@ class Supervisor:
                     says = "a worker's end disconnects whom it serves there: nobody counts for them"
                     logger.info(Event("no-recovery", says, at=str(endpoint(one))))
             self._transcript = self._keep_transcript(cleanup)
-            self._crew = Crew(
+            self._pool = WorkerPool(
                 settings,
                 self._selector,
                 self._log,
                 self._slots,
                 self._doorbells,
-                self._obey,
-                self._bury,
+                self._handle_message,
+                self._on_worker_exit,
             )
-            cleanup.callback(self._crew.end)
-            self._handover = Handover(
-                self._crew,
+            cleanup.callback(self._pool.end)
+            self._assignment = Assignment(
+                self._pool,
                 self._acceptor.clients,
                 self._registry,
-                self._log.blamed,
-                self._part,
-                self._tally.recovered,
+                self._log.suspect,
+                self._on_members_left,
+                self._counters.recovered,
             )
-            self._open_office(folder, first, bans, capacity)
+            self._open_control_socket(folder, first, bans, capacity)
             cleanup.callback(self._control.close)
             if metrics is not None:
                 # It imports the standard library's HTTP server, which few rooms need.
@@ -212,13 +212,15 @@ class Supervisor:
                 cleanup.callback(remove_file, at.path, os.stat(at.path).st_ino)
         return listeners
 
-    def _keep_transcript(self, cleanup: contextlib.ExitStack) -> Keeper | None:
+    def _keep_transcript(self, cleanup: contextlib.ExitStack) -> TranscriptProcess | None:
         if self._settings.transcript is None:
             return None
         bell = Doorbell.new()
         self._doorbells.append(bell)
         clients = self._acceptor.clients
-        keeper = Keeper(self._settings, self._where, self._log, bell, clients, self._selector)
+        keeper = TranscriptProcess(
+            self._settings, self._where, self._log, bell, clients, self._selector
+        )
         cleanup.callback(keeper.close)  # when the workers have ended
         return keeper
 
@@ -236,7 +238,7 @@ class Supervisor:
             cleanup.callback(_remove_if_empty, folder)
         return folder
 
-    def _open_office(
+    def _open_control_socket(
         self,
         folder: Path | None,
         first: Endpoint,
@@ -245,10 +247,12 @@ class Supervisor:
     ) -> None:
         """From now on the room's owner can ask and tell it, by a socket in that folder."""
         clients = self._acceptor.clients
-        self._overview = Overview(
-            self._log, self._slots, self._crew, clients, self._tally, self._where, capacity
+        self._status_report = StatusReport(
+            self._log, self._slots, self._pool, clients, self._counters, self._where, capacity
         )
-        self._moderator = Moderator(clients, bans, self._log, self._acceptor.put_out, self._wake)
+        self._admin_commands = AdminCommands(
+            clients, bans, self._log, self._acceptor.disconnect, self._wake
+        )
         if folder is None:
             return
         try:
@@ -261,12 +265,12 @@ class Supervisor:
     def _answer(self, request: Answer) -> Answer:
         """To the room's owner."""
         if request.get("ask") == "status":
-            return self._overview.whole()
+            return self._status_report.whole()
         if request.get("ask") == "totals":
-            return self._overview.totals()
+            return self._status_report.totals()
         if self._phase is not Phase.RUNNING:
             return {"error": "the room starts, or stops"}
-        done = self._moderator.obey(request)
+        done = self._admin_commands.run(request)
         return {"error": "it is not known what that asks for"} if done is None else done
 
     def _wake(self) -> None:
@@ -297,12 +301,12 @@ class Supervisor:
     # --- the loop ------------------------------------------------------------
 
     def _loop(self) -> None:
-        while self._crew.workers or self._phase is not Phase.STOPPING:
+        while self._pool.workers or self._phase is not Phase.STOPPING:
             times = [self._acceptor.tick(), self._control.tick()]
             if self._phase in (Phase.STARTING, Phase.RUNNING):
-                times += self._crew.tend(), self._handover.tick(), self._tell_manager()
+                times += self._pool.tend(), self._assignment.tick(), self._tell_manager()
                 times.append(self._metrics.tick() if self._metrics is not None else None)
-            times.append(self._crew.retry())
+            times.append(self._pool.retry())
             if self._transcript is not None:
                 times.append(self._transcript.tick())
             if self._deadline is not None:
@@ -314,57 +318,57 @@ class Supervisor:
 
     def _look_at_phase(self) -> None:
         """Go on when all workers are where they have to be, or the phase's time is over."""
-        workers = self._crew.workers.values()
+        workers = self._pool.workers.values()
         late = self._deadline is not None and monotonic() >= self._deadline
         match self._phase:
-            case Phase.STARTING if len(self._crew.ready()) >= self._settings.workers:
+            case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
                 self._console.say(f"listening on {self._where}")
                 if self._metrics is not None:
                     self._console.say(f"metrics on http://{self._metrics.where}/metrics")
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
-                self._manager.ready(self._status())
+                self._notifier.ready(self._status())
             case Phase.DRAINING if (
                 late
                 or not workers  # who is on the way then is served by nobody any more
-                or (self._handover.settled and all(worker.drained for worker in workers))
+                or (self._assignment.settled and all(worker.drained for worker in workers))
             ):
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
             case Phase.STOPPING if late:
-                self._crew.kill()
+                self._pool.kill()
 
     def _enter(self, phase: Phase, within: float, order: Record) -> None:
         self._phase, self._deadline = phase, monotonic() + within
-        for worker in self._crew.workers.values():
-            self._crew.tell(worker, order)
+        for worker in self._pool.workers.values():
+            self._pool.tell(worker, order)
 
     def _watch_signals(self, cleanup: contextlib.ExitStack) -> None:
         wake, woken = socket.socketpair()
         for end in (wake, woken):
             end.setblocking(False)
             cleanup.callback(end.close)
-        for number in HEEDED:
+        for number in HANDLED_SIGNALS:
             signal.signal(number, lambda *_: None)  # to be told of through `woken`
         # Those who are impatient fill it; one that is unread is enough.
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
-        self._selector.register(woken, selectors.EVENT_READ, partial(self._heed, woken))
+        self._selector.register(woken, selectors.EVENT_READ, partial(self._on_signal, woken))
 
-    def _heed(self, woken: socket.socket) -> None:
+    def _on_signal(self, woken: socket.socket) -> None:
         """Do what the signals say that have come."""
         for number in woken.recv(64):
             match number:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
                     self._stop()  # its window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
-                    self._manager.reloading()
+                    self._notifier.reloading()
                     self._reload()
-                    self._manager.ready(self._status())
+                    self._notifier.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
-                    self._crew.want(self._crew.wanted + 1)
+                    self._pool.want(self._pool.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
-                    self._crew.want(self._crew.wanted - 1)
+                    self._pool.want(self._pool.wanted - 1)
                 case signal.SIGUSR1 if self._transcript is not None:
                     self._transcript.reopen()
                 case signal.SIGINT | signal.SIGTERM:
@@ -384,18 +388,18 @@ class Supervisor:
         self._renew(self._settings, taken)
         if wanted.workers != self._workers_set:
             self._workers_set = wanted.workers
-            self._crew.want(wanted.workers)
-        self._crew.replace_all()
-        logger.info(Event("reloaded", changed=[spell_name(name) for name in taken]))
+            self._pool.want(wanted.workers)
+        self._pool.replace_all()
+        logger.info(Event("reloaded", changed=[option_name(name) for name in taken]))
         if others:
-            names = [spell_name(name) for name in others]
+            names = [option_name(name) for name in others]
             says = f"needs a restart: {', '.join(names)}; all else is in effect"
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
         """Have all heed what has changed. Members were greeted as they were greeted."""
         self._acceptor.greeting = settings.greeting
-        self._crew.renew(settings)
+        self._pool.renew(settings)
         if self._transcript is not None:
             self._transcript.renew(settings)
         if "max_clients_per_address" in names:
@@ -408,7 +412,7 @@ class Supervisor:
         # Once is enough. To ignore them from now on would race with one that has just come.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
-            self._manager.stopping()
+            self._notifier.stopping()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
 
@@ -416,60 +420,60 @@ class Supervisor:
 
     def _tell_manager(self) -> float | None:
         """Let it hear of us where it is time; return the seconds until that is due again."""
-        if self._manager.every is None or self._phase is Phase.STARTING:
+        if self._notifier.every is None or self._phase is Phase.STARTING:
             return None
         now = monotonic()
         if now >= self._manager_hears_at:
-            self._manager.alive(self._status())
-            self._manager_hears_at = now + self._manager.every
+            self._notifier.alive(self._status())
+            self._manager_hears_at = now + self._notifier.every
         return self._manager_hears_at - now
 
     def _status(self) -> str:
-        members, workers = len(self._acceptor.clients), len(self._crew.ready())
+        members, workers = len(self._acceptor.clients), len(self._pool.ready())
         return f"{members} members, {workers} workers, {self._where}"
 
     # --- workers -------------------------------------------------------------
 
-    def _obey(self, worker: WorkerProcess, record: Record) -> None:
+    def _handle_message(self, worker: WorkerProcess, record: Record) -> None:
         match record:
             case {"ready": True}:
-                self._crew.began(worker)
+                self._pool.began(worker)
                 self._registry.enroll(worker.number)
-                self._handover.began()
+                self._assignment.began()
                 if self._phase is Phase.RUNNING:
                     self._acceptor.open()
             case {"left": departures}:
-                self._part(dict(departures))
+                self._on_members_left(dict(departures))
             case {"yielded": members}:
-                self._handover.yielded(members)
-            case {"echo": number}:
-                self._handover.echoed(worker, number)
+                self._assignment.yielded(members)
+            case {"ack": number}:
+                self._assignment.acked(worker, number)
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _on_worker_exit(self, worker: WorkerProcess) -> None:
         """A worker is dead: others serve its members, and another takes its place."""
         if worker.ready:
             self._registry.dismiss(worker.number)
-            self._tally.deaths[worker.number] += 1
+            self._counters.deaths[worker.number] += 1
         if self._phase is Phase.STOPPING:
             return
         if self._phase is not Phase.DRAINING:
-            self._crew.missed(worker)
-            if not self._crew.ready():
+            self._pool.note_exit(worker)
+            if not self._pool.ready():
                 self._acceptor.hold()
-        self._handover.take_over(worker)
+        self._assignment.take_over(worker)
 
     # --- members -------------------------------------------------------------
 
     def _hand_over(self, id: int, client: Client) -> None:
         self._show(f"{client.address} connected")
-        self._handover.hand_over(id, client)
+        self._assignment.hand_over(id, client)
 
-    def _part(self, reasons: dict[int, str]) -> None:
+    def _on_members_left(self, reasons: dict[int, str]) -> None:
         if not reasons:
             return
         for id, client in self._acceptor.leave(list(reasons)).items():
             reason = client.why or reasons[id]
-            self._tally.leaves[reason] += 1
+            self._counters.leaves[reason] += 1
             if self._transcript is not None:
                 self._transcript.left(id, client)
             logger.info(
@@ -481,7 +485,7 @@ class Supervisor:
             elif client.why:
                 line += f": {client.why}"
             self._show(line)
-        self._handover.changed()
+        self._assignment.changed()
 
     def _show(self, line: str) -> None:
         if not self._settings.quiet:

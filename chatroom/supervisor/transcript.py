@@ -74,7 +74,7 @@ def _watchdog(settings: Settings) -> Watchdog:
     return Watchdog(within, monotonic())
 
 
-class Keeper:
+class TranscriptProcess:
     """All is called from the main process's loop; `selector` is that loop's. `bell`: the process's.
 
     `clients`: the members, by id. `where`: what the room listens on.
@@ -241,13 +241,13 @@ class Keeper:
             for record, descriptors in one.channel.receive():
                 self._signs += 1
                 one.met = True
-                self._obey(record, descriptors)
+                self._handle_message(record, descriptors)
             one.channel.flush()
         except ChannelClosed:
             one.heard = False
             self._selector.unregister(one.channel)
 
-    def _obey(self, record: Record, descriptors: list[int]) -> None:
+    def _handle_message(self, record: Record, descriptors: list[int]) -> None:
         match record:
             case {"opened": begun}:
                 self._keep((descriptors[0], begun))

@@ -44,5 +44,5 @@ class Watchdog:
         return looks > 0
 
     def forgive(self) -> None:
-        """Nobody is to blame so far: who held up the others has been found."""
+        """Start anew: the process that held up the others has been found."""
         self._seen.clear()

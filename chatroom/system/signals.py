@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-CREW_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+WORKER_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 """SIGHUP reads the settings again and replaces all workers, one after another; the others add one
 and take one away."""
 
 REOPEN_SIGNALS = (signal.SIGUSR1,)
 """The transcript's file has been moved: open it anew."""
-HEEDED = (*STOP_SIGNALS, *CREW_SIGNALS, *REOPEN_SIGNALS)
+HANDLED_SIGNALS = (*STOP_SIGNALS, *WORKER_SIGNALS, *REOPEN_SIGNALS)
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def stop_signals_blocked() -> Iterator[None]:
     group; what that means for the others is for the main process to say.
     """
     resource_tracker.ensure_running()  # it would unblock them, when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     return sockets
 
 
-class Manager:
+class SystemdNotifier:
     """Whom to tell. All by the main process; nothing of it waits."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:

@@ -48,9 +48,9 @@ class Delivery:
         """By id: wait until their sockets can be written, then `resume`."""
         self.position = 0
         self.offset = 0
-        self.excused: set[int] = set()
+        self.lag_exempt: set[int] = set()
         """Who lags much, by id, but because nobody has served it for a while."""
-        self._held = False
+        self._pinned = False
         """Whether the log's notion of where this worker stands stays as it is."""
 
     def __len__(self) -> int:
@@ -71,8 +71,8 @@ class Delivery:
         """`member` was served by another worker, up to `cursor`; it receives what it lacks at once.
 
         `entry` is a position not beyond its cursor. What it can't take now it
-        gets when it can: then it is `behind`; and `excused` if that is much. The log
-        has to keep what they lack until `all_caught_up`, or one says `excuse_nobody`.
+        gets when it can: then it is `behind`; and `lag_exempt` if that is much. The log
+        has to keep what they lack until `all_caught_up`, or one says `end_grace`.
         """
         self._begin()
         end = self.offset
@@ -89,7 +89,7 @@ class Delivery:
             before = member.cursor
             self.resume(member)
         if member.id in self.behind and self._lags(member, MUCH):
-            self.excused.add(member.id)
+            self.lag_exempt.add(member.id)
 
     def _begin(self) -> None:
         """The first member of a worker begins at the log's head."""
@@ -98,7 +98,7 @@ class Delivery:
             with log:
                 self.position = log.head
                 self.offset = log.offset(self.position)
-                if not self._held:
+                if not self._pinned:
                     log.serve(self._number, self.position)
 
     def leave(self, member: Member) -> None:
@@ -106,19 +106,19 @@ class Delivery:
         self._level.pop(member.id, None)
         self.behind.pop(member.id, None)
         if not self:
-            self.publish()
+            self.advance()
 
-    def publish(self) -> None:
+    def advance(self) -> None:
         """Have the log know where this worker stands, and wake those who have waited for that."""
-        if self._held:
+        if self._pinned:
             return
         with self._log as log:
-            waiting = self.tell() if self else log.retire(self._number)
+            waiting = self.advance_locked() if self else log.retire(self._number)
         self._ring(waiting)
 
-    def tell(self) -> list[int]:
-        """As `publish`, where the log's lock is held: returns whom to wake."""
-        if self._held or not self:
+    def advance_locked(self) -> list[int]:
+        """As `advance`, where the log's lock is held: returns whom to wake."""
+        if self._pinned or not self:
             return []
         return self._log.advance(self._number, self.position)
 
@@ -128,16 +128,16 @@ class Delivery:
             return member.cursor, self._log.position(member.cursor, member.entry, self.position)
         return self.offset, self.position
 
-    def hold(self) -> None:
+    def pin(self) -> None:
         """Keep in the log what a member needs that is about to be served by another worker."""
-        self._held = True
+        self._pinned = True
 
-    def unhold(self) -> None:
+    def unpin(self) -> None:
         """It is served."""
-        self._held = False
-        self.publish()
+        self._pinned = False
+        self.advance()
 
-    def advance(self, position: int) -> list[Member]:
+    def deliver(self, position: int) -> list[Member]:
         """Offer all before `position` to all who are level; return those who now are behind.
 
         Whose connection is broken hears nothing any more, and so can't lag;
@@ -153,7 +153,7 @@ class Delivery:
         for member in self._level.values():
             try:
                 if member.own or whole is None:
-                    if self._offer_around(member, start, end, whole) == end:
+                    if self._send_around_own(member, start, end, whole) == end:
                         continue
                 else:
                     taken = member.send(whole)
@@ -177,7 +177,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Offer more to one who is behind; return whether it no longer is: now level, or broken."""
         try:
-            if self._offer(member, member.cursor, self.offset) != self.offset:
+            if self._send_from(member, member.cursor, self.offset) != self.offset:
                 return False
         except OSError:
             self.leave(member)
@@ -190,19 +190,19 @@ class Delivery:
         return [
             member
             for id, member in self.behind.items()
-            if id not in self.excused and self._lags(member)
+            if id not in self.lag_exempt and self._lags(member)
         ]
 
     def all_caught_up(self) -> bool:
-        """Whether nobody is excused any more."""
-        self.excused = {
-            id for id in self.excused if id in self.behind and self._lags(self.behind[id], MUCH)
+        """Whether nobody is lag_exempt any more."""
+        self.lag_exempt = {
+            id for id in self.lag_exempt if id in self.behind and self._lags(self.behind[id], MUCH)
         }
-        return not self.excused
+        return not self.lag_exempt
 
-    def excuse_nobody(self) -> None:
+    def end_grace(self) -> None:
         """Who lags beyond the limit has had its time."""
-        self.excused.clear()
+        self.lag_exempt.clear()
 
     def _lags(self, member: Member, part: int = 1) -> bool:
         """Whether it lags beyond that part of the limit: 1 is all of it, 2 a half."""
@@ -213,15 +213,17 @@ class Delivery:
         member.entry = self._log.position(member.cursor, member.entry, self.position)
         return self.position - member.entry > self._max_lag_entries // part
 
-    def _offer_around(self, member: Member, start: int, end: int, whole: memoryview | None) -> int:
-        """Do as `_offer` does, but cheaper where `member` has spoken once, as all do in a crowd.
+    def _send_around_own(
+        self, member: Member, start: int, end: int, whole: memoryview | None
+    ) -> int:
+        """Do as `_send_from` does, at less cost where `member` has spoken once, as in a crowd.
 
         `whole` is the text from `start` to `end`, where that is one view. Also
         raises BlockingIOError.
         """
         own = member.own
         if whole is None or len(own) > 1 or own[0][1] > end:
-            return self._offer(member, start, end)
+            return self._send_from(member, start, end)
         begin, stop = own[0]
         begin = max(begin, start)
         if begin == start and stop == end:
@@ -234,7 +236,7 @@ class Delivery:
         member.own = []
         return end
 
-    def _offer(self, member: Member, start: int, end: int) -> int:
+    def _send_from(self, member: Member, start: int, end: int) -> int:
         """Send `member` the others' text from `start` to `end`; return, and keep, its cursor.
 
         Raises OSError where its connection is broken.

@@ -29,7 +29,7 @@ from chatroom.system.tcp_counters import taken
 from chatroom.worker.allowance import Allowance
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member
-from chatroom.worker.recovery import Found, Handed, Past, note
+from chatroom.worker.recovery import Handed, Past, RecoveredState, note
 
 CATCH_UP_WITHIN = 5.0
 """Seconds for those to catch up whom nobody has served while others said much, as where a worker
@@ -89,8 +89,8 @@ class Worker:
         """Who is yet to be adopted."""
         self._yielding: list[int] = []
         """Who is to be served by another worker, by id."""
-        self._echoes: list[int] = []
-        """What is to be said again when all that was obeyed before it is done."""
+        self._acks: list[int] = []
+        """Numbers of acks to send when all that was asked for before is done."""
         self._catch_up_by: float | None = None
         """Until when those may catch up whom nobody has served for a while."""
         self._noted = 0, 0
@@ -121,7 +121,7 @@ class Worker:
         self._all_events = selectors.DefaultSelector()
         for selector in (self._events, self._all_events):
             for source, act in (
-                (channel, self._obey),
+                (channel, self._handle_message),
                 (doorbells[number], doorbells[number].clear),
                 (self._writable, self._write),
             ):
@@ -148,7 +148,7 @@ class Worker:
             self._adopt()
             self._yield()
             self._report()
-        self._part()
+        self._close_gracefully()
 
     # --- wait ----------------------------------------------------------------
 
@@ -174,20 +174,24 @@ class Worker:
         due = min((time for time in times if time is not None), default=None)
         return None if due is None else max(0.0, due - monotonic())
 
-    def _obey(self) -> None:
+    def _handle_message(self) -> None:
         for record, descriptors in self._channel.receive():
             match record:
                 case {"adopt": members, "greeting": greeting}:
                     theirs = greeting.encode()
-                    for (id, prefix, slot, begun), fd in zip(members, descriptors, strict=True):
+                    for (id, prefix, slot, header_bytes), fd in zip(
+                        members, descriptors, strict=True
+                    ):
                         connection = socket.socket(fileno=fd)
-                        self._handed.append(Handed(id, prefix, slot, begun, theirs, connection))
+                        self._handed.append(
+                            Handed(id, prefix, slot, header_bytes, theirs, connection)
+                        )
                 case {"yield": ids}:
                     self._yielding += ids
                 case {"settled": True}:
-                    self._delivery.unhold()
-                case {"echo": number}:
-                    self._echoes.append(number)
+                    self._delivery.unpin()
+                case {"ack": number}:
+                    self._acks.append(number)
                 case {"drain": True}:
                     self._draining = True
                     self._readable.clear()
@@ -204,7 +208,7 @@ class Worker:
         if self._draining:
             return
         now = monotonic()
-        self._forgive(now)
+        self._resume_reading(now)
         ready, self._readable = self._readable, {}
         for member in ready:
             if self._batch_is_full():
@@ -219,7 +223,7 @@ class Worker:
             except OSError:
                 size, reason = 0, RESET
             if not size:
-                self._hear_last(member, reason)
+                self._on_eof(member, reason)
                 continue
             self._feed(member, bytes(room[:size]))
             if not self._allowance.spend(member, size, now):
@@ -240,19 +244,19 @@ class Worker:
         for member, read in list(self._again.items()):
             if self._batch_is_full():
                 break
-            self._log.blame(self._number, member.id)
+            self._log.mark_suspect(self._number, member.id)
             del self._again[member]
             self._feed(member, self._slots.input(member.slot, member.framer.fed, read))
             self._all_events.register(member, selectors.EVENT_READ, member)
-            self._log.blame(self._number, 0)
+            self._log.mark_suspect(self._number, 0)
 
-    def _forgive(self, now: float) -> None:
+    def _resume_reading(self, now: float) -> None:
         """Read on from those who have said too much some time ago (LOAD-3)."""
         for member in self._allowance.over(now):
             if self._members.get(member.id) is member:
                 self._all_events.register(member, selectors.EVENT_READ, member)
 
-    def _hear_last(self, member: Member, reason: str) -> None:
+    def _on_eof(self, member: Member, reason: str) -> None:
         """Its connection's end ends its last line (LEAVE-2), and we close at once (LEAVE-4)."""
         block = member.framer.close()
         if block:
@@ -293,7 +297,7 @@ class Worker:
         log, batch, start = self._log, self._batch, None
         wake: list[int] = []
         with log:
-            wake += self._delivery.tell()
+            wake += self._delivery.advance_locked()
             if batch:
                 start = log.append(batch)
                 if start is None:
@@ -328,19 +332,19 @@ class Worker:
         if many:
             self._ring(others)
         if self._delivery:
-            self._offer(head)
+            self._deliver_to_members(head)
         elif self._said:
             self._log.tally(self._number, self._said, 0)
         if not many:
             self._ring(others)
 
-    def _offer(self, head: int) -> None:
+    def _deliver_to_members(self, head: int) -> None:
         news = self._log.messages(head) - self._log.messages(self._delivery.position)
         if news:
             self._log.tally(self._number, self._said, news * len(self._delivery) - self._said)
-        for member in self._delivery.advance(head):
+        for member in self._delivery.deliver(head):
             self._writable.register(member, selectors.EVENT_WRITE, member)
-        self._put_out_the_slow()
+        self._disconnect_laggards()
         offset, position = self._noted
         every, every_entries = self._note_every
         if (
@@ -349,7 +353,7 @@ class Worker:
         ):
             self._note_all()
 
-    def _put_out_the_slow(self) -> None:
+    def _disconnect_laggards(self) -> None:
         for member in self._delivery.too_slow():
             self._remove(member, LAGGED)
 
@@ -367,7 +371,7 @@ class Worker:
     def _make_room(self) -> None:
         """Let those who wait for it, itself too, know at once what was delivered."""
         if self._delivery and self._log.waited_for:
-            self._delivery.publish()
+            self._delivery.advance()
 
     def _write(self) -> None:
         """Go on with what could not be sent before."""
@@ -390,7 +394,7 @@ class Worker:
         handed, self._handed = self._handed, []
         past = Past(self._log, self._slots, handed)
         for one in handed:
-            self._log.blame(self._number, one.id)
+            self._log.mark_suspect(self._number, one.id)
             state = past.of(one)
             one.connection.setblocking(False)
             member = Member(
@@ -411,7 +415,7 @@ class Worker:
                 self._greet(member, one.greeting, state.greeted)
             else:
                 self._go_on(member, state.cursor, state)
-        self._log.blame(self._number, 0)
+        self._log.mark_suspect(self._number, 0)
 
     def _greet(self, member: Member, greeting: bytes, taken: int) -> None:
         """`taken`: so many bytes of the greeting it has had."""
@@ -428,12 +432,12 @@ class Worker:
         if not complete:  # an empty socket that takes less than a line is of no use
             self._remove(member, RESET)
 
-    def _go_on(self, member: Member, cursor: int, found: Found) -> None:
+    def _go_on(self, member: Member, cursor: int, found: RecoveredState) -> None:
         self._delivery.go_on(member, cursor, found.position, found.own)
         self._note(member)
         if member.id in self._delivery.behind:
             self._writable.register(member, selectors.EVENT_WRITE, member)
-        if member.id in self._delivery.excused:
+        if member.id in self._delivery.lag_exempt:
             self._catch_up_by = monotonic() + CATCH_UP_WITHIN
 
     # --- leave ---------------------------------------------------------------
@@ -462,7 +466,7 @@ class Worker:
             return
         yielding, self._yielding = self._yielding, []
         found = [self._members[id] for id in yielding if id in self._members]
-        self._delivery.hold()
+        self._delivery.pin()
         for member in found:
             self._slots.note_spent(member.slot, member.spent_until)
             self._forget(member)
@@ -471,7 +475,7 @@ class Worker:
 
     def _report(self) -> None:
         """Close those who left, and say so, when all that they said is in the log."""
-        self._echo()
+        self._send_acks()
         if self._full:
             return
         if self._departures:
@@ -485,7 +489,7 @@ class Worker:
             self._drained = True
             self._tell({"drained": True})
 
-    def _echo(self) -> None:
+    def _send_acks(self) -> None:
         """Say that all are served whom it was handed, when what they lack need not be kept.
 
         Where the room stops, also when what they had said is in the log.
@@ -496,12 +500,12 @@ class Worker:
             if not self._delivery.all_caught_up():
                 if monotonic() < self._catch_up_by:
                     return
-                self._delivery.excuse_nobody()
-                self._put_out_the_slow()
+                self._delivery.end_grace()
+                self._disconnect_laggards()
             self._catch_up_by = None
-        echoes, self._echoes = self._echoes, []
-        for number in echoes:
-            self._tell({"echo": number})
+        acks, self._acks = self._acks, []
+        for number in acks:
+            self._tell({"ack": number})
 
     def _tell(self, record: Record) -> None:
         waiting = self._channel.backlog
@@ -522,7 +526,7 @@ class Worker:
             return False
         return not self._delivery.behind or monotonic() >= self._stop_at
 
-    def _part(self) -> None:
+    def _close_gracefully(self) -> None:
         """Close all connections so that what was sent still arrives.
 
         Input that is unread when a socket is closed, or that comes afterwards,
@@ -534,7 +538,7 @@ class Worker:
             with contextlib.suppress(OSError):
                 member.socket.shutdown(socket.SHUT_WR)
         deadline = monotonic() + HEAR_OUT_WITHIN
-        talking = [member for member in members if self._talks(member)]
+        talking = [member for member in members if self._drain_input(member)]
         with selectors.DefaultSelector() as selector:
             for member in talking:
                 selector.register(member, selectors.EVENT_READ, member)
@@ -543,12 +547,12 @@ class Worker:
                 if not ready:
                     break
                 for key, _ in ready:
-                    if not self._talks(key.data):
+                    if not self._drain_input(key.data):
                         selector.unregister(key.data)
         for member in members:
             member.close()
 
-    def _talks(self, member: Member) -> bool:
+    def _drain_input(self, member: Member) -> bool:
         """Whether something has come from a member, and is dropped."""
         try:
             return bool(member.socket.recv(self._read_size))

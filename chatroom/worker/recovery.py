@@ -31,7 +31,7 @@ class Handed(NamedTuple):
     prefix: str
     """What stands before each of its messages."""
     slot: int
-    begun: int
+    header_bytes: int
     """Bytes that came before all that it says: a PROXY header."""
     greeting: bytes
     """What greets it: the room's, when it came."""
@@ -39,7 +39,7 @@ class Handed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Found:
+class RecoveredState:
     """What became of a connection so far; of a newcomer's, nothing."""
 
     greeted: int = 0
@@ -87,22 +87,26 @@ class Past:
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)
 
-    def of(self, one: Handed) -> Found:
+    def of(self, one: Handed) -> RecoveredState:
         """What became of a connection."""
         checkpoint = self._checkpoints[one.id]
         if not checkpoint.position:
-            return Found(covered=one.begun, read=one.begun)  # nobody has served it
+            return RecoveredState(
+                covered=one.header_bytes, read=one.header_bytes
+            )  # nobody has served it
         count = counts(one.connection)
         assert count is not None, "whom the system does not count, nobody takes over: assignment.py"
         if not self._knows(checkpoint):
             # Only of one whose connection was broken long ago is that not noted again.
-            return Found(covered=count.read, read=count.read)
+            return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(one.id, 0))
         if count.taken < len(one.greeting):
-            return Found(greeted=count.taken, covered=covered, read=count.read)
+            return RecoveredState(greeted=count.taken, covered=covered, read=count.read)
         own = self._spans.get(one.id, [])
         cursor = walk(checkpoint.offset, count.taken - checkpoint.taken, own)
-        return Found(len(one.greeting), cursor, checkpoint.position, own, covered, count.read)
+        return RecoveredState(
+            len(one.greeting), cursor, checkpoint.position, own, covered, count.read
+        )
 
 
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chatroom.cli.status import lines, main, spell_time, table
+from chatroom.cli.status import format_time, lines, main, table
 from chatroom.control import control_socket
 
 
@@ -124,7 +124,7 @@ def test_a_table_without_rows_is_its_names() -> None:
     ],
 )
 def test_a_time_is_spelt(seconds: float, text: str) -> None:
-    assert spell_time(seconds) == text
+    assert format_time(seconds) == text
 
 
 @pytest.mark.parametrize("seconds", ["0", "0.09", "3601", "-1", "nan", "inf", "x"])

@@ -16,8 +16,8 @@ from chatroom.config.settings import (
     PAGE,
     Settings,
     SettingsError,
+    format_size,
     size,
-    spell_size,
 )
 from chatroom.log.ring import Geometry
 from chatroom.log.slots import Slots
@@ -73,12 +73,12 @@ def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
     ],
 )
 def test_a_size_is_spelt_as_short_as_may_be(number: int, text: str) -> None:
-    assert spell_size(number) == text
+    assert format_size(number) == text
 
 
 @given(integers(0, 1 << 50), integers(0, 30))
 def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
-    assert size(spell_size(number << zeros)) == number << zeros
+    assert size(format_size(number << zeros)) == number << zeros
 
 
 # --- what is demanded ----------------------------------------------------------------------------

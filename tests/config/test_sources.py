@@ -13,7 +13,7 @@ from hypothesis.strategies import binary
 from chatroom.cli import server
 from chatroom.config import sources
 from chatroom.config.settings import KIB, Settings
-from chatroom.config.sources import Found, Layer
+from chatroom.config.sources import Layer, SourcedValue
 from chatroom.errors import ConfigError
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import network
@@ -65,7 +65,7 @@ def test_nobody_has_said_anything() -> None:
 def test_who_comes_before_whom(file: Path) -> None:
     file.write_text('rate = 1000\nburst = "3K"\nmax-line = "1K"')
     environment = {"CHATROOM_RATE": "2000", "CHATROOM_BURST": "4K"}
-    layer: Layer = {"rate": Found(3000, "")}
+    layer: Layer = {"rate": SourcedValue(3000, "")}
     expected = Settings(workers=CPUS, rate=3000, burst=4 * KIB, max_line=KIB)
     assert sources.read(KNOWN, layer, environment, file) == expected
 
@@ -74,13 +74,13 @@ def test_who_comes_before_whom(file: Path) -> None:
     ("given", "environment", "text", "wrong"),
     [
         (
-            {"rate": Found(1, "argument --rate")},
+            {"rate": SourcedValue(1, "argument --rate")},
             {"CHATROOM_RATE": "2"},
             "rate=3",
             "argument --rate",
         ),
         ({}, {"CHATROOM_RATE": "2"}, "rate = 3", "CHATROOM_RATE"),
-        ({"burst": Found(9999, "")}, {}, "rate = 3", "room.toml: rate"),
+        ({"burst": SourcedValue(9999, "")}, {}, "rate = 3", "room.toml: rate"),
         ({}, {}, "max-lag = '1G'", "--log-size"),
     ],
 )
@@ -253,7 +253,7 @@ def leads_to(fd: str, path: Path) -> bool:
 )
 def test_a_variable_has_an_option_s_name_and_its_value(name: str, text: str, value: object) -> None:
     where = f"CHATROOM_{name.upper()}"
-    assert sources.from_environment({where: text}, KNOWN) == {name: Found(value, where)}
+    assert sources.from_environment({where: text}, KNOWN) == {name: SourcedValue(value, where)}
 
 
 def test_a_variable_that_is_empty_says_nothing() -> None:

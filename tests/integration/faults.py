@@ -173,13 +173,13 @@ MEMBER = "worker.member:Member"
 DELIVERY = "worker.delivery:Delivery"
 PAST = "worker.recovery:Past"
 FRAMER = "protocol.framing:Framer"
-LOG = "shared.log:Log"
-BATCH = "shared.log:Batch"
-SLOTS = "shared.slots:Slots"
-DOORBELL = "shared.doorbell:Doorbell"
-READER = "transcript.reader:Reader"
-WRITER = "transcript.process:Writer"
-FILE = "transcript.file:TranscriptFile"
+LOG = "log.ring:Log"
+BATCH = "log.ring:Batch"
+SLOTS = "log.slots:Slots"
+DOORBELL = "system.doorbell:Doorbell"
+READER = "sidecars.transcript.reader:Reader"
+WRITER = "sidecars.transcript.process:TranscriptWriter"
+FILE = "sidecars.transcript.file:TranscriptFile"
 
 #: Where a worker may die, or the one that writes the transcript.
 POINTS: dict[str, Wrap] = {
@@ -205,14 +205,14 @@ POINTS: dict[str, Wrap] = {
     # It delivers.
     "unrung": before(DOORBELL, "ring"),
     "rung": behind(DOORBELL, "ring"),
-    "delivering": before(DELIVERY, "advance"),
+    "delivering": before(DELIVERY, "deliver"),
     "half sent": sending("half"),
     "sent": sending("all"),
     "partly sent": sending("part"),
-    "delivered": behind(DELIVERY, "advance"),
+    "delivered": behind(DELIVERY, "deliver"),
     "resuming": before(DELIVERY, "resume"),
     "resumed": behind(DELIVERY, "resume"),
-    "published": behind(DELIVERY, "tell"),
+    "published": behind(DELIVERY, "advance_locked"),
     # It notes where they stand.
     "unnoted": before(WORKER, "_note_all"),
     "half noted": replace(SLOTS, "note", half_noted),
@@ -230,9 +230,9 @@ POINTS: dict[str, Wrap] = {
     "reading again": before(WORKER, "_read_again", lambda self: bool(self._again)),
     # It yields.
     "yielding": before(WORKER, "_yield", lambda self: bool(self._yielding)),
-    "held": behind(DELIVERY, "hold"),
+    "held": behind(DELIVERY, "pin"),
     "yielded": before(WORKER, "_tell", lambda _, record: "yielded" in record),
-    "settled": before(DELIVERY, "unhold"),
+    "settled": before(DELIVERY, "unpin"),
     # Someone leaves.
     "leaving": before(WORKER, "_remove"),
     "left": behind(WORKER, "_remove"),
@@ -240,7 +240,7 @@ POINTS: dict[str, Wrap] = {
     "unreported": before(WORKER, "_tell", lambda _, record: "left" in record),
     "reported": behind(WORKER, "_tell", lambda _, __, record: "left" in record),
     # The room stops.
-    "stopping": before(WORKER, "_part"),
+    "stopping": before(WORKER, "_close_gracefully"),
     # The transcript is written.
     "transcript looking": before(READER, "look"),
     "transcript found": behind(READER, "look"),

@@ -270,15 +270,15 @@ def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
 def test_a_worker_that_takes_a_seat_begins_anew() -> None:
     with new_log(workers=2) as log, log:
         log.turn(1)
-        log.blame(1, 42)
-        assert (log.turns(0), log.turns(1), log.blamed(0), log.blamed(1)) == (0, 1, 0, 42)
+        log.mark_suspect(1, 42)
+        assert (log.turns(0), log.turns(1), log.suspect(0), log.suspect(1)) == (0, 1, 0, 42)
         log.serve(1, 5)
         log.wait_for_room(1)
         assert (log.stands(1), log.waited_for) == (5, True)
         log.retire(1)
         log.wait_for_room(1)
         log.seat(1)
-        assert (log.blamed(1), log.waited_for) == (0, False)
+        assert (log.suspect(1), log.waited_for) == (0, False)
         log.turn(1)
         assert log.turns(1) == 2, "it changes, whoever has the seat"
         log.seat(7)

@@ -22,14 +22,14 @@ from chatroom.log.slots import Slots
 from chatroom.supervisor import acceptor, assignment, pool, supervisor
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.assignment import BALANCE_AFTER
-from chatroom.supervisor.pool import Crew
+from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Members, Registry
 from chatroom.supervisor.supervisor import Supervisor
 from chatroom.system import child
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.signals import HEEDED
-from chatroom.system.systemd import Manager
+from chatroom.system.signals import HANDLED_SIGNALS
+from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
 
 Story = Iterator[None]
@@ -77,11 +77,11 @@ class Process:
         return records
 
     def serve(self) -> list[Record]:
-        """Do as it is told: adopt, yield, echo. Returns the other records."""
+        """Do as it is told: adopt, yield, ack. Returns the other records."""
         records = []
         for record in self.told():
             match record:
-                case {"echo": _}:
+                case {"ack": _}:
                     self.tell(record)
                 case {"yield": ids}:
                     for id in ids:
@@ -139,7 +139,7 @@ class Stage:
         self.waits: float | None = None
         """For how long the main process would wait now."""
         self.story: Story = iter(())
-        self.manager: Manager | None = None
+        self.notifier: SystemdNotifier | None = None
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
         # What the main process makes for itself, once it has:
@@ -147,7 +147,7 @@ class Stage:
         self.slots: Slots
         self.registry: Directory
         self.acceptor: Acceptor
-        self.crew: Crew
+        self.pool: WorkerPool
         stage = self
 
         class Selector(selectors.DefaultSelector):
@@ -207,23 +207,23 @@ class Stage:
                 super().__init__(*arguments, **options)
                 stage.acceptor = self
 
-        class OwnCrew(Crew):
+        class OwnCrew(WorkerPool):
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options)
-                stage.crew = self
+                stage.pool = self
 
         monkeypatch.setattr(supervisor, "MainLog", OwnLog)
         monkeypatch.setattr(supervisor, "Slots", OwnSlots)
         monkeypatch.setattr(supervisor, "RegistryProcess", OwnDirectory)
         monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)
-        monkeypatch.setattr(supervisor, "Crew", OwnCrew)
+        monkeypatch.setattr(supervisor, "WorkerPool", OwnCrew)
 
     def run(self, story: Story, **options: Any) -> None:
         """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
         or what that is raises."""
         defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
         self.settings = Settings(**defaults | options)
-        self.supervisor = Supervisor(self.settings, manager=self.manager, reload=self._reload)
+        self.supervisor = Supervisor(self.settings, notifier=self.notifier, reload=self._reload)
         self.story = story
         try:
             self.supervisor.run()
@@ -248,7 +248,7 @@ class Stage:
                 doorbell.close()
             for client in self.acceptor.clients.values():
                 client.connection.close()
-            for left in self.crew.workers.values():
+            for left in self.pool.workers.values():
                 left.channel.close()
 
     @property
@@ -295,7 +295,7 @@ class Stage:
 @pytest.fixture(name="stage")
 def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(monkeypatch)
-    handlers = {number: signal.getsignal(number) for number in HEEDED}
+    handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield stage
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers

@@ -24,7 +24,7 @@ from chatroom.supervisor.acceptor import (
     Acceptor,
     Client,
 )
-from chatroom.supervisor.counters import Tally
+from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.registry import Registry, RegistryProcess
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
@@ -70,7 +70,7 @@ class Door:
         self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
-        self.tally, self.bans = Tally(), Bans()
+        self.tally, self.bans = Counters(), Bans()
         monkeypatch.setattr(pending, "monotonic", lambda: self.now)
         self.acceptor = Acceptor(
             [cast(socket.socket, self.listener)],

@@ -14,7 +14,7 @@ from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, MainLog
 from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.admin_commands import BANNED, KICKED, MAX_TEXT, NOBODY, Moderator
+from chatroom.supervisor.admin_commands import BANNED, KICKED, MAX_TEXT, NOBODY, AdminCommands
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 
@@ -36,7 +36,9 @@ class Room:
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
             connection: Any = None
             self.clients[id] = Client(connection, address, 1000 + id, "", 0, id)
-        self.moderator = Moderator(self.clients, self.bans, self.log, self.note_put_out, self.wake)
+        self.moderator = AdminCommands(
+            self.clients, self.bans, self.log, self.note_put_out, self.wake
+        )
 
     def note_put_out(self, client: Client, why: str) -> None:
         self.put_out.append((client.slot, why))
@@ -44,8 +46,8 @@ class Room:
     def wake(self) -> None:
         self.woken += 1
 
-    def obey(self, do: object, **more: object) -> dict[str, Any] | None:
-        return self.moderator.obey({"do": do} | more)
+    def run(self, do: object, **more: object) -> dict[str, Any] | None:
+        return self.moderator.run({"do": do} | more)
 
     def text(self, start: int = 0) -> bytes:
         return b"".join(self.log.views(start, self.log.offset(self.log.head)))
@@ -78,7 +80,7 @@ def fixture_room() -> Iterator[Room]:
     ],
 )
 def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
-    assert room.obey("kick", who=who) == {"kicked": members}
+    assert room.run("kick", who=who) == {"kicked": members}
     assert room.put_out == [(id, KICKED) for id in members]
     assert room.bans.all() == [], "they may come again"
 
@@ -94,39 +96,39 @@ def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
 )
 def test_who_is_banned(who: str, banned: str, members: list[int], room: Room) -> None:
     spelt = [banned.removesuffix("/32").removesuffix("/128")]
-    assert room.obey("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
+    assert room.run("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
     assert room.put_out == [(id, BANNED) for id in members]
-    assert room.obey("bans") == {"bans": spelt}
-    assert room.obey("unban", who=spelt[0]) == {"unbanned": True, "bans": []}
-    assert room.obey("unban", who=spelt[0]) == {"unbanned": False, "bans": []}
+    assert room.run("bans") == {"bans": spelt}
+    assert room.run("unban", who=spelt[0]) == {"unbanned": True, "bans": []}
+    assert room.run("unban", who=spelt[0]) == {"unbanned": False, "bans": []}
 
 
 @pytest.mark.parametrize("do", ["kick", "ban", "unban"])
 @pytest.mark.parametrize("who", ["", "x", "10.0.0.1/8", None, [], {}, "\ud800", "²", 1e999, -1])
 def test_who_is_nobody_is_an_error(do: str, who: object, room: Room) -> None:
-    answer = room.obey(do, who=who)
+    answer = room.run(do, who=who)
     assert answer is not None
     assert answer["error"].startswith("an address, a network such as ")
     assert room.put_out == []
 
 
 def test_an_id_that_nobody_has_can_not_be_banned(room: Room) -> None:
-    answer = room.obey("ban", who="99")
+    answer = room.run("ban", who="99")
     assert answer == {"error": "no member has the id 99"}
     assert not room.bans.all()
     assert not room.put_out
 
 
 def test_who_came_by_a_unix_socket_is_banned_with_all_who_do(room: Room) -> None:
-    answer = room.obey("ban", who="4")
+    answer = room.run("ban", who="4")
     assert answer == {"banned": "unix", "kicked": [4], "bans": ["unix"]}
     assert UNIX in room.bans
 
 
 def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    moderator = Moderator(room.clients, bans, room.log, room.note_put_out, room.wake)
-    answer = moderator.obey({"do": "ban", "who": "2"})
+    moderator = AdminCommands(room.clients, bans, room.log, room.note_put_out, room.wake)
+    answer = moderator.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
     assert room.put_out == [(2, BANNED)]
@@ -137,7 +139,7 @@ def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: 
     "order", [{}, {"do": "dance"}, {"do": ["kick"]}, {"do": "say"}, {"do": "say", "text": 5}]
 )
 def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
-    assert room.moderator.obey(order) is None
+    assert room.moderator.run(order) is None
 
 
 # --- what the room says --------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
     ],
 )
 def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Room) -> None:
-    assert room.obey("say", text=text) == {"said": lines}
+    assert room.run("say", text=text) == {"said": lines}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
     assert room.log.sender(room.log.head) == NOBODY, "so that all hear it"
@@ -168,7 +170,7 @@ def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
     batch.add(7, 3, b"<a>half", 1)
     with room.log as log:
         log.append(batch)
-    room.obey("say", text="x")
+    room.run("say", text="x")
     assert room.text() == b"<a>half\n<room>x\n"
 
 
@@ -176,9 +178,9 @@ def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
     "text", ["", "\n\n", "\r\n", "x" * (MAX_TEXT + 1), "é" * (MAX_TEXT // 2 + 1)]
 )
 def test_it_says_neither_nothing_nor_too_much(text: str, room: Room) -> None:
-    assert room.obey("say", text=text) == {"error": "what the room says has 1 to 4096 bytes"}
+    assert room.run("say", text=text) == {"error": "what the room says has 1 to 4096 bytes"}
     assert room.woken == 0
-    assert room.obey("say", text="x" * MAX_TEXT) == {"said": 1}
+    assert room.run("say", text="x" * MAX_TEXT) == {"said": 1}
 
 
 BUSY = {"error": "the room is too busy just now: say it again"}
@@ -188,12 +190,12 @@ def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:
     with room.log as log:
         log.serve(0, log.head)  # and it never delivers
     text = "x\n" * 2000
-    while (answer := room.obey("say", text=text)) == {"said": 2000}:
+    while (answer := room.run("say", text=text)) == {"said": 2000}:
         pass
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.obey("say", text=text) == {"said": 2000}, "and it holds no lock"
+    assert room.run("say", text=text) == {"said": 2000}, "and it holds no lock"
 
 
 HOLDER = """
@@ -214,7 +216,7 @@ def test_a_worker_that_has_stopped_with_the_lock_is_not_waited_for(
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        assert room.obey("say", text="x") == BUSY
+        assert room.run("say", text="x") == BUSY
         holder.send_signal(signal.SIGKILL)
-    assert room.obey("say", text="x") == {"said": 1}
+    assert room.run("say", text="x") == {"said": 1}
     assert room.text() == b"<room>x\n"

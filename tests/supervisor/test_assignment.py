@@ -27,19 +27,19 @@ from tests.supervisor.stage import Process, Stage, Story
 def fixture_parted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     """Who was put out, and why."""
     reasons: dict[int, str] = {}
-    part = assignment.Handover.__init__
+    part = assignment.Assignment.__init__
 
-    def init(self: assignment.Handover, *arguments: object) -> None:
+    def init(self: assignment.Assignment, *arguments: object) -> None:
         part(self, *arguments)  # type: ignore[arg-type]
-        put_out = self._part
+        disconnect = self._on_members_left
 
         def remember(whom: dict[int, str]) -> None:
             reasons.update(whom)
-            put_out(whom)
+            disconnect(whom)
 
-        self._part = remember
+        self._on_members_left = remember
 
-    monkeypatch.setattr(assignment.Handover, "__init__", init)
+    monkeypatch.setattr(assignment.Assignment, "__init__", init)
     return reasons
 
 
@@ -97,7 +97,7 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
 
 def has_grave(stage: Stage) -> bool:
     """Whether the log still waits for a dead worker."""
-    return stage.crew.grave is not None
+    return stage.pool.pinned_seat is not None
 
 
 # --- what a worker is told -----------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_load_4_the_orphans_go_to_the_least_loaded(stage: Stage, crowd: Crowd) -
     stage.run(story(), workers=4)
 
 
-def test_load_4_all_is_settled_when_each_has_echoed_what_it_was_asked_last(
+def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
     stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
@@ -183,7 +183,7 @@ def test_load_4_all_is_settled_when_each_has_echoed_what_it_was_asked_last(
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_grave(stage), "an older echo says too little"
+        assert has_grave(stage), "an older ack says too little"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
@@ -233,10 +233,10 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
         yield from crowd.join(3)
         log = stage.log
         deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
-        for number, blamed in enumerate(deaths):
+        for number, suspect in enumerate(deaths):
             assert parted == {}, number
             (worker,) = stage.workers
-            log.blame(worker.number, blamed)
+            log.mark_suspect(worker.number, suspect)
             worker.die(-9)
             yield
             worker = crowd.start(stage.workers[0].number)
@@ -259,8 +259,8 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
         yield from crowd.join(1)
         for _ in range(DEATHS + 1):
             (worker,) = stage.workers
-            stage.log.blame(worker.number, 1)
-            stage.crew._end(stage.crew.workers[worker.number])
+            stage.log.mark_suspect(worker.number, 1)
+            stage.pool._end(stage.pool.workers[worker.number])
             yield
             worker = crowd.start(stage.workers[0].number)
             yield
@@ -281,7 +281,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
         for _ in range(DEATHS):
             assert parted == {}
             (worker,) = stage.workers
-            stage.log.blame(worker.number, 1)
+            stage.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
                 assert stage.waits is not None, "the main process looks at it again"
                 stage.now += stage.waits
@@ -429,9 +429,9 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
         one.tell({"yielded": [1, 3, 5, 7]})
         yield
         assert one.told() == []
-        (echo,) = other.told()
+        (ack,) = other.told()
         assert list(other.adopted) == [1, 3, 5, 7]
-        other.tell(echo)
+        other.tell(ack)
         yield
         assert one.told() == [{"settled": True}]
         yield from crowd.settle()

@@ -9,7 +9,7 @@ import pytest
 
 from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.supervisor import pending as module
-from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, Proxies
+from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, PendingConnections
 from chatroom.system.networks import network
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
@@ -28,7 +28,7 @@ class Porch:
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self.selector = selectors.DefaultSelector()
         self.admitted: list[Admitted] = []
-        self.proxies = Proxies(
+        self.proxies = PendingConnections(
             [network("127.0.0.0/8"), network("2001:db8::/32")], self.selector, self._admit
         )
         self.peers: list[socket.socket] = []
@@ -125,7 +125,7 @@ def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
 def test_so_many_are_waited_for_and_who_took_longest_goes_first(
     porch: Porch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "MAX_COMERS", 2)
+    monkeypatch.setattr(module, "MAX_PENDING", 2)
     first, second, third = (porch.comes() for _ in range(3))
     assert is_dropped(first)
     assert "others wait" in caplog.text

@@ -108,7 +108,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
             with log:
                 assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
             assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
-            assert stage.crew.grave == 1
+            assert stage.pool.pinned_seat == 1
             third.serve()
             yield
             with log:
@@ -289,7 +289,7 @@ def test_sigttin_and_sigttou_add_one_and_take_one_away(
             yield
             yield
         assert numbers(stage) == [0]
-        assert stage.crew.wanted == 1
+        assert stage.pool.wanted == 1
         yield from stage.end()
 
     def ready(stage: Stage, number: int) -> None:

@@ -13,9 +13,9 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.counters import Tally
-from chatroom.supervisor.pool import Crew
-from chatroom.supervisor.status_report import Overview
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.pool import WorkerPool
+from chatroom.supervisor.status_report import StatusReport
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 from chatroom.system.tcp_counters import taken
@@ -32,13 +32,19 @@ class Room:
         self.log.format()
         size = Slots.file_size(SETTINGS)
         self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS)
-        self.tally = Tally(since=1000.0)
+        self.tally = Counters(since=1000.0)
         self.clients: dict[int, Client] = {}
         self.peers: list[socket.socket] = []
         self.workers = {number: self._worker(number) for number in range(2)}
-        crew = SimpleNamespace(workers=self.workers, wanted=2, seats=SETTINGS.seats)
-        self.overview = Overview(
-            self.log, self.slots, cast(Crew, crew), self.clients, self.tally, "127.0.0.1:1", 10
+        pool = SimpleNamespace(workers=self.workers, wanted=2, seats=SETTINGS.seats)
+        self.overview = StatusReport(
+            self.log,
+            self.slots,
+            cast(WorkerPool, pool),
+            self.clients,
+            self.tally,
+            "127.0.0.1:1",
+            10,
         )
         for number in self.workers:
             self.log.seat(number)

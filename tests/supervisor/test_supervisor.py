@@ -21,14 +21,14 @@ from chatroom.control import control_socket
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.supervisor import supervisor
 from chatroom.supervisor.assignment import BALANCE_AFTER
-from chatroom.supervisor.pending import MAX_COMERS
+from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
 from chatroom.supervisor.watchdog import LOOKS
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.networks import UNIX
 from chatroom.system.signals import STOP_SIGNALS
-from chatroom.system.systemd import Manager
+from chatroom.system.systemd import SystemdNotifier
 from tests.supervisor.stage import Stage, Story, fixture_stage  # noqa: F401 (a fixture)
 from tests.system.ends import Reluctant
 
@@ -234,12 +234,12 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             slot = one.adopted[1].slot
             one.die(-9)
             yield
-            (echo,) = other.told()
+            (ack,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1][:2] == ("127.0.0.1", slot), "where the dead has left all"
             with stage.log as log:
                 assert log.serving() == [0, 1], "the log keeps what is owed to her"
-            other.tell(echo)
+            other.tell(ack)
             yield
             with stage.log as log:
                 assert log.serving() == [1], "nobody waits for the dead any more"
@@ -314,10 +314,10 @@ def test_a_worker_s_channel_and_its_process_end_in_any_order(last: str, stage: S
             yield
             (replacement,) = stage.workers
             yield from stage.begin()
-            assert replacement.told() == [{"echo": 1}]
+            assert replacement.told() == [{"ack": 1}]
             assert list(replacement.adopted) == [1]
             assert is_open(alice)
-            replacement.tell({"echo": 1})
+            replacement.tell({"ack": 1})
             yield from stage.end()
 
     stage.run(story())
@@ -342,7 +342,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
             yield
             (replacement,) = stage.workers
             yield from stage.begin()
-            while stage.crew.grave is not None:  # until it has said that it serves them
+            while stage.pool.pinned_seat is not None:  # until it has said that it serves them
                 replacement.serve()
                 yield
             assert list(replacement.adopted) == [*range(1, 401)]
@@ -413,7 +413,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
 # --- other settings ------------------------------------------------------------------------------
 
 
-class Told(Manager):
+class Told(SystemdNotifier):
     """A service manager, and what it was told."""
 
     def __init__(self) -> None:
@@ -447,7 +447,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_sighup_takes_other_settings_as_far_as_that_can_be(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.manager = manager = Told()
+    stage.notifier = notifier = Told()
 
     def story() -> Story:
         yield from stage.begin()
@@ -486,7 +486,7 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
             yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert manager.words == ["ready", "reloading", "ready"]
+    assert notifier.words == ["ready", "reloading", "ready"]
 
 
 def test_sighup_without_other_settings_says_nothing_of_them(
@@ -507,7 +507,7 @@ def test_sighup_without_other_settings_says_nothing_of_them(
 def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.manager = manager = Told()
+    stage.notifier = notifier = Told()
 
     def story() -> Story:
         yield from stage.begin()
@@ -527,7 +527,7 @@ def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
         yield from stage.end()
 
     stage.run(story())
-    assert manager.words == ["ready", "reloading", "ready", "reloading", "ready"]
+    assert notifier.words == ["ready", "reloading", "ready", "reloading", "ready"]
 
 
 def test_sighup_takes_another_number_of_workers(
@@ -732,11 +732,11 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
             yield
             one.die(-9)
             yield
-            (echo,) = other.told()
+            (ack,) = other.told()
             assert len(other.adopted) == 2
             yield
             assert other.told() == [], "it is not stopped before it has served them"
-            other.tell(echo)
+            other.tell(ack)
             yield
             assert other.told() == [{"stop": True}]
             other.die(0)
@@ -775,4 +775,4 @@ def test_descriptors_are_set_aside_for_headers_that_proxies_owe(
     monkeypatch.setattr(supervisor, "raise_limit", raise_limit)
     stage.run(story(), workers=1, **proxies)
     others = supervisor.RESERVED + supervisor.RESERVED_PER_SEAT * stage.settings.seats
-    assert reserved == [others + (MAX_COMERS if proxies else 0)]
+    assert reserved == [others + (MAX_PENDING if proxies else 0)]

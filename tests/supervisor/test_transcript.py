@@ -18,7 +18,7 @@ from chatroom.log.ring import Geometry, Log
 from chatroom.supervisor import transcript as module
 from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.pool import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
-from chatroom.supervisor.transcript import LEAST_WATCHED, Keeper
+from chatroom.supervisor.transcript import LEAST_WATCHED, TranscriptProcess
 from chatroom.system import child
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
@@ -79,7 +79,9 @@ class Stage:
         monkeypatch.setattr(child, "get_context", lambda kind: Context())
         monkeypatch.setattr(module, "monotonic", lambda: stage.now)
         self.settings = Settings(transcript=Path("said.jsonl"), watchdog=0)
-        self.keeper = Keeper(self.settings, "here", log, bell, self.clients, self.selector)
+        self.keeper = TranscriptProcess(
+            self.settings, "here", log, bell, self.clients, self.selector
+        )
 
     @property
     def process(self) -> Process:

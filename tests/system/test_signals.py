@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.system.signals import HEEDED, stop_signals_blocked
+from chatroom.system.signals import HANDLED_SIGNALS, stop_signals_blocked
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ def blocked() -> set[int]:
 def test_stop_signals_are_blocked_while_a_process_starts() -> None:
     before = blocked()
     with stop_signals_blocked():
-        assert blocked() == before | set(HEEDED)
+        assert blocked() == before | set(HANDLED_SIGNALS)
     assert blocked() == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chatroom.system.listening import endpoint
-from chatroom.system.systemd import Manager
+from chatroom.system.systemd import SystemdNotifier
 
 
 @pytest.fixture(name="heard")
@@ -23,11 +23,11 @@ def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_it_is_told_what_the_room_does(heard: socket.socket) -> None:
-    manager = Manager({"NOTIFY_SOCKET": heard.getsockname()})
-    manager.ready("2 members")
-    manager.reloading()
-    manager.alive("3 members")
-    manager.stopping()
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": heard.getsockname()})
+    notifier.ready("2 members")
+    notifier.reloading()
+    notifier.alive("3 members")
+    notifier.stopping()
     told = [heard.recv(999).decode().splitlines() for _ in range(4)]
     assert told[0] == ["READY=1", "STATUS=2 members"]
     assert told[1][0] == "RELOADING=1"
@@ -40,16 +40,16 @@ def test_its_address_may_be_abstract() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(f"\0chatroom-test-{os.getpid()}")
         end.setblocking(False)
-        Manager({"NOTIFY_SOCKET": f"@chatroom-test-{os.getpid()}"}).ready("")
+        SystemdNotifier({"NOTIFY_SOCKET": f"@chatroom-test-{os.getpid()}"}).ready("")
         assert end.recv(99).startswith(b"READY=1")
 
 
 def test_one_that_does_not_listen_or_is_not_there_harms_nobody(tmp_path: Path) -> None:
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}):
-        manager = Manager(environment)
-        manager.ready("")
-        manager.stopping()
-        assert manager.every is None
+        notifier = SystemdNotifier(environment)
+        notifier.ready("")
+        notifier.stopping()
+        assert notifier.every is None
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_one_that_does_not_listen_or_is_not_there_harms_nobody(tmp_path: Path) -
 def test_it_hears_twice_as_often_as_it_wants(
     environment: dict[str, str], every: float | None
 ) -> None:
-    assert Manager(environment).every == every
+    assert SystemdNotifier(environment).every == every
 
 
 ACTIVATED = """

@@ -32,9 +32,9 @@ from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor import acceptor, assignment, pool
 from chatroom.supervisor.acceptor import Acceptor, Client
-from chatroom.supervisor.assignment import Handover
-from chatroom.supervisor.counters import Tally
-from chatroom.supervisor.pool import Crew, WorkerProcess
+from chatroom.supervisor.assignment import Assignment
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import Registry, RegistryProcess
 from chatroom.system import child
 from chatroom.system.channel import Channel, Record
@@ -345,25 +345,25 @@ class House:
             registry,
             self.slots,
             self._hand_over,
-            Tally(),
+            Counters(),
             Bans(),
             greeting=self.settings.greeting,
         )
-        self.crew = Crew(
+        self.pool = WorkerPool(
             self.settings,
             self.selector,
             self.log,
             self.slots,
             self.doorbells,
-            self._obey,
-            self._bury,
+            self._handle_message,
+            self._on_worker_exit,
         )
-        self.handover = Handover(
-            self.crew,
+        self.handover = Assignment(
+            self.pool,
             self.acceptor.clients,
             registry,
-            self.log.blamed,
-            self._part,
+            self.log.suspect,
+            self._on_members_left,
             lambda seconds: None,
         )
         self.processes: list[Mortal] = []
@@ -380,7 +380,7 @@ class House:
             os.close(process.sentinel)
         for guest in self.guests:
             guest.end.close()
-        for worker in self.crew.workers.values():
+        for worker in self.pool.workers.values():
             worker.channel.close()
         self.acceptor.close()
         self.acceptor.leave(list(self.acceptor.clients))
@@ -401,25 +401,25 @@ class House:
 
     # What the supervisor does.
 
-    def _obey(self, worker: WorkerProcess, record: Record) -> None:
+    def _handle_message(self, worker: WorkerProcess, record: Record) -> None:
         match record:
             case {"ready": True}:
-                self.crew.began(worker)
+                self.pool.began(worker)
                 self.registry.enroll(worker.number)
                 self.handover.began()
                 self.acceptor.open()
             case {"left": departures}:
-                self._part(dict(departures))
+                self._on_members_left(dict(departures))
             case {"yielded": members}:
                 self.handover.yielded(members)
-            case {"echo": number}:
-                self.handover.echoed(worker, number)
+            case {"ack": number}:
+                self.handover.acked(worker, number)
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _on_worker_exit(self, worker: WorkerProcess) -> None:
         if worker.ready:
             self.registry.dismiss(worker.number)
-        self.crew.missed(worker)
-        if not self.crew.ready():
+        self.pool.note_exit(worker)
+        if not self.pool.ready():
             self.acceptor.hold()
         self.handover.take_over(worker)
 
@@ -427,7 +427,7 @@ class House:
         self.ids[client.address] = id
         self.handover.hand_over(id, client)
 
-    def _part(self, reasons: dict[int, str]) -> None:
+    def _on_members_left(self, reasons: dict[int, str]) -> None:
         self.left |= reasons
         self.acceptor.leave(list(reasons))
         self.handover.changed()
@@ -445,7 +445,7 @@ class House:
     def main(self) -> bool:
         """Run the main process until it would wait; return whether it had anything to do."""
         for turn in range(MANY):
-            for times in (self.acceptor.tick, self.crew.tend, self.handover.tick):
+            for times in (self.acceptor.tick, self.pool.tend, self.handover.tick):
                 times()
             events = self.selector.select(0)
             if not events:

@@ -45,7 +45,7 @@ class Stage:
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:
-        return self.delivery.advance(head(self.log))
+        return self.delivery.deliver(head(self.log))
 
 
 @pytest.fixture(name="stage")
@@ -285,16 +285,16 @@ def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage
     with stage.log:
         stage.log.wait_for_room(1)
     alice, line = stage.join(1)
-    stage.delivery.hold()
+    stage.delivery.pin()
     say(stage.log, b"<b>1\n", 99)
     stage.turn()
-    stage.delivery.publish()
+    stage.delivery.advance()
     stage.delivery.leave(alice)
     stage.join(2)
     with stage.log:
-        assert stage.delivery.tell() == []
+        assert stage.delivery.advance_locked() == []
     assert stage.log.stands(0) == 1
-    stage.delivery.unhold()
+    stage.delivery.unpin()
     assert stage.log.stands(0) == 2
     stage.delivery.leave(stage.delivery.members()[0])
     assert positions(stage.log) == []

@@ -463,7 +463,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
 
 
 @pytest.mark.parametrize("most", [1, 1 << 20])
-def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_the_log(
+def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_log(
     most: int,
 ) -> None:
     """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
@@ -475,7 +475,7 @@ def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_th
         for guest in theirs:
             guest.say(b"half a line")
         dead.run()
-        house.crew.tell(house.crew.workers[1], {"drain": True})
+        house.pool.tell(house.pool.workers[1], {"drain": True})
         other.run()
         dead.kill()
         house.main()
@@ -483,7 +483,7 @@ def test_leave_2_where_the_room_stops_it_echoes_when_all_that_they_said_is_in_th
         said: list[bytes] = []
 
         def tell(record: Record) -> None:
-            if "echo" in record:
+            if "ack" in record:
                 house.log.record()
                 said.extend(run.text for run in house.log.history)
 
@@ -549,7 +549,7 @@ def step(house: House, chance: random.Random) -> None:
             line = chance.choice([1, 10, 100, 300, 1000]) + chance.randrange(300)
             chance.choice(house.alive).run(line)
         case ["replace"]:
-            house.crew.replace_all()
+            house.pool.replace_all()
 
 
 def guest_s_step(house: House, chance: random.Random) -> None:

@@ -19,7 +19,7 @@ from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.lines import Sender, header, missed, said
-from chatroom.sidecars.transcript.reader import CHUNK, SMALL_CHUNK, Found, Reader
+from chatroom.sidecars.transcript.reader import CHUNK, SMALL_CHUNK, LogTail, Reader
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
@@ -62,10 +62,10 @@ def main(path: Path, where: str, run: str, settings: Settings, end: socket.socke
         file = TranscriptFile(descriptors[1 + bells], *record["file"])
     parent = parent_process()
     assert parent is not None
-    Writer(path, where, run, channel, log, bell, file, parent.sentinel).run()
+    TranscriptWriter(path, where, run, channel, log, bell, file, parent.sentinel).run()
 
 
-class Writer:
+class TranscriptWriter:
     """`file`: what the one before had open. `run` it, once."""
 
     def __init__(
@@ -135,7 +135,7 @@ class Writer:
             return
         try:
             self._channel.flush()
-            self._obey()
+            self._handle_message()
             if self._parent in ready:
                 raise ChannelClosed
         except ChannelClosed:
@@ -152,7 +152,7 @@ class Writer:
         due = min((at for at in times if at is not None), default=None)
         return None if due is None else max(0.0, due - monotonic())
 
-    def _obey(self) -> None:
+    def _handle_message(self) -> None:
         for record, _ in self._channel.receive():
             match record:
                 case {"members": members}:
@@ -249,7 +249,7 @@ class Writer:
         else:
             self._look_at = now + PAUSE if moved else None
 
-    def _lines(self, found: Found, file: TranscriptFile) -> bytes:
+    def _lines(self, found: LogTail, file: TranscriptFile) -> bytes:
         time_ = stamp(time())
         data = header(self._where, self._run, file.after, time_) if file.fresh else b""
         if found.missed is not None:

@@ -38,7 +38,7 @@ class Missed(NamedTuple):
     last: int
 
 
-class Found(NamedTuple):
+class LogTail(NamedTuple):
     """What lies before the reader. It goes on when it is told that this is `done`."""
 
     position: int
@@ -59,29 +59,29 @@ class Reader:
         self._position = self._offset = self._messages = 0
         self._sought = False
 
-    def look(self, chunk: int = CHUNK) -> Found | None:
+    def look(self, chunk: int = CHUNK) -> LogTail | None:
         """What comes next, as far as one chunk goes; None: look again in a moment.
 
-        Nothing (`Found` without runs) where all is done.
+        Nothing (`LogTail` without runs) where all is done.
         """
         log = self._log
-        head = log.glance()
+        head = log.try_head()
         if head is None:
             return None
         if not self._sought:
             self._seek(head)
-        if not log.keeps(self._position, self._offset):
+        if not log.still_valid(self._position, self._offset):
             return self._skip(head)
         stop = log.position(min(self._offset + chunk, log.offset(head)), self._position, head)
         stop = min(max(stop, self._position + 1), self._position + MAX_ENTRIES, head)
         entries = log.entries(self._position, stop)
         end = log.offset(stop)
         text = b"".join(log.views(self._offset, end))
-        if not log.keeps(self._position, self._offset):
+        if not log.still_valid(self._position, self._offset):
             return None  # while it was read
         return self._found(stop, head, entries, text)
 
-    def done(self, found: Found) -> None:
+    def done(self, found: LogTail) -> None:
         """What was found is accounted for."""
         self._position, self._offset, self._messages = found[:3]
         self.number = max(self.number, found.messages)
@@ -93,7 +93,7 @@ class Reader:
 
     def _found(
         self, stop: int, head: int, entries: list[tuple[int, int, int]], text: bytes
-    ) -> Found:
+    ) -> LogTail:
         runs = []
         begin, before = self._offset, self._messages
         for run_end, sender, messages in entries:
@@ -102,7 +102,7 @@ class Reader:
                 block = text[begin - self._offset : run_end - self._offset]
                 runs.append(Run(sender, before + 1, skip, block))
             begin, before = run_end, messages
-        return Found(stop, begin, before, stop < head, None, runs)
+        return LogTail(stop, begin, before, stop < head, None, runs)
 
     def _seek(self, head: int) -> None:
         """Stand before the first message that is not accounted for, if the log still has it."""
@@ -112,12 +112,12 @@ class Reader:
         ahead = bisect_right(range(first, head + 1), self.number, key=log.messages)
         if ahead:
             self._stand(first + ahead - 1)
-            self._sought = log.keeps(self._position, self._offset)
+            self._sought = log.still_valid(self._position, self._offset)
         if not self._sought:
             self._position = self._offset = 0
             self._sought = True
 
-    def _skip(self, head: int) -> Found | None:
+    def _skip(self, head: int) -> LogTail | None:
         """It was lapped: go on in the middle of what is kept."""
         log, kept = self._log, self._log.geometry.kept
         first = max(1, head - log.geometry.kept_entries // 2)
@@ -126,10 +126,10 @@ class Reader:
         if log.offset(position) < middle:
             position = min(position + 1, head)  # in between is an entry that may not be kept whole
         offset, messages = log.offset(position), log.messages(position)
-        if not log.keeps(position, offset):
+        if not log.still_valid(position, offset):
             return None
         missed = Missed(self.number + 1, messages) if messages > self.number else None
-        return Found(position, offset, messages, True, missed, [])
+        return LogTail(position, offset, messages, True, missed, [])
 
     def _stand(self, position: int) -> None:
         self._position = position

@@ -11,7 +11,7 @@ import pytest
 from chatroom.log.ring import Geometry, Log
 from chatroom.sidecars.transcript import process as module
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY, Writer
+from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY, TranscriptWriter
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
 from tests.log.logs import Run, append, new_log, say
@@ -32,7 +32,9 @@ class Stage:
         self.channel, theirs = Channel.pair()
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         monkeypatch.setattr(module, "time", lambda: 0.0)
-        self.writer = Writer(path, "here", "run", theirs, log, self.bell, None, self.sentinel)
+        self.writer = TranscriptWriter(
+            path, "here", "run", theirs, log, self.bell, None, self.sentinel
+        )
         self.theirs = theirs
         self.waits: float | None = None
         self.files: list[int] = []
@@ -179,7 +181,7 @@ def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
     (fd,) = stage.files
     stage.files = []
     file = TranscriptFile(fd, 0, 0)
-    stage.writer = Writer(
+    stage.writer = TranscriptWriter(
         stage.path, "here", "run", stage.theirs, stage.log, stage.bell, file, stage.sentinel
     )
     stage.turn()

@@ -14,9 +14,19 @@ for helper in ("client.panes", "integration.clients", "integration.rooms", "inte
 
 # Tests share two cores with each other and with coverage: how long an example took says nothing.
 settings.register_profile(
-    "chatroom", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "sample",
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
-settings.load_profile("chatroom")
+settings.register_profile("all", parent=settings.get_profile("sample"), max_examples=100)
+settings.load_profile("sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.all:
+        settings.load_profile("all")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -331,6 +331,7 @@ def _parameter(section: Section) -> Any:
 
 
 @pytest.mark.docs
+@pytest.mark.sample(13)
 @pytest.mark.timeout(3 * WITHIN)
 @pytest.mark.parametrize("section", [_parameter(section) for section in RUN])
 def test_what_a_section_says_to_do_works(

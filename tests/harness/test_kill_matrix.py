@@ -36,7 +36,7 @@ SCALE = 0.4
 MORE_PATIENCE = 2
 
 #: Clauses that a broken server has to hold, in a default run.
-OTHERS = 2
+OTHERS = 1
 
 
 @pytest.fixture(autouse=True)

@@ -36,16 +36,16 @@ class Event:
         return {"event": self.name, **self.fields, **says}
 
     def __str__(self) -> str:
-        return line(self.all())
+        return format_fields(self.all())
 
 
-def line(fields: dict[str, object]) -> str:
-    """key=value, and so on."""
-    return " ".join(f"{key}={spell(value)}" for key, value in fields.items())
+def format_fields(fields: dict[str, object]) -> str:
+    """Return ``key=value`` for each field, separated by spaces."""
+    return " ".join(f"{key}={format_value(value)}" for key, value in fields.items())
 
 
-def spell(value: object) -> str:
-    """A value as it stands in a line."""
+def format_value(value: object) -> str:
+    """Return a value as it stands in a line."""
     match value:
         case None:
             return "-"
@@ -59,7 +59,10 @@ def spell(value: object) -> str:
     if text.isprintable() and _PLAIN.fullmatch(text):
         return text
     quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in quoted)
+    return "".join(
+        character if character.isprintable() else json.dumps(character)[1:-1]
+        for character in quoted
+    )
 
 
 class Formatter(logging.Formatter):
@@ -80,7 +83,7 @@ class Formatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if self._json:
             return json.dumps({"time": stamp(record.created), **fields}, default=str)
-        return f"{stamp(record.created)} {line(fields)}"
+        return f"{stamp(record.created)} {format_fields(fields)}"
 
 
 def stamp(seconds: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import characters, integers, text
 
-from chatroom.logs import FORMATS, Event, Formatter, spell, stamp
+from chatroom.logs import FORMATS, Event, Formatter, format_value, stamp
 
 ROOT = Path(__file__).parent.parent
 AT = 1795600800.1239
@@ -97,7 +97,7 @@ def test_an_event_is_an_object_of_json() -> None:
     ],
 )
 def test_a_value_is_quoted_where_it_is_not_plain(value: object, spelt: str) -> None:
-    assert spell(value) == spelt
+    assert format_value(value) == spelt
 
 
 @given(ANYTHING, ANYTHING, integers())

@@ -22,7 +22,7 @@ from chatroom.supervisor.console import Console, descriptor
 from chatroom.supervisor.supervisor import Supervisor
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 from chatroom.system.systemd import SystemdNotifier, inherited
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--proxy-from",
-        type=argument_type(network),
+        type=argument_type(parse_network),
         metavar="NETWORK",
         action="append",
         default=[],

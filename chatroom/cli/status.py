@@ -145,8 +145,8 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
     )
     if found["members"]:
         rows = [
-            one | {"here": format_time(now - one["since"]), "from": _from(one)}
-            for one in found["members"]
+            member | {"here": format_time(now - member["since"]), "from": _from(member)}
+            for member in found["members"]
         ]
         yield ""
         yield from table(("id", "from", "here", "worker", "said", "heard", "lag"), rows)

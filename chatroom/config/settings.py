@@ -175,7 +175,7 @@ class Settings:
 
         How many workers there are is said elsewhere: the seats for them are made when it begins.
         """
-        names = [one.name for one in fields(self) if one.name != "workers"]
+        names = [field.name for field in fields(self) if field.name != "workers"]
         changed = [name for name in names if getattr(self, name) != getattr(wanted, name)]
         live = {name: getattr(wanted, name) for name in changed if name in LIVE}
         return replace(self, **live), [*live], [name for name in changed if name not in LIVE]

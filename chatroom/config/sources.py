@@ -62,7 +62,7 @@ def read(
     file = from_file(path, known) if path else {}
     found = file | from_environment(environment, known) | given
     defaults = {action.dest: action.default for action in known.values()}
-    values = defaults | {name: one.value for name, one in found.items()}
+    values = defaults | {name: sourced.value for name, sourced in found.items()}
     lists = {action.dest: tuple(values[action.dest]) for action in known.values() if _many(action)}
     try:
         return Settings(**values | lists)
@@ -171,7 +171,7 @@ def _value(action: argparse.Action, value: object, where: str) -> object:
     if not _many(action):
         return _converted(action, value, where)
     return [
-        _converted(action, one, where) for one in (value if isinstance(value, list) else [value])
+        _converted(action, item, where) for item in (value if isinstance(value, list) else [value])
     ]
 
 

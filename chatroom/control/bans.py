@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chatroom.errors import BansError
 from chatroom.system import files
-from chatroom.system.networks import Network, network, spell, within
+from chatroom.system.networks import Network, format_network, parse_network, within
 
 
 class Bans:
@@ -20,7 +20,7 @@ class Bans:
         if path is None:
             return
         try:
-            self._networks = dict.fromkeys(map(network, _texts(json.loads(files.read(path)))))
+            self._networks = dict.fromkeys(map(parse_network, _texts(json.loads(files.read(path)))))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -35,18 +35,18 @@ class Bans:
         return isinstance(address, str) and within(address, self._networks)
 
     def all(self) -> list[str]:
-        return [spell(one) for one in self._networks]
+        return [format_network(network) for network in self._networks]
 
-    def add(self, one: Network) -> None:
+    def add(self, network: Network) -> None:
         """Raises BansError where it can't be kept; it holds nevertheless."""
-        self._networks[one] = None
+        self._networks[network] = None
         self._keep()
 
-    def remove(self, one: Network) -> bool:
+    def remove(self, network: Network) -> bool:
         """Whether there was such a ban. Raises BansError as `add` does."""
-        if one not in self._networks:
+        if network not in self._networks:
             return False
-        del self._networks[one]
+        del self._networks[network]
         self._keep()
         return True
 
@@ -70,6 +70,6 @@ class Bans:
 
 def _texts(found: object) -> list[str]:
     """Raises ValueError where it is no list of texts; a number would pass for an address."""
-    if isinstance(found, list) and all(isinstance(one, str) for one in found):
+    if isinstance(found, list) and all(isinstance(text, str) for text in found):
         return found
     raise ValueError("it is none")

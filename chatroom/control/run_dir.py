@@ -74,8 +74,8 @@ def find(folder: Path, room: str | None) -> Path:
     if room is not None:
         wanted = _name(folder, room)
         ends = tuple(mark + wanted.lstrip(":%") for mark in ":%")
-        found = [one for one in names if one == wanted] or [
-            one for one in names if one.endswith(ends)
+        found = [name for name in names if name == wanted] or [
+            name for name in names if name.endswith(ends)
         ]
     if not found:
         which = "no room runs" if room is None else f"no room at {room} runs"

@@ -10,7 +10,7 @@ from chatroom.log.ring import Batch, MainLog
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor.acceptor import Client
-from chatroom.system.networks import Network, network, spell, within
+from chatroom.system.networks import Network, format_network, parse_network, within
 
 KICKED, BANNED = "kicked", "banned"
 """Why a member left."""
@@ -58,7 +58,10 @@ class AdminCommands:
                 case "ban":
                     return self._ban(who)
                 case "unban":
-                    return {"unbanned": self._bans.remove(network(who)), "bans": self._bans.all()}
+                    return {
+                        "unbanned": self._bans.remove(parse_network(who)),
+                        "bans": self._bans.all(),
+                    }
                 case "bans":
                     return {"bans": self._bans.all()}
                 case "say" if isinstance(text, str):
@@ -72,10 +75,10 @@ class AdminCommands:
         """The members that are meant. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._clients if str(id) == who.lstrip("0")]
-        return self._within(network(who))
+        return self._within(parse_network(who))
 
-    def _within(self, one: Network) -> list[int]:
-        return [id for id, client in self._clients.items() if within(client.address, [one])]
+    def _within(self, network: Network) -> list[int]:
+        return [id for id, client in self._clients.items() if within(client.address, [network])]
 
     def _kick(self, members: list[int], why: str) -> list[int]:
         for id in members:
@@ -88,7 +91,7 @@ class AdminCommands:
             self._bans.add(found)
         finally:  # it holds, whether or not it could be kept
             kicked = self._kick(self._within(found), BANNED)
-        return {"banned": spell(found), "kicked": kicked, "bans": self._bans.all()}
+        return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
         """A network, or the address of the member that has this id. Raises ValueError."""
@@ -96,8 +99,8 @@ class AdminCommands:
             (id,) = self._meant(who) or (None,)
             if id is None:
                 raise ValueError(f"no member has the id {who}")
-            return network(self._clients[id].address)
-        return network(who)
+            return parse_network(self._clients[id].address)
+        return parse_network(who)
 
     def _say(self, text: str) -> dict[str, Any]:
         block = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").rstrip(b"\n")

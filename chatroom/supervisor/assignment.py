@@ -163,7 +163,8 @@ class Assignment:
                 found = {id: self._clients[id] for id in those[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
-                        (id, one.prefix, one.slot, one.header_bytes) for id, one in found.items()
+                        (id, client.prefix, client.slot, client.header_bytes)
+                        for id, client in found.items()
                     ],
                     "greeting": greeting.decode(),
                 }
@@ -218,9 +219,9 @@ class Assignment:
             return
         theirs = (
             id
-            for id, one in self._clients.items()
+            for id, client in self._clients.items()
             # Whom the system does not count could not be gone on with.
-            if one.worker == most.number and taken(one.connection) is not None
+            if client.worker == most.number and taken(client.connection) is not None
         )
         moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
         if moving:

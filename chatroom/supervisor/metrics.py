@@ -205,7 +205,7 @@ def families(found: Answer) -> "Iterator[Metric]":
         ("members", "Who is in the room.", room["members"]),
         ("members_limit", "How many it holds.", room["capacity"]),
         ("lag_bytes", "How far the slowest reader is behind.", room["lag"]),
-        ("workers", "Workers that serve members.", sum(one["ready"] for one in workers)),
+        ("workers", "Workers that serve members.", sum(worker["ready"] for worker in workers)),
         ("workers_wanted", "Workers that there are to be.", room["workers"]),
         (
             "recovery_longest_seconds",
@@ -249,6 +249,6 @@ def families(found: Answer) -> "Iterator[Metric]":
     )
     for kind, name, key, text in kinds:
         by_worker = kind(f"chatroom_worker_{name}", text, labels=["worker"])
-        for one in workers:
-            by_worker.add_metric([str(one["worker"])], one[key])
+        for worker in workers:
+            by_worker.add_metric([str(worker["worker"])], worker[key])
         yield by_worker

@@ -149,7 +149,7 @@ class WorkerPool:
                 free = set(range(self._settings.seats)) - {self.pinned_seat, *self.workers}
                 for number in sorted(free)[: wanted - len(self.workers)]:
                     self._start(number)
-        elif self.pinned_seat is None and all(one.serves for one in self.workers.values()):
+        elif self.pinned_seat is None and all(worker.serves for worker in self.workers.values()):
             if self._outdated:
                 self._end(self._outdated.pop(0))
             elif len(self.workers) > wanted:
@@ -210,11 +210,11 @@ class WorkerPool:
         ready = {worker.number: worker for worker in self.ready()}
         stuck = self._watchdog.look(now, {number: self._log.turns(number) for number in ready})
         holder = self._log.holder() if stuck else None
-        holders = [number for number, one in ready.items() if one.process.pid == holder]
-        if any(one not in stuck and self._watchdog.stands_still(one) for one in holders):
+        holders = [number for number, worker in ready.items() if worker.process.pid == holder]
+        if any(number not in stuck and self._watchdog.stands_still(number) for number in holders):
             stuck = []  # the others wait for it: by the next look it may be found stuck
         if stuck:
-            for number in [one for one in holders if one in stuck] or stuck:
+            for number in [number for number in holders if number in stuck] or stuck:
                 within = self._settings.watchdog
                 says = f"it made no progress for {within:g} s, and is replaced"
                 logger.warning(Event("worker-stuck", says, worker=number, seconds=within))

@@ -77,8 +77,8 @@ class StatusReport:
             "refusals": dict(tally.refusals),
             "messages": log.messages(head),
             "bytes": log.offset(head),
-            "deliveries": sum(one.due for one in work),
-            "append_waits": sum(one.waits for one in work),
+            "deliveries": sum(counts.due for counts in work),
+            "append_waits": sum(counts.waits for counts in work),
             "worker_deaths": tally.deaths.total(),
             "recoveries": tally.recoveries,
             "recovery_seconds": tally.pause,
@@ -109,8 +109,12 @@ class StatusReport:
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)
-        checkpoints = {id: slots.checkpoint(one.slot) for id, one in self._clients.items()}
-        known = [one.position for one in checkpoints.values() if one.position > lapped]
+        checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
+        known = [
+            checkpoint.position
+            for checkpoint in checkpoints.values()
+            if checkpoint.position > lapped
+        ]
         spans, _ = log.said(min(known, default=head), head)
         end, found = log.offset(head), {}
         for id, client in self._clients.items():

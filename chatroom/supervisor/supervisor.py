@@ -159,10 +159,10 @@ class Supervisor:
             )
             cleanup.callback(self._acceptor.close)
             self._where = ", ".join(str(endpoint(listener)) for listener in listeners)
-            for one in listeners:
-                if taken(one) is None:
+            for listener in listeners:
+                if taken(listener) is None:
                     says = "a worker's end disconnects whom it serves there: nobody counts for them"
-                    logger.info(Event("no-recovery", says, at=str(endpoint(one))))
+                    logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
             self._transcript = self._keep_transcript(cleanup)
             self._pool = WorkerPool(
                 settings,

@@ -102,7 +102,7 @@ class TranscriptProcess:
         """Who has left, and may have said something that is not written yet; in that order."""
         self._at = log.head
         """Entries before this position are written; those of the room's begin need not be."""
-        self._one: _Process | None = None
+        self._child: _Process | None = None
         self._file: tuple[int, list[int]] | None = None
         """A descriptor of the file that is written, and where and behind what it was begun."""
         self._reopens = 0
@@ -133,32 +133,32 @@ class TranscriptProcess:
 
         And tell it again what its channel did not take.
         """
-        if self._one is None:
+        if self._child is None:
             now = monotonic()
             if now >= self._start_at:
                 self._start()
-            if self._one is None:
+            if self._child is None:
                 return max(0.0, self._start_at - now)
         else:
-            self._flush(self._one)
-        self._watch(self._one, monotonic())
+            self._flush(self._child)
+        self._watch(self._child, monotonic())
         due = self._watchdog.due
         times = [] if due is None else [max(0.0, due - monotonic())]
-        return min([*times, RETRY_AFTER] if self._one.channel.backlog else times, default=None)
+        return min([*times, RETRY_AFTER] if self._child.channel.backlog else times, default=None)
 
-    def _watch(self, one: _Process, now: float) -> None:
+    def _watch(self, child: _Process, now: float) -> None:
         """Kill a process that has something to write, and makes no progress: the next one goes on.
 
         Where it has told that it can't write, it is known to try again.
         """
-        tries = bool(self._trouble) if one.met else now < one.ready_by
+        tries = bool(self._trouble) if child.met else now < child.ready_by
         if tries or self._log.head <= self._at:
             self._signs += 1
         if self._watchdog.look(now, {0: self._signs}):
             self._watchdog.forgive()
             says = "the process that writes it makes no progress, and is replaced"
             self._warn("transcript-stuck", says)
-            one.process.kill()
+            child.process.kill()
 
     def left(self, id: int, client: Client) -> None:
         """A member has left; all that it said is in the log."""
@@ -180,25 +180,25 @@ class TranscriptProcess:
         self._tell(self._stop)
         starts = 0
         while not self._done and (left := deadline - monotonic()) > 0:
-            if self._one is None:
+            if self._child is None:
                 starts += 1
                 if starts > 3:
                     break
                 self._start()
                 continue
-            one = self._one
-            sources = [one.process.sentinel, *([one.channel.fileno()] if one.heard else [])]
+            child = self._child
+            sources = [child.process.sentinel, *([child.channel.fileno()] if child.heard else [])]
             ready = connection.wait(sources, min(left, RETRY_AFTER))
-            self._hear(one)
-            if one.process.sentinel in ready:
-                self._reap(one)
+            self._hear(child)
+            if child.process.sentinel in ready:
+                self._reap(child)
             else:
-                self._flush(one)
-        if self._one is not None:
+                self._flush(child)
+        if self._child is not None:
             self._killed = True
-            self._one.process.kill()
-            self._one.process.join()
-            self._reap(self._one)
+            self._child.process.kill()
+            self._child.process.join()
+            self._reap(self._child)
         if not self._done:
             self._warn("transcript-unfinished", "it may lack what was said last")
         self._keep(None)
@@ -207,15 +207,17 @@ class TranscriptProcess:
 
     def _start(self) -> None:
         try:
-            child, ours = spawn(process.main, self._path, self._where, self._run, self._settings)
+            started, ours = spawn(process.main, self._path, self._where, self._run, self._settings)
         except OSError as error:
             says = "the process that writes it can't be started; it is tried again"
             self._fail("transcript-failed", says, error=error.strerror)
             return
         self._watchdog.forgive()
-        one = self._one = _Process(child, Channel(ours), monotonic() + READY_WITHIN)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(one))
-        self._selector.register(child.sentinel, selectors.EVENT_READ, lambda: self._reap(one))
+        child = self._child = _Process(started, Channel(ours), monotonic() + READY_WITHIN)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
+        self._selector.register(
+            child.process.sentinel, selectors.EVENT_READ, lambda: self._reap(child)
+        )
         fd, file = self._file or (None, None)
         shared = [self._log.fd, *self._bell.fds, *([] if fd is None else [fd])]
         self._tell({"bell": len(self._bell.fds), "file": file}, shared)
@@ -225,27 +227,27 @@ class TranscriptProcess:
             self._tell(self._stop)
 
     def _tell(self, record: Record, descriptors: list[int] | tuple[int, ...] = ()) -> None:
-        if self._one is not None:
+        if self._child is not None:
             with contextlib.suppress(ChannelClosed):  # its sentinel will tell
-                self._one.channel.send(record, descriptors)
+                self._child.channel.send(record, descriptors)
 
-    def _flush(self, one: _Process) -> None:
+    def _flush(self, child: _Process) -> None:
         """Tell it again what its channel did not take."""
         with contextlib.suppress(ChannelClosed):  # its sentinel will tell
-            one.channel.flush()
+            child.channel.flush()
 
-    def _hear(self, one: _Process) -> None:
-        if not one.heard:
+    def _hear(self, child: _Process) -> None:
+        if not child.heard:
             return
         try:
-            for record, descriptors in one.channel.receive():
+            for record, descriptors in child.channel.receive():
                 self._signs += 1
-                one.met = True
+                child.met = True
                 self._handle_message(record, descriptors)
-            one.channel.flush()
+            child.channel.flush()
         except ChannelClosed:
-            one.heard = False
-            self._selector.unregister(one.channel)
+            child.heard = False
+            self._selector.unregister(child.channel)
 
     def _handle_message(self, record: Record, descriptors: list[int]) -> None:
         match record:
@@ -273,20 +275,20 @@ class TranscriptProcess:
             case {"lacks": messages}:
                 self._warn("transcript-lacks", "the last messages are not in it", messages=messages)
 
-    def _reap(self, one: _Process) -> None:
+    def _reap(self, child: _Process) -> None:
         """Its process has ended."""
-        self._hear(one)  # its last words
-        if one.heard:
-            one.heard = False
-            self._selector.unregister(one.channel)
-        self._selector.unregister(one.process.sentinel)
-        one.channel.close()
-        one.process.join()
-        self._one = None
-        self._done = self._stop is not None and one.process.exitcode == 0
+        self._hear(child)  # its last words
+        if child.heard:
+            child.heard = False
+            self._selector.unregister(child.channel)
+        self._selector.unregister(child.process.sentinel)
+        child.channel.close()
+        child.process.join()
+        self._child = None
+        self._done = self._stop is not None and child.process.exitcode == 0
         if not self._done and not self._killed:
             says = "the process that writes it has ended; another is started"
-            self._fail("transcript-died", says, exit=one.process.exitcode)
+            self._fail("transcript-died", says, exit=child.process.exitcode)
 
     def _fail(self, event: str, says: str, **fields: object) -> None:
         pause = pause_after(self._failures) if self._failures else 0.0

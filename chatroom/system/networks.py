@@ -13,7 +13,7 @@ UNIX: Literal["unix"] = "unix"
 Network = IPv4Network | IPv6Network | Literal["unix"]
 
 
-def network(text: str) -> Network:
+def parse_network(text: str) -> Network:
     """An address, a network such as 10.0.0.0/8, or UNIX. Raises ValueError: what it has to be."""
     if text == UNIX:
         return UNIX
@@ -27,11 +27,11 @@ def network(text: str) -> Network:
     return found
 
 
-def spell(one: Network) -> str:
-    """So that `network` understands it; one of a single address as that address."""
-    if one == UNIX:
+def format_network(network: Network) -> str:
+    """So that `parse_network` understands it; one of a single address as that address."""
+    if network == UNIX:
         return UNIX
-    return str(one.network_address if one.num_addresses == 1 else one)
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def within(address: str, networks: Collection[Network]) -> bool:
@@ -41,4 +41,4 @@ def within(address: str, networks: Collection[Network]) -> bool:
     if not networks:  # as mostly, of each who joins
         return False
     found = ip_address(address)
-    return any(one != UNIX and found in one for one in networks)
+    return any(network != UNIX and found in network for network in networks)

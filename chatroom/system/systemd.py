@@ -33,12 +33,12 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     for fd in range(FIRST_FD, FIRST_FD + int(count)):
         try:
             os.set_inheritable(fd, False)
-            one = socket.socket(fileno=fd)
+            listener = socket.socket(fileno=fd)
         except OSError as error:
             raise ListenError(f"descriptor {fd} of LISTEN_FDS: {error.strerror}") from None
-        sockets.append(one)
-        listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if one.family not in FAMILIES or one.type != socket.SOCK_STREAM or not listens:
+        sockets.append(listener)
+        listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listener.family not in FAMILIES or listener.type != socket.SOCK_STREAM or not listens:
             demand = "has to listen for streams, by IP or a Unix socket"
             raise ListenError(f"descriptor {fd} of LISTEN_FDS {demand}")
     return sockets

@@ -29,7 +29,7 @@ from chatroom.system.tcp_counters import taken
 from chatroom.worker.allowance import Allowance
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.member import Member
-from chatroom.worker.recovery import Handed, Past, RecoveredState, note
+from chatroom.worker.recovery import Assigned, Past, RecoveredState, note
 
 CATCH_UP_WITHIN = 5.0
 """Seconds for those to catch up whom nobody has served while others said much, as where a worker
@@ -85,8 +85,8 @@ class Worker:
         )
         self._members: dict[int, Member] = {}
         """By id: who is read from, or delivered to, or both."""
-        self._handed: list[Handed] = []
-        """Who is yet to be adopted."""
+        self._to_adopt: list[Assigned] = []
+        """Connections to adopt in this turn."""
         self._yielding: list[int] = []
         """Who is to be served by another worker, by id."""
         self._acks: list[int] = []
@@ -183,8 +183,8 @@ class Worker:
                         members, descriptors, strict=True
                     ):
                         connection = socket.socket(fileno=fd)
-                        self._handed.append(
-                            Handed(id, prefix, slot, header_bytes, theirs, connection)
+                        self._to_adopt.append(
+                            Assigned(id, prefix, slot, header_bytes, theirs, connection)
                         )
                 case {"yield": ids}:
                     self._yielding += ids
@@ -389,30 +389,30 @@ class Worker:
 
     def _adopt(self) -> None:
         """Serve newcomers from now on, and go on with those whom another worker has served."""
-        if not self._handed:
+        if not self._to_adopt:
             return
-        handed, self._handed = self._handed, []
-        past = Past(self._log, self._slots, handed)
-        for one in handed:
-            self._log.mark_suspect(self._number, one.id)
-            state = past.of(one)
-            one.connection.setblocking(False)
+        to_adopt, self._to_adopt = self._to_adopt, []
+        past = Past(self._log, self._slots, to_adopt)
+        for assigned in to_adopt:
+            self._log.mark_suspect(self._number, assigned.id)
+            state = past.of(assigned)
+            assigned.connection.setblocking(False)
             member = Member(
-                one.id,
-                one.prefix,
-                one.connection,
-                one.slot,
+                assigned.id,
+                assigned.prefix,
+                assigned.connection,
+                assigned.slot,
                 self._settings.max_line,
                 state.covered,
             )
-            member.spent_until = self._slots.spent_until(one.slot)
+            member.spent_until = self._slots.spent_until(assigned.slot)
             self._members[member.id] = member
             if state.read > state.covered:
                 self._again[member] = state.read  # and then it is read from
             else:
                 self._all_events.register(member, selectors.EVENT_READ, member)
             if state.cursor is None:
-                self._greet(member, one.greeting, state.greeted)
+                self._greet(member, assigned.greeting, state.greeted)
             else:
                 self._go_on(member, state.cursor, state)
         self._log.mark_suspect(self._number, 0)

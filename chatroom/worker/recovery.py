@@ -24,8 +24,8 @@ from chatroom.system.tcp_counters import counts
 from chatroom.worker.member import Member
 
 
-class Handed(NamedTuple):
-    """A connection that a worker was handed, with what the main process knows of it."""
+class Assigned(NamedTuple):
+    """A connection assigned to a worker, with what the main process knows of it."""
 
     id: int
     prefix: str
@@ -69,43 +69,47 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 
 
 class Past:
-    """What the log and the slots tell of connections that a worker was handed.
+    """What the log and the slots tell of connections assigned to a worker.
 
     Nobody else may serve them, and a dead worker's position has to be where it
     was. One pass through the log is enough for all of them.
     """
 
-    def __init__(self, log: Log, slots: Slots, handed: Sequence[Handed]) -> None:
+    def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
         """Of the entries up to here nothing is known any more."""
-        self._checkpoints = {one.id: slots.checkpoint(one.slot) for one in handed}
-        positions = [one.position for one in self._checkpoints.values() if self._knows(one)]
+        self._checkpoints = {assigned.id: slots.checkpoint(assigned.slot) for assigned in to_adopt}
+        positions = [
+            checkpoint.position
+            for checkpoint in self._checkpoints.values()
+            if self._knows(checkpoint)
+        ]
         self._spans, self._reaches = log.said(min(positions, default=head), head)
 
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)
 
-    def of(self, one: Handed) -> RecoveredState:
+    def of(self, assigned: Assigned) -> RecoveredState:
         """What became of a connection."""
-        checkpoint = self._checkpoints[one.id]
+        checkpoint = self._checkpoints[assigned.id]
         if not checkpoint.position:
             return RecoveredState(
-                covered=one.header_bytes, read=one.header_bytes
+                covered=assigned.header_bytes, read=assigned.header_bytes
             )  # nobody has served it
-        count = counts(one.connection)
+        count = counts(assigned.connection)
         assert count is not None, "whom the system does not count, nobody takes over: assignment.py"
         if not self._knows(checkpoint):
             # Only of one whose connection was broken long ago is that not noted again.
             return RecoveredState(covered=count.read, read=count.read)
-        covered = max(checkpoint.reach, self._reaches.get(one.id, 0))
-        if count.taken < len(one.greeting):
+        covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
+        if count.taken < len(assigned.greeting):
             return RecoveredState(greeted=count.taken, covered=covered, read=count.read)
-        own = self._spans.get(one.id, [])
+        own = self._spans.get(assigned.id, [])
         cursor = walk(checkpoint.offset, count.taken - checkpoint.taken, own)
         return RecoveredState(
-            len(one.greeting), cursor, checkpoint.position, own, covered, count.read
+            len(assigned.greeting), cursor, checkpoint.position, own, covered, count.read
         )
 
 

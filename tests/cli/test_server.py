@@ -13,7 +13,7 @@ from chatroom.cli import server
 from chatroom.config.settings import KIB, MAX_WORKERS, MIB, Settings
 from chatroom.errors import ChatroomError, ConfigError, LimitError, ListenError, WorkerError
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 
 HERE = ["127.0.0.1", "8080"]
 
@@ -81,7 +81,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (
             ["--proxy-protocol", "--proxy-from", "10.0.0.0/8", "--proxy-from", "::1"],
             "proxy_from",
-            (network("10.0.0.0/8"), network("::1")),
+            (parse_network("10.0.0.0/8"), parse_network("::1")),
         ),
         (["--run-dir", "/run/room"], "run_dir", Path("/run/room")),
         (["--keep-bans"], "keep_bans", True),

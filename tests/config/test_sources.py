@@ -16,7 +16,7 @@ from chatroom.config.settings import KIB, Settings
 from chatroom.config.sources import Layer, SourcedValue
 from chatroom.errors import ConfigError
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 
 ROOT = Path(__file__).parents[2]
 KNOWN = sources.options(server.parser())
@@ -118,8 +118,12 @@ def test_what_is_out_of_range_is_an_error_that_says_where_it_stands(
         ("listen = []", "listen", []),
         ("metrics = '[::1]:9464'", "metrics", Endpoint("::1", 9464)),
         ("proxy-protocol = true", "proxy_protocol", True),
-        ("proxy-from = '10.0.0.0/8'", "proxy_from", [network("10.0.0.0/8")]),
-        ("proxy-from = ['::1', '10.1.2.3']", "proxy_from", [network("::1"), network("10.1.2.3")]),
+        ("proxy-from = '10.0.0.0/8'", "proxy_from", [parse_network("10.0.0.0/8")]),
+        (
+            "proxy-from = ['::1', '10.1.2.3']",
+            "proxy_from",
+            [parse_network("::1"), parse_network("10.1.2.3")],
+        ),
     ],
 )
 def test_a_file_has_the_options_names_and_their_values(
@@ -248,7 +252,7 @@ def leads_to(fd: str, path: Path) -> bool:
             "h:1,unix:/x , [::1]:2",
             [Endpoint("h", 1), Endpoint(path="/x"), Endpoint("::1", 2)],
         ),
-        ("proxy_from", "::1, 10.0.0.0/8", [network("::1"), network("10.0.0.0/8")]),
+        ("proxy_from", "::1, 10.0.0.0/8", [parse_network("::1"), parse_network("10.0.0.0/8")]),
     ],
 )
 def test_a_variable_has_an_option_s_name_and_its_value(name: str, text: str, value: object) -> None:

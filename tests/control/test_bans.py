@@ -8,7 +8,7 @@ import pytest
 
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 
 # --- the list ------------------------------------------------------------------------------------
 
@@ -16,11 +16,11 @@ from chatroom.system.networks import network
 def test_bans_are_listed_in_their_order_and_lifted() -> None:
     bans = Bans()
     for one in ("10.0.0.0/8", "192.0.2.1", "2001:db8::1", "10.0.0.0/8"):
-        bans.add(network(one))
+        bans.add(parse_network(one))
     assert bans.all() == ["10.0.0.0/8", "192.0.2.1", "2001:db8::1"]
-    assert not bans.remove(network("10.0.0.1"))
-    assert bans.remove(network("10.0.0.0/8"))
-    assert not bans.remove(network("10.0.0.0/8"))
+    assert not bans.remove(parse_network("10.0.0.1"))
+    assert bans.remove(parse_network("10.0.0.0/8"))
+    assert not bans.remove(parse_network("10.0.0.0/8"))
     assert bans.all() == ["192.0.2.1", "2001:db8::1"]
     assert "10.0.0.1" not in bans
 
@@ -32,11 +32,11 @@ def test_bans_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     bans = Bans(path)
     assert not path.exists(), "nothing was banned"
-    bans.add(network("10.0.0.0/8"))
-    bans.add(network("192.0.2.1"))
+    bans.add(parse_network("10.0.0.0/8"))
+    bans.add(parse_network("192.0.2.1"))
     assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
     whole = path.stat().st_ino
-    bans.remove(network("10.0.0.0/8"))
+    bans.remove(parse_network("10.0.0.0/8"))
     assert path.stat().st_ino != whole, "it is replaced at once, and never half written"
     assert Bans(path).all() == ["192.0.2.1"]
     assert [one.name for one in tmp_path.iterdir()] == ["bans.json"]
@@ -69,18 +69,18 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
 def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
     with pytest.raises(BansError, match=r"can't be written: No such file or directory$"):
-        bans.add(network("10.0.0.1"))
+        bans.add(parse_network("10.0.0.1"))
     assert "10.0.0.1" in bans
     with pytest.raises(BansError, match="can't be written"):
-        bans.remove(network("10.0.0.1"))
+        bans.remove(parse_network("10.0.0.1"))
     assert "10.0.0.1" not in bans
 
 
 def test_what_can_not_be_written_whole_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     bans = Bans(path)
-    bans.add(network("10.0.0.1"))
+    bans.add(parse_network("10.0.0.1"))
     (tmp_path / "bans.new").mkdir()
     with pytest.raises(BansError):
-        bans.add(network("10.0.0.2"))
+        bans.add(parse_network("10.0.0.2"))
     assert Bans(path).all() == ["10.0.0.1"]

@@ -16,7 +16,7 @@ from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampl
 from chatroom.config.settings import SEATS, Settings
 from chatroom.log.ring import IDLE, Batch, Geometry, Log, MainLog
 from chatroom.system.memory import anonymous_file
-from tests.log.logs import TINY, Run, append, batch_of, head, new_log, runs, say, text
+from tests.log.entries import TINY, Run, append, batch_of, head, new_log, runs, say, text
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -395,7 +395,7 @@ def python(
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from chatroom.log.ring import Geometry, Log
-from tests.log.logs import Run, append, batch_of, head, runs, text
+from tests.log.entries import Run, append, batch_of, head, runs, text
 log = Log({log.fd}, {log.geometry})
 """
     return subprocess.Popen(

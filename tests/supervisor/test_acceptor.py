@@ -29,7 +29,7 @@ from chatroom.supervisor.registry import Registry, RegistryProcess
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 from tests.integration.waiting import PATIENCE
 
 
@@ -80,7 +80,7 @@ class Door:
             self._hand_over,
             self.tally,
             self.bans,
-            [network("127.0.0.9")],
+            [parse_network("127.0.0.9")],
         )
 
     def _hand_over(self, id: int, client: Client) -> None:

@@ -17,7 +17,7 @@ from chatroom.supervisor import console as module
 from chatroom.supervisor.console import MAX_NOTICES, Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from tests.integration.waiting import PATIENCE
-from tests.log.logs import new_log, say
+from tests.log.entries import new_log, say
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 10, kept_entries=1 << 4)
 

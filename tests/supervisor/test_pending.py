@@ -10,7 +10,7 @@ import pytest
 from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.supervisor import pending as module
 from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, PendingConnections
-from chatroom.system.networks import network
+from chatroom.system.networks import parse_network
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
@@ -29,7 +29,9 @@ class Porch:
         self.selector = selectors.DefaultSelector()
         self.admitted: list[Admitted] = []
         self.proxies = PendingConnections(
-            [network("127.0.0.0/8"), network("2001:db8::/32")], self.selector, self._admit
+            [parse_network("127.0.0.0/8"), parse_network("2001:db8::/32")],
+            self.selector,
+            self._admit,
         )
         self.peers: list[socket.socket] = []
 

@@ -22,7 +22,7 @@ from chatroom.supervisor.transcript import LEAST_WATCHED, TranscriptProcess
 from chatroom.system import child
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
-from tests.log.logs import new_log, say
+from tests.log.entries import new_log, say
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
@@ -116,8 +116,8 @@ def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             if process.exitcode is None:
                 process.die(0)
             os.close(process.sentinel)
-        if stage.keeper._one is not None:
-            stage.keeper._one.channel.close()
+        if stage.keeper._child is not None:
+            stage.keeper._child.channel.close()
         stage.keeper._keep(None)
         stage.selector.close()
 

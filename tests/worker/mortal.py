@@ -45,7 +45,7 @@ from chatroom.system.memory import anonymous_file
 from chatroom.worker import loop
 from chatroom.worker.loop import LAGGED, Worker
 from tests.integration.waiting import PATIENCE
-from tests.log.logs import Run, runs
+from tests.log.entries import Run, runs
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
 
 PACKAGE = str(Path(chatroom.__file__).parent)

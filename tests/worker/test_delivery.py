@@ -11,7 +11,7 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.worker.delivery import MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
-from tests.log.logs import Run, append, head, new_log, say
+from tests.log.entries import Run, append, head, new_log, say
 from tests.worker.drivers import EVERYTHING, Line, member_on
 
 LAG, LAG_ENTRIES = 100, 12

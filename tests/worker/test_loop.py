@@ -23,7 +23,7 @@ from chatroom.worker.loop import (
     SILENCE,
     STOP_WITHIN,
 )
-from tests.log.logs import Run, append, runs
+from tests.log.entries import Run, append, runs
 from tests.worker.drivers import EVERYTHING, Client, Ended, Room, Sleepless, fill
 
 WELCOME = b"Welcome to socket practice\n"

@@ -14,7 +14,7 @@ from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY, TranscriptWriter
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
-from tests.log.logs import Run, append, new_log, say
+from tests.log.entries import Run, append, new_log, say
 from tests.sidecars.transcript.lines import read
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)

@@ -11,7 +11,7 @@ from hypothesis.strategies import integers, lists, one_of, sampled_from, tuples
 from chatroom.log.ring import Geometry, Log
 from chatroom.sidecars.transcript import reader as module
 from chatroom.sidecars.transcript.reader import Reader
-from tests.log.logs import Run, append, new_log, say
+from tests.log.entries import Run, append, new_log, say
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 

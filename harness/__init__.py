@@ -2,16 +2,16 @@
 
 It never imports the server under test, so it can judge any server. In reading order:
 
-    clauses.py profile.py     what has to hold, and how a server speaks
-    wire.py target.py         one scripted client; the server under test
-    room.py                   what a test has: people in the room, tokens, barriers
-    conformance/              the tests, a file for each section of PROTOCOL.md
-    entry.py plugin.py        how pytest finds them, and runs them
-    evidence.py               what a pass rests on
-    verdicts.py               from the tests to the verdict of each clause, and of the run
-    conform.py runner.py      `conform`; show.py progress.py page.py: what it shows
-    probe.py explain.py matrix.py
-    reference/                a correct server, and those that are broken on purpose
-    simulation/ scenarios/    `simulate`, `check`, `limit`, `shrink`: crowds by script, and faults
-    bench/                    `bench`: speed
+    clauses.py       the clauses, read from PROTOCOL.md
+    profile.py       how a server speaks, and what it claims to hold; profiles/ ship
+    target/          the server under test
+    clients/         scripted clients, and the room that they are in
+    conformance/     the tests of the clauses, and their verdicts
+    report/          what people read of a run
+    reference/       a correct server, and those that are broken on purpose
+    simulation/      crowds by script, and faults; scenarios/ ship
+    bench/           speed
+    cli/             one file for each sub-command
+    entry.py         what pytest loads where the harness is installed
+    errors.py        how a check can end, other than well
 """

@@ -14,11 +14,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO
 
-from harness import conform, explain, matrix, probe
-from harness.bench import cli as bench
+from harness.cli import (
+    bench,
+    check,
+    conform,
+    explain,
+    limit,
+    matrix,
+    probe,
+    scenarios,
+    shrink,
+    simulate,
+)
 from harness.errors import Unfit
-from harness.interruptible import interruptible
-from harness.simulation import check, limit, scenarios, shrink, simulate
+from harness.target.interrupts import interruptible
 
 
 class Command(Protocol):

@@ -16,4 +16,4 @@ _CONFORMANCE = re.compile(r"(?:.*/)?harness[./]conformance\b")
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     if any(_CONFORMANCE.match(argument) for argument in args):
-        early_config.pluginmanager.import_plugin("harness.plugin")
+        early_config.pluginmanager.import_plugin("harness.conformance.plugin")

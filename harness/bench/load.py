@@ -23,7 +23,7 @@ from harness.bench.clients import Clients
 from harness.bench.dialects import DIALECTS
 from harness.bench.lines import ArrivalError, Heads
 from harness.bench.paced import paced
-from harness.processes import raise_descriptor_limit
+from harness.target.processes import raise_descriptor_limit
 
 Report = dict[str, float | str]
 

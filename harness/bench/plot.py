@@ -9,7 +9,7 @@ from itertools import cycle
 
 from harness.bench.report import figures
 from harness.bench.trial import Result
-from harness.charts import Scale, short
+from harness.report.charts import Scale, short
 
 WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 120, 50, 60

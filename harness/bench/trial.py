@@ -15,8 +15,8 @@ from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
-from harness.interruptible import shielded, unshielded
-from harness.processes import NotReadyError, Server, free_port, weight
+from harness.target.interrupts import shielded, unshielded
+from harness.target.processes import NotReadyError, Server, free_port, weight
 
 MEASURED = "measured"
 FAILED = "failed"

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from harness.simulation.schedule import Strike
-from harness.target import Command
+from harness.target.target import Command
 
 Tell = Callable[[dict[str, Any]], None]
 """Takes what becomes an event of the history; its time is when it is told."""

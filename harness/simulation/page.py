@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness.charts import LEFT, RIGHT, WIDTH, Chart, Mark, Point, Scale, over_time, tail
-from harness.page import render
+from harness.report.charts import LEFT, RIGHT, WIDTH, Chart, Mark, Point, Scale, over_time, tail
+from harness.report.page import render
 from harness.simulation.checkers import KINDS
 from harness.simulation.figures import RECEIVERS, Figures, Heard, rank
 from harness.simulation.history import Event, History

@@ -54,8 +54,6 @@ from math import inf
 from typing import Any
 
 from harness.errors import Unfit
-from harness.interruptible import shielded
-from harness.processes import comes, raise_descriptor_limit, status_within
 from harness.simulation.links import (
     BEFALL,
     CHUNK,
@@ -69,6 +67,8 @@ from harness.simulation.links import (
     gates,
     parse,
 )
+from harness.target.interrupts import shielded
+from harness.target.processes import comes, raise_descriptor_limit, status_within
 
 BUFFER = 1 << 16
 """Bytes of each of the kernel's buffers, which doubles it."""

@@ -27,8 +27,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import StartError, Undecided, Unfit
-from harness.interruptible import shielded, unshielded
-from harness.processes import status_within
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.driver import READY, Job
@@ -37,7 +35,9 @@ from harness.simulation.live import Status
 from harness.simulation.proxy import Proxy
 from harness.simulation.results import UNFIT
 from harness.simulation.schedule import Plan
-from harness.target import Command, Target
+from harness.target.interrupts import shielded, unshielded
+from harness.target.processes import status_within
+from harness.target.target import Command, Target
 
 SESSIONS_PER_DRIVER = 1000
 """Sessions that one process carries, where it is not said how many processes there are to be."""

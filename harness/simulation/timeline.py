@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from harness.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
+from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
 from harness.simulation.checkers import MISORDERED
 from harness.simulation.history import Event, as_bytes
 from harness.simulation.words import TOKEN

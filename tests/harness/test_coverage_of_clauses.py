@@ -3,7 +3,7 @@
 import pytest
 
 from harness.clauses import all_clauses
-from harness.runner import Check, collect
+from harness.conformance.runner import Check, collect
 
 
 @pytest.fixture(scope="module")

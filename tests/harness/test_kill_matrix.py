@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import runner
 from harness.clauses import all_clauses
+from harness.conformance import runner
+from harness.conformance.verdicts import INVALID, Rules, Verdict
+from harness.conformance.verdicts import judge as conclude
 from harness.reference.broken import REGISTRY, WIDE
-from harness.verdicts import INVALID, Rules, Verdict
-from harness.verdicts import judge as conclude
 from tests.harness.commands import in_time
 from tests.harness.reference.targets import named
 from tests.selection import Sample

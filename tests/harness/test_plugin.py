@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness import plugin
-from harness.plugin import RESULT
-from harness.target import Command
+from harness.conformance import plugin
+from harness.conformance.plugin import RESULT
+from harness.target.target import Command
 
 pytest_plugins = ["pytester"]
 
@@ -22,7 +22,7 @@ HEAD = """
 import asyncio, os, signal, socket, time
 import pytest
 from harness.errors import *
-from harness.evidence import *
+from harness.conformance.evidence import *
 """
 
 TWO = """
@@ -70,7 +70,9 @@ def tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 def run(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
     """Run pytest with the plugin: in this process, which takes a tenth of the time."""
-    return tests.runpytest_inprocess("-p", "harness.plugin", "-p", "no:cacheprovider", *options)
+    return tests.runpytest_inprocess(
+        "-p", "harness.conformance.plugin", "-p", "no:cacheprovider", *options
+    )
 
 
 def judge(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
@@ -152,7 +154,7 @@ def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
 #: In the first attempt, a piece is late, and the server delivers what it has: half a word.
 LATE_ONCE = """
 from harness.conformance.test_messages import test_a_line_in_pieces_is_one_message
-from harness.wire import Client
+from harness.clients.wire import Client
 
 @pytest.fixture(autouse=True)
 def late_once(monkeypatch):
@@ -358,8 +360,8 @@ async def test_it(room, one, other):
 @pytest.mark.parametrize(
     "order",
     [
-        ["-p", "xdist.plugin", "-p", "harness.plugin"],
-        ["-p", "harness.plugin", "-p", "xdist.plugin"],
+        ["-p", "xdist.plugin", "-p", "harness.conformance.plugin"],
+        ["-p", "harness.conformance.plugin", "-p", "xdist.plugin"],
     ],
 )
 def test_an_address_is_judged_in_one_process_in_order(

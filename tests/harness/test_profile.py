@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.clauses import all_clauses
+from harness.clients.stream import lines
 from harness.profile import Profile, ProfileError
-from harness.stream import lines
 
 SHOULD = {one.id for one in all_clauses().values() if one.level == "SHOULD"}
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from harness.clauses import Clause
-from harness.evidence import ABSENT, OBSERVED, PROVED
-from harness.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
-from harness.verdicts import (
+from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
+from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.verdicts import (
     INVALID,
     ClauseVerdict,
     Rules,

@@ -26,7 +26,7 @@ from harness.bench.trial import (
     Workload,
     run,
 )
-from harness.processes import Server, free_port
+from harness.target.processes import Server, free_port
 from tests.harness.bench.alone import alone
 from tests.harness.commands import in_time
 from tests.programs import program

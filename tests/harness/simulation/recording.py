@@ -16,7 +16,7 @@ from harness.simulation.results import LATE
 from harness.simulation.run import Run
 from harness.simulation.scenario import parse
 from harness.simulation.schedule import plan
-from harness.target import Command
+from harness.target.target import Command
 from tests.harness.commands import in_time
 
 PYTHON = shlex.quote(sys.executable)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 
-from harness.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
 from harness.profile import load
-from harness.show import visible
+from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
+from harness.report.show import visible
 from harness.simulation import page
 from harness.simulation.checkers import KINDS, Violation
 from harness.simulation.figures import figures
@@ -35,8 +35,8 @@ from harness.simulation.timeline import (
     named,
     strikes,
 )
+from tests.harness.report.test_page import Reader
 from tests.harness.simulation.test_checkers import Story
-from tests.harness.test_page import Reader
 
 EVIL = b"\x1b[2J</td><script>alert(1)</script>\xff\x00\xe2\x80\xae"
 

@@ -19,7 +19,7 @@ from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.live import Status
 from harness.simulation.run import ROOT, _with_sessions
 from harness.simulation.words import harmless
-from harness.target import Command
+from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
 from tests.integration.waiting import until
 

@@ -36,7 +36,7 @@ from harness.simulation.faults import workers_of
 from harness.simulation.history import VERSION, Event, History, as_text
 from harness.simulation.scenario import ALPHABETS
 from harness.simulation.words import harmless, payload, token
-from harness.target import Command
+from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, REFERENCE
 
 pytestmark = pytest.mark.timeout(240)  # Each example is a visit to a real room.

@@ -1,0 +1,270 @@
+"""Judge a chat server by the clauses of PROTOCOL.md, each of them.
+
+The server is started from a command, in which {host} and {port} are filled in,
+or reached where it runs; in the first case several of them are judged at once.
+A MUST that it breaks fails the run; a SHOULD does with --strict, or where the
+profile that is named claims it. A clause that could not be judged is "unknown".
+
+Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong
+arguments, or if the harness itself was unfit to judge; 3 if the server did not
+start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import profile as profiles
+from harness.clauses import all_clauses
+from harness.cli.arguments import add_target, clause_id, make_folder, scale, started, whole
+from harness.cli.optional_deps import needs_extra
+
+if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from rich.console import Console
+
+    from harness.conformance.runner import Check, Options, Outcome
+    from harness.conformance.verdicts import Rules
+    from harness.report.show import Line
+
+JOBS = 4
+"""Servers that are judged at once, where there are as many cores."""
+
+SEEDS = 2**32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_target(parser)
+    parser.add_argument(
+        "--profile",
+        metavar="NAME|FILE",
+        help="how it speaks, and which SHOULD clauses it claims to hold (chatroom, claiming none)",
+    )
+    parser.add_argument("--strict", action="store_true", help="a SHOULD decides as a MUST does")
+    parser.add_argument(
+        "--known-failures",
+        metavar="FILE",
+        type=_text,
+        help="clauses that do not decide, one id a line; # begins a comment",
+    )
+    parser.add_argument(
+        "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge these only"
+    )
+    parser.add_argument("--section", metavar="NAME", type=_section, help="judge this section only")
+    parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
+    parser.add_argument(
+        "--repeat", metavar="N", type=whole(1), default=1, help="run each test N times"
+    )
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=whole(1),
+        default=min(JOBS, os.cpu_count() or 1),
+        help="judge N servers at once, where they are started from a command (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=whole(0),
+        help="of it comes where LINE-2 cuts its lines: that of a run cuts as it did (drawn anew)",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="write results.json, junit.xml and report.html into DIR",
+    )
+    parser.add_argument(
+        "--timeout-scale",
+        metavar="X",
+        type=scale,
+        default=1.0,
+        help="times the patience, for slow servers and busy machines (%(default)g)",
+    )
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    needs_extra(parser)
+    from harness.conformance import runner
+
+    chosen = _options(options)
+    try:
+        checks = runner.collect(chosen)
+    except runner.CollectError as error:
+        parser.error(str(error))
+    if not checks:
+        parser.error("no test judges any of these clauses")
+    # A process without a test would only cost a second.
+    chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
+    if options.list:
+        _print(_listed(checks))
+        return 0
+    rules = _rules(options, parser)
+    if options.report:
+        make_folder(parser, options.report)
+
+    def unstarted(why: str) -> None:
+        outcome = runner.Outcome(troubles=[why])
+        _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
+
+    with started(parser, options.server, options.target, options.timeout_scale, unstarted):
+        pass  # It can be started, and stopped: tried once, before it is judged.
+    print(
+        f"judging {options.server or options.target}, "
+        f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
+        file=sys.stderr,
+        flush=True,
+    )
+    outcome = _run(chosen, checks)
+    if outcome.interrupted:  # pytest has kept it to itself
+        raise KeyboardInterrupt
+    return _conclude(options, chosen, checks, outcome, rules, parser)
+
+
+def _options(options: argparse.Namespace) -> Options:
+    from harness.conformance.runner import Options
+
+    # Its path: the tests run elsewhere, and a folder here may bear the name of a profile.
+    profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
+    return Options(
+        command=options.server,
+        address=options.target,
+        profile=profile,
+        clauses=tuple(options.only),
+        section=options.section,
+        repeat=options.repeat,
+        seed=random.randrange(SEEDS) if options.seed is None else options.seed,
+        timeout_scale=options.timeout_scale,
+        jobs=options.jobs,
+        junit=options.report and options.report.resolve() / "junit.xml",
+    )
+
+
+def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
+    """What decides. Nobody has claimed anything where no profile was named."""
+    from harness.conformance.verdicts import Rules, parse_known_failures
+
+    try:
+        claims = profiles.load(options.profile).claims if options.profile else frozenset()
+    except profiles.ProfileError as error:
+        parser.error(str(error))
+    return Rules(options.strict, claims, parse_known_failures(options.known_failures or ""))
+
+
+def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
+    from harness.conformance import runner
+    from harness.report.progress import progress
+
+    with runner.spoken_beside(sys.stderr) as stream, progress(checks, stream) as heard:
+        outcome = runner.run(chosen, heard)
+    missing = len(checks) - len({result.test for result in outcome.results})
+    if missing > 0 and not (outcome.troubles or outcome.interrupted):
+        outcome.troubles.append(f"{missing} of {len(checks)} tests did not run")
+    return outcome
+
+
+def _conclude(
+    options: argparse.Namespace,
+    chosen: Options,
+    checks: Sequence[Check],
+    outcome: Outcome,
+    rules: Rules,
+    parser: argparse.ArgumentParser,
+    shown: bool = True,
+) -> int:
+    """Judge, show it, if it is to be `shown`, and write the report."""
+    from harness.conformance.verdicts import judge, record
+    from harness.report.show import summary
+
+    verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
+    about = {
+        "target": {"command": options.server} if options.server else {"address": options.target},
+        "profile": options.profile or profiles.DEFAULT,
+        "strict": options.strict,
+        "seed": chosen.seed,
+        "repeat": options.repeat,
+        "timeout_scale": options.timeout_scale,
+    }
+    asked = None
+    if options.only or options.section:  # and who is gone breaks JOIN-1, asked for or not
+        asked = {check.clause for check in checks} | {one.clause for one in outcome.results}
+    if shown:
+        _print(summary(verdict, asked))
+    if options.report:
+        from harness.report import page
+
+        docs = {check.name: check.about for check in checks}
+        written = {
+            "results.json": json.dumps(record(verdict, about), indent=2) + "\n",
+            "report.html": page.report(verdict, about, docs),
+        }
+        try:
+            for name, text in written.items():
+                (options.report / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            parser.error(f"can't write to {options.report}: {error.strerror}")
+    return verdict.exit_status
+
+
+def _print(lines: Iterable[Line]) -> None:
+    """Show lines: with their styles on a terminal, else as they are."""
+    from harness.report.show import plain
+
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        show_on(Console(highlight=False), lines)
+    else:
+        sys.stdout.write(plain(lines))
+
+
+def show_on(console: Console, lines: Iterable[Line]) -> None:
+    """Show lines on a terminal; one that is too long for it goes on in the next, word by word."""
+    from rich.text import Text
+
+    from harness.report.show import STYLES
+
+    for line in lines:
+        parts = ((text, STYLES[style]) for text, style in line if text)
+        console.print(Text.assemble(*parts))
+
+
+def _listed(checks: Sequence[Check]) -> Iterable[Line]:
+    """The clauses that the tests judge, each with its tests."""
+    from harness.report.show import quote
+
+    for clause in all_clauses().values():
+        of_it = [check for check in checks if check.clause == clause.id]
+        if of_it:
+            yield from quote(clause)
+        for check in of_it:
+            yield [(f"  {check.name}", "plain"), (f"  {check.evidence}", "faint")]
+
+
+# --- types of arguments --------------------------------------------------------------------------
+
+
+def _section(text: str) -> str:
+    sections = dict.fromkeys(clause.section for clause in all_clauses().values())
+    for section in sections:
+        if section.lower() == text.lower():
+            return section
+    raise argparse.ArgumentTypeError(
+        f"there is no section {text!r}; there are {', '.join(sections)}"
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"can't read {path!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{path!r} is not UTF-8") from None

@@ -1,0 +1,47 @@
+"""Set servers side by side, from the results.json of each: servers × clauses.
+
+A server is called by the folder that its results.json lies in. Written as a
+page of HTML with --out, else to standard output.
+
+Exit status: 0; 2 for a file that is no such record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.cli.optional_deps import needs_extra
+from harness.report.matrix import markdown, merge, name_all, plain, read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", metavar="RESULTS.JSON", type=Path, nargs="+")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--out", metavar="FILE.html", type=Path, help="write a page of HTML")
+    shape.add_argument("--markdown", action="store_true", help="a table in Markdown")
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.out:
+        needs_extra(parser)
+    records = []
+    for path in options.results:
+        try:
+            records.append(read(path))
+        except ValueError as error:
+            parser.error(f"{path}: {error}")
+    names, rows = name_all(options.results), merge(records)
+    verdicts = [record["verdict"] for record in records]
+    if options.out:
+        from harness.report.page import matrix
+
+        try:
+            options.out.write_text(matrix(names, verdicts, rows), encoding="utf-8")
+        except OSError as error:
+            parser.error(f"can't write {str(options.out)!r}: {error.strerror}")
+    else:
+        table = markdown if options.markdown else plain
+        sys.stdout.writelines(f"{line}\n" for line in table(names, verdicts, rows))
+    return 0

@@ -1,0 +1,258 @@
+"""Find out how a server speaks, and write it down as a profile.
+
+    python -m harness probe --command "python3 server.py {host} {port}" > server.toml
+
+A few people join, speak and leave. What a newcomer hears before anyone has
+spoken is the welcome; what stands before a word is the prefix; whole lines that
+nobody has said are notices. Addresses, ports and numbers in them become
+patterns. The profile claims those SHOULD clauses of framing that were seen to
+hold; whether they do, and all others, is for `conform` to judge.
+
+Exit status: 0 a profile was written; 2 wrong arguments; 3 the target did not
+start, or nobody was heard in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.arguments import started
+from harness.cli.optional_deps import needs_extra
+from harness.clients.wire import Client, Clock, Log
+from harness.errors import Undecided, Unfit, Violation
+from harness.profile import Profile
+
+if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from harness.clients.room import Room
+    from harness.target.target import Target
+
+PEOPLE = 4
+
+MOST = 1 << 16
+"""Bytes of a greeting, and of what is heard while nobody speaks: more is a flood."""
+
+_VARYING = re.compile(rb"(?P<v4>\d+\.\d+\.\d+\.\d+)|(?P<number>\d+)")
+
+
+@dataclass
+class Findings:
+    """What was heard; all of it is bytes as they came."""
+
+    welcomes: list[bytes] = field(default_factory=list)
+    prefixes: list[bytes] = field(default_factory=list)
+    notices: list[bytes] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+
+
+# --- pure: from what was heard to a profile ------------------------------------------------------
+
+
+def pattern(texts: Sequence[bytes]) -> str:
+    """A pattern that all the texts match, and what is of their kind: '' for no text, or none.
+
+    Texts that differ otherwise than in their numbers are alike line by line: where a line of
+    theirs differs, its beginning is kept, up to the first difference; lines that not all of them
+    have may be missing.
+    """
+    found = [[_generalised(line) for line in text.split(b"\n")] for text in texts if text]
+    if not found:
+        return ""
+    every = min(map(len, found))
+    columns = [
+        _common({line for line in column if line is not None})
+        for column in itertools.zip_longest(*found)
+    ]
+    return r"\n".join(columns[:every]) + "".join(rf"(?:\n{line})?" for line in columns[every:])
+
+
+def _generalised(text: bytes) -> str:
+    """The pattern of a text in which addresses and numbers may vary."""
+    made, end = "", 0
+    for varying in _VARYING.finditer(text):
+        made += _escaped(text[end : varying.start()])
+        made += r"\d+\.\d+\.\d+\.\d+" if varying["v4"] else r"\d+"
+        end = varying.end()
+    return made + _escaped(text[end:])
+
+
+def _escaped(text: bytes) -> str:
+    """The pattern of just that text, in characters that TOML allows."""
+    return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
+
+
+def _escaped_character(one: str) -> str:
+    if one == "\n":
+        return r"\n"
+    if one.isprintable():
+        return one if one == " " else re.escape(one)
+    return "".join(rf"\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
+
+
+def _common(lines: set[str]) -> str:
+    """One pattern for lines that begin alike."""
+    begin = min(lines, key=len)
+    if len(lines) == 1:
+        return begin
+    while not all(one.startswith(begin) for one in lines):
+        begin = begin[:-1]
+    while True:  # not in the middle of an escape
+        try:
+            re.compile(begin)
+            break
+        except re.error:
+            begin = begin[:-1]
+    return begin + ".*"
+
+
+def as_toml(name: str, findings: Findings) -> str:
+    """The profile, as the file that `harness.profile` reads."""
+    notices = _gathered({_generalised(line) for line in findings.notices})
+    shown = "".join(one if one.isprintable() else "?" for one in name)
+    lines = [
+        f"# How {shown} speaks, as `python -m harness probe` heard it.",
+        f"welcome = {_quoted(pattern(findings.welcomes))}",
+        f"prefix = {_quoted(pattern(findings.prefixes))}",
+        f"notices = [{', '.join(map(_quoted, notices))}]",
+        f"claims = [{', '.join(_quoted(one) for one in findings.claims)}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _gathered(lines: set[str]) -> list[str]:
+    """Patterns of lines; those that are alike up to where they first vary become one."""
+    groups: dict[str, set[str]] = {}
+    for line in lines:
+        groups.setdefault(line.partition(r"\d")[0], set()).add(line.removesuffix(r"\n"))
+    return sorted(_common(group) + r"\n" for group in groups.values())
+
+
+def _quoted(text: str) -> str:
+    if "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+# --- listening -----------------------------------------------------------------------------------
+
+
+async def listen(target: Target, clock: Clock) -> Findings:
+    """Let people join, speak and leave. Raises Violation where one is not heard by the others."""
+    from harness.clients.room import Room
+
+    room = Room(target, Profile(name="unknown"), clock, Log())
+    findings = Findings()
+    people: list[Client] = []
+    said: list[bytes] = []
+    try:
+        for _ in range(PEOPLE):
+            people.append(await room.connect())
+            # The first waits for a server that is not quite ready yet.
+            greets = not findings.welcomes or findings.welcomes[0]
+            await people[-1].waits(lambda: bool(people[-1].heard), None if greets else 0)
+            await room.quiet()
+            findings.welcomes.append(_take(people[-1]))
+            _note(findings, people[:-1])
+        for speaker in people:
+            others = [one for one in people if one is not speaker]
+            token = room.token()
+            said.append(token)
+            await speaker.say(token + b"\n")
+            for listener in others:
+                heard = (await listener.hears_line(token)).removesuffix(token)
+                before, _, prefix = heard.rpartition(b"\n")
+                # What somebody said comes again where a server doubles, or echoes: no notice.
+                findings.notices += [
+                    line
+                    for line in _lines(before + b"\n" if before else b"")
+                    if not any(word in line for word in said)
+                ]
+                findings.prefixes.append(prefix)
+        await _framing(room, people[0], people[1], findings)
+        await room.quiet()  # what a server echoes may be late
+        for one in people:
+            _take(one)
+        people.pop().close()
+        await room.quiet()
+        _note(findings, people)
+    finally:
+        await room.leave()
+    return findings
+
+
+async def _framing(room: Room, speaker: Client, listener: Client, findings: Findings) -> None:
+    """Note which of the SHOULD clauses of framing seem to hold."""
+    prefix = re.compile(pattern(findings.prefixes).encode())
+    first, second = room.tokens(2)
+    await speaker.say(first + b"\n" + second + b"\n")
+    await listener.hears(first)
+    between = (await listener.hears_line(second)).removesuffix(second)
+    if prefix.pattern and prefix.fullmatch(between.removeprefix(b"\n")):
+        findings.claims.append("LINE-3")
+    first, second = room.tokens(2)
+    await speaker.say_in_pieces([first, b"+", second, b"\n"], 0.02)
+    await listener.hears(first)
+    if await listener.hears_line(second) == b"+" + second:
+        findings.claims.insert(0, "LINE-2")
+    first, second = room.tokens(2)
+    await speaker.say(first)
+    if await listener.comes(first):
+        await listener.hears(first)
+        await speaker.say(second + b"\n")
+        if (await listener.hears_line(second)).startswith(b"\n"):
+            findings.claims.append("LINE-6")
+
+
+def _take(client: Client) -> bytes:
+    if len(client.heard) > MOST:
+        raise Violation(f"{client} heard more than {MOST >> 10} KiB while nobody spoke")
+    return client.take(len(client.heard))
+
+
+def _note(findings: Findings, people: Iterable[Client]) -> None:
+    """What they heard while nobody spoke are notices."""
+    for one in people:
+        findings.notices += _lines(_take(one))
+
+
+def _lines(heard: bytes) -> list[bytes]:
+    return [line + b"\n" for line in heard.split(b"\n")[:-1]]
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--command", metavar="COMMAND", dest="start", help="start the server so, {host} {port}"
+    )
+    parser.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the profile there, not to standard output"
+    )
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    needs_extra(parser)
+    with started(parser, options.start, options.target) as target:
+        try:
+            findings = asyncio.run(listen(target, Clock()))
+        except (Undecided, Unfit, Violation) as error:
+            how = target.death()
+            parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
+    name = options.out.stem if options.out else "the server"
+    text = as_toml(name, findings)
+    try:
+        if options.out:
+            options.out.write_text(text, encoding="utf-8")
+        else:
+            print(text, end="")
+    except OSError as error:
+        parser.error(f"argument --out: {error.strerror}: {options.out}")
+    return 0

@@ -1,0 +1,262 @@
+"""The tests of conformance, run by pytest in this process.
+
+Nothing of the user's own pytest has a say in it: no configuration, no conftest,
+no plugin. A run is what `Options` say, and ends as an `Outcome`, whatever
+happens; what each test found goes to a listener as it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+import pytest
+
+from harness.conformance.plugin import RESULT, Result, clause_of
+
+_TESTS = Path(__file__).parent / "tests"
+_ROOT = Path(__file__).parents[2]
+
+RUN = "CHATROOM_HARNESS_RUN"
+"""In the environment of all that a run starts."""
+
+_OF_ITS_OWN = (
+    *("-c", os.devnull),
+    f"--rootdir={_ROOT}",
+    "--noconftest",
+    "--import-mode=importlib",
+    "--strict-markers",
+    "--capture=no",
+    *("-p", "harness.conformance.plugin"),
+    *("-p", "no:cacheprovider"),
+    *("-p", "no:terminal"),
+    *("-p", "no:warnings"),
+)
+
+_ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is run. Either `command` or `address` is set for a run, neither to collect.
+
+    clauses: these only; empty: all. section: this one only. jobs: how many
+    servers are judged at once. junit: where pytest's own report goes.
+    """
+
+    command: str | None = None
+    address: str | None = None
+    profile: str = "chatroom"
+    clauses: tuple[str, ...] = ()
+    section: str | None = None
+    repeat: int = 1
+    seed: int = 0
+    timeout_scale: float = 1.0
+    jobs: int = 1
+    junit: Path | None = None
+
+    def arguments(self) -> list[str]:
+        """For pytest."""
+        named: list[tuple[str, Any]] = [
+            ("command", self.command),
+            ("target", self.address),
+            ("profile", self.profile),
+            *(("clause", one) for one in self.clauses),
+            ("section", self.section),
+            ("repeat", self.repeat),
+            ("seed", self.seed),
+            ("timeout-scale", self.timeout_scale),
+        ]
+        return [f"--{name}={value}" for name, value in named if value is not None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A test of conformance. `about`: its docstring, in one line."""
+
+    name: str
+    clause: str
+    evidence: str
+    about: str
+
+
+@dataclass
+class Outcome:
+    """What became of a run. `troubles`: what went wrong with the harness itself, apart from what
+    a result says. `interrupted`: by the user."""
+
+    results: list[Result] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class CollectError(Exception):
+    """The tests themselves are broken; the message says how, in one line."""
+
+
+def collect(options: Options | None = None) -> list[Check]:
+    """The tests that a run would consist of, in their order. Raises CollectError."""
+    collector = _Collector()
+    status, said = _pytest([*(options or Options()).arguments(), "--collect-only"], collector)
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if collector.troubles or status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise CollectError((collector.troubles or [said])[0])
+    return collector.checks
+
+
+def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
+    """Run the tests; `heard` is called with each result as it comes."""
+    listener = _Listener(heard)
+    report = [f"--junitxml={options.junit}"] if options.junit else []
+    parallel = options.jobs > 1 and options.command is not None
+    how = ["-p", "xdist.plugin", f"-n{options.jobs}", "--dist=worksteal"] if parallel else []
+    mark = uuid.uuid4().hex
+    outcome = listener.outcome
+    try:
+        with _set({RUN: mark}):
+            status, said = _pytest([*options.arguments(), *report, *how], listener)
+    except OSError as error:
+        outcome.troubles.append(f"{error.filename or 'pytest'}: {error.strerror}")
+        return outcome
+    finally:
+        _sweep(mark)
+    if status == pytest.ExitCode.USAGE_ERROR or (
+        status == pytest.ExitCode.INTERNAL_ERROR and not outcome.troubles
+    ):
+        outcome.troubles.append(said)
+    return outcome
+
+
+class _Collector:
+    """A plugin of pytest that writes down what it collects."""
+
+    def __init__(self) -> None:
+        self.checks: list[Check] = []
+        self.troubles: list[str] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.troubles.append(_last_line(str(report.longrepr)))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            named = clause_of(item)
+            if named is None:
+                self.troubles.append(f"{item.nodeid} names no clause")
+                continue
+            about = inspect.getdoc(getattr(item, "function", None)) or ""
+            self.checks.append(Check(item.name, *named, " ".join(about.split())))
+
+
+class _Listener:
+    """A plugin of pytest that passes on what the tests found."""
+
+    def __init__(self, heard: Callable[[Result], None]) -> None:
+        self.outcome = Outcome()
+        self._heard = heard
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        found = [text for name, text in report.user_properties if name == RESULT]
+        # Its place is in our own report: a wire log would swell pytest's.
+        report.user_properties = [pair for pair in report.user_properties if pair[0] != RESULT]
+        for text in found:
+            result = Result(**json.loads(str(text)))
+            self.outcome.results.append(result)
+        if found:
+            self._heard(self.outcome.results[-len(found)])  # the test's own
+        if report.failed and not found:
+            self.outcome.troubles.append(f"{report.nodeid}: {_last_line(str(report.longrepr))}")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.outcome.troubles.append(_last_line(str(report.longrepr)))
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.outcome.troubles.append(_last_line(str(excrepr)))
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.outcome.interrupted = True
+        else:  # pytest.exit
+            self.outcome.troubles.append(str(excinfo.value))
+
+
+def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
+    """Run pytest; its exit status, and the last line that it said.
+
+    Neither it nor its workers, who have our standard error, say anything to the user.
+    """
+    where = str(_TESTS)
+    words = io.StringIO()
+    with (
+        _set(_ENVIRONMENT),
+        contextlib.redirect_stdout(words),
+        contextlib.redirect_stderr(words),
+        _silent(2),
+    ):
+        status = pytest.main([*_OF_ITS_OWN, *arguments, where], plugins=[plugin])
+    return int(status), _last_line(words.getvalue())
+
+
+@contextlib.contextmanager
+def _silent(descriptor: int) -> Iterator[None]:
+    """Let what is written to a descriptor go nowhere meanwhile."""
+    kept = os.dup(descriptor)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def spoken_beside(stream: TextIO) -> Iterator[TextIO]:
+    """A stream to where `stream` goes, heard while pytest runs, too."""
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):  # It has none: it is a test's.
+        yield stream
+        return
+    with open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace") as beside:
+        yield beside
+
+
+@contextlib.contextmanager
+def _set(values: dict[str, str]) -> Iterator[None]:
+    """Set variables of the environment meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _sweep(mark: str) -> None:
+    """End what a run has left behind: nothing, unless it was broken off."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(RUN) == mark:
+                process.kill()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "pytest broke off, and did not say why"

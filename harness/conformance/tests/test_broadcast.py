@@ -1,0 +1,214 @@
+"""Broadcast."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from harness.clients.room import Room, expect
+from harness.clients.stream import sequence
+from harness.clients.wire import Client
+from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
+from harness.errors import Violation
+
+MEMBERS = 12
+LINES = 50
+
+TEXTS = (
+    b"hello, world",
+    b"  two spaces before, two behind  ",
+    b"tab\there",
+    b"MiXeD CaSe 0123456789",
+    b"!\"#$%&'()*+,-./:;=?@[\\]^_`{|}~",
+    b"a  b   c    d",
+    b"<not a prefix",
+    b"%s %d {0} ${x} \\n \\x41",
+    b"/quit",
+    b"x" * 500,
+)
+
+
+async def speak(client: Client, tokens: list[bytes]) -> None:
+    """One line for each token, each sent by itself."""
+    for token in tokens:
+        await client.say(token + b"\n")
+        await asyncio.sleep(0)
+
+
+async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
+    """All talk at once: what each has said, and what of it each has heard, in its order."""
+    members = await room.join(MEMBERS)
+    said = {one: room.tokens(LINES) for one in members}
+    await asyncio.gather(*[speak(one, tokens) for one, tokens in said.items()])
+    every = {token for tokens in said.values() for token in tokens}
+    heard = await room.last_words(members)
+    return said, {one: sequence(heard[one], every) for one in members}
+
+
+def expect_each_once(
+    listener: Client, heard: list[bytes], speaker: Client, tokens: list[bytes]
+) -> None:
+    """Raises Violation, unless each token of the speaker's is once in what was heard."""
+    times = Counter(heard)
+    for number, token in enumerate(tokens):
+        expect(
+            times[token] == 1,
+            f"{listener} heard line {number} of {speaker}'s {len(tokens)} {times[token]} times,"
+            " not once",
+            token,
+        )
+
+
+@pytest.mark.clause("CAST-1", PROVED)
+async def test_everyone_else_hears_it_once(room: Room) -> None:
+    """12 members say 50 lines each, all at once. Behind a last word of each, every other member
+    has heard each line exactly once."""
+    said, heard = await conversation(room)
+    for listener, words in heard.items():
+        for speaker, tokens in said.items():
+            if speaker is not listener:
+                expect_each_once(listener, words, speaker, tokens)
+
+
+@pytest.mark.clause("CAST-1", PROVED)
+async def test_none_of_many_is_lost(room: Room) -> None:
+    """One member says 1,200 lines to two others, a hundred at once; each hears each of them exactly
+    once."""
+    speaker, *listeners = await room.join(3)
+    tokens = room.tokens(1200)
+    heard = dict.fromkeys(listeners, b"")
+    for first in range(0, len(tokens), 100):
+        await speaker.say(b"".join(token + b"\n" for token in tokens[first : first + 100]))
+        for one, before in zip(listeners, await room.barrier(speaker, *listeners), strict=True):
+            heard[one] += before
+    for one in listeners:
+        expect_each_once(one, sequence(heard[one], set(tokens)), speaker, tokens)
+
+
+@pytest.mark.clause("CAST-2", ABSENT)
+async def test_a_sender_does_not_hear_itself(room: Room) -> None:
+    """A member speaks, another hears it and answers, several times; then a window goes by in
+    which nothing of its own has come to the first."""
+    one, other = await room.join(2)
+    own = room.tokens(5)
+    heard = b""
+    for token in own:
+        await one.say(token + b"\n")
+        await other.hears_line(token)
+        heard += (await room.barrier(other, one))[0]
+    await room.quiet()
+    heard += bytes(one.heard)
+    for token in own:
+        expect(token not in heard, f"{one} heard what it had said itself", None, heard)
+
+
+@pytest.mark.clause("CAST-3", PROVED)
+async def test_text_arrives_as_it_was_sent(room: Room) -> None:
+    """Lines that begin with spaces, tabs, punctuation, commands, or 500 letters, and end with a
+    word: before it is heard what was sent."""
+    speaker, listener = await room.join(2)
+    for text in TEXTS:
+        token = room.token()
+        await speaker.say(text + token + b"\n")
+        heard = (await listener.hears_line(token)).removesuffix(token)
+        expect(heard.endswith(text), "the text arrived changed", text, heard)
+
+
+@pytest.mark.clause("CAST-3", PROVED)
+async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
+    """Lines that begin with a word, and end with spaces or a tab: these are heard behind it."""
+    speaker, listener = await room.join(2)
+    for text in (b"  ", b"\t", b" .", b"  two   words  "):
+        first, second = room.tokens(2)
+        await speaker.say(first + text + b"\n")
+        await listener.hears(first)
+        await speaker.say(second + b"\n")
+        heard = room.plain(await listener.hears_line(second))
+        expect(heard.startswith(text), "the end of the text arrived changed", text, heard)
+
+
+@pytest.mark.clause("CAST-4", PROVED)
+async def test_the_order_of_one_sender(room: Room) -> None:
+    """12 members say 50 lines each, all at once. Each hears each other's in their order."""
+    said, heard = await conversation(room)
+    for listener, words in heard.items():
+        for speaker, tokens in said.items():
+            if speaker is listener:
+                continue
+            place = {token: number for number, token in enumerate(tokens)}
+            numbers = [place[word] for word in dict.fromkeys(words) if word in place]
+            if numbers != sorted(numbers):
+                raise Violation(
+                    f"{listener} heard the lines of {speaker} in the order {_order(numbers)}"
+                )
+
+
+def _order(numbers: list[int]) -> str:
+    """The numbers around the first one that is out of order."""
+    late = next(at for at in range(1, len(numbers)) if numbers[at] < numbers[at - 1])
+    return "…, " + ", ".join(map(str, numbers[max(0, late - 3) : late + 3])) + ", …"
+
+
+@pytest.mark.clause("CAST-5", PROVED)
+async def test_one_order_for_all(room: Room) -> None:
+    """12 members say 50 lines each, all at once. Any two of them have heard what both have heard
+    in the same order (the lines of one sender apart, which are CAST-4's)."""
+    said, heard = await conversation(room)
+    speaker_of = {token: one for one, tokens in said.items() for token in tokens}
+    rank = {one: {token: n for n, token in enumerate(tokens)} for one, tokens in said.items()}
+    orders = {
+        one: _by_sender(list(dict.fromkeys(words)), speaker_of, rank)
+        for one, words in heard.items()
+    }
+    first, *rest = orders
+    for other in rest:
+        both = set(orders[first]) & set(orders[other])
+        mine = [token for token in orders[first] if token in both]
+        theirs = [token for token in orders[other] if token in both]
+        for number, (here, there) in enumerate(zip(mine, theirs, strict=True)):
+            expect(
+                here == there,
+                f"{first} heard {speaker_of[here]} where {other} heard {speaker_of[there]},"
+                f" in line {number} of {len(mine)}",
+            )
+
+
+def _by_sender(
+    words: list[bytes],
+    speaker_of: dict[bytes, Client],
+    rank: dict[Client, dict[bytes, int]],
+) -> list[bytes]:
+    """The same senders in the same places, each one's own words in the order it said them."""
+    own: dict[Client, list[bytes]] = {}
+    for word in words:
+        own.setdefault(speaker_of[word], []).append(word)
+    turns = {one: iter(sorted(said, key=rank[one].__getitem__)) for one, said in own.items()}
+    return [next(turns[speaker_of[word]]) for word in words]
+
+
+@pytest.mark.clause("CAST-6", PROVED)
+async def test_members_behind_one_address_read_each_other(room: Room) -> None:
+    """Two members come from one address, a third from another: all read each other."""
+    third = (await room.join(1))[0]
+    one, other = [await room.enter(third.address) for _ in range(2)]
+    await room.greet(third, one)
+    await room.greet(third, other)
+    for speaker, listener in ((one, other), (other, one), (third, one), (one, third)):
+        await room.tell(speaker, listener)
+
+
+@pytest.mark.clause("CAST-7", OBSERVED)
+async def test_a_member_alone_talks_to_nobody(room: Room) -> None:
+    """A member is alone in a server of its own, or as alone as it can be, and talks. Then another
+    comes, and both read each other."""
+    server = room.own_server()
+    alone = await room.enter(target=server)
+    for _ in range(3):
+        await alone.say(room.token() + b"\n")
+        await room.quiet()
+    expect(not alone.ended, f"the connection of {alone} was {alone.ended}{room.fate()}")
+    other = await room.enter(target=server)
+    await room.greet(alone, other)
+    await room.greet(other, alone)

@@ -1,0 +1,117 @@
+"""Joining."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from harness.clients.room import Room, applies, expect, needs_ipv6
+from harness.conformance.evidence import OBSERVED, PROVED
+from harness.errors import StartError, Violation
+
+CROWD = 100
+RESETS = 20
+
+
+@pytest.mark.clause("JOIN-1", PROVED)
+async def test_a_crowd_joins_at_once(room: Room) -> None:
+    """100 clients connect at once; each of them hears what a member says, and is heard."""
+    listener = (await room.join(1))[0]
+    crowd = await asyncio.gather(*[room.enter() for _ in range(CROWD)])
+    room.count_in(*crowd)
+    await room.settle()
+    tokens = {client: room.token() for client in crowd}
+    for client, token in tokens.items():
+        await client.say(token + b"\n")
+    for client, token in tokens.items():
+        expect(await listener.comes(token), f"{client}, one of {CROWD}, is not heard", token)
+
+
+@pytest.mark.clause("JOIN-2", PROVED)
+async def test_who_says_nothing_harms_nobody(room: Room) -> None:
+    """Clients connect and say nothing, not even goodbye; others join and talk meanwhile."""
+    for _ in range(3):
+        await room.connect()
+    await _two_talk(room)
+
+
+@pytest.mark.clause("JOIN-2", PROVED)
+async def test_who_is_reset_harms_nobody(room: Room) -> None:
+    """Connections are reset: at once, which may be before they are accepted, and when they have
+    been welcomed. Members go on talking, and others still join."""
+    members = await room.join(2)
+    for number in range(RESETS):
+        client = await (room.enter() if number % 2 else room.connect())
+        client.reset()
+        await room.tell(*members)
+    await _two_talk(room)
+
+
+async def _two_talk(room: Room) -> None:
+    one, other = await room.join(2)
+    await room.tell(one, other)
+    await room.tell(other, one)
+
+
+@pytest.mark.clause("JOIN-3", OBSERVED)
+async def test_it_starts_again_on_the_same_port(room: Room) -> None:
+    """A server is stopped while clients are connected, and started again with the same port."""
+    server = room.another()
+    clients = [await room.enter(target=server) for _ in range(3)]
+    await clients[0].say(room.token() + b"\n")
+    server.stop()
+    for client in clients:
+        client.close()
+    try:
+        server.start()
+    except StartError as error:
+        raise Violation(
+            f"stopped with clients connected, it does not start again: {error}"
+        ) from None
+    await room.enter(target=server)
+
+
+@pytest.mark.clause("JOIN-4", PROVED)
+async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
+    """A server is started at ::1; two clients join it and read each other."""
+    needs_ipv6()
+    try:
+        server = room.another(host="::1")
+    except StartError as error:
+        raise Violation(f"at ::1 it does not start: {error}") from None
+    one, other = [await room.enter(target=server) for _ in range(2)]
+    await room.greet(one, other)
+    await room.greet(other, one)
+
+
+@pytest.mark.clause("JOIN-5", OBSERVED)
+async def test_a_full_room_says_so(room: Room) -> None:
+    """A room is filled; the next one is told so in one line and put out; the members go on; when
+    one of them leaves, another comes in."""
+    profile = room.profile
+    applies(profile.full_clients, "the profile does not say how a room becomes full")
+    server = room.another(profile.full_options)
+    members = [await room.enter(target=server) for _ in range(profile.full_clients)]
+    for one, other in itertools.pairwise(members):
+        await room.greet(one, other)
+    refused = await room.connect(target=server)
+    heard = await refused.hears_end()
+    expect(
+        heard.count(b"\n") == 1 and heard.endswith(b"\n"),
+        "it was not told why, in one line",
+        None,
+        heard,
+    )
+    welcome = profile.welcome
+    expect(not (welcome and welcome.search(heard)), "it was welcomed first", None, heard)
+    await room.greet(members[0], members[-1])
+    members.pop().finish()
+    for _ in range(int(room.clock.patience / room.window)):  # that one left takes its time
+        newcomer = await room.connect(target=server)
+        await newcomer.waits(lambda: bool(newcomer.heard))  # noqa: B023  (the welcome, or why not)
+        if not await newcomer.ends(room.window):
+            break
+        await room.quiet()
+    await room.greet(members[0], newcomer)

@@ -1,0 +1,163 @@
+"""Leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from math import inf
+
+import pytest
+
+from harness.clients.room import Room, expect
+from harness.clients.wire import Client
+from harness.conformance.evidence import OBSERVED, PROVED
+from harness.target.target import Costs, Target, part_used
+
+GUESTS = 100
+"""Who come and go, one after another."""
+SPARE_DESCRIPTORS = 8
+"""Descriptors by which a server may differ after they have gone."""
+SPARE_MEMORY = 24 << 20
+"""Bytes likewise: an allocator keeps what it had at its height."""
+IDLE = 0.1
+"""The part of the time in which it could sleep that an idle server may run."""
+
+
+def leave(client: Client, way: str) -> None:
+    {"close": client.close, "reset": client.reset, "half-close": client.finish}[way]()
+
+
+@pytest.mark.clause("LEAVE-1", PROVED)
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+async def test_the_others_go_on(room: Room, way: str) -> None:
+    """Of six members, one after another leaves; after each, each who is left is heard by all."""
+    members = await room.join(6)
+    while len(members) > 2:
+        leaver = members.pop(len(members) // 2)
+        room.count_out(leaver)
+        leave(leaver, way)
+        for _ in range(2):
+            for speaker in members:
+                others = [one for one in members if one is not speaker]
+                await room.barrier(speaker, *others)
+
+
+@pytest.mark.clause("LEAVE-1", PROVED)
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -> None:
+    """Of 16 members, the last speaks; the first leaves as soon as it has heard the word, when
+    others may not have heard it yet: each who is left hears it; and so on, until two are left."""
+    members = await room.join(16)
+    speaker = members[-1]
+    while len(members) > 2:
+        word = room.token()
+        await speaker.say(word + b"\n")
+        first = members.pop(0)
+        room.count_out(first)
+        await first.hears_line(word)
+        leave(first, way)
+        for one in members[:-1]:
+            await one.hears_line(word)
+
+
+@pytest.mark.clause("LEAVE-1", PROVED)
+async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
+    """Two members of a server of its own talk, and both leave; others come, and talk; again."""
+    server = room.own_server()
+    for _ in range(3):
+        one, other = [await room.enter(target=server) for _ in range(2)]
+        await room.greet(one, other)
+        for member in (one, other):
+            member.finish()
+        for member in (one, other):
+            await member.ends(room.window)
+            member.close()
+
+
+@pytest.mark.clause("LEAVE-2", PROVED)
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
+async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
+    """A member says two lines, the last of them with or without its end, and closes at once, again
+    and again: both are heard each time."""
+    [listener] = await room.join(1)
+    for _ in range(10):
+        guest = await room.enter()
+        await room.greet(guest, listener)
+        first, last = room.tokens(2)
+        await guest.say(first + b"\n" + last + end)
+        guest.finish()
+        await listener.hears(first)
+        await listener.hears_line(last)
+
+
+@pytest.mark.clause("LEAVE-3", OBSERVED)
+async def test_what_it_cost_is_given_back(room: Room) -> None:
+    """100 guests join, speak and leave. The server, one of its own, then has as many
+    descriptors as before, about as much memory, and does nothing."""
+    server = room.own_server()
+    listener = await room.enter(target=server)
+    await _guests(room, server, listener, GUESTS // 5)
+    before = server.costs()
+    await _guests(room, server, listener, GUESTS)
+    after = await _until_given_back(room, server, before)
+    more = after.descriptors - before.descriptors
+    expect(more <= SPARE_DESCRIPTORS, f"after {GUESTS} guests it holds {more} descriptors more")
+    grown = after.memory - before.memory
+    expect(grown <= SPARE_MEMORY, f"after {GUESTS} guests it holds {grown >> 20} MiB more")
+    listener.close()
+    used = await _use(server)
+    expect(used <= IDLE, f"with nobody in it, it uses {used:.0%} of a processor, where it gets one")
+
+
+async def _guests(room: Room, server: Target, listener: Client, count: int) -> None:
+    for number in range(count):
+        guest = await room.enter(target=server)
+        if number % 10 == 0:
+            await room.meet(guest, listener)
+        guest.finish()
+
+
+async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
+    """What it costs, when it costs no more than before, or never will."""
+    deadline = time.monotonic() + room.clock.patience
+    while True:
+        costs = server.costs()
+        if (
+            costs.descriptors <= before.descriptors + SPARE_DESCRIPTORS
+            and costs.memory <= before.memory + SPARE_MEMORY
+        ) or time.monotonic() >= deadline:
+            return costs
+        await asyncio.sleep(room.window)
+
+
+async def _use(server: Target) -> float:
+    """The part of a processor that it uses: the least of a few windows."""
+    least = inf
+    for _ in range(6):
+        before, began = server.times(), time.monotonic()
+        await asyncio.sleep(0.5)
+        least = min(least, part_used(before, server.times(), time.monotonic() - began))
+        if least <= IDLE:
+            break
+    return least
+
+
+@pytest.mark.clause("LEAVE-4", OBSERVED)
+async def test_the_server_closes_its_own_side(room: Room) -> None:
+    """A member closes the side that speaks: the server closes the other."""
+    member = (await room.join(2))[0]
+    member.finish()
+    await member.hears_end()
+
+
+@pytest.mark.clause("LEAVE-5", PROVED)
+async def test_it_may_come_back(room: Room) -> None:
+    """A member leaves and comes back, again and again, from the same address: it reads and is read
+    as before."""
+    listener = (await room.join(1))[0]
+    source = room.address()
+    for _ in range(4):
+        guest = await room.enter(source)
+        await room.greet(guest, listener)
+        await room.greet(listener, guest)
+        guest.finish()

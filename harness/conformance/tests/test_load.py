@@ -1,0 +1,147 @@
+"""Load."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+
+import pytest
+
+from harness.clients.room import Room, applies, expect, expect_equal
+from harness.clients.stream import sequence
+from harness.clients.wire import Client
+from harness.conformance.evidence import OBSERVED, PROVED
+from harness.errors import Undecided
+from harness.target.target import Target
+
+MIB = 1 << 20
+
+SPEECH = 128 << 10
+"""Bytes that one guest says: fewer than any server's allowance."""
+LINE = 1000
+
+KERNEL = 8 * MIB
+"""Bytes that the two kernels hold, at most, for one who does not read."""
+UNKNOWN_LAG = 24 * MIB
+"""Bytes by which one may lag where the profile does not say it: a generous bound."""
+SPARE_MEMORY = 24 * MIB
+
+FLOOD = 3.0
+"""Seconds for which a flood exceeds its allowance."""
+READ = 64 << 10
+"""Bytes by which a right server may exceed an allowance, once: those of one read. How many a read
+brings is known only afterwards, and depends on how the flood was cut on its way."""
+UNKNOWN_FLOOD = 2 * MIB
+
+
+async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
+    """Have guests come one after another and say `size` bytes in all; the listener hears them.
+
+    Each says little, so that none exceeds an allowance.
+    """
+    line = b"." * (LINE - 1) + b"\n"
+    while size > 0:
+        guest = await room.enter(target=server)
+        await room.meet(guest, listener)
+        token = room.token()
+        await guest.say(line * (min(size, SPEECH) // LINE) + token + b"\n")
+        await room.waits_through(listener, token)
+        listener.take(len(listener.heard))
+        guest.finish()
+        size -= SPEECH
+
+
+@pytest.mark.clause("LOAD-1", PROVED)
+async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
+    """A member stops reading, and can hold little of what it does not read. Others say more than
+    the kernels hold for it: each word is heard in time."""
+    server = room.own_server()
+    listener = await room.enter(target=server)
+    mute = await room.enter(receive_buffer=4096, target=server)
+    await room.meet(listener, mute)
+    mute.pause()
+    await pump(room, server, listener, KERNEL + 2 * MIB)
+
+
+@pytest.mark.clause("LOAD-2", OBSERVED)
+async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
+    """A member stops reading. While it lags by less than it may, it stays, and loses nothing;
+    when it lags by more than it may, and the kernels hold, it is disconnected. What the server
+    spends on it is bounded."""
+    server = room.own_server()
+    listener = await room.enter(target=server)
+    mute = await room.enter(receive_buffer=4096, target=server)
+    await room.meet(listener, mute)
+    lag = room.profile.lag_limit
+    if lag:
+        mute.pause()
+        await pump(room, server, listener, lag // 2)
+        mute.resume()
+        await room.greet(listener, mute)
+    before = server.costs().memory if server.ours else 0
+    mute.pause()
+    total = (lag or UNKNOWN_LAG) + KERNEL
+    await pump(room, server, listener, total)
+    grown = server.costs().memory - before if server.ours else 0
+    mute.resume()
+    late = room.token()
+    await listener.say(late + b"\n")
+    await mute.waits(lambda: late in mute.heard[-2 * LINE :])
+    expect(mute.ended, f"{mute} did not read {total >> 20} MiB, and was not disconnected")
+    bound = (lag or UNKNOWN_LAG) + SPARE_MEMORY
+    expect(grown <= bound, f"for one who did not read, it holds {grown >> 20} MiB more")
+
+
+@pytest.mark.clause("LOAD-3", PROVED)
+async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
+    """A member says more than it is allowed, as fast as it can. All of it arrives, in its order,
+    no sooner than the allowance and one read more have it; and the member goes on."""
+    profile = room.profile
+    flooder, listener = await room.join(2)
+    size = int(profile.burst + FLOOD * profile.rate) if profile.rate else UNKNOWN_FLOOD
+    tokens = room.tokens(size // LINE)
+    flood = b"".join(b"." * (LINE - 1 - len(token)) + token + b"\n" for token in tokens)
+    began = time.monotonic()
+    await flooder.say(flood)
+    heard = await room.hears_through(listener, tokens[-1], room.clock.patience + 2 * FLOOD)
+    took = time.monotonic() - began
+    expect_equal("a flood has lost, or won, something", flood.replace(b"\n", b""), heard)
+    await room.greet(flooder, listener)
+    if not profile.rate:
+        raise Undecided("nothing is lost; but the profile does not say how fast one may speak")
+    least = (len(flood) - profile.burst - READ) / profile.rate
+    expect(
+        took >= least,
+        f"{len(flood) >> 10} KiB were read within {took:.2f} s; its allowance gives {least:.2f} s",
+    )
+
+
+@pytest.mark.clause("LOAD-4", PROVED)
+async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
+    """Members talk while each process that serves them, the main one excepted, is killed, one
+    after another. Nobody is disconnected, and each hears every line of each other exactly once,
+    in its order."""
+    server = room.own_server()
+    members = [await room.enter(target=server) for _ in range(8)]
+    await room.meet(*members)
+    workers = server.holders({member.port for member in members})
+    applies(workers, "no process but the main one holds connections")
+    said: dict[Client, list[bytes]] = {one: [] for one in members}
+    for victim in [*workers, None]:
+        for one in members:
+            words = room.tokens(5)
+            said[one] += words
+            for word in words:
+                await one.say(word + b"\n")
+        if victim:
+            os.kill(victim, signal.SIGKILL)
+    heard = await room.last_words(members)
+    for listener, speaker in itertools.permutations(members, 2):
+        words = sequence(heard[listener], set(said[speaker]))
+        expect(
+            words == said[speaker],
+            f"{listener} heard {len(words)} lines of {speaker},"
+            f" not its {len(said[speaker])} in their order",
+        )

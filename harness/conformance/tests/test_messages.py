@@ -1,0 +1,201 @@
+"""Messages."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from harness.clients.room import Room, expect, expect_equal
+from harness.conformance.evidence import ABSENT, PROVED
+from harness.errors import Undecided
+
+PAUSE = 0.02
+"""Seconds between the pieces of a line: a server reads them one by one."""
+LONGEST_PAUSE = 0.1
+"""Seconds that such a pause may have become: half of the silence after which text is delivered."""
+CUTS = 10
+"""Places at which a line is cut that are drawn at random."""
+ATTEMPTS = 10
+
+LINE = 2048
+LONG = 20_000
+
+
+@pytest.mark.clause("LINE-1", PROVED)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
+async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
+    """A line is sent in one piece, and heard, before the next one is: between the two words there
+    is one line end, and what the profile takes for a prefix."""
+    speaker, listener = await room.join(2)
+    for _ in range(3):
+        first, second = room.tokens(2)
+        await speaker.say(first + end)
+        await listener.hears(first)
+        await speaker.say(second + end)
+        between = (await listener.hears_line(second)).removesuffix(second)
+        between = room.plain(between.replace(b"\r\n", b"\n"))
+        expect(between.startswith(b"\n"), "the line has lost its end", b"\n", between)
+        rest = between[1:]
+        prefix = room.profile.prefix.match(rest)
+        expect(
+            rest == (prefix[0] if prefix else b""),
+            "there is more than a line end, and a prefix, between two lines",
+            b"\n",
+            between,
+        )
+
+
+@pytest.mark.clause("LINE-2", PROVED)
+async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
+    """A line is sent in pieces, with pauses that are shorter than a silence: cut after every third
+    byte, after every fifth, and at places that come of the seed; inside characters, too. Its text
+    arrives whole, with one prefix."""
+    speaker, listener = await room.join(2)
+    size = len(_line(*room.tokens(2)))
+    drawn = [sorted(room.random.sample(range(1, size), CUTS)) for _ in range(2)]
+    for cuts in (range(3, size, 3), range(5, size, 5), *drawn):
+        for _ in range(ATTEMPTS):
+            begin, end = room.tokens(2)
+            line = _line(begin, end)
+            pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
+            if await speaker.say_in_pieces(pieces, PAUSE) < LONGEST_PAUSE:
+                break  # else it may have been delivered in pieces, its two words too
+        else:
+            raise Undecided("the machine is too busy to send the pieces of a line in time")
+        await listener.hears(begin)
+        heard = await listener.hears_line(end)
+        expect_equal("a line in pieces did not arrive as one", line.strip()[len(begin) :], heard)
+
+
+def _line(begin: bytes, end: bytes) -> bytes:
+    return begin + " ¡añ€👋".encode() + end + b"\n"
+
+
+@pytest.mark.clause("LINE-3", PROVED)
+async def test_lines_in_one_piece_are_that_many_messages(room: Room) -> None:
+    """Five lines are sent in one piece; each is heard on its own line, with a prefix of its own."""
+    speaker, listener = await room.join(2)
+    for _ in range(3):
+        tokens = room.tokens(5)
+        await speaker.say(b"".join(token + b"\n" for token in tokens))
+        [heard] = await room.barrier(speaker, listener)
+        lines = [line for line in room.lines(heard) if line.text != b"\n"]
+        expect_equal(
+            "the lines did not arrive as they were sent",
+            b"".join(token + b"\n" for token in tokens),
+            b"".join(line.text for line in lines),
+        )
+        first = lines[0].prefix
+        expect(
+            all(line.prefix == first for line in lines),
+            "not every line has the prefix that the first has",
+            first,
+            heard,
+        )
+
+
+@pytest.mark.clause("LINE-4", PROVED)
+async def test_an_empty_line_is_a_message(room: Room) -> None:
+    """Empty lines are sent one by one between two words; as many are heard between them."""
+    speaker, listener = await room.join(2)
+    begin, end = room.tokens(2)
+    await speaker.say(begin + b"\n")
+    await listener.hears_line(begin)
+    for number in range(3):
+        await speaker.say(b"\n")
+        expect(
+            await listener.waits(lambda: listener.heard.count(b"\n") > number),  # noqa: B023
+            "an empty line was not delivered",
+            b"\n",
+            bytes(listener.heard),
+        )
+    await speaker.say(end + b"\n")
+    heard = (await listener.hears_line(end)).removesuffix(end)
+    texts = room.texts(heard[: heard.rfind(b"\n") + 1])
+    expect(texts.count(b"\n") >= 3, "of three empty lines was heard", b"\n\n\n", b"".join(texts))
+
+
+@pytest.mark.clause("LINE-5", ABSENT)
+async def test_text_without_line_end_is_delivered(room: Room) -> None:
+    """A word is sent without line end. It is heard all the same; then a window goes by in which
+    nothing more comes."""
+    speaker, listener = await room.join(2)
+    for text in (b"", b" and some more"):
+        token = room.token()
+        await speaker.say(token + text)
+        await listener.hears(token + text)
+        await room.quiet()
+        rest = room.plain(bytes(listener.heard))
+        expect(not rest, "something was added to text without line end", b"", rest)
+        await speaker.say(b"\n")
+        await room.barrier(speaker, listener)
+
+
+@pytest.mark.clause("LINE-6", PROVED)
+async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
+    """One says a word without line end; another speaks. A third hears a line end between them; the
+    first does not, for the line was its own."""
+    one, other, third = await room.join(3)
+    for _ in range(3):
+        unfinished, word, last = room.tokens(3)
+        await one.say(unfinished)
+        await third.hears(unfinished)
+        await other.hears(unfinished)
+        before = bytes(one.heard)
+        await other.say(word + b"\n")
+        heard = room.plain((await third.hears_line(word)).removesuffix(word))
+        expect(heard.startswith(b"\n"), "the unfinished line was not ended", b"\n", heard)
+        own = room.plain((await one.hears_line(word)).removesuffix(word))
+        expect(
+            b"\n" not in own[len(before) :],
+            "who had not finished its line has heard the line's end",
+            b"",
+            own,
+        )
+        await other.say(last + b"\n")
+        for listener in (one, third):
+            await listener.hears_line(last)
+
+
+@pytest.mark.clause("LINE-6", PROVED)
+async def test_the_same_member_goes_on(room: Room) -> None:
+    """A word without line end is delivered, and then its sender says a line: for others, it
+    begins a new one."""
+    one, third = await room.join(2)
+    unfinished, word = room.tokens(2)
+    await one.say(unfinished)
+    await third.hears(unfinished)
+    await one.say(word + b"\n")
+    heard = room.plain((await third.hears_line(word)).removesuffix(word))
+    expect(heard.startswith(b"\n"), "the unfinished line was not ended", b"\n", heard)
+
+
+@pytest.mark.clause("LINE-7", PROVED)
+async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
+    """A line of 2,048 bytes, its LF counted, is heard as it was sent, with nothing inside it."""
+    speaker, listener = await room.join(2)
+    begin, end = room.tokens(2)
+    middle = _digits(LINE - 1 - len(begin) - len(end))
+    await speaker.say(begin + middle + end + b"\n")
+    await listener.hears(begin)
+    heard = await listener.hears_line(end)
+    expect_equal("the line did not arrive whole", middle, heard.removesuffix(end))
+
+
+@pytest.mark.clause("LINE-7", PROVED)
+async def test_a_longer_line_loses_nothing(room: Room) -> None:
+    """A line of 20,000 bytes is heard whole or in pieces; without the line ends and prefixes that
+    were put between, it is what was sent."""
+    speaker, listener = await room.join(2)
+    begin, end = room.tokens(2)
+    middle = _digits(LONG)
+    await speaker.say(begin + middle + end + b"\n")
+    heard = (await room.hears_through(listener, end)).partition(begin)[2].removesuffix(end)
+    expect_equal("a long line has lost, or won, something", middle, heard)
+
+
+def _digits(size: int) -> bytes:
+    """As many bytes, no two places alike, so that a loss shows where it is."""
+    text = b"".join(b"%d," % number for number in range(size))
+    return text[:size]

@@ -1,0 +1,104 @@
+"""Text."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.clients.room import Room, expect, expect_equal
+from harness.clients.wire import Client
+from harness.conformance.evidence import PROVED
+
+LANGUAGES = (
+    "Grüße, ça va, ¿qué tal?",
+    "Да, с удовольствием",
+    "你好，世界",
+    "こんにちは",
+    "안녕하세요",
+    "שלום עולם",
+    "مرحبا بالعالم",
+    "नमस्ते",
+    "🍜👋🏽👩‍👩‍👧‍👦🏳️‍🌈",
+    "e\u0301 \u00e9 \ufb01 \u2026 \u20ac \U0001d54f",
+    "\ufffd",
+)
+
+NOT_UTF8 = (
+    b"\xff",
+    b"\xc3(",
+    b"\xe2\x82",
+    b"\xf0\x9f\x91",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf",
+    b"caf\xe9",
+)
+
+C0 = bytes(code for code in range(0x20) if code not in b"\t\n\r")
+REPLACED = (
+    *(chr(code) for code in (0x80, 0x85, 0x9B, 0x9F)),
+    *"\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029",
+)
+
+
+async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> bytes:
+    """What becomes of a text, between two words, on its way from one to another."""
+    begin, end = room.tokens(2)
+    await speaker.say(begin + text + end + b"\n")
+    await listener.hears(begin)
+    return (await listener.hears_line(end)).removesuffix(end)
+
+
+@pytest.mark.clause("TEXT-1", PROVED)
+async def test_utf8_arrives_unharmed(room: Room) -> None:
+    """Texts of many scripts, and emoji, each between two words in one line."""
+    speaker, listener = await room.join(2)
+    for text in LANGUAGES:
+        heard = await sent(room, speaker, listener, text.encode())
+        expect_equal("UTF-8 text arrived changed", text.encode(), heard)
+
+
+@pytest.mark.clause("TEXT-1", PROVED)
+async def test_much_utf8_arrives_unharmed(room: Room) -> None:
+    """Lines of characters of three bytes, of every length modulo the sizes that a server may read
+    in: where it cuts, it cuts inside a character. Line ends and prefixes apart, all arrives."""
+    speaker, listener = await room.join(2)
+    for size in (340, 682, 683):
+        text = "€" * size
+        begin, end = room.tokens(2)
+        await speaker.say(begin + text.encode() + end + b"\n")
+        heard = (await room.hears_through(listener, end)).partition(begin)[2].removesuffix(end)
+        expect_equal("UTF-8 text arrived changed", text.encode(), heard)
+
+
+@pytest.mark.clause("TEXT-2", PROVED)
+async def test_bytes_that_are_not_utf8_harm_nobody(room: Room) -> None:
+    """Each of several ill-formed sequences, between two words. What is heard there is UTF-8, with
+    U+FFFD in it; and the sender can go on."""
+    speaker, listener = await room.join(2)
+    for text in NOT_UTF8:
+        heard = await sent(room, speaker, listener, text)
+        shown = heard.decode("utf-8", "backslashreplace")
+        expect("\ufffd" in shown, f"{text!r} was not delivered as U+FFFD", "\ufffd".encode(), heard)
+        expect_equal("what was delivered is not UTF-8", shown.encode(), heard)
+        await room.barrier(speaker, listener)
+
+
+@pytest.mark.clause("TEXT-3", PROVED)
+async def test_control_characters_are_made_visible(room: Room) -> None:
+    """Every C0 character but TAB and LF, DEL, and some C1, bidirectional and separator characters,
+    each between two words. The first are heard as their pictures, the others as U+FFFD. A CR that
+    belongs to a line end is not heard."""
+    speaker, listener = await room.join(2)
+    for code in [*C0, 0x0D, 0x7F]:
+        picture = chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
+        heard = await sent(room, speaker, listener, b"a" + bytes([code]) + b"b")
+        expect_equal(f"U+{code:04X} was delivered", b"a" + picture + b"b", heard)
+    for character in REPLACED:
+        heard = await sent(room, speaker, listener, character.encode())
+        expect_equal(f"U+{ord(character):04X} was delivered", "\ufffd".encode(), heard)
+    heard = await sent(room, speaker, listener, b"\t")
+    expect_equal("TAB, which is text, was delivered", b"\t", heard)
+    first, second = room.tokens(2)
+    await speaker.say(first + b"\r\n" + second + b"\r\n")
+    await listener.hears(first)
+    heard = await listener.hears(second)
+    expect(b"\r" not in heard, "the CR of CR LF was delivered", None, heard)

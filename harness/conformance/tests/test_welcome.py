@@ -1,0 +1,80 @@
+"""Welcome."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.clients.room import Room, applies, expect
+from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
+
+JOINS = 20
+
+
+@pytest.mark.clause("WELCOME-1", PROVED)
+async def test_the_welcome_comes_first_and_once(room: Room) -> None:
+    """Newcomers come while others talk; the welcome is at the head of what each hears, and
+    nowhere in it again, up to a word that was said after it had joined."""
+    welcome = room.profile.welcome
+    applies(welcome, "the profile knows of no welcome")
+    assert welcome is not None
+    talker = (await room.join(2))[0]
+    for _ in range(JOINS):
+        await talker.say(room.token() + b"\n")
+        newcomer = await room.connect()
+        await talker.say(room.token() + b"\n")  # it has come, and may yet have to be welcomed
+        first = await room.welcomed(newcomer)
+        expect(first, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
+        expect(welcome.fullmatch(first), f"{newcomer} heard something before it", None, first)
+        room.count_in(newcomer)
+        later = (await room.settle())[newcomer]
+        later += (await room.barrier(talker, newcomer))[0]
+        expect(not welcome.search(later), f"{newcomer} was welcomed twice", None, later)
+        room.count_out(newcomer)
+        newcomer.finish()
+
+
+@pytest.mark.clause("WELCOME-2", ABSENT)
+async def test_nobody_else_is_welcomed(room: Room) -> None:
+    """Two members listen while others join and talk; neither hears a welcome meanwhile."""
+    welcome = room.profile.welcome
+    applies(welcome, "the profile knows of no welcome")
+    assert welcome is not None
+    talker, listener = await room.join(2)
+    newcomers = [await room.enter() for _ in range(JOINS)]
+    await room.quiet()
+    heard = (await room.barrier(talker, listener))[0] + bytes(listener.heard)
+    heard += bytes(talker.heard)
+    expect(not welcome.search(heard), "a member was welcomed again when others came", None, heard)
+    for newcomer in newcomers:
+        newcomer.finish()
+
+
+@pytest.mark.clause("WELCOME-3", PROVED)
+async def test_who_was_welcomed_is_a_member(room: Room) -> None:
+    """As soon as a newcomer has read the whole welcome, a member speaks: the newcomer hears it."""
+    applies(room.profile.welcome, "the profile knows of no welcome: nothing tells when one is in")
+    [talker] = await room.join(1)
+    for _ in range(JOINS):
+        newcomer = await room.connect()
+        greeted = await room.welcomed(newcomer)
+        expect(greeted, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
+        token, later = room.tokens(2)
+        await talker.say(token + b"\n")
+        if not await newcomer.comes(token, room.window):  # it may only be slow
+            await talker.say(later + b"\n")
+            heard = await newcomer.hears(later)
+            expect(
+                token in heard, f"{newcomer} was welcomed, and then missed a message", token, heard
+            )
+        newcomer.finish()
+
+
+@pytest.mark.clause("WELCOME-4", OBSERVED)
+async def test_the_welcome_ends_its_line(room: Room) -> None:
+    """What a newcomer hears before anyone has said anything ends with LF."""
+    applies(room.profile.welcome, "the profile knows of no welcome")
+    newcomer = await room.connect()
+    await newcomer.waits(lambda: bool(newcomer.heard))
+    await room.quiet()
+    heard = bytes(newcomer.heard)
+    expect(heard.endswith(b"\n"), "the welcome does not end its line", b"\n", heard)

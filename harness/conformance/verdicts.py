@@ -1,0 +1,182 @@
+"""From what became of the tests to the verdict of each clause, and of the run. Pure.
+
+A clause holds if none of its tests found otherwise and one passed; its pass
+rests on the weakest of their evidence. What was not judged is unknown, never a
+pass. A run fails by the clauses that decide: every MUST, a SHOULD where it is
+asked for or was claimed, less the failures that are known. Where nothing passed,
+any failure does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.clauses import Clause
+from harness.conformance.evidence import weakest
+from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+
+INVALID = "invalid"
+
+NOT_RUN = "not run"
+
+_CAUSES = {
+    FAIL: (FAIL,),
+    UNKNOWN: (UNKNOWN, UNFIT),
+    PASS: (PASS,),
+    NOT_APPLICABLE: (NOT_APPLICABLE,),
+}
+"""What of its tests makes a clause be so: the first that is there does."""
+
+KEPT = 512
+"""Bytes of what was due, and of what came, that a record keeps."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides. `claims`: SHOULD clauses that do; `known`: clauses that do not, as
+    they are known to fail."""
+
+    strict: bool = False
+    claims: frozenset[str] = frozenset()
+    known: tuple[str, ...] = ()
+
+    def decide(self, clause: Clause) -> bool:
+        asked = clause.level == "MUST" or self.strict or clause.id in self.claims
+        return asked and clause.id not in self.known
+
+
+@dataclass(frozen=True)
+class ClauseVerdict:
+    """What became of a clause. `decides`: whether a failure of it is one of the run."""
+
+    clause: Clause
+    verdict: str
+    evidence: str | None
+    detail: str
+    decides: bool
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a run.
+
+    why: what makes it invalid, a reason each. stale: what is said of known
+    failures that are none.
+    """
+
+    verdict: str
+    clauses: tuple[ClauseVerdict, ...]
+    why: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        return {PASS: 0, FAIL: 1, INVALID: 2}[self.verdict]
+
+    def failed(self) -> list[ClauseVerdict]:
+        """The clauses that were broken, whether they decide or not."""
+        return [one for one in self.clauses if one.verdict == FAIL]
+
+
+def parse_known_failures(text: str) -> tuple[str, ...]:
+    """The clause ids of a file: one a line; `#` begins a comment."""
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    return tuple(line for line in lines if line)
+
+
+def judge(
+    clauses: Mapping[str, Clause],
+    results: Sequence[Result],
+    rules: Rules,
+    troubles: Sequence[str] = (),
+) -> Verdict:
+    """The verdict of a run. `troubles`: what kept the harness from judging, apart from a test."""
+    judged = tuple(
+        _judge_clause(clause, [one for one in results if one.clause == clause.id], rules)
+        for clause in clauses.values()
+    )
+    why = [*troubles, *(f"{one.test}: {one.detail}" for one in results if one.verdict == UNFIT)]
+    if why:
+        verdict = INVALID
+    elif any(one.verdict == FAIL and one.decides for one in judged):
+        verdict = FAIL
+    elif any(one.verdict == PASS for one in judged):
+        verdict = PASS
+    elif any(one.verdict == FAIL for one in judged):  # none of them decides, but none passed
+        verdict = FAIL
+    else:
+        verdict, why = INVALID, ["nothing passed: there is nothing that speaks for the server"]
+    return Verdict(verdict, judged, tuple(why), tuple(_stale(judged, rules.known)))
+
+
+def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> ClauseVerdict:
+    of_each = {
+        verdict: [one for one in results if one.verdict in causes]
+        for verdict, causes in _CAUSES.items()
+    }
+    verdict = next((verdict for verdict, found in of_each.items() if found), UNKNOWN)
+    deciding = of_each[verdict]
+    return ClauseVerdict(
+        clause,
+        verdict,
+        weakest([one.evidence for one in deciding]) if verdict == PASS else None,
+        next((one.detail for one in deciding if one.detail), "") if results else NOT_RUN,
+        rules.decide(clause),
+        tuple(results),
+    )
+
+
+def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
+    """What there is to say of the entries of a file of known failures."""
+    by_id = {one.clause.id: one for one in judged}
+    said = []
+    for entry in known:
+        if entry not in by_id:
+            said.append(f"known failure {entry}: there is no such clause")
+        elif by_id[entry].verdict in (PASS, NOT_APPLICABLE):
+            said.append(f"known failure {entry}: it does not fail any more")
+    return said
+
+
+# --- the record of a run -------------------------------------------------------------------------
+
+
+def record(verdict: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
+    """A run as JSON, without the wire logs. `about`: its target, profile, seed and the like."""
+    return {
+        "verdict": verdict.verdict,
+        **about,
+        "why": list(verdict.why),
+        "stale_known_failures": list(verdict.stale),
+        "clauses": [
+            {
+                "id": one.clause.id,
+                "level": one.clause.level,
+                "verdict": one.verdict,
+                "evidence": one.evidence,
+                "detail": one.detail,
+                "decides": one.decides,
+                "tests": [_record_test(result) for result in one.results],
+            }
+            for one in verdict.clauses
+        ],
+    }
+
+
+def _record_test(result: Result) -> dict[str, Any]:
+    return {
+        "test": result.test,
+        "verdict": result.verdict,
+        "evidence": result.evidence if result.verdict == PASS else None,
+        "detail": result.detail,
+        "expected": _cut(result.expected),
+        "actual": _cut(result.actual),
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _cut(digits: str | None) -> str | None:
+    return None if digits is None else digits[: 2 * KEPT]

@@ -1,0 +1,105 @@
+"""Servers side by side: what became of each clause with each of them. Pure but for `read`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VERDICTS = ("pass", "fail", "unknown", "not-applicable")
+"""Of a clause."""
+
+_CLAUSE = {"id": str, "level": str, "verdict": str, "detail": str}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A clause, and what became of it with each server; None: that record lacks it."""
+
+    id: str
+    level: str
+    cells: list[dict[str, Any] | None]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record that `conform` wrote. Raises ValueError for what is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not _is_record(record):
+        raise ValueError("it is no results.json of `conform`")
+    found: dict[str, Any] = record
+    return found
+
+
+def _is_record(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and record.get("verdict") in ("pass", "fail", "invalid")
+        and isinstance(record.get("clauses"), list)
+        and all(_is_clause(one) for one in record["clauses"])
+    )
+
+
+def _is_clause(one: Any) -> bool:
+    return (
+        isinstance(one, dict)
+        and all(isinstance(one.get(key), kind) for key, kind in _CLAUSE.items())
+        and one["verdict"] in VERDICTS
+        and isinstance(one.get("evidence"), str | None)
+    )
+
+
+def name_all(paths: Sequence[Path]) -> list[str]:
+    """What the servers are called: by their folders, by the whole paths where those are alike."""
+    names = [path.resolve().parent.name for path in paths]
+    return [
+        name if names.count(name) == 1 else str(path)
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
+    """The clauses of all records, in the order in which they come first."""
+    tables = [{one["id"]: one for one in record["clauses"]} for record in records]
+    levels = {one["id"]: one["level"] for table in tables for one in table.values()}
+    return [
+        Row(clause, level, [table.get(clause) for table in tables])
+        for clause, level in levels.items()
+    ]
+
+
+def plain(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """Aligned columns."""
+    table = list(_table(names, verdicts, rows))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def markdown(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    """A table for a README; what fails is bold."""
+    head, *body = _table(names, verdicts, rows)
+    yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in body:
+        yield f"| {' | '.join('**fail**' if cell == 'fail' else cell for cell in row)} |"
+
+
+def _table(
+    names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]
+) -> Iterator[list[str]]:
+    yield ["clause", "level", *map(_visible, names)]
+    for row in rows:
+        cells = [cell["verdict"] if cell else "-" for cell in row.cells]
+        yield [_visible(row.id), _visible(row.level), *cells]
+    yield ["all", "", *verdicts]
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

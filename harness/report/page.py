@@ -1,0 +1,234 @@
+"""Pages of HTML: one file each, which loads nothing.
+
+All that is filled in is escaped: a server's bytes never become markup, and the
+page's policy allows neither scripts nor anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from harness.conformance.evidence import RESTS_ON
+from harness.conformance.plugin import FAIL, PASS, Result
+from harness.conformance.verdicts import Verdict
+from harness.report.show import (
+    BYTES,
+    LAST_EVENTS,
+    as_hex,
+    as_text,
+    clip,
+    conclusion,
+    describe,
+    last_words,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from harness.report.matrix import Row
+
+EVENTS = 60
+EVENTS_OF_A_FAILURE = 600
+"""Events of a wire log that a page shows at most, half of them from its beginning."""
+
+PAUSE = 10
+"""Times the median pause: what a timeline draws of one at most."""
+LANES = 40
+"""Clients that a timeline shows at most."""
+LANE, LEFT, WIDTH = 14, 34, 900
+"""A lane's height, where its line begins, and where it ends."""
+
+SHOWN_OUTPUT = 12
+"""Lines of the target's output."""
+
+Wire = Sequence[tuple[float, str, str, str, int]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of a wire log."""
+
+    time: str
+    client: str
+    what: str
+    text: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    name: str
+    y: int
+
+
+@dataclass(frozen=True)
+class Dot:
+    kind: str
+    x: float
+    y: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A lane for each client, with a dot for each event; `left_out`: clients without a lane."""
+
+    lanes: list[Lane]
+    dots: list[Dot]
+    height: int
+    begin: str
+    end: str
+    left_out: int
+    left: int = LEFT
+    width: int = WIDTH
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test as the page shows it. `events`: None stands for the `left_out`.
+
+    last: the last events of a failure, where they are seen without opening the log.
+    """
+
+    __test__ = False  # It is none of pytest's.
+
+    result: Result
+    anchor: str
+    about: str
+    bytes: list[tuple[str, str, str]]
+    last: list[str]
+    events: list[Event | None]
+    total: int
+    left_out: int
+    timeline: Timeline | None
+    output: list[str]
+
+
+def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) -> str:
+    """The page of a run. `docs`: what the tests do, by their names."""
+    target = about["target"]
+    return render(
+        "report.html",
+        verdict=verdict,
+        target=visible(next(iter(target.values()))),
+        conclusion="".join(text for text, _ in conclusion(verdict)).partition(": ")[2],
+        about=[(name.replace("_", " "), _said(about[name])) for name in about if name != "target"],
+        rests_on=RESTS_ON.values(),
+        tests={
+            one.clause.id: [
+                _test(f"{one.clause.id}-{number}", result, docs.get(result.test, ""))
+                for number, result in enumerate(one.results, 1)
+            ]
+            for one in verdict.clauses
+        },
+    )
+
+
+def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
+    """The page of a matrix: what became of each clause with each server."""
+    passed = [
+        sum(cell is not None and cell["verdict"] == PASS for cell in cells)
+        for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
+    ]
+    return render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of templates/ makes of the values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    return environment.get_template(template).render(**values)
+
+
+def _test(anchor: str, result: Result, about: str) -> Test:
+    events, total = _events(result)
+    known = [one for one in events if one is not None]
+    return Test(
+        result,
+        anchor,
+        about,
+        [
+            _bytes(name, digits)
+            for name, digits in (("expected", result.expected), ("actual", result.actual))
+            if digits is not None
+        ],
+        [describe(one) for one in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
+        [None if one is None else _event(one) for one in events],
+        total,
+        total - len(known),
+        timeline(known),
+        last_words(result.output, SHOWN_OUTPUT),
+    )
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _bytes(name: str, digits: str) -> tuple[str, str, str]:
+    data, rest = clip(bytes.fromhex(digits), 4 * BYTES)
+    return name, f'"{as_text(data)}"{rest}', "\n".join(as_hex(data))
+
+
+def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:
+    """The events that are shown, with None where some are left out; and how many there were."""
+    limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
+    total = len(result.wire) + result.wire_dropped
+    if total <= limit:
+        return list(result.wire), total
+    half = limit // 2
+    return [*result.wire[:half], None, *result.wire[-half:]], total
+
+
+def _event(event: tuple[float, str, str, str, int]) -> Event:
+    time, client, what, digits, size = event
+    data, _ = clip(bytes.fromhex(digits), BYTES)
+    rest = f" … of {size:,} bytes" if size > len(data) else ""
+    return Event(f"{time:.4f}", client, what, as_text(data), rest)
+
+
+def timeline(wire: Wire) -> Timeline | None:
+    """Events as a picture; None where there are none."""
+    if not wire:
+        return None
+    clients = list(dict.fromkeys(client for _, client, *_ in wire))
+    lanes = {name: Lane(name, LANE * (1 + number)) for number, name in enumerate(clients[:LANES])}
+    dots = [
+        Dot(
+            event[2] if event[2] in ("says", "hears") else "other",
+            round(LEFT + 5 + place * (WIDTH - LEFT - 10), 1),
+            lanes[event[1]].y,
+            describe(event).strip(),
+        )
+        for event, place in zip(wire, _places([event[0] for event in wire]), strict=True)
+        if event[1] in lanes
+    ]
+    return Timeline(
+        list(lanes.values()),
+        dots,
+        LANE * (len(lanes) + 2),
+        f"{wire[0][0]:.3f} s",
+        f"{wire[-1][0]:.3f} s",
+        len(clients) - len(lanes),
+    )
+
+
+def _places(times: Sequence[float]) -> list[float]:
+    """Where times are drawn, from 0 to 1. Pauses are shortened: what happened between shows."""
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    longest = PAUSE * statistics.median(pauses) if pauses else 0.0
+    drawn = [min(pause, longest) if longest else pause for pause in pauses]
+    whole = sum(drawn) or 1.0
+    return [place / whole for place in itertools.accumulate(drawn, initial=0.0)]

@@ -1,0 +1,82 @@
+"""How far a run is: a bar on a terminal, else a line for each section that is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from harness.clauses import all_clauses
+from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.runner import Check
+
+_ORDER = (PASS, FAIL, UNKNOWN, UNFIT, NOT_APPLICABLE)
+
+
+class Heard(Protocol):
+    def __call__(self, result: Result) -> None: ...
+
+
+@contextmanager
+def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[Heard]:
+    """Tell of a run of these tests on the stream: call what it yields with each result."""
+    if stream.isatty():
+        with _bar(len(checks), stream) as heard:
+            yield heard
+    else:
+        yield _Sections(checks, stream).heard
+
+
+@contextmanager
+def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    # What else prints meanwhile is pytest's, and kept from the terminal: nothing to redirect.
+    with Progress(
+        *columns,
+        console=Console(file=stream),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as shown:
+        task = shown.add_task("", total=total)
+        found = Counter[str]()
+
+        def heard(result: Result) -> None:
+            found[result.verdict] += 1
+            latest = f"{result.clause} {result.verdict}"
+            shown.update(task, advance=1, description=f"{_told(found)}; {latest}")
+
+        yield heard
+
+
+class _Sections:
+    """Tells of each section when its last test is done."""
+
+    def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
+        self._stream = stream
+        self._left = Counter(_section(check.clause) for check in checks)
+        self._found: dict[str, Counter[str]] = {name: Counter() for name in self._left}
+
+    def heard(self, result: Result) -> None:
+        section = _section(result.clause)
+        self._left[section] -= 1
+        self._found[section][result.verdict] += 1
+        if not self._left[section]:
+            print(f"{section}: {_told(self._found[section])}", file=self._stream, flush=True)
+
+
+def _told(found: Counter[str]) -> str:
+    return ", ".join(f"{found[name]} {name}" for name in _ORDER if found[name])
+
+
+def _section(clause: str) -> str:
+    return all_clauses()[clause].section

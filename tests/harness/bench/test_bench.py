@@ -1,0 +1,236 @@
+"""The arguments, what is printed and written, and that nothing is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.__main__ import main
+from harness.bench.servers import RECIPES, Recipe
+from harness.bench.trial import FAILED, MEASURED, NOT_INSTALLED, NOT_STARTED, Result
+from harness.cli import bench
+
+ROOT = Path(__file__).parents[3]
+TINY = f"{sys.executable} {Path(__file__).with_name('tiny.py')}"
+QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["bench", "--crowd", "1"], "argument --crowd: has to be 2 or more, not '1'"),
+        (["bench", "--crowd"], "argument --crowd: expected at least one argument"),
+        (["bench", "--solo", "ten"], "argument --solo: has to be 2 or more, not 'ten'"),
+        (["bench", "--idle", "-5"], "argument --idle: "),
+        (["bench", "--idle", "9999999"], "argument --idle: 9999999 clients need more descr"),
+        (["bench", "--repeat", "0"], "argument --repeat: has to be 1 or more"),
+        (["bench", "--rounds", "²"], "argument --rounds: has to be 1 or more"),
+        (["bench", "--workers", "0"], "argument --workers: has to be 1 or more"),
+        (["bench", "--seconds", "nan"], "argument --seconds: has to be a number of seconds"),
+        (["bench", "--patience", "-1"], "argument --patience: "),
+        (["bench", "--limit", "long"], "argument --limit: has to be a number of seconds"),
+        (["bench", "--server", "irc"], "argument --server: has to be chatroom, ncat, redis, nats"),
+        (["bench", "--server", "=x"], "argument --server: has to be"),
+        (["bench", "--server", "a= "], "argument --server: 'a= ': an empty command"),
+        (["bench", "--server", "a='"], 'argument --server: "a=\'": No closing quotation'),
+        (["bench", "--server", "ncat", "ncat"], "argument --server: two servers of one name"),
+        (["bench", "--json", "/"], "argument --json: can't be written: '/'"),
+        (["bench", "--json", "/no/such/x"], "argument --json: can't be written"),
+        (["bench", "--crow", "5"], "unrecognized arguments: --crow"),
+    ],
+)
+def test_wrong_arguments_are_named_in_one_line(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    output = capsys.readouterr()
+    assert ended.value.code == 2
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert complaint in output.err
+
+
+def test_help_tells_of_each_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for argument in ("--crowd", "--solo", "--idle", "--server", "--repeat", "--json"):
+        assert argument in text
+
+
+def test_a_whole_bench(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "harness", "bench", *QUICK, "--crowd", "3", "--solo", "3"),
+            *("--idle", "4", "--json", str(file), "--server", f"good={TINY}"),
+            *(f"bad={TINY} lose 12", "absent=no-such-program"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # The bad one loses a line of the crowd only; the others have less to say.
+    assert done.returncode == 0, done.stderr
+    speed, idle, note = done.stdout.split("\n\n")
+    assert [row.split()[1:5:3] for row in speed.split("\n")[2:]] == [
+        *(["crowd", "good"], ["crowd", "bad"], ["crowd", "absent"]),
+        *(["solo", "good"], ["solo", "bad"], ["solo", "absent"]),
+    ]
+    assert speed.count("not installed (no program no-such-program)") == 2
+    assert speed.count("failed: ") == 1
+    assert idle.count("KiB") == 2
+    assert note.startswith("Median of 1, ")
+    assert done.stderr.count("\n") == 9
+    record = json.loads(file.read_text())
+    assert record["machine"]["cores"] >= 1
+    assert record["settings"]["patience"] == 2
+    assert [trial["status"] for trial in record["trials"][:3]] == [MEASURED, FAILED, NOT_INSTALLED]
+    assert record["trials"][0]["command"][-1].endswith("tiny.py")
+    assert record["trials"][0]["figures"]["deliveries"] == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
+    pipe = tmp_path / "pids"
+    os.mkfifo(pipe)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    # A server that tells, once the load has connected, who it is; and never welcomes.
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import os, signal, socket\n"
+        "with socket.create_server(('127.0.0.1', 0)) as listener:\n"
+        "    print('listening on 127.0.0.1:%d' % listener.getsockname()[1], flush=True)\n"
+        "    client, _ = listener.accept()\n"
+        f"    open({str(pipe)!r}, 'w').write(str(os.getpid()))\n"
+        "    signal.pause()\n"
+    )
+    bench = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "harness", "bench", "--crowd", "2", "--patience", "50"),
+            *("--server", f"mute={sys.executable} {server}"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(pipe.read_text())
+    children = children_of(bench.pid)
+    assert pid in children
+    assert len(children) == 2  # the load is the other
+    bench.send_signal(number)
+    _, complaint = bench.communicate(timeout=20)
+    assert (bench.returncode, complaint) == (130, "interrupted\n")
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert not list(temporary.iterdir())
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+# -- in this process ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The plans that a bench would run; nothing is run."""
+    seen: list[Any] = []
+
+    def note(plan: Any, _told: Any) -> list[Result]:
+        seen.append(plan)
+        return [Result(str(w), r.name, n, MEASURED) for w, n, r in plan.trials()]
+
+    describe = bench.describe_machine
+    monkeypatch.setattr(bench, "run_all", note)
+    monkeypatch.setattr(bench, "describe_machine", lambda _: describe([]))  # asks no server
+    return seen
+
+
+def test_only_linux_has_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Plan 9")
+    with pytest.raises(SystemExit):
+        main(["bench"])
+    assert "needs Linux" in capsys.readouterr().err
+
+
+def test_the_defaults(plans: list[Any]) -> None:
+    assert main(["bench"]) == 0
+    (plan,) = plans
+    assert [str(workload) for workload in plan.workloads] == [
+        *("crowd 100", "crowd 900", "solo 100", "latency 100", "idle 300"),
+    ]
+    assert [one.name for one in plan.servers] == ["chatroom", "ncat", "redis", "nats", "floor"]
+    assert (plan.repeat, plan.workers) == (3, 2)
+
+
+def test_a_plot_is_of_a_sweep_unless_crowds_are_named(plans: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "plot.svg"
+    assert main(["bench", "--plot", str(path)]) == 0
+    main(["bench", "--plot", str(path), "--crowd", "5"])
+    sweep, named = ([str(workload) for workload in plan.workloads] for plan in plans)
+    assert sweep == ["crowd 10", "crowd 30", "crowd 100", "crowd 300", "crowd 900"]
+    assert named == ["crowd 5"]
+    assert path.read_text().startswith("<svg ")
+
+
+def test_a_load_that_breaks_off_is_not_the_servers_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert main(["bench", *QUICK, "--crowd", "3", "--server", f"good={TINY}"]) == 2
+    assert "the load broke off: without a word\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "status"),
+    [
+        ([MEASURED, MEASURED], FAILED, 0),
+        ([MEASURED, FAILED], MEASURED, 1),
+        ([NOT_STARTED, FAILED], MEASURED, 1),
+        ([NOT_STARTED, MEASURED], MEASURED, 3),
+        ([NOT_INSTALLED, NOT_INSTALLED], MEASURED, 3),
+    ],
+)
+def test_the_exit_status_is_the_first_servers(ours: list[str], theirs: str, status: int) -> None:
+    results = [Result("crowd 9", "ours", n, outcome) for n, outcome in enumerate(ours)]
+    results.append(Result("crowd 9", "theirs", 0, theirs))
+    assert bench.exit_status(results, "ours") == status
+
+
+def test_the_footnote_names_the_versions_that_are_known(tmp_path: Path) -> None:
+    machine: dict[str, Any] = {
+        "system": "Linux 6",
+        "processor": "Z80",
+        "cores": 2,
+        "python": "3.11.7",
+        "load_average": 0.5,
+        "versions": {"redis": "Redis server v=7.0.15 sha=0", "mine": "", "odd": "unknown"},
+    }
+    note = "Median of 3, 2 cores of Z80, Linux 6, Python 3.11.7, redis 7.0.15."
+    assert bench.footnote(machine, 3) == note
+    machine["load_average"] = 6.44
+    assert "busy with other things (load average 6.4 before" in bench.footnote(machine, 3)
+    assert bench.describe_machine([RECIPES["chatroom"]])["versions"].keys() == {"chatroom"}
+    assert bench._processor(tmp_path / "none")
+    (tmp_path / "cpuinfo").write_text("flags\t: x\nmodel name\t: Z80 CPU\n")
+    assert bench._processor(tmp_path / "cpuinfo") == "Z80 CPU"
+
+
+def test_every_recipe_is_known_by_its_name() -> None:
+    assert [recipe.name for recipe in RECIPES.values()] == list(RECIPES)
+    assert all(isinstance(recipe, Recipe) for recipe in RECIPES.values())

@@ -1,0 +1,119 @@
+"""The search for the highest load, and what it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import floats
+
+from harness.cli.limit import (
+    CLOSE,
+    HARNESS,
+    HELD,
+    SERVER,
+    Limit,
+    Step,
+    conclusion,
+    described,
+    judged,
+    scenario_of,
+    search,
+)
+from harness.simulation.schedule import plan
+
+
+def step(messages: float, outcome: str = HELD) -> Step:
+    return Step(10, messages, outcome, 5.0, "" if outcome == HELD else "it was too slow")
+
+
+def up_to(limit: float, outcome: str = SERVER) -> Callable[[float], Step]:
+    return lambda messages: step(messages, HELD if messages <= limit else outcome)
+
+
+@given(floats(16, 500_000))
+def test_the_limit_is_found_to_a_tenth(limit: float) -> None:
+    found = search(up_to(limit))
+    assert found.held is not None
+    assert found.stopped is not None
+    assert found.held.messages <= limit < found.stopped.messages <= found.held.messages * CLOSE
+
+
+def test_a_server_that_holds_nothing_was_tried_twice() -> None:
+    tried: list[float] = []
+
+    def attempt(messages: float) -> Step:
+        tried.append(messages)
+        return step(messages, SERVER)
+
+    assert search(attempt, 16) == Limit(None, step(16, SERVER))
+    assert tried == [16, 16]
+
+
+def test_a_busy_moment_is_no_limit() -> None:
+    failed: list[float] = []
+
+    def attempt(messages: float) -> Step:
+        if messages == 64 and not failed:
+            failed.append(messages)
+            return step(messages, HARNESS)
+        return up_to(1000)(messages)
+
+    found = search(attempt)
+    assert failed == [64]
+    assert found.held is not None
+    assert found.held.messages > 900
+
+
+def test_a_search_ends() -> None:
+    found = search(up_to(1e9), 16, 100)
+    assert found == Limit(step(64), None)
+
+
+def test_all_come_before_any_talks_and_say_so_many_messages() -> None:
+    scenario = scenario_of(50, 200, 10)
+    assert scenario.clients == 50
+    begin = scenario.phases[0].seconds
+    found = plan(scenario, 1)
+    assert all(session.arrives < begin for session in found.sessions)
+    says = [say for session in found.sessions for say in session.says if not say.final]
+    assert min(say.due for say in says) >= begin
+    assert len(says) == pytest.approx(2000, rel=0.15)
+
+
+def results(verdict: str, p99: float | None = 5.0) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "why": "because",
+        "latency_ms": {"corrected": {"last": {"p99": p99}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "why"),
+    [
+        (results("pass"), HELD, ""),
+        (results("pass", 100.5), SERVER, "p99 was 100 ms"),
+        (results("fail"), SERVER, "because"),
+        (results("unknown", None), SERVER, "because"),
+        (results("invalid"), HARNESS, "because"),
+    ],
+)
+def test_what_became_of_a_load(found: dict[str, Any], outcome: str, why: str) -> None:
+    judgement = judged(found, 10, 20.0, 100)
+    assert (judgement.outcome, judgement.why) == (outcome, why)
+    assert (judgement.clients, judgement.messages) == (10, 20.0)
+
+
+def test_it_says_what_was_held_and_what_stopped_it() -> None:
+    assert described(step(1000)) == "1,000 messages/s, 9,000 deliveries/s: held, p99 5.0 ms"
+    assert (
+        described(step(10, HARNESS))
+        == "10 messages/s, 90 deliveries/s: not held, by the harness: it was too slow"
+    )
+    assert conclusion(Limit(step(1000), step(1100, SERVER))) == (
+        "holds 10 clients × 100 messages/s = 1,000 messages/s, 9,000 deliveries/s: held, "
+        "p99 5.0 ms\n"
+        "stopped at 1,100 messages/s, 9,900 deliveries/s: not held, by the server: it was too slow"
+    )
+    assert conclusion(Limit(None, None)) == "holds no load that was tried"

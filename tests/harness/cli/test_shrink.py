@@ -1,0 +1,328 @@
+"""``python -m harness shrink``, whole; and the file that it writes, played by a bare Python."""
+
+import ast
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import profile
+from harness.cli.shrink import Manner, file_of, manner_of
+from harness.simulation.checkers import Violation
+from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
+from harness.simulation.reduce import Script, lines, people
+from harness.simulation.run import ROOT
+from tests.harness.commands import Done, Harness
+from tests.harness.simulation.recording import PYTHON, REFERENCE, record, running
+from tests.harness.simulation.test_checkers import Story
+
+TALK = """
+seconds = 1
+[[population]]
+name = "people"
+clients = 5
+rate = 12
+pieces = [1, 2]
+pause = 0.002
+"""
+
+#: Servers that are wrong in every third line of a member.
+EVERY_THIRD = """
+import sys
+from harness.reference.broken import *
+class Loses(Counting):
+    def recipients(self, sender):
+        return super().recipients(sender) if self.said[sender] % 3 else []
+class Doubles(Counting):
+    def broadcast(self, sender, message):
+        super().broadcast(sender, message)
+        if self.said[sender] % 3 == 0:
+            Server.broadcast(self, sender, message)
+class Swaps(SwapsNeighbours):
+    def broadcast(self, sender, message):
+        if self.said[sender] % 3 == 1 and b"that was all" not in message:
+            self.said[sender] += 1
+            self.held[sender] = message
+        else:
+            Counting.broadcast(self, sender, message)
+            self.release(sender)
+NAME(Options(sys.argv[1], int(sys.argv[2]))).run()
+"""
+
+
+def every_third(name: str) -> str:
+    return f"{PYTHON} -c {shlex.quote(EVERY_THIRD.replace('NAME', name))} {{host}} {{port}}"
+
+
+def shrink(harness: Harness, command: str | None, *options: str, code: int = 0) -> Done:
+    target = () if command is None else ("--command", command)
+    return harness("shrink", HISTORY, *target, *options, code=code)
+
+
+@contextmanager
+def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
+    """If it still runs in the end, it is asked to end: killed, it would leave its server behind."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", "shrink", HISTORY, "--command", command],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def script_in(file: Path) -> Script:
+    """What the file has as its SCRIPT."""
+    (found,) = (
+        node.value
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SCRIPT"
+    )
+    script: Script = ast.literal_eval(found)
+    return script
+
+
+def play(file: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the file by a Python that knows nothing of us, in a folder that is empty."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-I", str(file), *arguments],
+        cwd=folder,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert [*folder.iterdir()] == []
+    return done
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(
+    ("name", "kind", "clause"),
+    [
+        ("Loses", "lost", "CAST-1"),
+        ("Doubles", "duplicated", "CAST-1"),
+        ("Swaps", "misordered", "CAST-4"),
+    ],
+)
+def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
+    name: str, kind: str, clause: str, harness: Harness, tmp_path: Path
+) -> None:
+    wrong = every_third(name)
+    recorded = record(tmp_path, TALK, wrong)
+    said = sum("says" in event and not event.get("final") for event in recorded.events)
+    assert said > 40
+    done = shrink(harness, wrong, "--tries", "1")
+    summary = "people: 2, lines that they say: 2"
+    assert done.stdout == f"{summary}; to see it: python3 shrunk.py HOST PORT\n"
+    told = done.stderr.splitlines()
+    assert told[0] == f"{kind}, of people: 5, lines that they say: {said}"
+    assert told[-1].startswith(summary)
+
+    file = tmp_path / "shrunk.py"
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    assert text.startswith(f"{kind} ({clause}): ")
+    assert "python3 shrunk.py HOST PORT" in text
+    script = script_in(file)
+    assert (len(people(script)), lines(script)) == (2, 2), "the last word is the third"
+    assert [step[0] for step in script] == ["join", "join", "say", "say"]
+    tokens = [b"".join(step[2]) for step in script[2:]]
+    assert all(token.endswith(b":") for token in tokens), "nothing is behind them"
+
+    for command, status in ((wrong, 1), (REFERENCE, 0)):
+        with running(command) as target:
+            found = play(file, tmp_path / "empty", target.host, str(target.port))
+        assert found.returncode == status, found.stdout + found.stderr
+        if status:
+            assert found.stdout.startswith(f"{kind}: ")
+        else:
+            assert found.stdout == "nothing went wrong\n"
+
+
+def test_what_is_said_is_kept_where_it_matters(harness: Harness, tmp_path: Path) -> None:
+    story = Story(3)
+    story.say("0.0", b"all is well")
+    story.say("0.1", b"what She says")
+    story.all_hear("0.0", "0.1", but=1)
+    story.hear(1, "0.0")
+    story.line(1, b"<127.0.0.2>0.1:what she says")
+    write_history(tmp_path, story)
+    shrink(harness, f"{REFERENCE} --broken lowercases", "--tries", "1", "--out", "mine.py")
+    assert not (tmp_path / "shrunk.py").exists()
+    *_, (kind, _, (text,)) = script_in(tmp_path / "mine.py")
+    assert kind == "say"
+    _, _, rest = text.decode().partition(":")
+    assert len(rest) == 1
+    assert rest.isupper()
+
+
+def test_what_does_not_show_again_is_said(harness: Harness, tmp_path: Path) -> None:
+    write_history(tmp_path, echoed())
+    done = shrink(harness, REFERENCE, "--tries", "1", code=2)
+    assert (
+        "'echoed' does not show again, played patiently and in a hurry, with --tries 1"
+        in done.stderr
+    )
+    assert done.stderr.endswith("left out are times\n")
+    assert not (tmp_path / "shrunk.py").exists()
+
+
+def test_what_needs_a_fault_of_the_target_does_not_show_again(
+    harness: Harness, tmp_path: Path
+) -> None:
+    story = Story(3)
+    story.fault("kill-worker")
+    story.what(1, "ended", how="reset")
+    write_history(tmp_path, story)
+    done = shrink(harness, REFERENCE, "--tries", "1", code=2)
+    assert "'disconnected' does not show again" in done.stderr
+    assert done.stderr.endswith("left out are times, kill-worker of the target (1)\n")
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("lines_told", [1, 2, 3])
+def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -> None:
+    write_history(tmp_path, echoed())
+    with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
+        assert process.stderr is not None
+        for _ in range(lines_told):
+            process.stderr.readline()  # so it is about to stop a server, and to start the next
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
+    assert [one.name for one in tmp_path.iterdir()] == [HISTORY]
+    assert [one for one in psutil.process_iter() if runs_in(tmp_path, one)] == []
+
+
+def runs_in(folder: Path, process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.cwd() == str(folder)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        ((), 2, "say either --command or --target"),
+        (("--command", "true"), 2, "the command has to say {port}"),
+        (("--command", "true {port}"), 3, "the target did not start: it ended"),
+        (("--target", "127.0.0.1:1"), 3, "the target did not start: 127.0.0.1:1 can't be reached"),
+    ],
+)
+def test_there_has_to_be_a_target(
+    arguments: tuple[str, ...], code: int, complaint: str, harness: Harness, tmp_path: Path
+) -> None:
+    story = Story(2)
+    story.what(1, "ended", how="reset")
+    write_history(tmp_path, story)
+    done = shrink(harness, None, *arguments, code=code)
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def echoed() -> Story:
+    """Tell of a room in which people heard what they had said themselves."""
+    names = [f"{who}.{number}" for number in range(4) for who in range(4)]
+    story = Story(4)
+    for name in names:
+        story.say(name, b"a text with much to leave out")
+    for who in range(4):
+        story.hear(who, *names)
+    return story
+
+
+def write_history(folder: Path, story: Story) -> None:
+    with (folder / HISTORY).open("w") as file:
+        for event in ({"history": VERSION}, *story.events, {"t": 100, "end": COMPLETE}):
+            write(event, file)
+
+
+def test_there_has_to_be_a_violation(harness: Harness, tmp_path: Path) -> None:
+    write_history(tmp_path, Story(2))
+    done = shrink(harness, REFERENCE, code=2)
+    assert "shows no violation" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "complaint"),
+    [
+        ("", (), "is empty"),
+        ("{}\n", (), "is no history"),
+        (None, (), "can't be read: No such file"),
+        ('{"history":1}\n', ("--profile", "nope"), "profile 'nope'"),
+        ('{"history":1}\n', ("--tries", "0"), "has to be 1 or more"),
+        ('{"history":1}\n', ("--out", "nowhere/x.py"), "can't be written"),
+        ('{"history":1}\n', ("--out", HISTORY), "is there already; name another with --out"),
+    ],
+)
+def test_a_complaint_is_one_line(
+    text: str | None, options: tuple[str, ...], complaint: str, harness: Harness, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / HISTORY).write_text(text)
+    done = shrink(harness, REFERENCE, *options, code=2)
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert text is None or (tmp_path / HISTORY).read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("shown", "manner", "played"),
+    [
+        ("yyy", Manner(False, 1), 3),
+        ("nyn", Manner(False, 3), 3),
+        ("nnnyyy", Manner(True, 1), 6),
+        ("nnnnny", Manner(True, 3), 6),
+        ("nnnnnn", None, 6),
+    ],
+)
+def test_what_shows_each_time_is_played_once_from_then_on(
+    shown: str, manner: Manner | None, played: int
+) -> None:
+    asked: list[bool] = []
+
+    def shows(hurry: bool) -> bool:
+        asked.append(hurry)
+        return shown[len(asked) - 1] == "y"
+
+    assert manner_of(shows, 3) == manner
+    assert asked == [False] * 3 + [True] * (played - 3)
+
+
+def test_the_file_says_what_it_shows_however_that_is_written(tmp_path: Path) -> None:
+    says = 'heard \\N and \'"""\' of “{0}”\x1b[2J'
+    target = 'sh -c "exec \\"$0\\" {host} {port}" \'"""\''
+    script: Script = [["join", 0, "127.0.0.2"], ["say", 0, [b'0.0:"""{x}']]]
+    violation = Violation("torn", "CAST-3", 0.0, 1, "0.0", says)
+    text = file_of(script, True, violation, target, profile.load("tutorial"), 'my "x".py')
+    file = tmp_path / "file.py"
+    file.write_text(text)
+    about = ast.get_docstring(ast.parse(text)) or ""
+    assert about.startswith("torn (CAST-3): " + says.replace("\x1b", "\ufffd"))
+    assert target in about
+    assert script_in(file) == script
+    for arguments in ((), ("127.0.0.1",), ("127.0.0.1", "http"), ("127.0.0.1", "65536")):
+        usage = play(file, tmp_path / "empty", *arguments)
+        assert (usage.returncode, usage.stdout) == (2, "")
+        assert usage.stderr == f"usage: python3 {file} HOST PORT\n"
+    with running(REFERENCE) as target_there:
+        host, port = target_there.address
+    nobody = play(file, tmp_path / "empty", host, str(port))
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert nobody.stderr.startswith(f"{host}:{port}: ")
+    assert nobody.stderr.count("\n") == 1

@@ -1,0 +1,293 @@
+"""A room as the tests of conformance have it, of servers that are right and hopeless."""
+
+import asyncio
+import contextlib
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from harness import profile
+from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
+from harness.clients.stream import sequence
+from harness.clients.wire import Clock, Log
+from harness.errors import NotApplicable, Undecided, Unfit, Violation
+from harness.target.target import Command, Target
+from tests.integration.waiting import until
+
+REFERENCE = f"{shlex.quote(sys.executable)} -m harness.reference {{host}} {{port}}"
+NOWHERE = Target("127.0.0.1", 9)
+
+
+def room_of(target: Target, clock: Clock = Clock()) -> Room:  # noqa: B008
+    return Room(target, profile.load("reference"), clock, Log())
+
+
+@contextlib.contextmanager
+def server(options: str = "") -> Iterator[Command]:
+    made = Command(REFERENCE, options)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def play(room: Room, test: Callable[[Room], Awaitable[None]]) -> None:
+    async def main() -> None:
+        try:
+            await asyncio.wait_for(test(room), 40)
+        finally:
+            await room.leave()
+
+    asyncio.run(main())
+
+
+def test_members_talk() -> None:
+    async def test(room: Room) -> None:
+        one, other, third = await room.join(3)
+        assert [bytes(member.heard) for member in (one, other, third)] == [b""] * 3
+        word = room.token()
+        await one.say(word + b"\n")
+        before = await room.barrier(one, other, third)
+        assert [room.texts(heard) for heard in before] == [[word + b"\n"]] * 2
+        assert before[0] == b"<%s>%s\n" % (one.address.encode(), word)
+        await room.greet(third, one)
+        room.count_out(one)
+        one.close()
+        assert set(await room.settle()) == {other, third}
+
+    with server() as target:
+        play(room_of(target), test)
+
+
+def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
+    async def test(room: Room) -> None:
+        room.another("--announce")
+        room.another("--announce", host="::1")
+
+    with server("--announce") as target:
+        room = room_of(target)
+        assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
+        play(room, test)
+        assert "listening on [::1]:" in room.output()  # though it was stopped
+
+
+def test_a_word_is_told_and_last_words_end_a_talk() -> None:
+    async def test(room: Room) -> None:
+        one, other, third = members = await room.join(3)
+        assert await room.tell(one, other) == b"<%s>" % one.address.encode()
+        [begun] = room.tokens(1)
+        await one.say(begun)
+        await other.hears(begun)
+        assert await room.tell(third, other) == b"<%s>" % third.address.encode()
+        said = room.tokens(3)
+        for speaker, word in zip(members, said, strict=True):
+            await speaker.say(word + b"\n")
+        heard = await room.last_words(members)
+        for listener in members:
+            of_others = [word for one, word in zip(members, said, strict=True) if one != listener]
+            assert sorted(sequence(heard[listener], set(said))) == of_others
+
+    with server() as target:
+        play(room_of(target), test)
+
+
+def test_a_server_of_its_own_is_the_target_where_none_can_be_started() -> None:
+    async def test(room: Room) -> None:
+        assert (room.own_server() is room.target) is not room.target.ours
+
+    play(room_of(NOWHERE), test)
+    play(room_of(Command(REFERENCE)), test)
+
+
+def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:
+    async def test(room: Room) -> None:
+        crowd = await asyncio.gather(*[room.enter() for _ in range(30)])
+        assert len({one.address for one in crowd}) == 30
+        assert [one.name for one in crowd][:27:13] == ["A", "N", "A1"]
+
+    with server() as target:
+        play(room_of(target), test)
+
+
+def test_much_is_heard_through_whatever_comes_behind_it() -> None:
+    async def test(room: Room) -> None:
+        one, other = await room.join(2)
+        words = room.tokens(500)
+        await one.say(b"".join(word + b"\n" for word in [*words, *room.tokens(50)]))
+        heard = await room.hears_through(other, words[-1])
+        assert heard.startswith(b"".join(words))
+        with pytest.raises(Violation, match="B did not hear the end of much that was said"):
+            await room.hears_through(other, room.token(), 0.1)
+
+    with server() as target:
+        play(room_of(target), test)
+
+
+@pytest.mark.parametrize(
+    ("hopeless", "complaint"),
+    [
+        ("closes-at-once", "lost while it spoke|did not|does not"),
+        ("never-accepts", "A has joined, but does not hear what others say"),
+        ("floods-with-garbage", "read nothing more|does not hear what others say|heard 64 MiB"),
+    ],
+)
+def test_nobody_can_join(hopeless: str, complaint: str) -> None:
+    clock = Clock(0.2)
+
+    async def test(room: Room) -> None:
+        began = time.monotonic()
+        with pytest.raises(Violation, match=complaint):
+            await room.join(2)
+        assert time.monotonic() - began < 20
+
+    with server(f"--hopeless {hopeless}") as target:
+        play(room_of(target, clock), test)
+
+
+def test_a_server_that_hangs_after_a_message() -> None:
+    async def test(room: Room) -> None:
+        with contextlib.suppress(Violation):
+            await room.join(1)  # the word that shows it to be a member is delivered
+        with pytest.raises(Violation, match="does not hear what others say"):
+            await room.join(1)
+
+    with server("--hopeless hangs-after-a-message") as target:
+        play(room_of(target, Clock(0.2)), test)
+
+
+def test_a_server_that_has_ended_is_told_of() -> None:
+    with server() as target:
+
+        async def test(room: Room) -> None:
+            one, other = await room.join(2)
+            target.processes()[0].kill()
+            await other.hears_end()
+            with contextlib.suppress(Violation):  # that it can't speak is said elsewhere
+                await one.hears_end()
+            until(target.death, "it has ended")  # its connections end a little before it does
+            assert room.fate() == "; the server ended (SIGKILL)"
+
+        play(room_of(target), test)
+
+
+def test_another_server_is_stopped_in_the_end() -> None:
+    others: list[Command] = []
+
+    async def test(room: Room) -> None:
+        other = room.another()
+        assert isinstance(other, Command)
+        others.append(other)
+        there = await room.enter(target=others[0])
+        assert there.port
+        assert room.at(others[0], "::1").address == ("::1", others[0].port)
+
+    play(room_of(Command(REFERENCE)), test)
+    assert others[0].processes() == []
+
+
+def test_an_address_that_is_not_to_be_had() -> None:
+    async def test(room: Room) -> None:
+        with pytest.raises(Undecided, match=r"can't connect from 192\.0\.2\.1: "):
+            await room.connect("192.0.2.1")
+
+    play(room_of(NOWHERE), test)
+
+
+def test_too_few_descriptors_of_our_own_make_unfit() -> None:
+    async def test(room: Room) -> None:
+        source, server = room.address(), Command("true {port}")
+        server.port = 9
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                await room.connect(source)
+            for attempt in (room.address, needs_ipv6, server.start):
+                with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                    attempt()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    play(room_of(NOWHERE), test)
+
+
+def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
+    target = Target("127.0.0.1", 9)
+
+    async def test(room: Room) -> None:
+        room.check_fit()
+        watch = asyncio.create_task(room.watch())
+        await asyncio.sleep(0)
+        time.sleep(0.6)
+        target.blocked = 0.6  # as if a server had been started meanwhile
+        room.check_fit()
+        time.sleep(0.6)
+        with pytest.raises(Unfit, match=r"the harness itself was 0\.\d s late"):
+            room.check_fit()
+        watch.cancel()
+
+    play(room_of(target, Clock(0.4)), test)
+
+
+class _Stoppable(Target):
+    """It can't be ended, and says so; but it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 9)
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+        raise Unfit("can't be ended")
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, Unfit])
+def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseException]) -> None:
+    room = room_of(NOWHERE)
+    others = [_Stoppable(), _Stoppable()]
+    room._others = [*others]
+    room._clients = []
+    if how is KeyboardInterrupt:
+
+        class Interrupted(list[Any]):
+            def __iter__(self) -> Iterator[Any]:
+                raise KeyboardInterrupt
+
+        room._clients = Interrupted()
+    with pytest.raises((KeyboardInterrupt, Unfit)):
+        asyncio.run(room.leave())
+    assert [one.stopped for one in others] == [True, True]
+
+
+def test_quiet_takes_a_window() -> None:
+    async def test(room: Room) -> None:
+        began = time.monotonic()
+        await room.quiet()
+        assert time.monotonic() - began >= room.window * 0.9
+
+    play(room_of(NOWHERE, Clock(0.5)), test)
+
+
+def test_words_are_never_the_same() -> None:
+    one, other = room_of(NOWHERE), room_of(NOWHERE)
+    words = [*one.tokens(1000), *other.tokens(1000)]
+    assert len(set(words)) == 2000
+    assert len({len(word) for word in words}) == 1
+    assert all(word.isalnum() for word in words)
+
+
+def test_expectations() -> None:
+    expect(1, "what")
+    applies("x", "why")
+    expect_equal("what", b"a", b"a")
+    with pytest.raises(NotApplicable, match="why"):
+        applies("", "why")
+    with pytest.raises(Violation, match="what") as caught:
+        expect_equal("what", b"a", b"b")
+    assert (caught.value.expected, caught.value.actual) == (b"a", b"b")

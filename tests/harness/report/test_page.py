@@ -1,0 +1,197 @@
+"""Pages: whatever a server said is text in them, and they load nothing."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from harness.clauses import Clause, all_clauses
+from harness.conformance.plugin import FAIL, PASS, Result
+from harness.conformance.verdicts import Rules, judge
+from harness.report import page
+from harness.report.matrix import Row
+from harness.report.show import visible
+
+EVIL = "</pre><script>alert(1)</script>\x1b[1m"
+ABOUT = {"target": {"command": f"server {EVIL}"}, "profile": "p", "seed": 7}
+VOID = {"meta"}
+
+
+class Reader(HTMLParser):
+    """Sees that elements nest, and notes ids, links and the names of elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.opened: list[bool] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "src"):
+                self.links.append(value or "")
+        if tag == "details":
+            self.opened.append("open" in dict(attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def failed(events: int = 3) -> Result:
+    data = EVIL.encode().hex()
+    wire = [(number / 10, EVIL, "says", data, 999) for number in range(events)]
+    return Result(
+        f"test_it[{EVIL}]",
+        "CAST-1",
+        "proved",
+        FAIL,
+        f"lost {EVIL}",
+        expected=data,
+        actual="",
+        output=EVIL,
+        wire=wire,
+    )
+
+
+def made(*results: Result) -> Reader:
+    verdict = judge(all_clauses(), results, Rules(known=(EVIL,)), [EVIL])
+    return Reader(page.report(verdict, ABOUT, {"test_it": EVIL}))
+
+
+def test_a_server_s_bytes_do_not_become_markup() -> None:
+    read = made(failed(), Result("test_it", "CAST-2", "proved", PASS))
+    assert "script" not in read.names
+    assert "alert(1)" in read.text
+    assert "\x1b" not in read.text
+
+
+def test_links_lead_somewhere_in_the_page() -> None:
+    read = made(failed())
+    assert read.links
+    assert {link[0] for link in read.links} == {"#"}
+    assert {link[1:] for link in read.links} <= set(read.ids)
+    assert len(set(read.ids)) == len(read.ids)
+    assert "wire-CAST-1-1" in read.ids
+
+
+def test_the_pages_load_nothing() -> None:
+    verdict = judge(all_clauses(), [failed()], Rules())
+    for text in (page.report(verdict, ABOUT, {}), page.matrix([], [], [])):
+        assert "default-src 'none'; style-src 'unsafe-inline'" in text
+        for loads in ("http:", "https:", "//", "url(", "@import", "<link", "<img", "src="):
+            assert loads not in text
+
+
+def test_the_verdict_comes_first_and_leads_to_what_was_broken() -> None:
+    read = made(failed(), Result("test_it", "CAST-5", "observed", FAIL))
+    head = read.text.partition("Clauses")[0]
+    assert "broken: CAST-1\n" in head
+    assert "broken, but does not decide: CAST-5\n" in head
+    assert read.links[:2] == ["#CAST-1", "#CAST-5"]
+
+
+def test_a_failure_is_seen_without_opening_anything() -> None:
+    read = made(failed())
+    assert f"lost {visible(EVIL)}" in read.text
+    assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
+    assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m says "' in read.text
+    assert read.opened == [False, True]  # The log; the output.
+
+
+def test_every_wire_log_is_linked() -> None:
+    read = made(failed(), failed())
+    assert {"#wire-CAST-1-1", "#wire-CAST-1-2"} <= set(read.links)
+
+
+def test_what_was_not_run_is_not_said_to_be_undecided() -> None:
+    read = made(failed())
+    assert f"1 failed, {len(all_clauses()) - 1} not run" in read.text
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_all_colours_of_text_can_be_read(scheme: int) -> None:
+    rules = re.findall(r":root \{([^}]*)\}", page.matrix([], [], []))
+    colours = dict(re.findall(r"--(\w+): #(\w+);", rules[scheme]))
+    for name in colours.keys() - {"ground", "soft", "line"}:
+        for behind in ("ground", "soft"):
+            bright, dark = sorted(map(luminance, (colours[name], colours[behind])), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, (name, behind)  # WCAG 2, AA
+
+
+def luminance(colour: str) -> float:
+    """Of a colour as WCAG 2 has it."""
+    digits = "".join(2 * digit for digit in colour) if len(colour) == 3 else colour
+    parts = [part / 255 for part in bytes.fromhex(digits)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_clause_is_there() -> None:
+    read = made(failed())
+    for clause in all_clauses().values():
+        assert clause.id in read.ids
+        assert clause.text in read.text
+
+
+def test_a_long_log_is_cut_in_its_middle() -> None:
+    read = made(failed(events=page.EVENTS_OF_A_FAILURE + 11))
+    assert "… 11 events …" in read.text
+    assert f"wire log and timeline: {page.EVENTS_OF_A_FAILURE + 11} events" in read.text
+
+
+def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> None:
+    drawn = page.timeline(
+        [
+            (1.0, "A", "connects", "", 9),
+            (1.5, "A", "says", "00", 1),
+            (3.0, "B", "hears", "00", 1),
+        ]
+    )
+    assert drawn
+    assert [lane.name for lane in drawn.lanes] == ["A", "B"]
+    assert [dot.kind for dot in drawn.dots] == ["other", "says", "hears"]
+    first, second, third = (dot.x for dot in drawn.dots)
+    assert 3 * (second - first) - (third - second) < 1
+    assert (drawn.begin, drawn.end) == ("1.000 s", "3.000 s")
+
+
+def test_a_long_pause_is_shortened() -> None:
+    times = [0.0, 0.1, 0.2, 0.3, 99.0]
+    drawn = page.timeline([(time, "A", "says", "", 0) for time in times])
+    assert drawn
+    places = [dot.x for dot in drawn.dots]
+    assert places == sorted(places)
+    assert places[3] - places[0] > (places[4] - places[0]) / 5
+
+
+def test_a_crowd_does_not_get_a_lane_each() -> None:
+    crowd = [(1.0, f"C{number}", "connects", "", 0) for number in range(page.LANES + 5)]
+    drawn = page.timeline(crowd)
+    assert drawn
+    assert (len(drawn.lanes), drawn.left_out) == (page.LANES, 5)
+    assert page.timeline([]) is None
+
+
+def test_a_matrix_is_a_page_too() -> None:
+    clause = Clause("CAST-1", "MUST", "Broadcast", "")
+    cell = {"verdict": "fail", "evidence": None, "detail": EVIL}
+    row = Row(clause.id, clause.level, [cell, None])
+    read = Reader(page.matrix([EVIL, "other"], ["fail", "pass"], [row]))
+    assert "script" not in read.names
+    assert "CAST-1" in read.text

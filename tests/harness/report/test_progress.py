@@ -1,0 +1,40 @@
+"""How far a run is: told in lines where no terminal is, and as a bar on one."""
+
+import io
+
+from harness.conformance.plugin import FAIL, PASS, UNFIT, Result
+from harness.conformance.runner import Check
+from harness.report.progress import progress
+
+FOUND = [
+    Result("test_it", "CAST-1", "proved", FAIL),
+    Result("test_it", "CAST-2", "proved", PASS),
+    Result("test_it", "CAST-2", "proved", UNFIT),
+    Result("test_it", "LINE-1", "proved", PASS),
+]
+CHECKS = [Check(one.test, one.clause, one.evidence, "") for one in FOUND]
+
+
+def test_a_section_is_told_when_it_is_done_what_passed_first() -> None:
+    stream = io.StringIO()
+    with progress(CHECKS, stream) as heard:
+        for result in FOUND[:2]:
+            heard(result)
+        assert stream.getvalue() == ""
+        heard(FOUND[2])
+        assert stream.getvalue() == "Broadcast: 1 pass, 1 fail, 1 unfit\n"
+        heard(FOUND[3])
+    assert stream.getvalue().endswith("\nMessages: 1 pass\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_counts_what_failed_so_far() -> None:
+    stream = Terminal()
+    with progress(CHECKS, stream) as heard:
+        for result in FOUND:
+            heard(result)
+    assert "2 pass, 1 fail, 1 unfit; LINE-1 pass" in stream.getvalue()

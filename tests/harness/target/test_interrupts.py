@@ -1,0 +1,339 @@
+"""What is interrupted between any two lines leaves nothing behind, and hears of it once."""
+
+import argparse
+import contextlib
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.__main__ import main
+from harness.cli import arguments, explain
+from harness.errors import Unfit
+from harness.simulation.run import ROOT
+from harness.target import interrupts, processes, target
+from harness.target.interrupts import shielded, unshielded
+from harness.target.processes import Server
+from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
+from tests.selection import Sample
+
+PYTHON = shlex.quote(sys.executable)
+
+#: Quick to start: it has nothing to import but sockets.
+COMMAND = (
+    f"{PYTHON} -S -c "
+    + shlex.quote(
+        "import _socket, sys, time\n"
+        "server = _socket.socket()\n"
+        "server.bind((sys.argv[1], int(sys.argv[2])))\n"
+        "server.listen()\n"
+        "time.sleep(60)"
+    )
+    + " {host} {port}"
+)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """As they were, whatever a test does to them; SIGHUP by default, even under nohup."""
+    before = [(number, signal.getsignal(number)) for number in interrupts.INTERRUPTS]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", interrupts.INTERRUPTS)
+def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> None:
+    done = []
+    before = signal.getsignal(number)
+    with interrupts.interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        for other in interrupts.INTERRUPTS:
+            signal.raise_signal(other)
+        done.append("cleaned up")
+    assert done == ["cleaned up"]
+    assert signal.getsignal(number) is before
+
+
+def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the first may have got lost, as in what nobody may raise from."""
+    monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
+    with interrupts.interruptible():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+
+def test_a_shield_holds_until_it_is_over() -> None:
+    done = []
+
+    def work() -> None:
+        with shielded():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("shielded")
+            with shielded():
+                done.append("twice")
+            done.append("once more")
+
+    with interrupts.interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        with shielded():
+            done.append("nothing is due any more")
+    assert done == ["shielded", "twice", "once more", "nothing is due any more"]
+
+
+def test_what_is_unshielded_is_interrupted() -> None:
+    done = []
+
+    def work() -> None:
+        with unshielded():
+            signal.raise_signal(signal.SIGINT)
+            done.append("never")
+
+    with interrupts.interruptible(), shielded():
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        done.append("shielded again")
+    assert done == ["shielded again"]
+
+
+def test_what_is_due_is_taken_as_soon_as_it_may_be() -> None:
+    done = []
+    with interrupts.interruptible(), shielded():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), unshielded():
+            done.append("never")
+    assert done == []
+
+
+def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
+    def work() -> None:
+        with shielded():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError
+
+    with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+        work()
+
+
+def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
+    with shielded(), interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_one_in_another_is_one() -> None:
+    with interrupts.interruptible():
+        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the second
+
+
+def test_nohup_s_word_counts() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interrupts.interruptible():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_in_another_thread_it_does_nothing() -> None:
+    done = []
+
+    def work() -> None:
+        with interrupts.interruptible():
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [before]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "complaint"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Unfit("x y"), 2, "python -m harness explain: the harness was unfit: x y\n"),
+    ],
+)
+def test_how_a_command_ends(
+    error: BaseException,
+    status: int,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(explain, "run", run)
+    assert main(["explain", "CAST-2"]) == status
+    assert capsys.readouterr().err == complaint
+
+
+HARNESS = [sys.executable, "-m", "harness"]
+
+
+def surroundings(folder: Path) -> dict[str, Any]:
+    """For Popen: where the harness runs, and what it finds there."""
+    variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
+    return {"cwd": folder, "env": variables}
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("command", "status", "last"),
+    [
+        ([*HARNESS, "probe"], 130, "interrupted"),
+        ([*HARNESS, "simulate", "classroom"], 130, "interrupted"),
+        ([*HARNESS, "limit"], 130, "interrupted"),
+        ([sys.executable, "-m", "pytest", "--pyargs", "harness.conformance"], 2, ""),
+    ],
+    ids=["probe", "simulate", "limit", "pytest"],
+)
+def test_who_has_a_target_ends_it(
+    command: list[str], status: int, last: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [*command, "--command", NOTED],
+        **surroundings(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            servers_are_there(tmp_path)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=40)
+        finally:
+            process.kill()
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert (said.splitlines() or [""])[-1] == last
+    no_server_is_left(tmp_path)
+
+
+def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *HARNESS, "simulate", "classroom", "--command", NOTED],
+        **surroundings(tmp_path),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        servers_are_there(tmp_path)
+    finally:
+        os.close(ours)
+    assert process.wait(40) == 130
+    no_server_is_left(tmp_path)
+
+
+def test_a_target_that_can_not_be_ended_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: object) -> None:
+        raise Unfit("process 7 can't be ended")
+
+    monkeypatch.setattr(target.Target, "stop", stop)
+    monkeypatch.setattr(target.Target, "start", lambda _: None)
+    parser = argparse.ArgumentParser(prog="prog")
+    with arguments.started(parser, None, "127.0.0.1:9"):
+        pass
+    with pytest.raises(KeyboardInterrupt), arguments.started(parser, None, "127.0.0.1:9"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
+
+
+def test_a_wait_for_a_sign_is_interrupted() -> None:
+    """Though the server has closed its output, and so will never give one."""
+    server = Server(["sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"], re.compile(b"ready"))
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    began = time.monotonic()
+    try:
+        timer.start()
+        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+            server.wait_ready(30)
+    finally:
+        timer.cancel()
+        server.stop()
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize(
+    "module", [arguments, contextlib, target, processes, subprocess, threading]
+)
+@pytest.mark.timeout(300)
+def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sample) -> None:
+    """Each line of the module that is run while a target starts, starts anew, and ends."""
+    lines: dict[int, None] = {}  # in their order
+    assert run(lines.setdefault, module) == "whole"
+    assert len(lines) > 5
+    struck = 0
+    sampled = sample(lines, 8)
+    for chosen in sampled:
+        left = [chosen]
+
+        def strike(line: int, left: list[int] = left) -> None:
+            if line in left:
+                left.clear()
+                signal.raise_signal(signal.SIGTERM)
+
+        found = run(strike, module)
+        # A line of a loop that waits is not run where nothing has to be waited for.
+        assert found == ("whole" if left else "interrupted"), chosen
+        struck += not left
+    assert struck > len(sampled) // 4
+
+
+def run(at_line: Callable[[int], object], module: ModuleType) -> str:
+    """Start it, start it anew, end it; `at_line` hears of each line of the module before it runs.
+
+    Returns how that ended. All that was started is gone.
+    """
+    assert module.__file__
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if event == "call":
+            return trace if frame.f_code.co_filename == module.__file__ else None
+        if event == "line":
+            at_line(frame.f_lineno)
+        return trace
+
+    found = "whole"
+    with interrupts.interruptible():
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with arguments.started(argparse.ArgumentParser(), COMMAND, None) as server:
+                server.fresh()
+        except KeyboardInterrupt:
+            found = "interrupted"
+        finally:
+            sys.settrace(before)
+    commands = []
+    for process in psutil.Process().children():
+        if process.status() != psutil.STATUS_ZOMBIE:
+            commands.append(process.cmdline())
+            process.kill()
+    assert [one for one in commands if "-S" in one] == []
+    assert [one for one in threading.enumerate() if "_read" in one.name] == []
+    return found

@@ -1,0 +1,57 @@
+"""Who listens at a port."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.target import listeners
+from harness.target.listeners import listening, sockets_of
+
+
+@pytest.fixture(params=["netlink", "the tables"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the ways to ask the kernel."""
+    if request.param == "the tables":
+        monkeypatch.delattr(socket, "AF_NETLINK")
+    else:
+        monkeypatch.setattr(listeners, "_TABLES", ())
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.create_server((request.param, 0), family=family) as server:
+        yield server
+
+
+@pytest.mark.usefixtures("way")
+def test_a_socket_that_listens_is_found_with_its_process(server: socket.socket) -> None:
+    found = listening(server.getsockname()[1])
+    assert found == {os.fstat(server.fileno()).st_ino}
+    assert found <= sockets_of(os.getpid())
+    assert not found & sockets_of(os.getppid())
+
+
+@pytest.mark.usefixtures("way")
+def test_a_socket_that_does_not_listen_is_not_found(server: socket.socket) -> None:
+    with (
+        socket.create_connection(server.getsockname()[:2]) as client,
+        socket.socket() as bound,
+    ):
+        bound.bind(("127.0.0.1", 0))
+        for other in (client, bound):
+            assert listening(other.getsockname()[1]) == set()
+        assert listening(server.getsockname()[1]) == {os.fstat(server.fileno()).st_ino}
+
+
+def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(socket, "AF_NETLINK")
+    monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
+    assert listening(1) is None
+
+
+def test_a_process_that_is_gone_has_no_sockets() -> None:
+    assert sockets_of(2**30) == set()

@@ -1,0 +1,166 @@
+"""Servers that start, do not start, do not want to end, and leave children behind."""
+
+import os
+import re
+import resource
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.target import processes
+from harness.target.processes import NotReadyError, Server, family, weight
+
+READY = re.compile(rb"ready (\d+)\n")
+
+
+def python(code: str, ready: re.Pattern[bytes] | None = READY) -> Server:
+    return Server([sys.executable, "-c", f"import os, signal, sys, time\n{code}"], ready)
+
+
+@contextmanager
+def seen_to_end(pid: int) -> Iterator[None]:
+    """Whatever happens in the block has to end the process `pid`, child of ours or not."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield
+        ended, _, _ = select.select([descriptor], [], [], 10)
+        assert ended
+    finally:
+        os.close(descriptor)
+
+
+def test_a_server_is_heard_and_ended() -> None:
+    server = python("print('x' * 99999, 'ready 12', flush=True); signal.pause()")
+    found = server.wait_ready(20)
+    assert found
+    assert found[1] == b"12"
+    assert server.death(0) == ""
+    with seen_to_end(server.pid):
+        server.stop()
+    assert server.death(0) == f"ended (SIGTERM), saying: {'x' * (16384 - 10)} ready 12"
+
+
+def test_without_a_sign_nothing_is_waited_for() -> None:
+    server = python("signal.pause()", ready=None)
+    try:
+        assert server.wait_ready(20) is None
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "complaint"),
+    [
+        ("print('no luck\\n'); sys.exit(3)", 20, r"ended \(exit status 3\), saying: no luck$"),
+        ("sys.exit(0)", 20, r"ended \(exit status 0\)$"),
+        ("print('hm', flush=True); signal.pause()", 0.3, "nothing of being ready for 0.3 s"),
+        ("os.close(1); os.close(2); signal.pause()", 0.2, "closed its output"),
+    ],
+)
+def test_a_server_that_does_not_get_ready(code: str, limit: float, complaint: str) -> None:
+    server = python(code)
+    try:
+        if "close" in code:
+            # How long to wait for its end is the same limit, so let it get there first.
+            server._reader.join(20)
+        with pytest.raises(NotReadyError, match=complaint):
+            server.wait_ready(limit)
+    finally:
+        server.stop()
+
+
+def test_a_server_that_does_not_want_to_end_is_made_to() -> None:
+    server = python(
+        "signal.signal(15, signal.SIG_IGN); print('ready 1', flush=True)\nsignal.pause()"
+    )
+    server.wait_ready(20)
+    server.stop(limit=0.05)
+    assert server.death(0).startswith("ended (SIGKILL)")
+
+
+def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
+    server = python(
+        "reading, writing = os.pipe()\n"
+        "if pid := os.fork():\n"
+        "    os.read(reading, 1)\n"
+        "    print('ready', pid, flush=True)\n"
+        "    signal.pause()\n"
+        "signal.signal(15, signal.SIG_IGN)\n"
+        "memory = bytearray(b'x') * (30 << 20)\n"
+        "os.write(writing, b'x')\n"
+        "signal.pause()\n"
+    )
+    with ExitStack() as stack:
+        stack.callback(server.stop, limit=0.05)
+        ready = server.wait_ready(20)
+        assert ready
+        child = int(ready[1])
+        assert family(server.pid) == [server.pid, child]
+        assert child in family(os.getpid())
+        alone = weight(child)
+        together = weight(server.pid)
+        assert alone
+        assert together
+        assert 30 << 20 < alone < together < 60 << 20
+        with seen_to_end(child):
+            server.stop(limit=0.05)
+
+
+def test_who_keeps_the_output_and_can_not_be_found_is_left_alone() -> None:
+    """What is read from is not closed: what is opened next would be read from instead."""
+    server = python(
+        "if pid := os.fork():\n"
+        "    print('ready', pid, flush=True)\n"
+        "    signal.pause()\n"
+        "os.setsid()\n"
+        "signal.pause()\n"
+    )
+    ready = server.wait_ready(20)
+    assert ready
+    stdout = server._process.stdout
+    assert stdout is not None
+    with seen_to_end(int(ready[1])):
+        server.stop(limit=0.05)
+        assert server.death(0).startswith("ended (SIGTERM)")
+        assert not stdout.closed
+        os.kill(int(ready[1]), signal.SIGKILL)
+    server._reader.join(20)
+    server.stop()
+    assert stdout.closed
+
+
+def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
+    for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1)):
+        (tmp_path / f"{pid}").mkdir()
+        (tmp_path / f"{pid}" / "stat").write_text(f"{pid} (a ) b) S {parent} 0 0\n")
+    (tmp_path / "13").mkdir()  # has ended since
+    (tmp_path / "version").touch()
+    assert family(10, tmp_path) == [10, 11, 12]
+    assert weight(10, tmp_path) is None  # this system does not tell
+    rollup = "Rss: 9 kB\nPss: 8 kB\nPss_Anon:   5 kB\nPss_File:  1 kB\nPss_Shmem: 2 kB\n"
+    (tmp_path / "10" / "smaps_rollup").write_text(rollup)
+    (tmp_path / "12" / "smaps_rollup").write_text("Pss_Anon:  20 kB\n")
+    assert weight(10, tmp_path) == 27 * 1024
+
+
+def test_as_many_descriptors_as_allowed() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert processes.raise_descriptor_limit() == limits[1]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limits[1], limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_signals_are_named() -> None:
+    server = python("os.kill(os.getpid(), 6)")
+    try:
+        with pytest.raises(NotReadyError, match=signal.SIGABRT.name):
+            server.wait_ready(20)
+    finally:
+        server.stop()

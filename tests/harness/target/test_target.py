@@ -1,0 +1,388 @@
+"""Targets that start, that do not, and those that do not want to end: nothing of them is left."""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from harness.errors import NotApplicable, StartError, Undecided, Unfit
+from harness.target import processes, target
+from harness.target.target import SHOWN, Command, Target, Times, parse_address, part_used
+from tests.integration.waiting import until
+
+PYTHON = shlex.quote(sys.executable)
+REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
+
+#: A server that only listens, at its two arguments, with what it needs for worse.
+LISTENS = """
+import os, signal, socket, sys, time
+def listen():
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind((sys.argv[1], int(sys.argv[2])))
+    server.listen()
+    return server
+"""
+
+
+def python(code: str, before: str = "") -> str:
+    return f"{before} {PYTHON} -c {shlex.quote(LISTENS + code)} {{host}} {{port}}"
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """When the test is over, nothing that it started, or that was started by it, is there."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("CHATROOM_TEST_OF_TARGETS", mark)
+    yield
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("CHATROOM_TEST_OF_TARGETS") == mark:
+                left.append(process)
+                process.kill()
+    assert [one for one in left if is_alive(one)] == []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether it runs: one that has just ended may still be there for its parent."""
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def started(command: str, scale: float = 1.0) -> Command:
+    made = Command(command, scale=scale)
+    made.start()
+    return made
+
+
+def greeting(server: Target) -> bytes:
+    with socket.create_connection(server.address, 10) as connection:
+        return connection.recv(7)
+
+
+def refused(server: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(server, 10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+def test_a_server_is_started_talked_to_and_stopped() -> None:
+    server = started(REFERENCE)
+    try:
+        assert greeting(server) == b"Welcome"
+        assert server.death() == ""
+        (process,) = server.processes()
+        assert process.parent() == psutil.Process()
+        assert server.local
+        assert server.ours
+    finally:
+        server.stop()
+    assert refused(server.address)
+    assert server.processes() == []
+    server.stop()  # which does nothing
+
+
+def test_it_starts_again_at_its_port_and_fresh_at_another() -> None:
+    server = started(REFERENCE)
+    try:
+        before = server.address
+        server.stop()
+        server.start()
+        assert server.address == before
+        server.fresh()
+        assert server.address != before
+        assert refused(before)
+        assert greeting(server) == b"Welcome"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("how", ["starts-late", "prints-nothing", "floods-its-output"])
+def test_odd_servers_that_serve(how: str) -> None:
+    server = started(f"{REFERENCE} --announce --hopeless {how}")
+    try:
+        assert greeting(server) == b"Welcome"
+        assert len(server.output()) < 20000
+    finally:
+        server.stop()
+    assert refused(server.address)
+
+
+def test_one_that_ignores_sigterm_is_killed() -> None:
+    server = started(f"{REFERENCE} --hopeless ignores-sigterm")
+    server.stop()
+    assert refused(server.address)
+    assert 2 <= server.blocked < 30
+
+
+def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server under sudo."""
+    server = started(python("one = listen()\nsignal.signal(15, signal.SIG_IGN)\nsignal.pause()"))
+    pid = server.processes()[0].pid
+
+    def denied(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    def not_permitted(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(psutil.Process, "kill", denied)
+    monkeypatch.setattr(os, "killpg", not_permitted)
+    for limit in (target, "KILL_WITHIN"), (target, "STOP_WITHIN"), (processes, "KILLED_WITHIN"):
+        monkeypatch.setattr(*limit, 0.1)
+    process = server._server
+    assert process is not None
+    try:
+        with pytest.raises(Unfit, match=f"can't be ended: process {pid}$"):
+            server.stop()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        process.stop()
+
+
+def test_one_that_forks_and_leaves_goes_on_until_it_is_stopped() -> None:
+    server = started(f"{REFERENCE} --hopeless forks-and-leaves")
+    try:
+        assert server._server
+        assert server._server._process.wait(10) == 0
+        assert greeting(server) == b"Welcome"
+        assert server.death() == ""
+        assert len(server.processes()) == 1
+    finally:
+        server.stop()
+    assert refused(server.address)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["env -i CHATROOM_TEST_OF_TARGETS=", "env -u CHATROOM_HARNESS_TARGET"],
+)
+def test_one_that_drops_its_environment_is_stopped(before: str) -> None:
+    code = "if not os.fork():\n    signal.signal(15, signal.SIG_IGN)\n    os.setsid()\n"
+    code += "    here = listen()\nsignal.pause()"
+    server = started(python(code, before))
+    try:
+        main, child = server.processes()
+        assert main.pid == child.ppid()
+        assert server.costs().descriptors > 2
+    finally:
+        server.stop()
+    assert refused(server.address)
+    assert not any(map(is_alive, (main, child)))
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (f"{REFERENCE} --hopeless exits-with-3", "it ended (exit status 3), saying: no chat today"),
+        (f"{REFERENCE} --hopeless dies-by-signal", "it ended (SIGKILL), saying: starting up ..."),
+        (python("os.kill(os.getpid(), 40)"), "it ended (signal 40)"),
+        (python("print('\\x1b[2J' + 'x' * 9999); sys.exit(1)"), "saying: \ufffd[2Jxxx"),
+        (python("os.fork() or sys.exit(4)"), "it ended (exit status 0)"),
+        ("/nowhere/server {port}", "can't run '/nowhere/server': No such file or directory"),
+        ("/ {port}", "can't run '/': Permission denied"),
+    ],
+)
+def test_those_that_end_at_once(command: str, complaint: str) -> None:
+    server = Command(command)
+    with pytest.raises(StartError) as caught:
+        server.start()
+    assert complaint in str(caught.value)
+    assert len(str(caught.value)) <= SHOWN + 10
+    assert server.processes() == []
+    assert server.death() == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "complaint"),
+    [
+        ("signal.pause()", 0.5, "it does not listen after 0.5 s, and said nothing"),
+        (
+            "signal.signal(15, signal.SIG_IGN)\nprint('\\x07hm', flush=True)\nsignal.pause()",
+            3,
+            "it does not listen after 3 s; it said: \ufffdhm",
+        ),
+        (
+            "os.fork() and sys.exit()\nos.setsid()\nsignal.pause()",
+            1,
+            "it does not listen after 1 s",
+        ),
+        ("while True: os.write(1, b'x' * 9999)", 2, "it does not listen after 2 s; it said: xxx"),
+    ],
+)
+def test_those_that_never_listen(code: str, seconds: float, complaint: str) -> None:
+    server = Command(python(code), scale=seconds / target.START_WITHIN)
+    with pytest.raises(StartError) as caught:
+        server.start()
+    assert str(caught.value).startswith(complaint)
+    assert len(str(caught.value)) <= SHOWN + 100
+    assert server.processes() == []
+
+
+def test_a_port_that_was_taken_meanwhile_is_not_insisted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        drawn = [stranger.getsockname()[1], processes.free_port()]
+        monkeypatch.setattr(target, "free_port", lambda _: drawn.pop(0))
+        server = started(REFERENCE)
+        assert server.port != stranger.getsockname()[1]
+        server.stop()
+    assert drawn == []
+
+
+def test_who_can_not_start_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [processes.free_port()]
+    monkeypatch.setattr(target, "free_port", lambda _: drawn.pop(0))
+    with pytest.raises(StartError, match=r"it ended \(exit status 7\)"):
+        started(python("sys.exit(7)"))
+
+
+def test_another_s_port_is_not_listened_at() -> None:
+    server = Command(python("signal.pause()"), scale=0.1)
+    with socket.create_server((server.host, 0)) as stranger:
+        server.port = stranger.getsockname()[1]
+        with pytest.raises(StartError, match="it does not listen after 1 s"):
+            server.start()
+
+
+def test_how_it_ended_with_its_last_words() -> None:
+    code = "here = listen().accept()\nprint('oh', 'no', flush=True)\nos.kill(os.getpid(), 9)"
+    server = started(python(code))
+    try:
+        with contextlib.suppress(ConnectionResetError), socket.create_connection(server.address):
+            pass
+        until(server.death, "it has ended")
+        assert server.death() == "ended (SIGKILL), saying: oh no"
+        assert "oh no" in server.output()
+    finally:
+        server.stop()
+
+
+def test_one_more_of_its_kind() -> None:
+    server = Command(REFERENCE)
+    more = server.another("--max-clients 1", "::1")
+    more.start()
+    try:
+        assert ":" in more.host
+        with socket.create_connection(more.address, 10):
+            assert greeting(more) == b"The roo"
+    finally:
+        more.stop()
+
+
+def test_what_it_costs_and_who_holds_whom() -> None:
+    code = "here = listen()\nif os.fork():\n    signal.pause()\nthere = here.accept()\n"
+    code += "there[0].send(b'x')\nsignal.pause()"
+    server = started(python(code))
+    try:
+        with socket.create_connection(server.address, 10) as connection:
+            assert connection.recv(1) == b"x"
+            port = connection.getsockname()[1]
+            main, child = server.processes()
+            assert server.holders([port]) == [child.pid]
+            assert server.holders([1]) == []
+        costs = server.costs()
+        assert costs.descriptors >= main.num_fds() + child.num_fds() > 6
+        assert costs.memory > 0
+        assert set(server.times()) == {main.pid, child.pid}
+        assert server.times()[main.pid].ran > 0
+        os.kill(child.pid, signal.SIGKILL)
+    finally:
+        server.stop()
+    assert server.costs() == target.Costs(0, 0)
+    assert server.times() == {}
+
+
+def test_who_never_sleeps_is_seen_though_it_seldom_gets_a_processor() -> None:
+    spins = {1: Times(3.0, 7.0)}
+    assert part_used(spins, {1: Times(3.04, 7.46)}, 0.5) == pytest.approx(1)
+    assert part_used(spins, {1: Times(3.04, 7.52)}, 0.5) == 1  # clocks differ a little
+    wakes_now_and_then = {1: Times(3.001, 7.17)}
+    assert part_used(spins, wakes_now_and_then, 0.5) < 0.01
+    assert part_used({}, {1: Times(0.25, 0), 2: Times(0.5, 0)}, 1.0) == 0.75
+    assert part_used(spins, spins, 0.5) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [("server", "port"), ("", "port"), ("'{port}", "quotation")],
+)
+def test_a_command_that_can_be_none(command: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Command(command)
+
+
+def test_host_and_port_are_filled_in_within_words() -> None:
+    server = Command(f"{PYTHON} -c 'import sys; sys.exit(repr(sys.argv))' --at={{host}}:{{port}}")
+    with pytest.raises(StartError, match=r"'--at=127\.0\.0\.1:\d+'\]"):
+        server.start()
+
+
+# --- those that are an address -------------------------------------------------------------------
+
+
+def test_an_address() -> None:
+    server = started(REFERENCE)
+    try:
+        there = Target(*server.address)
+        there.start()
+        there.fresh()
+        there.stop()
+        assert greeting(there) == b"Welcome"
+        assert (there.death(), there.output()) == ("", "")
+    finally:
+        server.stop()
+    with pytest.raises(StartError, match=r"127\.0\.0\.1:\d+ can't be reached: Connection refused"):
+        there.start()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:5", ("127.0.0.1", 5)), ("[::1]:65535", ("::1", 65535)), ("a:b:1", ("a:b", 1))],
+)
+def test_how_an_address_is_spelled(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":", "a", "a:", ":1", "a:65536", "a:²", "a:-1", "a:1 "])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
+def test_an_address_that_is_none(host: str) -> None:
+    with pytest.raises(StartError, match="can't be reached: "):
+        Target(host, 9).start()
+
+
+def test_of_an_address_nothing_is_known() -> None:
+    there = Target("192.0.2.1", 9)
+    assert not there.ours
+    assert not there.local
+    with pytest.raises(Undecided, match="no server of its kind"):
+        there.another()
+    with pytest.raises(Undecided, match="what it costs"):
+        there.costs()
+    with pytest.raises(NotApplicable, match="processes"):
+        there.holders([1])
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1", "127.3.2.1"])
+def test_what_is_local(host: str) -> None:
+    assert Target(host, 1).local

@@ -135,7 +135,7 @@ class _Reader:
             self._fail(f"{key!r} is no pattern: {error}")
 
     def _claims(self, ids: list[Any]) -> frozenset[str]:
-        should = {one.id for one in all_clauses().values() if one.level == "SHOULD"}
+        should = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
         if ids == ["all"]:
             return frozenset(should)
         for one in ids:

@@ -138,7 +138,7 @@ def _commands(block: list[str]) -> list[Command]:
     return found
 
 
-ALL = [one for page in PAGES for one in sections(page)]
+ALL = [section for page in PAGES for section in sections(page)]
 RUN = [one for one in ALL if one.commands]
 
 #: Sections that --all runs only: tests/harness/bench runs the same commands for each server.
@@ -311,8 +311,11 @@ class Terminal:
 
 
 def _listens(process: "subprocess.Popen[bytes]") -> bool:
-    held = {one for each in session(process.pid) for one in each.descriptors}
-    return any(one.state == LISTENS and f"socket:[{one.inode}]" in held for one in connections())
+    held = {descriptor for each in session(process.pid) for descriptor in each.descriptors}
+    return any(
+        connection.state == LISTENS and f"socket:[{connection.inode}]" in held
+        for connection in connections()
+    )
 
 
 @contextmanager
@@ -375,7 +378,7 @@ def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bo
 def anchors(page: Path) -> set[str]:
     """Of headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "PROTOCOL.md"], ids=lambda page: page.name)

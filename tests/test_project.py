@@ -113,7 +113,7 @@ def test_a_script_can_be_run(script: str) -> None:
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
-FLAGS = [one.option_strings[-1].lstrip("-") for one in parser()._actions if one.nargs == 0]
+FLAGS = [action.option_strings[-1].lstrip("-") for action in parser()._actions if action.nargs == 0]
 
 
 @pytest.mark.parametrize(

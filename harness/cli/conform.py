@@ -194,7 +194,7 @@ def _conclude(
     }
     asked = None
     if options.only or options.section:  # and who is gone breaks JOIN-1, asked for or not
-        asked = {check.clause for check in checks} | {one.clause for one in outcome.results}
+        asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
     if options.report:

@@ -100,7 +100,7 @@ def _common(lines: set[str]) -> str:
     begin = min(lines, key=len)
     if len(lines) == 1:
         return begin
-    while not all(one.startswith(begin) for one in lines):
+    while not all(line.startswith(begin) for line in lines):
         begin = begin[:-1]
     while True:  # not in the middle of an escape
         try:
@@ -120,7 +120,7 @@ def as_toml(name: str, findings: Findings) -> str:
         f"welcome = {_quoted(pattern(findings.welcomes))}",
         f"prefix = {_quoted(pattern(findings.prefixes))}",
         f"notices = [{', '.join(map(_quoted, notices))}]",
-        f"claims = [{', '.join(_quoted(one) for one in findings.claims)}]",
+        f"claims = [{', '.join(_quoted(claim) for claim in findings.claims)}]",
     ]
     return "\n".join(lines) + "\n"
 
@@ -160,7 +160,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
             findings.welcomes.append(_take(people[-1]))
             _note(findings, people[:-1])
         for speaker in people:
-            others = [one for one in people if one is not speaker]
+            others = [person for person in people if person is not speaker]
             token = room.token()
             said.append(token)
             await speaker.say(token + b"\n")
@@ -176,8 +176,8 @@ async def listen(target: Target, clock: Clock) -> Findings:
                 findings.prefixes.append(prefix)
         await _framing(room, people[0], people[1], findings)
         await room.quiet()  # what a server echoes may be late
-        for one in people:
-            _take(one)
+        for person in people:
+            _take(person)
         people.pop().close()
         await room.quiet()
         _note(findings, people)
@@ -217,8 +217,8 @@ def _take(client: Client) -> bytes:
 
 def _note(findings: Findings, people: Iterable[Client]) -> None:
     """What they heard while nobody spoke are notices."""
-    for one in people:
-        findings.notices += _lines(_take(one))
+    for person in people:
+        findings.notices += _lines(_take(person))
 
 
 def _lines(heard: bytes) -> list[bytes]:

@@ -212,7 +212,7 @@ def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
     return (
         profile.welcome.pattern if profile.welcome else b"",
         b"" if profile.prefix.pattern == Profile("").prefix.pattern else profile.prefix.pattern,
-        [one.pattern for one in profile.notices],
+        [notice.pattern for notice in profile.notices],
     )
 
 

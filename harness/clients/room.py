@@ -159,7 +159,7 @@ class Room:
 
     def count_out(self, *clients: Client) -> None:
         """They are members no more."""
-        self._members = [one for one in self._members if one not in clients]
+        self._members = [member for member in self._members if member not in clients]
 
     async def settle(self) -> dict[Client, bytes]:
         """Wait until every member hears what is said, and return what each heard up to then.
@@ -174,7 +174,7 @@ class Room:
                 token,
                 bytes(deaf[0].heard),
             )
-        return {one: await one.hears_line(token) for one in self._members}
+        return {member: await member.hears_line(token) for member in self._members}
 
     async def _ensure_witness(self) -> Client:
         if self._witness is None or self._witness.ended:
@@ -206,9 +206,15 @@ class Room:
         while True:
             token = self.token()
             await speaker.say(token + b"\n")
-            heard = await asyncio.gather(*[one.comes(token, self.window) for one in listeners])
+            heard = await asyncio.gather(
+                *[listener.comes(token, self.window) for listener in listeners]
+            )
             deaf = [one for one, hears in zip(listeners, heard, strict=True) if not hears]
-            if not deaf or time.monotonic() >= deadline or any(one.ended for one in listeners):
+            if (
+                not deaf
+                or time.monotonic() >= deadline
+                or any(listener.ended for listener in listeners)
+            ):
                 return token, deaf
 
     async def tell(self, speaker: Client, listener: Client) -> bytes:
@@ -225,7 +231,7 @@ class Room:
         """
         token = self.token()
         await speaker.say(token + b"\n")
-        return [self.before(await one.hears_line(token), token) for one in listeners]
+        return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
     async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
         """What each has heard when each has heard a last word of each other.
@@ -234,10 +240,10 @@ class Room:
         """
         heard = dict.fromkeys(members, b"")
         for speaker in members:
-            others = [one for one in members if one is not speaker]
+            others = [member for member in members if member is not speaker]
             for one, before in zip(others, await self.barrier(speaker, *others), strict=True):
                 heard[one] += before
-        return {one: heard[one] + bytes(one.heard) for one in members}
+        return {member: heard[member] + bytes(member.heard) for member in members}
 
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
@@ -358,9 +364,9 @@ class Room:
         # A server that closes its side may be late; one that does not is waited for but once.
         within = self.window if self.target.stays_open else self.clock.patience
         deadline = time.monotonic() + within
-        while any(one.reading for one in self._clients) and time.monotonic() < deadline:
+        while any(client.reading for client in self._clients) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)  # the event loop reads, until the server has closed too
-        self.target.stays_open |= any(one.reading for one in self._clients)
+        self.target.stays_open |= any(client.reading for client in self._clients)
         for client in self._clients:
             client.close()
 

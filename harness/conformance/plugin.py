@@ -136,9 +136,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not only and not section:
         return
     wanted = [
-        one.id
-        for one in all_clauses().values()
-        if (not only or one.id in only) and (not section or one.section == section)
+        clause.id
+        for clause in all_clauses().values()
+        if (not only or clause.id in only) and (not section or clause.section == section)
     ]
     config.hook.pytest_deselected(
         items=[i for i, found in named if found and found[0] not in wanted]
@@ -266,8 +266,8 @@ def pytest_runtest_makereport(
         result.expected, result.actual = _hex(error.expected), _hex(error.actual)
     if room is not None:
         result.wire = [
-            (round(one.time, 6), one.client, one.what, one.data.hex(), one.size)
-            for one in room.log.events()
+            (round(event.time, 6), event.client, event.what, event.data.hex(), event.size)
+            for event in room.log.events()
         ]
         result.wire_dropped = room.log.dropped
         result.output = room.output()[-LAST_OUTPUT:]
@@ -281,8 +281,8 @@ def pytest_runtest_makereport(
     elif not item.session.stash.get(_GONE, False):  # told once, by a clause that decides
         item.session.stash[_GONE] = True
         results.append(replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL))
-    report.user_properties += [(RESULT, json.dumps(asdict(one))) for one in results]
-    if all(one.verdict in (UNKNOWN, NOT_APPLICABLE) for one in results):
+    report.user_properties += [(RESULT, json.dumps(asdict(result))) for result in results]
+    if all(result.verdict in (UNKNOWN, NOT_APPLICABLE) for result in results):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 0, f"Skipped: {result.verdict}: {result.detail}")
     return report

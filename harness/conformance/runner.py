@@ -70,7 +70,7 @@ class Options:
             ("command", self.command),
             ("target", self.address),
             ("profile", self.profile),
-            *(("clause", one) for one in self.clauses),
+            *(("clause", clause) for clause in self.clauses),
             ("section", self.section),
             ("repeat", self.repeat),
             ("seed", self.seed),

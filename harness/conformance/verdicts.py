@@ -78,7 +78,7 @@ class Verdict:
 
     def failed(self) -> list[ClauseVerdict]:
         """The clauses that were broken, whether they decide or not."""
-        return [one for one in self.clauses if one.verdict == FAIL]
+        return [clause for clause in self.clauses if clause.verdict == FAIL]
 
 
 def parse_known_failures(text: str) -> tuple[str, ...]:
@@ -95,10 +95,13 @@ def judge(
 ) -> Verdict:
     """The verdict of a run. `troubles`: what kept the harness from judging, apart from a test."""
     judged = tuple(
-        _judge_clause(clause, [one for one in results if one.clause == clause.id], rules)
+        _judge_clause(clause, [result for result in results if result.clause == clause.id], rules)
         for clause in clauses.values()
     )
-    why = [*troubles, *(f"{one.test}: {one.detail}" for one in results if one.verdict == UNFIT)]
+    why = [
+        *troubles,
+        *(f"{result.test}: {result.detail}" for result in results if result.verdict == UNFIT),
+    ]
     if why:
         verdict = INVALID
     elif any(one.verdict == FAIL and one.decides for one in judged):
@@ -114,7 +117,7 @@ def judge(
 
 def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> ClauseVerdict:
     of_each = {
-        verdict: [one for one in results if one.verdict in causes]
+        verdict: [result for result in results if result.verdict in causes]
         for verdict, causes in _CAUSES.items()
     }
     verdict = next((verdict for verdict, found in of_each.items() if found), UNKNOWN)
@@ -153,15 +156,15 @@ def record(verdict: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
         "stale_known_failures": list(verdict.stale),
         "clauses": [
             {
-                "id": one.clause.id,
-                "level": one.clause.level,
-                "verdict": one.verdict,
-                "evidence": one.evidence,
-                "detail": one.detail,
-                "decides": one.decides,
-                "tests": [_record_test(result) for result in one.results],
+                "id": clause.clause.id,
+                "level": clause.clause.level,
+                "verdict": clause.verdict,
+                "evidence": clause.evidence,
+                "detail": clause.detail,
+                "decides": clause.decides,
+                "tests": [_record_test(result) for result in clause.results],
             }
-            for one in verdict.clauses
+            for clause in verdict.clauses
         ],
     }
 

@@ -431,7 +431,11 @@ class TellsAddresses(Server):
     """Sends nothing to the address that it came from."""
 
     def recipients(self, sender: Member) -> list[Member]:
-        return [one for one in super().recipients(sender) if one.address != sender.address]
+        return [
+            recipient
+            for recipient in super().recipients(sender)
+            if recipient.address != sender.address
+        ]
 
 
 @breaks("one-per-address", "CAST-6", "JOIN-4")
@@ -440,7 +444,11 @@ class OnePerAddress(Server):
 
     def recipients(self, sender: Member) -> list[Member]:
         latest = {member.address: member for member in self.members}
-        return [one for one in super().recipients(sender) if latest[one.address] is one]
+        return [
+            recipient
+            for recipient in super().recipients(sender)
+            if latest[recipient.address] is recipient
+        ]
 
 
 @breaks("dies-alone", "CAST-7")

@@ -121,11 +121,11 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         about=[(name.replace("_", " "), _said(about[name])) for name in about if name != "target"],
         rests_on=RESTS_ON.values(),
         tests={
-            one.clause.id: [
-                _test(f"{one.clause.id}-{number}", result, docs.get(result.test, ""))
-                for number, result in enumerate(one.results, 1)
+            clause.clause.id: [
+                _test(f"{clause.clause.id}-{number}", result, docs.get(result.test, ""))
+                for number, result in enumerate(clause.results, 1)
             ]
-            for one in verdict.clauses
+            for clause in verdict.clauses
         },
     )
 
@@ -154,7 +154,7 @@ def render(template: str, **values: Any) -> str:
 
 def _test(anchor: str, result: Result, about: str) -> Test:
     events, total = _events(result)
-    known = [one for one in events if one is not None]
+    known = [event for event in events if event is not None]
     return Test(
         result,
         anchor,
@@ -165,7 +165,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
             if digits is not None
         ],
         [describe(one) for one in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
-        [None if one is None else _event(one) for one in events],
+        [None if event is None else _event(event) for event in events],
         total,
         total - len(known),
         timeline(known),

@@ -84,7 +84,7 @@ def plain(lines: Iterable[Line]) -> str:
 def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
     """Everything that is shown at the end of a run. `asked`: only of these clauses."""
     if asked is not None:
-        shown = tuple(one for one in verdict.clauses if one.clause.id in asked)
+        shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
         verdict = replace(verdict, clauses=shown)
     yield from table(verdict.clauses)
     for broken in verdict.failed():
@@ -170,7 +170,7 @@ def broken_clauses(verdict: Verdict) -> Iterator[Line]:
 
 def conclusion(verdict: Verdict) -> Line:
     """The verdict of a run, and how many clauses were judged how."""
-    counts = Counter(one.verdict if one.results else NOT_RUN for one in verdict.clauses)
+    counts = Counter(clause.verdict if clause.results else NOT_RUN for clause in verdict.clauses)
     told = [
         f"{counts[each]} {name}"
         for each, name in (

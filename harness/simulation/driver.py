@@ -139,15 +139,18 @@ class Driver:
         plan = job.plan
         self._lines = {
             b"<%s>%s"
-            % (self._address(one).encode(), harmless(say.text)): f'"{one.number}.{say.number}"'
-            for one in plan.sessions
-            for say in one.says
+            % (
+                self._address(session).encode(),
+                harmless(say.text),
+            ): f'"{session.number}.{say.number}"'
+            for session in plan.sessions
+            for say in session.says
         }
         """Each message as it is due, and its name as the history has it."""
         self._finals = {
-            f'"{one.number}.{say.number}"'
-            for one in plan.sessions
-            for say in one.says[-1:]
+            f'"{session.number}.{say.number}"'
+            for session in plan.sessions
+            for say in session.says[-1:]
             if say.final
         }
         self._finals_at = plan.talk
@@ -247,7 +250,7 @@ class Driver:
         self._file.flush()
         status = {
             "elapsed": now,
-            "connected": sum(one.welcomed for one in self._connections.values()),
+            "connected": sum(connection.welcomed for connection in self._connections.values()),
             "said": self._said,
             "heard": self._heard,
             "strange": self._strange,

@@ -173,7 +173,7 @@ def strip(struck: Spans, groups: Sequence[Group], until: float) -> list[Row]:
         told = [(begin, end, _told(begin, end, kind)) for begin, end, _ in those]
         rows.append(row(f"{kind} × {len(those)}", told, "struck"))
     if groups:
-        told = [(one.t, one.t, f"{one.kind}: {one.says}") for one in groups]
+        told = [(group.t, group.t, f"{group.kind}: {group.says}") for group in groups]
         rows.append(row("violations", told[: 2 * BINS], "wrong"))
     return rows
 

@@ -100,7 +100,7 @@ class Proxy:
     ) -> None:
         self.ports: list[int] = []
         """Where it listens, a port for each link in their order, once it has started."""
-        job = {"target": list(target), "seed": seed, "links": [dict(one) for one in links]}
+        job = {"target": list(target), "seed": seed, "links": [dict(link) for link in links]}
         self._job = json.dumps(job)
         self._process: subprocess.Popen[bytes] | None = None
         self._events: deque[dict[str, Any]] = deque()
@@ -211,7 +211,7 @@ class _Network:
             self._watch_input()
             for number in range(len(self._links)):
                 self._listen(number)
-            _say({"ports": [one.getsockname()[1] for one in self._listeners]})
+            _say({"ports": [listener.getsockname()[1] for listener in self._listeners]})
             await self._over
         finally:
             for listener in self._listeners:

@@ -154,7 +154,7 @@ class Room:
         for person in hearers:
             person.due.append(message)
             person.awaited.add(message.token)
-        came = [one for one in hearers if not one.ended]
+        came = [hearer for hearer in hearers if not hearer.ended]
         if came and not self.hurry:
             self.wait(lambda: any(message.token not in one.awaited for one in came), STEP)
         return message
@@ -204,9 +204,9 @@ class Room:
             last |= {message.token} if message else set()
         while True:
             hearers = [one for one in self.here.values() if not one.ended]
-            if any(not last.isdisjoint(one.awaited) for one in hearers):
+            if any(not last.isdisjoint(hearer.awaited) for hearer in hearers):
                 patience = PATIENCE
-            elif len(hearers) < 2 or any(one.awaited for one in hearers):
+            elif len(hearers) < 2 or any(hearer.awaited for hearer in hearers):
                 patience = CALM
             else:
                 patience = GRACE
@@ -309,7 +309,7 @@ class Judge:
     def is_notice(self, person: Person, line: bytes) -> bool:
         if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
             return True  # the welcome, behind what should have followed it
-        return any(re.fullmatch(one, line + b"\n") for one in self.notices)
+        return any(re.fullmatch(notice, line + b"\n") for notice in self.notices)
 
     def read(self, person: Person, line: bytes) -> Message | None:
         """The message that it is; say what is wrong with its text, or its prefix."""

@@ -48,7 +48,7 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "schedule_lag_ms": figures.lag,
         "target_costs": figures.costs,
         "faults": dict(figures.faults),
-        "violations": [asdict(one) for one in judgement.violations],
+        "violations": [asdict(violation) for violation in judgement.violations],
     }
 
 
@@ -99,8 +99,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["faults"]:
         faults = (f"{name} × {times}" for name, times in sorted(results["faults"].items()))
         yield f"faults: {', '.join(faults)}"
-    for one in results["violations"][:SHOWN]:
-        yield f"{one['kind']} at {one['t']:.3f} s ({one['clause']}): {one['says']}"
+    for result in results["violations"][:SHOWN]:
+        yield f"{result['kind']} at {result['t']:.3f} s ({result['clause']}): {result['says']}"
     more = sum(results[kind] for kind in KINDS) - SHOWN
     if more > 0:
         yield f"and {more} more"

@@ -110,7 +110,7 @@ class Run:
         with shielded(), contextlib.ExitStack() as cleanup, unshielded():
             proxy = None
             if plan.links:
-                links = [_described(one) for one in plan.links]
+                links = [_described(link) for link in plan.links]
                 proxy = Proxy(self.target.address, plan.seed, links)
                 cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
                 cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
@@ -197,11 +197,11 @@ class Run:
                 tell_at = now + 0.5
                 self.told(news.status(now))
             due = min(
-                [weigh_at, tell_at, *(one.due for one in strikes[:1])]
+                [weigh_at, tell_at, *(strike.due for strike in strikes[:1])]
                 + ([striker.due] if striker and striker.due is not None else [])
             )
             news.wait(max(0.0, due - self._now()))
-        broken = [one.returncode for one in drivers if one.wait() != 0]
+        broken = [driver.returncode for driver in drivers if driver.wait() != 0]
         if broken:
             raise Unfit(f"a driver broke off with exit code {broken[0]}")
         self.end = history.COMPLETE

@@ -146,7 +146,7 @@ class Scenario:
     def peopled(self, clients: int) -> Scenario:
         """The same with so many clients, each population its share, and at least one."""
         factor = clients / self.clients
-        shares = [max(1, round(one.clients * factor)) for one in self.populations]
+        shares = [max(1, round(population.clients * factor)) for population in self.populations]
         shares[shares.index(max(shares))] += clients - sum(shares)
         if min(shares) < 1:
             raise ScenarioError(
@@ -204,10 +204,13 @@ def _scenario(table: _Table) -> Scenario:
                 f"has to be one of {', '.join(known) or 'none: there are no phases'}, "
                 f"not {population.phase!r}",
             )
-    for what, those in (("population", [one.name for one in populations]), ("phase", known)):
+    for what, those in (
+        ("population", [population.name for population in populations]),
+        ("phase", known),
+    ):
         if len(set(those)) < len(those):
             table.fail(what, "has to have names that differ")
-    if sum(one.clients for one in populations) > MOST_CLIENTS:
+    if sum(population.clients for population in populations) > MOST_CLIENTS:
         table.fail("population", f"there may be {MOST_CLIENTS} clients in all")
     table.done()
     return Scenario(table.where, about, phases, populations, faults)
@@ -328,9 +331,9 @@ def _range(lowest: float, highest: float) -> Parser:
 
 def _places(value: Any) -> tuple[float, ...]:
     places = value if isinstance(value, list) else [value]
-    if not places or not all(_is_number(one) and 0 <= one <= 1 for one in places):
+    if not places or not all(_is_number(place) and 0 <= place <= 1 for place in places):
         raise ValueError("a part of the run from 0 to 1, or a list of them")
-    return tuple(float(one) for one in places)
+    return tuple(float(place) for place in places)
 
 
 def _one_of(choice: Sequence[str]) -> Parser:
@@ -389,7 +392,7 @@ class _Table:
         """What each of an array of tables says."""
         self._known.append(key)
         values = self._left.pop(key, [])
-        if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             self.fail(key, f"has to be tables: [[{key}]]")
         found = []
         for number, value in enumerate(values, 1):

@@ -97,8 +97,8 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     for number, session in enumerate(sessions):
         session.number = number
         session.says = [
-            Say(one.due, one.number, token(number, one.number) + one.text, one.cuts, one.pauses)
-            for one in session.says
+            Say(say.due, say.number, token(number, say.number) + say.text, say.cuts, say.pauses)
+            for say in session.says
         ]
     strikes = sorted(
         (
@@ -111,7 +111,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     talk = max(
         [
             scenario.seconds,
-            *(one.due + sum(one.pauses) for session in sessions for one in session.says[-1:]),
+            *(say.due + sum(say.pauses) for session in sessions for say in session.says[-1:]),
             *(strike.due + strike.seconds for strike in strikes),
         ]
     )
@@ -226,7 +226,7 @@ def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[St
 def _say_last_words(sessions: list[Session], due: float) -> None:
     """Some of those who stay say one more thing each, when all is calm: who has said most, for
     what it said may take longest."""
-    stay = [one for one in sessions if one.leaves is None and one.link is None]
+    stay = [session for session in sessions if session.leaves is None and session.link is None]
     stay.sort(key=lambda one: -sum(len(say.text) for say in one.says))
     for session in stay[:FINALS]:
         number = len(session.says)

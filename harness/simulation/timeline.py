@@ -168,9 +168,9 @@ class Around:
 def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
     """In the order of their first ones."""
     found: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
-    for one in violations:
-        about = one["message"] or (one["who"], one["says"])
-        found.setdefault((one["kind"], one["clause"], about), []).append(one)
+    for violation in violations:
+        about = violation["message"] or (violation["who"], violation["says"])
+        found.setdefault((violation["kind"], violation["clause"], about), []).append(violation)
     return [
         Group(
             those[0]["kind"],
@@ -178,7 +178,7 @@ def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
             those[0]["t"],
             those[0]["message"],
             those[0]["says"],
-            tuple(dict.fromkeys(one["who"] for one in those)),
+            tuple(dict.fromkeys(violation["who"] for violation in those)),
         )
         for those in found.values()
     ]

@@ -333,7 +333,7 @@ class Command(Target):
         for process in self.processes()[1:]:
             with contextlib.suppress(psutil.Error):
                 connections = process.net_connections("tcp")
-                if wanted & {_port(one.raddr) for one in connections}:
+                if wanted & {_port(connection.raddr) for connection in connections}:
                     found.append(process.pid)
         return found
 
@@ -375,7 +375,7 @@ def make_target(command: str | None, address: str | None, scale: float = 1.0) ->
 
 def _shown(words: str) -> str:
     """Words of a server as a message quotes them: no more than some, and harmless to a terminal."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in words[:SHOWN])
+    return "".join(char if char.isprintable() else "\ufffd" for char in words[:SHOWN])
 
 
 def _times(process: psutil.Process) -> dict[int, Times]:

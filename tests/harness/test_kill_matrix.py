@@ -66,7 +66,9 @@ def judge(clauses: Sequence[str], *options: str) -> Verdict:
 
 def with_verdict(verdict: Verdict, *wanted: str) -> dict[str, str]:
     """Return the clauses that ended so, each with the reason."""
-    return {one.clause.id: one.detail for one in verdict.clauses if one.verdict in wanted}
+    return {
+        clause.clause.id: clause.detail for clause in verdict.clauses if clause.verdict in wanted
+    }
 
 
 def test_the_reference_passes() -> None:

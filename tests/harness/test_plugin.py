@@ -136,7 +136,7 @@ async def test_blocked(room):
     raise Violation('x')
 """)
     judge(tests)
-    late, blocked = [one for _, one in results(tests)]
+    late, blocked = [result for _, result in results(tests)]
     assert late["verdict"] == "unfit"
     assert re.match(r"the harness itself was [1-9]\.", late["detail"])
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
@@ -191,7 +191,7 @@ def test_clauses_are_selected(
 ) -> None:
     tests.makepyfile(HEAD + TWO + "\ndef test_else():\n    pass\n")
     assert judge(tests, *options).parseoutcomes()["passed"] == len(chosen) + 1
-    assert [one["test"] for _, one in results(tests)] == chosen
+    assert [result["test"] for _, result in results(tests)] == chosen
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,9 @@ def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
     finally:
         server.stop()
     done.assert_outcomes(passed=2, failed=1, skipped=1)
-    assert [(one["test"], one["clause"], one["verdict"]) for _, one in results(tests)] == [
+    assert [
+        (result["test"], result["clause"], result["verdict"]) for _, result in results(tests)
+    ] == [
         ("test_a", "CAST-1", "pass"),
         ("test_b", "CAST-2", "pass"),
         ("test_c", "CAST-3", "unknown"),
@@ -354,7 +356,7 @@ async def test_it(room, one, other):
     tests.makepyfile(HEAD + test)
     judge(tests, "-p", "xdist.plugin", "-n2").assert_outcomes(passed=2)
     assert (tests.path / "a").read_text() != (tests.path / "b").read_text()
-    assert [one["verdict"] for _, one in results(tests)] == ["pass", "pass"]
+    assert [result["verdict"] for _, result in results(tests)] == ["pass", "pass"]
 
 
 @pytest.mark.parametrize(
@@ -380,4 +382,4 @@ def test_an_address_is_judged_in_one_process_in_order(
         assert server.death() == ""
     finally:
         server.stop()
-    assert [one["test"] for _, one in results(tests)] == ["test_alone", "test_line"]
+    assert [result["test"] for _, result in results(tests)] == ["test_alone", "test_line"]

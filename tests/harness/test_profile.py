@@ -15,7 +15,7 @@ from harness.clauses import all_clauses
 from harness.clients.stream import lines
 from harness.profile import Profile, ProfileError
 
-SHOULD = {one.id for one in all_clauses().values() if one.level == "SHOULD"}
+SHOULD = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
 
 
 @pytest.mark.parametrize("name", profile.names())

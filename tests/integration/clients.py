@@ -168,11 +168,11 @@ class Client:
 
 def talk(members: Sequence[Client]) -> None:
     """Each in turn says something, and all others hear it, and nothing else."""
-    for number, one in enumerate(members):
-        one.say(f"{number}\n")
+    for number, member in enumerate(members):
+        member.say(f"{number}\n")
         for other in members:
-            if other is not one:
-                other.hear(f"<{one.address}>{number}\n")
+            if other is not member:
+                other.hear(f"<{member.address}>{number}\n")
 
 
 def grouped(said: Sequence[bytes], size: int) -> Iterator[bytes]:

@@ -70,7 +70,9 @@ class Crowd:
 
     def present(self) -> list[Client]:
         """All who have not left, the first included."""
-        return [one.client for prefix, one in self._members.items() if prefix not in self._left]
+        return [
+            member.client for prefix, member in self._members.items() if prefix not in self._left
+        ]
 
     def knows(self, prefix: bytes) -> bool:
         return prefix in self._members
@@ -136,12 +138,18 @@ class Crowd:
         """All hear all that was said."""
         while not self.settled():
             # One more line ends the unfinished one of who has left, and lets a newcomer be found.
-            self.turn(more=any(not one.found for one in self._members.values()) or bool(self._left))
+            self.turn(
+                more=any(not member.found for member in self._members.values()) or bool(self._left)
+            )
 
     def settled(self) -> bool:
         return not any(
-            one.unsent or one.said or one.wanted or one.client.unread or not one.welcomed
-            for one in self._members.values()
+            member.unsent
+            or member.said
+            or member.wanted
+            or member.client.unread
+            or not member.welcomed
+            for member in self._members.values()
         )
 
     def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
@@ -153,24 +161,24 @@ class Crowd:
 
     def end(self) -> None:
         """When the room has ended, nobody has heard another byte."""
-        for prefix, one in self._members.items():
+        for prefix, member in self._members.items():
             if prefix not in self._left:
-                one.client.socket.settimeout(PATIENCE)
-                one.client.hear_end()
+                member.client.socket.settimeout(PATIENCE)
+                member.client.hear_end()
         self._selector.close()
 
     def turn(self, *, more: bool = True) -> None:
         """Each says something, if it may, and all hear what has come."""
         busy = False
         # A newcomer who waits to be let in lacks nothing yet, and more has to be said to find it.
-        backlog = max(len(one.wanted) for one in self._members.values() if one.found)
-        for prefix, one in self._members.items():
-            if one is self._first or prefix in self._left:
+        backlog = max(len(member.wanted) for member in self._members.values() if member.found)
+        for prefix, member in self._members.items():
+            if member is self._first or prefix in self._left:
                 continue
-            if more and not one.unsent and backlog < BACKLOG and one.waiting < self._ahead:
-                self._put(one, self._lines(one))
-            if one.unsent:
-                busy = self._send(one, self._chance.randrange(1, 400)) or busy
+            if more and not member.unsent and backlog < BACKLOG and member.waiting < self._ahead:
+                self._put(member, self._lines(member))
+            if member.unsent:
+                busy = self._send(member, self._chance.randrange(1, 400)) or busy
         ready = self._selector.select(0 if busy else STEP)
         now = time.monotonic()
         if ready:
@@ -184,10 +192,10 @@ class Crowd:
 
     def _owed(self) -> str:
         return ", ".join(
-            f"{one.client.address}: {len(one.wanted)} wanted, {len(one.client.unread)} not, "
-            f"{len(one.unsent)} unsent, {len(one.said)} lines unheard"
-            for one in self._members.values()
-            if one.wanted or one.client.unread or one.unsent or one.said
+            f"{member.client.address}: {len(member.wanted)} wanted, {len(member.client.unread)} not, "
+            f"{len(member.unsent)} unsent, {len(member.said)} lines unheard"
+            for member in self._members.values()
+            if member.wanted or member.client.unread or member.unsent or member.said
         )
 
     def _lines(self, member: Member) -> bytes:

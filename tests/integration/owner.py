@@ -68,7 +68,7 @@ class Owner:
 
     def member(self, client: Client) -> Any:
         """What the room tells of a client, which comes by TCP."""
-        ends = [one for one in self.status()["members"] if one["port"] == client.end[1]]
+        ends = [statu for statu in self.status()["members"] if statu["port"] == client.end[1]]
         (found,) = ends
         return found
 

@@ -103,9 +103,11 @@ class Room:
         """Wait until its port can be reached, where nobody hears what it says."""
 
         def find() -> list[int]:
-            held = [one for process in self.processes() for one in process.descriptors]
+            held = [
+                descriptor for process in self.processes() for descriptor in process.descriptors
+            ]
             ports = [one for one in connections() if one.state == LISTENS]
-            return [one.local[1] for one in ports if f"socket:[{one.inode}]" in held]
+            return [port.local[1] for port in ports if f"socket:[{port.inode}]" in held]
 
         self.host, [self.port] = "127.0.0.1", until(find, "it listens")
 
@@ -220,7 +222,9 @@ class Room:
         One that was forked just now, and is not yet another program, is none of them, although it
         has all that the main process has.
         """
-        return [one for one in self.processes() if "multiprocessing.spawn" in one.command]
+        return [
+            process for process in self.processes() if "multiprocessing.spawn" in process.command
+        ]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
         """SIGHUP; returns what says whether there are so many workers, and all are others."""
@@ -272,14 +276,14 @@ class Room:
     def serving(self, client: Client) -> Process:
         """The worker that serves a client: it holds the other end of its connection."""
         socket = f"socket:[{self._end_of(client).inode}]"
-        [found] = [one for one in self.workers() if socket in one.descriptors]
+        [found] = [worker for worker in self.workers() if socket in worker.descriptors]
         return found
 
     def spread(self, clients: Iterable[Client]) -> list[int]:
         """How many of these each worker serves, in no order; of one who moves, perhaps none."""
         found = [connection((self.host, self.port), client.end) for client in clients]
         sockets = {f"socket:[{one.inode}]" for one in found if one}
-        return [len(sockets.intersection(one.descriptors)) for one in self.workers()]
+        return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
         """Wait until none of so many workers has a tenth of its share more of these than another,
@@ -340,7 +344,7 @@ class Room:
             assert word in self.errors
 
     def _family(self) -> list[tuple[int, str, str]]:
-        return [(one.pid, one.state, one.command) for one in self.processes()]
+        return [(process.pid, process.state, process.command) for process in self.processes()]
 
     def kill(self) -> None:
         """Whatever state it is in, nothing of it is left. Each is ended by its pid."""

@@ -56,7 +56,7 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         listeners = here.join_all(addresses(6)[3:])
-        said = {one: lines(one, total // 3, width) for one in speakers}
+        said = {speaker: lines(speaker, total // 3, width) for speaker in speakers}
         size = sum(len(delivered(*each)) for each in said.items())
         exchange(
             {one: grouped(text, max(1, 4000 // width)) for one, text in said.items()},

@@ -504,7 +504,7 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
             owner.ask(do="say", text=f"{number}\r\nand more")
         assert owner.does("say", "the\x1bend") == ""
         end = "<room>the␛end\n"
-        first, *rest = [one.hear_until(end) for one in listeners]
+        first, *rest = [listener.hear_until(end) for listener in listeners]
         assert all(heard == first for heard in rest)
         lines = first.decode().splitlines()
         assert [line for line in lines if line.startswith("<room>")] == [
@@ -724,8 +724,8 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
                 clients.append(UnixClient(path))
                 clients[-1].hear(WELCOME)
             clients += here.join_all(addresses(2))
-        unix = [one for one in clients if isinstance(one, UnixClient)]
-        tcp = [one for one in clients if not isinstance(one, UnixClient)]
+        unix = [client for client in clients if isinstance(client, UnixClient)]
+        tcp = [client for client in clients if not isinstance(client, UnixClient)]
         by_port = {one.end[1]: one for one in tcp}
         found = owner.status()["members"]
         # Who came one after another has ids that grow.
@@ -760,7 +760,7 @@ def test_prefixes_of_another_form(owner: Owner) -> None:
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room("--workers", 2, "--prefix", form, *listen, tells=DIED) as here:
         members = here.join_all(addresses(4))
-        ids = [owner.member(one)["id"] for one in members]
+        ids = [owner.member(member)["id"] for member in members]
 
         def talk_so() -> None:
             for one, id in zip(members, ids, strict=True):

@@ -53,10 +53,10 @@ def test_the_registry_speaks_with_nobody_without_its_key() -> None:
     with room("--workers", 1) as here:
         listing = Path("/proc/net/unix").read_text()
         inodes = {
-            re.sub(r"\D", "", one)
+            re.sub(r"\D", "", descriptor)
             for process in here.processes()
-            for one in process.descriptors
-            if one.startswith("socket:")
+            for descriptor in process.descriptors
+            if descriptor.startswith("socket:")
         }
         found = {
             fields[7].replace("@", "\0", 1)

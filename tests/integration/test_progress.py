@@ -53,12 +53,12 @@ def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
     """LOAD-4: nor one that has nothing to do."""
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(30)))
-        pids = [one.pid for one in here.workers()]
+        pids = [worker.pid for worker in here.workers()]
         end = time.monotonic() + 1.2
         crowd.talk(lambda: time.monotonic() > end)
         time.sleep(1.2)  # longer than the watchdog waits
         until(here.idles, "it idles")
-        assert [one.pid for one in here.workers()] == pids
+        assert [worker.pid for worker in here.workers()] == pids
 
 
 def test_a_room_that_was_stopped_whole_blames_nobody() -> None:
@@ -66,11 +66,11 @@ def test_a_room_that_was_stopped_whole_blames_nobody() -> None:
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(6)))
         crowd.talk_on(20)
-        pids = [one.pid for one in here.workers()]
+        pids = [worker.pid for worker in here.workers()]
         os.killpg(here.pid, signal.SIGSTOP)
-        until(lambda: all(one.state == "T" for one in here.processes()), "all stand still")
+        until(lambda: all(process.state == "T" for process in here.processes()), "all stand still")
         time.sleep(1.2)  # longer than the watchdog waits
         os.killpg(here.pid, signal.SIGCONT)
         crowd.talk_on()
         until(here.idles, "it idles")
-        assert [one.pid for one in here.workers()] == pids
+        assert [worker.pid for worker in here.workers()] == pids

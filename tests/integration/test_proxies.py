@@ -130,7 +130,11 @@ def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
 
 
 def has_read_all(here: Room) -> bool:
-    return not any(one.unread for one in connections() if one.local == (here.host, here.port))
+    return not any(
+        connection.unread
+        for connection in connections()
+        if connection.local == (here.host, here.port)
+    )
 
 
 # --- by hand -------------------------------------------------------------------------------------

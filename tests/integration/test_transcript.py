@@ -163,7 +163,7 @@ def test_a_line_that_is_too_long_is_as_many_messages(tmp_path: Path) -> None:
         heard = b"".join(witness.hear_until("\n") for _ in range(48))
         here.stop()
     assert spoken(lines(file)) == heard
-    assert "".join(one["text"] for one in lines(file)[1:]) == "語" * 1000
+    assert "".join(line["text"] for line in lines(file)[1:]) == "語" * 1000
 
 
 def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
@@ -196,9 +196,9 @@ def test_those_who_have_left_are_known(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGSTOP)
         guests = here.join_all(addresses(60))
         heard = b""
-        for one in guests:
-            one.say("bye")
-            one.close()
+        for guest in guests:
+            guest.say("bye")
+            guest.close()
             heard += witness.hear_until("bye").lstrip(b"\n") + b"\n"
         until(lambda: here.descriptors() and len(here.spread(guests)) == 2, "they are gone")
         os.kill(writer.pid, signal.SIGCONT)
@@ -527,7 +527,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
         here.stop()
     assert spoken(lines(*reversed(files))) == talk.heard
     assert account(lines(*reversed(files))) == (610, 0)
-    assert [sum("run" in one for one in lines(file)) for file in files] == [1] * 4
+    assert [sum("run" in line for line in lines(file)) for file in files] == [1] * 4
 
 
 def test_sigusr1_harms_no_room_without_a_transcript() -> None:

@@ -83,7 +83,7 @@ class Crowd:
 
     def start(self, number: int) -> Process:
         """The worker in that seat, which was started a moment ago, becomes ready."""
-        (worker,) = (one for one in self.stage.workers if one.number == number)
+        (worker,) = (worker for worker in self.stage.workers if worker.number == number)
         worker.told()
         worker.tell({"ready": True})
         return worker
@@ -349,7 +349,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(8)
-        for id in [id for id, one in stage.acceptor.clients.items() if one.worker == 1]:
+        for id in [id for id, client in stage.acceptor.clients.items() if client.worker == 1]:
             stage.workers[1].tell({"left": [(id, "closed")]})
         yield
         stage.now += BALANCE_AFTER + 0.01

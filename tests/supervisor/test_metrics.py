@@ -162,10 +162,10 @@ def test_the_alerts_ask_for_what_there_is() -> None:
     expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     assert len(expressions) == text.count("- alert: ") == text.count("summary: ") > 4
     known = names() | {"up"}
-    for one in expressions:
-        assert used(one) <= known
-        assert used(one) or "up{" in one
-        assert one.count("(") == one.count(")")
+    for expression in expressions:
+        assert used(expression) <= known
+        assert used(expression) or "up{" in expression
+        assert expression.count("(") == expression.count(")")
 
 
 def test_the_document_lists_every_metric() -> None:
@@ -248,9 +248,9 @@ class Stage:
 
     def close(self) -> None:
         self.metrics.stop()
-        for one in self.processes:
-            assert one.exitcode is not None
-            os.close(one.sentinel)
+        for process in self.processes:
+            assert process.exitcode is not None
+            os.close(process.sentinel)
         for end in self.attached:
             end.close()
         self.selector.close()

@@ -244,7 +244,9 @@ def test_trouble_is_told_when_it_begins_and_ends(
     for record in ({"fine": True}, {"trouble": "disk full"}, {"fine": True}, {"fine": True}):
         stage.process.channel.send(record)
     stage.turn()
-    stuck, resumed = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    stuck, resumed = [
+        record.message for record in caplog.records if record.levelno >= logging.WARNING
+    ]
     assert stuck.startswith('event=transcript-trouble file=said.jsonl error="disk full" says=')
     assert resumed.startswith("event=transcript-resumed file=said.jsonl says=")
 

@@ -490,7 +490,7 @@ class House:
                 quiet = 0
             elif self._on_the_way():  # the kernel is at it
                 quiet = 0
-                select.select([one.end for one in self.guests if not one.ended], [], [], 0.01)
+                select.select([guest.end for guest in self.guests if not guest.ended], [], [], 0.01)
             else:
                 quiet += 1
 
@@ -498,7 +498,7 @@ class House:
         """Whether something was sent that has not come to the other side."""
         ours = [client.connection for client in self.acceptor.clients.values()]
         theirs = [guest.end for guest in self.guests if not guest.ended]
-        gone = [one for one in self.guests if self.ids.get(one.address) in self.left]
+        gone = [guest for guest in self.guests if self.ids.get(guest.address) in self.left]
         return (
             any(_unsent(end) for end in (*ours, *theirs))
             or not all(guest.ended or not guest.listens for guest in gone)

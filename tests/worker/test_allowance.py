@@ -107,7 +107,7 @@ def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
     burst = 16 * KIB
     with a_house(workers=2, rate=1000, burst=burst) as house:
         guests = house.joined(8)
-        flooder, *_ = theirs = [one for one in guests if worker_of(house, one) == 0]
+        flooder, *_ = theirs = [guest for guest in guests if worker_of(house, guest) == 0]
         flooder.say((b"z" * 49 + b"\n") * 1200)
         house.settle()
         used = read_of(house, flooder)

@@ -275,8 +275,8 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
     """However much the others want to say meanwhile; then they wait."""
     with a_house() as house:
         guests = house.joined(8)
-        theirs = [one for one in guests if house.acceptor.clients[one.id].worker == 0]
-        others = [one for one in guests if one not in theirs]
+        theirs = [guest for guest in guests if house.acceptor.clients[guest.id].worker == 0]
+        others = [guest for guest in guests if guest not in theirs]
         if why == "a yield":
             for guest in others[1:]:
                 guest.finish()
@@ -469,7 +469,7 @@ def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_
     """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
     with a_house() as house:
         guests = house.joined(6)
-        theirs = [one for one in guests if house.acceptor.clients[one.id].worker == 0]
+        theirs = [guest for guest in guests if house.acceptor.clients[guest.id].worker == 0]
         dead, other = house.alive
         worker = cast(Worker, other._worker)
         for guest in theirs:
@@ -559,7 +559,7 @@ def guest_s_step(house: House, chance: random.Random) -> None:
             guest.say(chance.choice(WORDS) * chance.choice([1, 1, 1, 5]))
         case ["hear"]:
             guest.hear(chance.choice([1, 100, 3000, 1 << 20]))
-        case ["join"] if sum(not one.gone for one in house.guests) < 8:
+        case ["join"] if sum(not guest.gone for guest in house.guests) < 8:
             house.join(chance.choice([None, 2048]))
         case ["finish"]:
             guest.finish()

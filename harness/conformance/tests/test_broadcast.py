@@ -40,11 +40,11 @@ async def speak(client: Client, tokens: list[bytes]) -> None:
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
     """All talk at once: what each has said, and what of it each has heard, in its order."""
     members = await room.join(MEMBERS)
-    said = {one: room.tokens(LINES) for one in members}
+    said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(one, tokens) for one, tokens in said.items()])
     every = {token for tokens in said.values() for token in tokens}
     heard = await room.last_words(members)
-    return said, {one: sequence(heard[one], every) for one in members}
+    return said, {member: sequence(heard[member], every) for member in members}
 
 
 def expect_each_once(

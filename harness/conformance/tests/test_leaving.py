@@ -38,7 +38,7 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
         leave(leaver, way)
         for _ in range(2):
             for speaker in members:
-                others = [one for one in members if one is not speaker]
+                others = [member for member in members if member is not speaker]
                 await room.barrier(speaker, *others)
 
 
@@ -56,8 +56,8 @@ async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -
         room.count_out(first)
         await first.hears_line(word)
         leave(first, way)
-        for one in members[:-1]:
-            await one.hears_line(word)
+        for member in members[:-1]:
+            await member.hears_line(word)
 
 
 @pytest.mark.clause("LEAVE-1", PROVED)

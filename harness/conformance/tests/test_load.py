@@ -128,7 +128,7 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
     await room.meet(*members)
     workers = server.holders({member.port for member in members})
     applies(workers, "no process but the main one holds connections")
-    said: dict[Client, list[bytes]] = {one: [] for one in members}
+    said: dict[Client, list[bytes]] = {member: [] for member in members}
     for victim in [*workers, None]:
         for one in members:
             words = room.tokens(5)

@@ -114,9 +114,11 @@ class Connections:
         ):
             return
         owed = sum(
-            len(one.text)
-            for one in self._facts.messages
-            if one.t > session.stalled and one.sent is not None and one.sender != session.number
+            len(message.text)
+            for message in self._facts.messages
+            if message.t > session.stalled
+            and message.sent is not None
+            and message.sender != session.number
         )
         if owed > self._lag_limit + KERNELS:
             says = f"{session} lags by {owed} bytes, and was not put out"

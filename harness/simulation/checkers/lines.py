@@ -41,7 +41,7 @@ class Lines:
 
     def read(self, line: bytes) -> Line | None:
         """What it is; None: a notice."""
-        if any(one.fullmatch(line + b"\n") for one in self._profile.notices):
+        if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
         head = self._profile.prefix.match(line)
         begin = head.end() if head else 0

@@ -32,7 +32,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
     for session in sessions:
         for sender, index in facts.latest(session).items():
             newest[sender] = max(index, newest.get(sender, -1))
-    sent = sorted((one.sent, at) for at, one in enumerate(facts.messages) if one.sent)
+    sent = sorted((message.sent, at) for at, message in enumerate(facts.messages) if message.sent)
     # Of what was sent from then on, the first that was taken up.
     begun = [len(times), *accumulate((at for _, at in reversed(sent)), min)][::-1]
     for session in sessions:

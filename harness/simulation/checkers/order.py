@@ -73,7 +73,7 @@ class Order:
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda one: len({*cycle} & {*one.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
-        knowledge = [frozenset(one.heard) for one in sessions]
+        knowledge = [frozenset(session.heard) for session in sessions]
         dissenters: dict[tuple[int, int], list[Session]] = {}
         for session in sessions:
             for pair in pairwise(index for index in session.heard if index in place):

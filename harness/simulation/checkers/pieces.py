@@ -119,8 +119,10 @@ class AllPieces:
             return True
         text, messages, prefix_of = found.text, self._facts.messages, self._lines.prefix_of
         if not found.prefix:
-            prefixes = {prefix_of(one) for one in messages}
+            prefixes = {prefix_of(message) for message in messages}
             return any(prefix.startswith(rest) for prefix in prefixes)
         return any(
-            one.name.startswith(text) for one in messages if found.prefix == prefix_of(one)
+            message.name.startswith(text)
+            for message in messages
+            if found.prefix == prefix_of(message)
         ) or any(text in delivered(messages[index]) for index in self._divisible_as(found))

@@ -174,7 +174,13 @@ def test_the_defaults(plans: list[Any]) -> None:
     assert [str(workload) for workload in plan.workloads] == [
         *("crowd 100", "crowd 900", "solo 100", "latency 100", "idle 300"),
     ]
-    assert [one.name for one in plan.servers] == ["chatroom", "ncat", "redis", "nats", "floor"]
+    assert [server.name for server in plan.servers] == [
+        "chatroom",
+        "ncat",
+        "redis",
+        "nats",
+        "floor",
+    ]
     assert (plan.repeat, plan.workers) == (3, 2)
 
 

@@ -109,7 +109,9 @@ def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(
     assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
     assert "\nbroken: JOIN-1, LINE-4\n" in done.stdout  # though JOIN-1 was not asked for
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
-    found = {one["id"]: (one["verdict"], one["detail"]) for one in clauses if one["tests"]}
+    found = {
+        clause["id"]: (clause["verdict"], clause["detail"]) for clause in clauses if clause["tests"]
+    }
     gone = f"the server at {address} accepts no connections any more, since LINE-4"
     assert found.pop("CAST-7")[0] == "pass"
     assert found.pop("LINE-4")[0] == "fail"
@@ -323,5 +325,5 @@ def test_what_is_repeated_counts_each_time(harness: Harness, tmp_path: Path) -> 
     done = harness("conform", *arguments, "--report", "out")
     assert "Messages: 3 pass\n" in done.stderr
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
-    tests = [test["test"] for one in clauses for test in one["tests"]]
+    tests = [test["test"] for clause in clauses for test in clause["tests"]]
     assert sorted(name.partition("[")[2] for name in tests) == ["1]", "2]", "3]"]

@@ -262,7 +262,7 @@ def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseExc
         room._clients = Interrupted()
     with pytest.raises((KeyboardInterrupt, Unfit)):
         asyncio.run(room.leave())
-    assert [one.stopped for one in others] == [True, True]
+    assert [other.stopped for other in others] == [True, True]
 
 
 def test_quiet_takes_a_window() -> None:

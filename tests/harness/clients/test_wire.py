@@ -95,9 +95,9 @@ def test_what_is_said_and_heard_is_taken_up_to_the_token() -> None:
         assert client.heard == b""
 
     log = play(echo, test)
-    said, heard = [(one.what, one.data) for one in log.events() if "s" in one.what][1:3]
+    said, heard = [(event.what, event.data) for event in log.events() if "s" in event.what][1:3]
     assert (said, heard) == (("says", b"one two three\n"), ("hears", b"one two three\n"))
-    assert [one.what for one in log.events()][::3] == ["connects", "closes"]
+    assert [event.what for event in log.events()][::3] == ["connects", "closes"]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -128,7 +128,7 @@ def test_pieces_are_said_one_by_one() -> None:
         assert await client.hears(b"abc") == b"abc"
 
     log = play(echo, test)
-    assert [one.data for one in log.events() if one.what == "says"] == [b"a", b"b", b"c"]
+    assert [event.data for event in log.events() if event.what == "says"] == [b"a", b"b", b"c"]
 
 
 def test_what_does_not_come_is_waited_for_as_long_as_the_clock_says() -> None:
@@ -158,7 +158,7 @@ def test_a_server_that_closes() -> None:
             await client.hears(b"token")
         client.resume()
 
-    assert "is closed by the server" in [one.what for one in play(closing, test).events()]
+    assert "is closed by the server" in [event.what for event in play(closing, test).events()]
 
 
 def test_a_server_that_resets() -> None:
@@ -177,7 +177,7 @@ def test_a_server_that_reads_nothing_more() -> None:
             await client.say(bytes(32 << 20))
 
     log = play(deaf, test, Clock(0.1))
-    assert [(len(one.data), one.size) for one in log.events() if one.what == "says"] == [
+    assert [(len(event.data), event.size) for event in log.events() if event.what == "says"] == [
         (KEPT, 32 << 20)
     ]
 
@@ -264,8 +264,8 @@ def test_a_log_keeps_the_first_and_the_last() -> None:
     for number in range(3 * MAX_EVENTS):
         log.add("A", "says", b"%d" % number + bytes(KEPT))
         assert len(log.events()) <= MAX_EVENTS
-    kept = [int(one.data.rstrip(b"\0")) for one in log.events()]
+    kept = [int(event.data.rstrip(b"\0")) for event in log.events()]
     assert kept == [*range(MAX_EVENTS // 2), *range(5 * MAX_EVENTS // 2, 3 * MAX_EVENTS)]
     assert log.dropped == 2 * MAX_EVENTS
-    assert {len(one.data) for one in log.events()} == {KEPT}
+    assert {len(event.data) for event in log.events()} == {KEPT}
     assert log.events()[0].size == KEPT + 1

@@ -27,9 +27,9 @@ def listens(port: int) -> bool:
     return True
 
 
-def talk(one: Client, other: Client) -> None:
-    one.say(b"hello\n")
-    other.hear(one.prefix + b"hello\n")
+def talk(client: Client, other: Client) -> None:
+    client.say(b"hello\n")
+    other.hear(client.prefix + b"hello\n")
 
 
 def test_never_listens() -> None:

@@ -93,7 +93,7 @@ def was_late(found: History) -> bool:
 
 def of(found: History, key: str, value: object = None) -> list[Event]:
     """The events that have the key, and that value of it if there is one."""
-    return [one for one in found.events if key in one and value in (None, one[key])]
+    return [event for event in found.events if key in event and value in (None, event[key])]
 
 
 def heard(found: History, who: int) -> list[object]:

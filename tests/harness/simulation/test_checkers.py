@@ -692,7 +692,7 @@ def test_cast_1_one_lost_of_ten_thousand_is_named_and_nothing_else() -> None:
 
     judgement = a_crowd(11_000, change).judged()
     assert judgement.deliveries == 11_000 * (PEOPLE - 1) - len(lost)
-    assert {(one.who, one.message) for one in judgement.violations} == lost
+    assert {(violation.who, violation.message) for violation in judgement.violations} == lost
     assert judgement.counts == {"lost": PEOPLE}
 
 
@@ -721,7 +721,7 @@ def test_whatever_is_changed_in_one_s_hearing_is_found(seed: int) -> None:
 
     judgement = a_crowd(60, change).judged()
     assert set(judgement.counts) == {how}
-    assert {one.who for one in judgement.violations} == {victim}
+    assert {violation.who for violation in judgement.violations} == {victim}
 
 
 def test_what_is_harmless_is_what_the_tests_think() -> None:
@@ -760,7 +760,7 @@ class Room:
         self.guests: list[Guest] = []
         for _ in range(120):
             self.act(self.chance.choice([*self.ACTS, "say"]))
-        here = [one for one in self.guests if one.here]
+        here = [guest for guest in self.guests if guest.here]
         for act in ("admit", "welcome", "go on", "read", "hear"):
             for guest in here:
                 while act == "hear" and guest.cursor != len(self.log):
@@ -768,7 +768,7 @@ class Room:
                 self.ACTS[act](self, guest)
 
     def act(self, act: str) -> None:
-        here = [one for one in self.guests if one.here]
+        here = [guest for guest in self.guests if guest.here]
         if act == "come" and len(here) < 6:
             self.guests.append(Guest(len(self.guests)))
             self.story.connect(len(self.guests) - 1)
@@ -800,7 +800,7 @@ class Room:
         if guest.rest:
             guest.inbox, guest.rest = guest.inbox + guest.rest, ""
             name = f"{guest.who}.{guest.said - 1}"
-            begun = next(one["t"] for one in self.story.events if one.get("says") == name)
+            begun = next(event["t"] for event in self.story.events if event.get("says") == name)
             self.story.add(who=guest.who, sent=name, gap=self.story.t - begun)
 
     def read(self, guest: Guest) -> None:
@@ -861,8 +861,8 @@ class Room:
     def deliveries(self) -> list[tuple[list[object], int]]:
         """Whole messages that were heard by who was a member before, and stayed: a list of what
         was heard, and the place in it."""
-        stay = {one.who: self.welcome_of(one.who) for one in self.guests if one.here}
-        said = {one["says"]: one["t"] for one in self.story.events if "says" in one}
+        stay = {guest.who: self.welcome_of(guest.who) for guest in self.guests if guest.here}
+        said = {event["says"]: event["t"] for event in self.story.events if "says" in event}
         return [
             (event["hears"], at)
             for event in self.story.events
@@ -873,7 +873,11 @@ class Room:
 
     def welcome_of(self, who: int) -> float:
         events = self.story.events
-        (t,) = (one["t"] for one in events if one.get("what") == "welcomed" and one["who"] == who)
+        (t,) = (
+            event["t"]
+            for event in events
+            if event.get("what") == "welcomed" and event["who"] == who
+        )
         return float(t)
 
 

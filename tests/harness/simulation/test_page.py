@@ -63,12 +63,12 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "messages": 1,
         "deliveries": 2,
         "undecided": 0,
-        **{kind: sum(one.kind == kind for one in violations) for kind in KINDS},
+        **{kind: sum(violation.kind == kind for violation in violations) for kind in KINDS},
         "latency_ms": {"corrected": found.corrected, "raw": found.raw},
         "schedule_lag_ms": found.lag,
         "target_costs": found.costs,
         "faults": dict(found.faults),
-        "violations": [asdict(one) for one in violations],
+        "violations": [asdict(violation) for violation in violations],
         **changed,
     }
     return page.report(results, recorded, found)
@@ -238,7 +238,7 @@ def test_the_strip_has_a_row_for_each_kind() -> None:
 
 
 def shown(story: Story, *violations: Violation) -> Around:
-    (group,) = grouped(asdict(one) for one in violations)
+    (group,) = grouped(asdict(violation) for violation in violations)
     return around(group, Recording(story.events, [group.message]))
 
 
@@ -249,7 +249,7 @@ def lost(who: int, message: str) -> Violation:
 def test_violations_of_one_message_are_one_group() -> None:
     found = [lost(1, "0.0"), lost(1, "0.1"), lost(2, "0.0")]
     groups = grouped(asdict(one) for one in found)
-    assert [(one.message, one.who) for one in groups] == [("0.0", (1, 2)), ("0.1", (1,))]
+    assert [(group.message, group.who) for group in groups] == [("0.0", (1, 2)), ("0.1", (1,))]
     quiet = [Violation("refused", "JOIN-1", 1.0, who, "", "not let in") for who in (1, 2)]
     assert len(grouped(asdict(one) for one in quiet)) == 2
 

@@ -503,7 +503,7 @@ def test_stopping_closes_all() -> None:
             proxy.stop()
             proxy.stop()
             assert proxy.death() == "ended (exit status 0)"
-            assert [one["what"] for one in proxy.events()] == ["ends"]
+            assert [event["what"] for event in proxy.events()] == ["ends"]
             for connection in (client, server):
                 connection.settimeout(PATIENCE)
                 assert connection.recv(99) == b""

@@ -37,7 +37,7 @@ def test_a_script_is_what_people_did_in_order() -> None:
 def after_joining(*events: Event) -> Script:
     """The steps that come of these events, behind the coming of 0."""
     joins = {"t": 0, "who": 0, "what": "connects", "address": "127.0.0.2"}
-    (join, *script) = script_of(History({}, [joins, *({"t": 1, **one} for one in events)]))
+    (join, *script) = script_of(History({}, [joins, *({"t": 1, **event} for event in events)]))
     assert join == ["join", 0, "127.0.0.2"]
     return script
 

@@ -208,7 +208,7 @@ def test_it_needs_the_standard_library_alone() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in (
-            [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module]
+            [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module]
         )
     }
     assert used

@@ -238,7 +238,7 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
     assert found.end == COMPLETE
     faults = [(one["fault"], one["what"], len(one["processes"])) for one in of(found, "fault")]
     by_kind = {
-        kind: [one[1:] for one in faults if one[0] == kind]
+        kind: [fault[1:] for fault in faults if fault[0] == kind]
         for kind in ("kill-worker", "stop-worker", "hangup", "stop")
     }
     stopped = by_kind["stop"][0][1]
@@ -345,7 +345,7 @@ def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_it_costs_is_weighed(tmp_path: Path) -> None:
     costs = [one["costs"] for one in of(record(tmp_path, TWO), "costs")]
     assert costs
-    assert all(one["memory"] > 1 << 20 and one["descriptors"] > 3 for one in costs)
+    assert all(cost["memory"] > 1 << 20 and cost["descriptors"] > 3 for cost in costs)
 
 
 def test_a_target_that_dies_ends_it_and_what_was_recorded_is_kept(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def test_it_can_have_other_numbers_of_people_each_population_its_share() -> None
         for name, clients in (("a", 90), ("b", 9), ("c", 1))
     )
     found = parse(text, "x")
-    assert [one.clients for one in found.peopled(1000).populations] == [900, 90, 10]
-    assert [one.clients for one in found.peopled(10).populations] == [8, 1, 1]
+    assert [population.clients for population in found.peopled(1000).populations] == [900, 90, 10]
+    assert [population.clients for population in found.peopled(10).populations] == [8, 1, 1]
     with pytest.raises(ScenarioError, match="needs 3 clients or more, one for each population"):
         found.peopled(2)
 

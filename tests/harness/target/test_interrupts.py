@@ -334,6 +334,6 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
         if process.status() != psutil.STATUS_ZOMBIE:
             commands.append(process.cmdline())
             process.kill()
-    assert [one for one in commands if "-S" in one] == []
+    assert [command for command in commands if "-S" in command] == []
     assert [one for one in threading.enumerate() if "_read" in one.name] == []
     return found

@@ -192,8 +192,9 @@ class Crowd:
 
     def _owed(self) -> str:
         return ", ".join(
-            f"{member.client.address}: {len(member.wanted)} wanted, {len(member.client.unread)} not, "
-            f"{len(member.unsent)} unsent, {len(member.said)} lines unheard"
+            f"{member.client.address}: {len(member.wanted)} wanted, "
+            f"{len(member.client.unread)} not, {len(member.unsent)} unsent, "
+            f"{len(member.said)} lines unheard"
             for member in self._members.values()
             if member.wanted or member.client.unread or member.unsent or member.said
         )

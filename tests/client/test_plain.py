@@ -36,7 +36,6 @@ from tests.client.drivers import (
 )
 from tests.integration.waiting import PATIENCE, until
 
-pytestmark = pytest.mark.timeout(60)
 
 # --- the program at a terminal -------------------------------------------------------------------
 

@@ -28,8 +28,6 @@ from tests.integration.waiting import PATIENCE
 #: Of what termios tells: whether a line is edited by the terminal, and echoed.
 LOCAL_FLAGS = 3
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def shows(typist: Typist, text: str) -> None:
     typist.wait(lambda: any(text in row for row in typist.screen.rows))

@@ -36,7 +36,6 @@ from tests.client.drivers import (
 )
 from tests.integration.waiting import PATIENCE, until
 
-
 # --- the program at a terminal -------------------------------------------------------------------
 
 WITHOUT = """

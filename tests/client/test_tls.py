@@ -25,7 +25,6 @@ from tests.integration.waiting import PATIENCE
 from tests.programs import program
 from tests.system.ports import free_port
 
-
 WELCOME = "Welcome to socket practice"
 
 

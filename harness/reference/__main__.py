@@ -45,6 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             option, metavar=metavar, type=size, default=default, help=f"{what} ({default})"
         )
+    parser.add_argument(
+        "--flush-after",
+        metavar="SECONDS",
+        type=float,
+        default=Options.flush_after,
+        help=f"silence after which text without line end is delivered ({Options.flush_after})",
+    )
     wrong = parser.add_mutually_exclusive_group()
     wrong.add_argument("--broken", metavar="NAME", choices=REGISTRY, help="be wrong in this")
     wrong.add_argument("--hopeless", metavar="NAME", choices=HOPELESS, help="be no server at all")
@@ -82,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         given.max_lag,
         given.rate,
         given.burst,
+        given.flush_after,
         given.announce,
     )
     try:

@@ -54,6 +54,8 @@ class Options:
     max_lag: int = 4096 * KIB
     rate: int = 64 * KIB
     burst: int = 256 * KIB
+    flush_after: float = 0.2
+    """Seconds of silence after which text without LF is delivered (LINE-5)."""
     announce: bool = False
 
 
@@ -92,8 +94,6 @@ class Member:
 class Server:
     greeting = b"Welcome to socket practice\n"
     refusal = b"The room is full\n"
-    silence = 0.2
-    """Seconds after which text without LF is delivered (LINE-5)."""
     limit = 8 * KIB
     """Bytes in the longest line (LINE-7)."""
     errors = "replace"
@@ -297,10 +297,10 @@ class Server:
 
     def wait(self, member: Member) -> None:
         """LINE-5: its silence begins now."""
-        member.due = time.monotonic() + self.silence
+        member.due = time.monotonic() + self.options.flush_after
         if member.text and not member.timed:
             member.timed = True
-            self.later(self.silence, lambda: self.expire(member))
+            self.later(self.options.flush_after, lambda: self.expire(member))
 
     def expire(self, member: Member) -> None:
         left = member.due - time.monotonic()

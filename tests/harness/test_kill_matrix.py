@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 #: Scale of the patience. What these servers leave out is waited for again and again.
-SCALE = 0.4
+SCALE = 0.8
 
 #: Factor of the patience of an attempt, where the machine was too busy for the one before.
 MORE_PATIENCE = 2

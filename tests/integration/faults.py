@@ -195,7 +195,7 @@ POINTS: dict[str, Wrap] = {
     "batch": before(WORKER, "_append", lambda self: bool(self._batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),
-    "half stored": replace("shared.log", "_store", half_stored),
+    "half stored": replace("log.ring", "_store", half_stored),
     "stored": before(LOG, "_put"),
     "put": behind(LOG, "_put"),
     "appended": behind(LOG, "append"),

@@ -69,9 +69,12 @@ def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
     async def test(room: Room) -> None:
         room.another("--announce")
         room.another("--announce", host="::1")
+        until(room.output, "the second server says that it listens")  # a moment after it does
 
     with server("--announce") as target:
         room = room_of(target)
+        # It listens a moment before it says so.
+        until(room.output, "it says that it listens")
         assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
         play(room, test)
         assert "listening on [::1]:" in room.output()  # though it was stopped

@@ -187,7 +187,7 @@ WHOLE = [
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 def test_what_is_said_and_what_is_heard(step: int) -> None:
     """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
-    with room("--burst", MIB) as here:
+    with room("--burst", MIB, "--flush-after", 60) as here:  # no pause between pieces is a silence
         one, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):

@@ -1,5 +1,6 @@
 """The clients, in real processes, and what they record of servers of all kinds."""
 
+import contextlib
 import pickle
 import signal
 import socket
@@ -329,8 +330,9 @@ def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> No
     def break_off(status: Status) -> None:
         if status.said:
             for driver in psutil.Process().children():
-                if "harness.simulation.driver" in driver.cmdline():
-                    driver.send_signal(signal.SIGINT)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+                    if "harness.simulation.driver" in driver.cmdline():
+                        driver.send_signal(signal.SIGINT)
 
     with pytest.raises(Unfit, match="a driver broke off with exit code"):
         record(tmp_path, TWO.replace("0.5", "20"), told=break_off)

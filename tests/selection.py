@@ -154,7 +154,8 @@ def pytest_terminal_summary(
     )
     if failed:
         terminalreporter.section("to repeat")
+    whole = " --all" if config.option.all else ""
     for nodeid in failed:
         terminalreporter.write_line(
-            f"scripts/test {shlex.quote(nodeid)} --seed {config.option.seed}"
+            f"scripts/test {shlex.quote(nodeid)} --seed {config.option.seed}{whole}"
         )

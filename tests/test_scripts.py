@@ -2,18 +2,23 @@
 
 import configparser
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: Stands in for the interpreter in .venv: it prints the arguments of tox, in quotation marks.
+#: Stands in for the interpreter in .venv, of Python 3.11: it prints the arguments of tox, in
+#: quotation marks. The environment `tests` fails if a file `tests-fail` exists.
 PYTHON = """#!/bin/sh
 case $1$2 in
-    -mtox) shift 2; [ "$1" = list ] || printf "'%s' " "$@"; echo ;;
+    -mtox) shift 2; [ "$1" = list ] || printf "'%s' " "$@"; echo
+        [ "$4" != tests ] || [ ! -e tests-fail ] ;;
+    *version_info*) echo 'py311-.*' ;;
 esac
 """
 
@@ -27,15 +32,28 @@ def fixture_checkout(tmp_path: Path) -> Path:
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text(PYTHON)
     interpreter.chmod(0o755)
+    (tmp_path / "tests/net").mkdir(parents=True)
+    (tmp_path / "tests/net/test_counts.py").touch()
     return tmp_path
+
+
+def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / "scripts/test", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def calls(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the arguments of each call of tox."""
+    return [line.rstrip() for line in done.stdout.splitlines() if line.startswith("'")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], ["'run'"]),
-        (["--all"], ["'run' '-m' 'all'"]),
-        (["--all", "-v"], ["'run' '-m' 'all' '-v'"]),
+        ([], ["'run' '--skip-env' 'py311-.*'"]),
+        (["--all"], ["'run' '--skip-env' 'py311-.*' '-m' 'all'"]),
+        (["--all", "-v"], ["'run' '--skip-env' 'py311-.*' '-m' 'all' '-v'"]),
         (["-e", "lint"], ["'-e' 'lint'"]),
         (
             ["tests/system/test_tcp_counters.py", "-x"],
@@ -66,12 +84,53 @@ def fixture_checkout(tmp_path: Path) -> Path:
 def test_the_test_script_finds_what_is_named(
     checkout: Path, arguments: list[str], expected: list[str]
 ) -> None:
+    done = run(checkout, *arguments)
+    assert calls(done) == expected
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_of_a_clause_that_a_test_fails_conformance_is_judged_too(checkout: Path) -> None:
+    (checkout / "tests-fail").touch()
+    done = run(checkout, "LOAD-4")
+    assert len(calls(done)) == 2
+    assert done.returncode == 1
+
+
+def test_a_file_that_is_missing_is_named(checkout: Path) -> None:
+    done = run(checkout, "tests/net/test_count.py")
+    assert calls(done) == []
+    assert done.returncode == 1
+    assert done.stderr == f"scripts/test: there is no tests/net/test_count.py in {checkout}\n"
+
+
+def environments() -> configparser.ConfigParser:
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    return tox
+
+
+@pytest.mark.parametrize(
+    ("arguments", "functions"),
+    [
+        (["tests/stress/test_stress.py::test_each_scenario_that_ships_is_run"], 1),
+        (["-k", "killed"], 1),
+        ([], 3),
+    ],
+)
+def test_a_stress_run_that_is_named_is_run_alone(arguments: list[str], functions: int) -> None:
+    commands = environments()["testenv:stress{,-all}"]["commands"].splitlines()
+    [command] = [line.removeprefix("!all: ") for line in commands if line.startswith("!all: ")]
+    words = shlex.split(command.replace(" {posargs}", ""))
     done = subprocess.run(
-        [checkout / "scripts/test", *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-m", *words, "-n", "0", "--collect-only", "-q", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    lines = [line.rstrip() for line in done.stdout.splitlines() if line.startswith("'")]
-    assert lines == expected
-    assert done.stderr == ""
+    found = re.findall(r"^tests/stress/test_stress\.py::(\w+)", done.stdout, re.MULTILINE)
+    assert len(set(found)) == functions
+    assert done.stdout.count("::") == len(found)
 
 
 def test_all_runs_each_file_that_coverage_leaves_out_by_its_marks() -> None:
@@ -79,13 +138,12 @@ def test_all_runs_each_file_that_coverage_leaves_out_by_its_marks() -> None:
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").glob("**/test_*.py")
         if re.search(
-            r"^(pytestmark = |@)pytest\.mark\.(docs|package|matrix)\b",
+            r"^(pytestmark = \[?|@)pytest\.mark\.(docs|package|matrix)\b",
             path.read_text(),
             re.MULTILINE,
         )
     }
-    tox = configparser.ConfigParser(interpolation=None)
-    tox.read(ROOT / "tox.ini")
-    named = tox["testenv:tests-all"]["commands"].split()
+    assert {"tests/test_docs.py", "tests/test_package.py"} < marked
+    named = environments()["testenv:tests-all"]["commands"].split()
     assert {path for path in marked if not path.startswith("tests/harness/")} <= set(named)
     assert "tests/harness" in named

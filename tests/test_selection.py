@@ -113,10 +113,12 @@ def test_a_clause_is_named_in_three_ways(run: Run, clause: str, expected: list[s
     assert names(run("--clause", clause)) == expected
 
 
-def test_a_failure_says_how_to_repeat_it(run: Run) -> None:
-    printed = run("--seed", "7")
+@pytest.mark.parametrize("more", [[], ["--all"]], ids=str)
+def test_a_failure_says_how_to_repeat_it(run: Run, more: list[str]) -> None:
+    """With --all, if a loop inside it went through everything."""
+    printed = run("--seed", "7", *more)
     command = """scripts/test 'test_it.py::test_that_fails[it'"'"'s]' --seed 7"""
-    assert command in printed.splitlines()
+    assert " ".join([command, *more]) in printed.splitlines()
     assert printed.count("scripts/test ") == 1
 
 

@@ -37,12 +37,20 @@ SCENARIOS = [
 CANNOT_JUDGE = 2
 
 
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> str:
+    """Return the seed of the run, so that its failure can be repeated."""
+    return str(pytestconfig.option.seed)
+
+
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("scenario", "seconds"), SCENARIOS)
-def test_simulated_people_receive_what_they_have_to(scenario: str, seconds: int | None) -> None:
+def test_simulated_people_receive_what_they_have_to(
+    scenario: str, seconds: int | None, seed: str
+) -> None:
     """LOAD-1 to LOAD-4, and all clauses that the checkers of the simulation judge."""
     duration = [] if seconds is None else ["--duration", str(seconds)]
-    command = ("harness", "simulate", scenario, *duration, "--command", SERVER)
+    command = ("harness", "simulate", scenario, *duration, "--seed", seed, "--command", SERVER)
     done = in_time(lambda: run(*command), lambda done: done.returncode == CANNOT_JUDGE)
     assert done.returncode == 0, done.stdout
 
@@ -53,11 +61,11 @@ def test_each_scenario_that_ships_is_run() -> None:
 
 
 @pytest.mark.parametrize("deaths", [20, pytest.param(100, marks=pytest.mark.thorough)])
-def test_workers_are_killed_at_random(deaths: int) -> None:
+def test_workers_are_killed_at_random(deaths: int, seed: str) -> None:
     """LOAD-4."""
     done = run(
         *("tests.integration.deaths", "--deaths", str(deaths)),
-        *("--workers", "4", "--clients", "30"),
+        *("--workers", "4", "--clients", "30", "--seed", seed),
     )
     assert done.returncode == 0, done.stdout
 

@@ -35,6 +35,15 @@ class Allowance:
         heapq.heappush(self._waiting, (spent - self._ahead, member.id, member))
         return False
 
+    def resume(self, member: Member, until: float, now: float, read_size: int) -> None:
+        """Continue with the `spent_until` of the worker that served `member` before.
+
+        Its rate may have been another one. No more than `burst` and one read of `read_size` bytes
+        count as used: after a higher rate is set, nobody waits for as long as the lower one took.
+        """
+        if self._rate:
+            member.spent_until = min(until, now + self._ahead + read_size / self._rate)
+
     def over(self, now: float) -> list[Member]:
         """Those who need not wait any more; some of them may be gone."""
         found = []

@@ -393,6 +393,7 @@ class Worker:
             return
         to_adopt, self._to_adopt = self._to_adopt, []
         past = Past(self._log, self._slots, to_adopt)
+        now = monotonic()
         for assigned in to_adopt:
             self._log.mark_suspect(self._number, assigned.id)
             state = past.of(assigned)
@@ -405,7 +406,8 @@ class Worker:
                 self._settings.max_line,
                 state.covered,
             )
-            member.spent_until = self._slots.spent_until(assigned.slot)
+            until = self._slots.spent_until(assigned.slot)
+            self._allowance.resume(member, until, now, self._read_size)
             self._members[member.id] = member
             if state.read > state.covered:
                 self._again[member] = state.read  # and then it is read from

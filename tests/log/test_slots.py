@@ -50,6 +50,19 @@ def test_what_was_noted_last_is_known_to_all_who_have_the_file(slots: Slots) -> 
             assert other.checkpoint(slot) == checkpoint(1000 * round + 10 * slot)
 
 
+def test_load_3_an_allowance_is_known_to_all_until_its_slot_is_cleared(slots: Slots) -> None:
+    other = make(slots.fd)
+    assert other.spent_until(49) == 0.0
+    for slot in (5, 49):
+        slots.note(slot, checkpoint(slot))
+        slots.note_spent(slot, 1000.25 + slot)
+        slots.note(slot, checkpoint(slot + 1))
+    assert [other.spent_until(slot) for slot in (5, 6, 49)] == [1005.25, 0.0, 1049.25]
+    assert other.checkpoint(5) == checkpoint(6)
+    slots.clear(5)
+    assert [other.spent_until(slot) for slot in (5, 49)] == [0.0, 1049.25]
+
+
 class Dead(Exception):
     pass
 

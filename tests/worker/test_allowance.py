@@ -101,6 +101,19 @@ def test_load_3_who_has_left_is_not_read_from_when_its_time_comes() -> None:
         assert other.heard.count(b"x" * 49) == 1
 
 
+def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:
+    """After SIGHUP with a higher rate, nobody waits for as long as the lower one would take."""
+    low, member, read = Allowance(RATE, BURST), member_on(Line()), 1500
+    assert low.spend(member, BURST, 50.0)
+    assert not low.spend(member, read, 50.0)
+    for rate in (RATE, 1000 * RATE):
+        successor, moved = Allowance(rate, BURST), member_on(Line())
+        successor.resume(moved, member.spent_until, 50.0, read)
+        assert moved.spent_until == pytest.approx(50.0 + (BURST + read) / rate)
+        assert not successor.spend(moved, 1, 50.0)
+        assert successor.next == pytest.approx(50.0 + (read + 1) / rate)
+
+
 @pytest.mark.parametrize("why", ["a death", "a move"])
 def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
     """A member that has used its burst is throttled by the next worker, too."""

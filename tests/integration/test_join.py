@@ -9,6 +9,7 @@ from tests.integration.clients import Client, talk
 from tests.integration.processes import LISTENS, connections
 from tests.integration.rooms import WELCOME, Room, addresses, room
 from tests.integration.waiting import until
+from tests.net.ports import free_port
 
 FULL = "The room is full\n"
 TOO_MANY = "Too many connections from your address\n"
@@ -102,6 +103,21 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
             heard = client.hear_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
         one.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
+
+
+# --- started again -------------------------------------------------------------------------------
+
+
+def test_a_killed_room_starts_again_at_once_on_its_port() -> None:
+    """JOIN-3: with clients connected, and while the processes that it had are still ending."""
+    with room("--workers", 2, port=free_port()) as before:
+        members = before.join_all(addresses(3))
+        os.kill(before.pid, signal.SIGKILL)
+        before.process.wait()
+        with room("--workers", 2, port=before.port) as here:
+            talk(here.join_all(addresses(2)))
+        for member in members:
+            member.hear_end()
 
 
 # --- addresses -----------------------------------------------------------------------------------

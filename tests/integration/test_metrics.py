@@ -162,6 +162,13 @@ def works(url: str) -> bool:
         return False
 
 
+def test_an_address_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        with started(command("--workers", 1, "--metrics", at), tells=SAYS) as here:
+            here.fails(1, f"can't listen on {at}: Address already in use")
+
+
 def test_without_the_extra() -> None:
     words = command("--workers", 1, *METRICS)
     with started([words[0], "-S", *words[1:]], tells=SAYS) as here:

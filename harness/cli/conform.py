@@ -197,6 +197,9 @@ def _conclude(
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
+        if failed := [one.clause.id for one in verdict.failed()]:
+            again = f"--only {' '.join(failed)} --seed {chosen.seed}"
+            print(f"to repeat it, add {again}", file=sys.stderr)
     if options.report:
         from harness.report import page
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -51,10 +52,12 @@ def test_a_server_that_is_right_passes(harness: Harness, tmp_path: Path) -> None
 
 def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
     command = f"{REFERENCE} --broken echoes"
-    done = harness("conform", "--command", command, "--only", "CAST-2", code=1)
+    done = harness("conform", "--command", command, "--only", "CAST-2", "CAST-7", code=1)
     assert "CAST-2 MUST  It never reaches its sender." in done.stdout
     assert "    wire" in done.stdout
-    assert done.stdout.endswith("FAIL: 1 failed\n")
+    assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
+    [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)
+    assert done.stderr.endswith(f"\nto repeat it, add --only CAST-2 --seed {seed}\n")
     assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
 
 

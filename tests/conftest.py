@@ -31,11 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """The processes that tests start can be interrupted.
+    """Let the processes that tests start be interrupted.
 
     A shell starts a job in the background (`scripts/test &` in a script) with SIGINT ignored, and
-    each process inherits that from the one that started it. A room, and `chatroom.status --watch`,
-    would not be ended by a SIGINT then.
+    each process inherits that from the one that started it. Then SIGINT would not end a room, nor
+    `chatroom.status --watch`.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
-        # A process of xdist parses the command line anew: it has to be told the first one's seed.
+        # Each process of xdist parses the command line itself, and gets the seed of the first one.
         told: dict[str, int] = getattr(config, "workerinput", {})
         config.option.seed = told.get("seed", random.SystemRandom().randrange(SEEDS))
 

@@ -14,7 +14,7 @@ CLAUSES = set(re.findall(r"^\| ([A-Z]+-\d+) \|", PROTOCOL, re.MULTILINE))
 
 
 def functions_of(folder: Path) -> Iterator[Function]:
-    """The tests in a folder and in those in it, the tests of the harness excepted."""
+    """Yield the tests in a folder and below it, but not those of the harness."""
     for path in folder.rglob("test_*.py"):
         if ROOT / "tests" / "harness" not in path.parents:
             for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -43,8 +43,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: What of the repository commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
-#: Seconds after which a command will not end any more. Some take 15 of processor time, and their
-#: processes share the cores with other tests.
+#: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
 #: Commands, as patterns, and why no test runs them.
@@ -141,7 +140,7 @@ def _commands(block: list[str]) -> list[Command]:
 ALL = [section for page in PAGES for section in sections(page)]
 RUN = [one for one in ALL if one.commands]
 
-#: Sections that --all runs only: tests/harness/bench runs the same commands for each server.
+#: Sections that run only with --all: tests/harness/bench runs the same commands for each server.
 LONG = {("README.md", "Speed")}
 
 

@@ -62,7 +62,7 @@ def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="bin", scope="module")
 def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands are, in an environment with nothing else in it: not even pip."""
+    """Install the wheel in an environment of its own, without pip; return the commands' folder."""
 
     def install(folder: Path) -> None:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The scripts of the project: what each of them runs."""
+"""scripts/test, and the environments of tox.ini that it runs."""
 
 import configparser
 import re
@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture(name="checkout")
 def fixture_checkout(tmp_path: Path) -> Path:
-    """A checkout in which scripts/test says what it would have tox run."""
+    """Return a checkout in which scripts/test prints the calls of tox instead of making them."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/test", tmp_path / "scripts")
     interpreter = tmp_path / ".venv/bin/python"

@@ -44,7 +44,7 @@ def test_that_fails(word):
 
 @pytest.fixture(name="run")
 def fixture_run(pytester: pytest.Pytester) -> Run:
-    """Runs pytest on TESTS in this process; returns what it prints."""
+    """Return a function that runs pytest on TESTS in this process and returns its output."""
     pytester.makeconftest('pytest_plugins = ["tests.selection"]')
     pytester.makepyfile(test_it=TESTS)
 
@@ -57,7 +57,7 @@ def fixture_run(pytester: pytest.Pytester) -> Run:
 
 
 def names(printed: str) -> list[str]:
-    """The tests that were run, by name."""
+    """Return the names of the tests that were run."""
     return re.findall(r"^test_it.py::(\S+?)(?: took.*| )", printed, re.MULTILINE)
 
 

@@ -1,11 +1,11 @@
-"""Who listens at a port: the sockets, by inode, and whether a process holds one of them.
+"""Sockets that listen at a port, by inode, and the sockets that a process holds.
 
 Goals:
 
 - A look is cheap. A server that starts is looked at every few milliseconds, and a run starts many.
 - A look is harmless. A connection, just to see whether somebody answers, could upset a server.
 
-Linux answers by netlink (sock_diag(7)) in 50 µs. Where it has no netlink, as in some sandboxes, its
+Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, its
 tables of all connections say the same; the kernel takes milliseconds to write them out, and longer
 with each connection that was closed within the last minute. Other systems tell nothing.
 """
@@ -31,7 +31,7 @@ _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence number, port: of each message."""
 _REQUEST = struct.Struct("=BBBBI48x")
-"""Family, protocol, nothing, nothing, states; any socket."""
+"""Family, protocol, two unused bytes, states; zeros stand for any socket."""
 _ANSWER = struct.Struct("=4x2s62xI")
 """Port, in network order; inode."""
 _LISTEN = 1 << 10
@@ -46,7 +46,7 @@ def listening(port: int) -> set[int] | None:
 
 
 def _ask_kernel() -> Iterator[tuple[int, int]]:
-    """Yield the port and the inode of each listening socket. Raises OSError without netlink."""
+    """Yield the port and the inode of each listening socket; raise OSError without netlink."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
         for family in _FAMILIES:
             request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTEN)
@@ -77,7 +77,7 @@ def _read_tables(port: int) -> set[int] | None:
 
 
 def sockets_of(process: int) -> set[int]:
-    """Return the inodes of the sockets that a process has open; none where it hides them."""
+    """Return the inodes of the sockets that a process has open; none if they may not be seen."""
     found = set()
     with contextlib.suppress(OSError):  # it has ended since, or is somebody else's
         for entry in os.scandir(f"/proc/{process}/fd"):

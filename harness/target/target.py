@@ -338,7 +338,7 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Whether it listens, as the kernel tells it: a connection just to see could harm a server.
+        """Return whether it listens, by the kernel's word: a connection as a probe could harm it.
 
         Somebody else's socket does not count, where it is known whose it is.
         """

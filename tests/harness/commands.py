@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""Runs of what a busy machine may spoil, before the last one counts whatever it says."""
+"""Attempts at something that a busy machine may spoil; the last one counts in any case."""
 
 
 @dataclass(frozen=True)

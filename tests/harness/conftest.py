@@ -1,4 +1,4 @@
-"""What tests of the harness have in common."""
+"""Fixtures for all tests of the harness."""
 
 import shutil
 import tempfile

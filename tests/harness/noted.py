@@ -1,4 +1,4 @@
-"""A right server of which each start is noted: so it can be seen that all of them end."""
+"""A right server that notes each of its starts, so that a test sees whether all of them end."""
 
 import shlex
 import sys
@@ -16,13 +16,13 @@ NOTED = (
 
 
 def servers_are_there(folder: Path, count: int = 1) -> None:
-    """Return when so many have been started, each of them by a harness that has to start first."""
+    """Wait until `count` servers have been started, by a harness that has to start first."""
     patience = (1 + count) * PATIENCE
     until(lambda: len(pids(folder)) >= count, f"{count} servers are started", patience)
 
 
 def no_server_is_left(folder: Path) -> None:
-    """Return when all that were started are gone."""
+    """Wait until all servers that were started are gone."""
     assert pids(folder)
     until(lambda: not any(map(psutil.pid_exists, pids(folder))), "all of them end")
 

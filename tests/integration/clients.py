@@ -167,7 +167,7 @@ class Client:
 
 
 def talk(members: Sequence[Client]) -> None:
-    """Each in turn says something, and all others hear it, and nothing else."""
+    """Let each in turn say a line; all others hear it, and nothing else."""
     for number, member in enumerate(members):
         member.say(f"{number}\n")
         for other in members:
@@ -176,7 +176,7 @@ def talk(members: Sequence[Client]) -> None:
 
 
 def grouped(said: Sequence[bytes], size: int) -> Iterator[bytes]:
-    """Yield so many lines as one piece, and then the next."""
+    """Yield the lines in pieces of `size` lines."""
     for start in range(0, len(said), size):
         yield b"".join(said[start : start + size])
 

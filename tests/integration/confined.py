@@ -90,7 +90,7 @@ def allowed(filters: Iterable[str]) -> set[str]:
 
 
 def _sets() -> dict[str, list[str]]:
-    """What systemd knows by a name: calls, and other sets."""
+    """Return the sets of calls that systemd has a name for; a set may contain other sets."""
     command = ["systemd-analyze", "--no-pager", "syscall-filter"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     sets: dict[str, list[str]] = {}

@@ -74,7 +74,7 @@ class Process:
         os.kill(self.pid, signal.SIGKILL)
 
     def blocks(self, number: int) -> bool:
-        """Whether a signal does not reach it, whatever it would do then."""
+        """Return whether it blocks a signal."""
         [mask] = re.findall(r"^SigBlk:\t(.+)$", self.read("status"), re.MULTILINE)
         return bool(int(mask, 16) >> number - 1 & 1)
 
@@ -117,7 +117,7 @@ def _all() -> Iterator[Process]:
 #: The state of a connection that is a port where others are awaited.
 LISTENS = "0A"
 
-#: The state of one that both sides have closed: it is nobody's any more; there may be thousands.
+#: The state of a connection that both sides have closed. No process has it; there may be many.
 TIME_WAIT = "06"
 
 
@@ -145,10 +145,10 @@ ANY_STATE, NO_COOKIE = 0xFFFFFFFF, (0xFFFFFFFF, 0xFFFFFFFF)
 
 
 def connection(local: End, remote: End) -> Connection | None:
-    """One end of one connection, if there is it.
+    """Return one end of a connection, or None if it does not exist.
 
-    The kernel is asked for this one. To read its whole table, as `connections` does, takes it a
-    tenth of a second where thousands of connections have just been closed.
+    This asks the kernel for one connection. Its whole table, which `connections` reads, takes a
+    tenth of a second after thousands of connections were closed.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     sides = [socket.inet_pton(family, host).ljust(16, b"\0") for host, _ in (local, remote)]
@@ -171,7 +171,7 @@ def connection(local: End, remote: End) -> Connection | None:
 
 
 def connections() -> Iterator[Connection]:
-    """All ends on this machine, of IPv4 and IPv6, that a process has, or nobody has yet."""
+    """Yield all ends on this machine, of IPv4 and IPv6, but those in TIME_WAIT."""
     for table in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]

@@ -51,7 +51,7 @@ UNLIMITED = ("--rate", 0)
 #: may send as fast as they can.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
-#: How the line begins that says why a room does not start.
+#: Beginning of the line that says why a room does not start.
 SAYS = "^python -m chatroom: "
 
 #: Patterns of what a room logs of a worker that was killed, and of a registry.
@@ -153,7 +153,7 @@ class Room:
 
     @property
     def run_dir(self) -> Path:
-        """Where its owner finds it, unless an option says otherwise."""
+        """Its default run-dir, where its owner finds it."""
         return self._folder / "tmp" / f"chatroom-{os.getuid()}"
 
     def files(self) -> list[str]:
@@ -227,7 +227,7 @@ class Room:
         ]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
-        """SIGHUP; returns what says whether there are so many workers, and all are others."""
+        """Send SIGHUP; return a function that tells whether `count` workers, all new, are there."""
         old = {worker.pid for worker in self.workers()}
         self.process.send_signal(signal.SIGHUP)
 
@@ -249,7 +249,7 @@ class Room:
         return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
 
     def wait_until_replaced(self, deaths: int, workers: int) -> None:
-        """Wait until so many deaths have been noticed, and so many workers are ready."""
+        """Wait until `deaths` deaths have been noticed, and `workers` workers are ready."""
         until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
 
     def _ready(self) -> int:
@@ -336,7 +336,7 @@ class Room:
         assert bool(lines) == bool(self._tells), f"it said nothing of {self._tells!r}"
 
     def fails(self, code: int, *words: str) -> None:
-        """It ends by itself, prints nothing, and says why in one line, which has these words."""
+        """Check that it ends by itself, prints nothing, and says why in one line, with words."""
         assert self.prints_rest() == b""
         self.ends(code)
         assert self.errors.count("\n") == 1, self.errors

@@ -220,12 +220,12 @@ def test_what_can_not_be_written_is_told(standing: tuple[Room, Owner], module: s
 
 
 EVERY = 0.1
-"""Seconds between two tellings of `watch`: the fewest that the command takes."""
+"""Seconds between two reports of `watch`: the least that the command accepts."""
 
 
 @contextmanager
 def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command that tells of a room again and again; it is gone when its test is over."""
+    """Run the command that reports on a room again and again; kill it at the end."""
     arguments = owner.command("chatroom.status", "--watch", EVERY, *options)
     with subprocess.Popen(
         arguments, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True

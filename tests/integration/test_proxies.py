@@ -148,7 +148,7 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_it_waits_for_the_header() -> None:
-    """Of a proxy: who is not trusted just speaks, and a header is what it says."""
+    """From others than a proxy, a header is text like any other."""
     with room("--workers", 1, *BEHIND) as here, here.knock() as one, here.knock() as other:
         one.say(header("192.0.2.7", 5000)[:20])
         other.say(header("192.0.2.8", 5000) + b"hello\n")

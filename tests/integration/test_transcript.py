@@ -89,7 +89,7 @@ class Talk:
             self.hear(2 * many)
 
     def say(self, speaker: Client, count: int) -> None:
-        """One says so many lines, at once."""
+        """Let one speaker say `count` lines at once."""
         speaker.say("".join(self._line() for _ in range(count)))
 
     def on_until(self, condition: Callable[[], bool], what: str) -> None:
@@ -114,7 +114,7 @@ class Talk:
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
     def until_written(self, file: Path) -> None:
-        """Wait until the last line that was heard is there: something of it that no other has."""
+        """Wait until the file has the last line that was heard: a part of it that no other has."""
         last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
         until(has(file, f"{last} naïve"), "it is written")
 

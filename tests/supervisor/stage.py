@@ -142,7 +142,7 @@ class Stage:
         self.notifier: SystemdNotifier | None = None
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
-        # What the main process makes for itself, once it has:
+        # Parts of the main process; it makes them when it starts.
         self.log: MainLog
         self.slots: Slots
         self.registry: Directory

@@ -169,8 +169,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Every one of so many strides is one sweep of a scene: a default run makes some of these, and with
-#: ``--all`` all of them together come to each line.
+#: Sweeps of a scene. Each of them takes every sixteenth stride; all together, with ``--all``, take
+#: each stride.
 SWEEPS = 16
 
 

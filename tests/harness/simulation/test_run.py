@@ -192,7 +192,7 @@ def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_pat
 
 
 def both_workers_serve(target: Command) -> None:
-    """Return when each worker has been seen to serve somebody: from then on, it can be struck."""
+    """Wait until each worker serves somebody: from then on, faults find it."""
     with ExitStack() as people:
 
         def come() -> bool:

@@ -1,4 +1,4 @@
-"""Who listens at a port."""
+"""Sockets that listen at a port."""
 
 import os
 import socket

@@ -96,11 +96,26 @@ def test_of_a_clause_that_a_test_fails_conformance_is_judged_too(checkout: Path)
     assert done.returncode == 1
 
 
+def test_help_is_the_head_of_the_script(checkout: Path) -> None:
+    done = run(checkout, "--help")
+    assert done.stdout.startswith("Run the tests. ")
+    assert "\n  scripts/test --all " in done.stdout
+    assert "set -eu" not in done.stdout
+    assert done.returncode == 0
+
+
 def test_a_file_that_is_missing_is_named(checkout: Path) -> None:
     done = run(checkout, "tests/net/test_count.py")
     assert calls(done) == []
     assert done.returncode == 1
     assert done.stderr == f"scripts/test: there is no tests/net/test_count.py in {checkout}\n"
+
+
+def test_a_file_of_conformance_is_no_test_without_a_server(checkout: Path) -> None:
+    done = run(checkout, "harness/conformance/test_load.py")
+    assert calls(done) == []
+    assert done.returncode == 1
+    assert "scripts/test LOAD-3" in done.stderr
 
 
 def environments() -> configparser.ConfigParser:

@@ -154,8 +154,11 @@ def pytest_terminal_summary(
     )
     if failed:
         terminalreporter.section("to repeat")
+    # A failure on another Python may be one of that Python only.
+    environment = os.environ.get("TOX_ENV_NAME", "")
+    where = f"-e {environment} -- -n 0 " if re.match(r"py\d", environment) else ""
     whole = " --all" if config.option.all else ""
     for nodeid in failed:
         terminalreporter.write_line(
-            f"scripts/test {shlex.quote(nodeid)} --seed {config.option.seed}{whole}"
+            f"scripts/test {where}{shlex.quote(nodeid)} --seed {config.option.seed}{whole}"
         )

@@ -114,10 +114,17 @@ def test_a_clause_is_named_in_three_ways(run: Run, clause: str, expected: list[s
 
 
 @pytest.mark.parametrize("more", [[], ["--all"]], ids=str)
-def test_a_failure_says_how_to_repeat_it(run: Run, more: list[str]) -> None:
-    """With --all, if a loop inside it went through everything."""
+@pytest.mark.parametrize(
+    ("environment", "where"),
+    [("tests", ""), ("coverage", ""), ("py312-unit", "-e py312-unit -- -n 0 ")],
+)
+def test_a_failure_says_how_to_repeat_it(
+    run: Run, environment: str, where: str, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same Python; and with --all, if a loop inside it went through everything."""
+    monkeypatch.setenv("TOX_ENV_NAME", environment)
     printed = run("--seed", "7", *more)
-    command = """scripts/test 'test_it.py::test_that_fails[it'"'"'s]' --seed 7"""
+    command = f"""scripts/test {where}'test_it.py::test_that_fails[it'"'"'s]' --seed 7"""
     assert " ".join([command, *more]) in printed.splitlines()
     assert printed.count("scripts/test ") == 1
 

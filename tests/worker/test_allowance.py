@@ -128,17 +128,43 @@ def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
         if why == "a death":
             house.alive[0].kill()
         else:
-            for guest in guests:
-                if guest not in theirs:
-                    guest.finish()
-            house.settle()
-            house.clock.now += 1  # it is time to even the spread
+            even_the_spread(house, [guest for guest in guests if guest not in theirs])
         house.settle()
         assert worker_of(house, flooder) != 0 or why == "a death"
         most = house.settings.read_size + 1000  # one read, and what the rate allows in a second
         assert read_of(house, flooder) <= used + most
         house.finish()
         house.check()
+
+
+def test_load_3_what_is_left_of_a_burst_moves_with_a_member() -> None:
+    line, burst = b"z" * 49 + b"\n", 64 * KIB
+    with a_house(workers=2, rate=1000, burst=burst) as house:
+        guests = house.joined(8)
+        flooder, *_ = theirs = [one for one in guests if worker_of(house, one) == 0]
+        used = 0
+        while used < burst - 10_000:
+            flooder.say(line * 40)
+            used += len(line * 40)
+            house.settle()
+        even_the_spread(house, [guest for guest in guests if guest not in theirs])
+        house.settle()
+        assert worker_of(house, flooder) != 0
+        assert read_of(house, flooder) == used
+        flooder.say(line * 1600)
+        house.settle()
+        most = house.settings.read_size + 1000  # one read, and what the rate allows in a second
+        assert burst - 1000 < read_of(house, flooder) <= burst + most
+        house.finish()
+        house.check()
+
+
+def even_the_spread(house: House, others: list[Guest]) -> None:
+    """Have all guests of one worker leave, so that the other one yields some of its own."""
+    for guest in others:
+        guest.finish()
+    house.settle()
+    house.clock.now += 1  # which is when it is looked at
 
 
 def worker_of(house: House, guest: Guest) -> int:

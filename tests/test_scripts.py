@@ -32,8 +32,8 @@ def fixture_checkout(tmp_path: Path) -> Path:
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text(PYTHON)
     interpreter.chmod(0o755)
-    (tmp_path / "tests/net").mkdir(parents=True)
-    (tmp_path / "tests/net/test_counts.py").touch()
+    (tmp_path / "tests/system").mkdir(parents=True)
+    (tmp_path / "tests/system/test_tcp_counters.py").touch()
     return tmp_path
 
 
@@ -105,14 +105,14 @@ def test_help_is_the_head_of_the_script(checkout: Path) -> None:
 
 
 def test_a_file_that_is_missing_is_named(checkout: Path) -> None:
-    done = run(checkout, "tests/net/test_count.py")
+    done = run(checkout, "tests/system/test_tcp.py")
     assert calls(done) == []
     assert done.returncode == 1
-    assert done.stderr == f"scripts/test: there is no tests/net/test_count.py in {checkout}\n"
+    assert done.stderr == f"scripts/test: there is no tests/system/test_tcp.py in {checkout}\n"
 
 
 def test_a_file_of_conformance_is_no_test_without_a_server(checkout: Path) -> None:
-    done = run(checkout, "harness/conformance/test_load.py")
+    done = run(checkout, "harness/conformance/tests/test_load.py")
     assert calls(done) == []
     assert done.returncode == 1
     assert "scripts/test LOAD-3" in done.stderr

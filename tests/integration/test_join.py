@@ -9,7 +9,7 @@ from tests.integration.clients import Client, talk
 from tests.integration.processes import LISTENS, connections
 from tests.integration.rooms import WELCOME, Room, addresses, room
 from tests.integration.waiting import until
-from tests.net.ports import free_port
+from tests.system.ports import free_port
 
 FULL = "The room is full\n"
 TOO_MANY = "Too many connections from your address\n"

@@ -55,6 +55,10 @@ class Pane:
         self._unread = b""
         self._reports = 0
         """Lines that tmux has written and that answer no command."""
+        # Until this client is attached to its session, a command finds "no current target".
+        deadline = time.monotonic() + PATIENCE
+        while not self._line(deadline).startswith(b"%session-changed "):
+            pass
         self._server = os.pidfd_open(int(self.run("display-message", "-p", "#{pid}")))
 
     def run(self, *arguments: str) -> str:

@@ -219,7 +219,7 @@ POINTS: dict[str, Wrap] = {
     "noted": behind(SLOTS, "note"),
     "all noted": behind(WORKER, "_note_all"),
     # It adopts.
-    "handed": before(WORKER, "_adopt", lambda self: bool(self._handed)),
+    "handed": before(WORKER, "_adopt", lambda self: bool(self._to_adopt)),
     "found": behind(PAST, "of"),
     "ungreeted": before(WORKER, "_greet"),
     "half greeted": sending("greeting"),

@@ -1,6 +1,6 @@
 """What can go wrong outside the code. The type of an error says whose fault it is.
 
-Every message is one line that names the thing at fault; `cli.main` prints it
+Every message is one line that names the thing at fault; `cli/server.py` prints it
 and ends with `exit_code`. What a *client* does is never an error: it is
 handled where it is met (worker/, supervisor/acceptor.py) and costs at most that client.
 """

@@ -1,7 +1,7 @@
 """What a room can be set to, and what those settings make necessary.
 
 Sizes are in bytes, times in seconds. `Settings` checks what holds between
-them; `cli.py` turns the command line into one.
+them; `sources.py` reads one from the command line, the environment and a file.
 """
 
 import re

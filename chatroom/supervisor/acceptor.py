@@ -54,7 +54,7 @@ class Client:
     """What stands before each of its messages."""
     worker: int
     slot: int
-    """Where its workers keep what the next one would need: see log/slots.py."""
+    """Number of its slot, where another worker finds what it needs: see log/slots.py."""
     header_bytes: int = 0
     """Bytes that it sent before all that it says: a PROXY header."""
     since: float = field(default_factory=time)

@@ -9,7 +9,7 @@ Who is handed over is always the same to the new worker: the kernel and the slot
 say how far it has come (worker/recovery.py). Meanwhile nobody serves it, and
 the log has to keep what it needs: a dead worker's seat stays taken, and one
 that has yielded members stands still in the log, until all is *settled*: every
-worker has acknowledged (ack) that it serves those whom it was handed.
+worker has acknowledged (ack) that it serves the members it was handed.
 """
 
 import heapq
@@ -114,7 +114,7 @@ class Assignment:
         self.changed()
 
     def acked(self, worker: WorkerProcess, number: int) -> None:
-        """A worker serves all whom it was handed before the ack of this number was asked for."""
+        """A worker serves all members that it was handed before it was asked for this ack."""
         if self._awaited.get(worker) == number:
             del self._awaited[worker]
             self._settle()

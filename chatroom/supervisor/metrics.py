@@ -1,6 +1,6 @@
 """What Prometheus reads of a room: a process of its own, which serves it by HTTP.
 
-It asks the main process as the room's owner does (control.py), once for each
+It asks the main process as the room's owner does (control_socket.py), once for each
 scrape: so a scrape costs no message anything, and whoever scrapes slowly, or
 breaks this process, harms nobody else. Where it dies, another is started.
 

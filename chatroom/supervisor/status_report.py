@@ -1,6 +1,6 @@
 """What there is to tell of a room: who is in it, what its workers do, and all that was counted.
 
-It is asked for by people and by monitoring (control.py). All of it is what the
+It is asked for by people and by monitoring (control_socket.py). All of it is what the
 main process holds, the kernel counts and the workers note anyway: nothing of it
 is counted for a message, and no worker is asked.
 """

@@ -44,5 +44,5 @@ class Watchdog:
         return looks > 0
 
     def forgive(self) -> None:
-        """Start anew: the process that held up the others has been found."""
+        """Forget the looks so far: the process that held up the others has been found."""
         self._seen.clear()

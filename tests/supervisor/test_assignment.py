@@ -95,7 +95,7 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
         yield Crowd(stage, closing)
 
 
-def has_grave(stage: Stage) -> bool:
+def has_pinned_seat(stage: Stage) -> bool:
     """Whether the log still waits for a dead worker."""
     return stage.pool.pinned_seat is not None
 
@@ -183,12 +183,12 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_grave(stage), "an older ack says too little"
+        assert has_pinned_seat(stage), "an older ack says too little"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
         yield
-        assert not has_grave(stage)
+        assert not has_pinned_seat(stage)
         assert sum(crowd.load().values()) == 8
         yield from stage.end()
 
@@ -204,7 +204,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
         for worker in list(stage.workers):
             worker.die(-9)
         yield
-        assert has_grave(stage)
+        assert has_pinned_seat(stage)
         (first, *_) = stage.workers
         crowd.start(first.number)
         yield
@@ -215,10 +215,10 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
         (second, *_) = stage.workers
         crowd.start(second.number)
         yield
-        assert has_grave(stage), "what is owed to them is still in the log"
+        assert has_pinned_seat(stage), "what is owed to them is still in the log"
         second.serve()
         yield
-        assert not has_grave(stage)
+        assert not has_pinned_seat(stage)
         assert len(second.adopted) == 5
         yield from stage.end()
 
@@ -476,7 +476,7 @@ def test_load_4_a_worker_may_die_while_members_are_on_the_way(
         yield
         yield from crowd.settle()
         assert sorted(crowd.load().values()) == [5, 5]
-        assert not has_grave(stage)
+        assert not has_pinned_seat(stage)
         yield from stage.end()
 
     stage.run(story(), workers=2)

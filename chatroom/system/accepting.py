@@ -1,0 +1,67 @@
+"""Accepting connections from one listener, with a pause where the system has nothing for another."""
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from chatroom.system.event_loop import EventLoop
+
+ACCEPTED_PER_TURN = 64
+"""Connections that are accepted before the loop looks at its other sources."""
+
+PAUSE = 0.2
+"""Seconds without accepting, when there is no descriptor or memory for another connection: it waits
+in the kernel's queue, and the loop would find it at each turn."""
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Accepting:
+    """The connections of a listener, from `open` to `close`. The listener must not block.
+
+    `on_connection(connection, peer)` is called for each, with its address as `accept` gives it;
+    `on_exhausted(error)` before each pause.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        listener: socket.socket,
+        on_connection: Callable[[socket.socket, Any], None],
+        on_exhausted: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._on_connection = on_connection
+        self._on_exhausted = on_exhausted
+        self._open = False
+        self._resume = loop.timer(self.open)
+
+    def open(self) -> None:
+        """Accept from now on."""
+        self._open = True
+        self._loop.watch(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more; the listener stays open. May be called again."""
+        self._open = False
+        self._resume.cancel()
+        self._loop.forget(self._listener)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_PER_TURN):
+            try:
+                connection, peer = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    continue  # reset before it was accepted (JOIN-2)
+                self.close()
+                self._resume.set_after(PAUSE)
+                self._on_exhausted(error)
+                return
+            self._on_connection(connection, peer)
+            if not self._open:
+                return  # closed by what was done with that connection

@@ -11,5 +11,9 @@ Before all input may stand what a proxy in front says of the connection:
 
     proxy_header.py   the sender's address, where a proxy hides it
 
+When a member leaves, it leaves for one reason:
+
+    leave_reason.py   all the reasons
+
 `PROTOCOL.md` numbers the clauses that the modules cite.
 """

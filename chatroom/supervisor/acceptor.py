@@ -19,6 +19,7 @@ from chatroom.config.settings import MAX_READ
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.protocol.address import canonical
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.prefix import FORM, prefix
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.pending import PendingConnections
@@ -59,7 +60,7 @@ class Client:
     """Bytes that it sent before all that it says: a PROXY header."""
     since: float = field(default_factory=time)
     """When it came, in seconds of the epoch."""
-    why: str = ""
+    why: LeaveReason | None = None
     """Why it is put out, if it is."""
     greeting: bytes = b""
     """The first that it hears: the room's, when it came."""
@@ -145,7 +146,7 @@ class Acceptor:
         for connection in list(self._lingering):
             self._drop(connection)
 
-    def disconnect(self, client: Client, why: str) -> None:
+    def disconnect(self, client: Client, why: LeaveReason) -> None:
         """End a member's connection; its worker will say that it left, and that is why."""
         client.why = why
         with contextlib.suppress(OSError):

@@ -7,13 +7,11 @@ from chatroom.config.settings import KIB
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
 from chatroom.log.ring import Batch, MainLog
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor.acceptor import Client
 from chatroom.system.networks import Network, format_network, parse_network, within
-
-KICKED, BANNED = "kicked", "banned"
-"""Why a member left."""
 
 SPEAKER = b"<room>"
 """The prefix of what the room itself says."""
@@ -36,7 +34,7 @@ class AdminCommands:
         clients: Mapping[int, Client],
         bans: Bans,
         log: MainLog,
-        disconnect: Callable[[Client, str], None],
+        disconnect: Callable[[Client, LeaveReason], None],
         wake: Callable[[], None],
     ) -> None:
         self._clients = clients
@@ -54,7 +52,7 @@ class AdminCommands:
         try:
             match order.get("do"):
                 case "kick":
-                    return {"kicked": self._kick(self._meant(who), KICKED)}
+                    return {"kicked": self._kick(self._meant(who), LeaveReason.KICKED)}
                 case "ban":
                     return self._ban(who)
                 case "unban":
@@ -80,7 +78,7 @@ class AdminCommands:
     def _within(self, network: Network) -> list[int]:
         return [id for id, client in self._clients.items() if within(client.address, [network])]
 
-    def _kick(self, members: list[int], why: str) -> list[int]:
+    def _kick(self, members: list[int], why: LeaveReason) -> list[int]:
         for id in members:
             self._disconnect(self._clients[id], why)
         return members
@@ -90,7 +88,7 @@ class AdminCommands:
         try:
             self._bans.add(found)
         finally:  # it holds, whether or not it could be kept
-            kicked = self._kick(self._within(found), BANNED)
+            kicked = self._kick(self._within(found), LeaveReason.BANNED)
         return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:

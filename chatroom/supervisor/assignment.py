@@ -18,6 +18,7 @@ from collections.abc import Callable
 from itertools import count, islice
 from time import monotonic
 
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import RegistryProcess
@@ -40,9 +41,6 @@ MAX_YIELD = 1000
 UNASSIGNED = -1
 """The worker of those whom none serves."""
 
-ITS_WORKER_DIED = "its worker died"
-ITS_WORKERS_DIED = "its workers kept dying over it"
-
 
 class Assignment:
     """All is called from the main process's loop. `clients`: the members, by id."""
@@ -53,7 +51,7 @@ class Assignment:
         clients: dict[int, Client],
         registry: RegistryProcess,
         suspect: Callable[[int], int],
-        on_members_left: Callable[[dict[int, str]], None],
+        on_members_left: Callable[[dict[int, LeaveReason]], None],
         recovered: Callable[[float], None],
     ) -> None:
         """`suspect(seat)`: id of the member over which the worker there died, or 0.
@@ -89,16 +87,17 @@ class Assignment:
         if self._yielder is dead:
             self._yielder = None
         suspect = self._blamed(dead.number)
-        orphans, lost = [], {}
+        orphans: list[int] = []
+        lost: dict[int, LeaveReason] = {}
         for id, client in self._clients.items():
             if client.worker != dead.number:
                 continue
             to_blame = id == suspect and (dead.stuck or not dead.told_to_end)
             client.deaths = client.deaths + 1 if to_blame else 0
             if taken(client.connection) is None:
-                lost[id] = ITS_WORKER_DIED
+                lost[id] = LeaveReason.WORKER_DIED
             elif client.deaths >= DEATHS:
-                lost[id] = ITS_WORKERS_DIED
+                lost[id] = LeaveReason.WORKERS_KEPT_DYING
             else:
                 orphans.append(id)
         self._on_members_left(lost)

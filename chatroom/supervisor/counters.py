@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from time import time
 
+from chatroom.protocol.leave_reason import LeaveReason
+
 
 @dataclass(slots=True)
 class Counters:
@@ -14,7 +16,7 @@ class Counters:
     joins: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
     """By what the refused were told (JOIN-5)."""
-    leaves: Counter[str] = field(default_factory=Counter)
+    leaves: Counter[LeaveReason] = field(default_factory=Counter)
     """By reason."""
     deaths: Counter[int] = field(default_factory=Counter)
     """Workers that have ended after they were ready, by seat, whether or not we killed them."""

@@ -25,12 +25,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from chatroom.control.control_socket import Answer, Asker
 from chatroom.errors import MetricsError
 from chatroom.logs import Event
-from chatroom.supervisor.admin_commands import BANNED, KICKED
-from chatroom.supervisor.assignment import ITS_WORKER_DIED, ITS_WORKERS_DIED
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.child import spawn
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import endpoint, listen
-from chatroom.worker.loop import CLOSED, LAGGED, RESET
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -45,9 +43,6 @@ MOST_SCRAPES = 16
 """At once; whoever comes beyond them is hung up on."""
 SCRAPE_WITHIN = 5.0
 """Seconds for who scrapes to ask, and to read."""
-
-REASONS = (CLOSED, RESET, LAGGED, KICKED, BANNED, ITS_WORKER_DIED, ITS_WORKERS_DIED)
-"""Why a member left: each is told of from the start, so that its first time is an increase."""
 
 logger = logging.getLogger(__name__)
 
@@ -233,8 +228,10 @@ def families(found: Answer) -> "Iterator[Metric]":
         count_value=room["recoveries"],
         sum_value=room["recovery_seconds"],
     )
+    # All are given from the start, so that the first leave for a reason is an increase.
+    leaves = dict.fromkeys(LeaveReason, 0) | room["leaves"]
     for name, text, counts in (
-        ("leaves", "Members who left.", dict.fromkeys(REASONS, 0) | room["leaves"]),
+        ("leaves", "Members who left.", leaves),
         ("refusals", "Newcomers who were not let in.", room["refusals"]),
     ):
         by_reason = CounterMetricFamily(f"chatroom_{name}", text, labels=["reason"])

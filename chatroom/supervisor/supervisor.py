@@ -41,6 +41,7 @@ from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, MainLog
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.acceptor import Acceptor, Client
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
@@ -60,7 +61,6 @@ from chatroom.system.memory import anonymous_file
 from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
 from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
-from chatroom.worker.loop import LAGGED
 
 if TYPE_CHECKING:
     from chatroom.supervisor.metrics import Metrics
@@ -443,7 +443,7 @@ class Supervisor:
                 if self._phase is Phase.RUNNING:
                     self._acceptor.open()
             case {"left": departures}:
-                self._on_members_left(dict(departures))
+                self._on_members_left({id: LeaveReason(reason) for id, reason in departures})
             case {"yielded": members}:
                 self._assignment.yielded(members)
             case {"ack": number}:
@@ -468,7 +468,7 @@ class Supervisor:
         self._show(f"{client.address} connected")
         self._assignment.hand_over(id, client)
 
-    def _on_members_left(self, reasons: dict[int, str]) -> None:
+    def _on_members_left(self, reasons: dict[int, LeaveReason]) -> None:
         if not reasons:
             return
         for id, client in self._acceptor.leave(list(reasons)).items():
@@ -480,7 +480,7 @@ class Supervisor:
                 Event("left", member=id, address=client.address, port=client.port, reason=reason)
             )
             line = f"{client.address} disconnected"
-            if reason == LAGGED:
+            if reason == LeaveReason.LAGGED:
                 line += ": it lagged too far behind"
             elif client.why:
                 line += f": {client.why}"

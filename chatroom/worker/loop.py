@@ -21,6 +21,7 @@ from time import monotonic
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Batch, Log
 from chatroom.log.slots import Slots
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
 from chatroom.system.channel import Channel, ChannelClosed, Record
@@ -49,9 +50,6 @@ FEW = 64
 """Members who are delivered to before the other workers are woken, for whom it is half a
 millisecond. To wake a worker costs as much as several of these deliveries; and where processors
 are few, it would take one from those who are about to hear something."""
-
-CLOSED, RESET, LAGGED = "closed", "reset", "lagged"
-"""Why a member left."""
 
 
 class Worker:
@@ -109,7 +107,7 @@ class Worker:
         """Whether the log had no room for the batch."""
         self._said = 0
         """Messages of its members that it has appended in this turn."""
-        self._departures: list[tuple[Member, str]] = []
+        self._departures: list[tuple[Member, LeaveReason]] = []
         self._draining = False
         self._drained = False
         self._stop_at: float | None = None
@@ -215,13 +213,13 @@ class Worker:
                 self._readable[member] = None
                 continue
             room = self._slots.room(member.slot, member.framer.fed, self._read_size)
-            reason = CLOSED
+            reason = LeaveReason.CLOSED
             try:
                 size = member.recv_into(room)
             except BlockingIOError:
                 continue
             except OSError:
-                size, reason = 0, RESET
+                size, reason = 0, LeaveReason.RESET
             if not size:
                 self._on_eof(member, reason)
                 continue
@@ -256,7 +254,7 @@ class Worker:
             if self._members.get(member.id) is member:
                 self._all_events.register(member, selectors.EVENT_READ, member)
 
-    def _on_eof(self, member: Member, reason: str) -> None:
+    def _on_eof(self, member: Member, reason: LeaveReason) -> None:
         """Its connection's end ends its last line (LEAVE-2), and we close at once (LEAVE-4)."""
         block = member.framer.close()
         if block:
@@ -355,7 +353,7 @@ class Worker:
 
     def _disconnect_laggards(self) -> None:
         for member in self._delivery.too_slow():
-            self._remove(member, LAGGED)
+            self._remove(member, LeaveReason.LAGGED)
 
     def _note_all(self) -> None:
         """Note where the members stand, before the log may lap what was noted last."""
@@ -432,7 +430,7 @@ class Worker:
             delivery.leave(member)
             return
         if not complete:  # an empty socket that takes less than a line is of no use
-            self._remove(member, RESET)
+            self._remove(member, LeaveReason.RESET)
 
     def _go_on(self, member: Member, cursor: int, found: RecoveredState) -> None:
         self._delivery.go_on(member, cursor, found.position, found.own)
@@ -444,7 +442,7 @@ class Worker:
 
     # --- leave ---------------------------------------------------------------
 
-    def _remove(self, member: Member, reason: str) -> None:
+    def _remove(self, member: Member, reason: LeaveReason) -> None:
         """`member` is neither read nor delivered to; what it said is appended before it is gone."""
         self._forget(member)
         self._departures.append((member, reason))
@@ -483,7 +481,7 @@ class Worker:
         if self._departures:
             departures, self._departures = self._departures, []
             for member, reason in departures:
-                member.close(abort=reason == LAGGED)
+                member.close(abort=reason == LeaveReason.LAGGED)
             left = [(member.id, reason) for member, reason in departures]
             for first in range(0, len(left), IDS_PER_RECORD):
                 self._tell({"left": left[first : first + IDS_PER_RECORD]})

@@ -13,8 +13,9 @@ import pytest
 from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, MainLog
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.admin_commands import BANNED, KICKED, MAX_TEXT, NOBODY, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, AdminCommands
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 
@@ -30,7 +31,7 @@ class Room:
         self.log.format()
         self.log.seat(0)
         self.clients: dict[int, Client] = {}
-        self.put_out: list[tuple[int, str]] = []
+        self.put_out: list[tuple[int, LeaveReason]] = []
         self.woken = 0
         self.bans = Bans()
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
@@ -40,7 +41,7 @@ class Room:
             self.clients, self.bans, self.log, self.note_put_out, self.wake
         )
 
-    def note_put_out(self, client: Client, why: str) -> None:
+    def note_put_out(self, client: Client, why: LeaveReason) -> None:
         self.put_out.append((client.slot, why))
 
     def wake(self) -> None:
@@ -81,7 +82,7 @@ def fixture_room() -> Iterator[Room]:
 )
 def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
-    assert room.put_out == [(id, KICKED) for id in members]
+    assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
     assert room.bans.all() == [], "they may come again"
 
 
@@ -97,7 +98,7 @@ def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
 def test_who_is_banned(who: str, banned: str, members: list[int], room: Room) -> None:
     spelt = [banned.removesuffix("/32").removesuffix("/128")]
     assert room.run("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
-    assert room.put_out == [(id, BANNED) for id in members]
+    assert room.put_out == [(id, LeaveReason.BANNED) for id in members]
     assert room.run("bans") == {"bans": spelt}
     assert room.run("unban", who=spelt[0]) == {"unbanned": True, "bans": []}
     assert room.run("unban", who=spelt[0]) == {"unbanned": False, "bans": []}
@@ -131,7 +132,7 @@ def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: 
     answer = moderator.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
-    assert room.put_out == [(2, BANNED)]
+    assert room.put_out == [(2, LeaveReason.BANNED)]
     assert "10.0.0.2" in bans
 
 

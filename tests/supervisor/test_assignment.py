@@ -9,12 +9,11 @@ from typing import cast
 import pytest
 
 from chatroom.config.settings import MAX_PREFIX
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import assignment
 from chatroom.supervisor.assignment import (
     BALANCE_AFTER,
     DEATHS,
-    ITS_WORKER_DIED,
-    ITS_WORKERS_DIED,
     MAX_YIELD,
     UNEVEN,
 )
@@ -24,16 +23,16 @@ from tests.supervisor.stage import Process, Stage, Story
 
 
 @pytest.fixture(name="parted")
-def fixture_parted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+def fixture_parted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> dict[int, LeaveReason]:
     """Who was put out, and why."""
-    reasons: dict[int, str] = {}
+    reasons: dict[int, LeaveReason] = {}
     part = assignment.Assignment.__init__
 
     def init(self: assignment.Assignment, *arguments: object) -> None:
         part(self, *arguments)  # type: ignore[arg-type]
         disconnect = self._on_members_left
 
-        def remember(whom: dict[int, str]) -> None:
+        def remember(whom: dict[int, LeaveReason]) -> None:
             reasons.update(whom)
             disconnect(whom)
 
@@ -226,7 +225,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
 
 
 def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, str]
+    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
 ) -> None:
     def story() -> Story:
         yield from stage.begin()
@@ -243,7 +242,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
             yield
             worker.serve()
             yield
-        assert parted == {2: ITS_WORKERS_DIED}
+        assert parted == {2: LeaveReason.WORKERS_KEPT_DYING}
         assert list(stage.workers[0].adopted) == [1, 3]
         assert crowd.peers[1].recv(1) == b""
         yield from stage.end()
@@ -252,7 +251,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
 
 
 def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
-    stage: Stage, crowd: Crowd, parted: dict[int, str]
+    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
 ) -> None:
     def story() -> Story:
         yield from stage.begin()
@@ -273,7 +272,7 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
 
 
 def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, str]
+    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
 ) -> None:
     def story() -> Story:
         yield from stage.begin()
@@ -290,7 +289,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
             yield
             worker.serve()
             yield
-        assert parted == {1: ITS_WORKERS_DIED}
+        assert parted == {1: LeaveReason.WORKERS_KEPT_DYING}
         yield from stage.end()
 
     stage.run(story(), watchdog=8)
@@ -361,7 +360,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
 
 
 def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, str], monkeypatch: pytest.MonkeyPatch
+    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
 
@@ -370,7 +369,7 @@ def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
         yield from crowd.join(4)
         stage.workers[0].die(-9)
         yield
-        assert parted == {1: ITS_WORKER_DIED, 3: ITS_WORKER_DIED}
+        assert parted == {1: LeaveReason.WORKER_DIED, 3: LeaveReason.WORKER_DIED}
         assert crowd.peers[0].recv(1) == b""
         assert crowd.load()[1] == 2
         yield from stage.end()

@@ -22,11 +22,11 @@ from chatroom.cli.server import parser
 from chatroom.config.settings import Settings, SettingsError
 from chatroom.control.control_socket import Asker
 from chatroom.errors import ListenError, MetricsError
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import metrics as module
 from chatroom.supervisor.metrics import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
-    REASONS,
     STEADY_AFTER,
     Metrics,
     Room,
@@ -89,7 +89,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_what_the_room_tells_under_the_names_of_prometheus() -> None:
-    leaves = dict.fromkeys(REASONS, 0.0) | {"closed": 3.0, "lagged": 1.0}
+    leaves = dict.fromkeys(LeaveReason, 0.0) | {LeaveReason.CLOSED: 3.0, LeaveReason.LAGGED: 1.0}
     assert exposed(FOUND) == {
         'chatroom_info{version="0.1.0"}': 1,
         "chatroom_start_time_seconds": 1700000000.5,

@@ -12,6 +12,7 @@ from chatroom import __version__
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.pool import WorkerPool
@@ -137,7 +138,7 @@ def test_an_empty_room(room: Room) -> None:
 def test_what_was_counted(room: Room) -> None:
     tally = room.tally
     tally.joins = 7
-    tally.leaves["closed"] += 2
+    tally.leaves[LeaveReason.CLOSED] += 2
     tally.refusals["The room is full"] += 1
     tally.deaths[1] += 3
     tally.deaths[5] += 1

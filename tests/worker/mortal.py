@@ -28,6 +28,7 @@ from chatroom.config.settings import KIB, Settings
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Slots
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor import acceptor, assignment, pool
@@ -43,7 +44,7 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
 from chatroom.worker import loop
-from chatroom.worker.loop import LAGGED, Worker
+from chatroom.worker.loop import Worker
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
@@ -287,7 +288,7 @@ class Guest:
             else:
                 assert run.text in (expected, expected + b"\n")
                 assert run.messages == block.count(b"\n") + (not block.endswith(b"\n"))
-        if self.gone or self.house.left.get(self.id) == LAGGED:
+        if self.gone or self.house.left.get(self.id) == LeaveReason.LAGGED:
             return
         rest = self.said[reach:]
         begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
@@ -297,7 +298,7 @@ class Guest:
         """From one entry on, all that the others said: exactly that."""
         greeting = self.house.settings.greeting
         if self.not_after is None:
-            assert not self.listens or self.house.left.get(self.id) == LAGGED
+            assert not self.listens or self.house.left.get(self.id) == LeaveReason.LAGGED
             return
         assert self.heard.startswith(greeting)
         heard = self.heard.removeprefix(greeting)
@@ -371,7 +372,7 @@ class House:
         """Remembers a connection that the worker that runs holds now."""
         self.guests: list[Guest] = []
         self.ids: dict[str, int] = {}
-        self.left: dict[int, str] = {}
+        self.left: dict[int, LeaveReason] = {}
         self.settle()
 
     def close(self) -> None:
@@ -427,7 +428,7 @@ class House:
         self.ids[client.address] = id
         self.handover.hand_over(id, client)
 
-    def _on_members_left(self, reasons: dict[int, str]) -> None:
+    def _on_members_left(self, reasons: dict[int, LeaveReason]) -> None:
         self.left |= reasons
         self.acceptor.leave(list(reasons))
         self.handover.changed()
@@ -511,7 +512,7 @@ class House:
         for guest in self.guests:
             guest.check(self.log.history)
             if guest.speaks and guest.listens and guest.address in self.ids:
-                assert self.left.get(guest.id) in (None, LAGGED)
+                assert self.left.get(guest.id) in (None, LeaveReason.LAGGED)
         with self.log:
             alive = {process.number for process in self.alive}
             assert set(self.log.serving()) <= alive, "nobody waits for the dead"

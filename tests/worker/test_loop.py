@@ -13,13 +13,11 @@ from hypothesis.strategies import floats, integers, just, lists, one_of, sampled
 
 from chatroom.config.settings import KIB, MIB
 from chatroom.log.ring import Batch, Log
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import ChannelClosed
 from chatroom.worker.loop import (
-    CLOSED,
     HEAR_OUT_WITHIN,
     IDS_PER_RECORD,
-    LAGGED,
-    RESET,
     SILENCE,
     STOP_WITHIN,
 )
@@ -98,7 +96,7 @@ def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: 
     gone.close()
     room.run()
     assert alice.hear() == b"<192.0.2.2>good bye"
-    assert left(room) == [(gone.id, CLOSED)]
+    assert left(room) == [(gone.id, LeaveReason.CLOSED)]
 
 
 def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom) -> None:
@@ -109,7 +107,7 @@ def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom
         fill(connection)
         room.channels[0].send(record, [connection.fileno()])
     room.run()
-    assert left(room) == [(newcomer.id, RESET)]
+    assert left(room) == [(newcomer.id, LeaveReason.RESET)]
 
 
 # --- read, append, deliver -----------------------------------------------------------------------
@@ -364,7 +362,7 @@ def test_leave_2_and_4_its_last_words_are_delivered_and_it_is_gone(room: Room) -
     alice.finish()
     room.run()
     assert bob.hear() == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
-    assert left(room) == [(alice.id, CLOSED)]
+    assert left(room) == [(alice.id, LeaveReason.CLOSED)]
     assert alice.has_ended()
     assert not bob.has_ended()
 
@@ -376,7 +374,7 @@ def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
     alice.close()  # what it has not read resets the connection
     bob.say(b"still here\n")
     room.run()
-    assert left(room) == [(alice.id, RESET)]
+    assert left(room) == [(alice.id, LeaveReason.RESET)]
     assert carol.hear() == b"<192.0.2.2>unread\n<192.0.2.2>still here\n"
 
 
@@ -387,7 +385,7 @@ def test_leave_2_what_waits_is_said_when_it_is_reset(room: Room) -> None:
     room.run()
     alice.close()
     room.run()
-    assert left(room) == [(alice.id, RESET)]
+    assert left(room) == [(alice.id, LeaveReason.RESET)]
     assert bob.hear() == b"<192.0.2.1>hel"
 
 
@@ -402,7 +400,7 @@ def test_leave_2_all_that_it_said_is_delivered_though_it_hears_nothing_any_more(
     bob.close()
     room.settle()
     assert carol.hear().count(b"y\n") == 2000
-    assert left(room) == [(bob.id, CLOSED)]
+    assert left(room) == [(bob.id, LeaveReason.CLOSED)]
 
 
 def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
@@ -438,7 +436,7 @@ def test_many_who_leave_at_once_are_told_in_records_that_fit(make_room: MakeRoom
     room = make_room()
     clients = [room.adopt() for _ in range(100)]
     room.run()
-    room.workers[0]._departures = [(member, CLOSED) for member in departed(room)] * 6
+    room.workers[0]._departures = [(member, LeaveReason.CLOSED) for member in departed(room)] * 6
     for client in clients:
         client.close()
     room.run()
@@ -478,7 +476,7 @@ def test_what_the_channel_takes_bit_by_bit_is_told_in_order(room: Room) -> None:
     while len(told) < len(clients):
         room.run()
         told += left(room)
-    assert told == [(client.id, CLOSED) for client in clients]
+    assert told == [(client.id, LeaveReason.CLOSED) for client in clients]
     assert room.run() is None
 
 
@@ -666,7 +664,7 @@ def test_leave_2_nobody_has_left_before_its_last_words_are_in_the_log(full: Full
     full.room.run(0)
     assert left(full.room, 0) == []
     full.room.settle()
-    assert sorted(left(full.room, 0)) == [(1, CLOSED), (2, RESET)]
+    assert sorted(left(full.room, 0)) == [(1, LeaveReason.CLOSED), (2, LeaveReason.RESET)]
     assert full.bob.hear().count(b"x") == full.said - full.said // 51
 
 
@@ -743,7 +741,7 @@ def test_load_1_and_2_who_does_not_read_delays_nobody_and_is_put_out(make_room: 
         room.run()
         expected += alice.prefix + line
         assert bob.hear() == alice.prefix + line
-    assert left(room) == [(slow.id, LAGGED)]
+    assert left(room) == [(slow.id, LeaveReason.LAGGED)]
     heard = slow.hear().removeprefix(WELCOME)
     assert expected.startswith(heard)
     assert slow.has_ended()
@@ -777,7 +775,7 @@ def test_leave_1_who_is_behind_and_gone_has_left(make_room: MakeRoom) -> None:
         room.run()
     slow.close()
     room.run()
-    assert left(room) == [(slow.id, RESET)]
+    assert left(room) == [(slow.id, LeaveReason.RESET)]
     assert room.run() is None
 
 
@@ -1015,7 +1013,12 @@ class Play:
         self.witness.hear()
 
     def check(self) -> None:
-        lagged = {id for at in WORKERS for id, reason in left(self.room, at) if reason == LAGGED}
+        lagged = {
+            id
+            for at in WORKERS
+            for id, reason in left(self.room, at)
+            if reason == LeaveReason.LAGGED
+        }
         assert self.witness.heard.startswith(WELCOME)
         lines = self.witness.heard.removeprefix(WELCOME).splitlines(keepends=True)
         prefixes = tuple(told.client.prefix for told in self.everyone)

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists
 
 from chatroom.log.ring import Span
+from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import Record
 from chatroom.worker import loop
-from chatroom.worker.loop import LAGGED, Worker
+from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
 from chatroom.worker.recovery import walk
 from tests.integration.waiting import PATIENCE
@@ -190,7 +191,7 @@ def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
                 survived = victim.run(line)
                 house.finish()
                 house.check()
-                assert LAGGED not in house.left.values()
+                assert LeaveReason.LAGGED not in house.left.values()
         assert line - step > 100, "the last death came too early to prove much"
 
 
@@ -344,7 +345,7 @@ def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_l
         assert house.left == {}
         house.clock.now += 0.2
         house.settle()
-        assert house.left == {slow.id: LAGGED}
+        assert house.left == {slow.id: LeaveReason.LAGGED}
         for _ in range(200):
             speaker.say(b"the log goes on and round\n" * 10)
             house.finish()

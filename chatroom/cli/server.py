@@ -18,8 +18,8 @@ from chatroom.config import sources
 from chatroom.config.settings import MAX_WORKERS, Settings, format_size, size
 from chatroom.errors import ChatroomError, ConfigError
 from chatroom.logs import FORMATS, Event, Formatter
+from chatroom.supervisor import supervisor
 from chatroom.supervisor.console import Console, descriptor
-from chatroom.supervisor.supervisor import Supervisor
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import parse_network
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logger.warning(Event("strange-variable", says, name=name))
     code = 0
     try:
-        Supervisor(settings, sockets, SystemdNotifier(), read).run()
+        supervisor.run(settings, sockets, SystemdNotifier(), read)
     except ChatroomError as error:
         if settings.log_format == "json":
             logger.critical(Event("ended", exit=error.exit_code, error=error))

@@ -8,25 +8,22 @@ not heard.
 """
 
 import contextlib
-import errno
 import json
 import os
-import selectors
 import socket
 import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from chatroom.config.settings import KIB
+from chatroom.system.accepting import Accepting
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.event_loop import READ, WRITE, EventLoop
 from chatroom.system.listening import listen, remove_file
 
 MAX_CONNECTIONS = 16
-PAUSE = 0.2
-"""Seconds without accepting, when the system has no descriptor or memory for one more."""
 MAX_REQUEST = 64 * KIB
 """Bytes of a line that asks; who sends a longer one is not heard any more."""
 
@@ -40,58 +37,34 @@ Answer = dict[str, Any]
 
 
 class Control:
-    """All is called from the main process's loop; `selector` is that loop's.
+    """All is called from the main process's loop.
 
     `answer(request)` is called with what was asked, a JSON object.
     """
 
-    def __init__(
-        self, selector: selectors.BaseSelector, answer: Callable[[Answer], Answer]
-    ) -> None:
-        self._selector = selector
+    def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
+        self._loop = loop
         self._answer = answer
         self._connections: dict[socket.socket, _Connection] = {}
-        self._listener: socket.socket | None = None
-        self._resume_at: float | None = None
+        self._close_listener = contextlib.ExitStack()
 
     def listen(self, path: Path) -> None:
         """From now on, whoever connects there is heard. Once. Raises ListenError."""
-        self._listener = listen(Endpoint(path=str(path)), 0)
-        self._path, self._inode = path, os.stat(path).st_ino
-        self._open()
-
-    def _open(self) -> None:
-        assert self._listener is not None
-        self._resume_at = None
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-
-    def tick(self) -> float | None:
-        """Do what is due; return the seconds until something will be, None if nothing will."""
-        now = monotonic()
-        if self._resume_at is not None and self._resume_at <= now:
-            self._open()
-        return None if self._resume_at is None else self._resume_at - now
+        listener = listen(Endpoint(path=str(path)), 0)
+        self._close_listener.callback(remove_file, str(path), os.stat(path).st_ino)
+        self._close_listener.callback(listener.close)
+        accepting = Accepting(self._loop, listener, self._on_connection)
+        self._close_listener.callback(accepting.close)
+        accepting.open()
 
     def close(self) -> None:
         """Hear nobody any more, and leave no file behind."""
+        self._close_listener.close()
         for end in list(self._connections):
             self._drop(end)
-        if self._listener is None:
-            return
-        if self._resume_at is None:
-            self._selector.unregister(self._listener)
-        self._listener.close()
-        remove_file(str(self._path), self._inode)
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        try:
-            end, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):  # else it would be at once
-                self._selector.unregister(self._listener)
-                self._resume_at = monotonic() + PAUSE
-            return
+    def _on_connection(self, end: socket.socket, _peer: object) -> None:
+        end.setblocking(False)
         if not _is_ours(end):
             end.close()
         elif len(self._connections) >= MAX_CONNECTIONS:
@@ -99,13 +72,8 @@ class Control:
                 end.send(b'{"error": "too many ask already"}\n')
             end.close()
         else:
-            self.attach(end)
-
-    def attach(self, end: socket.socket) -> None:
-        """Hear what comes from there, as if it had connected."""
-        end.setblocking(False)
-        self._connections[end] = _Connection()
-        self._selector.register(end, selectors.EVENT_READ, partial(self._turn, end))
+            self._connections[end] = _Connection()
+            self._loop.watch(end, partial(self._turn, end))
 
     def _turn(self, end: socket.socket) -> None:
         """Hear, answer, send: as far as that goes without waiting."""
@@ -124,8 +92,7 @@ class Control:
             self._drop(end)
             return
         busy = connection.unsent or connection.asks
-        events = selectors.EVENT_WRITE if busy else selectors.EVENT_READ
-        self._selector.modify(end, events, partial(self._turn, end))
+        self._loop.change(end, WRITE if busy else READ)
 
     def _answer_to(self, line: bytes) -> Answer:
         try:
@@ -138,7 +105,7 @@ class Control:
 
     def _drop(self, end: socket.socket) -> None:
         del self._connections[end]
-        self._selector.unregister(end)
+        self._loop.forget(end)
         end.close()
 
 

@@ -10,7 +10,7 @@ from chatroom.log.ring import Batch, MainLog
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
-from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.members import Members
 from chatroom.system.networks import Network, format_network, parse_network, within
 
 SPEAKER = b"<room>"
@@ -24,23 +24,18 @@ MAX_TEXT = 4 * KIB
 
 
 class AdminCommands:
-    """All is called from the main process's loop.
-
-    `disconnect(member, why)` ends a member's connection. `wake()` has all hear what was appended.
-    """
+    """All is called from the main process's loop. `wake()` has all deliver what was appended."""
 
     def __init__(
         self,
-        clients: Mapping[int, Client],
+        members: Members,
         bans: Bans,
         log: MainLog,
-        disconnect: Callable[[Client, LeaveReason], None],
         wake: Callable[[], None],
     ) -> None:
-        self._clients = clients
+        self._members = members
         self._bans = bans
         self._log = log
-        self._disconnect = disconnect
         self._wake = wake
 
     def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -72,15 +67,16 @@ class AdminCommands:
     def _meant(self, who: str) -> list[int]:
         """The members that are meant. Raises ValueError."""
         if who.isascii() and who.isdigit():
-            return [id for id in self._clients if str(id) == who.lstrip("0")]
+            return [id for id in self._members.by_id if str(id) == who.lstrip("0")]
         return self._within(parse_network(who))
 
     def _within(self, network: Network) -> list[int]:
-        return [id for id, client in self._clients.items() if within(client.address, [network])]
+        members = self._members.by_id.items()
+        return [id for id, client in members if within(client.address, [network])]
 
     def _kick(self, members: list[int], why: LeaveReason) -> list[int]:
         for id in members:
-            self._disconnect(self._clients[id], why)
+            self._members.disconnect(self._members.by_id[id], why)
         return members
 
     def _ban(self, who: str) -> dict[str, Any]:
@@ -97,7 +93,7 @@ class AdminCommands:
             (id,) = self._meant(who) or (None,)
             if id is None:
                 raise ValueError(f"no member has the id {who}")
-            return parse_network(self._clients[id].address)
+            return parse_network(self._members.by_id[id].address)
         return parse_network(who)
 
     def _say(self, text: str) -> dict[str, Any]:

@@ -14,21 +14,23 @@ worker has acknowledged (ack) that it serves the members it was handed.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
 from itertools import count, islice
-from time import monotonic
 
+from chatroom.log.ring import Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.acceptor import Client
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pool import WorkerPool, WorkerProcess
-from chatroom.supervisor.registry import RegistryProcess
+from chatroom.supervisor.registry import UNASSIGNED, RegistryProcess
+from chatroom.system.channel import Record
+from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken
 
 MAX_ADOPTED = 64
 """Members in one record, which has to hold a greeting and their prefixes, however long they are."""
 
 DEATHS = 3
-"""Workers that may die in a row over one member: then it is put out."""
+"""Workers that may die in a row over one member: then it is disconnected."""
 
 UNEVEN = 0.1
 """Part of a fair share by which a worker may have more members than another."""
@@ -38,58 +40,104 @@ BALANCE_AFTER = 0.2
 MAX_YIELD = 1000
 """Members that are on the way between workers at once; their ids fit into a record."""
 
-UNASSIGNED = -1
-"""The worker of those whom none serves."""
-
 
 class Assignment:
-    """All is called from the main process's loop. `clients`: the members, by id."""
+    """Receives the events of the pool; all is called from the main process's loop."""
 
     def __init__(
         self,
+        loop: EventLoop,
         pool: WorkerPool,
-        clients: dict[int, Client],
+        members: Members,
         registry: RegistryProcess,
-        suspect: Callable[[int], int],
-        on_members_left: Callable[[dict[int, LeaveReason]], None],
-        recovered: Callable[[float], None],
+        counters: Counters,
+        log: Log,
     ) -> None:
-        """`suspect(seat)`: id of the member over which the worker there died, or 0.
-        `on_members_left(reasons)` disconnects members, each id with its reason.
-        `recovered(seconds)`: every member has a worker again, after so long."""
+        self._loop = loop
         self._pool = pool
-        self._clients = clients
+        self._members = members
         self._registry = registry
-        self._blamed = suspect
-        self._on_members_left = on_members_left
-        self._recovered = recovered
+        self._counters = counters
+        self._log = log
+        self._stopped = False
+        """Whether the workers are told to end: nobody takes their members over."""
         self._orphaned_at: float | None = None
         """When the first worker died whose members are not all served again."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
         """Number of the ack that says that a worker serves all members it was handed."""
         self._unassigned: list[int] = []
-        """Members whom no worker serves, because none is alive."""
+        """Members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
-        """Who was told to yield members, until all is settled."""
+        """Worker that was told to yield members, until all is settled."""
         self._yielded = False
         """Whether it has."""
-        self._balance_at: float | None = None
-        """When to look whether the spread is even."""
+        self._look = loop.timer(self._balance)
+        """Set when the spread may have become uneven."""
 
     def hand_over(self, id: int, client: Client) -> None:
-        """A newcomer, to the worker that the registry named."""
-        self._adopt(self._pool.workers[client.worker], [id])
+        """Hand a newcomer to the worker that the registry named."""
+        if client.worker == UNASSIGNED:
+            self._unassigned.append(id)
+        else:
+            self._adopt(self._pool.workers[client.worker], [id])
 
-    def take_over(self, dead: WorkerProcess) -> None:
-        """Hand a dead worker's members to the living."""
+    def stop(self) -> None:
+        """From now on workers end because they were told to: nobody takes their members over."""
+        self._stopped = True
+
+    # --- events of the pool --------------------------------------------------
+
+    def on_worker_ready(self, worker: WorkerProcess) -> None:
+        """It takes those that nobody serves, and later its share of the rest."""
+        self._registry.enroll(worker.number)
+        unassigned, self._unassigned = self._unassigned, []
+        self._assign(unassigned)
+        self._spread_changed()
+
+    def on_worker_message(self, worker: WorkerProcess, record: Record) -> None:
+        match record:
+            case {"left": departures}:
+                self._members.leave({id: LeaveReason(reason) for id, reason in departures})
+                self._spread_changed()
+            case {"yielded": members}:
+                self._yielded = True
+                self._assign(members)
+                self._settle()
+            case {"ack": number} if self._awaited.get(worker) == number:
+                # It serves all members that it was handed before it was asked for this ack.
+                del self._awaited[worker]
+                self._settle()
+
+    def on_worker_exit(self, dead: WorkerProcess) -> None:
+        """Do what docs/guarantees.md, "A worker's death", says; the numbers are those there."""
+        if dead.ready:
+            self._registry.dismiss(dead.number)
+            self._counters.deaths[dead.number] += 1
+        if self._stopped:
+            return
+        # 1. The pool has reaped it, so that no socket has two owners, and pinned its position.
         self._awaited.pop(dead, None)
         if self._yielder is dead:
             self._yielder = None
-        suspect = self._blamed(dead.number)
+        orphans, lost = self._members_of(dead)
+        self._members.leave(lost)
+        # 2. The living get its members, the least loaded first; where none is alive, they wait.
+        if orphans and self._orphaned_at is None:
+            self._orphaned_at = self._loop.now()
+        self._assign(orphans)
+        # 3. Each new worker finds out where they stand (worker/recovery.py), and acks it.
+        # 4. The last ack lets the log go on; where the dead one had no members, none is awaited.
+        self._settle()
+        # 5. The pool starts another worker, to which the most loaded will yield: `_balance`.
+        self._spread_changed()
+
+    def _members_of(self, dead: WorkerProcess) -> tuple[list[int], dict[int, LeaveReason]]:
+        """Return a dead worker's members: those to be served by others, and those that are lost."""
+        suspect = self._log.suspect(dead.number)
         orphans: list[int] = []
         lost: dict[int, LeaveReason] = {}
-        for id, client in self._clients.items():
+        for id, client in self._members.by_id.items():
             if client.worker != dead.number:
                 continue
             to_blame = id == suspect and (dead.stuck or not dead.told_to_end)
@@ -100,45 +148,25 @@ class Assignment:
                 lost[id] = LeaveReason.WORKERS_KEPT_DYING
             else:
                 orphans.append(id)
-        self._on_members_left(lost)
-        if orphans and self._orphaned_at is None:
-            self._orphaned_at = monotonic()
-        self._assign(orphans)
-        self._settle()
+        return orphans, lost
 
-    def began(self) -> None:
-        """A worker is ready: it takes those whom nobody serves, and later its share of the rest."""
-        unassigned, self._unassigned = self._unassigned, []
-        self._assign(unassigned)
-        self.changed()
-
-    def acked(self, worker: WorkerProcess, number: int) -> None:
-        """A worker serves all members that it was handed before it was asked for this ack."""
-        if self._awaited.get(worker) == number:
-            del self._awaited[worker]
-            self._settle()
-
-    def yielded(self, members: list[int]) -> None:
-        """Nobody serves these members any more: their worker has left them to another."""
-        self._yielded = True
-        self._assign(members)
-        self._settle()
+    # --- hand members over ---------------------------------------------------
 
     def _assign(self, members: list[int]) -> None:
         """Hand members that have not left to the least loaded workers, which acknowledge it."""
         ready = {worker.number: worker for worker in self._pool.ready()}
-        members = [id for id in members if id in self._clients]
+        members = [id for id in members if id in self._members.by_id]
         if not members:
             return
         if not ready:
             for id in members:
-                self._clients[id].worker = UNASSIGNED
+                self._members.by_id[id].worker = UNASSIGNED
             self._registry.move(members, UNASSIGNED)
             self._unassigned += members
             return
         load = self._load()
         for id in members:
-            load[self._clients[id].worker] -= 1
+            load[self._members.by_id[id].worker] -= 1
         least = [(load[number], number) for number in ready]
         heapq.heapify(least)
         shares: dict[int, list[int]] = {}
@@ -146,20 +174,20 @@ class Assignment:
             size, number = least[0]
             heapq.heapreplace(least, (size + 1, number))
             shares.setdefault(number, []).append(id)
-            self._clients[id].worker = number
+            self._members.by_id[id].worker = number
         for number, share in shares.items():
             self._registry.move(share, number)
             self._adopt(ready[number], share)
             self._awaited[ready[number]] = ack = next(self._numbers)
-            self._pool.tell(ready[number], {"ack": ack})
+            ready[number].tell({"ack": ack})
 
     def _adopt(self, worker: WorkerProcess, members: list[int]) -> None:
         alike: dict[bytes, list[int]] = {}
         for id in members:
-            alike.setdefault(self._clients[id].greeting, []).append(id)
+            alike.setdefault(self._members.by_id[id].greeting, []).append(id)
         for greeting, those in alike.items():
             for first in range(0, len(those), MAX_ADOPTED):
-                found = {id: self._clients[id] for id in those[first : first + MAX_ADOPTED]}
+                found = {id: self._members.by_id[id] for id in those[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
                         (id, client.prefix, client.slot, client.header_bytes)
@@ -168,7 +196,7 @@ class Assignment:
                     "greeting": greeting.decode(),
                 }
                 fds = [client.connection.fileno() for client in found.values()]
-                self._pool.tell(worker, record, fds)
+                worker.tell(record, fds)
 
     @property
     def settled(self) -> bool:
@@ -181,52 +209,42 @@ class Assignment:
             return
         self._pool.release_seat()
         if self._orphaned_at is not None:
-            self._recovered(monotonic() - self._orphaned_at)
+            self._counters.recovered(self._loop.now() - self._orphaned_at)
             self._orphaned_at = None
         if self._yielder is not None and self._yielded:
-            self._pool.tell(self._yielder, {"settled": True})
+            self._yielder.tell({"settled": True})
             self._yielder = None
-        self.changed()
+        self._spread_changed()
 
     # --- balance -------------------------------------------------------------
 
-    def changed(self) -> None:
-        """Members have left, or moved, or a worker has begun: the spread may have become uneven."""
-        if self._balance_at is None:
-            self._balance_at = monotonic() + BALANCE_AFTER
-
-    def tick(self) -> float | None:
-        """Even the spread where it is time; return the seconds until it may be, None for never."""
-        if self._balance_at is None:
-            return None
-        now = monotonic()
-        if now >= self._balance_at:
-            self._balance_at = None
-            self._balance()
-        return None if self._balance_at is None else max(0.0, self._balance_at - now)
+    def _spread_changed(self) -> None:
+        """Members have left, or moved, or a worker has begun: the spread may be uneven."""
+        if self._look.due is None:
+            self._look.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
         """Have the most loaded worker yield as many of its members as it has too many."""
         ready = self._pool.ready()
-        if self._yielder or not self.settled or len(ready) < 2:
+        if self._pool.closing or self._yielder or not self.settled or len(ready) < 2:
             return  # it is looked at again when all is settled
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]
         difference = load[most.number] - load[least.number]
-        if difference <= max(1, UNEVEN * len(self._clients) / len(ready)):
+        if difference <= max(1, UNEVEN * len(self._members.by_id) / len(ready)):
             return
         theirs = (
             id
-            for id, client in self._clients.items()
+            for id, client in self._members.by_id.items()
             # Whom the system does not count could not be gone on with.
             if client.worker == most.number and taken(client.connection) is not None
         )
         moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
         if moving:
             self._yielder, self._yielded = most, False
-            self._pool.tell(most, {"yield": moving})
+            most.tell({"yield": moving})
 
     def _load(self) -> Counter[int]:
         """How many members each worker has."""
-        return Counter(client.worker for client in self._clients.values())
+        return Counter(client.worker for client in self._members.by_id.values())

@@ -31,6 +31,9 @@ LONGEST_PAUSE = 5.0
 """Seconds before a process is started again; twice as many with each failure in a row."""
 
 
+STEADY_AFTER = 60.0
+"""Seconds that a process has to live for its start to count as a success."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +112,9 @@ class Child:
 
     def wait(self, seconds: float) -> None:
         """Do without the loop what it would do for this process: hear it, or reap it."""
-        sources = [self.process.sentinel, *([self._channel.socket] if self._hears else [])]
+        sources = [self.process.sentinel]
+        if self._hears:
+            sources.append(self._channel.fileno())
         found = connection.wait(sources, min(seconds, RETRY_AFTER))
         self._receive()
         if self.process.sentinel in found:
@@ -121,8 +126,6 @@ class Child:
         try:
             for record, descriptors in self._channel.receive():
                 self._on_record(record, descriptors)
-                if not self._hears:
-                    return  # ended by what was done
             self._channel.flush()
             self._wait_to_write()
         except ChannelClosed:
@@ -135,6 +138,8 @@ class Child:
 
     def _wait_to_write(self) -> None:
         """Wait until its channel can be written, while records wait for just that."""
+        if not self._hears:
+            return
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         waiting = bool(self._channel.backlog) and not self._channel.refused
@@ -192,16 +197,18 @@ class RestartedChild:
         self._fields = fields
         self.child: Child | None = None
         """The process that is there; None between two of them."""
-        self.exitcode: int | None = None
-        """Of the last one that has ended."""
+        self.done = False
+        """Whether it has ended by itself, and well, after `stop`."""
         self._failures = 0
-        """Processes in a row that have ended without having `succeeded`."""
+        """Processes in a row that have ended early, without having `succeeded`."""
+        self._started_at = 0.0
         self._stopped = False
         self._start_timer = loop.timer(self.start)
 
     def start(self) -> None:
         """Start the process; where that fails, it is tried again later."""
         self._start_timer.cancel()
+        self._started_at = self._loop.now()
         try:
             self.child = Child(self._loop, self._start, self._on_record, self._on_exit)
         except OSError as error:
@@ -219,7 +226,7 @@ class RestartedChild:
             self.child.tell(record, descriptors)
 
     def stop(self) -> None:
-        """Start no other one; the one that is there goes on until `end`."""
+        """Start no other one, but by `start`; the one that is there goes on until `end`."""
         self._stopped = True
         self._start_timer.cancel()
 
@@ -232,11 +239,14 @@ class RestartedChild:
 
     def _on_exit(self) -> None:
         assert self.child is not None
-        self.exitcode, self.child = self.child.process.exitcode, None
-        if not (self._stopped and self.exitcode == 0):
-            self._try_again("died", "has ended", exit=self.exitcode)
+        exitcode, self.child = self.child.process.exitcode, None
+        self.done = self._stopped and exitcode == 0
+        if not self.done:
+            self._try_again("died", "has ended", exit=exitcode)
 
     def _try_again(self, event: str, says: str, **fields: object) -> None:
+        if self._loop.now() - self._started_at >= STEADY_AFTER:
+            self._failures = 0
         if not self._stopped:
             pause = pause_after(self._failures)
             self._start_timer.set_after(pause)

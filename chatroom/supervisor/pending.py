@@ -7,15 +7,14 @@ bytes that were, for the kernel counts them too (LOAD-4).
 """
 
 import logging
-import selectors
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
 
 from chatroom.logs import Event
 from chatroom.protocol.proxy_header import LONGEST, Header, HeaderError, parse
+from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import Network, within
 
 HEADER_WITHIN = 5.0
@@ -33,10 +32,10 @@ logger = logging.getLogger(__name__)
 class PendingConnection:
     address: str
     port: int
-    due: float | None
-    """When its time is over; None: its header has come, and it is admitted when that can be."""
+    timer: Timer
+    """Set to the end of its time."""
     taken: bytes = b""
-    """Of its header."""
+    """Bytes of its header that were read."""
     header: Header | None = None
     """The whole of it."""
 
@@ -45,68 +44,52 @@ class PendingConnections:
     """Connections whose headers are yet to come. All is called from the main process's loop.
 
     `admit(connection, address, port, header_bytes)`: for whom it is, and how many bytes its
-    header had. `selector` is the loop's.
+    header had.
     """
 
     def __init__(
         self,
         trusted: Sequence[Network],
-        selector: selectors.BaseSelector,
+        loop: EventLoop,
         admit: Callable[[socket.socket, str, int, int], None],
     ) -> None:
         self._trusted = trusted
-        self._selector = selector
+        self._loop = loop
         self._admit = admit
         self._pending: dict[socket.socket, PendingConnection] = {}
         """The one that has waited longest first."""
-        self._held = False
 
     def trust(self, address: str) -> bool:
         return within(address, self._trusted)
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
-        """A header from a trusted address, whose own these are."""
+        """Wait for a header from a trusted address, whose own these are."""
         if len(self._pending) >= MAX_PENDING:
             self._refuse(next(iter(self._pending)), "others wait, and it came first")
-        self._pending[connection] = PendingConnection(address, port, monotonic() + HEADER_WITHIN)
-        look = partial(self._look, connection)
-        self._selector.register(connection, selectors.EVENT_READ, look)
-        look()  # it is mostly there already
-
-    def hold(self) -> None:
-        """Admit nobody until `go_on`; headers are heard, and waited for, as ever."""
-        self._held = True
-
-    def go_on(self) -> None:
-        self._held = False
-        ready = [(each, comer) for each, comer in self._pending.items() if comer.due is None]
-        for connection, comer in ready:
-            self._admit_as(connection, comer)
-
-    def tick(self) -> float | None:
-        """Do what is due; return the seconds until something is due again, None for never."""
-        now = monotonic()
-        for connection, comer in list(self._pending.items()):
-            if comer.due is None or comer.due > now:
-                continue
-            if comer.header is None:
-                self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
-            else:
-                self._admit_as(connection, comer)
-        times = [comer.due for comer in self._pending.values() if comer.due is not None]
-        return max(0.0, min(times) - now) if times else None
+        timer = self._loop.timer(partial(self._on_time, connection))
+        timer.set_after(HEADER_WITHIN)
+        self._pending[connection] = PendingConnection(address, port, timer)
+        self._loop.watch(connection, partial(self._look, connection))
+        self._look(connection)  # it is mostly there already
 
     def close(self) -> None:
+        """Close all of them."""
         for connection in list(self._pending):
             self._forget(connection)
             connection.close()
 
+    def _on_time(self, connection: socket.socket) -> None:
+        """The time of a connection is over."""
+        pending = self._pending[connection]
+        if pending.header is None:
+            self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
+        else:
+            self._admit_as(connection, pending)
+
     def _look(self, connection: socket.socket) -> None:
-        comer = self._pending.get(connection)
-        if comer is None or comer.due is None:
-            return  # since it was seen that something has come
+        pending = self._pending[connection]
         try:
-            data = connection.recv(LONGEST - len(comer.taken), socket.MSG_PEEK)
+            data = connection.recv(LONGEST - len(pending.taken), socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
@@ -115,35 +98,30 @@ class PendingConnections:
             self._forget(connection)
             connection.close()
             return
-        if comer.header is not None:
-            self._admit_as(connection, comer)
+        if pending.header is not None:
+            self._admit_as(connection, pending)
             return
         try:
-            header = parse(comer.taken + data)
+            header = parse(pending.taken + data)
         except HeaderError as error:
             self._refuse(connection, str(error))
             return
         # Not a byte beyond the header is taken; what does not make a whole one is all of it.
-        size = len(data) if header is None else header.size - len(comer.taken)
-        comer.taken += connection.recv(size)
-        comer.header = header
+        size = len(data) if header is None else header.size - len(pending.taken)
+        pending.taken += connection.recv(size)
+        pending.header = header
         if header is not None and header.address is not None:
-            self._admit_as(connection, comer)
+            self._admit_as(connection, pending)
         elif header is not None:
-            comer.due = monotonic() + LOCAL_STAYS
+            pending.timer.set_after(LOCAL_STAYS)
 
-    def _admit_as(self, connection: socket.socket, comer: PendingConnection) -> None:
-        """Admit whom its header names, now or when that can be."""
-        if self._held:
-            if comer.due is not None:
-                comer.due = None
-                self._selector.unregister(connection)
-            return
+    def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
+        """Admit whom its header names."""
         self._forget(connection)
-        assert comer.header is not None
-        size, address, port = comer.header
+        assert pending.header is not None
+        size, address, port = pending.header
         if address is None or port is None:
-            address, port = comer.address, comer.port
+            address, port = pending.address, pending.port
         self._admit(connection, address, port, size)
 
     def _refuse(self, connection: socket.socket, why: str) -> None:
@@ -153,5 +131,5 @@ class PendingConnections:
         connection.close()
 
     def _forget(self, connection: socket.socket) -> None:
-        if self._pending.pop(connection).due is not None:
-            self._selector.unregister(connection)
+        self._pending.pop(connection).timer.cancel()
+        self._loop.forget(connection)

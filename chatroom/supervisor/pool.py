@@ -98,8 +98,8 @@ class WorkerPool:
         """Workers to be replaced by new ones, one after another."""
         self._complete = False
         """Whether all the workers that the room began with have been ready."""
-        self._closing = False
-        """Whether the room stops: no worker is replaced."""
+        self.closing = False
+        """Whether the room stops: no worker is replaced any more."""
         self._failures = 0
         """Starts in a row that have failed: a worker has died before it was ready."""
         self._retry = loop.timer(self._adjust)
@@ -146,7 +146,7 @@ class WorkerPool:
 
     def stop(self, order: Record) -> None:
         """Tell all workers how the room stops; from now on none is replaced, nor watched."""
-        self._closing = True
+        self.closing = True
         self._retry.cancel()
         self._look.cancel()
         for worker in self.workers.values():
@@ -155,7 +155,7 @@ class WorkerPool:
 
     def _adjust(self) -> None:
         """Start workers that are missing, or end one that is too many."""
-        if self._closing:
+        if self.closing:
             return
         wanted = self.wanted + bool(self._outdated)
         if len(self.workers) < wanted:
@@ -214,7 +214,7 @@ class WorkerPool:
     # --- progress ------------------------------------------------------------
 
     def _set_look(self) -> None:
-        if self._watchdog.due is None or self._closing:
+        if self._watchdog.due is None or self.closing:
             self._look.cancel()
         else:
             self._look.set(self._watchdog.due)
@@ -250,7 +250,7 @@ class WorkerPool:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
         self.wake_all()  # those that it should have woken, too
-        if not self._closing:
+        if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
         self._adjust()  # its members are served by others by now, so that they need not wait

@@ -9,8 +9,6 @@ import contextlib
 import logging
 import os
 import secrets
-import selectors
-import signal
 import socket
 import struct
 import sys
@@ -18,14 +16,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
 from multiprocessing.managers import BaseManager
-from multiprocessing.process import BaseProcess
+from time import monotonic
 from typing import Any
 
 from chatroom.errors import RegistryError
 from chatroom.logs import Event
-from chatroom.system.signals import stop_signals_blocked
+from chatroom.supervisor.child import READY_WITHIN, Child
+from chatroom.system.channel import Channel, Record
+from chatroom.system.event_loop import EventLoop
 
 ANSWER_WITHIN = 3.0
 """Seconds for an answer; then the registry's process is taken for stopped, and another started."""
@@ -35,8 +35,11 @@ RESTARTS = 5
 
 logger = logging.getLogger(__name__)
 
-Members = dict[int, tuple[str, int]]
+Directory = dict[int, tuple[str, int]]
 """Address and worker of each member, by id."""
+
+UNASSIGNED = -1
+"""The worker of a member that none serves, because none is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Registry:
         self._max_clients = max_clients
         self.limit(max_clients_per_address)
         self._last_id = 0
-        self._members: Members = {}
+        self._members: Directory = {}
         self._addresses: Counter[str] = Counter()
         self._workers: dict[int, int] = {}
 
@@ -81,17 +84,18 @@ class Registry:
     def admit(self, address: str) -> Admission | Refusal:
         """Give a newcomer from a canonical `address` an id and the worker with the fewest members.
 
-        An id is never given twice. A worker must have been enrolled.
+        An id is never given twice. Where no worker is enrolled, the newcomer is UNASSIGNED.
         """
         if len(self._members) >= self._max_clients:
             return Refusal("The room is full")
         if self._addresses[address] >= self._max_clients_per_address:
             return Refusal("Too many connections from your address")
-        worker = min(self._workers, key=self._workers.__getitem__)
+        worker = min(self._workers, key=self._workers.__getitem__, default=UNASSIGNED)
         self._last_id += 1
         self._members[self._last_id] = address, worker
         self._addresses[address] += 1
-        self._workers[worker] += 1
+        if worker in self._workers:
+            self._workers[worker] += 1
         return Admission(self._last_id, worker)
 
     def leave(self, members: list[int]) -> None:
@@ -117,11 +121,11 @@ class Registry:
                 if worker in self._workers:
                     self._workers[worker] += 1
 
-    def members(self) -> Members:
+    def members(self) -> Directory:
         """Who is in the room."""
         return dict(self._members)
 
-    def restore(self, last_id: int, members: Members, workers: set[int]) -> None:
+    def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
         """Fill a new directory with what an earlier one knew."""
         self._last_id = last_id
         self._members = dict(members)
@@ -143,52 +147,65 @@ class RegistryProcess:
     """The registry, called from the main process; it lives in a process of its own.
 
     Should that process die, or be stopped, another is started at once, and filled
-    with what the main process holds: `held` returns address and worker of each member.
-    `selector` is that of the main process's loop: its data are what it calls.
+    with what the main process holds.
     Raises RegistryError where none can be started.
     """
 
     def __init__(
         self,
+        loop: EventLoop,
         max_clients: int,
         max_clients_per_address: int,
-        held: Callable[[], Members],
-        selector: selectors.BaseSelector,
+        held: Callable[[], Directory],
     ) -> None:
+        """`held` returns what the main process knows of the members."""
+        self._loop = loop
         self._limits = max_clients, max_clients_per_address
         self._held = held
-        self._selector = selector
-        self._process: BaseProcess | None = None
         self._last_id = 0
         self._workers: set[int] = set()
+        self._child: Child | None = None
+        self._address = ""
+        """Where the process is reached; empty while it starts."""
+        self._calling = False
+        """Whether a call restarts the process, should that end."""
         try:
-            self._start()
+            self._registry = self._start()
         except (EOFError, OSError) as error:
             raise RegistryError(f"the registry's process can't start: {error!r}") from None
 
-    def _start(self) -> None:
-        # An abstract address leaves no file behind, even where this process is
-        # killed; who connects has to know the key that only our children have.
-        address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
-        manager = _Manager(address, ctx=get_context("spawn"))
-        with stop_signals_blocked():
-            manager.start(_end_with_parent)
-        if self._process is not None:
-            self._selector.unregister(self._process.sentinel)
-            self._process.kill()  # it may be stopped, and not dead
-            self._process.join()
-        self._process = manager._process  # type: ignore[attr-defined]
-        self._selector.register(self._process.sentinel, selectors.EVENT_READ, self._revive)
-        self._manager = manager
-        self._registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
-        self._registry._connect()  # or the first call would, and have no limit
-        _limit(self._registry._tls.connection.fileno(), ANSWER_WITHIN)
+    def _start(self) -> Any:
+        """Start the process, in place of one that is there, and return the registry in it."""
+        self.stop()
+        self._address = ""
+        child = self._child = Child(self._loop, (main, ()), self._on_record, self._on_exit)
+        deadline = monotonic() + READY_WITHIN
+        while not self._address:
+            if self._child is None or monotonic() >= deadline:
+                raise EOFError(f"ended with exit code {child.process.exitcode}")
+            child.wait(deadline - monotonic())
+        child.ready()
+        manager = _Manager(self._address)
+        manager.connect()
+        registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
+        registry._connect()  # or the first call would, and have no limit
+        _limit(registry._tls.connection.fileno(), ANSWER_WITHIN)
+        return registry
 
     def stop(self) -> None:
-        if self._process is not None and self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGCONT)  # or it would not hear of it
-        self._manager.shutdown()
+        """Leave no process: it may be stopped, and not dead."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _on_record(self, record: Record, _descriptors: list[int]) -> None:
+        self._address = record["serves"]
+
+    def _on_exit(self) -> None:
+        """The process has ended: another is started before anyone asks for it."""
+        self._child = None
+        if not self._calling:
+            self._call("leave", [])
 
     def limit(self, max_clients_per_address: int) -> None:
         self._limits = self._limits[0], max_clients_per_address
@@ -216,11 +233,14 @@ class RegistryProcess:
         """The main process must hold them as that worker's."""
         self._call("move", members, worker)
 
-    def _revive(self) -> None:
-        """The process has ended: nobody has to ask for it to be there again."""
-        self._call("leave", [])
-
     def _call(self, method: str, *arguments: object) -> Any:
+        self._calling = True
+        try:
+            return self._call_or_restart(method, *arguments)
+        finally:
+            self._calling = False
+
+    def _call_or_restart(self, method: str, *arguments: object) -> Any:
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
@@ -230,7 +250,7 @@ class RegistryProcess:
             logger.warning(Event("registry-died", "another is started, which knows all members"))
         for _ in range(RESTARTS):
             with contextlib.suppress(EOFError, OSError):
-                self._start()
+                self._registry = self._start()
                 self._registry.restore(self._last_id, self._held(), self._workers)
                 return getattr(self._registry, method)(*arguments)
         raise RegistryError(f"the registry's process died {RESTARTS} times in a row")
@@ -244,13 +264,25 @@ def _limit(connection: int, seconds: float) -> None:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
-def _end_with_parent() -> None:
-    """In the registry's process: end when the main process is gone, killed or not."""
+# --- in the process ------------------------------------------------------------------------------
+
+
+def main(end: socket.socket) -> None:
+    """Serve a registry, and say where, until the main process is gone, killed or not."""
+    # An abstract address leaves no file behind, even where this process is killed; who connects
+    # has to know the key that only the main process's children have.
+    address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
+    server = _Manager(address).get_server()
     parent = parent_process()
     assert parent is not None
+    sentinel = parent.sentinel
 
-    def wait() -> None:
-        connection.wait([parent.sentinel])
+    def end_with_parent() -> None:
+        connection.wait([sentinel])
         os._exit(0)
 
-    threading.Thread(target=wait, name="parent watch", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent watch", daemon=True).start()
+    where = server.address
+    assert isinstance(where, str | bytes)
+    Channel(end).send({"serves": os.fsdecode(where)})
+    server.serve_forever()

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from chatroom import __version__
 from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
-from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.members import Client
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.system.tcp_counters import Traffic, traffic
 from chatroom.worker.recovery import walk
@@ -93,7 +93,7 @@ class StatusReport:
             found.append(
                 {
                     "worker": number,
-                    "pid": worker.process.pid,
+                    "pid": worker.pid,
                     "ready": worker.ready,
                     "members": load[number],
                     "messages": work.said,

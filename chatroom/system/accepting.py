@@ -1,4 +1,4 @@
-"""Accepting connections from one listener, with a pause where the system has nothing for another."""
+"""Accept connections from a listener, with a pause where the system has nothing for another."""
 
 import errno
 import socket
@@ -29,7 +29,7 @@ class Accepting:
         loop: EventLoop,
         listener: socket.socket,
         on_connection: Callable[[socket.socket, Any], None],
-        on_exhausted: Callable[[OSError], None] = lambda error: None,
+        on_exhausted: Callable[[OSError], None] | None = None,
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -60,7 +60,8 @@ class Accepting:
                     continue  # reset before it was accepted (JOIN-2)
                 self.close()
                 self._resume.set_after(PAUSE)
-                self._on_exhausted(error)
+                if self._on_exhausted is not None:
+                    self._on_exhausted(error)
                 return
             self._on_connection(connection, peer)
             if not self._open:

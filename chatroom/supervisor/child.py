@@ -142,6 +142,8 @@ class Child:
             return
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
+        else:
+            self._retry.cancel()
         waiting = bool(self._channel.backlog) and not self._channel.refused
         if waiting != self._waiting:
             self._waiting = waiting

@@ -90,6 +90,11 @@ class EventLoop:
             watch.watched = False
             self._selector.unregister(source)
 
+    @property
+    def sources(self) -> int:
+        """Number of sources that are watched."""
+        return len(self._watches)
+
     def timer(self, act: Callable[[], None]) -> Timer:
         """Return a timer, which is not set yet."""
         return Timer(self, act)
@@ -97,7 +102,7 @@ class EventLoop:
     def turn(self) -> None:
         """Wait until a source is ready or a timer is due, then call all of which that is true."""
         first = min(self.timers.values(), default=None)
-        for key, _ in self._wait(None if first is None else max(0.0, first - self.now())):
+        for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             watch: _Watch = key.data
             if watch.watched:  # not forgotten by another one in this turn
                 watch.act()
@@ -111,5 +116,6 @@ class EventLoop:
         """Forget all sources."""
         self._selector.close()
 
-    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return the sources that are ready, as `select` does. Tests replace it: they never wait."""
         return self._selector.select(timeout)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import selectors
 import socket
 import tempfile
 import threading
@@ -16,21 +15,20 @@ from typing import Any
 import pytest
 
 from chatroom.control import control_socket as module
-from chatroom.control.control_socket import MAX_CONNECTIONS, MAX_REQUEST, PAUSE, Asker, Control
+from chatroom.control.control_socket import MAX_CONNECTIONS, MAX_REQUEST, Asker, Control
 from chatroom.errors import ListenError
 from chatroom.system.listening import listen
 from tests.integration.waiting import PATIENCE
 from tests.system.ends import Reluctant, has_ended
+from tests.system.loops import ManualLoop
 
 
 class Office:
     """A control socket, and the loop that it belongs to."""
 
     def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self.path = Path(folder) / "room.sock"
-        self.selector = selectors.DefaultSelector()
+        self.loop = ManualLoop()
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
         self.failures: list[int] = []
@@ -42,7 +40,7 @@ class Office:
         self.ends: list[socket.socket] = []
 
     def open(self) -> Control:
-        control = Control(self.selector, self.answer)
+        control = Control(self.loop, self.answer)
         control.listen(self.path)
         return control
 
@@ -60,10 +58,8 @@ class Office:
 
     def turn(self) -> bool:
         """One turn of the loop; whether anything had happened."""
-        ready = self.selector.select(0)
-        for key, _ in ready:
-            key.data()
-        return bool(ready)
+        self.loop.turn()
+        return self.loop.ready > 0
 
     def turns(self) -> int:
         """Turns until nothing happens any more."""
@@ -96,7 +92,7 @@ class Office:
 
     def close(self) -> None:
         self.control.close()
-        self.selector.close()
+        self.loop.close()
         for end in self.ends:
             end.close()
 
@@ -180,7 +176,7 @@ def test_who_has_gone_is_forgotten(office: Office) -> None:
     for end in (silent, asked):
         end.close()
     office.turns()
-    assert len(office.selector.get_map()) == 1
+    assert office.loop.sources == 1
 
 
 # --- who holds nothing up ------------------------------------------------------------------------
@@ -238,30 +234,9 @@ def test_those_who_ask_are_bounded(office: Office) -> None:
     assert not office.ended(office.connect())
 
 
-def test_without_descriptors_it_does_not_spin(office: Office) -> None:
-    office.failures.append(errno.EMFILE)
-    end = office.connect()
-    assert office.control.tick() == pytest.approx(PAUSE)
-    assert office.turns() == 0
-    office.now += PAUSE / 2
-    assert office.control.tick() == pytest.approx(PAUSE / 2)
-    office.now += PAUSE
-    assert office.control.tick() is None
-    end.sendall(b"{}\n")
-    assert office.hear(end) == [{}]
-
-
 def test_it_can_end_while_it_accepts_nobody(office: Office) -> None:
     office.failures.append(errno.EMFILE)
     office.connect()
-
-
-def test_who_went_before_it_was_accepted_is_no_reason_to_pause(office: Office) -> None:
-    office.failures.append(errno.ECONNABORTED)
-    end = office.connect()
-    assert office.control.tick() is None
-    end.sendall(b"{}\n")
-    assert office.hear(end) == [{}]
 
 
 # --- who may -------------------------------------------------------------------------------------
@@ -281,29 +256,6 @@ def test_where_nobody_says_who_connects_the_folder_decides(
 ) -> None:
     monkeypatch.delattr(socket, "SO_PEERCRED", raising=False)
     assert not office.ended(office.connect())
-
-
-def test_a_socket_that_was_handed_over_asks_as_one_that_connected(office: Office) -> None:
-    ours, theirs = socket.socketpair()
-    office.ends.append(theirs)
-    office.control.attach(ours)
-    theirs.sendall(b'{"ask": 1}\n')
-    assert office.hear(theirs) == [{"ask": 1}]
-    office.control.close()
-    assert theirs.recv(1) == b""
-    office.control = office.open()
-
-
-def test_it_need_not_listen(office: Office) -> None:
-    control = Control(office.selector, office.answer)
-    ours, theirs = socket.socketpair()
-    office.ends.append(theirs)
-    control.attach(ours)
-    assert control.tick() is None
-    theirs.sendall(b'{"ask": 1}\n')
-    assert office.hear(theirs) == [{"ask": 1}]
-    control.close()
-    assert theirs.recv(1) == b""
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ in which things happen, without a thread, a process or a clock.
 import contextlib
 import os
 import select
-import selectors
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from selectors import SelectorKey
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,15 +19,18 @@ from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError
 from chatroom.log.ring import Geometry, MainLog
 from chatroom.log.slots import Slots
-from chatroom.supervisor import acceptor, assignment, pool, supervisor
+from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.supervisor import supervisor
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.assignment import BALANCE_AFTER
+from chatroom.supervisor.members import Members
 from chatroom.supervisor.pool import WorkerPool
-from chatroom.supervisor.registry import Members, Registry
-from chatroom.supervisor.supervisor import Supervisor
-from chatroom.system import child
+from chatroom.supervisor.registry import Directory, Registry
+from chatroom.system import spawn
 from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.event_loop import EventLoop
 from chatroom.system.signals import HANDLED_SIGNALS
 from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
@@ -109,15 +112,15 @@ class Process:
         assert self.exitcode is not None, "the main process would wait for it"
 
 
-class Directory(Registry):
+class LocalRegistry(Registry):
     """A registry without a process of its own."""
 
     def __init__(
         self,
+        loop: EventLoop,
         clients: int,
         per_address: int,
-        held: Callable[[], Members],
-        selector: selectors.BaseSelector,
+        held: Callable[[], Directory],
     ) -> None:
         super().__init__(clients, per_address)
         self.capacity = clients
@@ -125,6 +128,21 @@ class Directory(Registry):
 
     def stop(self) -> None:
         pass
+
+
+class StageLoop(EventLoop):
+    """Where nothing has happened, the story goes on."""
+
+    def __init__(self, stage: "Stage") -> None:
+        super().__init__(lambda: stage.now)
+        self._stage = stage
+
+    def wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
+        if events := super().wait(0):
+            return events
+        self._stage.waits = timeout
+        next(self._stage.story)
+        return super().wait(0)
 
 
 class Stage:
@@ -136,29 +154,24 @@ class Stage:
         self.printed: list[str] = []
         self.quiet = False
         self.closed = 0
+        self.left: dict[int, LeaveReason] = {}
+        """Why each member left, by id."""
         self.waits: float | None = None
         """For how long the main process would wait now."""
         self.story: Story = iter(())
         self.notifier: SystemdNotifier | None = None
+        self.reload: Callable[[], Settings] | None = self._read_again
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
         # Parts of the main process; it makes them when it starts.
         self.log: MainLog
         self.slots: Slots
-        self.registry: Directory
+        self.registry: LocalRegistry
+        self.members: Members
         self.acceptor: Acceptor
         self.pool: WorkerPool
+        self.doorbells: list[Doorbell]
         stage = self
-
-        class Selector(selectors.DefaultSelector):
-            """Where nothing has happened, the story goes on."""
-
-            def select(self, timeout: float | None = None) -> Any:
-                if events := super().select(0):
-                    return events
-                stage.waits = timeout
-                next(stage.story)
-                return super().select(0)
 
         class Console:
             def __init__(self, log: object, doorbell: object, fd: int) -> None:
@@ -175,12 +188,9 @@ class Stage:
                 stage.processes.append(Process(target, args))
                 return stage.processes[-1]
 
-        monkeypatch.setattr(selectors, "DefaultSelector", Selector)
         monkeypatch.setattr(supervisor, "Console", Console)
-        monkeypatch.setattr(child, "get_context", lambda kind: Context())
+        monkeypatch.setattr(spawn, "get_context", lambda kind: Context())
         monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
-        for module in (supervisor, acceptor, pool, assignment):
-            monkeypatch.setattr(module, "monotonic", lambda: stage.now)
         self._note_parts(monkeypatch)
 
     def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,41 +207,52 @@ class Stage:
                 super().__init__(fd, settings)
                 stage.slots = self
 
-        class OwnDirectory(Directory):
+        class OwnRegistry(LocalRegistry):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
                 stage.registry = self
 
+        class OwnMembers(Members):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                stage.members = self
+
+            def leave(self, reasons: dict[int, LeaveReason]) -> None:
+                stage.left |= reasons
+                super().leave(reasons)
+
         class OwnAcceptor(Acceptor):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
                 stage.acceptor = self
 
-        class OwnCrew(WorkerPool):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
+        class OwnPool(WorkerPool):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
                 stage.pool = self
+                stage.doorbells = arguments[4]
 
         monkeypatch.setattr(supervisor, "MainLog", OwnLog)
         monkeypatch.setattr(supervisor, "Slots", OwnSlots)
-        monkeypatch.setattr(supervisor, "RegistryProcess", OwnDirectory)
+        monkeypatch.setattr(supervisor, "RegistryProcess", OwnRegistry)
+        monkeypatch.setattr(supervisor, "Members", OwnMembers)
         monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)
-        monkeypatch.setattr(supervisor, "WorkerPool", OwnCrew)
+        monkeypatch.setattr(supervisor, "WorkerPool", OwnPool)
 
     def run(self, story: Story, **options: Any) -> None:
         """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
         or what that is raises."""
         defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
         self.settings = Settings(**defaults | options)
-        self.supervisor = Supervisor(self.settings, notifier=self.notifier, reload=self._reload)
         self.story = story
+        loop = StageLoop(self)
         try:
-            self.supervisor.run()
+            supervisor.run(self.settings, (), self.notifier, self.reload, loop)
         except StopIteration:
             pytest.fail("the story is over, and the main process waits")
         assert next(story, "over") == "over", "the main process has ended before the story"
 
-    def _reload(self) -> Settings:
+    def _read_again(self) -> Settings:
         if self.fails is not None:
             raise self.fails
         return self.settings
@@ -244,12 +265,10 @@ class Stage:
         with contextlib.suppress(AttributeError):  # where it did not get so far
             os.close(self.log.fd)
             os.close(self.slots.fd)
-            for doorbell in self.supervisor._doorbells:
+            for doorbell in self.doorbells:
                 doorbell.close()
-            for client in self.acceptor.clients.values():
+            for client in self.members.by_id.values():
                 client.connection.close()
-            for left in self.pool.workers.values():
-                left.channel.close()
 
     @property
     def workers(self) -> list[Process]:
@@ -259,7 +278,7 @@ class Stage:
 
     def rung(self, seat: int) -> bool:
         """Whether the doorbell of that seat was rung since it was last asked."""
-        bell = self.supervisor._doorbells[seat]
+        bell = self.doorbells[seat]
         ringing = bool(select.select([bell], [], [], 0)[0])
         bell.clear()
         return ringing

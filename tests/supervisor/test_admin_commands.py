@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, MainLog
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, AdminCommands
+from chatroom.supervisor.members import Client
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 
@@ -36,10 +37,9 @@ class Room:
         self.bans = Bans()
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
             connection: Any = None
-            self.clients[id] = Client(connection, address, 1000 + id, "", 0, id)
-        self.moderator = AdminCommands(
-            self.clients, self.bans, self.log, self.note_put_out, self.wake
-        )
+            self.clients[id] = Client(connection, address, 1000 + id, "", 0, slot=id)
+        self.members: Any = SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
+        self.moderator = AdminCommands(self.members, self.bans, self.log, self.wake)
 
     def note_put_out(self, client: Client, why: LeaveReason) -> None:
         self.put_out.append((client.slot, why))
@@ -128,7 +128,7 @@ def test_who_came_by_a_unix_socket_is_banned_with_all_who_do(room: Room) -> None
 
 def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    moderator = AdminCommands(room.clients, bans, room.log, room.note_put_out, room.wake)
+    moderator = AdminCommands(room.members, bans, room.log, room.wake)
     answer = moderator.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]

@@ -22,26 +22,6 @@ from chatroom.system.channel import Record
 from tests.supervisor.stage import Process, Stage, Story
 
 
-@pytest.fixture(name="parted")
-def fixture_parted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> dict[int, LeaveReason]:
-    """Who was put out, and why."""
-    reasons: dict[int, LeaveReason] = {}
-    part = assignment.Assignment.__init__
-
-    def init(self: assignment.Assignment, *arguments: object) -> None:
-        part(self, *arguments)  # type: ignore[arg-type]
-        disconnect = self._on_members_left
-
-        def remember(whom: dict[int, LeaveReason]) -> None:
-            reasons.update(whom)
-            disconnect(whom)
-
-        self._on_members_left = remember
-
-    monkeypatch.setattr(assignment.Assignment, "__init__", init)
-    return reasons
-
-
 class Crowd:
     """Members of a room."""
 
@@ -69,7 +49,7 @@ class Crowd:
 
     def load(self) -> dict[int, int]:
         """How many members each worker serves, by seat; each is served by one."""
-        clients = self.stage.acceptor.clients
+        clients = self.stage.members.by_id
         served = Counter(id for worker in self.stage.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
         for worker in self.stage.workers:
@@ -225,7 +205,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
 
 
 def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
+    stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
         yield from stage.begin()
@@ -233,7 +213,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
         log = stage.log
         deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
         for number, suspect in enumerate(deaths):
-            assert parted == {}, number
+            assert stage.left == {}, number
             (worker,) = stage.workers
             log.mark_suspect(worker.number, suspect)
             worker.die(-9)
@@ -242,7 +222,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
             yield
             worker.serve()
             yield
-        assert parted == {2: LeaveReason.WORKERS_KEPT_DYING}
+        assert stage.left == {2: LeaveReason.WORKERS_KEPT_DYING}
         assert list(stage.workers[0].adopted) == [1, 3]
         assert crowd.peers[1].recv(1) == b""
         yield from stage.end()
@@ -250,9 +230,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
     stage.run(story())
 
 
-def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
-    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
-) -> None:
+def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd: Crowd) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(1)
@@ -265,20 +243,20 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(
             yield
             worker.serve()
             yield
-        assert parted == {}
+        assert stage.left == {}
         yield from stage.end()
 
     stage.run(story())
 
 
 def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason]
+    stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(2)
         for _ in range(DEATHS):
-            assert parted == {}
+            assert stage.left == {}
             (worker,) = stage.workers
             stage.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
@@ -289,7 +267,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
             yield
             worker.serve()
             yield
-        assert parted == {1: LeaveReason.WORKERS_KEPT_DYING}
+        assert stage.left == {1: LeaveReason.WORKERS_KEPT_DYING}
         yield from stage.end()
 
     stage.run(story(), watchdog=8)
@@ -310,7 +288,7 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
         for worker in stage.workers:
             worker.serve()
         yield
-        clients = stage.acceptor.clients.values()
+        clients = stage.members.by_id.values()
         held = Counter(client.worker for client in clients)
         registry = cast(Registry, stage.registry)
         assert {n: held[n] for n in registry._workers} == registry._workers
@@ -348,7 +326,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(8)
-        for id in [id for id, client in stage.acceptor.clients.items() if client.worker == 1]:
+        for id in [id for id, client in stage.members.by_id.items() if client.worker == 1]:
             stage.workers[1].tell({"left": [(id, "closed")]})
         yield
         stage.now += BALANCE_AFTER + 0.01
@@ -360,7 +338,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
 
 
 def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
-    stage: Stage, crowd: Crowd, parted: dict[int, LeaveReason], monkeypatch: pytest.MonkeyPatch
+    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
 
@@ -369,7 +347,7 @@ def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
         yield from crowd.join(4)
         stage.workers[0].die(-9)
         yield
-        assert parted == {1: LeaveReason.WORKER_DIED, 3: LeaveReason.WORKER_DIED}
+        assert stage.left == {1: LeaveReason.WORKER_DIED, 3: LeaveReason.WORKER_DIED}
         assert crowd.peers[0].recv(1) == b""
         assert crowd.load()[1] == 2
         yield from stage.end()

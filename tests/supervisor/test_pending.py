@@ -1,6 +1,5 @@
 """Who comes by way of a proxy that says, in a PROXY header, who that is."""
 
-import selectors
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.supervisor import pending as module
 from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, PendingConnections
 from chatroom.system.networks import parse_network
+from tests.system.loops import ManualLoop
 
 LINE = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 8080\r\n"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
@@ -23,14 +23,12 @@ Admitted = tuple[socket.socket, str, int, int]
 class Porch:
     """Where they wait, and a loop that runs when it is told to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(module, "monotonic", lambda: self.now)
-        self.selector = selectors.DefaultSelector()
+    def __init__(self) -> None:
+        self.loop = ManualLoop()
         self.admitted: list[Admitted] = []
         self.proxies = PendingConnections(
             [parse_network("127.0.0.0/8"), parse_network("2001:db8::/32")],
-            self.selector,
+            self.loop,
             self._admit,
         )
         self.peers: list[socket.socket] = []
@@ -48,8 +46,7 @@ class Porch:
         return peer
 
     def turn(self) -> None:
-        for key, _ in self.selector.select(0):
-            key.data()
+        self.loop.turn()
 
     def close(self) -> None:
         self.proxies.close()
@@ -57,12 +54,12 @@ class Porch:
             connection.close()
         for peer in self.peers:
             peer.close()
-        self.selector.close()
+        self.loop.close()
 
 
 @pytest.fixture(name="porch")
-def fixture_porch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Porch]:
-    porch = Porch(monkeypatch)
+def fixture_porch() -> Iterator[Porch]:
+    porch = Porch()
     yield porch
     porch.close()
 
@@ -90,7 +87,7 @@ def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
     ((connection, *who),) = porch.admitted
     assert who == ["192.0.2.7", 5000, len(header)]
     assert connection.recv(99) == b"hello\n"
-    assert not porch.selector.get_map()
+    assert porch.loop.sources == 0
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
@@ -101,15 +98,15 @@ def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch)
     porch.turn()
     ((_, *who),) = porch.admitted
     assert who == ["127.0.0.1", 4444, len(header)]
-    assert porch.proxies.tick() == pytest.approx(LOCAL_STAYS)
-    porch.now += LOCAL_STAYS / 2
+    assert porch.loop.step() == pytest.approx(LOCAL_STAYS)
+    porch.loop.time += LOCAL_STAYS / 2
     porch.turn()
     assert len(porch.admitted) == 1
-    porch.now += LOCAL_STAYS
-    assert porch.proxies.tick() is None
+    porch.loop.time += LOCAL_STAYS
+    assert porch.loop.step() is None
     assert porch.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
     assert silent.fileno() >= 0
-    assert not porch.selector.get_map()
+    assert porch.loop.sources == 0
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
@@ -119,8 +116,8 @@ def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
     porch.comes(header).close()
     porch.turn()
     assert porch.admitted == []
-    assert not porch.selector.get_map()
-    assert porch.proxies.tick() is None
+    assert porch.loop.sources == 0
+    assert porch.loop.step() is None
     assert caplog.text == ""
 
 
@@ -158,24 +155,24 @@ def test_nonsense_is_refused(said: bytes, porch: Porch, caplog: pytest.LogCaptur
     assert is_dropped(porch.comes(said))
     assert porch.admitted == []
     assert "event=proxy-refused address=127.0.0.1 says=" in caplog.text
-    assert not porch.selector.get_map()
+    assert porch.loop.sources == 0
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever(
     porch: Porch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = porch.comes(LINE[:20])
-    porch.now += 1
+    porch.loop.time += 1
     second = porch.comes()
-    assert porch.proxies.tick() == HEADER_WITHIN - 1
-    porch.now += HEADER_WITHIN - 1
-    assert porch.proxies.tick() == 1
+    assert porch.loop.step() == HEADER_WITHIN - 1
+    porch.loop.time += HEADER_WITHIN - 1
+    assert porch.loop.step() == 1
     assert is_dropped(first)
     assert f"no header came in {HEADER_WITHIN:g} s" in caplog.text
     second.sendall(LINE)
     porch.turn()
     assert len(porch.admitted) == 1
-    assert porch.proxies.tick() is None
+    assert porch.loop.step() is None
 
 
 @pytest.mark.parametrize("said", [b"", LINE[:9]])
@@ -185,37 +182,11 @@ def test_who_just_looks_whether_somebody_listens_is_no_trouble(
     peer = porch.comes(said)
     peer.close()
     porch.turn()
-    assert not porch.selector.get_map()
+    assert porch.loop.sources == 0
     assert caplog.text == ""
-
-
-def test_while_nobody_can_be_admitted_they_wait(porch: Porch) -> None:
-    """Those whose headers have come, however long it takes; for the others time goes on."""
-    first, silent, leaves = (porch.comes() for _ in range(3))
-    porch.comes(LOCAL)
-    porch.proxies.hold()
-    porch.proxies.hold()
-    first.sendall(LINE + b"hello\n")
-    leaves.close()
-    porch.turn()
-    porch.now += HEADER_WITHIN
-    assert porch.proxies.tick() is None
-    porch.turn()
-    assert is_dropped(silent)
-    assert porch.admitted == []
-    assert not porch.selector.get_map(), "what they say meanwhile wakes nobody"
-    porch.now += HEADER_WITHIN
-    assert porch.proxies.tick() is None
-    porch.proxies.go_on()
-    porch.proxies.go_on()
-    assert [one[1:] for one in porch.admitted] == [
-        ("192.0.2.7", 5000, len(LINE)),
-        ("127.0.0.1", 4444, len(LOCAL)),
-    ]
 
 
 def test_in_the_end_those_who_wait_are_dropped(porch: Porch) -> None:
     peers = [porch.comes(), porch.comes(LINE[:5])]
-    porch.proxies.hold()
     porch.proxies.close()
     assert all(map(is_dropped, peers))

@@ -11,14 +11,14 @@ import pytest
 from chatroom.config.settings import SPARE_SEATS
 from chatroom.errors import WorkerError
 from chatroom.log.ring import Log
-from chatroom.supervisor.pool import (
-    ATTEMPTS,
+from chatroom.supervisor.child import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     READY_WITHIN,
     RETRY_AFTER,
     pause_after,
 )
+from chatroom.supervisor.pool import ATTEMPTS
 from chatroom.supervisor.watchdog import LOOKS
 from tests.supervisor.stage import Process, Stage, Story
 
@@ -188,9 +188,10 @@ def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
 
     def story() -> Story:
         yield
-        assert stage.waits == RETRY_AFTER
+        assert stage.waits == pytest.approx(RETRY_AFTER)
         assert [worker.told() for worker in stage.workers] == [[], []]
         refused.close()
+        stage.now += RETRY_AFTER
         yield
         assert stage.waits is None or stage.waits > RETRY_AFTER
         for worker in stage.workers:
@@ -318,7 +319,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
         yield from stage.begin()
         first = stage.workers
         log = stage.log
-        for bell in stage.supervisor._doorbells:
+        for bell in stage.doorbells:
             bell.clear()
         for turn in range(LOOKS + 1):
             assert len(stage.workers) == 3

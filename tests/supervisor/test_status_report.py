@@ -13,8 +13,8 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.members import Client
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.status_report import StatusReport
 from chatroom.system.memory import anonymous_file
@@ -51,7 +51,7 @@ class Room:
             self.log.seat(number)
 
     def _worker(self, number: int) -> Any:
-        return SimpleNamespace(process=SimpleNamespace(pid=100 + number), ready=number == 0)
+        return SimpleNamespace(pid=100 + number, ready=number == 0)
 
     def join(self, id: int, worker: int = 0) -> Client:
         """A member that stands at the log's head, greeted with ten bytes."""
@@ -60,9 +60,10 @@ class Room:
             connection, (address, port) = listener.accept()
         self.peers.append(peer)
         connection.sendall(b"x" * 10)
-        one = self.clients[id] = Client(connection, address, port, "", worker, id, since=2000.0)
-        self.note(one)
-        return one
+        client = Client(connection, address, port, "", worker, slot=id, since=2000.0)
+        self.clients[id] = client
+        self.note(client)
+        return client
 
     def note(self, client: Client) -> None:
         head = self.log.head

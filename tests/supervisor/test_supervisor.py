@@ -22,8 +22,9 @@ from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.supervisor import supervisor
 from chatroom.supervisor.assignment import BALANCE_AFTER
 from chatroom.supervisor.pending import MAX_PENDING
-from chatroom.supervisor.supervisor import DRAIN_WITHIN, END_WITHIN, Supervisor
+from chatroom.supervisor.supervisor import DRAIN_WITHIN, END_WITHIN
 from chatroom.supervisor.watchdog import LOOKS
+from chatroom.system.accepting import PAUSE
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.networks import UNIX
@@ -120,7 +121,6 @@ def test_the_owner_is_heard_again_when_there_are_descriptors_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[int] = []
-    monkeypatch.setattr(control_socket, "monotonic", lambda: stage.now)
     monkeypatch.setattr(
         control_socket, "listen", lambda *where: Reluctant(listen(*where), failures)
     )
@@ -132,9 +132,9 @@ def test_the_owner_is_heard_again_when_there_are_descriptors_again(
         with socket.socket(socket.AF_UNIX) as owner:
             owner.connect(str(path))
             yield
-            assert stage.waits == pytest.approx(control_socket.PAUSE)
+            assert stage.waits == pytest.approx(PAUSE)
             owner.sendall(b'{"ask": "status"}\n')
-            stage.now += control_socket.PAUSE
+            stage.now += PAUSE
             yield
             assert json.loads(owner.recv(1 << 16))["room"]["members"] == 0
         yield from stage.end()
@@ -275,8 +275,9 @@ def test_without_a_worker_newcomers_wait_for_its_replacement(stage: Stage) -> No
             assert replacement.adopted == {}
             replacement.tell({"ready": True})
             yield
-            replacement.told()
+            replacement.serve()
             assert list(replacement.adopted) == [1]
+            yield
             yield from stage.end()
 
     stage.run(story())
@@ -292,8 +293,9 @@ def test_a_newcomer_may_come_in_the_moment_in_which_the_last_worker_dies(stage: 
             replacement.told()
             replacement.tell({"ready": True})
             yield
-            replacement.told()
+            replacement.serve()
             assert len(replacement.adopted) == 1
+            yield
             yield from stage.end()
 
     stage.run(story())
@@ -575,7 +577,7 @@ def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
 
 def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage) -> None:
     def kept() -> int:
-        client = max(stage.acceptor.clients.items())[1]
+        client = max(stage.members.by_id.items())[1]
         return client.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
     def story() -> Story:
@@ -612,9 +614,19 @@ def test_what_a_manager_has_set_its_sockets_to_stays_where_nothing_changes(
     stage.run(story())
 
 
-def test_a_room_that_reads_nothing_again_replaces_its_workers(stage: Stage) -> None:
-    settings = Settings(listen=(Endpoint("127.0.0.1"),))
-    assert Supervisor(settings)._read_again() is settings
+def test_a_room_that_reads_nothing_again_replaces_its_workers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage, "reload", None)
+    caplog.set_level("INFO")
+
+    def story() -> Story:
+        yield from stage.begin()
+        yield from renewed(stage)
+        yield from stage.end()
+
+    stage.run(story())
+    assert "event=reloaded " in caplog.text
 
 
 # --- stop ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from chatroom.supervisor.assignment import Assignment
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import Registry, RegistryProcess
-from chatroom.system import child
+from chatroom.system import spawn
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
@@ -324,7 +324,7 @@ class House:
         monkeypatch.setattr(
             loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
-        monkeypatch.setattr(child, "get_context", lambda kind: self)
+        monkeypatch.setattr(spawn, "get_context", lambda kind: self)
         monkeypatch.setattr(assignment, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings)

@@ -1,0 +1,71 @@
+"""Child processes of the main process that a test plays, and the loop that watches them."""
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chatroom.system import spawn
+from chatroom.system.channel import Channel, Record
+from tests.system.loops import ManualLoop
+
+
+class PlayedProcess:
+    """Stands in for a process; the test is what it does."""
+
+    def __init__(self, error: OSError | None, args: tuple[Any, ...]) -> None:
+        self.arguments = args[:-1]
+        end: socket.socket = args[-1]
+        self.channel = Channel(end.dup())
+        self.exitcode: int | None = None
+        self.sentinel, self._alive = os.pipe()
+        self._error = error
+
+    def start(self) -> None:
+        if self._error is not None:
+            self.die(0)
+            raise self._error
+
+    def told(self) -> list[Record]:
+        """Return what it was told since it was last asked."""
+        return [record for record, _ in self.channel.receive()]
+
+    def die(self, exitcode: int) -> None:
+        if self.exitcode is None:
+            self.exitcode = exitcode
+            self.channel.close()
+            os.close(self._alive)
+
+    def kill(self) -> None:
+        self.die(-9)
+
+    def join(self) -> None:
+        assert self.exitcode is not None, "the main process would wait for it"
+
+
+class Children:
+    """The processes that were started, in this order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loop = ManualLoop()
+        self.started: list[PlayedProcess] = []
+        self.error: OSError | None = None
+        """Raised by the next starts."""
+        context = SimpleNamespace(Process=self._start)
+        monkeypatch.setattr(spawn, "get_context", lambda kind: context)
+
+    def _start(self, target: object, args: tuple[Any, ...]) -> PlayedProcess:
+        self.started.append(PlayedProcess(self.error, args))
+        return self.started[-1]
+
+    @property
+    def last(self) -> PlayedProcess:
+        return self.started[-1]
+
+    def close(self) -> None:
+        for process in self.started:
+            assert process.exitcode is not None, "a process was left behind"
+            os.close(process.sentinel)
+        self.loop.close()

@@ -1,0 +1,263 @@
+"""A child process: started, told and heard, watched, reaped, started again."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.supervisor.child import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    READY_WITHIN,
+    RETRY_AFTER,
+    STEADY_AFTER,
+    Child,
+    RestartedChild,
+    pause_after,
+)
+from chatroom.system.channel import Record
+from tests.supervisor.children import Children
+
+
+@pytest.fixture(name="children")
+def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
+    children = Children(monkeypatch)
+    yield children
+    children.close()
+
+
+class Diary:
+    """What a child has said, and whether it has ended."""
+
+    def __init__(self, children: Children) -> None:
+        self.said: list[Record] = []
+        self.ended = 0
+        self.child = Child(
+            children.loop,
+            (print, ("an argument",)),
+            lambda record, _: self.said.append(record),
+            self._on_exit,
+        )
+
+    def _on_exit(self) -> None:
+        self.ended += 1
+
+
+def test_it_is_told_and_heard(children: Children) -> None:
+    diary = Diary(children)
+    assert children.last.arguments == ("an argument",)
+    diary.child.tell({"do": 1})
+    assert children.last.told() == [{"do": 1}]
+    children.last.channel.send({"done": 1})
+    children.loop.turn()
+    assert diary.said == [{"done": 1}]
+    diary.child.end()
+    assert diary.ended == 0
+    diary.child.tell({"do": 2})
+
+
+def test_its_end_is_told_after_its_last_record(children: Children) -> None:
+    diary = Diary(children)
+    children.last.channel.send({"last": True})
+    children.last.die(3)
+    while not diary.ended:
+        children.loop.turn()
+        assert diary.said == [{"last": True}]
+    children.loop.turn()
+    assert diary.ended == 1
+    assert diary.child.process.exitcode == 3
+    assert children.loop.sources == 0
+    assert children.loop.idle() is None
+
+
+def test_its_channel_may_end_before_its_process(children: Children) -> None:
+    diary = Diary(children)
+    children.last.channel.close()
+    children.loop.turn()
+    diary.child.tell({"do": 1})
+    assert diary.ended == 0
+    children.last.die(1)
+    children.loop.turn()
+    assert diary.ended == 1
+
+
+def test_a_child_that_is_not_ready_in_time_is_killed(children: Children) -> None:
+    diary = Diary(children)
+    children.loop.time += READY_WITHIN
+    children.loop.turn()
+    children.loop.turn()
+    assert diary.ended == 1
+    assert diary.child.failure == "it was not ready within 30 s"
+
+
+def test_a_child_that_is_ready_has_all_the_time(children: Children) -> None:
+    diary = Diary(children)
+    diary.child.ready()
+    assert children.loop.step() is None
+    diary.child.end()
+
+
+def test_what_its_channel_does_not_take_is_sent_when_it_does(children: Children) -> None:
+    diary = Diary(children)
+    diary.child.ready()
+    count = 2000
+    for number in range(count):
+        diary.child.tell({"number": number, "padding": "x" * 1000})
+    told: list[Record] = []
+    while len(told) < count:
+        told += children.last.told()
+        children.loop.turn()
+    assert [record["number"] for record in told] == list(range(count))
+    children.loop.turn()
+    assert children.loop.ready == 0, "it does not wait to write any more"
+    diary.child.end()
+
+
+def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diary = Diary(children)
+    diary.child.ready()
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with monkeypatch.context() as full:
+        full.setattr(socket, "send_fds", refuse)
+        diary.child.tell({"do": 1}, [0])
+        assert children.loop.step() == pytest.approx(RETRY_AFTER)
+        children.loop.time += RETRY_AFTER
+        assert children.loop.step() == pytest.approx(RETRY_AFTER)
+    children.loop.time += RETRY_AFTER
+    assert children.loop.step() is None
+    assert children.last.told() == [{"do": 1}]
+    diary.child.end()
+
+
+def test_without_the_loop_it_is_heard_and_reaped_as_with_it(children: Children) -> None:
+    diary = Diary(children)
+    children.last.channel.send({"done": 1})
+    diary.child.wait(10)
+    assert diary.said == [{"done": 1}]
+    children.last.die(0)
+    while not diary.ended:
+        diary.child.wait(10)
+    assert children.loop.sources == 0
+
+
+def test_a_child_that_can_not_be_started_leaves_nothing(children: Children) -> None:
+    children.error = OSError(errno.EAGAIN, "no more processes")
+    with pytest.raises(OSError, match="no more processes"):
+        Diary(children)
+    assert children.loop.sources == 0
+
+
+def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None:
+    pauses = [pause_after(failures) for failures in range(2000)]
+    assert pauses[:4] == [0, FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+# --- restarted -----------------------------------------------------------------------------------
+
+
+class Restarted:
+    """A process that is to be there."""
+
+    def __init__(self, children: Children) -> None:
+        self.said: list[Record] = []
+        self.child = RestartedChild(
+            children.loop,
+            (print, ()),
+            lambda record, _: self.said.append(record),
+            lambda child: child.tell({"begin": True}),
+            "thing",
+            file="a.txt",
+        )
+
+
+def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
+    children: Children, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarted = Restarted(children)
+    restarted.child.start()
+    for failures in range(12):
+        assert children.last.told() == [{"begin": True}]
+        children.last.die(failures)
+        children.loop.turn()
+        count, pause = len(children.started), pause_after(failures)
+        if pause:
+            assert children.loop.idle() == pytest.approx(pause)
+            children.loop.time += pause
+            assert len(children.started) == count
+            children.loop.turn()
+        children.loop.turn()
+        assert len(children.started) == failures + 2
+    assert caplog.messages[0] == (
+        'event=thing-died file=a.txt exit=0 says="its process has ended; another is started"'
+    )
+    assert caplog.messages[1].endswith('says="its process has ended; another is started in 0.1 s"')
+    restarted.child.end()
+
+
+@pytest.mark.parametrize("success", ["it says so", "it lives long"])
+def test_after_a_success_it_is_started_again_at_once(success: str, children: Children) -> None:
+    restarted = Restarted(children)
+    restarted.child.start()
+    for _ in range(3):
+        children.last.die(1)
+        children.loop.turn()
+        children.loop.time += LONGEST_PAUSE
+        children.loop.turn()
+    if success == "it says so":
+        restarted.child.succeeded()
+    else:
+        children.loop.time += STEADY_AFTER
+        assert restarted.child.child is not None
+        restarted.child.child.ready()
+    children.last.die(1)
+    children.loop.turn()
+    assert children.loop.idle() != pytest.approx(pause_after(3))
+    children.loop.turn()
+    assert len(children.started) == 5
+    restarted.child.end()
+
+
+def test_where_none_can_be_started_it_is_tried_again(
+    children: Children, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarted = Restarted(children)
+    children.error = OSError(errno.EAGAIN, "no more processes")
+    restarted.child.start()
+    [said] = caplog.messages
+    assert said.startswith('event=thing-failed file=a.txt error="no more processes" says=')
+    assert restarted.child.child is None
+    restarted.child.tell({"nobody": "is told"})
+    children.error = None
+    children.loop.turn()
+    assert len(children.started) == 2
+    assert children.last.told() == [{"begin": True}]
+    restarted.child.end()
+
+
+@pytest.mark.parametrize("exitcode", [0, 1])
+def test_a_process_that_ends_after_the_stop_is_not_started_again(
+    exitcode: int, children: Children
+) -> None:
+    restarted = Restarted(children)
+    restarted.child.start()
+    restarted.child.stop()
+    children.last.die(exitcode)
+    while restarted.child.child is not None:
+        children.loop.turn()
+    assert children.loop.idle() is None
+    assert restarted.child.done == (exitcode == 0)
+    assert len(children.started) == 1
+
+
+def test_it_can_end_before_it_has_begun(children: Children) -> None:
+    Restarted(children).child.end()
+    assert children.started == []

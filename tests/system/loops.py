@@ -1,0 +1,30 @@
+"""An event loop that a test runs step by step."""
+
+from selectors import SelectorKey
+
+from chatroom.system.event_loop import EventLoop
+
+
+class ManualLoop(EventLoop):
+    """Never waits; its clock stands still until the test adds to `time`."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.ready = 0
+        """Sources that were ready in the last turn."""
+        super().__init__(lambda: self.time)
+
+    def wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
+        found = super().wait(0)
+        self.ready = len(found)
+        return found
+
+    def step(self) -> float | None:
+        """Do one turn, and return for how long the next one may wait."""
+        self.turn()
+        return self.idle()
+
+    def idle(self) -> float | None:
+        """Return the seconds until the first timer is due; None if none is set."""
+        first = min(self.timers.values(), default=None)
+        return None if first is None else max(0.0, first - self.time)

@@ -1,0 +1,144 @@
+"""Connections are accepted, with a pause where the system has nothing for another."""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from chatroom.system.accepting import ACCEPTED_PER_TURN, PAUSE, Accepting
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import listen
+from tests.integration.waiting import PATIENCE
+from tests.system.ends import Reluctant
+from tests.system.loops import ManualLoop
+
+
+class Entrance:
+    """A listener, what comes of it, and a loop."""
+
+    def __init__(self) -> None:
+        self.loop = ManualLoop()
+        self.failures: list[int] = []
+        self.listener = listen(Endpoint("127.0.0.1"), 0)
+        self.accepted: list[socket.socket] = []
+        self.peers: list[Any] = []
+        self.errors: list[int | None] = []
+        self.accepting = Accepting(
+            self.loop,
+            cast(socket.socket, Reluctant(self.listener, self.failures)),
+            self._on_connection,
+            lambda error: self.errors.append(error.errno),
+        )
+        self.clients: list[socket.socket] = []
+
+    def _on_connection(self, connection: socket.socket, peer: Any) -> None:
+        self.accepted.append(connection)
+        self.peers.append(peer)
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.listener.getsockname(), PATIENCE)
+        self.clients.append(client)
+        return client
+
+    def close(self) -> None:
+        self.accepting.close()
+        for connection in (*self.clients, *self.accepted, self.listener):
+            connection.close()
+        self.loop.close()
+
+
+@pytest.fixture(name="entrance")
+def fixture_entrance() -> Iterator[Entrance]:
+    entrance = Entrance()
+    yield entrance
+    entrance.close()
+
+
+@pytest.fixture(name="opened")
+def fixture_opened(entrance: Entrance) -> Entrance:
+    entrance.accepting.open()
+    return entrance
+
+
+def test_a_client_that_comes_too_early_waits(entrance: Entrance) -> None:
+    client = entrance.connect()
+    assert entrance.loop.step() is None
+    assert entrance.accepted == []
+    entrance.accepting.open()
+    assert entrance.loop.step() is None
+    assert [peer[:2] for peer in entrance.peers] == [client.getsockname()]
+
+
+def test_a_crowd_is_accepted_bit_by_bit(opened: Entrance) -> None:
+    for _ in range(ACCEPTED_PER_TURN + 5):
+        opened.connect()
+    opened.loop.turn()
+    assert len(opened.accepted) == ACCEPTED_PER_TURN
+    opened.loop.turn()
+    assert len(opened.accepted) == ACCEPTED_PER_TURN + 5
+
+
+def test_join_2_a_client_that_is_reset_before_it_was_accepted_harms_nobody(
+    opened: Entrance,
+) -> None:
+    reset = opened.connect()
+    reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset.close()
+    client = opened.connect()
+    opened.loop.turn()
+    assert opened.accepted[-1].getpeername() == client.getsockname()
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
+def test_join_2_an_accept_that_fails_is_not_the_last(number: int, opened: Entrance) -> None:
+    opened.failures[:] = [number]
+    opened.connect()
+    assert opened.loop.step() is None
+    assert len(opened.accepted) == 1
+    assert opened.errors == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
+    number: int, opened: Entrance
+) -> None:
+    opened.failures[:] = [number]
+    opened.connect()
+    assert opened.loop.step() == pytest.approx(PAUSE)
+    assert opened.errors == [number]
+    opened.loop.time += PAUSE / 2
+    assert opened.loop.step() == pytest.approx(PAUSE / 2)
+    assert opened.loop.sources == 0, "and does not spin meanwhile"
+    opened.loop.time += PAUSE
+    assert opened.loop.step() is None
+    opened.loop.turn()
+    assert len(opened.accepted) == 1
+
+
+def test_when_it_has_closed_it_does_not_begin_again(opened: Entrance) -> None:
+    opened.failures[:] = [errno.EMFILE]
+    opened.connect()
+    opened.loop.turn()
+    opened.accepting.close()
+    opened.accepting.close()
+    opened.loop.time += PAUSE
+    assert opened.loop.step() is None
+    assert opened.loop.step() is None
+    assert opened.accepted == []
+
+
+def test_a_connection_may_be_the_reason_to_close(entrance: Entrance) -> None:
+    entrance.accepting = Accepting(
+        entrance.loop,
+        entrance.listener,
+        lambda connection, _: (entrance.accepted.append(connection), entrance.accepting.close()),  # type: ignore[func-returns-value, return-value, arg-type]
+    )
+    entrance.accepting.open()
+    for _ in range(3):
+        entrance.connect()
+    entrance.loop.turn()
+    entrance.loop.turn()
+    assert len(entrance.accepted) == 1

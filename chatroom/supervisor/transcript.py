@@ -13,7 +13,6 @@ Nothing of it holds up the room, and nothing that goes wrong there ends it.
 import logging
 import os
 import secrets
-from time import monotonic
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Log
@@ -96,12 +95,12 @@ class TranscriptProcess:
     def close(self) -> None:
         """The room has ended: have all that was said written, if that takes not too long."""
         self._look.cancel()
-        deadline = monotonic() + CLOSE_WITHIN
+        deadline = self._loop.now() + CLOSE_WITHIN
         self._stop = {"stop": CLOSE_WITHIN * 0.8}
         self._process.stop()
         self._process.tell(self._stop)
         starts = 0
-        while not self._process.done and (left := deadline - monotonic()) > 0:
+        while not self._process.done and (left := deadline - self._loop.now()) > 0:
             if self._process.child is not None:
                 self._process.child.wait(left)
             elif starts == MAX_CLOSING_STARTS:

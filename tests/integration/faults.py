@@ -290,7 +290,7 @@ if __name__ == "__mp_main__":
     install()
 elif __name__ == "__main__":
     from chatroom.cli.server import main
-    from chatroom.supervisor import pool
+    from chatroom.supervisor import child
 
-    pool.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
+    child.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
     main()

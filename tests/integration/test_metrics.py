@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from chatroom.supervisor.metrics import SCRAPE_WITHIN
+from chatroom.sidecars.metrics import SCRAPE_WITHIN
 from chatroom.system.signals import STOP_SIGNALS, WORKER_SIGNALS
 from tests.integration.clients import talk
 from tests.integration.processes import Process
@@ -24,7 +24,7 @@ from tests.integration.rooms import (
     started,
 )
 from tests.integration.waiting import PATIENCE, until
-from tests.supervisor.test_metrics import samples
+from tests.sidecars.test_metrics import samples
 from tests.system.ends import has_ended
 
 METRICS = ("--metrics", "127.0.0.1:0")

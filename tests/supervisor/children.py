@@ -22,6 +22,8 @@ class PlayedProcess:
         self.exitcode: int | None = None
         self.sentinel, self._alive = os.pipe()
         self._error = error
+        self.descriptors: list[int] = []
+        """Descriptors that came with what it was told."""
 
     def start(self) -> None:
         if self._error is not None:
@@ -30,13 +32,18 @@ class PlayedProcess:
 
     def told(self) -> list[Record]:
         """Return what it was told since it was last asked."""
-        return [record for record, _ in self.channel.receive()]
+        records = []
+        for record, descriptors in self.channel.receive():
+            records.append(record)
+            self.descriptors += descriptors
+        return records
 
     def die(self, exitcode: int) -> None:
         if self.exitcode is None:
             self.exitcode = exitcode
             self.channel.close()
-            os.close(self._alive)
+            for fd in (self._alive, *self.descriptors):
+                os.close(fd)
 
     def kill(self) -> None:
         self.die(-9)

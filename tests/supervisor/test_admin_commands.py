@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, MainLog
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, AdminCommands
-from chatroom.supervisor.members import Client
+from chatroom.supervisor.members import Client, Members
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 
@@ -38,7 +38,9 @@ class Room:
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
             connection: Any = None
             self.clients[id] = Client(connection, address, 1000 + id, "", 0, slot=id)
-        self.members: Any = SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
+        self.members = cast(
+            Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
+        )
         self.moderator = AdminCommands(self.members, self.bans, self.log, self.wake)
 
     def note_put_out(self, client: Client, why: LeaveReason) -> None:

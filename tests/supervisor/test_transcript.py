@@ -2,248 +2,93 @@
 
 import logging
 import os
-import selectors
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
-from chatroom.supervisor import transcript as module
-from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.pool import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
-from chatroom.supervisor.transcript import LEAST_WATCHED, TranscriptProcess
-from chatroom.system import child
-from chatroom.system.channel import Channel, Record
+from chatroom.supervisor.child import READY_WITHIN
+from chatroom.supervisor.transcript import LEAST_WATCHED, MAX_CLOSING_STARTS, TranscriptProcess
+from chatroom.system.channel import Record
 from chatroom.system.doorbell import Doorbell
 from tests.log.entries import new_log, say
+from tests.supervisor.children import Children
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
 
-class Process:
-    """Stands in for the transcript's process."""
+class Stage(Children):
+    """A main process's loop, with its transcript."""
 
-    def __init__(self, target: object, args: Any) -> None:
-        self.exitcode: int | None = None
-        self.sentinel, self._alive = os.pipe()
-        self._end: socket.socket = args[-1]
-        self.descriptors: list[int] = []
-
-    def start(self) -> None:
-        self.channel = Channel(self._end.dup())
-
-    def told(self) -> list[Record]:
-        records = []
-        for record, descriptors in self.channel.receive():
-            records.append(record)
-            self.descriptors += descriptors
-        return records
-
-    def die(self, exitcode: int = -9) -> None:
-        self.exitcode = exitcode
-        for fd in (self._alive, *self.descriptors):
-            os.close(fd)
-        self.channel.close()
-
-    def kill(self) -> None:
-        self.die()
-
-    def join(self) -> None:
-        assert self.exitcode is not None
-
-
-class Stage:
     def __init__(self, log: Log, bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
+        super().__init__(monkeypatch)
         self.log = log
-        self.processes: list[Process] = []
-        self.clients: dict[int, Client] = {}
-        self.refuses = False
-        self.selector = selectors.DefaultSelector()
-        stage = self
-
-        class Context:
-            def Process(self, target: object, args: Any) -> Process:  # noqa: N802
-                if stage.refuses:
-                    raise OSError(12, "Cannot allocate memory")
-                stage.processes.append(Process(target, args))
-                return stage.processes[-1]
-
-        monkeypatch.setattr(child, "get_context", lambda kind: Context())
-        monkeypatch.setattr(module, "monotonic", lambda: stage.now)
         self.settings = Settings(transcript=Path("said.jsonl"), watchdog=0)
-        self.keeper = TranscriptProcess(
-            self.settings, "here", log, bell, self.clients, self.selector
-        )
+        self.transcript = TranscriptProcess(self.loop, self.settings, "here", log, bell)
+        self.transcript.start()
 
-    @property
-    def process(self) -> Process:
-        return self.processes[-1]
+    def says(self, record: Record, *descriptors: int) -> None:
+        """The process says something."""
+        self.last.channel.send(record, descriptors)
+        self.loop.turn()
 
-    def turn(self) -> float | None:
-        for key, _ in self.selector.select(0):
-            key.data()
-        return self.keeper.tick()
-
-    def member(self, id: int) -> Client:
-        client = Client(socket.socket(), f"192.0.2.{id}", 4000, f"<192.0.2.{id}>", 0, 0)
-        client.connection.close()
-        self.clients[id] = client
-        return client
-
-    def who(self, *ids: int) -> list[Any]:
-        self.process.channel.send({"who": ids})
-        self.turn()
-        (record,) = self.process.told()
-        members: list[Any] = record["members"]
-        return members
+    def dies(self, exitcode: int = -9) -> None:
+        """The process ends, and another is started, at once or when it is time."""
+        process = self.last
+        process.die(exitcode)
+        while self.last is process:
+            self.loop.turn()
+            self.loop.time += self.loop.idle() or 0
 
 
 @pytest.fixture(name="stage")
 def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     with new_log(SMALL) as log, closing(Doorbell.new()) as bell:
         stage = Stage(log, bell, monkeypatch)
-        assert stage.turn() is None
         yield stage
-        for process in stage.processes:
-            if process.exitcode is None:
-                process.die(0)
-            os.close(process.sentinel)
-        if stage.keeper._child is not None:
-            stage.keeper._child.channel.close()
-        stage.keeper._keep(None)
-        stage.selector.close()
+        if stage.last.exitcode is None:
+            stage.last.die(0)
+            stage.transcript.close()
+        stage.close()
 
 
 def test_a_process_is_told_what_it_shares(stage: Stage) -> None:
-    assert stage.process.told() == [{"bell": 1, "file": None}]
-    assert len(stage.process.descriptors) == 2
+    assert stage.last.told() == [{"bell": 1, "file": None}]
+    assert len(stage.last.descriptors) == 2
 
 
 def test_the_next_one_gets_the_file_that_was_open(stage: Stage, tmp_path: Path) -> None:
-    stage.process.told()
+    stage.last.told()
     for number in range(2):
         with (tmp_path / f"{number}").open("w") as file:
-            stage.process.channel.send({"opened": [17, number]}, [file.fileno()])
-    stage.process.die()
-    stage.turn()
-    stage.turn()
-    assert stage.process.told() == [{"bell": 1, "file": [17, 1]}]
-    found = os.fstat(stage.process.descriptors[-1])
+            stage.says({"opened": [17, number]}, file.fileno())
+    stage.dies()
+    assert stage.last.told() == [{"bell": 1, "file": [17, 1]}]
+    found = os.fstat(stage.last.descriptors[-1])
     assert os.path.samestat(found, (tmp_path / "1").stat())
 
 
 def test_an_order_to_reopen_outlives_the_process(stage: Stage) -> None:
-    stage.keeper.reopen()
-    stage.keeper.reopen()
-    stage.process.channel.send({"reopened": 1})
-    stage.turn()
-    stage.process.die()
-    stage.turn()
-    stage.turn()
-    assert stage.process.told()[1:] == [{"reopen": 2}]
-    stage.process.channel.send({"reopened": 2})
-    stage.process.channel.send({"fine": True})
-    stage.turn()
-    stage.process.die()
-    stage.turn()
-    stage.turn()
-    assert stage.process.told()[1:] == []
-
-
-def test_who_is_there_and_who_was(stage: Stage) -> None:
-    stage.process.told()
-    say(stage.log, b"x\n")
-    stage.member(1)
-    stage.keeper.left(2, stage.member(2))
-    del stage.clients[2]
-    assert stage.who(0, 1, 2, 3) == [
-        [0, "room", "<room>"],
-        [1, "192.0.2.1", "<192.0.2.1>"],
-        [2, "192.0.2.2", "<192.0.2.2>"],
-        [3, None, ""],
-    ]
-    stage.process.channel.send({"at": 1})
-    assert stage.who(2)[0][1] is not None, "it may have said what is not written yet"
-    stage.process.channel.send({"at": 2})
-    assert stage.who(2)[0][1] is None
-    stage.keeper.left(3, stage.member(3))
-    del stage.clients[3]
-    assert stage.who(3)[0][1] is None, "all that it said was written by then"
-
-
-def test_the_memory_of_those_who_left_is_bounded(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the process does not go on; and what the log has lost needs no name."""
-    monkeypatch.setattr(module, "MAX_LEFT", 3)
-    stage.process.told()
-    say(stage.log, b"x\n")
-
-    def leave(id: int) -> None:
-        stage.keeper.left(id, stage.member(id))
-        del stage.clients[id]
-
-    def remembered() -> list[int]:
-        return [id for id, address, _ in stage.who(*range(1, 7)) if address is not None]
-
-    for id in range(1, 6):
-        leave(id)
-    assert remembered() == [3, 4, 5]
-    for _ in range(SMALL.entries + 2):
-        say(stage.log, b"x\n")
-    leave(6)
-    assert remembered() == [6]
-
-
-def test_one_that_dies_again_and_again_is_started_ever_more_seldom(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    pauses = []
-    for _ in range(9):
-        stage.process.die()
-        if wait := stage.turn():
-            pauses.append(wait)
-            stage.now += wait
-            assert stage.turn() is None
-    assert pauses[:2] == [pytest.approx(FIRST_PAUSE), pytest.approx(2 * FIRST_PAUSE)]
-    assert pauses[-1] == pytest.approx(LONGEST_PAUSE)
-    stage.process.channel.send({"fine": True})
-    stage.process.die()
-    before = len(stage.processes)
-    assert stage.turn() is None
-    assert len(stage.processes) == before + 1, "one that had written is replaced at once"
-    assert "event=transcript-died file=said.jsonl exit=-9 says=" in caplog.text
-
-
-def test_one_that_can_not_start_is_tried_again(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    stage.refuses = True
-    stage.process.die()
-    wait = stage.turn()
-    assert wait
-    died = 'event=transcript-failed file=said.jsonl error="Cannot allocate memory" says='
-    assert died in caplog.text
-    stage.refuses = False
-    stage.now += wait
-    assert stage.turn() is None
-    assert len(stage.processes) == 2
+    stage.transcript.reopen()
+    stage.transcript.reopen()
+    stage.says({"reopened": 1})
+    stage.dies()
+    assert stage.last.told()[1:] == [{"reopen": 2}]
+    stage.says({"reopened": 2})
+    stage.dies()
+    assert stage.last.told()[1:] == []
 
 
 def test_trouble_is_told_when_it_begins_and_ends(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     for record in ({"fine": True}, {"trouble": "disk full"}, {"fine": True}, {"fine": True}):
-        stage.process.channel.send(record)
-    stage.turn()
+        stage.says(record)
     stuck, resumed = [
         record.message for record in caplog.records if record.levelno >= logging.WARNING
     ]
@@ -251,28 +96,16 @@ def test_trouble_is_told_when_it_begins_and_ends(
     assert resumed.startswith("event=transcript-resumed file=said.jsonl says=")
 
 
-def test_what_its_channel_does_not_take_is_told_later(stage: Stage) -> None:
-    """Nobody waits for a process that is stopped."""
-    count = 0
-    while stage.turn() is None:
-        stage.keeper.reopen()
-        count += 1
-    told = [record["reopen"] for record in stage.process.told() if "reopen" in record]
-    assert stage.turn() is None
-    told += [record["reopen"] for record in stage.process.told() if "reopen" in record]
-    assert told == [*range(1, count + 1)]
-
-
 def test_one_that_never_ends_is_killed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
-        stage.now += timeout
+        stage.loop.time += timeout
         return []
 
     monkeypatch.setattr(connection, "wait", wait)
-    stage.keeper.close()
-    assert stage.process.exitcode == -9
+    stage.transcript.close()
+    assert stage.last.exitcode == -9
     assert "may lack what was said last" in caplog.text
 
 
@@ -280,13 +113,13 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
-        assert stage.process.told()[-1].keys() == {"stop"}
-        stage.process.die()
-        return [stage.process.sentinel]
+        assert stage.last.told()[-1].keys() == {"stop"}
+        stage.last.die(-9)
+        return [stage.last.sentinel]
 
     monkeypatch.setattr(connection, "wait", wait)
-    stage.keeper.close()
-    assert len(stage.processes) == 4
+    stage.transcript.close()
+    assert len(stage.started) == 1 + MAX_CLOSING_STARTS
     assert "may lack what was said last" in caplog.text
 
 
@@ -297,56 +130,53 @@ def test_one_that_makes_no_progress_is_replaced(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not one that has nothing to write, or has told that it can't, or goes on."""
-    stage.keeper.renew(replace(stage.settings, watchdog=8))
+    stage.transcript.renew(replace(stage.settings, watchdog=8))
 
     def waits(signs: Record | None = None) -> None:
         for _ in range(10):
             if signs is not None:
-                stage.process.channel.send(signs)
-            wait = stage.turn()
+                stage.says(signs)
+            stage.loop.turn()
+            wait = stage.loop.idle()
             assert wait is not None
-            stage.now += wait
+            stage.loop.time += wait
 
     waits()
-    assert len(stage.processes) == 1
+    assert len(stage.started) == 1
     say(stage.log, b"<a>hello\n")
     waits({"at": 0})
-    stage.process.channel.send({"trouble": "disk full"})
+    stage.says({"trouble": "disk full"})
     waits()
-    stage.process.channel.send({"fine": True})
-    assert len(stage.processes) == 1
-    hung = stage.process
+    stage.says({"fine": True})
+    assert len(stage.started) == 1
+    hung = stage.last
     waits()
     assert hung.exitcode == -9
-    assert len(stage.processes) == 2, "the next one has time to start"
-    stage.process.channel.send({"at": stage.log.head})
+    assert len(stage.started) == 2, "the next one has time to start"
+    stage.says({"at": stage.log.head})
     waits()
     waits()
-    assert len(stage.processes) == 2
+    assert len(stage.started) == 2
     assert caplog.text.count("event=transcript-stuck file=said.jsonl says=") == 1
 
 
 def test_it_has_five_seconds_at_least_and_thirty_to_start(stage: Stage) -> None:
     """It tells where it is once a second; and who has much to do does not start in one."""
-    stage.keeper.renew(replace(stage.settings, watchdog=0.5))
+    stage.transcript.renew(replace(stage.settings, watchdog=0.5))
     say(stage.log, b"<a>hello\n")
-    begun = stage.now
-    while len(stage.processes) == 1:
-        wait = stage.turn()
-        assert wait is not None
-        stage.now += wait or 0.01
-    assert stage.now - begun >= READY_WITHIN
-    stage.process.channel.send({"fine": True})
-    stage.turn()
-    begun = stage.now
-    while len(stage.processes) == 2:
-        wait = stage.turn()
-        assert wait is not None
-        stage.now += wait or 0.01
-    assert LEAST_WATCHED <= stage.now - begun <= 2 * LEAST_WATCHED
+    begun = stage.loop.time
+    while len(stage.started) == 1:
+        stage.loop.turn()
+        stage.loop.time += stage.loop.idle() or 0.01
+    assert stage.loop.time - begun >= READY_WITHIN
+    stage.says({"fine": True})
+    begun = stage.loop.time
+    while len(stage.started) == 2:
+        stage.loop.turn()
+        stage.loop.time += stage.loop.idle() or 0.01
+    assert LEAST_WATCHED <= stage.loop.time - begun <= 2 * LEAST_WATCHED
 
 
 def test_that_some_were_missed_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    stage.process.channel.send({"missed": 17})
-    stage.turn()
+    stage.says({"missed": 17})
     assert "event=transcript-missed file=said.jsonl messages=17 says=" in caplog.text

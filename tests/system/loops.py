@@ -1,5 +1,6 @@
 """An event loop that a test runs step by step."""
 
+from collections.abc import Callable
 from selectors import SelectorKey
 
 from chatroom.system.event_loop import EventLoop
@@ -8,11 +9,12 @@ from chatroom.system.event_loop import EventLoop
 class ManualLoop(EventLoop):
     """Never waits; its clock stands still until the test adds to `time`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """`clock` is used in place of `time`, if it is given."""
         self.time = 1000.0
         self.ready = 0
         """Sources that were ready in the last turn."""
-        super().__init__(lambda: self.time)
+        super().__init__(clock or (lambda: self.time))
 
     def wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
         found = super().wait(0)
@@ -27,4 +29,4 @@ class ManualLoop(EventLoop):
     def idle(self) -> float | None:
         """Return the seconds until the first timer is due; None if none is set."""
         first = min(self.timers.values(), default=None)
-        return None if first is None else max(0.0, first - self.time)
+        return None if first is None else max(0.0, first - self.now())

@@ -134,7 +134,7 @@ def test_a_connection_may_be_the_reason_to_close(entrance: Entrance) -> None:
     entrance.accepting = Accepting(
         entrance.loop,
         entrance.listener,
-        lambda connection, _: (entrance.accepted.append(connection), entrance.accepting.close()),  # type: ignore[func-returns-value, return-value, arg-type]
+        lambda connection, _: (entrance.accepted.append(connection), entrance.accepting.close()),  # type: ignore[func-returns-value, arg-type]
     )
     entrance.accepting.open()
     for _ in range(3):

@@ -16,7 +16,6 @@ import termios
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from selectors import DefaultSelector
 from time import monotonic
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
@@ -31,14 +30,15 @@ from chatroom.log.slots import Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
-from chatroom.supervisor import acceptor, assignment, pool
-from chatroom.supervisor.acceptor import Acceptor, Client
+from chatroom.supervisor import assignment
+from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.assignment import Assignment
 from chatroom.supervisor.counters import Counters
-from chatroom.supervisor.pool import WorkerPool, WorkerProcess
+from chatroom.supervisor.members import Client, Members
+from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Registry, RegistryProcess
 from chatroom.system import spawn
-from chatroom.system.channel import Channel, Record
+from chatroom.system.channel import Channel
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
@@ -47,6 +47,7 @@ from chatroom.worker import loop
 from chatroom.worker.loop import Worker
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
+from tests.system.loops import ManualLoop
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
 
 PACKAGE = str(Path(chatroom.__file__).parent)
@@ -318,8 +319,8 @@ class House:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
-        for module in (loop, acceptor, pool, assignment):
-            monkeypatch.setattr(module, "monotonic", self.clock)
+        self.loop = ManualLoop(self.clock)
+        monkeypatch.setattr(loop, "monotonic", self.clock)
         monkeypatch.setattr("selectors.DefaultSelector", Sleepless)
         monkeypatch.setattr(
             loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
@@ -337,42 +338,39 @@ class House:
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
         self.where = self._listener.getsockname()
-        self.selector = DefaultSelector()
         self.registry = Registry(self.settings.max_clients, 0)
         registry = cast(RegistryProcess, self.registry)
+        counters = Counters()
+        house = self
+
+        class Watched(Members):
+            def leave(self, reasons: dict[int, LeaveReason]) -> None:
+                house.left |= reasons
+                super().leave(reasons)
+
+        self.left: dict[int, LeaveReason] = {}
+        self.members = Watched(self.slots, registry, counters, lambda line: None)
+        self.pool = WorkerPool(self.settings, self.loop, self.log, self.slots, self.doorbells)
+        self.assignment = Assignment(
+            self.loop, self.pool, self.members, registry, counters, self.log
+        )
         self.acceptor = Acceptor(
-            [self._listener],
-            self.selector,
-            registry,
-            self.slots,
-            self._hand_over,
-            Counters(),
-            Bans(),
-            greeting=self.settings.greeting,
-        )
-        self.pool = WorkerPool(
+            self.loop,
             self.settings,
-            self.selector,
-            self.log,
-            self.slots,
-            self.doorbells,
-            self._handle_message,
-            self._on_worker_exit,
-        )
-        self.handover = Assignment(
-            self.pool,
-            self.acceptor.clients,
+            [self._listener],
             registry,
-            self.log.suspect,
-            self._on_members_left,
-            lambda seconds: None,
+            self.members,
+            counters,
+            Bans(),
+            self._hand_over,
         )
         self.processes: list[Mortal] = []
         self.hold: Callable[[socket.socket], None]
         """Remembers a connection that the worker that runs holds now."""
         self.guests: list[Guest] = []
         self.ids: dict[str, int] = {}
-        self.left: dict[int, LeaveReason] = {}
+        self.pool.start(self.assignment)
+        self.acceptor.open()
         self.settle()
 
     def close(self) -> None:
@@ -381,11 +379,10 @@ class House:
             os.close(process.sentinel)
         for guest in self.guests:
             guest.end.close()
-        for worker in self.pool.workers.values():
-            worker.channel.close()
+        self.pool.end()
         self.acceptor.close()
-        self.acceptor.leave(list(self.acceptor.clients))
-        self.selector.close()
+        self.members.leave(dict.fromkeys(self.members.by_id, LeaveReason.CLOSED))
+        self.loop.close()
         for doorbell in self.doorbells:
             doorbell.close()
         os.close(self.log.fd)
@@ -400,38 +397,9 @@ class House:
         self.hold(connection)
         return connection
 
-    # What the supervisor does.
-
-    def _handle_message(self, worker: WorkerProcess, record: Record) -> None:
-        match record:
-            case {"ready": True}:
-                self.pool.began(worker)
-                self.registry.enroll(worker.number)
-                self.handover.began()
-                self.acceptor.open()
-            case {"left": departures}:
-                self._on_members_left(dict(departures))
-            case {"yielded": members}:
-                self.handover.yielded(members)
-            case {"ack": number}:
-                self.handover.acked(worker, number)
-
-    def _on_worker_exit(self, worker: WorkerProcess) -> None:
-        if worker.ready:
-            self.registry.dismiss(worker.number)
-        self.pool.note_exit(worker)
-        if not self.pool.ready():
-            self.acceptor.hold()
-        self.handover.take_over(worker)
-
     def _hand_over(self, id: int, client: Client) -> None:
         self.ids[client.address] = id
-        self.handover.hand_over(id, client)
-
-    def _on_members_left(self, reasons: dict[int, LeaveReason]) -> None:
-        self.left |= reasons
-        self.acceptor.leave(list(reasons))
-        self.handover.changed()
+        self.assignment.hand_over(id, client)
 
     # What a test does.
 
@@ -446,13 +414,10 @@ class House:
     def main(self) -> bool:
         """Run the main process until it would wait; return whether it had anything to do."""
         for turn in range(MANY):
-            for times in (self.acceptor.tick, self.pool.tend, self.handover.tick):
-                times()
-            events = self.selector.select(0)
-            if not events:
+            due = self.loop.idle() == 0
+            self.loop.turn()
+            if not (due or self.loop.ready):
                 return turn > 0
-            for key, _ in events:
-                key.data()
         raise AssertionError("it goes round without end")
 
     def settle(self) -> None:
@@ -497,7 +462,7 @@ class House:
 
     def _on_the_way(self) -> bool:
         """Whether something was sent that has not come to the other side."""
-        ours = [client.connection for client in self.acceptor.clients.values()]
+        ours = [client.connection for client in self.members.by_id.values()]
         theirs = [guest.end for guest in self.guests if not guest.ended]
         gone = [guest for guest in self.guests if self.ids.get(guest.address) in self.left]
         return (

@@ -168,7 +168,7 @@ def even_the_spread(house: House, others: list[Guest]) -> None:
 
 
 def worker_of(house: House, guest: Guest) -> int:
-    return house.acceptor.clients[guest.id].worker
+    return house.members.by_id[guest.id].worker
 
 
 def read_of(house: House, guest: Guest) -> int:

@@ -131,7 +131,7 @@ def a_yield(house: House) -> int:
         guest.say(b"begun")
     house.settle()
     for guest in guests:
-        if house.acceptor.clients[guest.id].worker == 1:
+        if house.members.by_id[guest.id].worker == 1:
             guest.finish()
     house.settle()
     house.clock.now += 1
@@ -154,7 +154,7 @@ def a_slow_one(house: House) -> int:
     for guest in (alice, bob):
         guest.say(b"more\n" * 50)
     slow.hear(1500)
-    return house.acceptor.clients[slow.id].worker
+    return house.members.by_id[slow.id].worker
 
 
 #: And of how many lines of its code one is where it dies: prime numbers, so that in loops each is.
@@ -221,7 +221,7 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
             assert [process.run() for process in list(house.alive)].count(False) == 1
         assert newcomer.hear() == 10
         (left,) = house.alive
-        numbers = [house.acceptor.clients[guest.id].worker for guest in guests]
+        numbers = [house.members.by_id[guest.id].worker for guest in guests]
         alice = guests[numbers.index(left.number)]
         alice.say(b"it has not joined yet\n")
         left.run()
@@ -277,7 +277,7 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
     """However much the others want to say meanwhile; then they wait."""
     with a_house() as house:
         guests = house.joined(8)
-        theirs = [guest for guest in guests if house.acceptor.clients[guest.id].worker == 0]
+        theirs = [guest for guest in guests if house.members.by_id[guest.id].worker == 0]
         others = [guest for guest in guests if guest not in theirs]
         if why == "a yield":
             for guest in others[1:]:
@@ -307,8 +307,8 @@ def unserved(house: House) -> tuple[Guest, Guest]:
     """One whose worker hangs while others say more than it may lag; and one of those."""
     slow = house.join(buffer=2048)
     speaker, *_ = house.joined(3)
-    hung = house.alive[house.acceptor.clients[slow.id].worker]
-    assert house.acceptor.clients[speaker.id].worker != hung.number
+    hung = house.alive[house.members.by_id[slow.id].worker]
+    assert house.members.by_id[speaker.id].worker != hung.number
     for number in range(62):
         speaker.say(b"%d %s\n" % (number, b"." * 500))
         for process in house.alive:
@@ -450,7 +450,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
         alice.say(b"a line\n")
         alice.hear()
         alice.go(end)
-        connection = house.acceptor.clients[alice.id].connection
+        connection = house.members.by_id[alice.id].connection
         with select.epoll() as epoll:
             epoll.register(connection, select.EPOLLRDHUP)
             assert epoll.poll(PATIENCE), "its end has come"
@@ -471,13 +471,13 @@ def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_
     """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
     with a_house() as house:
         guests = house.joined(6)
-        theirs = [guest for guest in guests if house.acceptor.clients[guest.id].worker == 0]
+        theirs = [guest for guest in guests if house.members.by_id[guest.id].worker == 0]
         dead, other = house.alive
         worker = cast(Worker, other._worker)
         for guest in theirs:
             guest.say(b"half a line")
         dead.run()
-        house.pool.tell(house.pool.workers[1], {"drain": True})
+        house.pool.workers[1].tell({"drain": True})
         other.run()
         dead.kill()
         house.main()

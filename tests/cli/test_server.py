@@ -12,6 +12,7 @@ import chatroom
 from chatroom.cli import server
 from chatroom.config.settings import KIB, MAX_WORKERS, MIB, Settings
 from chatroom.errors import ChatroomError, ConfigError, LimitError, ListenError, WorkerError
+from chatroom.supervisor import supervisor
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import parse_network
 
@@ -19,7 +20,7 @@ HERE = ["127.0.0.1", "8080"]
 
 
 class Room:
-    """Stands in for the supervisor: remembers what it was to run, and may fail."""
+    """Stands in for supervisor.run: remembers what it was to run, and may fail."""
 
     def __init__(self) -> None:
         self.settings: list[Settings] = []
@@ -29,21 +30,17 @@ class Room:
 
     def __call__(
         self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]
-    ) -> "Room":
+    ) -> None:
         self.settings.append(settings)
-        self._reload = reload
-        return self
-
-    def run(self) -> None:
         if self.fails is not None:
             raise self.fails
-        self.runs(self._reload)
+        self.runs(reload)
 
 
 @pytest.fixture(name="room")
 def fixture_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     room = Room()
-    monkeypatch.setattr(server, "Supervisor", room)
+    monkeypatch.setattr(supervisor, "run", room)
     root = logging.getLogger()
     level = root.level
     yield room
@@ -355,7 +352,7 @@ def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(server, "Supervisor", fail)
+    monkeypatch.setattr(supervisor, "run", fail)
     with pytest.raises(ZeroDivisionError):
         server.main(HERE)
 

@@ -250,9 +250,9 @@ class RestartedChild:
         if self._loop.now() - self._started_at >= STEADY_AFTER:
             self._failures = 0
         if not self._stopped:
-            pause = pause_after(self._failures)
-            self._start_timer.set_after(pause)
+            fields["again_in"] = pause_after(self._failures)
+            self._start_timer.set_after(pause_after(self._failures))
             self._failures += 1
-            says += f"; another is started in {pause:g} s" if pause else "; another is started"
+            says += "; another is started"
         event = f"{self._event}-{event}"
         logger.warning(Event(event, f"its process {says}", **self._fields, **fields))

@@ -157,11 +157,10 @@ def test_a_registry_that_cant_start(tmp_path: Path) -> None:
     """It is missed like a worker."""
     (tmp_path / "sitecustomize.py").write_text(
         """
-import os
+import os, sys
 from multiprocessing.managers import BaseManager
-def broken(*_): os._exit(3)
-broken.__name__ = "_run_server"  # by which it is found in the child
-BaseManager._run_server = classmethod(broken)
+if "--multiprocessing-fork" in sys.argv:
+    BaseManager.get_server = lambda self: os._exit(3)
 """
     )
     environment = {"PYTHONPATH": str(tmp_path)}

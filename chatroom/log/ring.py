@@ -25,6 +25,7 @@ where another process writes them: taking it is a barrier on every CPU. The lock
 is `lockf`, which the kernel releases when its holder dies. It excludes
 processes, not threads: in each process one thread only takes it. It is lost
 when *any* descriptor of the file is closed, so they stay open until the end.
+A process that only reads does not take it: see follower.py.
 """
 
 import fcntl
@@ -33,10 +34,11 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chatroom.config.settings import SEATS, Settings, whole_pages
 
@@ -78,7 +80,17 @@ _REACH = 2
 """Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
 _MESSAGES = 3
 """Messages in the log up to here, this entry's included."""
-_FIELDS = 4
+_ENTRY = struct.Struct("4Q")
+_FIELDS = _ENTRY.size // _WORD
+
+
+class Entry(NamedTuple):
+    """What the log says of one run of messages."""
+
+    end: int
+    sender: int
+    reach: int
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +173,11 @@ class Log:
         self._waits = self._words[_WAITS : _WAITS + SEATS]
         self._said = self._words[_SAID : _SAID + SEATS]
         self._due = self._words[_DUE : _DUE + SEATS]
-        self._entries = memory[_HEADER:entries_end].cast("Q")
+        self._entries = memory[_HEADER:entries_end]
+        self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
+        self._threads = threading.Lock()
+        """Held with the log's lock by a thread that must not wait for it: see `_try_lock`."""
 
     def format(self) -> None:
         """Make a zeroed file an empty log; once, before another process sees it."""
@@ -198,13 +213,18 @@ class Log:
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
-        """The head, for who must not hold up anyone; None while somebody has the lock.
+        """Return the head, without waiting for the lock; None while another process has it.
 
-        Who has stored it has let go of the lock by then, so all that lies before it can be seen.
+        The process that has stored this head has released the lock by then, so all that lies
+        before it can be seen. Where the system does not tell who has the lock, it is taken.
         """
         if sys.platform != "linux":
-            with self:
+            if not self._try_lock():
+                return None
+            try:
                 return self.head
+            finally:
+                self._unlock()
         head = self.head
         return head if self.holder() is None else None
 
@@ -249,29 +269,18 @@ class Log:
 
         One pass, for all of a dead worker's members at once.
         """
-        words = self._entry_words(first, last)
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
         reaches: dict[int, int] = {}
-        for end, sender, reach in zip(
-            words[_END::_FIELDS], words[_SENDER::_FIELDS], words[_REACH::_FIELDS], strict=True
-        ):
+        for end, sender, reach, _ in self._read_entries(first, last):
             spans.setdefault(sender, []).append((begin, end))
             reaches[sender] = reach
             begin = end
         return spans, reaches
 
-    def entries(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """Those from `first` up to `last`: where each ends, its sender, the messages so far."""
-        words = self._entry_words(first, last)
-        return list(
-            zip(
-                words[_END::_FIELDS],
-                words[_SENDER::_FIELDS],
-                words[_MESSAGES::_FIELDS],
-                strict=True,
-            )
-        )
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """Return the entries from `first` up to `last`."""
+        return [*map(Entry._make, self._read_entries(first, last))]
 
     def views(self, start: int, end: int) -> list[memoryview]:
         """The text from `start` to `end`: one view, or two where it wraps; no copy."""
@@ -289,7 +298,7 @@ class Log:
         """
         geometry = self.geometry
         head = self.head
-        end, sender, reach, messages = self._entry(head - 1)
+        end, sender, reach, messages = self._read_entry(head - 1)
         ending = self.unfinished(end)
         slowest = min(head, *self._in_use(self._positions))
         if (
@@ -309,6 +318,40 @@ class Log:
             position += 1
         self._words[_HEAD] = position
         return start
+
+    def append_within(self, seconds: float, batch: Batch) -> bool:
+        """Append, unless there is no room, or the lock is not had in time.
+
+        The main process appends so: the lock's holder may hang, and the main process is what
+        ends it then.
+        """
+        deadline = monotonic() + seconds
+        while not self._try_lock():
+            if monotonic() >= deadline:
+                return False
+            sleep(RETRY_AFTER)
+        try:
+            return self.append(batch) is not None
+        finally:
+            self._unlock()
+
+    def _try_lock(self) -> bool:
+        """Take the lock if neither another process nor another thread of this one has it so.
+
+        `lockf` does not exclude threads: the end of one's lock would be that of the other's.
+        """
+        if not self._threads.acquire(blocking=False):
+            return False
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._threads.release()
+            return False
+        return True
+
+    def _unlock(self) -> None:
+        fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        self._threads.release()
 
     # --- workers -------------------------------------------------------------
 
@@ -404,72 +447,20 @@ class Log:
     # --- the rings -----------------------------------------------------------
 
     def _field(self, position: int, field: int) -> int:
-        return self._entries[position % self.geometry.entries * _FIELDS + field]
+        return self._fields[position % self.geometry.entries * _FIELDS + field]
 
-    def _entry(self, position: int) -> list[int]:
-        at = position % self.geometry.entries * _FIELDS
-        return self._entries[at : at + _FIELDS].tolist()
+    def _read_entry(self, position: int) -> tuple[int, int, int, int]:
+        at = position % self.geometry.entries * _ENTRY.size
+        return _ENTRY.unpack_from(self._entries, at)
 
-    def _entry_words(self, first: int, last: int) -> list[int]:
-        return [
-            word
-            for view in _views(self._entries, first * _FIELDS, last * _FIELDS)
-            for word in view.tolist()
-        ]
+    def _read_entries(self, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the entries from `first` up to `last`, faster than one by one."""
+        for view in _views(self._entries, first * _ENTRY.size, last * _ENTRY.size):
+            yield from _ENTRY.iter_unpack(view)
 
     def _put(self, position: int, end: int, sender: int, reach: int, messages: int) -> None:
-        entries = self._entries
-        at = position % self.geometry.entries * _FIELDS
-        entries[at + _END] = end
-        entries[at + _SENDER] = sender
-        entries[at + _REACH] = reach
-        entries[at + _MESSAGES] = messages
-
-
-class MainLog(Log):
-    """The main process's view: there the console's thread takes the lock, and others may append.
-
-    `lockf` excludes processes and not threads, so they exclude each other besides.
-    """
-
-    def __init__(self, fd: int, geometry: Geometry) -> None:
-        super().__init__(fd, geometry)
-        self._threads = threading.Lock()
-
-    def __enter__(self) -> Log:
-        self._threads.acquire()
-        return super().__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        self._threads.release()
-
-    def append_within(self, seconds: float, batch: Batch) -> bool:
-        """Append, unless there is no room, or the lock is not had in time.
-
-        Its holder may hang, and it is the main process that sees to that: it must not
-        wait for it.
-        """
-        deadline = monotonic() + seconds
-        while not self._take():
-            if monotonic() >= deadline:
-                return False
-            sleep(RETRY_AFTER)
-        try:
-            return self.append(batch) is not None
-        finally:
-            self.__exit__(None, None, None)
-
-    def _take(self) -> bool:
-        """Take the lock if nobody has it."""
-        if not self._threads.acquire(blocking=False):
-            return False
-        try:
-            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._threads.release()
-            return False
-        return True
+        at = position % self.geometry.entries * _ENTRY.size
+        _ENTRY.pack_into(self._entries, at, end, sender, reach, messages)
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:

@@ -6,7 +6,7 @@ from typing import Any
 from chatroom.config.settings import KIB
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
-from chatroom.log.ring import Batch, MainLog
+from chatroom.log.ring import Batch, Log
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor.acceptor import Client
@@ -35,7 +35,7 @@ class AdminCommands:
         self,
         clients: Mapping[int, Client],
         bans: Bans,
-        log: MainLog,
+        log: Log,
         disconnect: Callable[[Client, str], None],
         wake: Callable[[], None],
     ) -> None:

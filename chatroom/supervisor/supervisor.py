@@ -38,7 +38,7 @@ from chatroom.control import run_dir
 from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
-from chatroom.log.ring import Geometry, MainLog
+from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor, Client
@@ -283,7 +283,7 @@ class Supervisor:
         settings = self._settings
         geometry = Geometry.of(settings)
         try:
-            self._log = MainLog(anonymous_file("chatroom log", geometry.file_size), geometry)
+            self._log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
         except (OSError, ValueError, OverflowError) as error:
             raise LimitError(f"no memory for a log of {settings.log_size} bytes: {error}") from None
         self._log.format()

@@ -67,14 +67,9 @@ def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
     """The entries from one position up to another, or the head, as what was said."""
     found = []
     with log:
-        for position in range(first, log.head if last is None else last):
-            _, sender, reach, _ = log._entry(position)
-            found.append(
-                Run(
-                    sender,
-                    text(log, log.offset(position), log.offset(position + 1)),
-                    reach,
-                    log.messages(position + 1) - log.messages(position),
-                )
-            )
+        begin, before = log.offset(first), log.messages(first)
+        for entry in log.entries(first, log.head if last is None else last):
+            said = text(log, begin, entry.end)
+            found.append(Run(entry.sender, said, entry.reach, entry.messages - before))
+            begin, before = entry.end, entry.messages
     return found

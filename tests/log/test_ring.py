@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
 from chatroom.config.settings import SEATS, Settings
-from chatroom.log.ring import IDLE, Batch, Geometry, Log, MainLog
+from chatroom.log.ring import IDLE, Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 from tests.log.entries import TINY, Run, append, batch_of, head, new_log, runs, say, text
 
@@ -550,16 +550,16 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
             assert found == expected or (reach == 999 and found + b"\n" == expected)
 
 
-# --- the main process's view ---------------------------------------------------------------------
+# --- without waiting for the lock ----------------------------------------------------------------
 
 
 @pytest.fixture(name="views")
-def fixture_views() -> Iterator[tuple[MainLog, Log]]:
+def fixture_views() -> Iterator[tuple[Log, Log]]:
     """Two views of one log, the main process's and another's."""
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     fd = anonymous_file("a test's log", geometry.file_size)
-    main = MainLog(fd, geometry)
+    main = Log(fd, geometry)
     main.format()
     main.seat(0)
     yield main, Log(fd, geometry)
@@ -572,7 +572,7 @@ def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
     return batch
 
 
-def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log]) -> None:
+def test_the_main_process_appends_where_nobody_hangs(views: tuple[Log, Log]) -> None:
     main, other = views
     assert main.append_within(1, said_by_nobody())
     assert main.append_within(1, said_by_nobody())
@@ -580,7 +580,7 @@ def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log])
 
 
 def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
-    views: tuple[MainLog, Log],
+    views: tuple[Log, Log],
 ) -> None:
     """… for it is the one that ends it."""
     main, other = views
@@ -600,18 +600,38 @@ def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
         os.close(fd)
 
 
-def test_its_threads_exclude_each_other(views: tuple[MainLog, Log]) -> None:
-    """… for `lockf` does not, and the end of one's lock would be that of the other's."""
-    main, _ = views
-    with main:
-        assert not main.append_within(0.01, said_by_nobody())
-        assert main.head == 1
+def test_a_thread_that_looks_at_the_head_leaves_the_lock_to_one_that_appends(
+    views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """… also where the system does not tell who has the lock, so that it has to be taken."""
+    main, other = views
+    append_, heads = main.append, []
+
+    def append(batch: Batch) -> int | None:
+        heads.append(main.try_head())
+        with python(TAKE_LOCK, other) as waiter:
+            assert line_of(waiter) == "taken\n"
+            waiter.kill()
+        return append_(batch)
+
+    monkeypatch.setattr(sys, "platform", "another")
+    monkeypatch.setattr(main, "append", append)
     assert main.append_within(1, said_by_nobody())
-    with main:
-        assert main.head == 2
+    assert heads == [None]
+    assert (main.try_head(), other.try_head()) == (2, 2)
 
 
-def test_without_room_nothing_is_appended(views: tuple[MainLog, Log]) -> None:
+def test_the_head_is_not_told_while_another_process_has_the_lock(log: Log) -> None:
+    assert log.try_head() == 1
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        assert log.try_head() is None
+        holder.kill()
+        holder.wait(30)
+    assert log.try_head() == 1
+
+
+def test_without_room_nothing_is_appended(views: tuple[Log, Log]) -> None:
     main, _ = views
     with main:
         main.serve(0, 1)

@@ -17,7 +17,7 @@ import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError
-from chatroom.log.ring import Geometry, MainLog
+from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.supervisor import acceptor, assignment, pool, supervisor
 from chatroom.supervisor.acceptor import Acceptor
@@ -143,7 +143,7 @@ class Stage:
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
         # Parts of the main process; it makes them when it starts.
-        self.log: MainLog
+        self.log: Log
         self.slots: Slots
         self.registry: Directory
         self.acceptor: Acceptor
@@ -187,7 +187,7 @@ class Stage:
         """Note each part of the main process when that makes it."""
         stage = self
 
-        class OwnLog(MainLog):
+        class OwnLog(Log):
             def __init__(self, fd: int, geometry: Geometry) -> None:
                 super().__init__(fd, geometry)
                 stage.log = self
@@ -212,7 +212,7 @@ class Stage:
                 super().__init__(*arguments, **options)
                 stage.pool = self
 
-        monkeypatch.setattr(supervisor, "MainLog", OwnLog)
+        monkeypatch.setattr(supervisor, "Log", OwnLog)
         monkeypatch.setattr(supervisor, "Slots", OwnSlots)
         monkeypatch.setattr(supervisor, "RegistryProcess", OwnDirectory)
         monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)

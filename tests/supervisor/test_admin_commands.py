@@ -12,7 +12,7 @@ import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
-from chatroom.log.ring import Batch, Geometry, MainLog
+from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.admin_commands import BANNED, KICKED, MAX_TEXT, NOBODY, AdminCommands
 from chatroom.system.memory import anonymous_file
@@ -26,7 +26,7 @@ class Room:
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
-        self.log = MainLog(anonymous_file("a test's log", geometry.file_size), geometry)
+        self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
         self.log.seat(0)
         self.clients: dict[int, Client] = {}

@@ -33,9 +33,10 @@ def header(where: str, run: str, after: int, time: str) -> bytes:
     return _line({"room": where, "run": run, "after": after, "time": time})
 
 
-def missed(first: int, last: int, time: str) -> bytes:
-    """The messages from `first` to `last` are not in the transcript."""
-    return _line({"missed": last - first + 1, "first": first, "last": last, "time": time})
+def missed(numbers: range, time: str) -> bytes:
+    """The messages of these numbers are not in the transcript."""
+    first, last = numbers[0], numbers[-1]
+    return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 
 
 def said(block: bytes, sender: int, who: Sender, first: int, skip: int, time: str) -> list[str]:

@@ -14,19 +14,19 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from time import monotonic, time
 
-from chatroom.config.settings import Settings
+from chatroom.config.settings import KIB, Settings
+from chatroom.log.follower import CHUNK, READ_AGAIN, Chunk, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.lines import Sender, header, missed, said
-from chatroom.sidecars.transcript.reader import CHUNK, SMALL_CHUNK, LogTail, Reader
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
 PAUSE = 0.02
 """Seconds between two looks at the log: whoever talks needs the processors."""
-LOOK_AGAIN = 0.005
-"""Seconds after which it looks again, where somebody appended just then."""
+SMALL_CHUNK = 4 * KIB
+"""Bytes of the log that are read at once where more can't be written."""
 SYNC_EVERY = 1.0
 """Seconds in which the disk has to have what was written."""
 RETRY_AFTER = 1.0
@@ -87,7 +87,7 @@ class TranscriptWriter:
         self._bell = bell
         self._file = file
         self._parent = parent
-        self._reader: Reader | None = None
+        self._follower: Follower | None = None
         """None until it is known which message was the last."""
         self._known: dict[int, Sender] = {}
         self._unknown: set[int] = set()
@@ -180,19 +180,19 @@ class TranscriptWriter:
             return  # the main process has yet to hear which file it is
         now = monotonic()
         try:
-            if self._reader is None:
+            if self._follower is None:
                 number = 0 if self._file is None else self._file.repair()
-                self._reader = Reader(self._log, number)
+                self._follower = Follower(self._log, number)
             if self._open_at is not None and now >= self._open_at:
                 self._try_to_open(now)
             if self._file is None:
                 return
             if self._look_at is not None and now >= self._look_at and not self._unknown:
-                self._write(self._file, self._reader, now)
+                self._write(self._file, self._follower, now)
             if self._sync_at is not None and now >= self._sync_at:
                 self._sync_at = None
                 self._file.sync()
-                self._tell({"at": self._reader.position})
+                self._tell({"at": self._follower.position})
                 self._told = True
                 self._tell_missed()
         except OSError as error:
@@ -209,9 +209,9 @@ class TranscriptWriter:
 
     def _open(self) -> None:
         """Open the file; one that is open is written to until the new one is."""
-        assert self._reader is not None
+        assert self._follower is not None
         if self._file is None or not self._file.is_at(self._path):
-            file = TranscriptFile.open(self._path, self._reader.number)
+            file = TranscriptFile.open(self._path, self._follower.number)
             if self._file is not None:
                 self._file.close()
             self._file = file
@@ -221,41 +221,40 @@ class TranscriptWriter:
         self._open_at, self._reopen = None, 0
         self._look_at = monotonic()  # when the main process has heard of it
 
-    def _write(self, file: TranscriptFile, reader: Reader, now: float) -> None:
+    def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
         """Write a chunk of what was said."""
         if self._channel.backlog and not self._orphaned:
             return
-        found = reader.look(self._chunk)
-        if found is None:
-            self._look_at = now + LOOK_AGAIN
+        chunk = follower.read(self._chunk)
+        if chunk is None:
+            self._look_at = now + READ_AGAIN
             return
-        if not self._orphaned and self._ask({run.sender for run in found.runs}):
+        if not self._orphaned and self._ask({entry.sender for entry in chunk.entries}):
             return
-        data = self._lines(found, file)
+        data = self._lines(chunk, follower.number, file)
         if data:
             file.append(data)
-        if found.missed is not None:
-            self._missed += found.missed.last - found.missed.first + 1
-        moved = found.position != reader.position
-        reader.done(found)
+        self._missed += len(chunk.missed)
+        moved = chunk.begin != chunk.end
+        follower.advance(chunk)
         self._chunk = min(CHUNK, 2 * self._chunk)
         if data or moved or not self._told:
             self._sync_at = self._sync_at or now + SYNC_EVERY
         self._well()
         if self._end_by is not None:
             self._look_at, self._finished = now, not moved
-        elif found.more:
+        elif chunk.more:
             self._look_at = now
         else:
             self._look_at = now + PAUSE if moved else None
 
-    def _lines(self, found: LogTail, file: TranscriptFile) -> bytes:
+    def _lines(self, chunk: Chunk, number: int, file: TranscriptFile) -> bytes:
         time_ = stamp(time())
         data = header(self._where, self._run, file.after, time_) if file.fresh else b""
-        if found.missed is not None:
-            data += missed(*found.missed, time_)
+        if chunk.missed:
+            data += missed(chunk.missed, time_)
         lines: list[str] = []
-        for run in found.runs:
+        for run in chunk.runs(number):
             who = self._known.get(run.sender, NOBODY_KNOWS)
             lines += said(run.text, run.sender, who, run.first, run.skip, time_)
         return data + "".join(lines).encode()
@@ -315,6 +314,6 @@ class TranscriptWriter:
             except OSError as error:
                 self._fail(error, monotonic())
         self._tell_missed()
-        left = self._log.messages(self._log.head) - (self._reader.number if self._reader else 0)
+        left = self._log.messages(self._log.head) - (self._follower.number if self._follower else 0)
         if left:
             self._tell({"lacks": left})

@@ -51,7 +51,7 @@ def test_only_its_own_prefix_is_stripped() -> None:
     ("line", "number"),
     [
         (said(b"<192.0.2.1>x\n", 7, ANNA, 3, 0, TIME)[0].encode(), 3),
-        (missed(4, 9, TIME), 9),
+        (missed(range(4, 10), TIME), 9),
         (header("here", "run", 5, TIME), 5),
         (b'{"text": "x"}\n', None),
         (b"[1]\n", None),

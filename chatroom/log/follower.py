@@ -37,6 +37,7 @@ class Run(NamedTuple):
     """Messages that one member said at once."""
 
     sender: int
+    origin: bytes
     first: int
     """Number of its first message."""
     skip: int
@@ -63,7 +64,7 @@ class Chunk(NamedTuple):
             skip = max(0, number - before)
             if entry.messages - before > skip:  # a LF that ends a line is no message (LINE-6)
                 text = self.text[begin - self.begin.offset : entry.end - self.begin.offset]
-                yield Run(entry.sender, before + 1, skip, text)
+                yield Run(entry.sender, entry.origin, before + 1, skip, text)
             begin, before = entry.end, entry.messages
 
 

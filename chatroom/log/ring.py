@@ -41,6 +41,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from chatroom.config.settings import SEATS, Settings, whole_pages
+from chatroom.log.origin import ORIGIN_SIZE
 
 LF = 0x0A
 
@@ -71,26 +72,27 @@ _HEADER = whole_pages((_DUE + SEATS) * _WORD)
 _LOCK = struct.Struct("hhqqi4x")
 """Linux's struct flock: type, whence, start, length, pid."""
 
-# An entry, in words.
+# An entry: see `Entry`. Four words, of which some are read alone, and three for the origin.
+_ENTRY = struct.Struct(f"4Q{ORIGIN_SIZE}s")
+_WORDS = _ENTRY.size // _WORD
 _END = 0
-"""The offset at which its text ends; it begins where the entry before it ends."""
 _SENDER = 1
-"""The id of the member that sent it."""
-_REACH = 2
-"""Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
 _MESSAGES = 3
-"""Messages in the log up to here, this entry's included."""
-_ENTRY = struct.Struct("4Q")
-_FIELDS = _ENTRY.size // _WORD
 
 
 class Entry(NamedTuple):
-    """What the log says of one run of messages."""
+    """One run of whole messages of one sender."""
 
     end: int
+    """Offset at which its text ends; it begins where the entry before it ends."""
     sender: int
+    """Id of the member that sent it."""
     reach: int
+    """Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
     messages: int
+    """Messages in the log up to here, this entry's included."""
+    origin: bytes
+    """Sender's address and the size of its prefix, packed: see origin.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Geometry:
 
     @property
     def file_size(self) -> int:
-        return _HEADER + self.entries * _FIELDS * _WORD + self.text
+        return _HEADER + self.entries * _ENTRY.size + self.text
 
 
 class Work(NamedTuple):
@@ -132,15 +134,16 @@ class Batch:
         self._parts: list[bytes] = []
         self.ends_line = True
         """Whether LF ends it; if not, the LF that will is its last sender's."""
-        self.runs: list[tuple[int, int, int, int]] = []
-        """For each run: its end from the batch's start, sender, reach, and messages so far."""
+        self.runs: list[tuple[int, int, int, int, bytes]] = []
+        """For each run, as in its entry, from the batch's start: end, sender, reach, messages and
+        origin."""
         self.size = 0
         self.messages = 0
 
     def __len__(self) -> int:
         return len(self.runs)
 
-    def add(self, sender: int, reach: int, text: bytes, messages: int) -> None:
+    def add(self, sender: int, origin: bytes, reach: int, text: bytes, messages: int) -> None:
         """Add a run of whole messages; only its last may be without LF."""
         if not self.ends_line:
             self._parts.append(b"\n")  # it is the last sender's: LINE-6
@@ -150,7 +153,7 @@ class Batch:
         self.ends_line = text[-1] == LF
         self.size += len(text)
         self.messages += messages
-        self.runs.append((self.size, sender, reach, self.messages))
+        self.runs.append((self.size, sender, reach, self.messages, origin))
 
     def text(self) -> bytes:
         return b"".join(self._parts)
@@ -272,7 +275,7 @@ class Log:
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
         reaches: dict[int, int] = {}
-        for end, sender, reach, _ in self._read_entries(first, last):
+        for end, sender, reach, _, _ in self._read_entries(first, last):
             spans.setdefault(sender, []).append((begin, end))
             reaches[sender] = reach
             begin = end
@@ -298,7 +301,7 @@ class Log:
         """
         geometry = self.geometry
         head = self.head
-        end, sender, reach, messages = self._read_entry(head - 1)
+        end, sender, reach, messages, origin = self._read_entry(head - 1)
         ending = self.unfinished(end)
         slowest = min(head, *self._in_use(self._positions))
         if (
@@ -309,12 +312,12 @@ class Log:
         start, position = end, head
         if ending:
             _store(self._text, end, b"\n")
-            self._put(head, end + 1, sender, reach, messages)
+            self._put(head, end + 1, sender, reach, messages, origin)
             start += 1
             position += 1
         _store(self._text, start, batch.text())
-        for run_end, run_sender, run_reach, run_messages in batch.runs:
-            self._put(position, start + run_end, run_sender, run_reach, messages + run_messages)
+        for run_end, sender, reach, run_messages, origin in batch.runs:
+            self._put(position, start + run_end, sender, reach, messages + run_messages, origin)
             position += 1
         self._words[_HEAD] = position
         return start
@@ -447,20 +450,22 @@ class Log:
     # --- the rings -----------------------------------------------------------
 
     def _field(self, position: int, field: int) -> int:
-        return self._fields[position % self.geometry.entries * _FIELDS + field]
+        return self._fields[position % self.geometry.entries * _WORDS + field]
 
-    def _read_entry(self, position: int) -> tuple[int, int, int, int]:
+    def _read_entry(self, position: int) -> tuple[int, int, int, int, bytes]:
         at = position % self.geometry.entries * _ENTRY.size
         return _ENTRY.unpack_from(self._entries, at)
 
-    def _read_entries(self, first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    def _read_entries(self, first: int, last: int) -> Iterator[tuple[int, int, int, int, bytes]]:
         """Yield the entries from `first` up to `last`, faster than one by one."""
         for view in _views(self._entries, first * _ENTRY.size, last * _ENTRY.size):
             yield from _ENTRY.iter_unpack(view)
 
-    def _put(self, position: int, end: int, sender: int, reach: int, messages: int) -> None:
+    def _put(
+        self, position: int, end: int, sender: int, reach: int, messages: int, origin: bytes
+    ) -> None:
         at = position % self.geometry.entries * _ENTRY.size
-        _ENTRY.pack_into(self._entries, at, end, sender, reach, messages)
+        _ENTRY.pack_into(self._entries, at, end, sender, reach, messages, origin)
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:

@@ -217,10 +217,7 @@ class Supervisor:
             return None
         bell = Doorbell.new()
         self._doorbells.append(bell)
-        clients = self._acceptor.clients
-        keeper = TranscriptProcess(
-            self._settings, self._where, self._log, bell, clients, self._selector
-        )
+        keeper = TranscriptProcess(self._settings, self._where, self._log, bell, self._selector)
         cleanup.callback(keeper.close)  # when the workers have ended
         return keeper
 
@@ -474,8 +471,6 @@ class Supervisor:
         for id, client in self._acceptor.leave(list(reasons)).items():
             reason = client.why or reasons[id]
             self._counters.leaves[reason] += 1
-            if self._transcript is not None:
-                self._transcript.left(id, client)
             logger.info(
                 Event("left", member=id, address=client.address, port=client.port, reason=reason)
             )

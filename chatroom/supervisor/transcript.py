@@ -1,9 +1,8 @@
-"""The main process's part of the transcript: its process is there, and knows who is who.
+"""The main process's part of the transcript: start its process, watch it and replace it.
 
     the process                        the main process
     opened, and the file  ──────────►  keeps a descriptor, for the next one
-    who?                  ──────────►  who: those who are there, and those who left
-    at                    ──────────►  forgets who left before
+    at                    ──────────►  sees that it makes progress
     trouble, fine, missed, lacks  ──►  warns
                           ◄──────────  reopen (SIGUSR1), stop
     (death)               ──────────►  starts another
@@ -16,19 +15,15 @@ import logging
 import os
 import secrets
 import selectors
-from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from time import monotonic
-from typing import NamedTuple
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Log
 from chatroom.logs import Event
 from chatroom.sidecars.transcript import process
-from chatroom.supervisor.acceptor import Client
-from chatroom.supervisor.admin_commands import NOBODY, SPEAKER
 from chatroom.supervisor.pool import READY_WITHIN, RETRY_AFTER, pause_after
 from chatroom.supervisor.watchdog import Watchdog
 from chatroom.system.channel import Channel, ChannelClosed, Record
@@ -39,11 +34,6 @@ CLOSE_WITHIN = 3.0
 """Seconds, when the room has ended, for what is not written yet."""
 LEAST_WATCHED = 5 * process.SYNC_EVERY
 """Seconds that its process has to make progress, at least: it tells of it each SYNC_EVERY."""
-MAX_LEFT = 100_000
-"""Members who have left that are remembered, where the process does not go on."""
-
-ROOM = "room"
-"""The address of the room itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +50,6 @@ class _Process:
     """Whether its channel is listened to; it ends a moment before the process."""
 
 
-class _Left(NamedTuple):
-    """A member that is no more."""
-
-    address: str
-    prefix: str
-    head: int
-    """Of the log, when all that it said was there."""
-
-
 def _watchdog(settings: Settings) -> Watchdog:
     within = max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0
     return Watchdog(within, monotonic())
@@ -77,7 +58,7 @@ def _watchdog(settings: Settings) -> Watchdog:
 class TranscriptProcess:
     """All is called from the main process's loop; `selector` is that loop's. `bell`: the process's.
 
-    `clients`: the members, by id. `where`: what the room listens on.
+    `where`: what the room listens on.
     """
 
     def __init__(
@@ -86,7 +67,6 @@ class TranscriptProcess:
         where: str,
         log: Log,
         bell: Doorbell,
-        clients: Mapping[int, Client],
         selector: selectors.BaseSelector,
     ) -> None:
         assert settings.transcript is not None
@@ -96,10 +76,7 @@ class TranscriptProcess:
         self._run = secrets.token_hex(8)
         self._log = log
         self._bell = bell
-        self._clients = clients
         self._selector = selector
-        self._left: dict[int, _Left] = {}
-        """Who has left, and may have said something that is not written yet; in that order."""
         self._at = log.head
         """Entries before this position are written; those of the room's begin need not be."""
         self._child: _Process | None = None
@@ -159,13 +136,6 @@ class TranscriptProcess:
             says = "the process that writes it makes no progress, and is replaced"
             self._warn("transcript-stuck", says)
             child.process.kill()
-
-    def left(self, id: int, client: Client) -> None:
-        """A member has left; all that it said is in the log."""
-        head = self._log.head
-        if head > self._at:
-            self._left[id] = _Left(client.address, client.prefix, head)
-            self._forget()
 
     def reopen(self) -> None:
         """Another file has, or is to have, the transcript's name."""
@@ -255,11 +225,8 @@ class TranscriptProcess:
                 self._keep((descriptors[0], begun))
             case {"reopened": number}:
                 self._reopening = number < self._reopens
-            case {"who": ids}:
-                self._tell({"members": [(id, *self._who(id)) for id in ids]})
             case {"at": position}:
                 self._at = position
-                self._forget()
             case {"trouble": why}:
                 self._trouble = why
                 again = "" if self._stop else "; it is tried again"
@@ -303,21 +270,3 @@ class TranscriptProcess:
         if self._file is not None:
             os.close(self._file[0])
         self._file = file
-
-    # --- who is who ----------------------------------------------------------
-
-    def _who(self, id: int) -> tuple[str | None, str]:
-        """Address and prefix; of who is forgotten, none."""
-        if id == NOBODY:
-            return ROOM, SPEAKER.decode()
-        found = self._clients.get(id) or self._left.get(id)
-        return (found.address, found.prefix) if found else (None, "")
-
-    def _forget(self) -> None:
-        """Forget whose messages are all written, or are not there any more."""
-        done = max(self._at, self._log.head - self._log.geometry.entries)
-        while self._left:
-            id = next(iter(self._left))
-            if self._left[id].head > done and len(self._left) <= MAX_LEFT:
-                break
-            del self._left[id]

@@ -244,7 +244,6 @@ POINTS: dict[str, Wrap] = {
     # The transcript is written.
     "transcript looking": before(FOLLOWER, "read"),
     "transcript found": behind(FOLLOWER, "read"),
-    "transcript asked": behind(WRITER, "_ask", lambda asked, *_: asked),
     "transcript unwritten": before(FILE, "append"),
     "transcript half written": replace(FILE, "append", half_written),
     "transcript written": behind(FILE, "append"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from chatroom.log.origin import Origin
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 
@@ -35,9 +36,11 @@ class Run(NamedTuple):
 
 
 def batch_of(*runs: Run) -> Batch:
+    """Runs as a batch; a sender's prefix is what ends with the first ">" of its text."""
     batch = Batch()
     for run in runs:
-        batch.add(run.sender, run.reach, run.text, run.messages)
+        origin = Origin(f"at{run.sender}", run.text.find(b">") + 1)
+        batch.add(run.sender, origin.pack(), run.reach, run.text, run.messages)
     return batch
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
 from chatroom.config.settings import SEATS, Settings
+from chatroom.log.origin import Origin
 from chatroom.log.ring import IDLE, Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 from tests.log.entries import TINY, Run, append, batch_of, head, new_log, runs, say, text
@@ -54,6 +55,14 @@ def test_what_is_appended_is_there(log: Log) -> None:
     ]
 
 
+def test_an_entry_says_where_its_sender_comes_from(log: Log) -> None:
+    """… and so does that of the LF that ends its line (LINE-6)."""
+    append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
+    append(log, Run(8, b"<8>hi\n"))
+    origins = [Origin.unpack(entry.origin) for entry in log.entries(1, head(log))]
+    assert origins == [("at7", 5), ("at7", 5), ("at8", 3)]
+
+
 def test_line_6_the_lf_that_ends_a_line_is_an_entry_of_its_sender(log: Log) -> None:
     append(log, Run(7, b"<a>hel", 3))
     assert log.unfinished(6)
@@ -80,9 +89,9 @@ def test_a_batch_knows_its_size() -> None:
 
     batch = Batch()
     assert state() == (0, 0, 0, True)
-    batch.add(1, 2, b"<a>he", 1)
+    batch.add(1, b"", 2, b"<a>he", 1)
     assert state() == (1, 5, 1, False)
-    batch.add(2, 2, b"<b>x\n<b>y\n", 2)
+    batch.add(2, b"", 2, b"<b>x\n<b>y\n", 2)
     assert state() == (2, 16, 3, True)
     assert batch.text() == b"<a>he\n<b>x\n<b>y\n"
 
@@ -144,7 +153,7 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window
     assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
-    assert geometry.file_size == 8192 + 4096 * 32 + (1 << 20)
+    assert geometry.file_size == 8192 + 4096 * 56 + (1 << 20)
 
 
 def test_there_is_a_place_for_every_worker() -> None:
@@ -567,9 +576,7 @@ def fixture_views() -> Iterator[tuple[Log, Log]]:
 
 
 def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
-    batch = Batch()
-    batch.add(0, 0, text, 1)
-    return batch
+    return batch_of(Run(0, text))
 
 
 def test_the_main_process_appends_where_nobody_hangs(views: tuple[Log, Log]) -> None:

@@ -67,9 +67,9 @@ class Process:
         for record, descriptors in self.channel.receive():
             match record:
                 case {"adopt": members, "greeting": greeting}:
-                    for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
+                    for (id, address, _, slot, _), fd in zip(members, descriptors, strict=True):
                         self.adopted[id] = Adopted(
-                            prefix.strip("<>"), slot, socket.socket(fileno=fd), greeting
+                            address, slot, socket.socket(fileno=fd), greeting
                         )
                 case _:
                     records.append(record)

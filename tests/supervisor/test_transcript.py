@@ -16,7 +16,6 @@ import pytest
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.supervisor import transcript as module
-from chatroom.supervisor.acceptor import Client
 from chatroom.supervisor.pool import FIRST_PAUSE, LONGEST_PAUSE, READY_WITHIN
 from chatroom.supervisor.transcript import LEAST_WATCHED, TranscriptProcess
 from chatroom.system import child
@@ -64,7 +63,6 @@ class Stage:
         self.now = 1000.0
         self.log = log
         self.processes: list[Process] = []
-        self.clients: dict[int, Client] = {}
         self.refuses = False
         self.selector = selectors.DefaultSelector()
         stage = self
@@ -79,9 +77,7 @@ class Stage:
         monkeypatch.setattr(child, "get_context", lambda kind: Context())
         monkeypatch.setattr(module, "monotonic", lambda: stage.now)
         self.settings = Settings(transcript=Path("said.jsonl"), watchdog=0)
-        self.keeper = TranscriptProcess(
-            self.settings, "here", log, bell, self.clients, self.selector
-        )
+        self.keeper = TranscriptProcess(self.settings, "here", log, bell, self.selector)
 
     @property
     def process(self) -> Process:
@@ -91,19 +87,6 @@ class Stage:
         for key, _ in self.selector.select(0):
             key.data()
         return self.keeper.tick()
-
-    def member(self, id: int) -> Client:
-        client = Client(socket.socket(), f"192.0.2.{id}", 4000, f"<192.0.2.{id}>", 0, 0)
-        client.connection.close()
-        self.clients[id] = client
-        return client
-
-    def who(self, *ids: int) -> list[Any]:
-        self.process.channel.send({"who": ids})
-        self.turn()
-        (record,) = self.process.told()
-        members: list[Any] = record["members"]
-        return members
 
 
 @pytest.fixture(name="stage")
@@ -156,51 +139,6 @@ def test_an_order_to_reopen_outlives_the_process(stage: Stage) -> None:
     stage.turn()
     stage.turn()
     assert stage.process.told()[1:] == []
-
-
-def test_who_is_there_and_who_was(stage: Stage) -> None:
-    stage.process.told()
-    say(stage.log, b"x\n")
-    stage.member(1)
-    stage.keeper.left(2, stage.member(2))
-    del stage.clients[2]
-    assert stage.who(0, 1, 2, 3) == [
-        [0, "room", "<room>"],
-        [1, "192.0.2.1", "<192.0.2.1>"],
-        [2, "192.0.2.2", "<192.0.2.2>"],
-        [3, None, ""],
-    ]
-    stage.process.channel.send({"at": 1})
-    assert stage.who(2)[0][1] is not None, "it may have said what is not written yet"
-    stage.process.channel.send({"at": 2})
-    assert stage.who(2)[0][1] is None
-    stage.keeper.left(3, stage.member(3))
-    del stage.clients[3]
-    assert stage.who(3)[0][1] is None, "all that it said was written by then"
-
-
-def test_the_memory_of_those_who_left_is_bounded(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the process does not go on; and what the log has lost needs no name."""
-    monkeypatch.setattr(module, "MAX_LEFT", 3)
-    stage.process.told()
-    say(stage.log, b"x\n")
-
-    def leave(id: int) -> None:
-        stage.keeper.left(id, stage.member(id))
-        del stage.clients[id]
-
-    def remembered() -> list[int]:
-        return [id for id, address, _ in stage.who(*range(1, 7)) if address is not None]
-
-    for id in range(1, 6):
-        leave(id)
-    assert remembered() == [3, 4, 5]
-    for _ in range(SMALL.entries + 2):
-        say(stage.log, b"x\n")
-    leave(6)
-    assert remembered() == [6]
 
 
 def test_one_that_dies_again_and_again_is_started_ever_more_seldom(

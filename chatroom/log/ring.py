@@ -25,6 +25,7 @@ where another process writes them: taking it is a barrier on every CPU. The lock
 is `lockf`, which the kernel releases when its holder dies. It excludes
 processes, not threads: in each process one thread only takes it. It is lost
 when *any* descriptor of the file is closed, so they stay open until the end.
+A process that only reads does not take it: see follower.py.
 """
 
 import fcntl
@@ -33,12 +34,14 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chatroom.config.settings import SEATS, Settings, whole_pages
+from chatroom.log.origin import ORIGIN_SIZE
 
 LF = 0x0A
 
@@ -69,16 +72,27 @@ _HEADER = whole_pages((_DUE + SEATS) * _WORD)
 _LOCK = struct.Struct("hhqqi4x")
 """Linux's struct flock: type, whence, start, length, pid."""
 
-# An entry, in words.
+# An entry: see `Entry`. Four words, of which some are read alone, and three for the origin.
+_ENTRY = struct.Struct(f"4Q{ORIGIN_SIZE}s")
+_WORDS = _ENTRY.size // _WORD
 _END = 0
-"""The offset at which its text ends; it begins where the entry before it ends."""
 _SENDER = 1
-"""The id of the member that sent it."""
-_REACH = 2
-"""Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
 _MESSAGES = 3
-"""Messages in the log up to here, this entry's included."""
-_FIELDS = 4
+
+
+class Entry(NamedTuple):
+    """One run of whole messages of one sender."""
+
+    end: int
+    """Offset at which its text ends; it begins where the entry before it ends."""
+    sender: int
+    """Id of the member that sent it."""
+    reach: int
+    """Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
+    messages: int
+    """Messages in the log up to here, this entry's included."""
+    origin: bytes
+    """Sender's address and the size of its prefix, packed: see origin.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,7 @@ class Geometry:
 
     @property
     def file_size(self) -> int:
-        return _HEADER + self.entries * _FIELDS * _WORD + self.text
+        return _HEADER + self.entries * _ENTRY.size + self.text
 
 
 class Work(NamedTuple):
@@ -120,15 +134,16 @@ class Batch:
         self._parts: list[bytes] = []
         self.ends_line = True
         """Whether LF ends it; if not, the LF that will is its last sender's."""
-        self.runs: list[tuple[int, int, int, int]] = []
-        """For each run: its end from the batch's start, sender, reach, and messages so far."""
+        self.runs: list[tuple[int, int, int, int, bytes]] = []
+        """For each run, as in its entry, from the batch's start: end, sender, reach, messages and
+        origin."""
         self.size = 0
         self.messages = 0
 
     def __len__(self) -> int:
         return len(self.runs)
 
-    def add(self, sender: int, reach: int, text: bytes, messages: int) -> None:
+    def add(self, sender: int, origin: bytes, reach: int, text: bytes, messages: int) -> None:
         """Add a run of whole messages; only its last may be without LF."""
         if not self.ends_line:
             self._parts.append(b"\n")  # it is the last sender's: LINE-6
@@ -138,7 +153,7 @@ class Batch:
         self.ends_line = text[-1] == LF
         self.size += len(text)
         self.messages += messages
-        self.runs.append((self.size, sender, reach, self.messages))
+        self.runs.append((self.size, sender, reach, self.messages, origin))
 
     def text(self) -> bytes:
         return b"".join(self._parts)
@@ -161,8 +176,11 @@ class Log:
         self._waits = self._words[_WAITS : _WAITS + SEATS]
         self._said = self._words[_SAID : _SAID + SEATS]
         self._due = self._words[_DUE : _DUE + SEATS]
-        self._entries = memory[_HEADER:entries_end].cast("Q")
+        self._entries = memory[_HEADER:entries_end]
+        self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
+        self._threads = threading.Lock()
+        """Held with the log's lock by a thread that must not wait for it: see `_try_lock`."""
 
     def format(self) -> None:
         """Make a zeroed file an empty log; once, before another process sees it."""
@@ -198,13 +216,18 @@ class Log:
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
-        """The head, for who must not hold up anyone; None while somebody has the lock.
+        """Return the head, without waiting for the lock; None while another process has it.
 
-        Who has stored it has let go of the lock by then, so all that lies before it can be seen.
+        The process that has stored this head has released the lock by then, so all that lies
+        before it can be seen. Where the system does not tell who has the lock, it is taken.
         """
         if sys.platform != "linux":
-            with self:
+            if not self._try_lock():
+                return None
+            try:
                 return self.head
+            finally:
+                self._unlock()
         head = self.head
         return head if self.holder() is None else None
 
@@ -249,29 +272,18 @@ class Log:
 
         One pass, for all of a dead worker's members at once.
         """
-        words = self._entry_words(first, last)
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
         reaches: dict[int, int] = {}
-        for end, sender, reach in zip(
-            words[_END::_FIELDS], words[_SENDER::_FIELDS], words[_REACH::_FIELDS], strict=True
-        ):
+        for end, sender, reach, _, _ in self._read_entries(first, last):
             spans.setdefault(sender, []).append((begin, end))
             reaches[sender] = reach
             begin = end
         return spans, reaches
 
-    def entries(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """Those from `first` up to `last`: where each ends, its sender, the messages so far."""
-        words = self._entry_words(first, last)
-        return list(
-            zip(
-                words[_END::_FIELDS],
-                words[_SENDER::_FIELDS],
-                words[_MESSAGES::_FIELDS],
-                strict=True,
-            )
-        )
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """Return the entries from `first` up to `last`."""
+        return [*map(Entry._make, self._read_entries(first, last))]
 
     def views(self, start: int, end: int) -> list[memoryview]:
         """The text from `start` to `end`: one view, or two where it wraps; no copy."""
@@ -289,7 +301,7 @@ class Log:
         """
         geometry = self.geometry
         head = self.head
-        end, sender, reach, messages = self._entry(head - 1)
+        end, sender, reach, messages, origin = self._read_entry(head - 1)
         ending = self.unfinished(end)
         slowest = min(head, *self._in_use(self._positions))
         if (
@@ -300,15 +312,49 @@ class Log:
         start, position = end, head
         if ending:
             _store(self._text, end, b"\n")
-            self._put(head, end + 1, sender, reach, messages)
+            self._put(head, end + 1, sender, reach, messages, origin)
             start += 1
             position += 1
         _store(self._text, start, batch.text())
-        for run_end, run_sender, run_reach, run_messages in batch.runs:
-            self._put(position, start + run_end, run_sender, run_reach, messages + run_messages)
+        for run_end, sender, reach, run_messages, origin in batch.runs:
+            self._put(position, start + run_end, sender, reach, messages + run_messages, origin)
             position += 1
         self._words[_HEAD] = position
         return start
+
+    def append_within(self, seconds: float, batch: Batch) -> bool:
+        """Append, unless there is no room, or the lock is not had in time.
+
+        The main process appends so: the lock's holder may hang, and the main process is what
+        ends it then.
+        """
+        deadline = monotonic() + seconds
+        while not self._try_lock():
+            if monotonic() >= deadline:
+                return False
+            sleep(RETRY_AFTER)
+        try:
+            return self.append(batch) is not None
+        finally:
+            self._unlock()
+
+    def _try_lock(self) -> bool:
+        """Take the lock if neither another process nor another thread of this one has it so.
+
+        `lockf` does not exclude threads: the end of one's lock would be that of the other's.
+        """
+        if not self._threads.acquire(blocking=False):
+            return False
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._threads.release()
+            return False
+        return True
+
+    def _unlock(self) -> None:
+        fcntl.lockf(self.fd, fcntl.LOCK_UN)
+        self._threads.release()
 
     # --- workers -------------------------------------------------------------
 
@@ -404,72 +450,22 @@ class Log:
     # --- the rings -----------------------------------------------------------
 
     def _field(self, position: int, field: int) -> int:
-        return self._entries[position % self.geometry.entries * _FIELDS + field]
+        return self._fields[position % self.geometry.entries * _WORDS + field]
 
-    def _entry(self, position: int) -> list[int]:
-        at = position % self.geometry.entries * _FIELDS
-        return self._entries[at : at + _FIELDS].tolist()
+    def _read_entry(self, position: int) -> tuple[int, int, int, int, bytes]:
+        at = position % self.geometry.entries * _ENTRY.size
+        return _ENTRY.unpack_from(self._entries, at)
 
-    def _entry_words(self, first: int, last: int) -> list[int]:
-        return [
-            word
-            for view in _views(self._entries, first * _FIELDS, last * _FIELDS)
-            for word in view.tolist()
-        ]
+    def _read_entries(self, first: int, last: int) -> Iterator[tuple[int, int, int, int, bytes]]:
+        """Yield the entries from `first` up to `last`, faster than one by one."""
+        for view in _views(self._entries, first * _ENTRY.size, last * _ENTRY.size):
+            yield from _ENTRY.iter_unpack(view)
 
-    def _put(self, position: int, end: int, sender: int, reach: int, messages: int) -> None:
-        entries = self._entries
-        at = position % self.geometry.entries * _FIELDS
-        entries[at + _END] = end
-        entries[at + _SENDER] = sender
-        entries[at + _REACH] = reach
-        entries[at + _MESSAGES] = messages
-
-
-class MainLog(Log):
-    """The main process's view: there the console's thread takes the lock, and others may append.
-
-    `lockf` excludes processes and not threads, so they exclude each other besides.
-    """
-
-    def __init__(self, fd: int, geometry: Geometry) -> None:
-        super().__init__(fd, geometry)
-        self._threads = threading.Lock()
-
-    def __enter__(self) -> Log:
-        self._threads.acquire()
-        return super().__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        self._threads.release()
-
-    def append_within(self, seconds: float, batch: Batch) -> bool:
-        """Append, unless there is no room, or the lock is not had in time.
-
-        Its holder may hang, and it is the main process that sees to that: it must not
-        wait for it.
-        """
-        deadline = monotonic() + seconds
-        while not self._take():
-            if monotonic() >= deadline:
-                return False
-            sleep(RETRY_AFTER)
-        try:
-            return self.append(batch) is not None
-        finally:
-            self.__exit__(None, None, None)
-
-    def _take(self) -> bool:
-        """Take the lock if nobody has it."""
-        if not self._threads.acquire(blocking=False):
-            return False
-        try:
-            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._threads.release()
-            return False
-        return True
+    def _put(
+        self, position: int, end: int, sender: int, reach: int, messages: int, origin: bytes
+    ) -> None:
+        at = position % self.geometry.entries * _ENTRY.size
+        _ENTRY.pack_into(self._entries, at, end, sender, reach, messages, origin)
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:

@@ -6,7 +6,8 @@ from typing import Any
 from chatroom.config.settings import KIB
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
-from chatroom.log.ring import Batch, MainLog
+from chatroom.log.origin import ROOM, Origin
+from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
@@ -30,7 +31,7 @@ class AdminCommands:
         self,
         members: Members,
         bans: Bans,
-        log: MainLog,
+        log: Log,
         wake: Callable[[], None],
     ) -> None:
         self._members = members
@@ -103,7 +104,8 @@ class AdminCommands:
         block += b"\n"
         messages = block.count(b"\n")
         batch = Batch()
-        batch.add(NOBODY, 0, render(SPEAKER, sanitize(block)), messages)
+        origin = Origin(ROOM, len(SPEAKER)).pack()
+        batch.add(NOBODY, origin, 0, render(SPEAKER, sanitize(block)), messages)
         if not self._log.append_within(SAY_WITHIN, batch):
             return {"error": "the room is too busy just now: say it again"}
         self._wake()

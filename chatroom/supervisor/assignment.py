@@ -26,8 +26,9 @@ from chatroom.system.channel import Record
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken
 
-MAX_ADOPTED = 64
-"""Members in one record, which has to hold a greeting and their prefixes, however long they are."""
+MAX_ADOPTED = 56
+"""Members in one record, which has to hold a greeting, and for each member its address and its
+prefix, however long they are: in JSON, 400 bytes for the longest prefix, 60 for the rest."""
 
 DEATHS = 3
 """Workers that may die in a row over one member: then it is disconnected."""
@@ -190,7 +191,7 @@ class Assignment:
                 found = {id: self._members.by_id[id] for id in those[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
-                        (id, client.prefix, client.slot, client.header_bytes)
+                        (id, client.address, client.prefix, client.slot, client.header_bytes)
                         for id, client in found.items()
                     ],
                     "greeting": greeting.decode(),

@@ -1,10 +1,9 @@
 """What the main process prints: the conversation, as the tutorial's server does; and what it logs.
 
-The console is one more cursor in the log, and the only one that nobody waits
-for. A thread of its own writes, so that a terminal that is held, or a pipe that
-nobody reads, stops nothing but itself. It writes at most a chunk in each pause;
-where it falls too far behind, it says how many it left out, and goes on at the
-head.
+The console follows the log, and nobody waits for it. A thread of its own writes, so
+that a terminal that is held, or a pipe that nobody reads, stops nothing but itself.
+It writes at most a chunk in each pause; where it falls too far behind, it says how
+many messages it left out, and goes on at the head.
 """
 
 import contextlib
@@ -17,6 +16,7 @@ from typing import TextIO
 
 from chatroom.config.settings import KIB, MIB
 from chatroom.errors import LimitError
+from chatroom.log.follower import READ_AGAIN, Follower
 from chatroom.log.ring import Log
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.signals import STOP_SIGNALS
@@ -26,7 +26,8 @@ PAUSE = 0.05
 CHUNK = 64 * KIB
 """Bytes of the log, at most, that are printed at once; but one entry at least."""
 MAX_BEHIND = MIB
-"""Bytes of the log that it may have yet to print: most of a second at its pace."""
+"""Bytes of the log that it may have yet to print, if the log keeps as many: most of a second at
+its pace."""
 MAX_NOTICES = 1000
 """Lines, of some 100 bytes each, that it keeps while nobody reads."""
 CLOSE_WITHIN = 0.3
@@ -43,10 +44,8 @@ class Console:
     """The thread, and what it has yet to print.
 
     `log` is None for a quiet console, which prints what it is told to `say` and
-    nothing else. The main thread makes it, which looks once at the log's head;
-    from then on the console's thread is the only one of its process that may
-    take the log's lock. The main thread calls `say` and `close`, and neither
-    waits for whoever reads `fd`.
+    nothing else; else the console begins at its head. The main thread makes it, and
+    calls `say` and `close`; neither waits for whoever reads `fd`.
     """
 
     def __init__(self, log: Log | None, doorbell: Doorbell, fd: int) -> None:
@@ -54,11 +53,12 @@ class Console:
         self._log = log
         self._doorbell = doorbell
         self._fd = fd
-        self._position = self._offset = self._messages = 0
-        """Where in the log it stands: entries, bytes and messages before it."""
+        self._follower: Follower | None = None
         if log is not None:
-            with log:
-                self._stand(log, log.head)
+            behind = min(MAX_BEHIND, log.geometry.kept)
+            self._follower = Follower(log, log.messages(log.head), behind, rest=0)
+        self._read_again = False
+        """Whether the log could not be read just now, and is to be read in a moment."""
         self._notices: deque[tuple[int, bytes]] = deque()
         """Lines that it was told to say, and the positions that they come behind."""
         self._dropped = 0
@@ -96,8 +96,9 @@ class Console:
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
             closing = False
-            while not closing:
-                select.select([self._doorbell], [], [])
+            while self._read_again or not closing:
+                timeout = READ_AGAIN if self._read_again else None
+                select.select([self._doorbell], [], [], timeout)
                 self._doorbell.clear()
                 closing = self._closing.is_set()  # asked before it looks for what is left
                 while text := self._next():
@@ -106,8 +107,11 @@ class Console:
 
     def _next(self) -> bytes:
         """What to print next; empty when it has caught up."""
-        text = self._converse(self._log) if self._log else b""
-        while self._notices and self._notices[0][0] <= self._position:
+        text, position = b"", 0
+        if self._log is not None and self._follower is not None:
+            text = self._converse(self._log, self._follower)
+            position = self._follower.position
+        while self._notices and self._notices[0][0] <= position:
             text += self._line(self._notices.popleft()[1])
         dropped = self._dropped - self._dropped_told
         if dropped and not self._notices:
@@ -115,37 +119,27 @@ class Console:
             text += self._line(LEFT_OUT % dropped)
         return text
 
-    def _converse(self, log: Log) -> bytes:
+    def _converse(self, log: Log, follower: Follower) -> bytes:
         """A chunk of the log, up to where the next notice goes, or what is said in its place."""
-        with log:
-            head = log.head
-            end = log.offset(head)
-            geometry = log.geometry
-            if (
-                end - self._offset > min(MAX_BEHIND, geometry.text // 2)
-                or head - self._position > geometry.entries // 2
-            ):
-                missed = log.messages(head) - self._messages
-                self._stand(log, head)
-                text = self._line(LEFT_OUT % missed)
-                self._skip_lf = log.unfinished(end)
+        while True:
+            stop = self._notices[0][0] if self._notices else None
+            chunk = follower.read(CHUNK, stop)
+            self._read_again = chunk is None
+            if chunk is None:
+                return b""
+            follower.advance(chunk)
+            if chunk.missed:
+                text = self._line(LEFT_OUT % len(chunk.missed))
+                self._skip_lf = log.unfinished(chunk.end.offset)
                 return text
-            stop = log.position(min(self._offset + CHUNK, end), self._position, head)
-            stop = max(stop, min(self._position + 1 + self._skip_lf, head))
-            if self._notices:
-                stop = min(stop, max(self._notices[0][0], self._position))
-            text = b"".join(log.views(self._offset, log.offset(stop)))
-            self._stand(log, stop)
-        if text:
-            self._line_open = not text.endswith(b"\n")
-            text = text[self._skip_lf :]
-            self._skip_lf = False
-        return text
-
-    def _stand(self, log: Log, position: int) -> None:
-        self._position = position
-        self._offset = log.offset(position)
-        self._messages = log.messages(position)
+            if chunk.text:
+                self._line_open = not chunk.text.endswith(b"\n")
+                text = chunk.text[self._skip_lf :]
+                self._skip_lf = False
+                if text:
+                    return text
+            elif chunk.begin == chunk.end:
+                return b""
 
     def _line(self, line: bytes) -> bytes:
         """`line` on a line of its own."""

@@ -167,12 +167,14 @@ class RegistryProcess:
         self._child: Child | None = None
         self._address = ""
         """Where the process is reached; empty while it starts."""
-        self._calling = False
-        """Whether a call restarts the process, should that end."""
+        self._calling = True
+        """Whether a call, or the start, sees to it if the process ends."""
         try:
             self._registry = self._start()
         except (EOFError, OSError) as error:
+            self.stop()
             raise RegistryError(f"the registry's process can't start: {error!r}") from None
+        self._calling = False
 
     def _start(self) -> Any:
         """Start the process, in place of one that is there, and return the registry in it."""

@@ -37,7 +37,7 @@ from chatroom.control import run_dir
 from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
-from chatroom.log.ring import Geometry, MainLog
+from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor
@@ -403,11 +403,11 @@ def _listen(
     return listeners
 
 
-def _share(settings: Settings) -> tuple[MainLog, Slots]:
+def _share(settings: Settings) -> tuple[Log, Slots]:
     """Make the memory that the processes share: the log and the slots. Raises LimitError."""
     geometry = Geometry.of(settings)
     try:
-        log = MainLog(anonymous_file("chatroom log", geometry.file_size), geometry)
+        log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
     except (OSError, ValueError, OverflowError) as error:
         raise LimitError(f"no memory for a log of {settings.log_size} bytes: {error}") from None
     log.format()

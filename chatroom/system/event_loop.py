@@ -117,5 +117,5 @@ class EventLoop:
         self._selector.close()
 
     def wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the sources that are ready, as `select` does. Tests replace it: they never wait."""
+        """Return the sources that are ready, as `select` does. Tests replace it."""
         return self._selector.select(timeout)

@@ -177,12 +177,12 @@ class Worker:
             match record:
                 case {"adopt": members, "greeting": greeting}:
                     theirs = greeting.encode()
-                    for (id, prefix, slot, header_bytes), fd in zip(
+                    for (id, address, prefix, slot, header_bytes), fd in zip(
                         members, descriptors, strict=True
                     ):
                         connection = socket.socket(fileno=fd)
                         self._to_adopt.append(
-                            Assigned(id, prefix, slot, header_bytes, theirs, connection)
+                            Assigned(id, address, prefix, slot, header_bytes, theirs, connection)
                         )
                 case {"yield": ids}:
                     self._yielding += ids
@@ -281,7 +281,7 @@ class Worker:
 
     def _say(self, member: Member, block: bytes) -> None:
         text = render(member.prefix, sanitize(block))
-        self._batch.add(member.id, member.framer.taken, text, count(block))
+        self._batch.add(member.id, member.origin, member.framer.taken, text, count(block))
         self._speakers.append(member)
 
     def _batch_is_full(self) -> bool:
@@ -398,6 +398,7 @@ class Worker:
             assigned.connection.setblocking(False)
             member = Member(
                 assigned.id,
+                assigned.address,
                 assigned.prefix,
                 assigned.connection,
                 assigned.slot,

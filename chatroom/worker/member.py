@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 
+from chatroom.log.origin import Origin
 from chatroom.log.ring import Span
 from chatroom.protocol.framing import Framer
 
@@ -20,6 +21,7 @@ class Member:
         "entry",
         "framer",
         "id",
+        "origin",
         "own",
         "prefix",
         "recv_into",
@@ -33,6 +35,7 @@ class Member:
     def __init__(
         self,
         id: int,
+        address: str,
         prefix: str,
         connection: socket.socket,
         slot: int,
@@ -44,6 +47,8 @@ class Member:
         self.slot = slot
         """Where another worker finds what it needs to go on with this one."""
         self.prefix = prefix.encode()
+        self.origin = Origin(address, len(self.prefix)).pack()
+        """What each of its entries in the log says of it."""
         self.framer = Framer(max_line, covered)
         self.covered = covered
         """Bytes of its input that the log's entries cover."""

@@ -28,6 +28,7 @@ class Assigned(NamedTuple):
     """A connection assigned to a worker, with what the main process knows of it."""
 
     id: int
+    address: str
     prefix: str
     """What stands before each of its messages."""
     slot: int

@@ -177,7 +177,7 @@ LOG = "log.ring:Log"
 BATCH = "log.ring:Batch"
 SLOTS = "log.slots:Slots"
 DOORBELL = "system.doorbell:Doorbell"
-READER = "sidecars.transcript.reader:Reader"
+FOLLOWER = "log.follower:Follower"
 WRITER = "sidecars.transcript.process:TranscriptWriter"
 FILE = "sidecars.transcript.file:TranscriptFile"
 
@@ -242,13 +242,12 @@ POINTS: dict[str, Wrap] = {
     # The room stops.
     "stopping": before(WORKER, "_close_gracefully"),
     # The transcript is written.
-    "transcript looking": before(READER, "look"),
-    "transcript found": behind(READER, "look"),
-    "transcript asked": behind(WRITER, "_ask", lambda asked, *_: asked),
+    "transcript looking": before(FOLLOWER, "read"),
+    "transcript found": behind(FOLLOWER, "read"),
     "transcript unwritten": before(FILE, "append"),
     "transcript half written": replace(FILE, "append", half_written),
     "transcript written": behind(FILE, "append"),
-    "transcript done": behind(READER, "done"),
+    "transcript done": behind(FOLLOWER, "advance"),
     "transcript synced": behind(FILE, "sync"),
     "transcript mending": before(FILE, "repair"),
     "transcript opening": before(WRITER, "_open"),

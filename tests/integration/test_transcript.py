@@ -17,6 +17,7 @@ from chatroom.config.settings import KIB
 from tests.integration.clients import Client
 from tests.integration.faults import hang
 from tests.integration.faulty_room import faulty_room
+from tests.integration.owner import UnixClient
 from tests.integration.processes import look
 from tests.integration.rooms import (
     DIED,
@@ -24,6 +25,7 @@ from tests.integration.rooms import (
     ROOT,
     SMALL_LOG,
     UNLIMITED,
+    WELCOME,
     Room,
     addresses,
     room,
@@ -186,6 +188,18 @@ def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
     assert room_said == [(0, "room", "two"), (0, "room", "lines")]
 
 
+def test_a_member_that_comes_by_a_unix_socket(tmp_path: Path) -> None:
+    file, path = tmp_path / "said.jsonl", tmp_path / "room"
+    with room(*QUIET, "--listen", f"unix:{path}", "--transcript", file) as here:
+        with UnixClient(path) as client:
+            witness = here.join("127.0.0.9")
+            client.hear(WELCOME)
+            client.say("hello\n")
+            witness.hear("<unix>hello\n")
+        here.stop()
+    assert spoken(lines(file)) == b"<unix>hello\n"
+
+
 def test_those_who_have_left_are_known(tmp_path: Path) -> None:
     """Their last words come to be written when they are no members any more."""
     file = tmp_path / "said.jsonl"
@@ -297,7 +311,6 @@ POINTS = [
     ("looking", 0),
     ("looking", 3),
     ("found", 3),
-    ("asked", 0),
     ("unwritten", 0),
     ("unwritten", 2),
     ("half written", 0),
@@ -487,7 +500,7 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
 
 
 def test_the_main_process_is_killed(tmp_path: Path) -> None:
-    """All that was said is written, and nothing of the room is left."""
+    """All that was said is written, also by a newcomer, and nothing of the room is left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
@@ -496,6 +509,8 @@ def test_the_main_process_is_killed(tmp_path: Path) -> None:
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(50)
+        here.join("127.0.0.7").say("my first words\n")
+        talk.heard += talk.witness.hear_until("\n")
         os.kill(here.pid, signal.SIGKILL)
         here.process.wait()
         os.kill(writer.pid, signal.SIGCONT)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from chatroom.log.origin import Origin
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 
@@ -35,9 +36,11 @@ class Run(NamedTuple):
 
 
 def batch_of(*runs: Run) -> Batch:
+    """Runs as a batch; a sender's prefix is what ends with the first ">" of its text."""
     batch = Batch()
     for run in runs:
-        batch.add(run.sender, run.reach, run.text, run.messages)
+        origin = Origin(f"at{run.sender}", run.text.find(b">") + 1)
+        batch.add(run.sender, origin.pack(), run.reach, run.text, run.messages)
     return batch
 
 
@@ -67,14 +70,9 @@ def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
     """The entries from one position up to another, or the head, as what was said."""
     found = []
     with log:
-        for position in range(first, log.head if last is None else last):
-            _, sender, reach, _ = log._entry(position)
-            found.append(
-                Run(
-                    sender,
-                    text(log, log.offset(position), log.offset(position + 1)),
-                    reach,
-                    log.messages(position + 1) - log.messages(position),
-                )
-            )
+        begin, before = log.offset(first), log.messages(first)
+        for entry in log.entries(first, log.head if last is None else last):
+            said = text(log, begin, entry.end)
+            found.append(Run(entry.sender, said, entry.reach, entry.messages - before))
+            begin, before = entry.end, entry.messages
     return found

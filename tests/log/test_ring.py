@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
 from chatroom.config.settings import SEATS, Settings
-from chatroom.log.ring import IDLE, Batch, Geometry, Log, MainLog
+from chatroom.log.origin import Origin
+from chatroom.log.ring import IDLE, Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 from tests.log.entries import TINY, Run, append, batch_of, head, new_log, runs, say, text
 
@@ -54,6 +55,14 @@ def test_what_is_appended_is_there(log: Log) -> None:
     ]
 
 
+def test_an_entry_says_where_its_sender_comes_from(log: Log) -> None:
+    """… and so does that of the LF that ends its line (LINE-6)."""
+    append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
+    append(log, Run(8, b"<8>hi\n"))
+    origins = [Origin.unpack(entry.origin) for entry in log.entries(1, head(log))]
+    assert origins == [("at7", 5), ("at7", 5), ("at8", 3)]
+
+
 def test_line_6_the_lf_that_ends_a_line_is_an_entry_of_its_sender(log: Log) -> None:
     append(log, Run(7, b"<a>hel", 3))
     assert log.unfinished(6)
@@ -80,9 +89,9 @@ def test_a_batch_knows_its_size() -> None:
 
     batch = Batch()
     assert state() == (0, 0, 0, True)
-    batch.add(1, 2, b"<a>he", 1)
+    batch.add(1, b"", 2, b"<a>he", 1)
     assert state() == (1, 5, 1, False)
-    batch.add(2, 2, b"<b>x\n<b>y\n", 2)
+    batch.add(2, b"", 2, b"<b>x\n<b>y\n", 2)
     assert state() == (2, 16, 3, True)
     assert batch.text() == b"<a>he\n<b>x\n<b>y\n"
 
@@ -144,7 +153,7 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window
     assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
-    assert geometry.file_size == 8192 + 4096 * 32 + (1 << 20)
+    assert geometry.file_size == 8192 + 4096 * 56 + (1 << 20)
 
 
 def test_there_is_a_place_for_every_worker() -> None:
@@ -550,16 +559,16 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
             assert found == expected or (reach == 999 and found + b"\n" == expected)
 
 
-# --- the main process's view ---------------------------------------------------------------------
+# --- without waiting for the lock ----------------------------------------------------------------
 
 
 @pytest.fixture(name="views")
-def fixture_views() -> Iterator[tuple[MainLog, Log]]:
+def fixture_views() -> Iterator[tuple[Log, Log]]:
     """Two views of one log, the main process's and another's."""
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     fd = anonymous_file("a test's log", geometry.file_size)
-    main = MainLog(fd, geometry)
+    main = Log(fd, geometry)
     main.format()
     main.seat(0)
     yield main, Log(fd, geometry)
@@ -567,12 +576,10 @@ def fixture_views() -> Iterator[tuple[MainLog, Log]]:
 
 
 def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
-    batch = Batch()
-    batch.add(0, 0, text, 1)
-    return batch
+    return batch_of(Run(0, text))
 
 
-def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log]) -> None:
+def test_the_main_process_appends_where_nobody_hangs(views: tuple[Log, Log]) -> None:
     main, other = views
     assert main.append_within(1, said_by_nobody())
     assert main.append_within(1, said_by_nobody())
@@ -580,7 +587,7 @@ def test_the_main_process_appends_where_nobody_hangs(views: tuple[MainLog, Log])
 
 
 def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
-    views: tuple[MainLog, Log],
+    views: tuple[Log, Log],
 ) -> None:
     """… for it is the one that ends it."""
     main, other = views
@@ -600,18 +607,38 @@ def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
         os.close(fd)
 
 
-def test_its_threads_exclude_each_other(views: tuple[MainLog, Log]) -> None:
-    """… for `lockf` does not, and the end of one's lock would be that of the other's."""
-    main, _ = views
-    with main:
-        assert not main.append_within(0.01, said_by_nobody())
-        assert main.head == 1
+def test_a_thread_that_looks_at_the_head_leaves_the_lock_to_one_that_appends(
+    views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """… also where the system does not tell who has the lock, so that it has to be taken."""
+    main, other = views
+    append_, heads = main.append, []
+
+    def append(batch: Batch) -> int | None:
+        heads.append(main.try_head())
+        with python(TAKE_LOCK, other) as waiter:
+            assert line_of(waiter) == "taken\n"
+            waiter.kill()
+        return append_(batch)
+
+    monkeypatch.setattr(sys, "platform", "another")
+    monkeypatch.setattr(main, "append", append)
     assert main.append_within(1, said_by_nobody())
-    with main:
-        assert main.head == 2
+    assert heads == [None]
+    assert (main.try_head(), other.try_head()) == (2, 2)
 
 
-def test_without_room_nothing_is_appended(views: tuple[MainLog, Log]) -> None:
+def test_the_head_is_not_told_while_another_process_has_the_lock(log: Log) -> None:
+    assert log.try_head() == 1
+    with python("with log: print('held', flush=True); signal.pause()", log) as holder:
+        assert line_of(holder) == "held\n"
+        assert log.try_head() is None
+        holder.kill()
+        holder.wait(30)
+    assert log.try_head() == 1
+
+
+def test_without_room_nothing_is_appended(views: tuple[Log, Log]) -> None:
     main, _ = views
     with main:
         main.serve(0, 1)

@@ -17,7 +17,7 @@ import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError
-from chatroom.log.ring import Geometry, MainLog
+from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import supervisor
@@ -70,9 +70,9 @@ class Process:
         for record, descriptors in self.channel.receive():
             match record:
                 case {"adopt": members, "greeting": greeting}:
-                    for (id, prefix, slot, _), fd in zip(members, descriptors, strict=True):
+                    for (id, address, _, slot, _), fd in zip(members, descriptors, strict=True):
                         self.adopted[id] = Adopted(
-                            prefix.strip("<>"), slot, socket.socket(fileno=fd), greeting
+                            address, slot, socket.socket(fileno=fd), greeting
                         )
                 case _:
                     records.append(record)
@@ -164,7 +164,7 @@ class Stage:
         self.fails: ChatroomError | None = None
         """Why the settings can't be read again."""
         # Parts of the main process; it makes them when it starts.
-        self.log: MainLog
+        self.log: Log
         self.slots: Slots
         self.registry: LocalRegistry
         self.members: Members
@@ -197,7 +197,7 @@ class Stage:
         """Note each part of the main process when that makes it."""
         stage = self
 
-        class OwnLog(MainLog):
+        class OwnLog(Log):
             def __init__(self, fd: int, geometry: Geometry) -> None:
                 super().__init__(fd, geometry)
                 stage.log = self
@@ -232,7 +232,7 @@ class Stage:
                 stage.pool = self
                 stage.doorbells = arguments[4]
 
-        monkeypatch.setattr(supervisor, "MainLog", OwnLog)
+        monkeypatch.setattr(supervisor, "Log", OwnLog)
         monkeypatch.setattr(supervisor, "Slots", OwnSlots)
         monkeypatch.setattr(supervisor, "RegistryProcess", OwnRegistry)
         monkeypatch.setattr(supervisor, "Members", OwnMembers)

@@ -13,12 +13,14 @@ import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
-from chatroom.log.ring import Batch, Geometry, MainLog
+from chatroom.log.origin import ROOM, Origin
+from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, SPEAKER, AdminCommands
 from chatroom.supervisor.members import Client, Members
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
+from tests.log.entries import Run, append
 
 SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
@@ -28,7 +30,7 @@ class Room:
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
-        self.log = MainLog(anonymous_file("a test's log", geometry.file_size), geometry)
+        self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
         self.log.seat(0)
         self.clients: dict[int, Client] = {}
@@ -164,15 +166,14 @@ def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Ro
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
     assert room.log.sender(room.log.head) == NOBODY, "so that all hear it"
+    (entry,) = room.log.entries(1, 2)
+    assert Origin.unpack(entry.origin) == (ROOM, len(SPEAKER))
     assert room.woken == 1
 
 
 def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
     """LINE-6."""
-    batch = Batch()
-    batch.add(7, 3, b"<a>half", 1)
-    with room.log as log:
-        log.append(batch)
+    append(room.log, Run(7, b"<a>half", 3))
     room.run("say", text="x")
     assert room.text() == b"<a>half\n<room>x\n"
 

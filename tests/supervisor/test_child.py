@@ -197,7 +197,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
         children.loop.turn()
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
-        "event=thing-died file=a.txt exit=0 again_in=0.0 "
+        "event=thing-died file=a.txt exit=0 again_in=0 "
         'says="its process has ended; another is started"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
@@ -235,7 +235,7 @@ def test_where_none_can_be_started_it_is_tried_again(
     restarted.child.start()
     [said] = caplog.messages
     assert said.startswith(
-        'event=thing-failed file=a.txt error="no more processes" again_in=0.0 says='
+        'event=thing-failed file=a.txt error="no more processes" again_in=0 says='
     )
     assert restarted.child.child is None
     restarted.child.tell({"nobody": "is told"})

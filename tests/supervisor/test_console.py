@@ -17,9 +17,9 @@ from chatroom.supervisor import console as module
 from chatroom.supervisor.console import MAX_NOTICES, Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from tests.integration.waiting import PATIENCE
-from tests.log.entries import new_log, say
+from tests.log.entries import Run, batch_of, new_log, say
 
-ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 10, kept_entries=1 << 4)
+ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
 
 
 class Script(Console):
@@ -164,20 +164,20 @@ def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
 @pytest.mark.parametrize(("open_line", "ends"), [(b"", b""), (b"<x>hel", b"\n")])
 @pytest.mark.parametrize("at_end", [b"", b"<y>unfinished"])
 def test_what_it_has_no_time_for_is_counted_and_left_out(
-    open_line: bytes, ends: bytes, at_end: bytes, console: Script, monkeypatch: pytest.MonkeyPatch
+    open_line: bytes, ends: bytes, at_end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    log = log_of(console)
-    say(log, b"<a>hello\n" + open_line)
-    console.print()
-    for _ in range(30):
-        say(log, b"<b>hi\n")
-    if at_end:
-        say(log, at_end)
-    count = 30 + bool(at_end)
-    assert console.print() == b"<a>hello\n" + open_line + ends + b"(%d left out)\n" % count
-    say(log, b"<a>bye\n")
-    assert console.print().endswith(b" left out)\n<a>bye\n")
+    with scripted() as (console, log):
+        say(log, b"<a>hello\n" + open_line)
+        console.print()
+        for _ in range(30):
+            say(log, b"<b>hi\n")
+        if at_end:
+            say(log, at_end)
+        count = 30 + bool(at_end)
+        assert console.print() == b"<a>hello\n" + open_line + ends + b"(%d left out)\n" % count
+        say(log, b"<a>bye\n")
+        assert console.print().endswith(b" left out)\n<a>bye\n")
 
 
 @pytest.mark.parametrize("line", [b"<a>%s\n" % (b"x" * 90), b"\n"], ids=["in bytes", "in entries"])
@@ -191,16 +191,14 @@ def test_it_never_prints_what_is_lapped(line: bytes) -> None:
         assert console.print() == b"(200 left out)\n" + line * 5
 
 
-def test_notices_come_behind_what_was_left_out(
-    console: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notices_come_behind_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    log = log_of(console)
-    say(log, b"<a>hello\n")
-    console.say("b connected")
-    for _ in range(30):
-        say(log, b"<b>hi\n")
-    assert console.print() == b"(31 left out)\nb connected\n"
+    with scripted() as (console, log):
+        say(log, b"<a>hello\n")
+        console.say("b connected")
+        for _ in range(30):
+            say(log, b"<b>hi\n")
+        assert console.print() == b"(31 left out)\nb connected\n"
 
 
 def test_more_notices_than_it_keeps_are_counted() -> None:
@@ -335,6 +333,38 @@ def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
         assert reader.read_until(b"\n") == b"<a>hello\n"
         console.close(PATIENCE)
         assert thread() is None
+
+
+def test_it_reads_again_while_another_process_has_the_log_s_lock(
+    reader: Reader, doorbell: Doorbell
+) -> None:
+    """Nobody rings again, and it neither waits for that process nor forgets the log."""
+    begin, said, end = os.pipe(), os.pipe(), os.pipe()
+    with new_log(ROOMY) as log:
+        child = os.fork()
+        if not child:
+            os.read(begin[0], 1)
+            with log:
+                log.append(batch_of(Run(1, b"<a>hello\n")))
+                doorbell.ring()
+                os.write(said[1], b".")
+                os.read(end[0], 1)
+            os._exit(0)
+        console = Console(log, doorbell, reader.output)
+        console.say("a connected")
+        assert reader.read_until(b"\n") == b"a connected\n"
+        os.write(begin[1], b".")
+        assert os.read(said[0], 1)
+        console.close(0)
+        assert thread() is not None, "it has yet to print"
+        assert not select.select([reader.fd], [], [], 0)[0]
+        os.write(end[1], b".")
+        assert reader.read_until(b"\n") == b"<a>hello\n"
+        assert os.waitpid(child, 0) == (child, 0)
+        console.close(PATIENCE)
+        assert thread() is None
+    for fd in (*begin, *said, *end):
+        os.close(fd)
 
 
 def test_without_a_thread_there_is_no_console(

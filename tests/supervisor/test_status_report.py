@@ -10,7 +10,7 @@ import pytest
 
 from chatroom import __version__
 from chatroom.config.settings import Settings
-from chatroom.log.ring import Batch, Geometry, Log
+from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.counters import Counters
@@ -20,6 +20,7 @@ from chatroom.supervisor.status_report import StatusReport
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 from chatroom.system.tcp_counters import taken
+from tests.log.entries import Run, append
 
 SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 10, max_line=1 << 10)
 
@@ -72,10 +73,7 @@ class Room:
         self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
 
     def say(self, sender: int, text: bytes) -> None:
-        batch = Batch()
-        batch.add(sender, 1, text, 1)
-        with self.log as log:
-            assert log.append(batch) is not None
+        assert append(self.log, Run(sender, text, 1)) is not None
 
     def lags(self) -> list[int | None]:
         return [one["lag"] for one in self.overview.whole()["members"]]

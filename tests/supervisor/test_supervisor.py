@@ -236,7 +236,8 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             yield
             (ack,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
-            assert other.adopted[1][:2] == ("127.0.0.1", slot), "where the dead has left all"
+            assert other.adopted[1].address == "127.0.0.1"
+            assert other.adopted[1].slot == slot, "where the dead has left all"
             with stage.log as log:
                 assert log.serving() == [0, 1], "the log keeps what is owed to her"
             other.tell(ack)

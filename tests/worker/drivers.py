@@ -65,7 +65,7 @@ def fill(connection: socket.socket) -> None:
 
 
 def member_on(line: Line, id: int = 1) -> Member:
-    return Member(id, f"192.0.2.{id}", cast(socket.socket, line), 0, 64)
+    return Member(id, f"192.0.2.{id}", f"<192.0.2.{id}>", cast(socket.socket, line), 0, 64)
 
 
 # --- workers that never sleep --------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Room:
         self.clients.append(client)
         self.channels[worker].send(
             {
-                "adopt": [(id, f"<{client.address}>", id - 1, 0)],
+                "adopt": [(id, client.address, f"<{client.address}>", id - 1, 0)],
                 "greeting": self.settings.greeting.decode(),
             },
             [theirs.fileno()],

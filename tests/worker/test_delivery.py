@@ -545,7 +545,7 @@ def test_load_1_a_narrow_socket_takes_it_all_in_the_end() -> None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
             ours.setblocking(False)
             theirs.settimeout(10)
-            member = Member(1, "192.0.2.1", ours, 0, 64)
+            member = Member(1, "192.0.2.1", "<192.0.2.1>", ours, 0, 64)
             stage.delivery.join(member)
             expected = b""
             for number in range(100):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chatroom.log.origin import Origin
 from chatroom.worker.member import Member
 from tests.worker.drivers import Line, fill, member_on
 
@@ -17,7 +18,7 @@ def fixture_pair() -> Iterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=10)
         ours, _ = listener.accept()
-    member = Member(1, "<192.0.2.1>", ours, 0, 64)
+    member = Member(1, "192.0.2.1", "<192.0.2.1>", ours, 0, 64)
     yield member, theirs
     member.close()
     theirs.close()
@@ -51,6 +52,7 @@ def test_its_own_spans_are_in_order(
 def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
     member, theirs = pair
     assert member.prefix == b"<192.0.2.1>"
+    assert Origin.unpack(member.origin) == ("192.0.2.1", 11)
     assert member.fileno() == member.socket.fileno()
     assert member.send(b"hello") == 5
     assert theirs.recv(9) == b"hello"
@@ -61,7 +63,8 @@ def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
 
 
 def test_cast_6_two_members_are_two_whatever_their_address() -> None:
-    one, other = (Member(id, "<192.0.2.1>", member_on(Line()).socket, 0, 64) for id in (1, 2))
+    address, prefix = "192.0.2.1", "<192.0.2.1>"
+    one, other = (Member(id, address, prefix, member_on(Line()).socket, 0, 64) for id in (1, 2))
     assert len({one: None, other: None}) == 2
 
 

@@ -202,8 +202,10 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Half(Member):
-        def __init__(self, id: int, address: str, connection: socket.socket, *more: Any) -> None:
-            super().__init__(id, address, connection, *more)
+        def __init__(
+            self, id: int, address: str, prefix: str, connection: socket.socket, *more: Any
+        ) -> None:
+            super().__init__(id, address, prefix, connection, *more)
 
             def send(data: bytes) -> int:
                 connection.send(data[:10])
@@ -242,8 +244,10 @@ def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
     """WELCOME-1: whole, once, and then it hears what is said; so with one taken over."""
 
     class Slow(Member):
-        def __init__(self, id: int, address: str, connection: socket.socket, *more: Any) -> None:
-            super().__init__(id, address, connection, *more)
+        def __init__(
+            self, id: int, address: str, prefix: str, connection: socket.socket, *more: Any
+        ) -> None:
+            super().__init__(id, address, prefix, connection, *more)
 
             def send(data: bytes) -> int:
                 connection.send(data[:taken])

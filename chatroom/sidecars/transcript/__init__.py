@@ -1,9 +1,8 @@
 """`--transcript FILE`: every message as a line of JSON, by a process of its own.
 
     lines.py    pure: a run of messages becomes lines
-    reader.py   one more cursor in the log, and the only one that never takes its lock
     file.py     the file: whole lines, whatever happens
-    process.py  … the process that reads there and writes here
+    process.py  the process that follows the log and writes the file
 
 The main process starts it, and another when it dies: supervisor/transcript.py.
 

@@ -11,7 +11,10 @@ members receive as one: a text that was delivered unfinished is one, and so is i
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
+
+from chatroom.log.follower import Run
+from chatroom.log.origin import Origin
 
 Line = dict[str, Any]
 
@@ -21,31 +24,27 @@ KINDS = ("room", "n", "missed")
 """The first key of each kind of line."""
 
 
-class Sender(NamedTuple):
-    """Who said something."""
-
-    address: str | None
-    """None where nobody knows it any more; then its prefix stays before its text."""
-    prefix: str
-
-
 def header(where: str, run: str, after: int, time: str) -> bytes:
     return _line({"room": where, "run": run, "after": after, "time": time})
 
 
-def missed(first: int, last: int, time: str) -> bytes:
-    """The messages from `first` to `last` are not in the transcript."""
-    return _line({"missed": last - first + 1, "first": first, "last": last, "time": time})
+def missed(numbers: range, time: str) -> bytes:
+    """The messages of these numbers are not in the transcript."""
+    first, last = numbers[0], numbers[-1]
+    return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 
 
-def said(block: bytes, sender: int, who: Sender, first: int, skip: int, time: str) -> list[str]:
-    """A run of messages as the log has it; `first`: the number of its first, `skip`: so many."""
-    texts = block.removesuffix(b"\n").decode("utf-8", "replace").split("\n")
-    middle = f', "time": "{time}", "id": {sender}, "address": {_encode(who.address)}, "text": '
-    return [
-        f'{{"n": {number}{middle}{_encode(text.removeprefix(who.prefix))}}}\n'
-        for number, text in enumerate(texts[skip:], first + skip)
-    ]
+def said(run: Run, time: str) -> str:
+    """The messages of a run, each less its prefix and the end of its line."""
+    address, size = Origin.unpack(run.origin)
+    prefix = run.text[:size].decode("utf-8", "replace")
+    block = run.text[size:].decode("utf-8", "replace").removesuffix("\n")
+    texts = block.split("\n" + prefix)
+    middle = f', "time": "{time}", "id": {run.sender}, "address": {_encode(address)}, "text": '
+    return "".join(
+        f'{{"n": {number}{middle}{_encode(text)}}}\n'
+        for number, text in enumerate(texts[run.skip :], run.first + run.skip)
+    )
 
 
 def accounted(line: bytes) -> int | None:

@@ -1,9 +1,9 @@
-"""The process that writes the transcript: it reads the log, and appends to the file.
+"""The process that writes the transcript: it follows the log, and appends to the file.
 
-It tells the main process what it can't do, asks it who somebody is, and hands it
-a descriptor of each file that it opens, before it writes there: should it die, the
-next one begins with that file, finds in it which message was the last, and goes on.
-When the main process is gone, it writes what is left, and ends.
+It tells the main process what it can't do, and hands it a descriptor of each file that it
+opens, before it writes there: should it die, the next one begins with that file, finds in it
+which message was the last, and goes on. When the main process is gone, it writes what is left,
+and ends.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from time import monotonic, time
 
-from chatroom.config.settings import Settings
+from chatroom.config.settings import KIB, Settings
+from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.lines import Sender, header, missed, said
-from chatroom.sidecars.transcript.reader import CHUNK, SMALL_CHUNK, LogTail, Reader
+from chatroom.sidecars.transcript.lines import header, missed, said
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
 PAUSE = 0.02
-"""Seconds between two looks at the log: whoever talks needs the processors."""
-LOOK_AGAIN = 0.005
-"""Seconds after which it looks again, where somebody appended just then."""
+"""Seconds between two looks at the log: the workers need the processors."""
+SMALL_CHUNK = 4 * KIB
+"""Bytes of the log that are read at once where more can't be written."""
 SYNC_EVERY = 1.0
 """Seconds in which the disk has to have what was written."""
 RETRY_AFTER = 1.0
@@ -35,15 +35,9 @@ FLUSH_AFTER = 0.05
 """Seconds after which it tells again what the channel did not take."""
 LAST_WITHIN = 1.0
 """Seconds for what is left, when the main process is gone."""
-ASKED_AT_ONCE = 50
-"""Members whose addresses and prefixes fit into a record."""
-MAX_KNOWN = 20_000
-"""Members that it remembers; then it asks again."""
-
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-NOBODY_KNOWS = Sender(None, "")
+"""Errors of a disk that may still take less."""
 
 
 def main(path: Path, where: str, run: str, settings: Settings, end: socket.socket) -> None:
@@ -87,29 +81,28 @@ class TranscriptWriter:
         self._bell = bell
         self._file = file
         self._parent = parent
-        self._reader: Reader | None = None
-        """None until it is known which message was the last."""
-        self._known: dict[int, Sender] = {}
-        self._unknown: set[int] = set()
-        """Who has said something, and was asked for."""
+        self._follower: Follower | None = None
+        """None until the file has told which message was the last."""
         self._trouble: str | None = ""
-        """What it has told that it can't do; None: that all is well; empty: nothing yet."""
+        """Error that it has told; None: that all is well; empty: nothing yet."""
         self._open_at: float | None = monotonic() if file is None else None
-        """When to open the file, anew if there is one."""
+        """Time to open the file, anew if there is one."""
         self._reopen = 0
-        """Which order it is to do so, if it is one."""
+        """Number of the order to do so, if it is one."""
         self._look_at: float | None = monotonic()
-        """When to look at the log; None: when the doorbell is rung."""
+        """Time to look at the log; None: when the doorbell is rung."""
         self._chunk = CHUNK
-        """How much is written at once."""
+        """Bytes of the log that are written at once."""
         self._sync_at: float | None = None
+        """Time to have the disk take what was written."""
         self._end_by: float | None = None
-        """When it ends, whatever is left; before that, if nothing is, or can't be written."""
-        self._told = False
-        """Whether the main process knows where it is."""
-        self._missed = 0
-        """Messages that it lacks, and has not told of."""
+        """Time to end, whatever is left; before that, if `_finished`."""
         self._finished = False
+        """Whether nothing is left, or what is left can't be written."""
+        self._told = 0
+        """Position in the log of which the main process knows that the disk has all before it."""
+        self._missed = 0
+        """Messages that the file lacks, and of which nothing was told yet."""
         self._orphaned = False
         """Whether the main process is gone."""
 
@@ -124,7 +117,7 @@ class TranscriptWriter:
     def _wait(self) -> None:
         bell = self._bell.fileno()
         sources = [] if self._orphaned else [self._channel.fileno(), self._parent]
-        if self._look_at is None and self._file is not None and not self._unknown:
+        if self._look_at is None and self._file is not None:
             sources.append(bell)
         timeout = self._timeout()
         ready = connection.wait(sources, timeout) if sources or timeout is not None else []
@@ -140,25 +133,26 @@ class TranscriptWriter:
                 raise ChannelClosed
         except ChannelClosed:
             self._orphaned = True
-            self._unknown.clear()
             self._hurry(LAST_WITHIN)
 
     def _timeout(self) -> float | None:
-        times = [self._open_at, self._sync_at, self._end_by]
-        if self._file is not None and not self._unknown:
-            times.append(self._look_at)
-        if self._channel.backlog:
+        if self._blocked:
             times = [self._end_by, monotonic() + FLUSH_AFTER]
+        else:
+            times = [self._open_at, self._sync_at, self._end_by]
+            if self._file is not None:
+                times.append(self._look_at)
         due = min((at for at in times if at is not None), default=None)
         return None if due is None else max(0.0, due - monotonic())
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether the main process has yet to hear something: it may be which file is open."""
+        return self._channel.backlog > 0 and not self._orphaned
 
     def _handle_message(self) -> None:
         for record, _ in self._channel.receive():
             match record:
-                case {"members": members}:
-                    for id, address, prefix in members:
-                        self._known[id] = Sender(address, prefix)
-                        self._unknown.discard(id)
                 case {"reopen": number}:
                     self._open_at, self._reopen = monotonic(), number
                 case {"stop": within}:
@@ -176,42 +170,36 @@ class TranscriptWriter:
 
     def _turn(self) -> None:
         """Do what is due."""
-        if self._channel.backlog and not self._orphaned:
-            return  # the main process has yet to hear which file it is
+        if self._blocked:
+            return
         now = monotonic()
         try:
-            if self._reader is None:
+            if self._follower is None:
                 number = 0 if self._file is None else self._file.repair()
-                self._reader = Reader(self._log, number)
+                self._follower = Follower(self._log, number)
             if self._open_at is not None and now >= self._open_at:
-                self._try_to_open(now)
-            if self._file is None:
-                return
-            if self._look_at is not None and now >= self._look_at and not self._unknown:
-                self._write(self._file, self._reader, now)
-            if self._sync_at is not None and now >= self._sync_at:
-                self._sync_at = None
-                self._file.sync()
-                self._tell({"at": self._reader.position})
-                self._told = True
-                self._tell_missed()
+                self._try_to_open(self._follower.number, now)
+            elif self._file is not None:
+                if self._look_at is not None and now >= self._look_at:
+                    self._write(self._file, self._follower, now)
+                if self._sync_at is not None and now >= self._sync_at:
+                    self._sync(self._file, self._follower.position)
         except OSError as error:
             self._fail(error, now)
 
-    def _try_to_open(self, now: float) -> None:
+    def _try_to_open(self, number: int, now: float) -> None:
         """Where it can't be opened, what is open is written to, until it can."""
         try:
-            self._open()
+            self._open(number)
         except OSError as error:
             self._complain(error)
             self._open_at = now + RETRY_AFTER
             self._finished = self._end_by is not None and self._file is None
 
-    def _open(self) -> None:
-        """Open the file; one that is open is written to until the new one is."""
-        assert self._reader is not None
+    def _open(self, number: int) -> None:
+        """Open the file for what comes behind a message; write to the old one until it is open."""
         if self._file is None or not self._file.is_at(self._path):
-            file = TranscriptFile.open(self._path, self._reader.number)
+            file = TranscriptFile.open(self._path, number)
             if self._file is not None:
                 self._file.close()
             self._file = file
@@ -221,57 +209,40 @@ class TranscriptWriter:
         self._open_at, self._reopen = None, 0
         self._look_at = monotonic()  # when the main process has heard of it
 
-    def _write(self, file: TranscriptFile, reader: Reader, now: float) -> None:
+    def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
         """Write a chunk of what was said."""
-        if self._channel.backlog and not self._orphaned:
+        chunk = follower.read(self._chunk)
+        if chunk is None:
+            self._look_at = now + READ_AGAIN
             return
-        found = reader.look(self._chunk)
-        if found is None:
-            self._look_at = now + LOOK_AGAIN
-            return
-        if not self._orphaned and self._ask({run.sender for run in found.runs}):
-            return
-        data = self._lines(found, file)
+        time_ = stamp(time())
+        data = header(self._where, self._run, file.after, time_) if file.fresh else b""
+        if chunk.missed:
+            data += missed(chunk.missed, time_)
+        data += "".join(said(run, time_) for run in chunk.runs(follower.number)).encode()
         if data:
             file.append(data)
-        if found.missed is not None:
-            self._missed += found.missed.last - found.missed.first + 1
-        moved = found.position != reader.position
-        reader.done(found)
+        follower.advance(chunk)
+        self._missed += len(chunk.missed)
         self._chunk = min(CHUNK, 2 * self._chunk)
-        if data or moved or not self._told:
+        if data or follower.position != self._told:
             self._sync_at = self._sync_at or now + SYNC_EVERY
         self._well()
+        moved = chunk.begin != chunk.end
         if self._end_by is not None:
             self._look_at, self._finished = now, not moved
-        elif found.more:
+        elif chunk.more:
             self._look_at = now
         else:
             self._look_at = now + PAUSE if moved else None
 
-    def _lines(self, found: LogTail, file: TranscriptFile) -> bytes:
-        time_ = stamp(time())
-        data = header(self._where, self._run, file.after, time_) if file.fresh else b""
-        if found.missed is not None:
-            data += missed(*found.missed, time_)
-        lines: list[str] = []
-        for run in found.runs:
-            who = self._known.get(run.sender, NOBODY_KNOWS)
-            lines += said(run.text, run.sender, who, run.first, run.skip, time_)
-        return data + "".join(lines).encode()
-
-    def _ask(self, senders: set[int]) -> bool:
-        """Whether it has to be asked first who some of them are."""
-        self._unknown = senders - self._known.keys()
-        if not self._unknown:
-            return False
-        if len(self._known) > MAX_KNOWN:
-            self._known.clear()
-            self._unknown = senders
-        ids = sorted(self._unknown)
-        for first in range(0, len(ids), ASKED_AT_ONCE):
-            self._tell({"who": ids[first : first + ASKED_AT_ONCE]})
-        return True
+    def _sync(self, file: TranscriptFile, position: int) -> None:
+        """Have the disk take what was written, and tell so."""
+        self._sync_at = None
+        file.sync()
+        self._tell({"at": position})
+        self._told = position
+        self._tell_missed()
 
     # --- what goes wrong -----------------------------------------------------
 
@@ -315,6 +286,6 @@ class TranscriptWriter:
             except OSError as error:
                 self._fail(error, monotonic())
         self._tell_missed()
-        left = self._log.messages(self._log.head) - (self._reader.number if self._reader else 0)
+        left = self._log.messages(self._log.head) - (self._follower.number if self._follower else 0)
         if left:
             self._tell({"lacks": left})

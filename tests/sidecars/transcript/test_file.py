@@ -67,7 +67,7 @@ def test_a_new_file_is_private(path: Path) -> None:
         (HEAD[:9], b"", 0),
         (HEAD + line(1), HEAD + line(1), 1),
         (HEAD + line(1) + line(2)[:-1], HEAD + line(1), 1),
-        (HEAD + line(1) + missed(2, 8, TIME), HEAD + line(1) + missed(2, 8, TIME), 8),
+        (HEAD + line(1) + missed(range(2, 9), TIME), HEAD + line(1) + missed(range(2, 9), TIME), 8),
         (HEAD + line(1) + b"strange\n", HEAD + line(1) + b"strange\n", 1),
         (HEAD + line(1, "y" * 200_000), HEAD + line(1, "y" * 200_000), 1),
     ],

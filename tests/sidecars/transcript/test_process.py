@@ -38,7 +38,6 @@ class Stage:
         self.theirs = theirs
         self.waits: float | None = None
         self.files: list[int] = []
-        self.asked: list[int] = []
 
         def wait(sources: list[int], timeout: float | None) -> list[int]:
             self.waits = timeout
@@ -49,7 +48,7 @@ class Stage:
         monkeypatch.setattr(module.connection, "wait", wait)  # type: ignore[attr-defined]
 
     def turn(self) -> list[Record]:
-        """Let it do what it can do now; return what it says, and say who is who."""
+        """Let it do what it can do now; return what it says."""
         told: list[Record] = []
         while True:
             self.writer._wait()
@@ -57,11 +56,7 @@ class Stage:
             heard = [*self.channel.receive()]
             for record, descriptors in heard:
                 self.files += descriptors
-                if ids := record.get("who"):
-                    self.asked += ids
-                    self.channel.send({"members": [(id, f"at{id}", f"<{id}>") for id in ids]})
-                else:
-                    told.append(record)
+                told.append(record)
             if not heard and self.waits != 0.0:
                 return told
 
@@ -203,27 +198,16 @@ def test_a_disk_that_does_not_take_it_is_trouble(
     assert stage.later(RETRY_AFTER) == [{"fine": True}]
 
 
-def test_each_is_asked_for_once(stage: Stage) -> None:
+def test_each_has_its_address(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     append(stage.log, *(Run(id, b"<%d>x\n" % id) for id in range(1, 121)))
     stage.say("y", 7)
     stage.say("z", 8)
-    assert stage.asked == [*range(1, 121)]
     found = [line for line in read(stage.path) if "text" in line]
     assert [line["id"] for line in found] == [*range(1, 121), 7, 8]
     assert all(line["address"] == f"at{line['id']}" for line in found)
     assert {line["text"] for line in found} == {"x", "y", "z"}
-
-
-def test_it_does_not_remember_everybody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_KNOWN", 2)
-    stage.path.parent.mkdir()
-    stage.turn()
-    for id in (1, 2, 3, 4, 1):
-        stage.say("x", id)
-    assert stage.asked == [1, 2, 3, 4, 1]
-    assert stage.texts == ["x"] * 5
 
 
 def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(stage: Stage) -> None:
@@ -247,7 +231,6 @@ def test_it_ends_when_all_is_written(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     say(stage.log, b"<1>x\n")
-    stage.channel.send({"members": [(1, "at1", "<1>")]})
     stage.channel.send({"stop": 1.0})
     stage.writer.run()
     assert stage.texts == ["x"]
@@ -255,24 +238,9 @@ def test_it_ends_when_all_is_written(stage: Stage) -> None:
 
 
 def test_it_ends_without_the_main_process(stage: Stage) -> None:
-    """And whom it can't ask for has no address."""
     stage.path.parent.mkdir()
     stage.turn()
     say(stage.log, b"<1>x\n")
     stage.channel.close()
     stage.writer.run()
-    assert [(line["address"], line["text"]) for line in read(stage.path)[1:]] == [(None, "<1>x")]
-
-
-def test_the_main_process_is_gone_before_it_has_answered(stage: Stage) -> None:
-    stage.path.parent.mkdir()
-    stage.turn()
-    say(stage.log, b"<1>x\n")
-    stage.bell.ring()
-    stage.now += PAUSE
-    stage.writer._wait()
-    stage.writer._turn()
-    assert [record for record, _ in stage.channel.receive()] == [{"who": [1]}]
-    stage.channel.close()
-    stage.writer.run()
-    assert stage.texts == ["<1>x"]
+    assert [(line["address"], line["text"]) for line in read(stage.path)[1:]] == [("at1", "x")]

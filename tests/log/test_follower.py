@@ -1,4 +1,4 @@
-"""The transcript's cursor: it gets all, or knows what it has missed, and holds up nobody."""
+"""A follower reads all, or knows what it has missed, and holds up nobody."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import integers, lists, one_of, sampled_from, tuples
 
+from chatroom.log.follower import CHUNK, Follower
 from chatroom.log.ring import Geometry, Log
-from chatroom.sidecars.transcript import reader as module
-from chatroom.sidecars.transcript.reader import Reader
 from tests.log.entries import Run, append, new_log, say
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
@@ -23,33 +22,32 @@ def fixture_log() -> Iterator[Log]:
 
 
 class Account:
-    """What a reader has told: the texts of messages by their number, and those missed."""
+    """What a follower has read: the texts of messages by their number, and those missed."""
 
     def __init__(self, log: Log, number: int = 0) -> None:
-        self.reader = Reader(log, number)
+        self.follower = Follower(log, number)
         self.found: dict[int, bytes] = {}
         self.missed: set[int] = set()
         self.next = number + 1
 
-    def look(self, chunk: int = module.CHUNK) -> bool:
+    def read(self, size: int = CHUNK) -> bool:
         """Whether there was something."""
-        found = self.reader.look(chunk)
-        assert found is not None
-        if found.missed is not None:
-            assert found.missed.first == self.next
-            self.missed |= set(range(found.missed.first, found.missed.last + 1))
-            self.next = found.missed.last + 1
-        for run in found.runs:
+        chunk = self.follower.read(size)
+        assert chunk is not None
+        if chunk.missed:
+            assert chunk.missed[0] == self.next
+            self.missed |= set(chunk.missed)
+            self.next = chunk.missed[-1] + 1
+        for run in chunk.runs(self.follower.number):
             texts = run.text.removesuffix(b"\n").split(b"\n")[run.skip :]
             assert run.first + run.skip == self.next
             self.found |= dict(enumerate(texts, self.next))
             self.next += len(texts)
-        before = self.reader.position
-        self.reader.done(found)
-        return self.reader.position != before
+        self.follower.advance(chunk)
+        return chunk.begin != chunk.end
 
-    def all(self, chunk: int = module.CHUNK) -> dict[int, bytes]:
-        while self.look(chunk):
+    def all(self, size: int = CHUNK) -> dict[int, bytes]:
+        while self.read(size):
             pass
         return self.found
 
@@ -62,7 +60,7 @@ def test_it_begins_at_the_beginning(log: Log) -> None:
     assert account.all() == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
     say(log, b"five\n")
     assert account.all()[5] == b"five", "LINE-6: the LF before it is no message"
-    assert account.reader.number == 5
+    assert account.follower.number == 5
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -76,10 +74,10 @@ def test_another_goes_on_behind_any_message(log: Log, number: int) -> None:
 
 def test_a_number_that_can_not_be_is_the_last_one(log: Log) -> None:
     say(log, b"1\n")
-    reader = Reader(log, 99)
-    found = reader.look()
-    assert found is not None
-    assert (found.runs, reader.number) == ([], 1)
+    follower = Follower(log, 99)
+    chunk = follower.read()
+    assert chunk is not None
+    assert (chunk.entries, follower.number) == ([], 1)
 
 
 @pytest.mark.parametrize("begin", [0, 3])
@@ -118,14 +116,14 @@ def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) 
         return views(start, end)
 
     monkeypatch.setattr(log, "views", overtaken)
-    assert account.reader.look() is None
+    assert account.follower.read() is None
     account.all()
     assert 1 in account.missed
     assert account.next == 300
 
 
 def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it wait for who has it: it is told to look again."""
+    """Nor does it wait for a process that has it: it is told to read again."""
 
     def refuse(log: Log) -> Any:
         raise AssertionError("it takes the lock")
@@ -143,7 +141,7 @@ def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Log, "__enter__", refuse)
     account = Account(log)
     try:
-        assert account.reader.look() is None
+        assert account.follower.read() is None
     finally:
         os.close(done[1])
         os.waitpid(child, 0)
@@ -152,11 +150,39 @@ def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> N
         os.close(fd)
 
 
+def test_it_reads_up_to_a_position_that_it_is_told(log: Log) -> None:
+    for number in range(1, 5):
+        say(log, b"%d\n" % number)
+    follower = Follower(log, 1)
+    chunk = follower.read(stop=4)
+    assert chunk is not None
+    assert (chunk.text, chunk.more) == (b"2\n3\n", True)
+    follower.advance(chunk)
+    for stop in (1, 4):
+        chunk = follower.read(stop=stop)
+        assert chunk is not None
+        assert (chunk.text, chunk.begin) == (b"", chunk.end)
+
+
+def test_one_that_is_too_far_behind_goes_on_where_it_is_told(log: Log) -> None:
+    """… though the log still has what it leaves out."""
+    follower = Follower(log, 0, max_behind=10, rest=0)
+    for number in range(5):
+        say(log, b"%d\n" % number)
+    chunk = follower.read(size=6)
+    assert chunk is not None
+    assert chunk.text == b"0\n1\n2\n", "not yet"
+    say(log, b"5\n")
+    chunk = follower.read()
+    assert chunk is not None
+    assert (chunk.missed, chunk.text, chunk.end.position) == (range(1, 7), b"", log.head)
+
+
 STEPS = lists(
     one_of(
         tuples(sampled_from(["say"]), lists(integers(0, 60), min_size=1, max_size=6)),
         tuples(sampled_from(["open"]), integers(1, 60)),
-        tuples(sampled_from(["look"]), sampled_from([1, 64, 1 << 20])),
+        tuples(sampled_from(["read"]), sampled_from([1, 64, 1 << 20])),
         tuples(sampled_from(["another"]), integers(0, 0)),
     ),
     max_size=80,
@@ -180,10 +206,10 @@ def test_whatever_happens_each_message_is_found_once_or_missed(
                 case "open":
                     said.append(b"%d" % len(said) + b"y" * how)
                     append(log, Run(2, said[-1]))
-                case "look":
-                    account.look(how)
+                case "read":
+                    account.read(how)
                 case "another":
-                    account.reader = Reader(log, account.next - 1)
+                    account.follower = Follower(log, account.next - 1)
         account.all()
         assert account.next == len(said) + 1
         assert account.missed.isdisjoint(account.found)

@@ -1,0 +1,155 @@
+"""A cursor in the log that holds up nobody: it never takes the log's lock.
+
+A process that is stopped while it has the lock stops the room, so those that only read the
+log (the console, the transcript) do without it. A follower reads, and then looks whether what
+it has read was still there: all that lies less than `Geometry.kept` behind the head is, for no
+append, done or begun, may overwrite that.
+
+Nobody waits for a follower. Messages are numbered, so one that was lapped knows how many it has
+missed, and one that takes the place of another begins behind any message.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from chatroom.config.settings import KIB
+from chatroom.log.ring import Entry, Log
+
+CHUNK = 256 * KIB
+"""Bytes of the log, at most, that are read at once; but one entry at least."""
+MAX_ENTRIES = 2048
+"""The same, in entries."""
+READ_AGAIN = 0.005
+"""Seconds after which to read again, where another process was just appending."""
+
+
+class Place(NamedTuple):
+    """A place between two entries."""
+
+    position: int
+    offset: int
+    number: int
+    """Number of the last message before it."""
+
+
+class Run(NamedTuple):
+    """Messages that one member said at once."""
+
+    sender: int
+    origin: bytes
+    first: int
+    """Number of its first message."""
+    skip: int
+    """How many of its messages were read before."""
+    text: bytes
+
+
+class Chunk(NamedTuple):
+    """Whole entries of the log; nothing where all is read."""
+
+    begin: Place
+    end: Place
+    more: bool
+    """Whether there is more than that."""
+    missed: range
+    """Numbers of messages that the log no longer had; then there is no text."""
+    text: bytes
+    entries: list[Entry]
+
+    def runs(self, number: int) -> Iterator[Run]:
+        """Yield the runs, less the messages up to `number`, which were read before."""
+        _, begin, before = self.begin
+        for entry in self.entries:
+            skip = max(0, number - before)
+            if entry.messages - before > skip:  # a LF that ends a line is no message (LINE-6)
+                text = self.text[begin - self.begin.offset : entry.end - self.begin.offset]
+                yield Run(entry.sender, entry.origin, before + 1, skip, text)
+            begin, before = entry.end, entry.messages
+
+
+class Follower:
+    """Reads what was appended, in order, and knows what it has missed."""
+
+    def __init__(
+        self, log: Log, after: int, max_behind: int | None = None, rest: int | None = None
+    ) -> None:
+        """`after`: number of the message behind which it begins. Where it is more than
+        `max_behind` bytes behind the head, or lapped, it goes on `rest` bytes behind it."""
+        self._log = log
+        kept = log.geometry.kept
+        self._max_behind = kept if max_behind is None else max_behind
+        self._rest = kept // 2 if rest is None else rest
+        self._place = Place(0, 0, 0)
+        self._sought = False
+        """Whether its place is that of `after`, or lapped where the log no longer has that."""
+        self.number = after
+        """Number of the last message that was read, or missed."""
+
+    @property
+    def position(self) -> int:
+        """Position before which all was read."""
+        return self._place.position
+
+    def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
+        """Return what comes next, up to the position `stop`; None: read again in a moment.
+
+        The follower does not move before `advance`.
+        """
+        log = self._log
+        head = log.try_head()
+        if head is None:
+            return None
+        if not self._sought:
+            self._seek(head)
+        begin, end = self._place, log.offset(head)
+        if end - begin.offset > self._max_behind or not self._is_there(begin):
+            return self._skip(head)
+        last = log.position(min(begin.offset + size, end), begin.position, head)
+        last = min(max(last, begin.position + 1), begin.position + MAX_ENTRIES, head)
+        if stop is not None:
+            last = min(last, max(stop, begin.position))
+        entries = log.entries(begin.position, last)
+        place = self._at(last)
+        text = b"".join(log.views(begin.offset, place.offset))
+        if not self._is_there(begin):
+            return None  # it was overwritten while it was read
+        return Chunk(begin, place, last < head, range(0), text, entries)
+
+    def advance(self, chunk: Chunk) -> None:
+        """Go on behind a chunk."""
+        self._place = chunk.end
+        self.number = max(self.number, chunk.end.number)
+
+    def _seek(self, head: int) -> None:
+        """Stand before the first message that was not read, if the log still has it."""
+        log = self._log
+        first = max(1, head + 1 - log.geometry.kept_entries)
+        self.number = min(self.number, log.messages(head))
+        ahead = bisect_right(range(first, head + 1), self.number, key=log.messages)
+        if ahead:
+            place = self._at(first + ahead - 1)
+            if self._is_there(place):
+                self._place = place
+        self._sought = True
+
+    def _skip(self, head: int) -> Chunk | None:
+        """Go on in the middle of what is kept, or where `rest` says."""
+        log, begin = self._log, self._place
+        first = max(1, head - log.geometry.kept_entries // 2)
+        middle = log.offset(head) - self._rest
+        position = max(first, log.position(middle, first, head))
+        if log.offset(position) < middle:
+            position = min(position + 1, head)  # the entry between them may not be kept whole
+        place = self._at(position)
+        if not self._is_there(place):
+            return None
+        missed = range(self.number + 1, place.number + 1)
+        return Chunk(begin, place, position < head, missed, b"", [])
+
+    def _at(self, position: int) -> Place:
+        log = self._log
+        return Place(position, log.offset(position), log.messages(position))
+
+    def _is_there(self, place: Place) -> bool:
+        return self._log.still_valid(place.position, place.offset)

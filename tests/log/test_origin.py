@@ -1,0 +1,36 @@
+"""What an entry says of its sender, in as many bytes for each."""
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, ip_addresses
+
+from chatroom.log.origin import ORIGIN_SIZE, ROOM, Origin
+from chatroom.protocol.address import canonical
+from chatroom.system.networks import UNIX
+
+
+@given(ip_addresses(), integers(0, 1 << 20))
+def test_any_address_is_found_again(address: object, prefix_size: int) -> None:
+    origin = Origin(canonical(str(address)), prefix_size)
+    assert len(origin.pack()) == ORIGIN_SIZE
+    assert Origin.unpack(origin.pack()) == origin
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ROOM,
+        UNIX,
+        "127.0.0.1",
+        "::",
+        "::1",
+        "::7f00:1",
+        "2001:db8::1",
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        canonical("::ffff:192.0.2.1"),
+        canonical("fe80::1%eth0"),
+        canonical("fe80::1%25"),
+    ],
+)
+def test_no_two_are_taken_for_each_other(address: str) -> None:
+    assert Origin.unpack(Origin(address, 6).pack()) == (address, 6)

@@ -46,43 +46,44 @@ class Run(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Whole entries of the log; nothing where all is read."""
+    """Whole entries of the log; none where all is read, or messages were missed."""
 
     begin: Place
     end: Place
     more: bool
-    """Whether there is more than that."""
+    """True where the log has more than that."""
     missed: range
-    """Numbers of messages that the log no longer had; then there is no text."""
+    """Numbers of messages that the log no longer had."""
     text: bytes
     entries: list[Entry]
 
     def runs(self, number: int) -> Iterator[Run]:
         """Yield the runs, less the messages up to `number`, which were read before."""
         _, begin, before = self.begin
-        for entry in self.entries:
+        for end, sender, _, messages, origin in self.entries:
             skip = max(0, number - before)
-            if entry.messages - before > skip:  # a LF that ends a line is no message (LINE-6)
-                text = self.text[begin - self.begin.offset : entry.end - self.begin.offset]
-                yield Run(entry.sender, entry.origin, before + 1, skip, text)
-            begin, before = entry.end, entry.messages
+            if messages - before > skip:  # a LF that ends a line is no message (LINE-6)
+                text = self.text[begin - self.begin.offset : end - self.begin.offset]
+                yield Run(sender, origin, before + 1, skip, text)
+            begin, before = end, messages
 
 
 class Follower:
-    """Reads what was appended, in order, and knows what it has missed."""
+    """One cursor: what was appended, in order, and what it has missed."""
 
     def __init__(
         self, log: Log, after: int, max_behind: int | None = None, rest: int | None = None
     ) -> None:
-        """`after`: number of the message behind which it begins. Where it is more than
-        `max_behind` bytes behind the head, or lapped, it goes on `rest` bytes behind it."""
+        """`after`: number of the message behind which it begins. A follower that was lapped, or is
+        more than `max_behind` bytes behind the head, goes on `rest` bytes behind it; by default it
+        is given all that the log keeps, and goes on in the middle of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
         self._rest = kept // 2 if rest is None else rest
         self._place = Place(0, 0, 0)
         self._sought = False
-        """Whether its place is that of `after`, or lapped where the log no longer has that."""
+        """True once its place is that of `after`, or one that is lapped where that is lapped."""
         self.number = after
         """Number of the last message that was read, or missed."""
 
@@ -127,14 +128,12 @@ class Follower:
         first = max(1, head + 1 - log.geometry.kept_entries)
         self.number = min(self.number, log.messages(head))
         ahead = bisect_right(range(first, head + 1), self.number, key=log.messages)
-        if ahead:
-            place = self._at(first + ahead - 1)
-            if self._is_there(place):
-                self._place = place
+        if ahead and self._is_there(place := self._at(first + ahead - 1)):
+            self._place = place
         self._sought = True
 
     def _skip(self, head: int) -> Chunk | None:
-        """Go on in the middle of what is kept, or where `rest` says."""
+        """Leave out what is lapped, or too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
         middle = log.offset(head) - self._rest

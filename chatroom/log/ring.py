@@ -34,7 +34,6 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from types import TracebackType
@@ -72,27 +71,20 @@ _HEADER = whole_pages((_DUE + SEATS) * _WORD)
 _LOCK = struct.Struct("hhqqi4x")
 """Linux's struct flock: type, whence, start, length, pid."""
 
-# An entry: see `Entry`. Four words, of which some are read alone, and three for the origin.
+Entry = tuple[int, int, int, int, bytes]
+"""A run of whole messages of one sender:
+
+- the offset at which its text ends; it begins where the entry before it ends
+- the id of the member that sent it
+- the reach: bytes of its sender's input that this entry and those before it cover (LOAD-4)
+- the messages in the log up to here, this entry's included
+- the sender's origin, packed: see origin.py
+"""
 _ENTRY = struct.Struct(f"4Q{ORIGIN_SIZE}s")
 _WORDS = _ENTRY.size // _WORD
 _END = 0
 _SENDER = 1
 _MESSAGES = 3
-
-
-class Entry(NamedTuple):
-    """One run of whole messages of one sender."""
-
-    end: int
-    """Offset at which its text ends; it begins where the entry before it ends."""
-    sender: int
-    """Id of the member that sent it."""
-    reach: int
-    """Bytes of its sender's input that this entry and those before it cover (LOAD-4)."""
-    messages: int
-    """Messages in the log up to here, this entry's included."""
-    origin: bytes
-    """Sender's address and the size of its prefix, packed: see origin.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +126,8 @@ class Batch:
         self._parts: list[bytes] = []
         self.ends_line = True
         """Whether LF ends it; if not, the LF that will is its last sender's."""
-        self.runs: list[tuple[int, int, int, int, bytes]] = []
-        """For each run, as in its entry, from the batch's start: end, sender, reach, messages and
-        origin."""
+        self.runs: list[Entry] = []
+        """Entries to be; their ends and messages are counted from the batch's start."""
         self.size = 0
         self.messages = 0
 
@@ -275,7 +266,7 @@ class Log:
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
         reaches: dict[int, int] = {}
-        for end, sender, reach, _, _ in self._read_entries(first, last):
+        for end, sender, reach, _, _ in self.entries(first, last):
             spans.setdefault(sender, []).append((begin, end))
             reaches[sender] = reach
             begin = end
@@ -283,7 +274,8 @@ class Log:
 
     def entries(self, first: int, last: int) -> list[Entry]:
         """Return the entries from `first` up to `last`."""
-        return [*map(Entry._make, self._read_entries(first, last))]
+        views = _views(self._entries, first * _ENTRY.size, last * _ENTRY.size)
+        return [entry for view in views for entry in _ENTRY.iter_unpack(view)]
 
     def views(self, start: int, end: int) -> list[memoryview]:
         """The text from `start` to `end`: one view, or two where it wraps; no copy."""
@@ -301,7 +293,7 @@ class Log:
         """
         geometry = self.geometry
         head = self.head
-        end, sender, reach, messages, origin = self._read_entry(head - 1)
+        end, sender, reach, messages, origin = self._entry(head - 1)
         ending = self.unfinished(end)
         slowest = min(head, *self._in_use(self._positions))
         if (
@@ -452,14 +444,9 @@ class Log:
     def _field(self, position: int, field: int) -> int:
         return self._fields[position % self.geometry.entries * _WORDS + field]
 
-    def _read_entry(self, position: int) -> tuple[int, int, int, int, bytes]:
+    def _entry(self, position: int) -> Entry:
         at = position % self.geometry.entries * _ENTRY.size
         return _ENTRY.unpack_from(self._entries, at)
-
-    def _read_entries(self, first: int, last: int) -> Iterator[tuple[int, int, int, int, bytes]]:
-        """Yield the entries from `first` up to `last`, faster than one by one."""
-        for view in _views(self._entries, first * _ENTRY.size, last * _ENTRY.size):
-            yield from _ENTRY.iter_unpack(view)
 
     def _put(
         self, position: int, end: int, sender: int, reach: int, messages: int, origin: bytes

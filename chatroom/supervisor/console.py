@@ -55,10 +55,9 @@ class Console:
         self._fd = fd
         self._follower: Follower | None = None
         if log is not None:
-            behind = min(MAX_BEHIND, log.geometry.kept)
-            self._follower = Follower(log, log.messages(log.head), behind, rest=0)
+            self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
         self._read_again = False
-        """Whether the log could not be read just now, and is to be read in a moment."""
+        """True where the log could not be read just now, and is to be read in a moment."""
         self._notices: deque[tuple[int, bytes]] = deque()
         """Lines that it was told to say, and the positions that they come behind."""
         self._dropped = 0
@@ -95,18 +94,18 @@ class Console:
         # And a terminal's SIGTTOU would stop what prints from the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
-            closing = False
+            closing = False  # it is asked before the last look for what is left
             while self._read_again or not closing:
                 timeout = READ_AGAIN if self._read_again else None
                 select.select([self._doorbell], [], [], timeout)
                 self._doorbell.clear()
-                closing = self._closing.is_set()  # asked before it looks for what is left
+                closing = self._closing.is_set()
                 while text := self._next():
                     self._write(text)
                     self._closing.wait(PAUSE)
 
     def _next(self) -> bytes:
-        """What to print next; empty when it has caught up."""
+        """Return what to print next; empty when it has caught up."""
         text, position = b"", 0
         if self._log is not None and self._follower is not None:
             text = self._converse(self._log, self._follower)
@@ -120,7 +119,7 @@ class Console:
         return text
 
     def _converse(self, log: Log, follower: Follower) -> bytes:
-        """A chunk of the log, up to where the next notice goes, or what is said in its place."""
+        """Return a chunk of the log, up to where the next notice goes, or what to say instead."""
         while True:
             stop = self._notices[0][0] if self._notices else None
             chunk = follower.read(CHUNK, stop)

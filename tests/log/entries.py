@@ -71,8 +71,9 @@ def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
     found = []
     with log:
         begin, before = log.offset(first), log.messages(first)
-        for entry in log.entries(first, log.head if last is None else last):
-            said = text(log, begin, entry.end)
-            found.append(Run(entry.sender, said, entry.reach, entry.messages - before))
-            begin, before = entry.end, entry.messages
+        for end, sender, reach, messages, _ in log.entries(
+            first, log.head if last is None else last
+        ):
+            found.append(Run(sender, text(log, begin, end), reach, messages - before))
+            begin, before = end, messages
     return found

@@ -59,7 +59,7 @@ def test_an_entry_says_where_its_sender_comes_from(log: Log) -> None:
     """… and so does that of the LF that ends its line (LINE-6)."""
     append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
     append(log, Run(8, b"<8>hi\n"))
-    origins = [Origin.unpack(entry.origin) for entry in log.entries(1, head(log))]
+    origins = [Origin.unpack(origin) for *_, origin in log.entries(1, head(log))]
     assert origins == [("at7", 5), ("at7", 5), ("at8", 3)]
 
 

@@ -105,11 +105,14 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
 def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
     stage: Stage, crowd: Crowd
 ) -> None:
-    """… with the longest that there may be, of characters that grow on the way, and a greeting."""
+    """… with the longest that there may be, of characters that grow on the way, and a greeting; and
+    with the longest addresses."""
 
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(150)
+        for client in stage.acceptor.clients.values():
+            client.address = ":".join(["ffff"] * 8)
         one, other = stage.workers
         one.die(-9)
         yield

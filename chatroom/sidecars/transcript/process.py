@@ -82,7 +82,7 @@ class TranscriptWriter:
         self._file = file
         self._parent = parent
         self._follower: Follower | None = None
-        """None until the file has told which message was the last."""
+        """Cursor in the log; None until the file has told which message was the last."""
         self._trouble: str | None = ""
         """Error that it has told; None: that all is well; empty: nothing yet."""
         self._open_at: float | None = monotonic() if file is None else None
@@ -98,13 +98,13 @@ class TranscriptWriter:
         self._end_by: float | None = None
         """Time to end, whatever is left; before that, if `_finished`."""
         self._finished = False
-        """Whether nothing is left, or what is left can't be written."""
+        """True where nothing is left, or what is left can't be written."""
         self._told = 0
         """Position in the log of which the main process knows that the disk has all before it."""
         self._missed = 0
         """Messages that the file lacks, and of which nothing was told yet."""
         self._orphaned = False
-        """Whether the main process is gone."""
+        """True once the main process is gone."""
 
     def run(self) -> None:
         while self._end_by is None or not (self._finished or monotonic() >= self._end_by):
@@ -147,7 +147,7 @@ class TranscriptWriter:
 
     @property
     def _blocked(self) -> bool:
-        """Whether the main process has yet to hear something: it may be which file is open."""
+        """True while the main process has yet to hear something, as which file is open."""
         return self._channel.backlog > 0 and not self._orphaned
 
     def _handle_message(self) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen, remove_file
 

@@ -38,7 +38,8 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from chatroom.config.settings import SEATS, Settings, whole_pages
+from chatroom.config.settings import SEATS, Settings
+from chatroom.config.sizes import whole_pages
 
 LF = 0x0A
 

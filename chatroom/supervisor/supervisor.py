@@ -33,7 +33,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from chatroom.config.settings import Settings, option_name
+from chatroom.config.options import option_name
+from chatroom.config.settings import Settings
 from chatroom.control import run_dir
 from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control

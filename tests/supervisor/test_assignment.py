@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from chatroom.config.settings import MAX_PREFIX
+from chatroom.config.options import MAX_PREFIX
 from chatroom.supervisor import assignment
 from chatroom.supervisor.assignment import (
     BALANCE_AFTER,

@@ -9,7 +9,7 @@ begun, may overwrite that.
 from bisect import bisect_right
 from typing import NamedTuple
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.log.ring import Log
 
 CHUNK = 256 * KIB

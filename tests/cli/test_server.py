@@ -75,7 +75,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
 @pytest.mark.parametrize(
     ("arguments", "name", "value"),
     [
-        (["--workers", "3"], "workers", 3),
+        (["--workers", "61"], "workers", 61),
         (["--welcome", "Hello, wörld"], "welcome", "Hello, wörld"),
         (["--welcome="], "welcome", ""),
         (["--prefix", "[{id}] "], "prefix", "[{id}] "),

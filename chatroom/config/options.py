@@ -8,17 +8,19 @@ Sizes are in bytes, times in seconds.
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, TypeVar
 
 from chatroom.arguments import argument_type, integer, path, seconds, shown
 from chatroom.config.sizes import KIB, MIB, format_size, size
 from chatroom.protocol.prefix import FORM, check, longest
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import Network, parse_network
+
+T = TypeVar("T")
 
 VARIABLE = "CHATROOM_"
 """Beginning of the names of variables."""
@@ -47,12 +49,14 @@ class Reload(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A row of the table. `name` and `default` are those of the field that it annotates."""
+    """A row of the table."""
 
-    help: str
-    metavar: str = ""
-    convert: Callable[[str], Any] = str
+    name: str
+    default: Any
+    metavar: str
+    convert: Callable[[str], Any]
     """Converter of an argument, or of one item where the option may be repeated."""
+    help: str
     choices: tuple[str, ...] = ()
     least: float = -inf
     most: float = inf
@@ -67,8 +71,6 @@ class Option:
     """Description of the default, where its value says too little."""
     here: bool = False
     """Whether the default depends on the machine; --help adds its value."""
-    name: str = ""
-    default: Any = None
 
     @property
     def key(self) -> str:
@@ -164,7 +166,7 @@ def default_workers() -> int:
 def _check_welcome(text: str) -> None:
     if not text.isprintable():
         raise ValueError("text without control characters")
-    if len(text.encode()) + 1 > MAX_WELCOME:
+    if len(text.encode()) >= MAX_WELCOME:
         raise ValueError(f"text of fewer than {MAX_WELCOME} bytes")
 
 
@@ -179,218 +181,82 @@ def _check_metrics(endpoint: Endpoint | None) -> None:
         raise ValueError("HOST:PORT")
 
 
+def option(default: T, metavar: str = "", convert: Callable[[str], object] = str, **row: Any) -> T:
+    """Define a row: a field with a default, and the fields of `Option`."""
+    return field(default=default, metadata={"metavar": metavar, "convert": convert, **row})
+
+
+# fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The table. A field is an option: its name, its type, its row, its default."""
+    """The table. A field of it is an option."""
 
-    listen: Annotated[
-        tuple[Endpoint, ...],
-        Option(
-            "listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
-            " HOST PORT may be left out, as where a service manager hands sockets over",
-            "ADDRESS",
-            Endpoint.parse,
-        ),
-    ] = ()
-    workers: Annotated[
-        int,
-        Option(
-            "processes that serve members",
-            "N",
-            integer,
-            least=1,
-            most=MAX_WORKERS,
-            reload=Reload.FREE_SEATS,
-            default_text="one for each usable core",
-            here=True,
-        ),
-    ] = default_workers()
-    welcome: Annotated[
-        str,
-        Option(
-            "the line that greets a new member",
-            "TEXT",
-            validate=_check_welcome,
-            reload=Reload.AT_ONCE,
-        ),
-    ] = "Welcome to socket practice"
-    prefix: Annotated[
-        str,
-        Option(
-            "what stands before each message; {ip}, {port} and {id} are the sender's",
-            "FORMAT",
-            validate=_check_prefix,
-        ),
-    ] = FORM
-    max_clients: Annotated[
-        int,
-        Option(
-            "members that the room holds, if descriptors allow (`ulimit -n`, which it raises to its"
-            " hard limit itself, where the system lets it)",
-            "N",
-            integer,
-            least=1,
-        ),
-    ] = 10_000
-    max_clients_per_address: Annotated[
-        int,
-        Option(
-            "of those, from one address",
-            "N",
-            integer,
-            least=0,
-            reload=Reload.NEW_MEMBERS,
-            default_text="0, as many as the room holds",
-        ),
-    ] = 0
-    max_line: Annotated[
-        int,
-        Option(
-            "longest line; a longer one is cut, and none of it is lost",
-            "SIZE",
-            size,
-            least=64,
-            most=MIB,
-        ),
-    ] = 8 * KIB
-    flush_after: Annotated[
-        float,
-        Option(
-            "silence after which text without a line end is delivered",
-            "SECONDS",
-            seconds,
-            least=0,
-            most=60,
-            above=True,
-            reload=Reload.AT_ONCE,
-        ),
-    ] = 0.2
-    max_lag: Annotated[
-        int,
-        Option(
-            "how far a slow reader may lag before it is disconnected; very many tiny messages count"
-            " too: by default, 40,960 runs of messages",
-            "SIZE",
-            size,
-        ),
-    ] = 4 * MIB
-    log_size: Annotated[
-        int,
-        Option("memory for messages on their way", "SIZE", size),
-    ] = 16 * MIB
-    rate: Annotated[
-        int,
-        Option(
-            "how much is read from a member in a second, in the long run; a member that sends more"
-            " is read more slowly, and loses nothing; 0 is no limit",
-            "SIZE",
-            size,
-            least=64,
-            or_zero=True,
-            reload=Reload.AT_ONCE,
-        ),
-    ] = 64 * KIB
-    burst: Annotated[
-        int,
-        Option(
-            "how much a member may send before that counts",
-            "SIZE",
-            size,
-            least=KIB,
-            reload=Reload.AT_ONCE,
-        ),
-    ] = 256 * KIB
-    peer_timeout: Annotated[
-        int,
-        Option(
-            "a member whose machine shows no sign of life for so long, or whose window stays full,"
-            " is disconnected; 0: as the system has it",
-            "SECONDS",
-            integer,
-            least=2,
-            most=65535,
-            or_zero=True,
-            reload=Reload.NEW_MEMBERS,
-        ),
-    ] = 300
-    watchdog: Annotated[
-        float,
-        Option(
-            "a worker, or the process that writes a transcript, that makes no progress for so long"
-            " is replaced; 0: it is waited for",
-            "SECONDS",
-            seconds,
-            least=0.5,
-            most=3600,
-            or_zero=True,
-            reload=Reload.AT_ONCE,
-        ),
-    ] = 10.0
-    proxy_protocol: Annotated[
-        bool,
-        Option(
-            "connections from the addresses of --proxy-from come through a proxy (HAProxy, nginx,"
-            " stunnel), which first sends the client's address by the PROXY protocol, version 1"
-            " or 2",
-        ),
-    ] = False
-    proxy_from: Annotated[
-        tuple[Network, ...],
-        Option(
-            "an address, a network such as 10.0.0.0/8, or unix for all connections to a Unix"
-            " socket; may be given again",
-            "NETWORK",
-            parse_network,
-        ),
-    ] = ()
-    run_dir: Annotated[
-        Path | None,
-        Option(
-            "where `python -m chatroom.status` and `.admin` find the room; it must be this user's"
-            " alone",
-            "FOLDER",
-            path,
-            default_text="a folder of $XDG_RUNTIME_DIR, or of the one for temporary files",
-        ),
-    ] = None
-    keep_bans: Annotated[
-        bool,
-        Option("keep bans, in the run-dir, for the next start at the same address"),
-    ] = False
-    transcript: Annotated[
-        Path | None,
-        Option(
-            "append every message to FILE, a line of JSON each; SIGUSR1 opens it anew",
-            "FILE",
-            path,
-        ),
-    ] = None
-    metrics: Annotated[
-        Endpoint | None,
-        Option(
-            "serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]",
-            "HOST:PORT",
-            Endpoint.parse,
-            validate=_check_metrics,
-        ),
-    ] = None
-    quiet: Annotated[bool, Option("do not print the conversation")] = False
-    verbose: Annotated[
-        bool,
-        Option("log what happens, and not just what is wrong", reload=Reload.AT_ONCE),
-    ] = False
-    log_format: Annotated[
-        str,
-        Option(
-            "of the log, on standard error: a line of key=value, or an object of JSON, for each"
-            " event",
-            choices=("text", "json"),
-        ),
-    ] = "text"
+    listen: tuple[Endpoint, ...] = option((), "ADDRESS", Endpoint.parse,
+        help="listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
+        " HOST PORT may be left out, as where a service manager hands sockets over")
+    workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
+        reload=Reload.FREE_SEATS, default_text="one for each usable core", here=True,
+        help="processes that serve members")
+    welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,
+        reload=Reload.AT_ONCE,
+        help="the line that greets a new member")
+    prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
+        help="what stands before each message; {ip}, {port} and {id} are the sender's")
+    max_clients: int = option(10_000, "N", integer, least=1,
+        help="members that the room holds, if descriptors allow (`ulimit -n`, which it raises to"
+        " its hard limit itself, where the system lets it)")
+    max_clients_per_address: int = option(0, "N", integer, least=0, reload=Reload.NEW_MEMBERS,
+        default_text="0, as many as the room holds",
+        help="of those, from one address")
+    max_line: int = option(8 * KIB, "SIZE", size, least=64, most=MIB,
+        help="longest line; a longer one is cut, and none of it is lost")
+    flush_after: float = option(0.2, "SECONDS", seconds, least=0, above=True, most=60,
+        reload=Reload.AT_ONCE,
+        help="silence after which text without a line end is delivered")
+    max_lag: int = option(4 * MIB, "SIZE", size,
+        help="how far a slow reader may lag before it is disconnected; very many tiny messages"
+        " count too: by default, 40,960 runs of messages")
+    log_size: int = option(16 * MIB, "SIZE", size,
+        help="memory for messages on their way")
+    rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
+        help="how much is read from a member in a second, in the long run; a member that sends"
+        " more is read more slowly, and loses nothing; 0 is no limit")
+    burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
+        help="how much a member may send before that counts")
+    peer_timeout: int = option(300, "SECONDS", integer, least=2, most=65535, or_zero=True,
+        reload=Reload.NEW_MEMBERS,
+        help="a member whose machine shows no sign of life for so long, or whose window stays"
+        " full, is disconnected; 0: as the system has it")
+    watchdog: float = option(10.0, "SECONDS", seconds, least=0.5, most=3600, or_zero=True,
+        reload=Reload.AT_ONCE,
+        help="a worker, or the process that writes a transcript, that makes no progress for so"
+        " long is replaced; 0: it is waited for")
+    proxy_protocol: bool = option(False,
+        help="connections from the addresses of --proxy-from come through a proxy (HAProxy,"
+        " nginx, stunnel), which first sends the client's address by the PROXY protocol,"
+        " version 1 or 2")
+    proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
+        help="an address, a network such as 10.0.0.0/8, or unix for all connections to a Unix"
+        " socket; may be given again")
+    run_dir: Path | None = option(None, "FOLDER", path,
+        default_text="a folder of $XDG_RUNTIME_DIR, or of the one for temporary files",
+        help="where `python -m chatroom.status` and `.admin` find the room; it must be this"
+        " user's alone")
+    keep_bans: bool = option(False,
+        help="keep bans, in the run-dir, for the next start at the same address")
+    transcript: Path | None = option(None, "FILE", path,
+        help="append every message to FILE, a line of JSON each; SIGUSR1 opens it anew")
+    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
+        help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]")
+    quiet: bool = option(False,
+        help="do not print the conversation")
+    verbose: bool = option(False, reload=Reload.AT_ONCE,
+        help="log what happens, and not just what is wrong")
+    log_format: str = option("text", choices=("text", "json"),
+        help="of the log, on standard error: a line of key=value, or an object of JSON, for each"
+        " event")
+# fmt: on
 
 
-OPTIONS: tuple[Option, ...] = tuple(
-    replace(get_args(field.type)[1], name=field.name, default=field.default)
-    for field in fields(Options)
-)
+OPTIONS = tuple(Option(field.name, field.default, **field.metadata) for field in fields(Options))
 """The rows of the table, in its order."""

@@ -58,14 +58,9 @@ class Settings(Options):
         of those that need a restart. The number of workers is changed elsewhere: the seats for
         them are made at the start.
         """
-        taken, others = [], []
-        for option in OPTIONS:
-            if getattr(self, option.name) != getattr(wanted, option.name):
-                match option.reload:
-                    case Reload.AT_ONCE | Reload.NEW_MEMBERS:
-                        taken.append(option.name)
-                    case Reload.RESTART:
-                        others.append(option.name)
+        changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
+        taken = [row.name for row in changed if row.reload in (Reload.AT_ONCE, Reload.NEW_MEMBERS)]
+        others = [row.name for row in changed if row.reload is Reload.RESTART]
         return replace(self, **{name: getattr(wanted, name) for name in taken}), taken, others
 
     @property

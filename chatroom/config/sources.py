@@ -23,7 +23,8 @@ from chatroom.system import files
 CONFIG = VARIABLE + "CONFIG"
 """The variable that names the file."""
 
-YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
+BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of the variable of an option that takes no value."""
 
 NEARLY = 0.8
@@ -123,9 +124,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
             continue
         value: object = text
         if option.is_flag:
-            if text.lower() not in YES + NO:
-                raise ConfigError(f"{where}: must be true or false, not {shown(text)}")
-            value = text.lower() in YES
+            value = BOOLEANS.get(text.lower(), text)
         elif option.repeats:
             value = text.replace(",", " ").split()
         layer[option.name] = SourcedValue(_value(option, value, where), where)

@@ -35,6 +35,14 @@ NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Names of a value that has bounds, by its metavar."""
 
 
+class SettingsError(ValueError):
+    """A setting is out of range: `name` is the setting, `args[0]` says what it must be."""
+
+    def __init__(self, name: str, demand: str) -> None:
+        super().__init__(demand)
+        self.name = name
+
+
 class Reload(Enum):
     """When a value that has changed takes effect after SIGHUP, in the words of the documentation.
 
@@ -47,7 +55,7 @@ class Reload(Enum):
     FREE_SEATS = "where there are seats"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Option:
     """A row of the table."""
 
@@ -186,11 +194,11 @@ def option(default: T, metavar: str = "", convert: Callable[[str], object] = str
     return field(default=default, metadata={"metavar": metavar, "convert": convert, **row})
 
 
-# fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The table. A field of it is an option."""
+    """The table. A field of it is an option. Raises SettingsError where one is out of range."""
 
+    # fmt: off
     listen: tuple[Endpoint, ...] = option((), "ADDRESS", Endpoint.parse,
         help="listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
         " HOST PORT may be left out, as where a service manager hands sockets over")
@@ -255,7 +263,14 @@ class Options:
     log_format: str = option("text", choices=("text", "json"),
         help="of the log, on standard error: a line of key=value, or an object of JSON, for each"
         " event")
-# fmt: on
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for option in OPTIONS:
+            try:
+                option.check(getattr(self, option.name))
+            except ValueError as error:
+                raise SettingsError(option.name, str(error)) from None
 
 
 OPTIONS = tuple(Option(field.name, field.default, **field.metadata) for field in fields(Options))

@@ -4,9 +4,9 @@ The fields of `Settings` and the check of each are in options.py; here are the c
 between them. sources.py reads the settings from the command line, the environment and a file.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from chatroom.config.options import MAX_WORKERS, OPTIONS, Options, Reload
+from chatroom.config.options import MAX_WORKERS, OPTIONS, Options, Reload, SettingsError
 from chatroom.config.sizes import KIB, whole_pages
 from chatroom.protocol.prefix import longest
 
@@ -22,24 +22,13 @@ its members, one is for the new one while an old one is replaced, the rest is fo
 SEATS = MAX_WORKERS + SPARE_SEATS
 
 
-class SettingsError(ValueError):
-    """A setting is out of range: `name` is the setting, `args[0]` says what it must be."""
-
-    def __init__(self, name: str, demand: str) -> None:
-        super().__init__(demand)
-        self.name = name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Options):
     """How one room is run. Raises SettingsError where it could not work."""
 
+    __slots__ = ()
+
     def __post_init__(self) -> None:
-        for option in OPTIONS:
-            try:
-                option.check(getattr(self, option.name))
-            except ValueError as error:
-                raise SettingsError(option.name, str(error)) from None
+        super().__post_init__()
         if self.proxy_protocol != bool(self.proxy_from):
             demand = "given together with --proxy-from: whose headers are believed"
             raise SettingsError("proxy_protocol", demand)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chatroom.arguments import shown
-from chatroom.config.options import OPTIONS, VARIABLE, Option, option_name
-from chatroom.config.settings import Settings, SettingsError
+from chatroom.config.options import OPTIONS, VARIABLE, Option, SettingsError, option_name
+from chatroom.config.settings import Settings
 from chatroom.errors import ConfigError
 from chatroom.system import files
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, sampled_from, tuples
 
-from chatroom.config.options import MAX_WELCOME, MAX_WORKERS, OPTIONS, Reload
-from chatroom.config.settings import MAX_READ, Settings, SettingsError
+from chatroom.config.options import MAX_WELCOME, MAX_WORKERS, OPTIONS, Reload, SettingsError
+from chatroom.config.settings import MAX_READ, Settings
 from chatroom.config.sizes import KIB, MIB, PAGE
 from chatroom.log.ring import Geometry
 from chatroom.log.slots import Slots

@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatroom.cli.server import parser
-from chatroom.config.settings import Settings, SettingsError
+from chatroom.config.options import SettingsError
+from chatroom.config.settings import Settings
 from chatroom.control.control_socket import Asker
 from chatroom.errors import ListenError, MetricsError
 from chatroom.supervisor import metrics as module

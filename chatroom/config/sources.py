@@ -9,8 +9,7 @@ Variables of others may begin with CHATROOM_ too, such as those that an orchestr
 service. They are ignored; one that is nearly an option's gets a warning.
 """
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,8 +74,8 @@ def from_file(path: Path) -> Layer:
     for key, value in _parse(path).items():
         if key not in options:
             name = key if key.isprintable() else repr(key)
-            near = difflib.get_close_matches(key, options, 1)
-            hint = f"{near[0]} is one" if near else "--help shows them, less their dashes"
+            near = _nearest(key, options)
+            hint = f"{near} is one" if near else "--help shows them, less their dashes"
             raise ConfigError(f"{path}: {name} is no option; {hint}")
         where = f"{path}: {key}"
         layer[options[key].name] = SourcedValue(_value(options[key], value, where), where)
@@ -138,10 +137,16 @@ def strange(environment: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name in sorted(environment):
         stem = name.removeprefix(VARIABLE)
-        if stem != name and stem not in names:
-            for near in difflib.get_close_matches(stem, names, 1, NEARLY):
-                found[name] = names[near]
+        if stem != name and stem not in names and (near := _nearest(stem, names, NEARLY)):
+            found[name] = names[near]
     return found
+
+
+def _nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """Return the known name that may be meant; empty if there is none."""
+    import difflib  # here, as it is rarely needed
+
+    return next(iter(difflib.get_close_matches(name, [*known], 1, alike)), "")
 
 
 # --- a value -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ So none can be out of date. A wheel brings them to share/man/man1, where `man` f
 import argparse
 import importlib
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -33,7 +34,7 @@ NAMES = {
 DATA = {"project_name": "chatroom", "manual_title": "User Commands"}
 
 #: What the help says of the machine that it is asked on.
-HERE = ", here %(default)s"
+HERE = re.compile(r", here \d+")
 
 
 class ManualPages(BuildHookInterface[Any]):
@@ -83,6 +84,6 @@ def _rename(parser: argparse.ArgumentParser) -> None:
 
 
 def _renamed(text: str | None) -> str | None:
-    for old, new in (NAMES | {HERE: ""}).items():
+    for old, new in NAMES.items():
         text = text and text.replace(old, new)
-    return text
+    return text and HERE.sub("", text)

@@ -12,8 +12,6 @@ import logging
 import re
 from datetime import UTC, datetime
 
-FORMATS = ("text", "json")
-
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
@@ -69,7 +67,7 @@ class Formatter(logging.Formatter):
     """Spells records, also those that are no events: what they say is one."""
 
     def __init__(self, form: str) -> None:
-        """`form`: one of FORMATS."""
+        """`form`: a value of --log-format (config/options.py)."""
         super().__init__()
         self._json = form == "json"
 

@@ -418,12 +418,3 @@ def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
     assert [sorted(names) for names in shown] == [
         sorted(re.findall(r"\w+", layer)) for layer in checked if layer != "__main__"
     ]
-
-
-def test_each_option_of_the_room_is_in_the_readme() -> None:
-    from chatroom.cli.server import parser
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for action in parser()._actions:
-        for option in action.option_strings:
-            assert not option.startswith("--") or f"`{option}" in readme, option

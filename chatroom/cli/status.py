@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from chatroom.arguments import Parser, path
+from chatroom.arguments import Parser, argument_type, path
 from chatroom.control.control_socket import Asker
 from chatroom.control.run_dir import default, find
 from chatroom.errors import RunDirError
@@ -25,7 +25,7 @@ def add_room(parser: argparse.ArgumentParser) -> None:
     """Which room is meant."""
     parser.add_argument(
         "--run-dir",
-        type=path,
+        type=argument_type(path),
         metavar="FOLDER",
         default=default(),
         help="the run-dir of the room (default: %(default)s)",

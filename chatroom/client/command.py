@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from functools import partial
 
 import chatroom
-from chatroom.arguments import Parser, port
+from chatroom.arguments import Parser, argument_type, port_number
 from chatroom.client.reach import Reach, reason
 from chatroom.client.session import Ending, Session
 from chatroom.client.signals import ENDING, Signals
@@ -53,9 +53,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("host", metavar="HOST", type=_host, help="name or address of the server")
-    made.add_argument(
-        "port", metavar="PORT", type=partial(port, least=1), help="its port, 1 to 65535"
-    )
+    port = argument_type(partial(port_number, least=1))
+    made.add_argument("port", metavar="PORT", type=port, help="its port, 1 to 65535")
     made.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
     window = made.add_argument_group("at a terminal, with prompt_toolkit")
     window.add_argument("--time", action="store_true", help="show when each line came")

@@ -1,40 +1,33 @@
-"""What a room is set to, and by whom: the command line, the environment, a file, or nobody.
+"""Reads the settings of a room from the command line, the environment and a file.
 
-All say it in the same words, those of the command line's options, whose own
-converters read them: `--max-clients 50`, `CHATROOM_MAX_CLIENTS=50`, and in the
-file, which is TOML, `max-clients = 50`. The command line comes before the
-environment, the environment before the file. Whatever is wrong is an error that
-says where it stands.
+All use the names of the options (options.py) and the same converters: `--max-clients 50`,
+`CHATROOM_MAX_CLIENTS=50`, and in the file, which is TOML, `max-clients = 50`. The command line
+takes precedence over the environment, and the environment over the file. Every error says where
+the wrong value stands.
 
-Others' variables may begin with CHATROOM_ too, those that an orchestrator makes
-for each service among them: one that no option is meant by is none of ours, but
-one that is nearly an option's is worth a word.
+Variables of others may begin with CHATROOM_ too, such as those that an orchestrator makes for each
+service. They are ignored; one that is nearly an option's gets a warning.
 """
 
-import argparse
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chatroom.arguments import shown
-from chatroom.config.settings import Settings, SettingsError, option_name
+from chatroom.config.options import OPTIONS, VARIABLE, Option, SettingsError, option_name
+from chatroom.config.settings import Settings
 from chatroom.errors import ConfigError
 from chatroom.system import files
 
-VARIABLE = "CHATROOM_"
-"""How the variables begin."""
 CONFIG = VARIABLE + "CONFIG"
 """The variable that names the file."""
 
-YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-"""What the variable of an option may be that takes no value."""
+BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
+BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
+"""Values of the variable of an option that takes no value."""
 
 NEARLY = 0.8
-"""How much alike two names are of which one may be meant by the other."""
-
-Options = Mapping[str, argparse.Action]
-"""The options that settings have, by their names without dashes before them."""
+"""Similarity of two names from which one may be a misspelling of the other."""
 
 
 class SourcedValue(NamedTuple):
@@ -45,27 +38,14 @@ class SourcedValue(NamedTuple):
 
 
 Layer = dict[str, SourcedValue]
-"""What one of those who may say it has said, by the names of `Settings`."""
+"""Settings from one source, by the names of `Settings`."""
 
 
-def options(parser: argparse.ArgumentParser) -> Options:
-    """Those that a file and the environment may have, too: all by which a room is set."""
-    names = Settings.__dataclass_fields__
-    found = [action for action in parser._actions if action.dest in names]
-    return {action.option_strings[-1].lstrip("-"): action for action in found}
-
-
-def read(
-    known: Options, given: Layer, environment: Mapping[str, str], path: Path | None
-) -> Settings:
-    """The settings, where `given` is what the command line says. Raises ConfigError."""
-    file = from_file(path, known) if path else {}
-    found = file | from_environment(environment, known) | given
-    defaults = {action.dest: action.default for action in known.values()}
-    values = defaults | {name: sourced.value for name, sourced in found.items()}
-    lists = {action.dest: tuple(values[action.dest]) for action in known.values() if _many(action)}
+def read(given: Layer, environment: Mapping[str, str], path: Path | None) -> Settings:
+    """Return the settings, where `given` is from the command line. Raise ConfigError."""
+    found = (from_file(path) if path else {}) | from_environment(environment) | given
     try:
-        return Settings(**values | lists)
+        return Settings(**{name: sourced.value for name, sourced in found.items()})
     except SettingsError as error:
         where = f"--{option_name(error.name)}"  # a default that does not go with the others
         if error.name in found:
@@ -73,18 +53,32 @@ def read(
         raise ConfigError(f"{where}: must be {error}") from None
 
 
+def from_arguments(parsed: Mapping[str, Any]) -> Layer:
+    """Return the settings that a parser of the options found on the command line."""
+    layer: Layer = {}
+    for option in OPTIONS:
+        if option.name in parsed:
+            value = parsed[option.name]
+            value = tuple(value) if option.repeats else value
+            layer[option.name] = SourcedValue(value, f"argument --{option.key}")
+    return layer
+
+
 # --- a file --------------------------------------------------------------------------------------
 
 
-def from_file(path: Path, known: Options) -> Layer:
-    """What a file says. Raises ConfigError."""
+def from_file(path: Path) -> Layer:
+    """Return the settings of a file. Raise ConfigError."""
+    options = {option.key: option for option in OPTIONS}
     layer: Layer = {}
     for key, value in _parse(path).items():
-        if key not in known:
+        if key not in options:
             name = key if key.isprintable() else repr(key)
-            raise ConfigError(f"{path}: {name} is no option{_nearest(key, known)}")
+            near = _nearest(key, options)
+            hint = f"{near} is one" if near else "--help shows them, less their dashes"
+            raise ConfigError(f"{path}: {name} is no option; {hint}")
         where = f"{path}: {key}"
-        layer[known[key].dest] = SourcedValue(_value(known[key], value, where), where)
+        layer[options[key].name] = SourcedValue(_value(options[key], value, where), where)
     return layer
 
 
@@ -107,7 +101,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _locate(problem: str, text: str) -> str:
-    """What TOML has against a text, with the line in which that is, and its key, if it says so."""
+    """Return an error of TOML with the line that it is in, where the error names one."""
     what, at, where = problem.rpartition(" (at line ")
     number = where.partition(",")[0]
     if not at:
@@ -119,86 +113,73 @@ def _locate(problem: str, text: str) -> str:
 # --- the environment -----------------------------------------------------------------------------
 
 
-def from_environment(environment: Mapping[str, str], known: Options) -> Layer:
-    """What variables say; one that is empty says nothing. Raises ConfigError."""
+def from_environment(environment: Mapping[str, str]) -> Layer:
+    """Return the settings of the variables; an empty one sets nothing. Raise ConfigError."""
     layer: Layer = {}
-    for key, action in known.items():
-        where = variable(key)
+    for option in OPTIONS:
+        where = option.variable
         text = environment.get(where, "")
         if not text:
             continue
         value: object = text
-        if action.nargs == 0:
-            if text.lower() not in YES + NO:
-                raise ConfigError(f"{where}: must be true or false, not {shown(text)}")
-            value = text.lower() in YES
-        elif _many(action):
+        if option.is_flag:
+            value = BOOLEANS.get(text.lower(), text)
+        elif option.repeats:
             value = text.replace(",", " ").split()
-        layer[action.dest] = SourcedValue(_value(action, value, where), where)
+        layer[option.name] = SourcedValue(_value(option, value, where), where)
     return layer
 
 
-def variable(key: str) -> str:
-    return VARIABLE + key.replace("-", "_").upper()
-
-
-def strange(environment: Mapping[str, str], known: Options) -> dict[str, str]:
-    """The variables that are nearly those of an option, and which."""
-    names = {name.removeprefix(VARIABLE): name for name in (CONFIG, *map(variable, known))}
+def strange(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are nearly those of an option, each with that option's."""
+    known = (CONFIG, *(option.variable for option in OPTIONS))
+    names = {name.removeprefix(VARIABLE): name for name in known}
     found = {}
     for name in sorted(environment):
         stem = name.removeprefix(VARIABLE)
-        if stem != name and stem not in names:
-            for near in difflib.get_close_matches(stem, names, 1, NEARLY):
-                found[name] = names[near]
+        if stem != name and stem not in names and (near := _nearest(stem, names, NEARLY)):
+            found[name] = names[near]
     return found
+
+
+def _nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """Return the known name that may be meant; empty if there is none."""
+    import difflib  # here, as it is rarely needed
+
+    return next(iter(difflib.get_close_matches(name, [*known], 1, alike)), "")
 
 
 # --- a value -------------------------------------------------------------------------------------
 
 
-def _many(action: argparse.Action) -> bool:
-    """Whether it may be given again: a list in a file, commas or blanks in a variable."""
-    return isinstance(action.default, list)
-
-
-def _value(action: argparse.Action, value: object, where: str) -> object:
-    """What an option makes of a value: of the text by which the command line would say it."""
-    if action.nargs == 0:
+def _value(option: Option, value: object, where: str) -> object:
+    """Convert a value of TOML as the option converts the text that the command line has."""
+    if option.is_flag:
         if not isinstance(value, bool):
-            raise ConfigError(f"{where}: must be true or false, not {_spell(value)}")
+            raise ConfigError(f"{where}: must be true or false, not {_format(value)}")
         return value
-    if not _many(action):
-        return _converted(action, value, where)
-    return [
-        _converted(action, item, where) for item in (value if isinstance(value, list) else [value])
-    ]
+    if option.repeats:
+        items = value if isinstance(value, list) else [value]
+        return tuple(_item(option, item, where) for item in items)
+    return _item(option, value, where)
 
 
-def _converted(action: argparse.Action, value: object, where: str) -> object:
-    text = _text(value, isinstance(action.default, int | float), where)
-    convert: Any = action.type or str
-    try:
-        made = convert(text)
-    except argparse.ArgumentTypeError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    if action.choices is not None and made not in action.choices:
-        choices = " or ".join(action.choices)
-        raise ConfigError(f"{where}: must be {choices}, not {_spell(value)}")
-    return made
-
-
-def _text(value: object, may_be_number: bool, where: str) -> str:
+def _item(option: Option, value: object, where: str) -> object:
     if isinstance(value, str):
-        return value
-    if not may_be_number:
-        raise ConfigError(f'{where}: must be text, in "quotes", not {_spell(value)}')
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f'{where}: must be a number, or text in "quotes", not {_spell(value)}')
-    return _spell(value)
+        text = value
+    elif not option.is_number:
+        raise ConfigError(f'{where}: must be text, in "quotes", not {_format(value)}')
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f'{where}: must be a number, or text in "quotes", not {_format(value)}')
+    else:
+        text = _format(value)
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: must be {error}") from None
 
 
-def _spell(value: object) -> str:
+def _format(value: object) -> str:
     match value:
         case str():
             return shown(value)
@@ -214,8 +195,3 @@ def _spell(value: object) -> str:
             return "a table"
         case _:
             return "a time"
-
-
-def _nearest(key: str, known: Options) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    return f"; {near[0]} is one" if near else "; --help shows them, less their dashes"

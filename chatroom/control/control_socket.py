@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.system.accepting import Accepting
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import READ, WRITE, EventLoop

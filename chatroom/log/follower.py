@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.log.ring import Entry, Log
 
 CHUNK = 256 * KIB

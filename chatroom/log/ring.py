@@ -39,7 +39,8 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import NamedTuple
 
-from chatroom.config.settings import SEATS, Settings, whole_pages
+from chatroom.config.settings import SEATS, Settings
+from chatroom.config.sizes import whole_pages
 from chatroom.log.origin import ORIGIN_SIZE
 
 LF = 0x0A

@@ -20,7 +20,8 @@ import contextlib
 import mmap
 from typing import NamedTuple
 
-from chatroom.config.settings import Settings, whole_pages
+from chatroom.config.settings import Settings
+from chatroom.config.sizes import whole_pages
 
 _WORD = 8
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
 from chatroom.log.origin import ROOM, Origin

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from typing import TextIO
 
-from chatroom.config.settings import KIB, MIB
+from chatroom.config.sizes import KIB, MIB
 from chatroom.errors import LimitError
 from chatroom.log.follower import READ_AGAIN, Follower
 from chatroom.log.ring import Log

@@ -32,7 +32,8 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
-from chatroom.config.settings import Settings, option_name
+from chatroom.config.options import option_name
+from chatroom.config.settings import Settings
 from chatroom.control import run_dir
 from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control

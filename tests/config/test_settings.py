@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, sampled_from, tuples
 
-from chatroom.config.settings import (
-    KIB,
-    LIVE,
-    MAX_READ,
-    MAX_WELCOME,
-    MAX_WORKERS,
-    MIB,
-    PAGE,
-    Settings,
-    SettingsError,
-    format_size,
-    size,
-)
+from chatroom.config.options import MAX_WELCOME, MAX_WORKERS, OPTIONS, Reload, SettingsError
+from chatroom.config.settings import MAX_READ, Settings
+from chatroom.config.sizes import KIB, MIB, PAGE
 from chatroom.log.ring import Geometry
 from chatroom.log.slots import Slots
 from chatroom.protocol.framing import Framer
@@ -30,55 +20,6 @@ LONGEST_PREFIX = b"<2001:db80:1111:2222:3333:4444:5555:6666>"
 
 def room(**options: Any) -> Settings:
     return Settings(**options)
-
-
-# --- sizes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("0", 0),
-        ("65536", 65536),
-        ("64K", 65536),
-        ("64k", 65536),
-        ("4M", 4 * MIB),
-        ("1G", 1 << 30),
-        ("007", 7),
-    ],
-)
-def test_a_size_may_have_a_unit(text: str, number: int) -> None:
-    assert size(text) == number
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "K", "4T", "4MB", "4.5M", "-1", "+1", " 1", "1 K", "1_000", "٣", "²", "4\N{KELVIN SIGN}"],
-)
-def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
-    with pytest.raises(ValueError, match="a size such as 65536, 64K or 4M, not ") as raised:
-        size(text)
-    assert repr(text) in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (1000, "1000"),
-        (KIB, "1K"),
-        (1536, "1536"),
-        (1536 * KIB, "1536K"),
-        (1 << 40, "1024G"),
-    ],
-)
-def test_a_size_is_spelt_as_short_as_may_be(number: int, text: str) -> None:
-    assert format_size(number) == text
-
-
-@given(integers(0, 1 << 50), integers(0, 30))
-def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
-    assert size(format_size(number << zeros)) == number << zeros
 
 
 # --- what is demanded ----------------------------------------------------------------------------
@@ -163,7 +104,8 @@ def test_what_processes_share_does_not_change_with_the_settings_that_a_room_take
         "peer_timeout": 0,
         "verbose": True,
     }
-    assert taken.keys() == LIVE
+    live = (Reload.AT_ONCE, Reload.NEW_MEMBERS)
+    assert taken.keys() == {option.name for option in OPTIONS if option.reload in live}
     now, *_ = running.renewed(room(**taken))
     assert now == room(**taken)
     assert Geometry.of(now) == Geometry.of(running)

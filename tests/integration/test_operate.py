@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import pytest
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.control.control_socket import MAX_CONNECTIONS
 from chatroom.control.run_dir import find
 from tests.integration.clients import Client, talk

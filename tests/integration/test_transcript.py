@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from tests.integration.clients import Client
 from tests.integration.faults import hang
 from tests.integration.faulty_room import faulty_room

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers, lists, tuples
 
-from chatroom.config.settings import KIB, PAGE, Settings
+from chatroom.config.settings import Settings
+from chatroom.config.sizes import KIB, PAGE
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.system.memory import anonymous_file
 

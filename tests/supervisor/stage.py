@@ -242,7 +242,7 @@ class Stage:
     def run(self, story: Story, **options: Any) -> None:
         """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
         or what that is raises."""
-        defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0}
+        defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0, "workers": 1}
         self.settings = Settings(**defaults | options)
         self.story = story
         loop = StageLoop(self)

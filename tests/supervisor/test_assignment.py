@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from chatroom.config.settings import MAX_PREFIX
+from chatroom.config.options import MAX_PREFIX
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import assignment
 from chatroom.supervisor.assignment import (
@@ -111,7 +111,7 @@ def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(150)
-        for client in stage.acceptor.clients.values():
+        for client in stage.members.by_id.values():
             client.address = ":".join(["ffff"] * 8)
         one, other = stage.workers
         one.die(-9)

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from chatroom.config.settings import KIB, SPARE_SEATS, Settings
+from chatroom.config.settings import SPARE_SEATS, Settings
+from chatroom.config.sizes import KIB
 from chatroom.control import control_socket
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
 from chatroom.supervisor import supervisor

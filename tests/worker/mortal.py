@@ -23,7 +23,8 @@ from typing import Any, cast
 import pytest
 
 import chatroom
-from chatroom.config.settings import KIB, Settings
+from chatroom.config.settings import Settings
+from chatroom.config.sizes import KIB
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Slots

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.worker.allowance import Allowance
 from tests.worker.drivers import Line, member_on
 from tests.worker.mortal import Guest, House, a_house

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, just, lists, one_of, sampled_from, tuples
 
-from chatroom.config.settings import KIB, MIB
+from chatroom.config.sizes import KIB, MIB
 from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import ChannelClosed

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from chatroom.config.settings import KIB
+from chatroom.config.sizes import KIB
 from chatroom.sidecars.transcript.lines import accounted, begins_like_ours
 
 BLOCK = 64 * KIB

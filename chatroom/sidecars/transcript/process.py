@@ -14,7 +14,8 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from time import monotonic, time
 
-from chatroom.config.settings import KIB, Settings
+from chatroom.config.settings import Settings
+from chatroom.config.sizes import KIB
 from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp

@@ -2,12 +2,14 @@
 
 In reading order:
 
-    supervisor.py      the room from its start to its end
-    acceptor.py        accept and admit clients; keep a duplicate of every member's socket
+    supervisor.py      `run`: make the parts, lead the room from phase to phase, handle signals
+    acceptor.py        `Acceptor._on_connection`: accept, and make a member or refuse it
     pending.py         connections through a trusted proxy, until their PROXY header has come
     registry.py        the directory of members, in a process of its own
-    assignment.py      which worker serves which member: newcomers, a dead worker's members, balance
-    pool.py            start, watch and replace workers
+    members.py         `Members`: the members, and a dup of each one's socket
+    assignment.py      `Assignment`: which worker serves which member; what follows a death
+    pool.py            `WorkerPool`: start, watch and replace workers
+    child.py           `Child`: one process, from its start until it is reaped
     watchdog.py        which processes make no progress
     console.py         print the conversation
     transcript.py      the process that writes the transcript
@@ -15,4 +17,7 @@ In reading order:
     status_report.py   what chatroom.status shows
     admin_commands.py  kick, ban, unban, say
     counters.py        numbers that only grow, for both
+
+Everything runs on one event loop (system/event_loop.py). A message passes none of it; a join and
+a worker's death are followed in docs/architecture.md.
 """

@@ -4,7 +4,9 @@ listening.py      listening sockets
 endpoint.py       addresses at which a room listens
 networks.py       addresses and networks of clients and proxies
 channel.py        records and descriptors between two processes
-child.py          spawn a process with one end of a channel
+event_loop.py     sources and timers of the main process
+accepting.py      accept connections, with a pause where there are no descriptors
+spawn.py          spawn a process with one end of a channel
 doorbell.py       wake another process
 memory.py         memory without a name
 tcp_counters.py   what the kernel has counted for a connection

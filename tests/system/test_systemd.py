@@ -78,7 +78,7 @@ from chatroom.system.listening import endpoint
 from chatroom.system.systemd import inherited
 try:
     found = inherited()
-    print([one.getsockname() for one in found], os.get_inheritable(3))
+    print([listener.getsockname() for listener in found], os.get_inheritable(3))
 except ListenError as error:
     print(error)
 """

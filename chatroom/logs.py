@@ -1,10 +1,10 @@
-"""What the room logs: events, each of them one line, that a person reads and a program parses.
+"""The room's log of events, each of them one line, that a person reads and a program parses.
 
     2026-11-25T10:00:00.123Z level=warning event=worker-died worker=1 exit=-9 says="another …"
 
 `logger.warning(Event("worker-died", worker=1, exit=-9))`, by the standard `logging`. No value can
 end its line or pass for another field: one that holds anything but plain text stands in quotes, as
-a string of JSON. What members say is never logged.
+a string of JSON. Members' messages are never logged.
 """
 
 import json
@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
 class Event:
-    """What happened, by a name that does not change, and what is known of it.
+    """An event: a name that does not change, and fields.
 
     `says`: the same for people, and what they can do; it may change.
     """
@@ -29,7 +29,7 @@ class Event:
         self.fields = fields
 
     def all(self) -> dict[str, object]:
-        """Its fields, in the order in which they are read."""
+        """Return its name and fields in the order in which they are written."""
         says = {"says": self.says} if self.says else {}
         return {"event": self.name, **self.fields, **says}
 
@@ -64,7 +64,7 @@ def format_value(value: object) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Spells records, also those that are no events: what they say is one."""
+    """Format records, also those that are no events: such a message becomes one."""
 
     def __init__(self, form: str) -> None:
         """`form`: a value of --log-format (config/options.py)."""
@@ -85,6 +85,6 @@ class Formatter(logging.Formatter):
 
 
 def stamp(seconds: float) -> str:
-    """Seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
+    """Return seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
     when = datetime.fromtimestamp(seconds, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

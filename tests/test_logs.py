@@ -71,7 +71,7 @@ def test_an_event_is_an_object_of_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "spelt"),
+    ("value", "formatted"),
     [
         ("", '""'),
         ("plain-text", "plain-text"),
@@ -96,15 +96,15 @@ def test_an_event_is_an_object_of_json() -> None:
         (("one of", "two"), '"one of,two"'),
     ],
 )
-def test_a_value_is_quoted_where_it_is_not_plain(value: object, spelt: str) -> None:
-    assert format_value(value) == spelt
+def test_a_value_is_quoted_where_it_is_not_plain(value: object, formatted: str) -> None:
+    assert format_value(value) == formatted
 
 
 @given(ANYTHING, ANYTHING, integers())
-def test_no_value_can_forge_a_line_or_a_field(one: str, says: str, number: int) -> None:
-    one, says = joined(one), joined(says)
-    event = Event("refused", says, reason=one, member=number)
-    fields = {"event": "refused", "reason": one, "member": str(number)}
+def test_no_value_can_forge_a_line_or_a_field(reason: str, says: str, number: int) -> None:
+    reason, says = joined(reason), joined(says)
+    event = Event("refused", says, reason=reason, member=number)
+    fields = {"event": "refused", "reason": reason, "member": str(number)}
     fields |= {"says": says} if says else {}
     line = text_of(event)
     assert line.isprintable()

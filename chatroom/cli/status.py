@@ -1,6 +1,6 @@
-"""`python -m chatroom.status`: who is in a room that runs here, and how it goes.
+"""`python -m chatroom.status`: the members of a room that runs here, and its figures.
 
-Exit codes: 0 told, 1 no such room, or it has ended, 2 wrong arguments.
+Exit codes: 0 shown, 1 no such room, or it has ended, 2 wrong arguments.
 """
 
 import argparse
@@ -17,12 +17,13 @@ from chatroom.control.control_socket import Asker
 from chatroom.control.run_dir import default, find
 from chatroom.errors import RunDirError
 from chatroom.protocol.text import printable
+from chatroom.system.endpoint import Endpoint
 
 CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_room(parser: argparse.ArgumentParser) -> None:
-    """Which room is meant."""
+    """Add the options that say which room is meant."""
     parser.add_argument(
         "--run-dir",
         type=argument_type(path),
@@ -38,7 +39,7 @@ def add_room(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Asker:
-    """To the room that is meant; where it is not there, the process ends with exit code 1."""
+    """Connect to the room that is meant; if it is not there, end the process with exit code 1."""
     try:
         found = find(options.run_dir, options.room)
     except RunDirError as error:
@@ -52,7 +53,7 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
 
 
 def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
-    """The answer; where there is none, or it is an error, the process ends with exit code 1."""
+    """Return the answer; if there is none, or it is an error, end the process with exit code 1."""
     try:
         answer = asker.ask(dict(request))
     except TimeoutError:
@@ -65,7 +66,7 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print it, now. Ends the process where it can't: without a word where nobody reads on."""
+    """Print it, now. If that fails, end the process: without a word if its reader has gone."""
     try:
         encoding = sys.stdout.encoding
         shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    """What a person reads. Rates are since `before`, or else since the room began."""
+    """Yield the lines for a person. Rates are since `before`, or else since the room began."""
     room, now = found["room"], found["at"]
     earlier = before["room"] if before else {"messages": 0, "deliveries": 0, "bytes": 0}
     seconds = max(0.001, now - (before["at"] if before else room["since"]))
@@ -153,7 +154,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
 
 
 def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Columns under their names; numbers to the right."""
+    """Yield columns under their names, all to the right."""
     cells = [[_cell(row[name]) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     for line in (names, *cells):
@@ -161,9 +162,8 @@ def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[s
 
 
 def format_time(seconds: float) -> str:
-    """1:02:03, or 2d 1:02:03."""
-    whole = max(0, int(seconds))
-    days, rest = divmod(whole, 86400)
+    """Return 1:02:03, or 2d 1:02:03."""
+    days, rest = divmod(max(0, int(seconds)), 86400)
     text = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}d {text}" if days else text
 
@@ -173,10 +173,8 @@ def _cell(value: object) -> str:
 
 
 def _from(member: Mapping[str, Any]) -> str:
-    address = member["address"]
-    if not member["port"]:
-        return str(address)
-    return f"[{address}]:{member['port']}" if ":" in address else f"{address}:{member['port']}"
+    address, port = member["address"], member["port"]
+    return str(Endpoint(address, port) if port else address)
 
 
 def _by_reason(what: str, counts: Mapping[str, int]) -> str:

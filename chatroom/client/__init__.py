@@ -7,9 +7,9 @@ from the room is shown, and a terminal's lines are the terminal's own business.
 In reading order:
 
     command.py   the command line: arguments in, exit code and at most one line of error out
-    reach.py tls.py   the way to a room, where it is behind something that ends TLS too
-    session.py   the plain form: one loop between the room and the user, neither blocks the other
-    signals.py streams.py   what that loop waits on
+    address.py connection.py   how to connect to a room, and the connection, by TLS too
+    session.py   the plain form: bytes between standard streams and the room
+    streams.py signals.py      standard input and output, and signals, for asyncio
     view/        the window
 
 `nc HOST PORT` is a full client too: nothing here is needed to talk to the room.

@@ -1,6 +1,7 @@
 """The command line: arguments in; an exit code, and at most one line of error, out."""
 
 import argparse
+import asyncio
 import importlib.util
 import os
 import re
@@ -13,16 +14,12 @@ from functools import partial
 
 import chatroom
 from chatroom.arguments import Parser, argument_type, port_number
-from chatroom.client.reach import Reach, reason
-from chatroom.client.session import Ending, Session
-from chatroom.client.signals import ENDING, Signals
-from chatroom.client.streams import STDIN, STDOUT, Piped, hold_places, output
-from chatroom.client.tls import context
+from chatroom.client.address import RoomAddress, reason, tls_context
+from chatroom.client.session import PATIENCE, Ending, Session
+from chatroom.client.signals import ENDING, handle_signals
+from chatroom.client.streams import STDIN, STDOUT, Input, Output, hold_places
 
 NAME = "chatroom.client"
-
-#: Seconds that the room has to close after a user at a terminal left.
-PATIENCE = 1.0
 
 INSECURE = "--insecure: nobody checks who answers, who may read and change all that is said"
 WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed, keeps it whole"
@@ -91,21 +88,21 @@ def _host(text: str) -> str:
     return host
 
 
-def _reach(command: argparse.ArgumentParser, options: argparse.Namespace) -> Reach:
+def _room_address(command: argparse.ArgumentParser, options: argparse.Namespace) -> RoomAddress:
     for name in "cafile", "insecure":
         if getattr(options, name) and not options.tls:
             command.error(f"argument --{name}: it needs --tls")
     if options.cafile and options.insecure:
         command.error("argument --cafile: --insecure checks nothing")
     if not options.tls:
-        return Reach(options.host, options.port)
+        return RoomAddress(options.host, options.port)
     try:
-        made = context(options.cafile, insecure=options.insecure)
+        context = tls_context(options.cafile, insecure=options.insecure)
     except OSError as error:
         no_pem = isinstance(error, ssl.SSLError)
         why = "there is no certificate in it" if no_pem else reason(error)
         command.error(f"argument --cafile: {options.cafile}: {why}")
-    return Reach(options.host, options.port, made)
+    return RoomAddress(options.host, options.port, context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser()
     options = command.parse_args(arguments)
     hold_places()
-    reach = _reach(command, options)
+    address = _room_address(command, options)
     try:
         if options.insecure:
             _say(INSECURE)
-        ending = (_windowed if _has_window() else _plain)(reach, options)
+        run = _windowed if _has_window() else _plain
+        ending = asyncio.run(run(address, options))
     except KeyboardInterrupt:  # While it was connecting.
         return 0
     if ending.words:
@@ -138,11 +136,11 @@ def _has_window() -> bool:
     )
 
 
-def _windowed(reach: Reach, options: argparse.Namespace) -> Ending:
-    from chatroom.client.view.run import Choices, run
+async def _windowed(address: RoomAddress, options: argparse.Namespace) -> Ending:
+    from chatroom.client.view.run import Choices, Visit
 
-    return run(
-        reach,
+    visit = Visit(
+        address,
         Choices(
             time=options.time,
             bell=options.bell,
@@ -152,21 +150,24 @@ def _windowed(reach: Reach, options: argparse.Namespace) -> Ending:
         ),
         _say,
     )
+    return await visit.run()
 
 
-def _plain(reach: Reach, options: argparse.Namespace) -> Ending:
+async def _plain(address: RoomAddress, options: argparse.Namespace) -> Ending:
     if idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
         _say(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
     try:
-        room = reach.connect()
+        room = await address.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.
-        return Ending(1, f"cannot connect to {reach}: {reason(error)}")
+        return Ending(1, f"cannot connect to {address}: {reason(error)}")
     if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
         _say(WITHOUT_EXTRA)
-    # At a terminal one leaves with Ctrl-D, and does not wait for a room that hangs.
+    # A user at a terminal leaves with Ctrl-D, and does not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
-    with room, output() as shown, Signals(ENDING) as signals, closing(Piped()) as piped:
-        return Session(room, piped, shown, signals, patience=patience).run()
+    with closing(room), closing(Input()) as source, closing(Output()) as output:
+        session = Session(room, source, output, patience=patience)
+        handle_signals({number: partial(session.on_signal, number) for number in ENDING})
+        return await session.run()
 
 
 def _complain(words: str) -> None:

@@ -1,38 +1,27 @@
-"""The plain form: one loop between the room and the user.
+"""The plain form: bytes from standard input to the room, and from the room to standard output.
 
-Two streams run in opposite directions, each through a queue: from standard input to the room
-(`_outgoing`), and from the room to standard output (`_display`). A stream's source is read only
-while its queue is short, so memory stays bounded, and neither direction can block the other.
+A source is read only when what it brought before was taken, so memory stays bounded, and neither
+direction can block the other.
 
 The session ends when it knows its `Ending` and has shown everything, or when its time is up.
 """
 
-import os
-import select
+import asyncio
 import signal
-import socket
-import time
 from codecs import getincrementaldecoder
-from collections.abc import Sequence
-from io import FileIO
+from contextlib import suppress
 from typing import NamedTuple
 
-from chatroom.client.reach import reason
-from chatroom.client.signals import Signals
-from chatroom.client.streams import CHUNK, Piped
-from chatroom.client.tls import Encrypted
+from chatroom.client.address import reason
+from chatroom.client.connection import Connection
+from chatroom.client.streams import Input, Output
 from chatroom.protocol.text import printable
 
-#: Bytes in a queue from which on its source waits.
-FULL = 256 * 1024
-#: What a pipe that is ready takes without making its writer wait. (A terminal: see `output`.)
-PIECE = getattr(select, "PIPE_BUF", 4096)
-#: Windows can wait for sockets only: there, output is written at once, however long it takes.
-WAITS_FOR_FILES = os.name == "posix"
-
+#: Seconds that the room has to close after a user at a terminal left.
+PATIENCE = 1.0
 #: Seconds after an ending signal in which what had arrived may still be shown.
 LAST_WORDS = 0.5
-#: What a shell reports of a program that wrote where nobody read any longer (SIGPIPE).
+#: The exit code that a shell reports of a program that wrote where nobody reads (SIGPIPE).
 BROKEN_PIPE = 128 + 13
 
 
@@ -43,165 +32,108 @@ class Ending(NamedTuple):
     words: str = ""
 
 
+def ending_of(number: int) -> Ending:
+    """Return how a signal ends the client: Ctrl-C is an ordinary way to leave."""
+    return Ending(0 if number == signal.SIGINT else 128 + number)
+
+
 class Session:
     """A connection to a room, and the user's side of it."""
 
     def __init__(
-        self,
-        room: socket.socket | Encrypted,
-        source: Piped,
-        output: FileIO,
-        signals: Signals,
-        *,
-        patience: float | None,
+        self, room: Connection, source: Input, output: Output, *, patience: float | None
     ) -> None:
         """`patience`: seconds that the room has to close after our side did; None: for ever."""
         self._room = room
         self._source = source
         self._output = output
-        self._signals = signals
         self._patience = patience
-
-        self._decode = getincrementaldecoder("utf-8")("replace").decode
-        self._outgoing = bytearray()
-        self._display = bytearray()
-        self._typing = True  # Standard input may bring more.
-        self._said_all = False  # Our side of the connection is closed.
-        self._unsent: OSError | None = None  # Why the room takes nothing any longer.
+        self._said_all = False  # Our side of the connection is closed, or about to be.
+        self._send_error: OSError | None = None  # The room takes nothing any longer.
         self._ending: Ending | None = None
-        self._deadline: float | None = None
+        self._ended = asyncio.Event()
+        self._deadline = asyncio.timeout(None)
 
-    def run(self) -> Ending:
+    async def run(self) -> Ending:
         """Run until the user leaves, the connection ends, or a signal ends it."""
-        while not self._over():
-            self._turn()
+        with suppress(TimeoutError):
+            async with self._deadline:
+                await self._converse()
+                await self._output.finish()
+                self._on_output_closed()
         return self._ending or Ending(0)
 
-    def _over(self) -> bool:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return True
-        return self._ending is not None and not self._display
-
-    def _turn(self) -> None:
-        readable, writable = self._wait()
-        if self._signals in readable:
-            self._on_signal()
-        if self._room in readable:
-            self._receive()
-        if self._source in readable:
-            self._read()
-        if self._room in writable:
-            self._send()
-        if self._output in writable:
-            self._flush()
-        if not (self._typing or self._outgoing or self._said_all or self._unsent):
-            self._finish()
-
-    def _wait(self) -> tuple[Sequence[object], Sequence[object]]:
-        """Wait for whatever can be gone on with; return what can be read, and what written."""
-        readers: list[Signals | socket.socket | Encrypted | Piped] = [self._signals]
-        writers: list[socket.socket | Encrypted | FileIO] = []
+    def on_signal(self, number: int) -> None:
+        """End soon; or, if it is ending already, at once, whatever is still to be shown."""
         if self._ending is None:
-            if len(self._display) < FULL:
-                readers.append(self._room)
-            if self._typing and len(self._outgoing) < FULL:
-                readers.append(self._source)
-            if self._outgoing:
-                writers.append(self._room)
-        if self._display:
-            writers.append(self._output)
-        timeout = None if self._deadline is None else max(0, self._deadline - time.monotonic())
-        # Not `selectors`: epoll refuses files, which select takes for what they are, always ready.
-        readable, writable, _ = select.select(readers, writers, [], timeout)
-        return readable, writable
+            self._end(ending_of(number))
+            self._end_within(LAST_WORDS)
+        else:
+            # Nor is it said why it ended: that may have to wait for the same terminal.
+            self._ending = self._ending._replace(words="")
+            self._end_within(0)
 
-    # --- the user to the room ---------------------------------------------------------------------
+    async def _converse(self) -> None:
+        """Carry bytes in both directions until the ending is known."""
+        async with asyncio.TaskGroup() as group:
+            directions = self._send(), self._receive(), self._watch_output()
+            tasks = [group.create_task(direction) for direction in directions]
+            await self._ended.wait()
+            for task in tasks:
+                task.cancel()
 
-    def _read(self) -> None:
+    async def _send(self) -> None:
         try:
-            data = self._source.read()
-        except OSError as error:
-            self._end(1, f"standard input: {reason(error)}")
-            return
-        self._outgoing += data
-        # At its end nothing more will be typed; what was typed is still sent.
-        self._typing = bool(data)
-
-    def _send(self) -> None:
-        try:
-            del self._outgoing[: self._room.send(self._outgoing[:CHUNK])]
-        except BlockingIOError:
-            pass
+            while data := await self._source.read():
+                await self._room.send(data)
+            if self._source.error:
+                self._end(Ending(1, f"standard input: {reason(self._source.error)}"))
+                return
+            self._said_all = True
+            if self._patience is not None:
+                self._end_within(self._patience)
+            await self._room.send_eof()
         except OSError as error:
             # What the room said before it went may still be there to read: `_receive` ends this.
-            self._unsent = error
-            self._outgoing.clear()
-            self._typing = False
+            self._send_error = error
 
-    def _finish(self) -> None:
-        """Close our side: all is sent."""
-        self._said_all = True
-        if self._patience is not None:
-            self._deadline = time.monotonic() + self._patience
+    async def _receive(self) -> None:
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        lost: OSError | None = None
         try:
-            self._room.shutdown(socket.SHUT_WR)
+            while data := await self._room.receive():
+                await self._output.write(printable(decode(data)).encode())
         except OSError as error:
-            self._unsent = error
-
-    # --- the room to the user ---------------------------------------------------------------------
-
-    def _receive(self) -> None:
-        try:
-            data = self._room.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._gone(self._unsent or error)
-            return
-        self._show(printable(self._decode(data, final=not data)))
-        if not data:
-            self._gone(self._unsent)
-
-    def _gone(self, error: OSError | None) -> None:
-        """The room closed the connection, or (`error`) it was cut."""
-        # Who pipes something in has to know whether it may not have arrived; who left, has left.
-        if self._said_all and (error is None or self._patience is not None):
-            self._end(0)
+            lost = error
+        if rest := decode(b"", final=True):
+            await self._output.write(rest.encode())
+        lost = self._send_error or lost
+        # A user who pipes something in has to know if it may not have arrived; at a terminal, a
+        # user who left has left.
+        if self._said_all and (lost is None or self._patience is not None):
+            self._end(Ending(0))
         else:
-            why = reason(error) if error else "closed by the server"
-            self._end(1, f"connection lost: {why}")
+            why = reason(lost) if lost else "closed by the server"
+            self._end(Ending(1, f"connection lost: {why}"))
 
-    def _show(self, text: str) -> None:
-        self._display += text.encode()
-        while self._display and not WAITS_FOR_FILES:
-            self._flush()
+    async def _watch_output(self) -> None:
+        await self._output.wait_closed()
+        self._on_output_closed()
 
-    def _flush(self) -> None:
-        try:
-            # None: it does not block, as no terminal does here, and is not ready after all.
-            written = self._output.write(self._display[:PIECE])
-        except OSError as error:
-            self._display.clear()
-            if self._ending is None or self._ending.code == 0:
-                broken = isinstance(error, BrokenPipeError)
-                said = "" if broken else f"standard output: {reason(error)}"
-                self._ending = Ending(BROKEN_PIPE if broken else 1, said)
-        else:
-            del self._display[: written or 0]
+    def _on_output_closed(self) -> None:
+        error = self._output.error
+        if error and (self._ending is None or self._ending.code == 0):
+            broken = isinstance(error, BrokenPipeError)
+            words = "" if broken else f"standard output: {reason(error)}"
+            self._ending = Ending(BROKEN_PIPE if broken else 1, words)
+            self._ended.set()
 
-    # --- the end ----------------------------------------------------------------------------------
-
-    def _on_signal(self) -> None:
-        for number in self._signals.take():
-            if self._ending:
-                # It is to end at once, whatever is still to be shown, and why it ended is to be
-                # said: that may have to wait for the same terminal.
-                self._ending = self._ending._replace(words="")
-                self._deadline = time.monotonic()
-            else:
-                self._end(0 if number == signal.SIGINT else 128 + number)
-                self._deadline = time.monotonic() + LAST_WORDS
-
-    def _end(self, code: int, words: str = "") -> None:
+    def _end(self, ending: Ending) -> None:
         if self._ending is None:
-            self._ending = Ending(code, words)
+            self._ending = ending
+            self._ended.set()
+
+    def _end_within(self, seconds: float) -> None:
+        """Show no more after so many seconds."""
+        with suppress(RuntimeError):  # The time is up already.
+            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)

@@ -1,16 +1,16 @@
 """Standard input and output, below Python's buffers: bytes as they come, as soon as they come."""
 
+import asyncio
 import os
 import select
 import socket
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
-from io import FileIO
+
+from chatroom.client.connection import CHUNK
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-
-#: Bytes read at once.
-CHUNK = 64 * 1024
 
 
 def hold_places() -> None:
@@ -22,59 +22,92 @@ def hold_places() -> None:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free, so this one.
 
 
-def output() -> FileIO:
-    """Standard output, unbuffered; a console of Windows takes UTF-8 this way.
+class _Stream(ABC):
+    """A standard stream. A thread copies between it and a socket, for which asyncio can wait.
 
-    A terminal that was ready may still make its writer wait, until somebody reads it. So it is
-    opened a second time, to be written to without waiting: the first is shared with the shell.
-    """
-    if os.name == "posix" and os.isatty(STDOUT):
-        how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-        with suppress(OSError):  # After `su` it is another user's; in a container it may be unseen.
-            return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
-        with suppress(OSError):
-            os.tcgetpgrp(STDOUT)  # Raises if it is not the one that controls us.
-            return open(os.open("/dev/tty", how), "wb", buffering=0)
-    return open(STDOUT, "wb", buffering=0, closefd=False)
-
-
-class Piped:
-    """Standard input, whatever it is: a pipe, a file, a terminal that hands over whole lines.
-
-    `select` can't wait on a file on Windows. So a thread copies the input into a socket, which can
-    be waited on everywhere, and whose buffer bounds what is read ahead.
+    asyncio can't wait for a file, nor on Windows for anything but a socket; and a pipe or terminal
+    that is ready may still make its writer wait. The sockets' buffers bound what is read ahead, and
+    what waits to be written.
     """
 
     def __init__(self) -> None:
+        self.error: OSError | None = None
+        """The reason why the stream ended, if it is one."""
         self._socket, end = socket.socketpair()
-        self._error: OSError | None = None
-        # A daemon: it may wait for ever on a pipe into which nobody writes.
-        threading.Thread(target=self._copy, args=(end,), daemon=True).start()
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def read(self) -> bytes:
-        """What there is; nothing, at its end. Raises OSError where it can't be read."""
-        data = self._socket.recv(CHUNK)
-        if not data and self._error:
-            raise self._error
-        return data
+        self._socket.setblocking(False)
+        # A daemon: it may wait for ever, on a pipe that nobody writes to, or nobody reads.
+        threading.Thread(target=self._run, args=(end,), daemon=True).start()
 
     def close(self) -> None:
-        """Read no more; the thread finds out when it has something to copy."""
+        """Read or write no more; the thread finds out when it has something to copy."""
         self._socket.close()
 
-    def _copy(self, end: socket.socket) -> None:
+    def _run(self, end: socket.socket) -> None:
         with end:
             try:
-                # Not sys.stdin: a thread that waits in it holds its lock, and the interpreter
-                # would trip over that at its end.
-                source = open(STDIN, "rb", buffering=0, closefd=False)  # noqa: SIM115
-                while (data := source.read(CHUNK)) != b"":
-                    if data is None:  # Whoever shares this input has made it non-blocking.
-                        select.select([source], [], [])
-                    else:
-                        end.sendall(data)
+                self._copy(end)
             except OSError as error:
-                self._error = error
+                self.error = error
+
+    @abstractmethod
+    def _copy(self, end: socket.socket) -> None:
+        """Copy everything. Not by sys.stdin or sys.stdout: a thread that waits in one of them holds
+        its lock, and the interpreter would trip over that at its end."""
+
+
+class Input(_Stream):
+    """Standard input, whatever it is: a pipe, a file, a terminal that hands over whole lines."""
+
+    async def read(self) -> bytes:
+        """Return what there is; nothing at its end, which `error` may explain."""
+        return await asyncio.get_running_loop().sock_recv(self._socket, CHUNK)
+
+    def _copy(self, end: socket.socket) -> None:
+        source = open(STDIN, "rb", buffering=0, closefd=False)  # noqa: SIM115
+        while (data := source.read(CHUNK)) != b"":
+            if data is None:  # Another process that shares this input has made it non-blocking.
+                select.select([source], [], [])
+            else:
+                end.sendall(data)
+
+
+class Output(_Stream):
+    """Standard output. A console of Windows takes UTF-8 this way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writing: asyncio.Future[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Wait until there is room for it. If the caller is cancelled, it is written all the same.
+
+        An error is left to `wait_closed`.
+        """
+        loop = asyncio.get_running_loop()
+        self._writing = asyncio.ensure_future(loop.sock_sendall(self._socket, data))
+        with suppress(OSError):
+            await asyncio.shield(self._writing)
+
+    async def finish(self) -> None:
+        """Wait until all is written, or can't be: see `error`."""
+        with suppress(OSError):
+            if self._writing:
+                await self._writing
+            self._socket.shutdown(socket.SHUT_WR)
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is written any longer."""
+        with suppress(OSError):  # A reset: something was left unread when the thread ended.
+            await asyncio.get_running_loop().sock_recv(self._socket, 1)
+
+    def _copy(self, end: socket.socket) -> None:
+        target = open(STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115
+        while data := end.recv(CHUNK):
+            left = memoryview(data)
+            while left:
+                written = target.write(left)
+                if written is None:  # Another process that shares this output made it non-blocking.
+                    select.select([], [target], [])
+                else:
+                    left = left[written:]

@@ -1,4 +1,4 @@
-"""Who may not come in: addresses and networks. Kept in a file, where the room is told to."""
+"""Banned addresses and networks, and the file that keeps them, where the room is told to."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 
 
 class Bans:
-    """In the order in which they were made; in the file `path`, if there is one."""
+    """The bans in the order in which they were made, kept in the file `path`, if there is one."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Raises BansError where the file is there, and can't be read."""
@@ -38,12 +38,12 @@ class Bans:
         return [format_network(network) for network in self._networks]
 
     def add(self, network: Network) -> None:
-        """Raises BansError where it can't be kept; it holds nevertheless."""
+        """Add a ban. Raises BansError where it can't be kept; it holds nevertheless."""
         self._networks[network] = None
         self._keep()
 
     def remove(self, network: Network) -> bool:
-        """Whether there was such a ban. Raises BansError as `add` does."""
+        """Remove a ban; return False if there is no such ban. Raises BansError as `add` does."""
         if network not in self._networks:
             return False
         del self._networks[network]
@@ -69,7 +69,8 @@ class Bans:
 
 
 def _texts(found: object) -> list[str]:
-    """Raises ValueError where it is no list of texts; a number would pass for an address."""
+    """Return a list of texts as it is. Raises ValueError for all else: a number would pass for an
+    address."""
     if isinstance(found, list) and all(isinstance(text, str) for text in found):
         return found
     raise ValueError("it is none")

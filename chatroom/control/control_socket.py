@@ -1,10 +1,10 @@
-"""How a room's owner asks it, and tells it: a Unix socket of which the main process has one end.
+"""The control socket: a Unix socket by which a room's owner asks the main process, and commands it.
 
 A request is a line of JSON, and so is its answer; a connection may bring any
 number of them, one after another. Only the same user gets in (and root): the
-folder is private, and the kernel says who has connected. Nobody is waited for:
-what can't be sent at once is sent when it can, and who asks again before that is
-not heard.
+folder is private, and the kernel says which user has connected. The room never
+waits: an answer that can't be sent at once is sent later, and the connection's
+next request is not read before that.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from chatroom.system.listening import listen, remove_file
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 64 * KIB
-"""Bytes of a line that asks; who sends a longer one is not heard any more."""
+"""Bytes of a request; a connection that sends a longer one is closed."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Linux's struct ucred: pid, uid, gid."""
@@ -37,9 +37,9 @@ Answer = dict[str, Any]
 
 
 class Control:
-    """All is called from the main process's loop.
+    """The room's end. All is called from the main process's loop.
 
-    `answer(request)` is called with what was asked, a JSON object.
+    `answer(request)` is called with a JSON object.
     """
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
@@ -49,7 +49,7 @@ class Control:
         self._close_listener = contextlib.ExitStack()
 
     def listen(self, path: Path) -> None:
-        """From now on, whoever connects there is heard. Once. Raises ListenError."""
+        """Accept connections from now on. To be called once. Raises ListenError."""
         listener = listen(Endpoint(path=str(path)), 0)
         self._close_listener.callback(remove_file, str(path), os.stat(path).st_ino)
         self._close_listener.callback(listener.close)
@@ -58,7 +58,7 @@ class Control:
         accepting.open()
 
     def close(self) -> None:
-        """Hear nobody any more, and leave no file behind."""
+        """Close all connections, and leave no file behind."""
         self._close_listener.close()
         for end in list(self._connections):
             self._drop(end)
@@ -76,7 +76,7 @@ class Control:
             self._loop.watch(end, partial(self._turn, end))
 
     def _turn(self, end: socket.socket) -> None:
-        """Hear, answer, send: as far as that goes without waiting."""
+        """Receive, answer, send: as far as that goes without waiting."""
         connection = self._connections[end]
         try:
             if not (connection.unsent or connection.asks):
@@ -112,28 +112,31 @@ class Control:
 class _Connection:
     def __init__(self) -> None:
         self.unsent = b""
-        """Of an answer."""
-        self._heard = b""
+        """The rest of an answer."""
+        self._received = b""
 
     @property
     def asks(self) -> bool:
-        """Whether a request has come whole."""
-        return b"\n" in self._heard
+        """Tell whether a request has come whole."""
+        return b"\n" in self._received
 
     def next(self) -> bytes:
-        """The request that came first."""
-        line, _, self._heard = self._heard.partition(b"\n")
+        """Return the request that came first."""
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
     def take(self, data: bytes) -> None:
-        """Raises ValueError when no more will come, or too much without a line end."""
-        self._heard += data
-        if not data or (len(self._heard) > MAX_REQUEST and not self.asks):
+        """Add data. Raises ValueError when no more will come, or too much without a line end."""
+        self._received += data
+        if not data or (len(self._received) > MAX_REQUEST and not self.asks):
             raise ValueError
 
 
 def _is_ours(end: socket.socket) -> bool:
-    """Whether the same user is at the other end, or root; where nobody says, the folder does."""
+    """Tell whether the same user is at the other end, or root.
+
+    Without SO_PEERCRED, the folder's mode ensures that.
+    """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     data = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -141,7 +144,7 @@ def _is_ours(end: socket.socket) -> bool:
 
 
 class Asker:
-    """The other end: ask, and ask again. Raises OSError."""
+    """The command's end. Its methods raise OSError."""
 
     def __init__(self, end: socket.socket) -> None:
         end.settimeout(ANSWER_WITHIN)
@@ -150,7 +153,7 @@ class Asker:
 
     @classmethod
     def at(cls, path: Path) -> "Asker":
-        """Connect, as a command does."""
+        """Connect to the socket at `path`."""
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             end.settimeout(ANSWER_WITHIN)
@@ -161,7 +164,7 @@ class Asker:
         return cls(end)
 
     def ask(self, request: Answer) -> Answer:
-        """Raises EOFError where the room has ended."""
+        """Return the answer to a request. Raises EOFError where the room has ended."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
             self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()

@@ -1,4 +1,4 @@
-"""Where a room is found by its owner while it runs: a private folder, with a socket for each."""
+"""The run-dir: a private folder in which each room that runs has its control socket."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
 
 
 def default() -> Path:
-    """A folder of this user's: in $XDG_RUNTIME_DIR, or else in that for temporary files."""
+    """Return this user's folder: in $XDG_RUNTIME_DIR, or else in that for temporary files."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return Path(runtime) / "chatroom"
@@ -47,17 +47,17 @@ def ensure(folder: Path) -> None:
 
 
 def socket_of(folder: Path, at: Endpoint) -> Path:
-    """That of the room which listens there first."""
+    """Return the socket of the room whose first address this is."""
     return folder / (_name(folder, str(at)) + SUFFIX)
 
 
 def bans_of(folder: Path, at: Endpoint) -> Path:
-    """The file of that room's bans."""
+    """Return the file of that room's bans."""
     return folder / (_name(folder, str(at)) + BANS_SUFFIX)
 
 
 def _name(folder: Path, room: str) -> str:
-    """A room's, as a file's; of one that is too long for a socket's path, the end."""
+    """Return a room's name as that of a file; if it is too long for a socket's path, its end."""
     name = room.replace("/", "%")
     while len(name) > 1 and len(os.fsencode(folder / (name + SUFFIX))) > LONGEST_PATH:
         name = name[1:]
@@ -65,9 +65,11 @@ def _name(folder: Path, room: str) -> str:
 
 
 def find(folder: Path, room: str | None) -> Path:
-    """The socket of the one room there, or of the one that listens at `room`: an address, or the
-    end of one, such as a port or a file's name. Raises RunDirError, also where another user could
-    have put a room of his there."""
+    """Return the socket of the only room there, or of the room that listens at `room`.
+
+    `room` is an address, or the end of one, such as a port or a file's name. Raises
+    RunDirError, also where another user could have put a room of his there.
+    """
     _expect_ours(folder)
     names = [name for name in _names(folder) if _lives(folder / (name + SUFFIX))]
     found = names
@@ -87,9 +89,9 @@ def find(folder: Path, room: str | None) -> Path:
 
 
 def _expect_ours(folder: Path) -> None:
-    """Root may look at other users' rooms, but not where it would look for its own."""
+    """Check the folder's owner. Root may look at other users' rooms, but not in its own run-dir."""
     its_own = folder == default()
-    with contextlib.suppress(OSError):  # which is told of by who reads it
+    with contextlib.suppress(OSError):  # reading the folder reports it
         found = folder.lstat() if its_own else folder.stat()
         trusted = found.st_uid == os.getuid() or (os.getuid() == 0 and not its_own)
         if not trusted or found.st_mode & 0o022:
@@ -97,7 +99,7 @@ def _expect_ours(folder: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Of the rooms that run there, or were killed there. Raises RunDirError."""
+    """Return the names of rooms that run there, or were killed there. Raises RunDirError."""
     try:
         files = os.listdir(folder)
     except FileNotFoundError:
@@ -108,7 +110,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _lives(path: Path) -> bool:
-    """Whether a room listens there; one that was killed has left its file behind."""
+    """Tell whether a room listens there; one that was killed has left its file behind."""
     try:
         return not is_stale(str(path))
     except OSError:

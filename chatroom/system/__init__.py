@@ -1,4 +1,4 @@
-"""What the room asks of the operating system, and how it names what it finds there.
+"""The operating system: sockets, channels, memory, signals, and names for addresses.
 
 listening.py      listening sockets
 endpoint.py       addresses at which a room listens
@@ -9,7 +9,7 @@ accepting.py      accept connections, with a pause where there are no descriptor
 spawn.py          spawn a process with one end of a channel
 doorbell.py       wake another process
 memory.py         memory without a name
-tcp_counters.py   what the kernel has counted for a connection
+tcp_counters.py   the kernel's counts of a connection's bytes
 descriptors.py    the limit of open files
 files.py          files that the owner names
 signals.py        the signals that a room handles

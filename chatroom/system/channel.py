@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 MAX_RECORD = 32 * 1024
 MAX_DESCRIPTORS = 253
-"""In one record; the kernel takes no more."""
+"""Descriptors in one record, at most: the kernel takes no more."""
 
 # SEQPACKET keeps the records apart and tells that the other end is gone. macOS
 # has no such pair; there the worker's parent sentinel tells it.
@@ -27,8 +27,9 @@ _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 _REFUSED = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
-"""The system has no room now. ETOOMANYREFS: as many descriptors of this user are on their way as it
-may have open, and others have to take theirs first. ENOBUFS: macOS's datagrams fill the socket."""
+"""Errors of a system that has no room now. ETOOMANYREFS: as many descriptors of this user are on
+their way as it may have open, and others have to take theirs first. ENOBUFS: macOS's datagrams fill
+the socket."""
 _GONE = (
     errno.EPIPE,
     errno.ECONNRESET,
@@ -37,11 +38,11 @@ _GONE = (
     errno.ECONNREFUSED,
     errno.EDESTADDRREQ,
 )
-"""The other end is, or ours; the last two are said of datagrams."""
+"""Errors where the other end is closed, or ours; the last two are for datagrams."""
 
 
 class ChannelClosed(Exception):
-    """The process at the other end is gone. No error: processes end."""
+    """The process at the other end is gone. That is no failure: processes end."""
 
 
 class Channel:
@@ -51,7 +52,7 @@ class Channel:
         end.setblocking(False)
         self.socket = end
         self.refused = False
-        """Whether the system refused what waits, though the channel may be writable: `flush` it
+        """True if the system refused what waits, though the channel may be writable: `flush` it
         again in a while."""
         self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
 
@@ -104,9 +105,9 @@ class Channel:
             self._backlog.popleft()
 
     def receive(self) -> Iterator[tuple[Record, list[int]]]:
-        """The records that wait, with their descriptors, which are the caller's to close.
+        """Yield the records that wait, with their descriptors, which the caller has to close.
 
-        Raises ChannelClosed behind the last one.
+        Raises ChannelClosed after the last record.
         """
         reset = False
         while True:
@@ -119,7 +120,7 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Who ends with records unread resets the channel. That is told
+                # A process that ends with records unread resets the channel. That is told
                 # once, and before the last of its own records.
                 if reset or not isinstance(error, ConnectionResetError):
                     raise ChannelClosed from error

@@ -1,4 +1,4 @@
-"""How many descriptors this process may have, which bounds how many members a room has."""
+"""The limit of open descriptors, which bounds the members of a room."""
 
 import contextlib
 import resource
@@ -6,7 +6,7 @@ import resource
 from chatroom.errors import LimitError
 
 ENOUGH = 1 << 20
-"""Descriptors: what is taken for a limit where there is none."""
+"""Descriptors to assume as the limit where there is none."""
 
 
 def raise_limit(reserved: int) -> int:

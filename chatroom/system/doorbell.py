@@ -22,7 +22,7 @@ class Doorbell:
 
     @classmethod
     def new(cls) -> "Doorbell":
-        """A doorbell that nobody has rung. Where there is no eventfd (macOS), a pipe."""
+        """Make one that nobody has rung. Where there is no eventfd (macOS), it is a pipe."""
         if hasattr(os, "eventfd"):
             return cls([os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)])
         fds = list(os.pipe())
@@ -35,7 +35,7 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the owner. Never blocks."""
-        # What is full has been rung already. Eight bytes are what an eventfd wants.
+        # A full one has been rung already. An eventfd wants eight bytes.
         with contextlib.suppress(BlockingIOError):
             os.write(self._ringer, b"\1\0\0\0\0\0\0\0")
 

@@ -1,4 +1,4 @@
-"""Where a room is reached: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
+"""The address at which a room listens: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Raises ValueError, with what it has to be."""
+        """Parse what `str` returns. Raises ValueError, with what it has to be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
             size = len(path.encode(errors="replace"))

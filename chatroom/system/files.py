@@ -1,4 +1,4 @@
-"""Files that a room's owner names."""
+"""Read files that a room's owner names."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read(path: Path) -> bytes:
-    """The whole of a regular file. Raises OSError.
+    """Return the whole content of a regular file. Raises OSError.
 
     Never waits: a pipe would have it do so, and could not be read a second time.
     """

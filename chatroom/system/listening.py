@@ -1,4 +1,4 @@
-"""Where the room is reached."""
+"""Listening sockets."""
 
 import contextlib
 import errno
@@ -15,35 +15,30 @@ BACKLOG = 4096
 
 
 def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
-    """A non-blocking socket that listens there, at a name or an address, IPv4 or IPv6 (JOIN-4).
+    """Return a non-blocking socket that listens at a name or an address, IPv4 or IPv6 (JOIN-4).
 
-    Of a name's addresses it takes an IPv4 one where there is one, since that
-    is what `nc NAME` without IPv6 tries. `::` also takes IPv4 clients. The
-    accepted sockets inherit the options. `peer_timeout`: seconds without a sign
-    of life after which a connection is broken; 0: as the system has it. The
-    file of a Unix socket that nobody listens on any more is replaced. Raises
-    ListenError.
+    If a name has an IPv4 address, that is taken, since `nc NAME` without IPv6
+    tries it. `::` also takes IPv4 clients. The accepted sockets inherit the
+    options. `peer_timeout`: seconds without a sign of life after which a
+    connection is broken; 0: the system's default. The file of a Unix socket
+    that nobody listens on any more is replaced. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
+    bind = _bind_file if at.path else _bind
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if at.path:
-                _bind_file(listener, at.path)
-            else:
-                _bind(listener, address)
+        with contextlib.ExitStack() as undo:
+            listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            bind(listener, address)
             prepare(listener, peer_timeout)
-        except (OSError, ListenError):
-            listener.close()
-            raise
+            undo.pop_all()
     except OSError as error:
         raise ListenError(f"can't listen on {at}: {_reason(error)}") from None
     return listener
 
 
 def resolve(at: Endpoint) -> Endpoint:
-    """The same, by its address; it may take as long as name servers take. Raises ListenError."""
+    """Replace a name by its address. It takes as long as name servers take. Raises ListenError."""
     if at.path:
         return at
     _, (host, port, *more) = _resolve(at.host, at.port)
@@ -52,9 +47,9 @@ def resolve(at: Endpoint) -> Endpoint:
 
 
 def prepare(listener: socket.socket, peer_timeout: int) -> None:
-    """Set what the accepted sockets inherit, and listen. Raises OSError."""
+    """Set the options that the accepted sockets inherit, and listen. Raises OSError."""
     if listener.family != socket.AF_UNIX:
-        # A message is sent when it is there; there is nothing to gather it with.
+        # A message is sent at once: there is nothing to gather it with.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A byte that is sent as urgent is text like all others (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -72,7 +67,7 @@ def remove_file(path: str, inode: int) -> None:
 
 
 def endpoint(listener: socket.socket) -> Endpoint:
-    """Where a socket listens."""
+    """Return the address at which a socket listens."""
     if listener.family == socket.AF_UNIX:
         path = listener.getsockname()
         # One without a file has a name that begins with NUL, and that systemd writes as @.
@@ -116,8 +111,10 @@ def _bind_file(listener: socket.socket, path: str) -> None:
 
 
 def is_stale(path: str) -> bool:
-    """Whether it is a socket's file, and nobody listens there: a room was killed. Raises OSError
-    where there is none."""
+    """Tell whether a socket's file was left by a room that was killed: nobody listens there.
+
+    Raises OSError where there is no file.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return stat.S_ISSOCK(os.stat(path).st_mode) and (
@@ -128,8 +125,8 @@ def is_stale(path: str) -> bool:
 def expect_life(listener: socket.socket, within: int) -> None:
     """Ask a silent peer whether it is there, and give it up when it has not answered in time.
 
-    Also one that has a full window, as long as that stays full: the kernel
-    does not tell it from one that is gone. 0: as the system has it, again.
+    A peer whose window stays full is given up, too: the kernel does not tell it
+    from one that is gone. 0: the system's default, again.
     """
     if listener.family == socket.AF_UNIX:
         return

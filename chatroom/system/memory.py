@@ -10,7 +10,7 @@ import tempfile
 
 
 def anonymous_file(name: str, size: int) -> int:
-    """A descriptor of `size` zeroed bytes that vanish with the last descriptor of them.
+    """Return a descriptor of `size` zeroed bytes, which vanish with their last descriptor.
 
     `name` shows in /proc/PID/maps. Where there is no memfd (macOS), it is a
     temporary file that has been unlinked already.

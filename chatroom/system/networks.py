@@ -1,6 +1,6 @@
-"""Addresses and networks as a room's owner writes them, and who is in them.
+"""Addresses and networks as a room's owner writes them, and their members.
 
-An address is spelled as members' are: protocol/address.py.
+An address is formatted as members' are: protocol/address.py.
 """
 
 from collections.abc import Collection
@@ -8,13 +8,16 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 UNIX: Literal["unix"] = "unix"
-"""The address of who comes by a Unix socket, which has none; and the network of all of those."""
+"""The address of every client of a Unix socket, which has none; and the network of all of those."""
 
 Network = IPv4Network | IPv6Network | Literal["unix"]
 
 
 def parse_network(text: str) -> Network:
-    """An address, a network such as 10.0.0.0/8, or UNIX. Raises ValueError: what it has to be."""
+    """Parse an address, a network such as 10.0.0.0/8, or UNIX.
+
+    Raises ValueError, with what it has to be.
+    """
     if text == UNIX:
         return UNIX
     try:
@@ -28,17 +31,17 @@ def parse_network(text: str) -> Network:
 
 
 def format_network(network: Network) -> str:
-    """So that `parse_network` understands it; one of a single address as that address."""
+    """Return the text that `parse_network` takes; of a single address, just that address."""
     if network == UNIX:
         return UNIX
     return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def within(address: str, networks: Collection[Network]) -> bool:
-    """Whether an address is in one of them."""
+    """Tell whether an address is in one of the networks."""
     if address == UNIX:
         return UNIX in networks
-    if not networks:  # as mostly, of each who joins
+    if not networks:  # the usual case, at each join
         return False
     found = ip_address(address)
     return any(network != UNIX and found in network for network in networks)

@@ -1,4 +1,4 @@
-"""The signals that a room heeds, and how its other processes are kept from them."""
+"""The signals that the main process handles, and that its other processes never see."""
 
 import contextlib
 import os
@@ -18,10 +18,10 @@ HANDLED_SIGNALS = (*STOP_SIGNALS, *WORKER_SIGNALS, *REOPEN_SIGNALS)
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Processes that this thread starts meanwhile never see the signals that a room heeds.
+    """Start processes meanwhile that never see the signals that the main process handles.
 
     A Ctrl-C, a terminal that is closed, or a service manager signals the whole
-    group; what that means for the others is for the main process to say.
+    group; the main process decides what that means for the others.
     """
     resource_tracker.ensure_running()  # it would unblock them, when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
@@ -32,7 +32,7 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def on_terminal() -> bool:
-    """Whether this process has a terminal, and that is still there."""
+    """Tell whether this process has a terminal that is still there."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""A process that is started, and has one end of a pair of sockets."""
+"""Start a process that has one end of a pair of sockets."""
 
 import contextlib
 import socket
@@ -16,9 +16,9 @@ def spawn(
 ) -> tuple[SpawnProcess, socket.socket]:
     """Start a process that calls `target(*args, end)`; return it, and the other end.
 
-    By the main process alone. In the new one the signals of signals.py are blocked.
-    Raises OSError where there is no memory, no descriptor, or too many processes;
-    then nothing of it is left.
+    Only the main process calls this. In the new one the signals of signals.py are
+    blocked. Raises OSError where there is no memory, no descriptor, or too many
+    processes; then nothing of it is left.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     with contextlib.ExitStack() as undo, theirs, stop_signals_blocked():

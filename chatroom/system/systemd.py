@@ -1,8 +1,8 @@
 """The service manager that has started the room, as systemd: sd_listen_fds(3), sd_notify(3).
 
 It hands sockets to the room, is told when the room is ready, reloads and stops,
-and hears from it in time, or starts it again. Without one, nothing is said to
-nobody.
+and starts it again if it is not notified in time. Without a service manager, all
+of this is a no-op.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from time import monotonic_ns
 from chatroom.errors import ListenError
 
 FIRST_FD = 3
-"""Of the sockets that are handed over."""
+"""The first of the descriptors that are handed over."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """The sockets that listen already, handed to this process and to no child of it.
+    """Return the listening sockets that were handed to this process.
 
-    To be called once, early: another process may have other files at these
-    numbers. Raises ListenError where one is no socket that listens for streams.
+    No child inherits them. To be called once, early: a child may have other files at
+    these numbers. Raises ListenError where one is no socket that listens for streams.
     """
     count = environment.get("LISTEN_FDS", "0")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not (
@@ -45,13 +45,13 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
 
 
 class SystemdNotifier:
-    """Whom to tell. All by the main process; nothing of it waits."""
+    """The service manager, as the main process notifies it. Nothing here waits."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         where = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + where[1:] if where.startswith("@") else where
         self.every: float | None = None
-        """Seconds after which it wants to hear of us again; None: never."""
+        """Seconds between two calls of `alive`; None: it wants none."""
         period = environment.get("WATCHDOG_USEC", "")
         if (
             period.isascii()
@@ -61,19 +61,19 @@ class SystemdNotifier:
             self.every = int(period) / 1e6 / 2 or None
 
     def ready(self, status: str) -> None:
-        self._tell("READY=1", f"STATUS={status}")
+        self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """It does so until it is `ready` again."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+        """Notify of a reload, which lasts until `ready` is called again."""
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        self._tell("STOPPING=1", "STATUS=stopping")
+        self._notify("STOPPING=1", "STATUS=stopping")
 
     def alive(self, status: str) -> None:
-        self._tell("WATCHDOG=1", f"STATUS={status}")
+        self._notify("WATCHDOG=1", f"STATUS={status}")
 
-    def _tell(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self._address:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:

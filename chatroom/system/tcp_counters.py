@@ -1,4 +1,4 @@
-"""What the kernel counts of a connection, for whoever holds it (Linux, TCP).
+"""The kernel's counts of a connection's bytes, for every process that holds it (Linux, TCP).
 
 A worker that was killed has told nobody how much it had written to a socket
 and read from it. The kernel knows, to the byte.
@@ -12,10 +12,10 @@ import sys
 import termios
 from typing import NamedTuple
 
-# Of struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
+# From struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
 _INFO = struct.Struct("=128xQ8xI52xQQ")
 
-# Of linux/tcp.h, 4.18, which the socket module doesn't have: with it, a message that is received
+# From linux/tcp.h, 4.18; the socket module doesn't have it. With it, a message that is received
 # tells how many bytes are left to be read, and a FIN that has come is one of them.
 _TCP_INQ = 36
 
@@ -24,25 +24,25 @@ class Counts(NamedTuple):
     """Bytes since the connection was accepted."""
 
     taken: int
-    """That the kernel has taken from us, on their way or delivered."""
+    """Bytes that the kernel has taken from us, on their way or delivered."""
     read: int
-    """That we have read."""
+    """Bytes that we have read."""
 
 
 class Traffic(NamedTuple):
-    """Bytes since the connection was accepted, whoever reads them."""
+    """Bytes since the connection was accepted, whichever process reads them."""
 
     received: int
-    """Read or not; a FIN is one."""
+    """Bytes that have come, read or not; a FIN is one."""
     taken: int
-    """That the kernel has taken from us, on their way or delivered."""
+    """Bytes that the kernel has taken from us, on their way or delivered."""
 
 
 def counts(connection: socket.socket) -> Counts | None:
-    """What was taken and read so far; None where the kernel does not count.
+    """Return the bytes taken and read so far; None where the kernel does not count.
 
-    Nobody else may read from the connection, or write to it, meanwhile. A reset
-    that nobody has been told of may be told of as an ordinary end afterwards.
+    No other process may read from the connection, or write to it, meanwhile. A reset
+    that has not been reported yet may be reported as an ordinary end afterwards.
     """
     found = traffic(connection)
     while found is not None:
@@ -56,7 +56,7 @@ def counts(connection: socket.socket) -> Counts | None:
 
 
 def taken(connection: socket.socket) -> int | None:
-    """As `counts`, but only what was taken, and who reads does not matter."""
+    """Return the bytes taken so far, as `counts` does; other processes may read meanwhile."""
     found = traffic(connection)
     return None if found is None else found.taken
 
@@ -68,7 +68,7 @@ def _unread(connection: socket.socket) -> int:
 
 
 def _fin_received(connection: socket.socket, unread: int) -> bool:
-    """Whether the peer's FIN, which counts as a byte received, has come, read or not.
+    """Tell whether the peer's FIN, which counts as a byte received, has come, read or not.
 
     The connection's state tells that too, but not after a reset.
     """
@@ -83,7 +83,7 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
 
 
 def traffic(connection: socket.socket) -> Traffic | None:
-    """What has come and gone so far; None where the kernel does not count."""
+    """Return the bytes that have come and gone so far; None where the kernel does not count."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import pyte
 
-from chatroom.client.streams import CHUNK
+from chatroom.client.connection import CHUNK
 from tests.integration.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,7 +132,7 @@ class Room:
 
 
 @contextmanager
-def heeding_signals() -> Iterator[None]:
+def no_signal_ignored() -> Iterator[None]:
     """Start processes with no signal ignored, as they would be where the tests run under nohup."""
     ignored = [
         number
@@ -154,7 +154,7 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in the checkout that does not outlive the test."""
     environment = {**os.environ, "TERM": "xterm", **(env or {})}
-    with heeding_signals():
+    with no_signal_ignored():
         started = subprocess.Popen(command, cwd=ROOT, env=environment, **options)
     with started as process:
         try:

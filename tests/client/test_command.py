@@ -1,6 +1,8 @@
 """The client's command line: what is asked for, and one line that says what is wrong with it."""
 
+import asyncio
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +11,8 @@ import pytest
 
 import chatroom
 from chatroom.client import main
+from chatroom.client.address import RoomAddress
+from chatroom.client.connection import Connection
 from tests.client.drivers import CLIENT, ROOT
 
 
@@ -116,8 +120,10 @@ def test_what_only_a_window_does_is_said_where_there_is_none() -> None:
 
 
 def test_ctrl_c_ends_it_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> socket.socket:
-        raise KeyboardInterrupt
+    async def connect(_address: RoomAddress) -> Connection:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()
+        raise AssertionError
 
-    monkeypatch.setattr(socket, "create_connection", interrupted)
+    monkeypatch.setattr(RoomAddress, "connect", connect)
     assert main(["localhost", "4000"]) == 0

@@ -1,60 +1,68 @@
 """The connection that is made again: no socket and no clock, the test is both."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterable
+from typing import cast
 
 import pytest
 
-from chatroom.client.reach import Streams
+from chatroom.client.connection import Connection
 from chatroom.client.view import link as module
 from chatroom.client.view.link import Link
 
 
-class Transport(asyncio.Transport):
-    waiting = 0
-    aborted = False
+class FakeConnection:
+    """The room says `said`, and then it is over: with an error, if `over` is one.
 
-    def get_write_buffer_size(self) -> int:
-        return self.waiting
+    What is sent is taken, or not, or refused by an error (`takes`).
+    """
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.waiting += len(data)
+    def __init__(self, said: bytes, over: OSError | None, takes: bool | OSError) -> None:
+        self.closed = False
+        self._said = [said] if said else []
+        self._over = over
+        self._takes = takes
 
-    def is_closing(self) -> bool:
-        return True
+    async def receive(self) -> bytes:
+        await asyncio.sleep(0)
+        if self._said:
+            return self._said.pop()
+        if self._over:
+            raise self._over
+        return b""
 
-    def abort(self) -> None:
-        self.aborted = True
+    async def send(self, data: bytes) -> None:
+        if isinstance(self._takes, OSError):
+            raise self._takes
+        if not self._takes:
+            await asyncio.Event().wait()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Room:
-    """What becomes of each try to connect: a reason why not, or what the room says; then it is over
-    (`over`: with which error). The tries end in KeyboardInterrupt."""
+    """The outcome of each try to connect: a reason why not, or what the room says on it.
+
+    The tries end in KeyboardInterrupt.
+    """
 
     def __init__(self, tries: Iterable[OSError | bytes]) -> None:
         self._tries = iter(tries)
         self.over: OSError | None = None
-        self.transports: list[Transport] = []
-        self.unsent = 0
+        self.takes: bool | OSError = True
+        self.connections: list[FakeConnection] = []
 
-    async def open(self) -> Streams:
+    async def connect(self) -> Connection:
         outcome = next(self._tries, None)
         if outcome is None:
             raise KeyboardInterrupt
         if isinstance(outcome, OSError):
             raise outcome
-        reader = asyncio.StreamReader()
-        reader.feed_data(outcome)
-        if self.over:
-            reader.set_exception(self.over)
-        else:
-            reader.feed_eof()
-        transport = Transport()
-        transport.waiting = self.unsent
-        self.transports.append(transport)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
-        return reader, writer
+        self.connections.append(FakeConnection(outcome, self.over, self.takes))
+        return cast("Connection", self.connections[-1])
 
 
 class Story:
@@ -74,7 +82,7 @@ class Story:
         self.events: list[str | float] = []
         self._says = says
         self._hurries = hurries
-        self.link = Link(self.room.open, self, reconnect=reconnect, sleep=self._sleep)
+        self.link = Link(self.room.connect, self, reconnect=reconnect, sleep=self._sleep)
 
     def heard(self, text: str) -> None:
         self.events.append(text)
@@ -196,17 +204,23 @@ def test_a_character_that_is_cut_by_the_end_is_not_lost() -> None:
 
 
 def test_what_may_not_have_arrived_is_said() -> None:
-    story = Story(b"", reconnect=False)
-    story.room.unsent = 5
+    story = Story(b"Welcome\n", reconnect=False, says=True)
+    story.room.takes = False
     assert story.run() == "closed by the server; what you said last may not have arrived"
-    assert story.room.transports[0].aborted
+    assert story.room.connections[0].closed
+
+
+def test_it_is_said_why_the_room_takes_no_more() -> None:
+    story = Story(b"Welcome\n", reconnect=False, says=True)
+    story.room.takes = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    assert story.run() == "Broken pipe; what you said last may not have arrived"
 
 
 def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FULL", 5)
 
     async def send() -> list[bool]:
-        before = story.link.send("one")
+        before = story.link.send("before")
         await story.link.connect()
         during = [story.link.send("four\n") for _ in range(3)]
         await story.link.run()

@@ -3,25 +3,26 @@
 What the screen shows is judged by pyte, which interprets what was written as a terminal does.
 """
 
+import asyncio
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from chatroom.client import session as session_module
-from chatroom.client.session import FULL, Ending, Session
-from chatroom.client.signals import Signals
-from chatroom.client.streams import CHUNK, Piped
+from chatroom.client.connection import Connection
+from chatroom.client.session import Ending, Session
+from chatroom.client.streams import Input, Output
 from tests.client.drivers import (
     CLIENT,
     ENDINGS,
@@ -100,7 +101,7 @@ def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
     peer.socket.shutdown(socket.SHUT_WR)
     assert peer.hear_all() == b""
 
-    # Again and again: one that comes while its handlers are being taken down is not heeded.
+    # Again and again: the handlers ignore one that comes while the loop is being closed.
     def ended() -> bool:
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
@@ -290,6 +291,23 @@ def test_an_input_that_does_not_block_is_waited_for(room: Room) -> None:
         os.close(writer)
 
 
+def test_an_output_that_does_not_block_is_waited_for(room: Room) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with (
+        open(reader, "rb") as shown,
+        open(writer, "wb") as output,
+        piped(room, stdin=subprocess.DEVNULL, stdout=output) as (process, peer),
+    ):
+        output.close()
+        assert peer.hear_all() == b""
+        peer.say(LINES * 2)
+        peer.close()
+        until(lambda: unread(shown) > 60_000, "the pipe is full")
+        assert shown.read() == LINES * 2
+        assert process.wait(PATIENCE) == 0
+
+
 def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
     with piped(room, ["sh", "-c", 'exec "$@" >&-', "sh"]) as (process, peer):
         peer.say("for standard output\n")
@@ -326,231 +344,142 @@ def test_a_signal_that_was_ignored_stays_so(room: Room) -> None:
 # --- the session: what a real program can't be brought to do at will -----------------------------
 
 
-class Ready:
-    """Something that can always be read: input that brings this and then ends, or signals."""
+class FakeInput:
+    """Brings this and then, unless it is `endless`, ends."""
 
-    def __init__(self, *reads: bytes) -> None:
-        self.left = [*reads, b""]
-        self._socket, other = socket.socketpair()
-        other.close()
+    error = None
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
+    def __init__(self, *reads: bytes, endless: bool = False) -> None:
+        self.left = [*reads]
+        self._endless = endless
 
-    def read(self) -> bytes:
-        return self.left.pop(0)
-
-    take = read
-
-    def close(self) -> None:
-        self._socket.close()
+    async def read(self) -> bytes:
+        if self.left:
+            return self.left.pop(0)
+        if self._endless:
+            await asyncio.Event().wait()
+        return b""
 
 
-class Never:
-    """Something that can never be read."""
+class FakeRoom:
+    """Says this, and closes."""
+
+    def __init__(self, *says: bytes) -> None:
+        self.left = [*says]
+        self.closes = asyncio.Event()
+        self.closes.set()
+        self.refusal: OSError | None = None
+        """Why nothing can be sent."""
+
+    async def receive(self) -> bytes:
+        await self.closes.wait()
+        return self.left.pop(0) if self.left else b""
+
+    async def send(self, _data: bytes) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.closes.set()
+        await asyncio.Event().wait()
+
+    async def send_eof(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
+
+class FakeOutput:
+    """Shows everything at once; if it is `stuck`, nothing."""
+
+    error = None
 
     def __init__(self) -> None:
-        self._socket, self._other = socket.socketpair()
+        self.shown = b""
+        self.stuck = False
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when something waits to be shown."""
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
+    async def write(self, data: bytes) -> None:
+        self.shown += data
+        await self._wait()
 
-    def read(self) -> bytes:
-        raise AssertionError
+    async def finish(self) -> None:
+        await self._wait()
 
-    take = read
+    async def wait_closed(self) -> None:
+        await asyncio.Event().wait()
 
-    def close(self) -> None:
-        self._socket.close()
-        self._other.close()
-
-
-class Asked(Never):
-    """A signal, once it is asked for."""
-
-    def ask(self, number: signal.Signals) -> None:
-        self._other.send(bytes([number]))
-
-    def take(self) -> bytes:
-        return self._socket.recv(1)
+    async def _wait(self) -> None:
+        if self.stuck:
+            asyncio.get_running_loop().call_soon(self.on_wait)
+            await asyncio.Event().wait()
 
 
-class Enough(Exception):
-    """The test has seen what it wanted to."""
+def session(room: FakeRoom, source: FakeInput, output: FakeOutput) -> Session:
+    return Session(
+        cast("Connection", room), cast("Input", source), cast("Output", output), patience=None
+    )
 
 
-class Refusing:
-    """Is not ready after all when it is said to be, `refusals` times; then it is, or gives up."""
+def test_no_more_is_read_from_the_user_than_the_room_takes() -> None:
+    source = FakeInput(*[LINES] * 10)
 
-    refusals = 0
-    gives_up = False
+    async def run() -> Ending:
+        room = FakeRoom()
+        room.closes.clear()
+        return await session(room, source, FakeOutput()).run()
 
-    def refuses(self) -> bool:
-        if not self.refusals:
-            return False
-        self.refusals -= 1
-        if self.gives_up and not self.refusals:
-            raise Enough
-        return True
+    assert asyncio.run(run()) == Ending(1, "connection lost: closed by the server")
+    assert len(source.left) == 9
 
 
-class Connection(Refusing, socket.socket):
-    """A connection to a room, which brings this before anything else.
+def test_no_more_is_read_from_the_room_than_is_shown() -> None:
+    output = FakeOutput()
+    output.stuck = True
 
-    To ask it again after it has ended would be to ask for ever.
-    """
+    async def run() -> tuple[Ending, int]:
+        room = FakeRoom(*[LINES] * 10)
+        running = session(room, FakeInput(endless=True), output)
+        output.on_wait = partial(running.on_signal, signal.SIGINT)
+        return await running.run(), len(room.left)
 
-    is_gone = False
-    takes = CHUNK
-
-    def __init__(self, *, fileno: int) -> None:
-        super().__init__(fileno=fileno)
-        self.brings: list[bytes] = []
-        self.can_recv = self.can_send = True
-
-    def recv(self, *arguments: int) -> bytes:
-        assert self.can_recv
-        if self.refuses():
-            raise BlockingIOError
-        data = self.brings.pop(0) if self.brings else super().recv(*arguments)
-        self.can_recv = bool(data)
-        return data
-
-    def send(self, data: Any, *flags: int) -> int:
-        assert self.can_send
-        if self.refuses():
-            raise BlockingIOError
-        self.can_send = False
-        taken = super().send(data[: self.takes], *flags)
-        self.can_send = True
-        return taken
-
-    def shutdown(self, how: int) -> None:
-        if self.is_gone:
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        super().shutdown(how)
+    assert asyncio.run(run()) == (Ending(0), 9)
+    assert output.shown == LINES
 
 
-class Output(Refusing, io.FileIO):
-    can_be_waited_for = True
+@pytest.mark.parametrize("said", [[], [b"hello\n"]], ids=["nothing to say", "something"])
+def test_what_the_room_said_last_is_shown_though_it_takes_no_more(said: list[bytes]) -> None:
+    """Its user has to know that it may not have got everything."""
+    output = FakeOutput()
 
-    def fileno(self) -> int:
-        assert self.can_be_waited_for
-        return super().fileno()
+    async def run() -> Ending:
+        room = FakeRoom(LINES, LINES, b"The room is full\n")
+        room.refusal = OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return await session(room, FakeInput(*said), output).run()
 
-    def write(self, data: Any) -> int:
-        # None is what a raw file returns, though its type does not say so.
-        return cast("int", None) if self.refuses() else super().write(data)
-
-
-class Bench:
-    """A session whose every part is in reach."""
-
-    def __init__(self, path: Path) -> None:
-        ours, theirs = socket.socketpair()
-        self.peer = Peer(theirs)
-        self.room = Connection(fileno=ours.detach())
-        self.room.setblocking(False)
-        self._path = path
-        self.output = Output(path, "w")
-
-    def run(
-        self, source: Ready | Never, signals: Ready | Never, patience: float | None = None
-    ) -> Ending:
-        with contextlib.closing(source), contextlib.closing(signals):
-            return Session(
-                self.room,
-                cast("Piped", source),
-                self.output,
-                cast("Signals", signals),
-                patience=patience,
-            ).run()
-
-    @property
-    def shown(self) -> bytes:
-        return self._path.read_bytes()
-
-    def close(self) -> None:
-        self.output.close()
-        self.room.close()
-        self.peer.close()
+    assert asyncio.run(run()) == Ending(1, f"connection lost: {os.strerror(errno.ENOTCONN)}")
+    assert output.shown == LINES + LINES + b"The room is full\n"
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with contextlib.closing(Bench(tmp_path / "output")) as bench:
-        yield bench
+def test_who_ends_what_has_ended_does_not_wait_for_the_reason() -> None:
+    output = FakeOutput()
+
+    async def run() -> Ending:
+        running = session(FakeRoom(), FakeInput(endless=True), output)
+        output.stuck = True
+        output.on_wait = partial(running.on_signal, signal.SIGINT)
+        return await running.run()
+
+    assert asyncio.run(run()) == Ending(1)
 
 
-@pytest.mark.parametrize("waits", [True, False], ids=["posix", "Windows"])
-def test_what_is_not_ready_after_all_is_tried_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
-) -> None:
-    monkeypatch.setattr(session_module, "WAITS_FOR_FILES", waits)
-    bench.output.can_be_waited_for = waits
-    bench.room.refusals = bench.output.refusals = 5
-    bench.peer.say(LINES)
-    bench.peer.socket.shutdown(socket.SHUT_WR)
-    assert bench.run(Never(), Never()) == Ending(1, "connection lost: closed by the server")
-    assert bench.shown == LINES
-
-
-def test_what_is_taken_in_part_is_sent_whole(bench: Bench) -> None:
-    bench.room.takes = 5000
-    assert bench.run(Ready(LINES[:16_000]), Never(), patience=0.0) == Ending(0)
-    assert bench.peer.hear_all() == LINES[:16_000]
-
-
-def test_no_more_is_read_from_the_user_than_the_room_takes(bench: Bench) -> None:
-    source = Ready(*[LINES] * 10)
-    bench.room.refusals, bench.room.gives_up = 100, True
-    with pytest.raises(Enough):
-        bench.run(source, Never())
-    assert 11 - len(source.left) == FULL // CHUNK
-
-
-def test_no_more_is_read_from_the_room_than_is_shown(bench: Bench) -> None:
-    bench.room.brings = [LINES] * 10
-    bench.peer.socket.shutdown(socket.SHUT_WR)
-    bench.output.refusals, bench.output.gives_up = 100, True
-    with pytest.raises(Enough):
-        bench.run(Never(), Never())
-    assert 10 - len(bench.room.brings) == FULL // CHUNK
-
-
-def test_what_the_room_said_last_is_shown_though_it_takes_no_more(bench: Bench) -> None:
-    bench.room.brings = [LINES, LINES, b"The room is full\n"]
-    bench.peer.socket.shutdown(socket.SHUT_RDWR)
-    assert bench.run(Ready(b"hello\n"), Never()) == Ending(1, "connection lost: Broken pipe")
-    assert bench.shown == LINES + LINES + b"The room is full\n"
-
-
-def test_a_room_that_is_gone_when_all_is_sent_may_not_have_got_it(bench: Bench) -> None:
-    bench.room.brings = [LINES, LINES]
-    bench.room.is_gone = True
-    bench.peer.socket.shutdown(socket.SHUT_WR)
-    why = os.strerror(errno.ENOTCONN)
-    assert bench.run(Ready(), Never()) == Ending(1, f"connection lost: {why}")
-
-
-def test_who_ends_what_has_ended_does_not_wait_for_the_reason(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    signals = Asked()
-
-    def refused(_data: object) -> None:
-        signals.ask(signal.SIGINT)
-
-    monkeypatch.setattr(bench.output, "write", refused)
-    bench.room.brings = [b"The room is full\n"]
-    bench.peer.socket.shutdown(socket.SHUT_WR)
-    assert bench.run(Never(), signals) == Ending(1)
-
-
-def test_a_second_signal_ends_it_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LAST_WORDS", 3600.0)
-    bench.room.brings = [LINES]
-    bench.peer.socket.shutdown(socket.SHUT_WR)
-    bench.output.refusals = 1000
-    signals = Ready(bytes([signal.SIGTERM]), bytes([signal.SIGINT]))
-    assert bench.run(Never(), signals) == Ending(128 + signal.SIGTERM)
+    output = FakeOutput()
+    output.stuck = True
+
+    async def run() -> Ending:
+        running = session(FakeRoom(LINES), FakeInput(endless=True), output)
+        signals = iter([signal.SIGTERM, signal.SIGINT])
+        output.on_wait = lambda: running.on_signal(next(signals))
+        return await running.run()
+
+    assert asyncio.run(run()) == Ending(128 + signal.SIGTERM)

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import pytest
 
-from chatroom.client import reach
-from chatroom.client.streams import CHUNK
-from chatroom.client.tls import Encrypted, context
+from chatroom.client import address as module
+from chatroom.client.address import RoomAddress, reason, tls_context
+from chatroom.client.connection import CHUNK, TlsConnection
 from tests.client.drivers import CLIENT, Peer, Room, Sit, less_the_wait, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
@@ -153,42 +153,11 @@ def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
         assert ends(process) == (0, b"Welcome\n", warning)
 
 
-def test_what_the_socket_takes_in_part_arrives_whole(certificate: Certificate) -> None:
-    ours, theirs = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    said = bytes(range(256)) * 256
-    heard = bytearray()
-
-    def hear() -> None:
-        theirs.settimeout(PATIENCE)
-        with certificate.context.wrap_socket(theirs, server_side=True) as encrypted:
-            while data := encrypted.recv(1000):
-                heard.extend(data)
-
-    thread = threading.Thread(target=hear)
-    thread.start()
-    trust = context(str(certificate.file), insecure=False)
-    refused = 0
-    with ours, Encrypted(ours, trust, "localhost") as room:
-        ours.setblocking(False)
-        left = bytearray(said)
-        while left:
-            assert select.select([], [room], [], PATIENCE)[1]
-            try:
-                del left[: room.send(left[: CHUNK // 3])]
-            except BlockingIOError:
-                refused += 1
-        room.shutdown(socket.SHUT_WR)
-        thread.join(PATIENCE)
-    assert bytes(heard) == said
-    assert refused
-
-
 def test_last_words_are_heard_though_a_reset_follows_them(certificate: Certificate) -> None:
     """As where a terminator closes with something unread."""
     come, due = ssl.MemoryBIO(), ssl.MemoryBIO()
     terminator = certificate.context.wrap_bio(come, due, server_side=True)
-    trust = context(str(certificate.file), insecure=False)
+    trust = tls_context(str(certificate.file), insecure=False)
 
     def shake_hands() -> None:
         while True:
@@ -201,28 +170,30 @@ def test_last_words_are_heard_though_a_reset_follows_them(certificate: Certifica
                 theirs.sendall(due.read())
                 return
 
+    def reset_after_last_words() -> None:
+        terminator.write(b"last words")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            terminator.unwrap()
+        theirs.sendall(due.read())
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        hung_up = select.poll()
+        hung_up.register(ours, select.POLLHUP)
+        assert hung_up.poll(PATIENCE * 1000)
+
+    async def receive() -> list[bytes]:
+        room = TlsConnection(ours, trust, "localhost")
+        await asyncio.gather(room.shake_hands(), asyncio.to_thread(shake_hands))
+        reset_after_last_words()
+        return [await room.receive() for _ in range(2)]
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or some is dropped unsent
-        thread = threading.Thread(target=shake_hands)
-        thread.start()
-        with ours, Encrypted(ours, trust, "localhost") as room:
-            thread.join(PATIENCE)
-            terminator.write(b"last words")
-            with contextlib.suppress(ssl.SSLWantReadError):
-                terminator.unwrap()
-            theirs.sendall(due.read())
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            theirs.close()
-            hung_up = select.poll()
-            hung_up.register(ours, select.POLLHUP)
-            assert hung_up.poll(PATIENCE * 1000)
-            heard = b""
-            while not heard:
-                with contextlib.suppress(BlockingIOError):  # a ticket, of TLS 1.3
-                    heard = room.recv(CHUNK)
-            assert heard == b"last words"
+        with ours:
+            ours.setblocking(False)
+            assert asyncio.run(receive()) == [b"last words", b""]
 
 
 Fails = Callable[..., tuple[int, str]]
@@ -292,20 +263,17 @@ def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room, fails: Fails
 def test_a_room_that_does_not_answer_is_said_to_be_silent(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reach, "CONNECT_TIMEOUT", 0.01)
-    way = reach.Reach("127.0.0.1", int(room.address[1]), context(None, insecure=True))
-    for connect in (way.connect, lambda: asyncio.run(way.open())):
-        with pytest.raises(TimeoutError) as failed:
-            connect()
-        assert reach.reason(failed.value) == "no answer for 0.01 s"
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.01)
+    address = RoomAddress("127.0.0.1", int(room.address[1]), tls_context(None, insecure=True))
+    with pytest.raises(TimeoutError) as failed:
+        asyncio.run(address.connect())
+    assert reason(failed.value) == "no answer for 0.01 s"
 
 
 def test_a_name_says_how_much_one_may_trust_in_it(certificate: Certificate) -> None:
-    checked, unchecked = (
-        context(str(certificate.file), insecure=False),
-        context(None, insecure=True),
-    )
-    names = [reach.Reach("localhost", 4000, how).name for how in (None, checked, unchecked)]
+    checked = tls_context(str(certificate.file), insecure=False)
+    unchecked = tls_context(None, insecure=True)
+    names = [RoomAddress("localhost", 4000, how).name for how in (None, checked, unchecked)]
     assert names == ["localhost:4000", "localhost:4000 (TLS)", "localhost:4000 (TLS, unchecked)"]
 
 
@@ -341,8 +309,8 @@ class Terminator:
                 ready, _, _ = select.select([self._listener, self._stopped, *pairs], [], [])
                 if self._stopped in ready:
                     return
-                for one in ready:
-                    if one is self._listener:
+                for source in ready:
+                    if source is self._listener:
                         try:
                             room = stack.enter_context(socket.create_connection(self._room))
                         except ConnectionRefusedError:
@@ -353,14 +321,14 @@ class Terminator:
                             self._context.wrap_socket(raw, server_side=True)
                         )
                         pairs |= {room: client, client: room}
-                    elif one in pairs:
+                    elif source in pairs:
                         # A record has 16 KiB at most.
-                        data = one.recv(1 << 16)
-                        pairs[one].sendall(data)
+                        data = source.recv(1 << 16)
+                        pairs[source].sendall(data)
                         if not data:
-                            other = pairs.pop(one)
+                            other = pairs.pop(source)
                             del pairs[other]
-                            one.close()
+                            source.close()
                             other.close()
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ from chatroom.system.networks import parse_network
 
 def test_bans_are_listed_in_their_order_and_lifted() -> None:
     bans = Bans()
-    for one in ("10.0.0.0/8", "192.0.2.1", "2001:db8::1", "10.0.0.0/8"):
-        bans.add(parse_network(one))
+    for text in ("10.0.0.0/8", "192.0.2.1", "2001:db8::1", "10.0.0.0/8"):
+        bans.add(parse_network(text))
     assert bans.all() == ["10.0.0.0/8", "192.0.2.1", "2001:db8::1"]
     assert not bans.remove(parse_network("10.0.0.1"))
     assert bans.remove(parse_network("10.0.0.0/8"))
@@ -39,7 +39,7 @@ def test_bans_are_kept(tmp_path: Path) -> None:
     bans.remove(parse_network("10.0.0.0/8"))
     assert path.stat().st_ino != whole, "it is replaced at once, and never half written"
     assert Bans(path).all() == ["192.0.2.1"]
-    assert [one.name for one in tmp_path.iterdir()] == ["bans.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["bans.json"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.system.ends import Reluctant, has_ended
 from tests.system.loops import ManualLoop
 
 
-class Office:
+class Server:
     """A control socket, and the loop that it belongs to."""
 
     def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,201 +97,201 @@ class Office:
             end.close()
 
 
-@pytest.fixture(name="office")
-def fixture_office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+@pytest.fixture(name="server")
+def fixture_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
-        office = Office(folder, monkeypatch)
-        yield office
-        office.close()
+        server = Server(folder, monkeypatch)
+        yield server
+        server.close()
         assert os.listdir(folder) == []
 
 
 # --- asked ---------------------------------------------------------------------------------------
 
 
-def test_each_request_is_answered(office: Office) -> None:
-    end = office.connect()
+def test_each_request_is_answered(server: Server) -> None:
+    end = server.connect()
     for number in range(3):
         end.sendall(b'{"ask": %d}\n' % number)
-        assert office.hear(end) == [{"ask": number}]
-    assert office.turns() == 0, "and it waits for the next"
+        assert server.hear(end) == [{"ask": number}]
+    assert server.turns() == 0, "and it waits for the next"
 
 
-def test_a_request_may_come_in_pieces(office: Office) -> None:
-    end = office.connect()
+def test_a_request_may_come_in_pieces(server: Server) -> None:
+    end = server.connect()
     for byte in b'{"ask": "status"}\n':
-        assert office.asked == []
+        assert server.asked == []
         end.sendall(bytes([byte]))
-        office.turns()
-    assert office.hear(end) == [{"ask": "status"}]
+        server.turns()
+    assert server.hear(end) == [{"ask": "status"}]
 
 
-def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(office: Office) -> None:
-    end, other = office.connect(), office.connect()
+def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(server: Server) -> None:
+    end, other = server.connect(), server.connect()
     end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
     other.sendall(b'{"ask": "other"}\n')
-    office.turn()
-    assert office.asked == [{"ask": 0}, {"ask": "other"}], "the room has its turn between them"
-    assert office.hear(end, 50) == [{"ask": number} for number in range(50)]
-    assert office.turns() == 0
+    server.turn()
+    assert server.asked == [{"ask": 0}, {"ask": "other"}], "the room has its turn between them"
+    assert server.hear(end, 50) == [{"ask": number} for number in range(50)]
+    assert server.turns() == 0
 
 
-def test_many_requests_may_be_more_than_one_may_be(office: Office) -> None:
+def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
     line = b'{"ask": "%s"}\n' % (b"x" * 1000)
-    end, count = office.connect(), 3 * MAX_REQUEST // len(line)
+    end, count = server.connect(), 3 * MAX_REQUEST // len(line)
     end.setblocking(True)
     thread = threading.Thread(target=end.sendall, args=(line * count,))
     thread.start()
     reader = end.dup()
-    office.ends.append(reader)
-    while len(office.asked) < count:
-        office.turn()
+    server.ends.append(reader)
+    while len(server.asked) < count:
+        server.turn()
         with suppress(BlockingIOError):  # the thread may have sent no whole line yet
             assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "it is still connected"
     thread.join()
-    assert office.asked == [json.loads(line)] * count
+    assert server.asked == [json.loads(line)] * count
 
 
 @pytest.mark.parametrize("line", [b"", b"x", b"[]", b"5", b"{", b"\xff", b"[" * 60_000, b'"ask"'])
-def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, office: Office) -> None:
-    end = office.connect()
+def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, server: Server) -> None:
+    end = server.connect()
     end.sendall(line + b"\n")
-    assert office.hear(end) == [{"error": "a request is a JSON object"}]
+    assert server.hear(end) == [{"error": "a request is a JSON object"}]
     end.sendall(b'{"ask": 1}\n')
-    assert office.hear(end) == [{"ask": 1}]
-    assert office.asked == [{"ask": 1}]
+    assert server.hear(end) == [{"ask": 1}]
+    assert server.asked == [{"ask": 1}]
 
 
-def test_who_ends_when_it_has_asked_is_answered(office: Office) -> None:
-    end = office.connect()
+def test_who_ends_when_it_has_asked_is_answered(server: Server) -> None:
+    end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n{"ask"')
     end.shutdown(socket.SHUT_WR)
-    assert office.hear(end, 2) == [{"ask": 1}, {"ask": 2}]
-    assert office.ended(end)
+    assert server.hear(end, 2) == [{"ask": 1}, {"ask": 2}]
+    assert server.ended(end)
 
 
-def test_who_has_gone_is_forgotten(office: Office) -> None:
-    silent, asked = office.connect(), office.connect()
+def test_who_has_gone_is_forgotten(server: Server) -> None:
+    silent, asked = server.connect(), server.connect()
     asked.sendall(b'{"ask": 1}\n{"ask": 2}\n')
     for end in (silent, asked):
         end.close()
-    office.turns()
-    assert office.loop.sources == 1
+    server.turns()
+    assert server.loop.sources == 1
 
 
 # --- who holds nothing up ------------------------------------------------------------------------
 
 
-def test_a_line_that_is_too_long_is_the_last(office: Office) -> None:
-    end = office.connect()
+def test_a_line_that_is_too_long_is_the_last(server: Server) -> None:
+    end = server.connect()
     end.setblocking(False)
     sent = 0
     while sent < 2 * MAX_REQUEST:
         try:
             sent += end.send(b"x" * 4096)
         except BlockingIOError:
-            office.turn()
+            server.turn()
         except BrokenPipeError:
             break
-    assert office.ended(end)
+    assert server.ended(end)
     assert sent < 2 * MAX_REQUEST + (1 << 20)
-    assert office.asked == []
+    assert server.asked == []
 
 
-def test_the_longest_line_is_heard(office: Office) -> None:
-    end, line = office.connect(), b'{"ask": "%s"}' % (b"x" * (MAX_REQUEST - 11))
+def test_the_longest_line_is_heard(server: Server) -> None:
+    end, line = server.connect(), b'{"ask": "%s"}' % (b"x" * (MAX_REQUEST - 11))
     assert len(line) == MAX_REQUEST
     thread = threading.Thread(target=end.sendall, args=(line + b"\n",))
     thread.start()
-    while not office.asked:
+    while not server.asked:
         sending = thread.is_alive()  # asked first: it may send the rest and end during the turn
-        assert office.turn() or sending, "it was dropped"
+        assert server.turn() or sending, "it was dropped"
     thread.join()
-    assert office.hear(end) == [json.loads(line)]
+    assert server.hear(end) == [json.loads(line)]
 
 
-def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(office: Office) -> None:
-    office.answers = {"members": ["x" * 100] * 50_000}
-    end = office.connect()
+def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server) -> None:
+    server.answers = {"members": ["x" * 100] * 50_000}
+    end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
-    office.turns()
-    assert office.asked == [{"ask": 1}], "it has not taken the first answer"
-    other = office.connect()
+    server.turns()
+    assert server.asked == [{"ask": 1}], "it has not taken the first answer"
+    other = server.connect()
     other.sendall(b"{}\n")
-    assert office.hear(other) == [office.answers]
-    assert office.hear(end, 2) == [office.answers] * 2
+    assert server.hear(other) == [server.answers]
+    assert server.hear(end, 2) == [server.answers] * 2
 
 
-def test_those_who_ask_are_bounded(office: Office) -> None:
-    ends = [office.connect() for _ in range(MAX_CONNECTIONS)]
-    refused = office.connect()
-    assert office.hear(refused) == [{"error": "too many ask already"}]
-    assert office.ended(refused)
+def test_those_who_ask_are_bounded(server: Server) -> None:
+    ends = [server.connect() for _ in range(MAX_CONNECTIONS)]
+    refused = server.connect()
+    assert server.hear(refused) == [{"error": "too many ask already"}]
+    assert server.ended(refused)
     ends[0].sendall(b'{"ask": 1}\n')
-    assert office.hear(ends[0]) == [{"ask": 1}]
+    assert server.hear(ends[0]) == [{"ask": 1}]
     ends[1].close()
-    office.turns()
-    assert not office.ended(office.connect())
+    server.turns()
+    assert not server.ended(server.connect())
 
 
-def test_it_can_end_while_it_accepts_nobody(office: Office) -> None:
-    office.failures.append(errno.EMFILE)
-    office.connect()
+def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
+    server.failures.append(errno.EMFILE)
+    server.connect()
 
 
 # --- who may -------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
-def test_another_user_is_not_heard(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_not_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root is, and the same user."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)
-        assert office.ended(office.connect()) != heard
+        assert server.ended(server.connect()) != heard
 
 
 def test_where_nobody_says_who_connects_the_folder_decides(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "SO_PEERCRED", raising=False)
-    assert not office.ended(office.connect())
+    assert not server.ended(server.connect())
 
 
 # --- the file ------------------------------------------------------------------------------------
 
 
 def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
-    office: Office, tmp_path: Path
+    server: Server, tmp_path: Path
 ) -> None:
     with pytest.raises(ListenError, match="Address already in use"):
-        office.open()
-    office.control.close()
+        server.open()
+    server.control.close()
     with socket.socket(socket.AF_UNIX) as killed:
-        killed.bind(str(office.path))  # and nobody removes the file
-    office.control = office.open()
-    office.connect().sendall(b"{}\n")
-    assert office.hear(office.ends[-1]) == [{}]
+        killed.bind(str(server.path))  # and nobody removes the file
+    server.control = server.open()
+    server.connect().sendall(b"{}\n")
+    assert server.hear(server.ends[-1]) == [{}]
 
 
-def test_another_room_s_file_stays(office: Office) -> None:
-    office.path.unlink()
-    another = office.open()
-    office.control.close()
-    assert office.path.exists()
-    office.control = another
+def test_another_room_s_file_stays(server: Server) -> None:
+    server.path.unlink()
+    another = server.open()
+    server.control.close()
+    assert server.path.exists()
+    server.control = another
 
 
 # --- the other end -------------------------------------------------------------------------------
 
 
-def test_an_asker_asks_again_until_the_room_has_ended(office: Office) -> None:
-    asker, done = Asker.at(office.path), threading.Event()
+def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
+    asker, done = Asker.at(server.path), threading.Event()
 
     def serve() -> None:
         while not done.is_set():
-            office.turn()
-        office.control.close()
+            server.turn()
+        server.control.close()
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -303,8 +303,8 @@ def test_an_asker_asks_again_until_the_room_has_ended(office: Office) -> None:
         asker.ask({})
     asker.close()
     with pytest.raises(FileNotFoundError):
-        Asker.at(office.path)
-    office.control = office.open()
+        Asker.at(server.path)
+    server.control = server.open()
 
 
 def test_half_an_answer_is_none() -> None:

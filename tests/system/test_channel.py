@@ -131,8 +131,9 @@ def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
     ours.send({"adopt": 2}, [pipes[1][0], pipes[2][0]])
     for number, (_, writer) in enumerate(pipes):
         os.write(writer, b"%d" % number)
-    (one, first), (two, none), (three, others) = theirs.receive()
-    assert [one, two, three] == [{"adopt": 1}, {"drain": True}, {"adopt": 2}]
+    records, descriptors = zip(*theirs.receive(), strict=True)
+    assert records == ({"adopt": 1}, {"drain": True}, {"adopt": 2})
+    first, none, others = descriptors
     assert none == []
     assert [os.read(fd, 9) for fd in (*first, *others)] == [b"0", b"1", b"2"]
     assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new ones"

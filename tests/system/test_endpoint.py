@@ -18,13 +18,13 @@ from chatroom.system.endpoint import Endpoint
         ("unix:a room:1", Endpoint(path="a room:1")),
     ],
 )
-def test_it_is_read_and_spelt_as_in_a_url(text: str, found: Endpoint) -> None:
+def test_it_is_read_and_formatted_as_in_a_url(text: str, found: Endpoint) -> None:
     assert Endpoint.parse(text) == found
     assert str(found) == text
 
 
 @given(ip_addresses(), integers(0, 65535))
-def test_whatever_the_address_it_is_read_as_it_is_spelt(address: object, port: int) -> None:
+def test_whatever_the_address_it_is_read_as_it_is_formatted(address: object, port: int) -> None:
     at = Endpoint(str(address), port)
     assert Endpoint.parse(str(at)) == at
 

@@ -256,7 +256,7 @@ def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(socket, "socket", Remembered)
     error("192.0.2.1", 8080)
-    assert [one.fileno() for one in made] == [-1]
+    assert [listener.fileno() for listener in made] == [-1]
 
 
 def test_join_1_a_crowd_may_arrive_at_once() -> None:

@@ -31,12 +31,12 @@ def test_what_is_none_says_what_it_has_to_be(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
 def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
-    """Members' addresses are spelled as IPv4 too: it would keep nobody out."""
+    """Members' addresses are formatted as IPv4 too: it would keep nobody out."""
     with pytest.raises(ValueError, match="an IPv4 address is written as such"):
         parse_network(text)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::1", "unix"])
-def test_it_is_spelled_as_it_is_written(text: str) -> None:
+def test_it_is_formatted_as_it_is_written(text: str) -> None:
     assert format_network(parse_network(text)) == text
     assert format_network(parse_network("10.1.2.3/32")) == "10.1.2.3"

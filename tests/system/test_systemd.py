@@ -78,7 +78,7 @@ from chatroom.system.listening import endpoint
 from chatroom.system.systemd import inherited
 try:
     found = inherited()
-    print([one.getsockname() for one in found], os.get_inheritable(3))
+    print([listener.getsockname() for listener in found], os.get_inheritable(3))
 except ListenError as error:
     print(error)
 """
@@ -101,12 +101,12 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
         assert activated(listener.fileno(), count="x") == "[] True"
 
 
-@pytest.mark.parametrize(("name", "spelled"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])
-def test_one_without_a_file_is_spelled_as_systemd_does(name: bytes, spelled: str) -> None:
+@pytest.mark.parametrize(("name", "formatted"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])
+def test_one_without_a_file_is_formatted_as_systemd_does(name: bytes, formatted: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(b"\0chatroom/" + name)
         listener.listen()
-        assert str(endpoint(listener)) == f"unix:@chatroom/{spelled}"
+        assert str(endpoint(listener)) == f"unix:@chatroom/{formatted}"
 
 
 def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:

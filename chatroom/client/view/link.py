@@ -7,8 +7,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
 
-from chatroom.client.reach import Streams, reason
-from chatroom.client.streams import CHUNK
+from chatroom.client.address import reason
+from chatroom.client.connection import CHUNK, Connection
 
 #: Seconds before the first try to come back, twice as many before each other, and the most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -43,18 +43,20 @@ class Link:
 
     def __init__(
         self,
-        open: Callable[[], Awaitable[Streams]],
+        connect: Callable[[], Awaitable[Connection]],
         listener: Listener,
         *,
         reconnect: bool,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
-        self._open = open
+        self._connect = connect
         self._listener = listener
         self._reconnect = reconnect
         self._sleep = sleep
-        self._writer: asyncio.StreamWriter | None = None
-        self._reader: asyncio.StreamReader | None = None
+        self._room: Connection | None = None
+        self._unsent = bytearray()
+        self._sending: asyncio.Task[None] | None = None
+        self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
         self._works = False  # There was more than a greeting, which may be why we are turned away.
         self.since: float | None = None
@@ -62,7 +64,9 @@ class Link:
 
     async def connect(self) -> None:
         """Raises OSError or UnicodeError, see `reason`."""
-        self._reader, self._writer = await self._open()
+        self._room = await self._connect()
+        self._unsent.clear()
+        self._send_error = None
         self.since = monotonic()
         self._works = False
 
@@ -97,34 +101,49 @@ class Link:
                 return
 
     async def _listen(self) -> str:
-        assert self._reader
-        assert self._writer
+        assert self._room
         decode = getincrementaldecoder("utf-8")("replace").decode
-        why = "closed by the server"
+        lost: OSError | None = None
         greeted = False
         try:
-            while data := await self._reader.read(CHUNK):
+            while data := await self._room.receive():
                 beyond = data if greeted else data.partition(b"\n")[2]
                 greeted |= b"\n" in data
                 self._works |= bool(beyond)
                 self._listener.heard(decode(data))
         except OSError as error:
-            why = reason(error)
+            lost = error
         if text := decode(b"", final=True):
             self._listener.heard(text)
-        if self._writer.transport.get_write_buffer_size():
+        lost = self._send_error or lost
+        why = reason(lost) if lost else "closed by the server"
+        if self._unsent:
             why += "; what you said last may not have arrived"
-        self._writer.transport.abort()
-        self._writer = self.since = None
+        if self._sending:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+        self._room.close()
+        self._room = self.since = None
         return why
 
     def send(self, text: str) -> bool:
         """Send it, if there is a connection that takes it; returns whether it was taken."""
-        if self._writer is None or self._writer.transport.get_write_buffer_size() > FULL:
+        if self._room is None or len(self._unsent) > FULL:
             return False
-        self._writer.write(text.encode())
+        self._unsent += text.encode()
         self._works = True
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send(self._room))
         return True
+
+    async def _send(self, room: Connection) -> None:
+        """Send what is unsent."""
+        try:
+            while data := bytes(self._unsent[:CHUNK]):
+                await room.send(data)
+                del self._unsent[: len(data)]
+        except OSError as error:
+            self._send_error = error  # `_listen` says so, after all that arrived before.
 
     def hurry(self) -> None:
         """Try again now, if it is between two tries that we are."""
@@ -133,19 +152,15 @@ class Link:
             self._pause.cancel()
 
     async def leave(self, seconds: float) -> None:
-        """Close our side, and wait until the room has closed its own, so many seconds at most.
-
-        (TLS has one end for both sides.)
-        """
-        if self._writer is None or self._reader is None:
+        """Close our side, and wait until the room has closed its own, so many seconds at most."""
+        if self._room is None:
             return
+        decode = getincrementaldecoder("utf-8")("replace").decode
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(seconds):
-                if self._writer.can_write_eof():
-                    self._writer.write_eof()
-                    decode = getincrementaldecoder("utf-8")("replace").decode
-                    while data := await self._reader.read(CHUNK):
-                        self._listener.heard(decode(data))
-                self._writer.close()
-                await self._writer.wait_closed()
-        self._writer.transport.abort()
+                if self._sending:
+                    await self._sending
+                await self._room.send_eof()
+                while data := await self._room.receive():
+                    self._listener.heard(decode(data))
+        self._room.close()

@@ -1,7 +1,7 @@
 """A terminal that can't make us wait.
 
 prompt_toolkit writes a frame and waits until the terminal has taken it. Where nobody reads the
-terminal (its ssh hangs), no key and no signal would be heeded then. Here, what is not taken waits
+terminal (its ssh hangs), no key and no signal would be handled then. Here, what is not taken waits
 instead, and no frame is drawn before it has gone.
 """
 
@@ -26,6 +26,21 @@ def size() -> Size:
     except OSError:  # It has hung up.
         columns, rows = USUAL_SIZE
     return Size(rows or USUAL_SIZE.lines, columns or USUAL_SIZE.columns)
+
+
+def open_terminal() -> FileIO:
+    """Open standard output a second time, to be written to without waiting.
+
+    The first is shared with the shell. A terminal that was ready may still make its writer wait,
+    until somebody reads it.
+    """
+    how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
+    with suppress(OSError):  # After `su` it is another user's; in a container it may be unseen.
+        return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
+    with suppress(OSError):
+        os.tcgetpgrp(STDOUT)  # Raises if it is not the one that controls us.
+        return open(os.open("/dev/tty", how), "wb", buffering=0)
+    return open(STDOUT, "wb", buffering=0, closefd=False)
 
 
 class Output(Vt100_Output):

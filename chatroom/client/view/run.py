@@ -6,20 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from chatroom.client.reach import Reach, reason
-from chatroom.client.session import LAST_WORDS, Ending
-from chatroom.client.signals import ENDING
-from chatroom.client.streams import output
+from chatroom.client.address import RoomAddress, reason
+from chatroom.client.session import LAST_WORDS, PATIENCE, Ending, ending_of
+from chatroom.client.signals import ENDING, handle_signals
 from chatroom.client.view.conversation import NOTICE, Conversation
 from chatroom.client.view.link import Link
-from chatroom.client.view.output import Output
+from chatroom.client.view.output import Output, open_terminal
 from chatroom.client.view.window import Chat
 from chatroom.protocol.text import printable
 
 #: Seconds after which who waits for a connection wants to know that it is not there yet.
 SOON = 1.0
-#: Seconds that the room has to close after the user left.
-PATIENCE = 1.0
 
 #: What is reported of a program whose terminal has hung up.
 HUNG_UP = 128 + 1
@@ -36,20 +33,16 @@ class Choices:
     warning: str
 
 
-def run(reach: Reach, choices: Choices, say: Callable[[str], None]) -> Ending:
-    """Chat until the user leaves, or the connection ends for good; `say` what has no window yet."""
-    return asyncio.run(Visit(reach, choices, say).run())
-
-
 class Visit:
     """The conversation, the link and the window, which know of each other only through this."""
 
-    def __init__(self, reach: Reach, choices: Choices, say: Callable[[str], None]) -> None:
-        self._reach = reach
+    def __init__(self, address: RoomAddress, choices: Choices, say: Callable[[str], None]) -> None:
+        """`say`: show what there is no window for yet."""
+        self._address = address
         self._choices = choices
         self._say = say
         self._conversation = Conversation()
-        self._link = Link(reach.open, self, reconnect=choices.reconnect)
+        self._link = Link(address.connect, self, reconnect=choices.reconnect)
         self._ending = Ending(0)
 
     # --- what the link tells ----------------------------------------------------------------------
@@ -70,18 +63,19 @@ class Visit:
     # --- from the beginning to the end ------------------------------------------------------------
 
     async def run(self) -> Ending:
+        """Chat until the user leaves, or the connection ends for good."""
         loop = asyncio.get_running_loop()
-        waiting = loop.call_later(SOON, self._say, f"connecting to {self._reach} …")
+        waiting = loop.call_later(SOON, self._say, f"connecting to {self._address} …")
         try:
             await self._link.connect()
         except (OSError, UnicodeError) as error:  # UnicodeError: no host's name looks like this.
-            return Ending(1, f"cannot connect to {self._reach}: {reason(error)}")
+            return Ending(1, f"cannot connect to {self._address}: {reason(error)}")
         finally:
             waiting.cancel()
-        with output() as terminal:
+        with open_terminal() as terminal:
             screen = Output(terminal)
             self._chat = Chat(
-                name=self._reach.name,
+                name=self._address.name,
                 output=screen,
                 link=self._link,
                 conversation=self._conversation,
@@ -90,7 +84,13 @@ class Visit:
             )
             if self._choices.warning:
                 self._conversation.note(self._choices.warning)
-            self._heed_signals()
+            handle_signals(
+                {
+                    signal.SIGCONT: self._chat.resume,
+                    signal.SIGTSTP: self._chat.stop,
+                    **{number: partial(self._end, ending_of(number)) for number in ENDING},
+                }
+            )
             await self._stay()
             screen.write_raw(self._farewell())
             screen.flush()
@@ -111,18 +111,6 @@ class Visit:
     async def _listen(self) -> None:
         why = await self._link.run()
         self._end(Ending(1, f"connection lost: {why}"))
-
-    def _heed_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCONT, self._chat.resume)
-        heeded: dict[int, Callable[[], object]] = {
-            number: partial(self._end, Ending(0 if number == signal.SIGINT else 128 + number))
-            for number in ENDING
-        }
-        for number, heed in {signal.SIGTSTP: self._chat.stop, **heeded}.items():
-            # Who started this with a signal ignored (nohup, a shell's &) wants it to stay so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, heed)
 
     def _end(self, ending: Ending) -> None:
         if self._chat.end():

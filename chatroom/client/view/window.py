@@ -137,12 +137,12 @@ def _style(line: Line) -> str:
 
 
 def stop_all() -> None:
-    """Stop, with all that the shell has started with us, as if nobody heeded SIGTSTP."""
-    heeded = signal.getsignal(signal.SIGTSTP)
-    if heeded is not signal.SIG_IGN:
+    """Stop, with all that the shell has started with us, as SIGTSTP does by default."""
+    handler = signal.getsignal(signal.SIGTSTP)
+    if handler is not signal.SIG_IGN:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(0, signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, heeded)
+        signal.signal(signal.SIGTSTP, handler)
 
 
 class Visible(Processor):

@@ -1,0 +1,124 @@
+"""Where a room is, and how to connect to it."""
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from chatroom.client.connection import Connection, TlsConnection
+
+#: Seconds for each of a host's addresses to answer, and for a TLS handshake.
+CONNECT_TIMEOUT = 10.0
+
+#: Reasons that OpenSSL, old or new, gives for an answer that is anything but TLS.
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
+
+@dataclass(frozen=True)
+class RoomAddress:
+    """A host and a port; by TLS where there is a context."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The same, and how much one may trust in it."""
+        if self.context is None:
+            return str(self)
+        unchecked = self.context.verify_mode == ssl.CERT_NONE
+        return f"{self} (TLS, unchecked)" if unchecked else f"{self} (TLS)"
+
+    async def connect(self) -> Connection:
+        """Return a connection. Raises OSError or UnicodeError, see `reason`."""
+        room = await self._connect_any()
+        try:
+            if self.context is None:
+                return Connection(room)
+            encrypted = TlsConnection(room, self.context, self.host)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await encrypted.shake_hands()
+        except BaseException:
+            room.close()
+            raise
+        return encrypted
+
+    async def _connect_any(self) -> socket.socket:
+        """Return a socket that is connected to the first of the host's addresses that answers."""
+        failed = OSError("it has no address")
+        for *kind, _, address in await self._resolve():
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await _connect(socket.socket(*kind), address)
+            except OSError as error:
+                failed = error
+        raise failed
+
+    async def _resolve(self) -> list[Any]:
+        """Return the host's addresses, as `socket.getaddrinfo` has them.
+
+        That may hang where the network does, and asyncio would wait for its own thread even when
+        the user leaves meanwhile. It does not wait for a daemon.
+        """
+        resolved: Future[list[Any]] = Future()
+        resolved.set_running_or_notify_cancel()
+
+        def resolve() -> None:
+            try:
+                resolved.set_result(
+                    socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+                )
+            except (OSError, UnicodeError) as error:
+                resolved.set_exception(error)
+
+        threading.Thread(target=resolve, daemon=True).start()
+        return await asyncio.wrap_future(resolved)
+
+
+async def _connect(room: socket.socket, address: Any) -> socket.socket:
+    try:
+        room.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(room, address)
+        # A line is sent when Enter is pressed, not when the one before it was acknowledged.
+        room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        room.close()
+        raise
+    return room
+
+
+def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
+    """Return a context that trusts the certificates in `cafile`, or else those of the system.
+
+    Raises OSError.
+    """
+    made = ssl.create_default_context(cafile=cafile)
+    if insecure:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def reason(error: Exception) -> str:
+    """Return why there is no connection, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError):
+        if error.reason in NO_TLS:
+            return "it does not speak TLS"
+        return f"TLS failed: {(error.reason or 'cut off').lower().replace('_', ' ')}"
+    if isinstance(error, UnicodeError):
+        return "no host has such a name"
+    if isinstance(error, TimeoutError) and not error.errno:  # Ours; the system's own has a number.
+        return f"no answer for {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)  # What asyncio says instead is for programmers.
+    return getattr(error, "strerror", None) or str(error) or "no answer"

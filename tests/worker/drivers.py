@@ -10,6 +10,7 @@ import select
 import selectors
 import socket
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
@@ -20,9 +21,10 @@ from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.memory import anonymous_file
-from chatroom.worker import loop
+from chatroom.worker import delivery, input, loop, shutdown
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
+from chatroom.worker.seat import Seat
 from tests.system.ends import has_ended
 
 EVERYTHING = 1 << 30
@@ -54,6 +56,10 @@ class Line:
 
     def recv_into(self, room: memoryview) -> int:
         raise AssertionError("delivery does not read")
+
+    def fileno(self) -> int:
+        """Return a number for a selector that never asks the system."""
+        return id(self)
 
 
 def fill(connection: socket.socket) -> None:
@@ -106,6 +112,11 @@ class Clock:
     def __call__(self) -> float:
         self.now += self.ticks
         return self.now
+
+    def rule(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+        """Be the clock of workers, and of other modules."""
+        for module in (delivery, input, loop, shutdown, *modules):
+            monkeypatch.setattr(module, "monotonic", self)
 
 
 class Client:
@@ -161,7 +172,7 @@ class Room:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
-        monkeypatch.setattr(loop, "monotonic", self.clock)
+        self.clock.rule(monkeypatch)
         monkeypatch.setattr(selectors, "DefaultSelector", Sleepless)
         self.settings = Settings(workers=workers, **options)
         geometry = Geometry.of(self.settings)
@@ -181,15 +192,14 @@ class Room:
             self.channels.append(ours)
             self.theirs.append(theirs)
             self.log.seat(number)
-            self.workers.append(
-                Worker(number, self.settings, theirs, self.log, self.slots, self.doorbells)
-            )
+            seat = Seat(number, self.settings, self.log, self.slots, self.doorbells)
+            self.workers.append(Worker(seat, theirs))
 
     def close(self) -> None:
         for worker in self.workers:
-            for member in worker._members.values():
+            for member in worker.membership.members.values():
                 member.socket.close()
-            for member, _ in worker._departures:
+            for member, _ in worker.membership.departures:
                 member.socket.close()
         for client in self.clients:
             client.close()

@@ -2,13 +2,17 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from selectors import SelectSelector
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
 from chatroom.log.ring import Geometry, Log, Span
+from chatroom.system.doorbell import Doorbell
 from chatroom.worker.delivery import MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
 from tests.log.entries import Run, append, head, new_log, say
@@ -24,9 +28,9 @@ class Stage:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.rung: list[int] = []
-        self.delivery = Delivery(
-            log, 0, log.geometry.kept, log.geometry.kept_entries, self.rung.extend
-        )
+        bells = [cast(Doorbell, SimpleNamespace(ring=partial(self.rung.append, 0)))]
+        self.delivery = Delivery(0, log, bells, log.geometry.kept, log.geometry.kept_entries)
+        self.delivery.writable = cast(Any, SelectSelector())  # it never asks the system
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
         line = Line(room)
@@ -45,7 +49,12 @@ class Stage:
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:
-        return self.delivery.deliver(head(self.log))
+        """Deliver; return the members that are behind since then."""
+        before = set(self.delivery.behind)
+        self.delivery.deliver(head(self.log), 0, [])
+        watched = [key.data for key in self.delivery.writable.get_map().values()]
+        assert watched == [*self.delivery.behind.values()], "their sockets are waited for"
+        return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
 @pytest.fixture(name="stage")

@@ -15,12 +15,8 @@ from chatroom.config.settings import KIB, MIB
 from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import ChannelClosed
-from chatroom.worker.loop import (
-    HEAR_OUT_WITHIN,
-    IDS_PER_RECORD,
-    SILENCE,
-    STOP_WITHIN,
-)
+from chatroom.worker import membership
+from chatroom.worker.shutdown import LINGER_WITHIN, SILENCE, STOP_WITHIN
 from tests.log.entries import Run, append, runs
 from tests.worker.drivers import EVERYTHING, Client, Ended, Room, Sleepless, fill
 
@@ -214,7 +210,7 @@ def test_a_member_that_is_readable_for_no_reason_is_still_a_member(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob = room.join(), room.join()
-    member = room.workers[0]._delivery.members()[0]
+    member = room.workers[0].delivery.members()[0]
     answers: list[Exception] = [BlockingIOError()]
 
     def recv_into(room: memoryview) -> int:
@@ -432,20 +428,16 @@ def test_leave_5_whoever_comes_back_is_a_new_member(room: Room) -> None:
     assert again.hear() == b"<192.0.2.1>hello\n"
 
 
-def test_many_who_leave_at_once_are_told_in_records_that_fit(make_room: MakeRoom) -> None:
-    room = make_room()
+def test_many_who_leave_at_once_are_told_in_records_that_fit(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "IDS_PER_RECORD", 30)
     clients = [room.adopt() for _ in range(100)]
     room.run()
-    room.workers[0]._departures = [(member, LeaveReason.CLOSED) for member in departed(room)] * 6
     for client in clients:
         client.close()
     room.run()
-    sizes = [len(record["left"]) for record in room.told()]
-    assert sizes == [IDS_PER_RECORD, 200]
-
-
-def departed(room: Room) -> list[Any]:
-    return room.workers[0]._delivery.members()
+    assert [len(record["left"]) for record in room.told()] == [30, 30, 30, 10]
 
 
 def test_what_the_channel_does_not_take_is_told_later(room: Room) -> None:
@@ -849,7 +841,7 @@ def test_to_stop_does_not_listen_for_ever(make_room: MakeRoom) -> None:
     room.tell({"stop": True})
     assert flooder.say_what_fits(b"x" * 100_000) == 100_000
     quitter.finish()
-    now, room.clock.ticks = room.clock.now, HEAR_OUT_WITHIN / 2
+    now, room.clock.ticks = room.clock.now, LINGER_WITHIN / 2
     with pytest.raises(Ended):
         room.run()
     assert room.clock.now - now < STOP_WITHIN

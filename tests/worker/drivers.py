@@ -9,13 +9,13 @@ import os
 import select
 import selectors
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, cast
 
 import pytest
 
-from chatroom.config.settings import Settings
+from chatroom.config.settings import KIB, Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed, Record
@@ -25,10 +25,15 @@ from chatroom.worker import delivery, input, loop, shutdown
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
 from chatroom.worker.seat import Seat
+from tests.log.entries import new_log
 from tests.system.ends import has_ended
 
 EVERYTHING = 1 << 30
 MANY = 1000
+
+WELCOME = b"Welcome to socket practice\n"
+SMALL: dict[str, Any] = {"max_line": 64, "max_lag": 8 * KIB, "log_size": 64 * KIB}
+"""Settings of a room whose log is soon full."""
 
 
 class Line:
@@ -56,10 +61,6 @@ class Line:
 
     def recv_into(self, room: memoryview) -> int:
         raise AssertionError("delivery does not read")
-
-    def fileno(self) -> int:
-        """Return a number for a selector that never asks the system."""
-        return id(self)
 
 
 def fill(connection: socket.socket) -> None:
@@ -165,6 +166,18 @@ class Client:
 
     def close(self) -> None:
         self._end.close()
+
+
+@contextlib.contextmanager
+def new_seat(**options: Any) -> Iterator[Seat]:
+    """The seat of a worker that is alone, and has no doorbell."""
+    settings = Settings(**options)
+    fd = anonymous_file("a test's slots", Slots.file_size(settings))
+    try:
+        with new_log(Geometry.of(settings)) as log:
+            yield Seat(0, settings, log, Slots(fd, settings), [])
+    finally:
+        os.close(fd)
 
 
 class Room:
@@ -273,9 +286,18 @@ class Room:
     def tell(self, record: Record, worker: int = 0) -> None:
         self.channels[worker].send(record)
 
+    def left(self, worker: int = 0) -> list[tuple[int, str]]:
+        """Members that have left since then, as the worker has told it, and why."""
+        return [
+            (id, reason) for record in self.told(worker) for id, reason in record.get("left", [])
+        ]
+
     def told(self, worker: int = 0) -> list[Record]:
         """What the worker told the main process since it was asked last."""
         records = []
         with contextlib.suppress(ChannelClosed):
             records += [record for record, _ in self.channels[worker].receive()]
         return records
+
+
+MakeRoom = Callable[..., Room]

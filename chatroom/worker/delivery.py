@@ -1,9 +1,9 @@
 """Delivery of the log to members: all that is new, less what each of them said itself.
 
-A worker stands at one place in the log: all before it was sent to all
-its members. Nearly all of them took it: these are *level*, need no cursor of
-their own, and share one view of what comes next. A member that did not take all
-is *behind*, goes on at its own cursor when its socket can be written, and is
+A worker stands at one place in the log: all before it was sent to all its
+members. Nearly all of them took it: these are *level*, need no cursor of their
+own, and share one view of what comes next. A member that did not take all is
+*behind*, goes on at its own cursor when its socket can be written, and is
 disconnected when it lags too far. So a slow reader delays nobody (LOAD-1), and a
 member that speaks costs a view of its own, once.
 """
@@ -55,7 +55,7 @@ class Delivery:
         self._max_lag_entries = max_lag_entries
         self._level: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
-        """By id."""
+        """Members that did not take all, by id."""
         self.writable = selectors.DefaultSelector()
         """The sockets of members that are behind: `write` when it is readable."""
         self.position = 0
@@ -74,7 +74,7 @@ class Delivery:
         return [*self._level.values(), *self.behind.values()]
 
     def join(self, member: Member) -> None:
-        """From now on `member` receives what is appended (WELCOME-3)."""
+        """Send a member what is appended from now on (WELCOME-3)."""
         self._begin()
         if self._log.unfinished(self.offset):
             # The end of a line of which it has not seen the beginning.
@@ -106,7 +106,7 @@ class Delivery:
             self.grace_until = monotonic() + CATCH_UP_WITHIN
 
     def _begin(self) -> None:
-        """The first member of a worker begins at the log's head."""
+        """Begin at the log's head, if there is no member yet."""
         log = self._log
         if not self:
             with log:
@@ -143,17 +143,17 @@ class Delivery:
         return self._log.advance(self._number, self.position)
 
     def stands(self, member: Member) -> Span:
-        """A member's cursor, and a position not beyond it."""
+        """Return a member's cursor, and a position not beyond it."""
         if member.id in self.behind:
             return member.cursor, self._log.position(member.cursor, member.entry, self.position)
         return self.offset, self.position
 
     def pin(self) -> None:
-        """Keep in the log what a member needs that is about to be served by another worker."""
+        """Stand still in the log, which so keeps what members need that move to another worker."""
         self._pinned = True
 
     def unpin(self) -> None:
-        """It is served."""
+        """Move on in the log: they are served."""
         self._pinned = False
         self.advance()
 
@@ -323,7 +323,7 @@ class Delivery:
 
 
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
-    """What lies from `start` to `end`, less the `own` spans, which are in order.
+    """Return what lies from `start` to `end`, less the `own` spans, which are in order.
 
     At most MAX_SPANS; if it is as many, there may be more.
     """
@@ -341,7 +341,7 @@ def others(start: int, end: int, own: list[Span]) -> list[Span]:
 
 
 def after(spans: list[Span], taken: int) -> int:
-    """Where to go on when `taken` bytes of the `spans` are gone, fewer than they hold."""
+    """Return where to go on when `taken` bytes of the `spans` are gone, fewer than they hold."""
     for begin, stop in spans:
         if taken < stop - begin:
             return begin + taken

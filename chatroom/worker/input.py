@@ -49,7 +49,7 @@ class Input:
         self.draining = False
         """Whether nothing more is read, because the room stops."""
 
-    # --- whom to read from -------------------------------------------------------
+    # --- the members ---------------------------------------------------------
 
     def add(self, member: Member, read: int) -> None:
         """Read from a member, after the `read` bytes that an earlier worker has read."""
@@ -81,7 +81,7 @@ class Input:
     def _watch(self, member: Member) -> None:
         self.events.register(member, selectors.EVENT_READ, member)
 
-    # --- how far it has come ---------------------------------------------------------
+    # --- what it has yet to do -----------------------------------------------
 
     @property
     def unsaid(self) -> bool:
@@ -104,7 +104,7 @@ class Input:
         size, entries = self._batch_limits
         return self.batch.size >= size or len(self.batch.runs) >= entries
 
-    # --- one turn ----------------------------------------------------------------------
+    # --- one turn ------------------------------------------------------------
 
     def read(self) -> list[Departure]:
         """Fill the batch; return the members that have left, each with the reason.
@@ -196,7 +196,7 @@ class Input:
         self.batch.add(member.id, member.framer.taken, text, count(block))
         self._speakers.append(member)
 
-    # --- the batch was appended --------------------------------------------------------
+    # --- the batch was appended ----------------------------------------------
 
     def attribute(self, start: int) -> None:
         """Tell each sender which part of the log is its own: the batch begins at offset `start`.

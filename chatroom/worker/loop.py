@@ -74,7 +74,7 @@ class Worker:
         if self.shutdown.has_drained(self._full):
             self._tell({"drained": True})
 
-    # --- wait ------------------------------------------------------------------------
+    # --- wait ----------------------------------------------------------------
 
     def _wait(self) -> None:
         reading = not (self._full or self.input.draining)
@@ -92,7 +92,7 @@ class Worker:
                 due = time
         return None if due is None else max(0.0, due - monotonic())
 
-    # --- append ----------------------------------------------------------------------
+    # --- append --------------------------------------------------------------
 
     def _append(self) -> tuple[int, int, list[int]]:
         """Append the batch, if there is one.
@@ -119,7 +119,7 @@ class Worker:
         said = 0 if start is None else batch.messages
         return head, said, [number for number in wake if number != self._number]
 
-    # --- the channel -----------------------------------------------------------------
+    # --- the channel ---------------------------------------------------------
 
     def _on_channel(self) -> None:
         if self._channel.backlog:

@@ -1,4 +1,4 @@
-"""The members of one worker: how they come, stay on record, and go.
+"""The members of one worker: how they come, and how they go.
 
 A newcomer, a dead worker's member and one that moves to another worker all come
 by `Membership.adopt`, and all go by `Membership.remove`, or because they are
@@ -18,6 +18,7 @@ from chatroom.worker.recovery import Assigned, Past, RecoveredState, note
 from chatroom.worker.seat import Seat
 
 IDS_PER_RECORD = 500
+"""Members in one record: with their reasons, they fit into MAX_RECORD."""
 
 
 class Membership:
@@ -48,7 +49,7 @@ class Membership:
         self._noted = 0, 0
         """Offset and position at which it was last noted where the members stand."""
 
-    # --- requests of the main process ----------------------------------------------
+    # --- requests of the main process ----------------------------------------
 
     def assign(
         self,
@@ -70,7 +71,7 @@ class Membership:
         """Send this ack when all earlier requests are done."""
         self._acks.append(number)
 
-    # --- adopt -----------------------------------------------------------------------
+    # --- adopt ---------------------------------------------------------------
 
     def adopt(self) -> None:
         """Serve newcomers, and go on with members that another worker has served."""
@@ -117,7 +118,7 @@ class Membership:
         self._delivery.go_on(member, cursor, state.position, state.own)
         self._note(member)
 
-    # --- note where they stand -------------------------------------------------------
+    # --- note where they stand -----------------------------------------------
 
     def note_if_due(self) -> None:
         """Note where the members stand, before the log may lap what was noted last."""
@@ -137,7 +138,7 @@ class Membership:
         if count is not None:
             note(self._slots, member, count, *self._delivery.stands(member))
 
-    # --- leave -----------------------------------------------------------------------
+    # --- leave ---------------------------------------------------------------
 
     def remove(self, member: Member, reason: LeaveReason) -> None:
         """Neither read from a member nor deliver to it; `reports` closes it."""

@@ -41,7 +41,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 
 
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
-    """The worker, once the main process has sent what it shares."""
+    """Make the worker, once the main process has sent what all workers share."""
     connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
     record, (log, slots, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell

@@ -7,6 +7,7 @@ it does not receive what any member had heard by then.
 """
 
 import socket
+from typing import Any
 
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import Record
@@ -51,13 +52,11 @@ class Membership:
 
     # --- requests of the main process ----------------------------------------
 
-    def assign(
-        self,
-        members: list[tuple[int, str, int, int]],
-        greeting: str,
-        descriptors: list[int],
-    ) -> None:
-        """Take connections, to adopt them in this turn."""
+    def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
+        """Take connections, to adopt them in this turn.
+
+        `members`: id, prefix, slot and header bytes of each.
+        """
         encoded = greeting.encode()
         for (id, prefix, slot, header_bytes), fd in zip(members, descriptors, strict=True):
             connection = socket.socket(fileno=fd)

@@ -409,7 +409,7 @@ class House:
                 self.handover.began()
                 self.acceptor.open()
             case {"left": departures}:
-                self._on_members_left(dict(departures))
+                self._on_members_left({id: LeaveReason(reason) for id, reason in departures})
             case {"yielded": members}:
                 self.handover.yielded(members)
             case {"ack": number}:

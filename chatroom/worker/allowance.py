@@ -1,8 +1,8 @@
 """How much a worker reads from each member (LOAD-3).
 
-Each may say `burst` bytes at once, and `rate` bytes a second in the long run.
-Who says more is read from later: it feels that as TCP backpressure, and nothing
-of it is lost.
+Each may say `burst` bytes at once, and `rate` bytes a second in the long run. A
+member that says more is throttled: it is read from later, feels that as TCP
+backpressure, and loses nothing.
 """
 
 import heapq
@@ -11,20 +11,22 @@ from chatroom.worker.member import Member
 
 
 class Allowance:
-    """Who is to be read from later, and when. `rate` 0: nobody ever is."""
+    """The throttled members, and when to read from each again. `rate` 0: there are none, ever."""
 
     def __init__(self, rate: int, burst: int) -> None:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
         """Seconds of its rate that a member may have used up before they are over."""
-        self._waiting: list[tuple[float, int, Member]] = []
-        """When each who waits may be read from again, the soonest first; and its id."""
+        self._throttled: set[Member] = set()
+        self._times: list[tuple[float, int, Member]] = []
+        """When each of them, or one that is gone, may be read from again, the soonest first; and
+        its id."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
-        """`size` bytes were read from `member`; return whether more may be read at once.
+        """Count `size` bytes that were read from a member; return whether more may be read at once.
 
-        If not, it waits, and is in what `over` returns one day.
+        If not, it is throttled until `over` returns it.
         """
         if not self._rate:
             return True
@@ -32,7 +34,8 @@ class Allowance:
         member.spent_until = spent
         if spent - now <= self._ahead:
             return True
-        heapq.heappush(self._waiting, (spent - self._ahead, member.id, member))
+        heapq.heappush(self._times, (spent - self._ahead, member.id, member))
+        self._throttled.add(member)
         return False
 
     def resume(self, member: Member, until: float, now: float, read_size: int) -> None:
@@ -44,14 +47,21 @@ class Allowance:
         if self._rate:
             member.spent_until = min(until, now + self._ahead + read_size / self._rate)
 
+    def forget(self, member: Member) -> None:
+        """Do not return a member from `over`: it is not read from any more."""
+        self._throttled.discard(member)
+
     def over(self, now: float) -> list[Member]:
-        """Those who need not wait any more; some of them may be gone."""
+        """Return the members that are throttled no longer."""
         found = []
-        while self._waiting and self._waiting[0][0] <= now:
-            found.append(heapq.heappop(self._waiting)[2])
+        while self._times and self._times[0][0] <= now:
+            member = heapq.heappop(self._times)[2]
+            if member in self._throttled:
+                self._throttled.remove(member)
+                found.append(member)
         return found
 
     @property
     def next(self) -> float | None:
-        """When the next one need not wait any more."""
-        return self._waiting[0][0] if self._waiting else None
+        """The time at which `over` has something to return, or None."""
+        return self._times[0][0] if self._times else None

@@ -45,7 +45,7 @@ class Member:
         self.id = id
         self.socket = connection
         self.slot = slot
-        """Where another worker finds what it needs to go on with this one."""
+        """Number of the slot where another worker finds what it needs to go on with it."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
         """What each of its entries in the log says of it."""
@@ -53,11 +53,13 @@ class Member:
         self.covered = covered
         """Bytes of its input that the log's entries cover."""
         self.spent_until = 0.0
-        """When its rate makes up for all that was read from it: see allowance.py."""
+        """Time at which its rate makes up for all that was read from it: see allowance.py."""
         self.own: list[Span] = []
-        """What it must not receive (CAST-2), in order; spans behind its cursor are dropped."""
+        """Spans that it must not receive (CAST-2), in order; those behind its cursor are dropped.
+        """
         self.cursor = 0
-        """Where it continues, while it is behind; a level member stands where its worker does."""
+        """Offset at which it goes on, while it is behind; a level member stands where its worker
+        does."""
         self.entry = 0
         """A position not beyond its cursor, while it is behind."""
         self.recv_into = connection.recv_into
@@ -74,7 +76,7 @@ class Member:
         self.own.append((begin, end))
 
     def has_unread(self) -> bool:
-        """Whether something of it has come that was not read."""
+        """Return whether some of its input has come that was not read."""
         try:
             return bool(self.socket.recv(1, socket.MSG_PEEK))
         except OSError:  # no more than that, for now or for ever

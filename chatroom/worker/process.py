@@ -15,6 +15,7 @@ from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.doorbell import Doorbell
 from chatroom.worker.loop import Worker
+from chatroom.worker.seat import Seat
 
 
 def main(number: int, settings: Settings, end: socket.socket) -> None:
@@ -40,16 +41,12 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 
 
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
-    """The worker, once the main process has sent what it shares."""
+    """Make the worker, once the main process has sent what all workers share."""
     connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
     record, (log, slots, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
-    return Worker(
-        number,
-        settings,
-        channel,
-        Log(log, Geometry.of(settings)),
-        Slots(slots, settings),
-        doorbells,
+    seat = Seat(
+        number, settings, Log(log, Geometry.of(settings)), Slots(slots, settings), doorbells
     )
+    return Worker(seat, channel)

@@ -7,10 +7,10 @@ the kernel has counted what it took for the member and what it gave of it
     noted, and taken since      walked along the log, the member's own skipped: the cursor
     covered, and read in all    what lies between is still in the slot: to be framed again
 
-The welcome counts as the first bytes of the stream: who has not taken all of it
-has joined nowhere, and begins as a newcomer does. So there is one road for a
-newcomer, for a dead worker's members, and for those that one worker yields to
-another.
+The welcome counts as the first bytes of the stream: a connection that has not
+taken all of it has joined nowhere, and begins as a newcomer does. So there is
+one way for a newcomer, for a dead worker's members, and for those that one
+worker yields to another.
 """
 
 import socket
@@ -30,27 +30,27 @@ class Assigned(NamedTuple):
     id: int
     address: str
     prefix: str
-    """What stands before each of its messages."""
+    """Prefix of each of its messages."""
     slot: int
     header_bytes: int
-    """Bytes that came before all that it says: a PROXY header."""
+    """Bytes of a PROXY header, which come before all that it says."""
     greeting: bytes
-    """What greets it: the room's, when it came."""
+    """Greeting of the room when it came."""
     connection: socket.socket
 
 
 @dataclass(slots=True)
 class RecoveredState:
-    """What became of a connection so far; of a newcomer's, nothing."""
+    """Recovered state of a connection; defaults for a newcomer."""
 
     greeted: int = 0
     """Bytes of the greeting that it has taken."""
     cursor: int | None = None
-    """Where in the log it stands; None where it has not taken all of the greeting."""
+    """Offset at which it stands; None where it has not taken all of the greeting."""
     position: int = 0
-    """Of an entry that does not begin beyond the cursor."""
+    """Position of an entry that does not begin beyond the cursor."""
     own: list[Span] = field(default_factory=list)
-    """What from there on is its own, in order."""
+    """Spans from there on that are its own, in order."""
     covered: int = 0
     """Bytes of its input that the log covers."""
     read: int = 0
@@ -70,17 +70,17 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 
 
 class Past:
-    """What the log and the slots tell of connections assigned to a worker.
+    """The past of connections assigned to a worker, from the log and the slots.
 
-    Nobody else may serve them, and a dead worker's position has to be where it
-    was. One pass through the log is enough for all of them.
+    No other worker may serve them, and a dead worker's position has to be where
+    it was. One pass through the log is enough for all of them.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
-        """Of the entries up to here nothing is known any more."""
+        """Position up to which the entries are overwritten."""
         self._checkpoints = {assigned.id: slots.checkpoint(assigned.slot) for assigned in to_adopt}
         positions = [
             checkpoint.position
@@ -93,7 +93,7 @@ class Past:
         return checkpoint.position > max(0, self._lapped)
 
     def of(self, assigned: Assigned) -> RecoveredState:
-        """What became of a connection."""
+        """Return the state of a connection."""
         checkpoint = self._checkpoints[assigned.id]
         if not checkpoint.position:
             return RecoveredState(
@@ -102,7 +102,7 @@ class Past:
         count = counts(assigned.connection)
         assert count is not None, "whom the system does not count, nobody takes over: assignment.py"
         if not self._knows(checkpoint):
-            # Only of one whose connection was broken long ago is that not noted again.
+            # Only a member whose connection was broken long ago is not noted again.
             return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
         if count.taken < len(assigned.greeting):
@@ -115,7 +115,10 @@ class Past:
 
 
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:
-    """Where one stands who was at `offset` and has received `size` bytes, none of its `own`."""
+    """Return the cursor of a member that was at `offset` and has received `size` bytes since.
+
+    None of them was its `own`.
+    """
     for begin, end in own:
         if end <= offset:
             continue

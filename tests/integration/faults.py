@@ -169,6 +169,9 @@ def sending(what: str) -> Wrap:
 
 
 WORKER = "worker.loop:Worker"
+INPUT = "worker.input:Input"
+MEMBERSHIP = "worker.membership:Membership"
+SHUTDOWN = "worker.shutdown:Shutdown"
 MEMBER = "worker.member:Member"
 DELIVERY = "worker.delivery:Delivery"
 PAST = "worker.recovery:Past"
@@ -184,7 +187,7 @@ FILE = "sidecars.transcript.file:TranscriptFile"
 #: Where a worker may die, or the one that writes the transcript.
 POINTS: dict[str, Wrap] = {
     "starting": before("worker.process", "_begin"),
-    "turn": before(WORKER, "_read"),
+    "turn": before(INPUT, "read"),
     # It has read something that nobody else knows of.
     "read": before(FRAMER, "feed"),
     "framed": behind(FRAMER, "feed"),
@@ -192,15 +195,15 @@ POINTS: dict[str, Wrap] = {
     "flushed": behind(FRAMER, "flush"),
     "closed": behind(FRAMER, "close"),
     # It appends: with the lock, but for the first and the last.
-    "batch": before(WORKER, "_append", lambda self: bool(self._batch)),
+    "batch": before(WORKER, "_append", lambda self: bool(self.input.batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),
     "half stored": replace("log.ring", "_store", half_stored),
     "stored": before(LOG, "_put"),
     "put": behind(LOG, "_put"),
     "appended": behind(LOG, "append"),
-    "unattributed": before(WORKER, "_attribute"),
-    "attributed": behind(WORKER, "_attribute"),
+    "unattributed": before(INPUT, "attribute"),
+    "attributed": behind(INPUT, "attribute"),
     "full": behind(LOG, "wait_for_room"),
     # It delivers.
     "unrung": before(DOORBELL, "ring"),
@@ -214,33 +217,33 @@ POINTS: dict[str, Wrap] = {
     "resumed": behind(DELIVERY, "resume"),
     "published": behind(DELIVERY, "advance_locked"),
     # It notes where they stand.
-    "unnoted": before(WORKER, "_note_all"),
+    "unnoted": before(MEMBERSHIP, "_note_all"),
     "half noted": replace(SLOTS, "note", half_noted),
     "noted": behind(SLOTS, "note"),
-    "all noted": behind(WORKER, "_note_all"),
+    "all noted": behind(MEMBERSHIP, "_note_all"),
     # It adopts.
-    "handed": before(WORKER, "_adopt", lambda self: bool(self._to_adopt)),
+    "handed": before(PAST, "__init__"),
     "found": behind(PAST, "of"),
-    "ungreeted": before(WORKER, "_greet"),
+    "ungreeted": before(MEMBERSHIP, "_greet"),
     "half greeted": sending("greeting"),
-    "greeted": behind(WORKER, "_greet"),
-    "going on": before(WORKER, "_go_on"),
-    "gone on": behind(WORKER, "_go_on"),
-    "adopted": behind(WORKER, "_adopt"),
-    "reading again": before(WORKER, "_read_again", lambda self: bool(self._again)),
+    "greeted": behind(MEMBERSHIP, "_greet"),
+    "going on": before(MEMBERSHIP, "_go_on"),
+    "gone on": behind(MEMBERSHIP, "_go_on"),
+    "adopted": behind(MEMBERSHIP, "adopt"),
+    "reading again": before(INPUT, "_read_again"),
     # It yields.
-    "yielding": before(WORKER, "_yield", lambda self: bool(self._yielding)),
+    "yielding": before(MEMBERSHIP, "_yield_members"),
     "held": behind(DELIVERY, "pin"),
     "yielded": before(WORKER, "_tell", lambda _, record: "yielded" in record),
     "settled": before(DELIVERY, "unpin"),
     # Someone leaves.
-    "leaving": before(WORKER, "_remove"),
-    "left": behind(WORKER, "_remove"),
+    "leaving": before(MEMBERSHIP, "remove"),
+    "left": behind(MEMBERSHIP, "remove"),
     "parted": behind(MEMBER, "close"),
     "unreported": before(WORKER, "_tell", lambda _, record: "left" in record),
     "reported": behind(WORKER, "_tell", lambda _, __, record: "left" in record),
     # The room stops.
-    "stopping": before(WORKER, "_close_gracefully"),
+    "stopping": before(SHUTDOWN, "close_gracefully"),
     # The transcript is written.
     "transcript looking": before(FOLLOWER, "read"),
     "transcript found": behind(FOLLOWER, "read"),

@@ -9,24 +9,32 @@ import os
 import select
 import selectors
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
 
 from chatroom.config.settings import Settings
+from chatroom.config.sizes import KIB
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.memory import anonymous_file
-from chatroom.worker import loop
+from chatroom.worker import delivery, input, loop, shutdown
 from chatroom.worker.loop import Worker
 from chatroom.worker.member import Member
+from chatroom.worker.seat import Seat
+from tests.log.entries import new_log
 from tests.system.ends import has_ended
 
 EVERYTHING = 1 << 30
 MANY = 1000
+
+WELCOME = b"Welcome to socket practice\n"
+SMALL: dict[str, Any] = {"max_line": 64, "max_lag": 8 * KIB, "log_size": 64 * KIB}
+"""Settings of a room whose log is soon full."""
 
 
 class Line:
@@ -107,6 +115,11 @@ class Clock:
         self.now += self.ticks
         return self.now
 
+    def rule(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+        """Be the clock of workers, and of other modules."""
+        for module in (delivery, input, loop, shutdown, *modules):
+            monkeypatch.setattr(module, "monotonic", self)
+
 
 class Client:
     """A member's own end of its connection."""
@@ -156,12 +169,24 @@ class Client:
         self._end.close()
 
 
+@contextlib.contextmanager
+def new_seat(**options: Any) -> Iterator[Seat]:
+    """The seat of a worker that is alone, and has no doorbell."""
+    settings = Settings(**options)
+    fd = anonymous_file("a test's slots", Slots.file_size(settings))
+    try:
+        with new_log(Geometry.of(settings)) as log:
+            yield Seat(0, settings, log, Slots(fd, settings), [])
+    finally:
+        os.close(fd)
+
+
 class Room:
     """Workers, what they share, and the main process's ends of their channels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
-        monkeypatch.setattr(loop, "monotonic", self.clock)
+        self.clock.rule(monkeypatch)
         monkeypatch.setattr(selectors, "DefaultSelector", Sleepless)
         self.settings = Settings(workers=workers, **options)
         geometry = Geometry.of(self.settings)
@@ -181,15 +206,14 @@ class Room:
             self.channels.append(ours)
             self.theirs.append(theirs)
             self.log.seat(number)
-            self.workers.append(
-                Worker(number, self.settings, theirs, self.log, self.slots, self.doorbells)
-            )
+            seat = Seat(number, self.settings, self.log, self.slots, self.doorbells)
+            self.workers.append(Worker(seat, theirs))
 
     def close(self) -> None:
         for worker in self.workers:
-            for member in worker._members.values():
+            for member in worker.membership.members.values():
                 member.socket.close()
-            for member, _ in worker._departures:
+            for member, _ in worker.membership.departures:
                 member.socket.close()
         for client in self.clients:
             client.close()
@@ -263,9 +287,18 @@ class Room:
     def tell(self, record: Record, worker: int = 0) -> None:
         self.channels[worker].send(record)
 
+    def left(self, worker: int = 0) -> list[tuple[int, str]]:
+        """Members that have left since then, as the worker has told it, and why."""
+        return [
+            (id, reason) for record in self.told(worker) for id, reason in record.get("left", [])
+        ]
+
     def told(self, worker: int = 0) -> list[Record]:
         """What the worker told the main process since it was asked last."""
         records = []
         with contextlib.suppress(ChannelClosed):
             records += [record for record, _ in self.channels[worker].receive()]
         return records
+
+
+MakeRoom = Callable[..., Room]

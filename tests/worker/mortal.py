@@ -44,8 +44,9 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
-from chatroom.worker import loop
+from chatroom.worker import membership
 from chatroom.worker.loop import Worker
+from chatroom.worker.seat import Seat
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
 from tests.system.loops import ManualLoop
@@ -119,9 +120,8 @@ class Mortal:
         for fd in shared:
             os.close(fd)
         house = self._house
-        self._worker = Worker(
-            self.number, house.settings, self.channel, house.log, house.slots, house.doorbells
-        )
+        seat = Seat(self.number, house.settings, house.log, house.slots, house.doorbells)
+        self._worker = Worker(seat, self.channel)
         self.channel.send({"ready": True})
         return self._worker
 
@@ -131,7 +131,7 @@ class Mortal:
         self.exitcode = -9
         os.close(self._alive)
         if (worker := self._worker) is not None:
-            for selector in (worker._writable, worker._events, worker._all_events):
+            for selector in (worker.events, worker.input.events, worker.delivery.writable):
                 selector.close()
         for connection in self._held:
             connection.close()
@@ -145,7 +145,7 @@ class Mortal:
     @property
     def behind(self) -> bool:
         """Whether one of its members has yet to take something."""
-        return self._worker is not None and bool(self._worker._delivery.behind)
+        return self._worker is not None and bool(self._worker.delivery.behind)
 
     def join(self) -> None:
         assert self.exitcode is not None, "the main process would wait for it"
@@ -321,10 +321,10 @@ class House:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
         self.loop = ManualLoop(self.clock)
-        monkeypatch.setattr(loop, "monotonic", self.clock)
+        self.clock.rule(monkeypatch)
         monkeypatch.setattr("selectors.DefaultSelector", Sleepless)
         monkeypatch.setattr(
-            loop, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
+            membership, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
         monkeypatch.setattr(spawn, "get_context", lambda kind: self)
         monkeypatch.setattr(assignment, "DEATHS", 1 << 30)

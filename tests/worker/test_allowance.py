@@ -88,17 +88,14 @@ def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None
         house.check()
 
 
-def test_load_3_who_has_left_is_not_read_from_when_its_time_comes() -> None:
-    with a_house(workers=1, rate=1000, burst=KIB) as house:
-        flooder, other = house.joined(2)
-        flooder.say(b"x" * 49 + b"\n" + b"." * 3000)
-        house.settle()
-        flooder.end.close()
-        flooder.listens = flooder.speaks = False
-        house.guests.remove(flooder)
-        house.finish()
-        assert house.left[flooder.id] in ("closed", "reset")
-        assert other.heard.count(b"x" * 49) == 1
+def test_load_3_who_has_left_is_forgotten() -> None:
+    allowance = Allowance(RATE, BURST)
+    gone, other = member_on(Line(), 1), member_on(Line(), 2)
+    for member in (gone, other):
+        assert not allowance.spend(member, BURST + 500, 0.0)
+    allowance.forget(gone)
+    assert allowance.over(1.0) == [other]
+    allowance.forget(other)
 
 
 def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:

@@ -2,20 +2,40 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from selectors import DefaultSelector, SelectorKey
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
 from chatroom.log.ring import Geometry, Log, Span
-from chatroom.worker.delivery import MAX_SPANS, Delivery, after, others
+from chatroom.system.doorbell import Doorbell
+from chatroom.worker import delivery
+from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
 from tests.log.entries import Run, append, head, new_log, say
-from tests.worker.drivers import EVERYTHING, Line, member_on
+from tests.worker.drivers import EVERYTHING, Clock, Line, member_on
 
 LAG, LAG_ENTRIES = 100, 12
 GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
+
+
+class Watched(DefaultSelector):
+    """A selector of lines, of which the system knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.members: list[Member] = []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        self.members.append(data)
+        return SelectorKey(fileobj, 0, events, data)
+
+    def unregister(self, fileobj: Any) -> SelectorKey:
+        self.members.remove(fileobj)
+        return SelectorKey(fileobj, 0, 0, fileobj)
 
 
 class Stage:
@@ -23,10 +43,10 @@ class Stage:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.rung: list[int] = []
-        self.delivery = Delivery(
-            log, 0, log.geometry.kept, log.geometry.kept_entries, self.rung.extend
-        )
+        self.doorbell = SimpleNamespace(ring=lambda: None)
+        doorbells = [cast(Doorbell, self.doorbell)]
+        self.delivery = Delivery(0, log, doorbells, log.geometry.kept, log.geometry.kept_entries)
+        self.delivery.writable = self.writable = Watched()
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
         line = Line(room)
@@ -45,7 +65,11 @@ class Stage:
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:
-        return self.delivery.deliver(head(self.log))
+        """Deliver; return the members that are behind since then."""
+        before = set(self.delivery.behind)
+        self.delivery.deliver(head(self.log), 0, [])
+        assert self.writable.members == [*self.delivery.behind.values()], "they are waited for"
+        return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
 @pytest.fixture(name="stage")
@@ -403,6 +427,56 @@ def test_load_2_who_is_level_is_never_too_slow(stage: Stage) -> None:
         stage.turn()
         assert stage.delivery.too_slow() == []
     assert len(line.heard) == 5000
+
+
+# --- the grace period ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("catches_up", [False, True])
+def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
+    catches_up: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LOAD-2: … and no longer than that."""
+    clock = Clock()
+    monkeypatch.setattr(delivery, "monotonic", clock)
+    start = say(stage.log, b"x" * LAG + b"\n", 99)
+    line = Line(0)
+    member = member_on(line, 1)
+    stage.delivery.go_on(member, start, 1, [])
+    assert stage.delivery.grace_until == clock.now + CATCH_UP_WITHIN
+    assert stage.delivery.too_slow() == []
+    clock.now += CATCH_UP_WITHIN - 1
+    if catches_up:
+        line.room = LAG // 2 + 1
+        assert not stage.delivery.resume(member)
+        assert stage.delivery.too_slow() == []
+    else:
+        assert stage.delivery.too_slow() == []
+        clock.now += 1
+        assert stage.delivery.too_slow() == [member]
+    assert stage.delivery.grace_until is None
+
+
+def test_who_lags_little_when_it_is_taken_over_needs_no_grace(stage: Stage) -> None:
+    start = say(stage.log, b"x" * 49 + b"\n", 99)
+    stage.delivery.go_on(member_on(Line(0), 1), start, 1, [])
+    assert stage.delivery.grace_until is None
+
+
+# --- other workers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("members", "first"), [(FEW, "sent"), (FEW + 1, "rung")])
+def test_few_are_sent_to_before_others_are_woken_and_many_afterwards(
+    members: int, first: str, stage: Stage
+) -> None:
+    lines = [stage.join(id)[1] for id in range(1, members + 1)]
+    sent: list[int] = []
+    stage.doorbell.ring = lambda: sent.append(sum(bool(line.heard) for line in lines))
+    stage.say(b"<a>hi\n")
+    stage.delivery.deliver(head(stage.log), 0, [0])
+    assert sent == [members if first == "sent" else 0]
+    assert all(line.heard == b"<a>hi\n" for line in lines)
 
 
 # --- spans ---------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
+from chatroom.config.settings import Settings
 from chatroom.log.ring import Span
+from chatroom.protocol.framing import Framer
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.system.channel import Record
-from chatroom.worker import loop
-from chatroom.worker.loop import Worker
+from chatroom.system.channel import Channel, Record
+from chatroom.worker import membership
+from chatroom.worker.delivery import CATCH_UP_WITHIN
 from chatroom.worker.member import Member
+from chatroom.worker.membership import Membership
 from chatroom.worker.recovery import walk
 from tests.integration.waiting import PATIENCE
 from tests.selection import Sample
@@ -216,7 +219,7 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
     with a_house() as house:
         guests = house.joined(2)
         with monkeypatch.context() as dying:
-            dying.setattr(loop, "Member", Half)
+            dying.setattr(membership, "Member", Half)
             newcomer = house.join()
             newcomer.say(b"I am early\n")
             house.main()
@@ -261,7 +264,7 @@ def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
         if changed == "before":
             house.acceptor.greeting = later
         with monkeypatch.context() as dying:
-            dying.setattr(loop, "Member", Slow)
+            dying.setattr(membership, "Member", Slow)
             guest = house.join()
             house.main()
             house.acceptor.greeting = later
@@ -344,7 +347,7 @@ def test_load_4_who_was_not_served_for_long_has_time_to_catch_up() -> None:
 def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_longer() -> None:
     with a_house(max_line=1024) as house:
         slow, speaker = unserved(house)
-        house.clock.now += loop.CATCH_UP_WITHIN - 0.1
+        house.clock.now += CATCH_UP_WITHIN - 0.1
         house.settle()
         assert house.left == {}
         house.clock.now += 0.2
@@ -441,7 +444,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
     with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:
         alice, _ = house.joined(2)
         with monkeypatch.context() as first:
-            first.setattr(Worker, "_feed", dies)
+            first.setattr(Framer, "feed", dies)
             alice.say(b"one\nhalf ")
             assert not house.alive[0].run()
         if again:
@@ -449,7 +452,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
             assert house.alive[0].run()
             house.main()
             with monkeypatch.context() as second:
-                second.setattr(Worker, "_yield", dies)
+                second.setattr(Membership, "reports", dies)
                 assert not house.alive[0].run()
         alice.say(b"a line\n")
         alice.hear()
@@ -470,14 +473,18 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
 
 @pytest.mark.parametrize("most", [1, 1 << 20])
 def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_log(
-    most: int,
+    most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then it is told to stop: what waits for a batch, or for a line's end, would be lost."""
+    """Then it is told to stop: what waits for a batch, or for a line's end, would be lost.
+
+    Each text fills a batch, or none does.
+    """
+    monkeypatch.setattr(Settings, "batch", most)
+    monkeypatch.setattr(Settings, "batch_entries", most)
     with a_house() as house:
         guests = house.joined(6)
         theirs = [guest for guest in guests if house.members.by_id[guest.id].worker == 0]
         dead, other = house.alive
-        worker = cast(Worker, other._worker)
         for guest in theirs:
             guest.say(b"half a line")
         dead.run()
@@ -485,21 +492,21 @@ def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_
         other.run()
         dead.kill()
         house.main()
-        worker._batch_limits = most, most  # each of them fills one, or none
         said: list[bytes] = []
+        send = Channel.send
 
-        def tell(record: Record) -> None:
+        def note_ack(channel: Channel, record: Record) -> None:
             if "ack" in record:
                 house.log.record()
                 said.extend(run.text for run in house.log.history)
+            send(channel, record)
 
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(worker, "_tell", tell)
-            with monkeypatch.context() as full:
-                full.setattr(house.log, "append", lambda batch: None)
-                other.run()
-            house.doorbells[1].ring()
+        monkeypatch.setattr(Channel, "send", note_ack)
+        with monkeypatch.context() as full:
+            full.setattr(house.log, "append", lambda batch: None)
             other.run()
+        house.doorbells[1].ring()
+        other.run()
         assert [text.rstrip(b"\n") for text in said if text.strip()] == [
             guest.prefix + b"half a line" for guest in theirs
         ]

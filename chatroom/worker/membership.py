@@ -1,0 +1,197 @@
+"""The members of one worker: how they come, and how they go.
+
+A newcomer, a dead worker's member and one that moves to another worker all come
+by `Membership.adopt`, and all go by `Membership.remove`, or because they are
+yielded. A newcomer begins at a head that was looked at after it had connected:
+it does not receive what any member had heard by then.
+"""
+
+import socket
+from typing import Any
+
+from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.system.channel import Record
+from chatroom.system.tcp_counters import taken
+from chatroom.worker.delivery import Delivery
+from chatroom.worker.input import Departure, Input
+from chatroom.worker.member import Member
+from chatroom.worker.recovery import Assigned, Past, RecoveredState, note
+from chatroom.worker.seat import Seat
+
+IDS_PER_RECORD = 500
+"""Members in one record: with their reasons, they fit into MAX_RECORD."""
+
+
+class Membership:
+    """The members that are read from, or delivered to, or both."""
+
+    def __init__(self, seat: Seat, input: Input, delivery: Delivery) -> None:
+        self._number = seat.number
+        self._settings = seat.settings
+        self._log = seat.log
+        self._slots = seat.slots
+        self._input = input
+        self._delivery = delivery
+        self.members: dict[int, Member] = {}
+        """By id."""
+        self.departures: list[Departure] = []
+        """Members that have left, to be closed when all that they said is in the log."""
+        self._to_adopt: list[Assigned] = []
+        """Connections to adopt in this turn."""
+        self._to_yield: list[int] = []
+        """Ids of members to leave to another worker."""
+        self._acks: list[int] = []
+        """Numbers of acks to send when all earlier requests are done."""
+        self._note_every = (
+            seat.settings.checkpoint_every,
+            seat.settings.checkpoint_every_entries,
+        )
+        """Bytes and entries of the log after which to note anew where the members stand."""
+        self._noted = 0, 0
+        """Offset and position at which it was last noted where the members stand."""
+
+    # --- requests of the main process ----------------------------------------
+
+    def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
+        """Take connections, to adopt them in this turn.
+
+        `members`: id, address, prefix, slot and header bytes of each.
+        """
+        encoded = greeting.encode()
+        for (id, address, prefix, slot, header_bytes), fd in zip(members, descriptors, strict=True):
+            connection = socket.socket(fileno=fd)
+            self._to_adopt.append(
+                Assigned(id, address, prefix, slot, header_bytes, encoded, connection)
+            )
+
+    def leave_to_another(self, ids: list[int]) -> None:
+        """Yield these members to another worker, in `reports`."""
+        self._to_yield += ids
+
+    def acknowledge(self, number: int) -> None:
+        """Send this ack when all earlier requests are done."""
+        self._acks.append(number)
+
+    # --- adopt ---------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Serve newcomers, and go on with members that another worker has served."""
+        if not self._to_adopt:
+            return
+        to_adopt, self._to_adopt = self._to_adopt, []
+        past = Past(self._log, self._slots, to_adopt)
+        for assigned in to_adopt:
+            self._log.mark_suspect(self._number, assigned.id)
+            state = past.of(assigned)
+            assigned.connection.setblocking(False)
+            member = Member(
+                assigned.id,
+                assigned.address,
+                assigned.prefix,
+                assigned.connection,
+                assigned.slot,
+                self._settings.max_line,
+                state.covered,
+            )
+            self.members[member.id] = member
+            self._input.add(member, state.read)
+            if state.cursor is None:
+                self._greet(member, assigned.greeting, state.greeted)
+            else:
+                self._go_on(member, state.cursor, state)
+        self._log.mark_suspect(self._number, 0)
+
+    def _greet(self, member: Member, greeting: bytes, greeted: int) -> None:
+        """Send a newcomer the greeting, of which it has received `greeted` bytes."""
+        delivery = self._delivery
+        delivery.join(member)
+        note(self._slots, member, len(greeting), delivery.offset, delivery.position)
+        try:
+            complete = member.send(greeting[greeted:]) == len(greeting) - greeted
+        except BlockingIOError:
+            complete = False
+        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
+            delivery.leave(member)
+            return
+        if not complete:  # an empty socket that takes less than a line is of no use
+            self.remove(member, LeaveReason.RESET)
+
+    def _go_on(self, member: Member, cursor: int, state: RecoveredState) -> None:
+        self._delivery.go_on(member, cursor, state.position, state.own)
+        self._note(member)
+
+    # --- note where they stand -----------------------------------------------
+
+    def note_if_due(self) -> None:
+        """Note where the members stand, before the log may lap what was noted last."""
+        offset, position = self._noted
+        every, every_entries = self._note_every
+        delivery = self._delivery
+        if delivery.offset - offset >= every or delivery.position - position >= every_entries:
+            self._note_all()
+
+    def _note_all(self) -> None:
+        self._noted = self._delivery.offset, self._delivery.position
+        for member in self.members.values():
+            self._note(member)
+
+    def _note(self, member: Member) -> None:
+        count = taken(member.socket)
+        if count is not None:
+            note(self._slots, member, count, *self._delivery.stands(member))
+
+    # --- leave ---------------------------------------------------------------
+
+    def remove(self, member: Member, reason: LeaveReason) -> None:
+        """Neither read from a member nor deliver to it; `reports` closes it."""
+        self._forget(member)
+        self.departures.append((member, reason))
+
+    def _forget(self, member: Member) -> None:
+        del self.members[member.id]
+        self._input.remove(member)
+        self._delivery.leave(member)
+
+    def reports(self, full: bool) -> list[Record]:
+        """Yield members, close those that left, and return what to tell the main process.
+
+        `full`: the log had no room for the batch. Then they stay, for all that they
+        said has to be in the log before (LEAVE-2).
+        """
+        records: list[Record] = []
+        if self._to_yield and not full:
+            records.append(self._yield_members())
+        if self._acks and self._all_served(full):
+            records += [{"ack": number} for number in self._acks]
+            self._acks = []
+        if self.departures and not full:
+            left = [(member.id, reason) for member, reason in self.departures]
+            for member, reason in self.departures:
+                member.close(abort=reason == LeaveReason.LAGGED)
+            self.departures = []
+            for first in range(0, len(left), IDS_PER_RECORD):
+                records.append({"left": left[first : first + IDS_PER_RECORD]})
+        return records
+
+    def _yield_members(self) -> Record:
+        """Leave members to another worker.
+
+        The log keeps what that worker needs, until the main process says that all is settled.
+        """
+        to_yield, self._to_yield = self._to_yield, []
+        found = [self.members[id] for id in to_yield if id in self.members]
+        self._delivery.pin()
+        for member in found:
+            self._slots.note_spent(member.slot, member.spent_until)
+            self._forget(member)
+            member.socket.close()
+        return {"yielded": [member.id for member in found]}
+
+    def _all_served(self, full: bool) -> bool:
+        """Return whether what the members lack need not be kept in the log for them any more.
+
+        Where the room stops, also whether all that they said is in the log.
+        """
+        if self._input.draining and (full or self._input.unsaid):
+            return False
+        return self._delivery.grace_until is None

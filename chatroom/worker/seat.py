@@ -1,0 +1,20 @@
+"""A worker's place in the room: its number, and what all workers share."""
+
+from typing import NamedTuple
+
+from chatroom.config.settings import Settings
+from chatroom.log.ring import Log
+from chatroom.log.slots import Slots
+from chatroom.system.doorbell import Doorbell
+
+
+class Seat(NamedTuple):
+    """Everything that a worker works with, but for its channel to the main process."""
+
+    number: int
+    """Number of the worker that has the seat."""
+    settings: Settings
+    log: Log
+    slots: Slots
+    doorbells: list[Doorbell]
+    """Doorbells of all seats, by number; behind them those of other readers of the log."""

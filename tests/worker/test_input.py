@@ -1,0 +1,379 @@
+"""Members' input, up to the batch that is appended."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from chatroom.config.sizes import KIB, MIB
+from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.worker import input as module
+from chatroom.worker.input import Departure, Input
+from chatroom.worker.member import Member
+from tests.worker.drivers import SMALL, Client, Clock, new_seat
+
+
+class Reader:
+    """An Input, its members, and a loop that appends nowhere."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, closing: contextlib.ExitStack) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr(module, "monotonic", self.clock)
+        self._closing = closing
+        self.members: list[Member] = []
+        self.departures: list[Departure] = []
+        self.runs: list[tuple[int, int, int]] = []
+        """Sender, reach and messages of each run that was appended."""
+        self.begin()
+
+    def begin(self, **options: object) -> None:
+        """Read with other settings than the default ones."""
+        self.seat = self._closing.enter_context(new_seat(**options))
+        self.settings = self.seat.settings
+        self.input = Input(self.seat)
+
+    def join(self, read: int = 0) -> Client:
+        """A member, of which an earlier worker has read so many bytes."""
+        ours, theirs = (self._closing.enter_context(end) for end in socket.socketpair())
+        ours.setblocking(False)
+        id = len(self.members) + 1
+        client = Client(id, f"192.0.2.{id}", theirs)
+        member = Member(
+            id, client.address, f"<{client.address}>", ours, id - 1, self.settings.max_line
+        )
+        self.members.append(member)
+        self.input.add(member, read)
+        return client
+
+    def turn(self) -> bytes:
+        """Read once; return what is to be appended."""
+        for key, _ in self.input.events.select(0):
+            self.input.note_readable(key.data)
+        departures = self.input.read()
+        for member, _ in departures:
+            self.input.remove(member)
+        self.departures += departures
+        batch, before = self.input.batch, 0
+        for _, sender, reach, messages, _ in batch.runs:
+            self.runs.append((sender, reach, messages - before))
+            before = messages
+        if batch:
+            self.input.attribute(0)
+        return batch.text()
+
+    def turns(self) -> list[bytes]:
+        """Read until nothing more is said; return what each turn gave."""
+        return [*iter(self.turn, b"")]
+
+    def wait(self) -> float | None:
+        """Return for how long it waits if nothing happens; None: without an end."""
+        due = self.input.due()
+        return None if due is None else max(0.0, due - self.clock.now)
+
+
+@pytest.fixture(name="reader")
+def fixture_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    with contextlib.ExitStack() as closing:
+        yield Reader(monkeypatch, closing)
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def test_line_2_and_3_pieces_are_one_message_and_lines_are_several(reader: Reader) -> None:
+    """LINE-2, LINE-3."""
+    alice = reader.join()
+    said = b""
+    for piece in (b"he", b"llo \xe2", b"\x82\xac", b"\r", b"\none\ntwo\n"):
+        alice.say(piece)
+        said += reader.turn()
+    assert said == "<192.0.2.1>hello €\n<192.0.2.1>one\n<192.0.2.1>two\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (b"\n", b"<192.0.2.1>\n"),
+        (b"\r\n\n", b"<192.0.2.1>\n<192.0.2.1>\n"),
+        (b"one\n\ntwo\r\n", b"<192.0.2.1>one\n<192.0.2.1>\n<192.0.2.1>two\n"),
+        (b" kept \t\n", b"<192.0.2.1> kept \t\n"),
+    ],
+)
+def test_line_4_an_empty_line_is_a_message(said: bytes, heard: bytes, reader: Reader) -> None:
+    """LINE-1, LINE-3, LINE-4, CAST-3: lines of all kinds, several at once, each with its prefix."""
+    reader.join().say(said)
+    assert reader.turn() == heard
+
+
+def test_text_2_and_3_what_is_harmful_arrives_harmless(reader: Reader) -> None:
+    """TEXT-2, TEXT-3."""
+    reader.join().say(b"\x1b[2J\xff\n")
+    assert reader.turn() == "<192.0.2.1>␛[2J�\n".encode()
+
+
+def test_load_4_each_run_tells_how_far_into_its_sender_s_input_it_reaches(reader: Reader) -> None:
+    """LOAD-4: … so that another worker can go on there."""
+    alice = reader.join()
+    alice.say(b"one\r\ntwo\nthr")
+    reader.turn()
+    alice.say(b"ee\nfo\xc3")
+    reader.turn()
+    reader.clock.now += 1
+    reader.turn()
+    alice.close()
+    reader.turn()
+    assert reader.runs == [(1, 9, 2), (1, 15, 1), (1, 17, 1), (1, 18, 1)]
+    assert reader.members[0].covered == 18
+
+
+def test_cast_2_each_sender_knows_what_of_the_batch_is_its_own(reader: Reader) -> None:
+    """… and the LF that will end an unfinished text (LINE-6)."""
+    alice, bob = reader.join(), reader.join()
+    first, second = reader.members
+    bob.say(b"hel")
+    assert reader.turn() == b""
+    alice.say(b"hello\n")
+    bob.finish()
+    reader.input.note_readable(first)
+    said = reader.turn()
+    middle = said.index(b"<192.0.2.2>")
+    assert first.own == [(0, middle)]
+    assert second.own == [(middle, len(said) + 1)]
+
+
+def test_load_4_what_a_dead_worker_had_read_is_framed_again(reader: Reader) -> None:
+    """… in front of what comes now, which is read only then."""
+    said = b"one\ntw"
+    reader.seat.slots.room(0, 0, len(said))[:] = said
+    alice = reader.join(read=len(said))
+    assert reader.wait() == 0
+    alice.say(b"o\n")
+    assert b"".join(reader.turns()) == b"<192.0.2.1>one\n<192.0.2.1>two\n"
+    assert not reader.input.unsaid
+    assert reader.runs[-1] == (1, 8, 1)
+
+
+def test_a_member_that_is_readable_for_no_reason_is_still_a_member(reader: Reader) -> None:
+    alice = reader.join()
+    reader.input.note_readable(reader.members[0])
+    assert reader.turn() == b""
+    alice.say(b"hello\n")
+    assert reader.turn() == b"<192.0.2.1>hello\n"
+    assert reader.departures == []
+
+
+# --- the end of a connection ---------------------------------------------------------------------
+
+
+def test_leave_2_the_end_of_a_connection_ends_its_last_line(reader: Reader) -> None:
+    alice = reader.join()
+    alice.say(b"bye\nfor now\xc3")
+    alice.finish()
+    assert b"".join(reader.turns()) == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
+    assert reader.departures == [(reader.members[0], LeaveReason.CLOSED)]
+    assert reader.wait() is None
+
+
+def test_leave_2_what_waits_is_said_when_it_is_reset(reader: Reader) -> None:
+    alice = reader.join()
+    alice.say(b"hel")
+    assert reader.turn() == b""
+    reader.members[0].socket.send(b"unread\n")
+    alice.close()
+    assert reader.turn() == b"<192.0.2.1>hel"
+    assert reader.departures == [(reader.members[0], LeaveReason.RESET)]
+    assert reader.wait() is None, "it is not said once more after a silence"
+
+
+def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
+    """Wherever it was: readable, in a silence, or throttled."""
+    reader.begin(rate=1000, burst=KIB)
+    readable, silent, throttled = (reader.join() for _ in range(3))
+    silent.say(b"half")
+    throttled.say(b"x" * 3000 + b"\n")
+    reader.turn()
+    readable.say(b"hello\n")
+    reader.input.note_readable(reader.members[0])
+    for client, member in zip((readable, silent, throttled), reader.members, strict=True):
+        reader.input.remove(member)
+        client.say(b"more\n")
+    assert reader.turns() == []
+    reader.clock.now += 10
+    assert reader.turns() == []
+    assert reader.wait() is None
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+def test_line_5_text_is_said_after_a_silence_and_nothing_is_added(reader: Reader) -> None:
+    reader.join().say(b"hel")
+    assert reader.turn() == b""
+    assert reader.wait() == pytest.approx(0.2)
+    reader.clock.now += 0.15
+    assert reader.turn() == b""
+    assert reader.wait() == pytest.approx(0.05)
+    reader.clock.now += 0.1
+    assert reader.turn() == b"<192.0.2.1>hel"
+    assert reader.wait() is None
+
+
+def test_line_5_the_silence_begins_with_the_last_piece(reader: Reader) -> None:
+    alice = reader.join()
+    for piece in (b"h", b"e", b"l"):
+        alice.say(piece)
+        reader.clock.now += 0.15
+        assert reader.turn() == b""
+    reader.clock.now += 0.25
+    assert reader.turn() == b"<192.0.2.1>hel"
+
+
+def test_line_5_each_silence_has_its_own_time(reader: Reader) -> None:
+    alice, bob = reader.join(), reader.join()
+    alice.say(b"a")
+    reader.turn()
+    reader.clock.now += 0.1
+    bob.say(b"b")
+    assert reader.turn() == b""
+    assert reader.wait() == pytest.approx(0.1)
+    reader.clock.now += 0.15
+    assert reader.turn() == b"<192.0.2.1>a"
+    assert reader.wait() == pytest.approx(0.05)
+    reader.clock.now += 0.1
+    assert reader.turn() == b"<192.0.2.2>b"
+    assert reader.wait() is None
+
+
+def test_line_5_a_line_end_in_time_makes_it_a_line(reader: Reader) -> None:
+    alice = reader.join()
+    alice.say(b"hel")
+    reader.turn()
+    reader.clock.now += 0.15
+    alice.say(b"lo\n")
+    assert reader.turn() == b"<192.0.2.1>hello\n"
+    assert reader.wait() is None
+
+
+def test_line_5_it_is_no_silence_when_nobody_listened(reader: Reader) -> None:
+    """The worker was busy for a while, and finds the line's end when it reads again."""
+    alice = reader.join()
+    alice.say(b"hel")
+    reader.turn()
+    reader.clock.now += 10
+    alice.say(b"lo\n")
+    assert b"".join(reader.turns()) == b"<192.0.2.1>hello\n"
+
+
+def test_line_2_it_is_no_silence_when_the_rest_was_not_read(reader: Reader) -> None:
+    """It has said more than it may, in the middle of a line, and is read from later."""
+    reader.begin(rate=10_000, burst=10_000)
+    said = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
+    reader.join().say(said)
+    heard = b""
+    for _ in range(500):
+        reader.clock.now += 0.1
+        heard += reader.turn()
+    assert heard == b"".join(b"<192.0.2.1>" + line for line in said.splitlines(keepends=True))
+
+
+def test_line_5_who_has_said_too_much_and_then_nothing_is_silent(reader: Reader) -> None:
+    reader.begin(rate=10_000, burst=10_000)
+    reader.join().say((b"much" * 25 + b"\n") * 150 + b"and half")
+    assert b"".join(reader.turns()).endswith(b"much\n")
+    reader.clock.now += 0.3
+    assert reader.turn() == b"<192.0.2.1>and half"
+
+
+def test_line_5_a_character_s_beginning_waits_for_its_end(reader: Reader) -> None:
+    alice = reader.join()
+    alice.say(b"a\xe2\x82")
+    reader.turn()
+    reader.clock.now += 1
+    assert reader.turn() == b"<192.0.2.1>a"
+    assert reader.wait() is None
+    alice.say(b"\xac\n")
+    assert reader.turn() == "<192.0.2.1>€\n".encode(), "TEXT-1"
+
+
+def test_flush_after_is_a_setting(reader: Reader) -> None:
+    reader.begin(flush_after=3)
+    reader.join().say(b"hel")
+    reader.turn()
+    assert reader.wait() == pytest.approx(3)
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def senders(reader: Reader) -> list[int]:
+    """Return the sender of each run since it was asked last."""
+    found = [sender for sender, _, _ in reader.runs]
+    reader.runs.clear()
+    return found
+
+
+def test_what_comes_at_once_is_one_batch(reader: Reader) -> None:
+    for client in [reader.join() for _ in range(5)]:
+        client.say(b"hello\n")
+    reader.turn()
+    assert sorted(senders(reader)) == [1, 2, 3, 4, 5]
+
+
+def test_load_3_a_flood_is_read_bit_by_bit_and_delays_nobody(reader: Reader) -> None:
+    reader.begin(max_line=64, max_lag=MIB, log_size=MIB + 64 * KIB)
+    flooders = [reader.join() for _ in range(40)]
+    victim = reader.join()
+    for client in flooders:
+        client.say(b"\n" * 1000)
+    victim.say(b"hello\n")
+    most_at_once = reader.settings.read_size * len(b"<192.0.2.40>\n")
+    assert all(len(said) < reader.settings.batch + most_at_once for said in reader.turns())
+    order = senders(reader)
+    assert {*order[: len(reader.members)]} == {member.id for member in reader.members}, (
+        "each is heard once before one is heard twice"
+    )
+    for client in flooders:
+        assert order.count(client.id) >= 1000 // reader.settings.read_size
+
+
+@pytest.mark.parametrize(
+    ("text", "later"),
+    [
+        pytest.param(b"\n", 0.0, id="lines"),
+        pytest.param(b"a", 1.0, id="silences that end at once"),
+    ],
+)
+def test_batches_are_bounded_in_entries_too(text: bytes, later: float, reader: Reader) -> None:
+    reader.begin(**SMALL)
+    for client in [reader.join() for _ in range(100)]:
+        client.say(text)
+    sizes = []
+    if later:
+        assert reader.turn() == b""
+        reader.clock.now += later
+    while reader.turn():
+        sizes.append(len(senders(reader)))
+    assert sum(sizes) == 100
+    assert max(sizes) == reader.settings.batch_entries
+
+
+# --- drain ---------------------------------------------------------------------------------------
+
+
+def test_to_drain_is_to_say_what_was_read_and_to_read_no_more(reader: Reader) -> None:
+    """However much it is: batch by batch, in the order in which it would have been said."""
+    reader.begin(**SMALL)
+    clients = [reader.join() for _ in range(3 * reader.settings.batch_entries)]
+    for client in clients:
+        client.say(b"unfinished")
+        reader.turn()
+    reader.input.note_readable(reader.members[0])
+    reader.input.drain()
+    clients[0].say(b" and more\n")
+    assert reader.wait() == 0
+    said = reader.turns()
+    assert len(said) == 3
+    assert b"\n".join(said) == b"\n".join(client.prefix + b"unfinished" for client in clients)
+    assert not reader.input.unsaid
+    assert reader.wait() is None

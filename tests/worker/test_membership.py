@@ -1,0 +1,200 @@
+"""Members that come to a worker, stay, and leave it."""
+
+import gc
+import os
+import socket
+
+import pytest
+
+from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.worker import membership
+from tests.worker.drivers import SMALL, WELCOME, MakeRoom, Room, fill
+
+# --- adopt ---------------------------------------------------------------------------------------
+
+
+def test_welcome_1_and_2_a_newcomer_alone_is_greeted(room: Room) -> None:
+    """WELCOME-1, WELCOME-2."""
+    alice = room.join()
+    bob = room.adopt()
+    room.run()
+    assert bob.hear() == WELCOME
+    assert alice.hear() == b""
+
+
+def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -> None:
+    alice = room.join()
+    alice.say(b"before\n")
+    room.run()
+    bob = room.join()
+    alice.say(b"after\n")
+    room.run()
+    assert bob.hear() == b"<192.0.2.1>after\n"
+
+
+def test_who_joins_hears_nothing_that_anyone_had_heard_before(make_room: MakeRoom) -> None:
+    """Even where its worker has not delivered that yet."""
+    room = make_room(workers=2)
+    alice, witness, late = room.join(0), room.join(0), room.join(1)
+    alice.say(b"before\n")
+    room.run(0)
+    assert witness.hear() == b"<192.0.2.1>before\n"
+    newcomer = room.adopt(1)
+    room.run(1)
+    assert late.hear() == b"<192.0.2.1>before\n"
+    assert newcomer.hear() == WELCOME
+
+
+def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: Room) -> None:
+    alice = room.join()
+    gone = room.adopt()
+    gone.say(b"good bye")
+    gone.close()
+    room.run()
+    assert alice.hear() == b"<192.0.2.2>good bye"
+    assert room.left() == [(gone.id, LeaveReason.CLOSED)]
+
+
+def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom) -> None:
+    room = make_room(welcome="x" * 1000)
+    newcomer = room.adopt()
+    ((record, (fd,)),) = room.theirs[0].receive()
+    with socket.socket(fileno=fd) as connection:
+        fill(connection)
+        room.channels[0].send(record, [connection.fileno()])
+    room.run()
+    assert room.left() == [(newcomer.id, LeaveReason.RESET)]
+
+
+# --- leave ---------------------------------------------------------------------------------------
+
+
+def test_leave_2_and_4_its_last_words_are_delivered_and_it_is_gone(room: Room) -> None:
+    """LEAVE-2, LEAVE-4."""
+    alice, bob = room.join(), room.join()
+    alice.say(b"bye\nfor now\xc3")
+    alice.finish()
+    room.run()
+    assert bob.hear() == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
+    assert room.left() == [(alice.id, LeaveReason.CLOSED)]
+    assert alice.has_ended()
+    assert not bob.has_ended()
+
+
+def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
+    alice, bob, carol = room.join(), room.join(), room.join()
+    bob.say(b"unread\n")
+    room.run()
+    alice.close()  # what it has not read resets the connection
+    bob.say(b"still here\n")
+    room.run()
+    assert room.left() == [(alice.id, LeaveReason.RESET)]
+    assert carol.hear() == b"<192.0.2.2>unread\n<192.0.2.2>still here\n"
+
+
+def test_leave_2_all_that_it_said_is_delivered_though_it_hears_nothing_any_more(
+    make_room: MakeRoom,
+) -> None:
+    """… and its own words do not make it one that lags."""
+    room = make_room(workers=2, **SMALL)
+    alice, bob, carol = room.join(0), room.join(0), room.join(1)
+    alice.say(b"hello\n")
+    bob.say(b"y\n" * 2000)
+    bob.close()
+    room.settle()
+    assert carol.hear().count(b"y\n") == 2000
+    assert room.left() == [(bob.id, LeaveReason.CLOSED)]
+
+
+def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
+    room = make_room(workers=2)
+    gc.collect()  # so that no older test's descriptors go meanwhile
+    before = len(os.listdir("/dev/fd"))
+    clients = [room.join(worker) for worker in (0, 1, 0, 1)]
+    clients[0].say(b"hel")
+    room.settle()
+    for client in clients:
+        client.close()
+    room.settle()
+    assert [room.run(worker) for worker in (0, 1)] == [None, None]
+    assert {id for worker in (0, 1) for id, _ in room.left(worker)} == {1, 2, 3, 4}
+    with room.log:
+        assert room.log.serving() == []
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_leave_5_whoever_comes_back_is_a_new_member(room: Room) -> None:
+    alice, bob = room.join(), room.join()
+    bob.close()
+    room.run()
+    alice.say(b"nobody hears this\n")
+    room.run()
+    again = room.join(address=bob.address)
+    alice.say(b"hello\n")
+    room.run()
+    assert again.hear() == b"<192.0.2.1>hello\n"
+
+
+def test_many_who_leave_at_once_are_told_in_records_that_fit(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "IDS_PER_RECORD", 30)
+    clients = [room.adopt() for _ in range(100)]
+    room.run()
+    for client in clients:
+        client.close()
+    room.run()
+    assert [len(record["left"]) for record in room.told()] == [30, 30, 30, 10]
+
+
+# --- slow readers --------------------------------------------------------------------------------
+
+
+def test_load_1_and_2_who_does_not_read_delays_nobody_and_is_put_out(make_room: MakeRoom) -> None:
+    """LOAD-1, LOAD-2."""
+    room = make_room(**SMALL)
+    alice, bob, slow = room.join(), room.join(), room.adopt(buffer=1)
+    room.run()
+    expected = b""
+    for number in range(1000):
+        line = b"%d %s\n" % (number, b"x" * 50)
+        alice.say(line)
+        room.run()
+        expected += alice.prefix + line
+        assert bob.hear() == alice.prefix + line
+    assert room.left() == [(slow.id, LeaveReason.LAGGED)]
+    heard = slow.hear().removeprefix(WELCOME)
+    assert expected.startswith(heard)
+    assert slow.has_ended()
+
+
+def test_load_1_who_reads_late_hears_it_all(make_room: MakeRoom) -> None:
+    room = make_room(**SMALL | {"log_size": 1 << 20, "max_lag": 1 << 19})
+    alice, slow = room.join(), room.adopt(buffer=1)
+    room.run()
+    expected = WELCOME
+    for number in range(1000):
+        alice.say(b"%d\n" % number)
+        slow.say(b"mine\n")
+        room.run()
+        expected += b"<192.0.2.1>%d\n" % number
+    heard = b""
+    while len(heard) < len(expected):
+        heard += slow.hear(1000)
+        room.run()
+    assert heard == expected
+    assert room.left() == []
+    assert room.run() is None
+
+
+def test_leave_1_who_is_behind_and_gone_has_left(make_room: MakeRoom) -> None:
+    room = make_room(**SMALL)
+    alice, slow = room.join(), room.adopt(buffer=1)
+    room.run()
+    for _ in range(100):
+        alice.say(b"x" * 50 + b"\n")
+        room.run()
+    slow.close()
+    room.run()
+    assert room.left() == [(slow.id, LeaveReason.RESET)]
+    assert room.run() is None

@@ -24,6 +24,9 @@ from chatroom.system.accepting import Accepting
 from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import UNIX
 
+ACCEPTED_PER_TURN = 64
+"""Connections that are accepted before the main process looks at what else there is to do."""
+
 LINGER = 1.0
 """Seconds that a refused newcomer's connection stays open, so that it can read why."""
 MAX_LINGERING = 32
@@ -66,7 +69,7 @@ class Acceptor:
         self._pending = PendingConnections(settings.proxy_from, loop, self._admit)
         self._listeners = listeners
         self._accepting = [
-            Accepting(loop, listener, self._on_connection, self._on_exhausted)
+            Accepting(loop, listener, self._on_connection, self._on_exhausted, ACCEPTED_PER_TURN)
             for listener in listeners
         ]
         self._exhausted = False

@@ -7,9 +7,6 @@ from typing import Any
 
 from chatroom.system.event_loop import EventLoop
 
-ACCEPTED_PER_TURN = 64
-"""Connections that are accepted before the loop looks at its other sources."""
-
 PAUSE = 0.2
 """Seconds without accepting, when there is no descriptor or memory for another connection: it waits
 in the kernel's queue, and the loop would find it at each turn."""
@@ -21,7 +18,8 @@ class Accepting:
     """The connections of a listener, from `open` to `close`. The listener must not block.
 
     `on_connection(connection, peer)` is called for each, with its address as `accept` gives it;
-    `on_exhausted(error)` before each pause.
+    `on_exhausted(error)` before each pause. `per_turn`: connections that are accepted before the
+    loop looks at its other sources.
     """
 
     def __init__(
@@ -30,11 +28,13 @@ class Accepting:
         listener: socket.socket,
         on_connection: Callable[[socket.socket, Any], None],
         on_exhausted: Callable[[OSError], None] | None = None,
+        per_turn: int = 1,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._on_connection = on_connection
         self._on_exhausted = on_exhausted
+        self._per_turn = per_turn
         self._open = False
         self._resume = loop.timer(self.open)
 
@@ -50,7 +50,7 @@ class Accepting:
         self._loop.forget(self._listener)
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_PER_TURN):
+        for _ in range(self._per_turn):
             try:
                 connection, peer = self._listener.accept()
             except BlockingIOError:

@@ -497,11 +497,16 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
 def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> None:
     """CAST-5."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
-        one, other, *listeners = here.join_all(addresses(5))
+        one, other, *listeners = here.join_all(addresses(7))
+        witnesses = listeners[:2]
+        listeners = listeners[2:]
         for number in range(10):
             one.say(f"{number}\n" * 20)
             other.say(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
+        for speaker, witness in zip((one, other), witnesses, strict=True):
+            speaker.say("done\n")  # and so the room's last line comes behind all of theirs
+            witness.hear_until(speaker.prefix.decode() + "done\n")
         assert owner.does("say", "the\x1bend") == ""
         end = "<room>the␛end\n"
         first, *rest = [listener.hear_until(end) for listener in listeners]
@@ -511,7 +516,7 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
             *(line for number in range(10) for line in (f"<room>{number}", "<room>and more")),
             "<room>the␛end",
         ]
-        assert len(lines) == 421
+        assert len(lines) == 423
         for speaker in (one, other):
             own = speaker.prefix.decode()
             heard = speaker.hear_until(end).decode().splitlines()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from chatroom.system.accepting import ACCEPTED_PER_TURN, PAUSE, Accepting
+from chatroom.system.accepting import PAUSE, Accepting
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from tests.integration.waiting import PATIENCE
@@ -31,6 +31,7 @@ class Entrance:
             cast(socket.socket, Reluctant(self.listener, self.failures)),
             self._on_connection,
             lambda error: self.errors.append(error.errno),
+            per_turn=5,
         )
         self.clients: list[socket.socket] = []
 
@@ -73,12 +74,12 @@ def test_a_client_that_comes_too_early_waits(entrance: Entrance) -> None:
 
 
 def test_a_crowd_is_accepted_bit_by_bit(opened: Entrance) -> None:
-    for _ in range(ACCEPTED_PER_TURN + 5):
+    for _ in range(7):
         opened.connect()
     opened.loop.turn()
-    assert len(opened.accepted) == ACCEPTED_PER_TURN
+    assert len(opened.accepted) == 5
     opened.loop.turn()
-    assert len(opened.accepted) == ACCEPTED_PER_TURN + 5
+    assert len(opened.accepted) == 7
 
 
 def test_join_2_a_client_that_is_reset_before_it_was_accepted_harms_nobody(
@@ -135,6 +136,7 @@ def test_a_connection_may_be_the_reason_to_close(entrance: Entrance) -> None:
         entrance.loop,
         entrance.listener,
         lambda connection, _: (entrance.accepted.append(connection), entrance.accepting.close()),  # type: ignore[func-returns-value, arg-type]
+        per_turn=5,
     )
     entrance.accepting.open()
     for _ in range(3):

@@ -116,7 +116,7 @@ def sections(page: Path) -> list[Section]:
         if line.startswith("## "):
             found.append(Section(page, line.removeprefix("## ")))
         elif line.startswith("```"):
-            block = list(takewhile(lambda one: one != "```", lines))
+            block = list(takewhile(lambda line: line != "```", lines))
             name = re.search(r"`([\w.-]+)`:$", above)
             if line == "```console":
                 found[-1].steps += _commands(block)
@@ -138,7 +138,7 @@ def _commands(block: list[str]) -> list[Command]:
 
 
 ALL = [section for page in PAGES for section in sections(page)]
-RUN = [one for one in ALL if one.commands]
+RUN = [section for section in ALL if section.commands]
 
 #: Sections that run only with --all: tests/harness/bench runs the same commands for each server.
 LONG = {("README.md", "Speed")}
@@ -196,8 +196,8 @@ class Background:
                 code = self.process.wait(10)
                 assert not self.is_room or code == 0, f"{self.command}: {self.output.read_text()}"
             finally:
-                for one in session(self.process.pid):
-                    os.kill(one.pid, signal.SIGKILL)
+                for process in session(self.process.pid):
+                    os.kill(process.pid, signal.SIGKILL)
 
 
 def stands_for(text: str) -> str:
@@ -231,8 +231,8 @@ class Terminal:
 
     def close(self) -> None:
         with ExitStack() as leaving:
-            for one in self._background:
-                leaving.callback(one.stop)
+            for command in self._background:
+                leaving.callback(command.stop)
 
     def here(self, text: str) -> str:
         """As the text is to be understood on this machine."""
@@ -257,11 +257,13 @@ class Terminal:
     def _start(self, text: str, printed: list[str]) -> None:
         [port] = re.findall(PORT, stands_for(text))[-1:] or [None]
         is_room = re.search(ROOM, text) is not None
-        for one in [
-            one for one in self._background if is_room and one.is_room and one.port == port
+        for command in [
+            command
+            for command in self._background
+            if is_room and command.is_room and command.port == port
         ]:
-            self._background.remove(one)
-            one.stop()
+            self._background.remove(command)
+            command.stop()
         output = self._folder / f"terminal-{len(list(self._folder.glob('terminal-*')))}"
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -350,7 +352,7 @@ def test_what_a_section_says_to_do_works(
 def test_what_is_not_run_is_there() -> None:
     spoken = [command.spoken for section in RUN for command in section.commands]
     for what in NOT_RUN:
-        assert any(re.search(what, one) for one in spoken), what
+        assert any(re.search(what, line) for line in spoken), what
 
 
 @pytest.mark.parametrize(
@@ -409,7 +411,9 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [checked, *_] = [
-        one["layers"] for one in pyproject["tool"]["importlinter"]["contracts"] if "layers" in one
+        contract["layers"]
+        for contract in pyproject["tool"]["importlinter"]["contracts"]
+        if "layers" in contract
     ]
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     block = re.search(r"## The layers.*?```\n(.*?)```", page, re.DOTALL)

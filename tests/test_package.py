@@ -145,8 +145,8 @@ def test_what_needs_an_extra_says_which(bin: Path, elsewhere: Path) -> None:
 
 def test_the_extras_are_named_in_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
-        [name] = [one for one in content.namelist() if one.endswith(".dist-info/METADATA")]
-        lines = content.read(name).decode().splitlines()
+        [metadata] = [name for name in content.namelist() if name.endswith(".dist-info/METADATA")]
+        lines = content.read(metadata).decode().splitlines()
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if "-Extra: " in line}
     assert {"all", "client", "harness", "metrics"} <= extras
 

@@ -192,9 +192,9 @@ def exchange(
     many bytes may be on their way to those who only hear, so that nobody can lag by more: no piece
     is sent beyond it, however slow the machine is.
     """
-    with _Exchange(speeches, sizes, ahead) as one:
-        while not one.done():
-            one.turn()
+    with _Exchange(speeches, sizes, ahead) as client:
+        while not client.done():
+            client.turn()
 
 
 def hear_rests(clients: Iterable[Client]) -> None:
@@ -207,10 +207,10 @@ def hear_rests(clients: Iterable[Client]) -> None:
             ready = selector.select(PATIENCE)
             assert ready, f"{len(selector.get_map())} connections do not end"
             for key, _ in ready:
-                one = key.fileobj
-                assert isinstance(one, Client)
-                if not one.receive():
-                    selector.unregister(one)
+                member = key.fileobj
+                assert isinstance(member, Client)
+                if not member.receive():
+                    selector.unregister(member)
 
 
 class _Exchange:

@@ -246,30 +246,30 @@ class Crowd:
         lines = block.splitlines(keepends=True)
         speakers = [line[: line.find(b">") + 1] for line in lines]
         for prefix, line in zip(speakers, lines, strict=True):
-            one = self._members.get(prefix)
-            assert one is not None, f"nobody who has said {line!r} was there"
-            assert one.said, f"{line!r} was not said"
-            said = one.said.popleft()
+            client = self._members.get(prefix)
+            assert client is not None, f"nobody who has said {line!r} was there"
+            assert client.said, f"{line!r} was not said"
+            said = client.said.popleft()
             assert said == line, f"{said!r} was said next, and {line!r} was heard"
-            one.waiting -= len(line)
+            client.waiting -= len(line)
             self.lines += 1
         for prefix in {*speakers}:
             self._forget(self._members[prefix])
-        for prefix, one in self._members.items():
-            if one is member or prefix in self._left:
+        for prefix, client in self._members.items():
+            if client is member or prefix in self._left:
                 continue
             own = prefix in speakers
-            one.wanted += (
+            client.wanted += (
                 b"".join(
                     line for speaker, line in zip(speakers, lines, strict=True) if speaker != prefix
                 )
                 if own
                 else block
             )
-            if one.found:
-                self._compare(one)
-            elif one.welcomed:
-                self._find(one)
+            if client.found:
+                self._compare(client)
+            elif client.welcomed:
+                self._find(client)
 
     def _find(self, member: Member) -> None:
         """Where a newcomer began: at some line of those since it came."""

@@ -71,9 +71,9 @@ def faulty_room(
         "FAULT_PAUSE": str(pause),
     }
     arguments = [sys.executable, "-m", "tests.integration.faults", *map(str, options)]
-    with started([*arguments, "127.0.0.1", "0"], environment=environment, tells=tells) as one:
+    with started([*arguments, "127.0.0.1", "0"], environment=environment, tells=tells) as client:
         if ready:
-            one.listen()
-        yield one, rounds
-        if one.process.poll() is None:
-            one.stop()
+            client.listen()
+        yield client, rounds
+        if client.process.poll() is None:
+            client.stop()

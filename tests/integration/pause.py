@@ -21,8 +21,8 @@ from tests.integration.waiting import PATIENCE, until
 def all_hear(clients: list[Client], line: bytes) -> None:
     """Wait until each of them has heard the line, which ends all that is said."""
     with selectors.DefaultSelector() as selector:
-        for one in clients:
-            selector.register(one, selectors.EVENT_READ)
+        for member in clients:
+            selector.register(member, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(PATIENCE)
             assert ready, f"{len(selector.get_map())} clients hear nothing more"

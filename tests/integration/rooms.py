@@ -106,7 +106,7 @@ class Room:
             held = [
                 descriptor for process in self.processes() for descriptor in process.descriptors
             ]
-            ports = [one for one in connections() if one.state == LISTENS]
+            ports = [connection for connection in connections() if connection.state == LISTENS]
             return [port.local[1] for port in ports if f"socket:[{port.inode}]" in held]
 
         self.host, [self.port] = "127.0.0.1", until(find, "it listens")
@@ -239,7 +239,7 @@ class Room:
 
     def workers(self) -> list[Process]:
         """By number, as long as none was replaced."""
-        return [one for one in self.children() if one.maps_slots]
+        return [process for process in self.children() if process.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
         """Whether so many deaths have been noticed, and so many workers are ready.
@@ -255,13 +255,13 @@ class Room:
     def _ready(self) -> int:
         """How many workers are ready, as it tells its owner in the default run-dir."""
         with closing(Asker.at(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
-            return sum(one["ready"] for one in asker.ask({"ask": "status"})["workers"])
+            return sum(worker["ready"] for worker in asker.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
         """The one that has no part in the log."""
 
         def find() -> list[Process]:
-            return [one for one in self.children() if not one.maps_log]
+            return [process for process in self.children() if not process.maps_log]
 
         return until(find, "there is a registry")[0]
 
@@ -269,7 +269,11 @@ class Room:
         """The one that writes the transcript: it has the log, and no slots."""
 
         def find() -> list[Process]:
-            return [one for one in self.children() if one.maps_log and not one.maps_slots]
+            return [
+                process
+                for process in self.children()
+                if process.maps_log and not process.maps_slots
+            ]
 
         return until(find, "there is one that writes the transcript")[0]
 
@@ -282,7 +286,7 @@ class Room:
     def spread(self, clients: Iterable[Client]) -> list[int]:
         """How many of these each worker serves, in no order; of one who moves, perhaps none."""
         found = [connection((self.host, self.port), client.end) for client in clients]
-        sockets = {f"socket:[{one.inode}]" for one in found if one}
+        sockets = {f"socket:[{connection.inode}]" for connection in found if connection}
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
@@ -397,9 +401,9 @@ def started(
         )
         assert process.stdout is not None
         leaving.callback(process.stdout.close)
-        one = Room(process, folder, leaving, tells)
-        leaving.callback(one.kill)
-        yield one
+        here = Room(process, folder, leaving, tells)
+        leaving.callback(here.kill)
+        yield here
 
 
 @contextmanager
@@ -413,11 +417,11 @@ def room(
 ) -> Iterator[Room]:
     """A room that is ready. If its test has not stopped it, it is stopped, and has to end well."""
     arguments = command(*options, host=host, port=port)
-    with started(arguments, setup=setup, environment=environment, tells=tells) as one:
-        one.listen()
-        yield one
-        if one.process.poll() is None:
-            one.stop()
+    with started(arguments, setup=setup, environment=environment, tells=tells) as here:
+        here.listen()
+        yield here
+        if here.process.poll() is None:
+            here.stop()
 
 
 def addresses(count: int) -> list[str]:

@@ -103,22 +103,22 @@ def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
     """Let them speak; the order is the one in which the witness, who says nothing, hears it."""
-    delivered = {one: [one.prefix + line for line in lines] for one, lines in said.items()}
+    delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
-    sizes = {one: everything - sum(map(len, lines)) for one, lines in delivered.items()}
+    sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}
     exchange(pieces, {**sizes, witness: everything})
 
     order = witness.take(everything).splitlines(keepends=True)
     assert Counter(order) == Counter(line for lines in delivered.values() for line in lines)
-    for one, lines in delivered.items():
-        assert [line for line in order if line.startswith(one.prefix)] == lines
-        others = [line for line in order if not line.startswith(one.prefix)]
-        assert one.take(sizes[one]).splitlines(keepends=True) == others
+    for client, lines in delivered.items():
+        assert [line for line in order if line.startswith(client.prefix)] == lines
+        others = [line for line in order if not line.startswith(client.prefix)]
+        assert client.take(sizes[client]).splitlines(keepends=True) == others
 
     witness.say("no more of you\n")
-    for one in said:
-        one.hear(witness.prefix + b"no more of you\n")
-    for one in said:
-        one.say("nor of you\n")
+    for client in said:
+        client.hear(witness.prefix + b"no more of you\n")
+    for client in said:
+        client.say("nor of you\n")
     for _ in said:
         assert witness.hear_until("\n").endswith(b">nor of you\n")

@@ -15,14 +15,14 @@ from tests.integration.waiting import until
 def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
     """LEAVE-1, PREFIX-4: as the tutorial's did, each on a line of its own."""
     with room("--workers", workers) as here:
-        one = here.join("127.0.0.2")
+        client = here.join("127.0.0.2")
         here.prints("127.0.0.2 connected\n")
         other = here.join("127.0.0.3")
-        one.say("hello\r\n")
+        client.say("hello\r\n")
         other.hear("<127.0.0.2>hello\n")
         other.say("no end")
-        one.hear("<127.0.0.3>no end")
-        one.close()
+        client.hear("<127.0.0.3>no end")
+        client.close()
         assert here.prints("127.0.0.2 disconnected\n") == (
             b"127.0.0.3 connected\n<127.0.0.2>hello\n<127.0.0.3>no end\n127.0.0.2 disconnected\n"
         )
@@ -38,10 +38,10 @@ def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
 def test_quiet_shows_only_where_it_listens() -> None:
     """JOIN-1."""
     with room("--workers", 2, "--quiet") as here:
-        one, other = here.join_all(addresses(2))
-        one.say("hello\n")
+        client, other = here.join_all(addresses(2))
+        client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
-        one.close()
+        client.close()
         here.stop()
         assert here.prints_rest() == b""
 
@@ -68,9 +68,9 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
         r" event=left member=1 address=127.0.0.2 port=\d+ reason=reset$",
     ]
     with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" level=info ") as here:
-        one = here.join("127.0.0.2")
+        client = here.join("127.0.0.2")
         here.knock("127.0.0.3").hear("The room is full\n")
-        one.reset()
+        client.reset()
         here.prints("127.0.0.2 disconnected\n")
         until(lambda: len(here.errors.splitlines()) == len(told), f"it tells of {told}")
         for event in told:
@@ -83,8 +83,13 @@ def test_its_log_may_be_json() -> None:
         here.prints("127.0.0.2 disconnected\n")
         until(lambda: here.errors.count("\n") == 4, "it tells all")
         found = [json.loads(line) for line in here.errors.splitlines()]
-        assert [one["event"] for one in found] == ["worker-ready", "listening", "joined", "left"]
-        assert {one["level"] for one in found} == {"info"}
+        assert [event["event"] for event in found] == [
+            "worker-ready",
+            "listening",
+            "joined",
+            "left",
+        ]
+        assert {event["level"] for event in found} == {"info"}
         assert (found[3]["member"], found[3]["address"]) == (1, "127.0.0.2")
 
 
@@ -92,10 +97,10 @@ def test_nobody_reads_standard_error(full_pipe: Path) -> None:
     """LOAD-1: a pipe that is full holds up neither who joins nor the room's end."""
     setup = f"exec 2<>'{full_pipe}'"
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         for _ in range(20):
             here.knock("127.0.0.9").hear("The room is full\n")
-        one.say("hello\n")
+        client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
         until(here.idles, "and nobody spins")
         here.stop()
@@ -104,14 +109,14 @@ def test_nobody_reads_standard_error(full_pipe: Path) -> None:
 def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
     """LOAD-1: the room goes on without it; no message is shown twice, and none is not counted."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         total = 0
         for _ in range(6):
             numbers = range(total, total + 50_000)
-            one.say("".join(f"{number}\n" for number in numbers))
+            client.say("".join(f"{number}\n" for number in numbers))
             other.hear("".join(f"<127.0.0.2>{number}\n" for number in numbers))
             total += len(numbers)
-        one.close()
+        client.close()
         printed = here.prints("127.0.0.2 disconnected\n").decode()
         left_out = re.findall(r"^\((\d+) left out\)$", printed, re.MULTILINE)
         assert left_out
@@ -124,13 +129,13 @@ def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
 def test_nobody_reads_standard_output() -> None:
     """LOAD-1: a pipe that is full holds up neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
         while not here.output_is_full():
-            one.say(text)
+            client.say(text)
             other.hear(heard)
         for _ in range(100):
-            one.say(text)
+            client.say(text)
             other.hear(heard)
         third = here.join("127.0.0.9")
         third.say("still here\n")
@@ -144,9 +149,9 @@ def test_the_reader_of_standard_output_is_gone() -> None:
     with room("--workers", 2) as here:
         assert here.process.stdout is not None
         here.process.stdout.close()
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         for number in range(20):
-            one.say(f"{number}\n")
+            client.say(f"{number}\n")
             other.hear(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
         until(here.idles, "and nobody spins")
@@ -162,11 +167,11 @@ def test_standard_streams_that_are_not_there(setup: str) -> None:
     """JOIN-1: a full disk, or a service manager that closes them all, keeps nobody from talking."""
     with started(command("--workers", 2), setup=setup) as here:
         here.listen_unheard()
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         for number in range(20):
-            one.say(f"{number}\n")
+            client.say(f"{number}\n")
             other.hear(f"<127.0.0.2>{number}\n")
         here.join("127.0.0.9").close()
         other.say("fine\n")
-        one.hear("<127.0.0.3>fine\n")
+        client.hear("<127.0.0.3>fine\n")
         here.stop()

@@ -30,10 +30,10 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
     with room(
         "--workers", 2, "--max-clients", 4, "--max-clients-per-address", 2, tells=REGISTRY_DIED
     ) as here:
-        one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
+        client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(3):
             here.registry().kill()
-            one.say("do you hear me?\n")
+            client.say("do you hear me?\n")
             other.hear("<127.0.0.2>do you hear me?\n")
             here.knock("127.0.0.2").hear("Too many connections from your address\n")
             third, fourth = here.join_all(["127.0.0.3", "127.0.0.4"])
@@ -43,7 +43,7 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
             fourth.close()
             here.prints(" disconnected\n")
             here.prints(" disconnected\n")
-        workers = {here.serving(member).pid for member in (one, other)}
+        workers = {here.serving(member).pid for member in (client, other)}
         assert len(workers) == 2
 
 
@@ -55,12 +55,12 @@ def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
     """As it does the first one: when they end is for the main process to say."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
         here.registry().kill()
-        one = here.join()
+        client = here.join()
         for process in (here.registry(), *here.workers()):
             assert process.blocks(number)
         os.killpg(here.pid, number)
         here.ends()
-        one.hear_end()
+        client.hear_end()
         assert here.errors.count("\n") == 1
 
 
@@ -103,10 +103,10 @@ def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
     with room("--workers", 2, environment=environment, tells=REGISTRY_DIED) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         here.registry().kill()
         third = here.join("127.0.0.9")
-        talk([one, other, third])
+        talk([client, other, third])
 
 
 def another_than(here: Room, victim: Process) -> bool:
@@ -117,7 +117,7 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
     """JOIN-5: it is there again, and knows everyone, before anybody comes or goes."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
     with room("--workers", 2, *limits, tells=REGISTRY_DIED) as here:
-        one, other = here.join_all(["127.0.0.2", "127.0.0.2"])
+        client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(2):
             victim = here.registry()
             victim.kill()
@@ -127,7 +127,7 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
         here.knock("127.0.0.2").hear("Too many connections from your address\n")
         third = here.join("127.0.0.3")
         here.knock("127.0.0.4").hear("The room is full\n")
-        talk([one, other, third])
+        talk([client, other, third])
         assert here.errors.count("\n") == 2
 
 
@@ -173,12 +173,12 @@ def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
     """LOAD-4: it has stood still, and the log is full; the others go on, and its member too."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=DIED) as here:
-        one, slow, other = here.join_all(addresses(3))
+        client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
-        assert here.serving(one).pid == here.serving(other).pid != victim.pid
+        assert here.serving(client).pid == here.serving(other).pid != victim.pid
         os.kill(victim.pid, signal.SIGSTOP)
         text = b"".join(b"%d\n" % number for number in range(50_000))
-        assert one.say_what_fits(text) == len(text)
+        assert client.say_what_fits(text) == len(text)
         until(here.idles, "the log is full")
         victim.kill()
         for listener in (slow, other):
@@ -188,8 +188,8 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
     """JOIN-2, LOAD-4: it has stood still, and the way to it is full; all come in."""
     with room("--workers", 2, "--watchdog", 0, "--quiet", tells=DIED) as here:
-        one, other = here.join_all(addresses(2))
-        victim = here.serving(one)
+        member, other = here.join_all(addresses(2))
+        victim = here.serving(member)
         os.kill(victim.pid, signal.SIGSTOP)
         crowd = [here.knock("127.0.0.9") for _ in range(800)]
         for client in crowd[1::2]:
@@ -198,16 +198,16 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
         for client in crowd[::2]:
             client.hear("Welcome to socket practice\n")
         other.say("all here?\n")
-        for client in (one, *crowd):
+        for client in (member, *crowd):
             client.hear("<127.0.0.3>all here?\n")
-        talk([one, other, here.join("127.0.0.5")])
+        talk([member, other, here.join("127.0.0.5")])
 
 
 def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
     """JOIN-1, LOAD-4: the main process learns of both in one turn."""
     with room("--workers", 1, tells=DIED) as here:
-        one = here.join("127.0.0.9")
-        victim = here.serving(one).pid
+        client = here.join("127.0.0.9")
+        victim = here.serving(client).pid
         os.kill(here.pid, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
         until(lambda: victim not in [other.pid for other in here.processes()], "it is dead")
@@ -215,7 +215,7 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
-        talk([one, *newcomers])
+        talk([client, *newcomers])
 
 
 def test_all_workers_are_killed() -> None:

@@ -54,12 +54,12 @@ def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
 def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
     """A Ctrl-C, or a service manager, signals the workers too (gunicorn#1868): no difference."""
     with room("--workers", 2) as here:
-        one, other = here.join_all(addresses(2))
-        one.say("hello\n")
+        client, other = here.join_all(addresses(2))
+        client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
         os.killpg(here.pid, number)
         here.ends()
-        one.hear_end()
+        client.hear_end()
         other.hear_end()
 
 
@@ -122,12 +122,12 @@ def test_nobody_can_hold_up_the_end() -> None:
 def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
     """It is killed when its time is over."""
     with room("--workers", 2) as here:
-        one, other = here.join_all(addresses(2))
-        os.kill(here.serving(one).pid, signal.SIGSTOP)
+        client, other = here.join_all(addresses(2))
+        os.kill(here.serving(client).pid, signal.SIGSTOP)
         other.say("hello\n")
         here.process.send_signal(signal.SIGTERM)
         here.ends(within=8.0)  # as long as README.md allows where a process hangs
-        one.hear_end()
+        client.hear_end()
         other.hear_end()
 
 
@@ -217,10 +217,10 @@ def test_the_main_process_is_killed(workers: int) -> None:
 def test_the_main_process_is_killed_under_load() -> None:
     """Even with a worker that waits for another."""
     with room("--workers", 2, *SMALL_LOG) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         stopped = here.serving(other)
         os.kill(stopped.pid, signal.SIGSTOP)
-        one.say_what_fits(b"flood\n" * 8 * MIB)
+        client.say_what_fits(b"flood\n" * 8 * MIB)
         os.kill(here.pid, signal.SIGKILL)
         os.kill(stopped.pid, signal.SIGCONT)
         here.ends(-signal.SIGKILL)

@@ -159,19 +159,19 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
     """LOAD-4, LINE-5: which it was about to append. Its sender goes on behind it."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, tells=DIED) as (here, rounds):
-        one, other, third = here.join_all(addresses(3))
+        client, other, third = here.join_all(addresses(3))
         for number in range(3):
             rounds.load()
-            one.say("who is")
+            client.say("who is")
             for listener in (other, third):
                 listener.hear("<127.0.0.2>who is")
             assert not rounds.left
             here.wait_until_replaced(number + 1, 2)
             other.say("me\n")
-            one.hear("<127.0.0.3>me\n")
+            client.hear("<127.0.0.3>me\n")
             third.hear("\n<127.0.0.3>me\n")
             other.hear("\n")
-            one.say(" there?\n")
+            client.say(" there?\n")
             for listener in (other, third):
                 listener.hear("<127.0.0.2> there?\n")
 
@@ -197,27 +197,27 @@ def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> N
             deaths = 3
         parts = [bytearray(), bytearray()]
         while any(len(part) < len(heard) for part in parts):
-            for one, part in zip(slow, parts, strict=True):
-                part.extend(one.hear_bytes(min(50_000, len(heard) - len(part))))
+            for client, part in zip(slow, parts, strict=True):
+                part.extend(client.hear_bytes(min(50_000, len(heard) - len(part))))
         for part in parts:
             assert part == heard
         assert not rounds.left
         here.wait_until_replaced(deaths, 2)
         listener.say("all here\n")
-        for one in (speaker, *slow):
-            one.hear("<127.0.0.3>all here\n")
+        for client in (speaker, *slow):
+            client.hear("<127.0.0.3>all here\n")
 
 
 def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> None:
     """LOAD-4: another one has stood still; what was to be appended then is not lost."""
     with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
-        one, slow, other = here.join_all(addresses(3))
+        client, slow, other = here.join_all(addresses(3))
         sleeping = here.serving(slow)
-        assert here.serving(one).pid == here.serving(other).pid != sleeping.pid
+        assert here.serving(client).pid == here.serving(other).pid != sleeping.pid
         os.kill(sleeping.pid, signal.SIGSTOP)
         rounds.load()
         text = b"".join(b"%d\n" % number for number in range(50_000))
-        assert one.say_what_fits(text) == len(text)
+        assert client.say_what_fits(text) == len(text)
         rounds.wait_until_fired()
         os.kill(sleeping.pid, signal.SIGCONT)
         for listener in (slow, other):

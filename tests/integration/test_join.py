@@ -80,8 +80,8 @@ def test_connections_that_are_reset_before_they_are_welcomed() -> None:
 def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> None:
     """JOIN-1: more of them than the way to it holds. Those of the other worker come in at once."""
     with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
-        one, other = here.join_all(addresses(2))
-        sleeping = here.serving(one)
+        member, other = here.join_all(addresses(2))
+        sleeping = here.serving(member)
         os.kill(sleeping.pid, signal.SIGSTOP)
         crowd = [here.knock("127.0.0.9") for _ in range(800)]
         # They are shared out by turns.
@@ -102,7 +102,7 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
             # What was said while they waited may reach them.
             heard = client.hear_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
-        one.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
+        member.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
 
 
 # --- started again -------------------------------------------------------------------------------

@@ -75,8 +75,8 @@ def test_500_come_and_go() -> None:
         witness.close()
         until(lambda: here.descriptors() == empty, "no more than when it was empty")
         until(here.idles, "the room that all have left does nothing")
-        one, other = here.join_all(addresses(2))
-        one.say("we are back\n")
+        client, other = here.join_all(addresses(2))
+        client.say("we are back\n")
         other.hear("<127.0.0.2>we are back\n")
 
 

@@ -40,7 +40,7 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
         assert b"".join(own) == delivered(speaker, said)
         others = b"".join(line for line in entries if not line.startswith(speaker.prefix))
         assert speaker.take(len(others)) == others
-    assert not any(one.unread for one in [*listeners, *speeches])
+    assert not any(client.unread for client in [*listeners, *speeches])
 
 
 # --- the log wraps -------------------------------------------------------------------------------
@@ -59,9 +59,9 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
         said = {speaker: lines(speaker, total // 3, width) for speaker in speakers}
         size = sum(len(delivered(*each)) for each in said.items())
         exchange(
-            {one: grouped(text, max(1, 4000 // width)) for one, text in said.items()},
+            {client: grouped(text, max(1, 4000 // width)) for client, text in said.items()},
             {
-                **{one: size - len(delivered(one, text)) for one, text in said.items()},
+                **{client: size - len(delivered(client, text)) for client, text in said.items()},
                 **dict.fromkeys(listeners, size),
             },
             ahead=48 * KIB,
@@ -120,8 +120,8 @@ def test_who_does_not_read_delays_nobody() -> None:
             {listener: len(delivered(speaker, more)), slow[0]: len(heard), slow[1]: len(heard)},
             ahead=MIB,
         )
-        for one in slow:
-            one.hear(heard)
+        for client in slow:
+            client.hear(heard)
 
 
 def test_who_lags_too_far_is_disconnected() -> None:
@@ -138,8 +138,8 @@ def test_who_lags_too_far_is_disconnected() -> None:
             listener.hear(heard)
             repeats += 1
             assert repeats < 64, "their lag has no bound"
-        for one in slow:
-            got = one.hear_rest()
+        for client in slow:
+            got = client.hear_rest()
             assert len(got) < repeats * len(heard)
             assert (heard * repeats).startswith(got)
         listener.say("and now?\n")
@@ -147,8 +147,8 @@ def test_who_lags_too_far_is_disconnected() -> None:
         printed = here.prints("\n")
         for _ in slow:
             printed += here.prints(" disconnected: it lagged too far behind\n")
-        for one in slow:
-            assert f"\n{one.address} disconnected: it lagged".encode() in printed
+        for client in slow:
+            assert f"\n{client.address} disconnected: it lagged".encode() in printed
 
 
 def test_who_lags_too_many_messages_is_disconnected() -> None:
@@ -182,8 +182,8 @@ def test_a_slow_reader_that_is_reset() -> None:
             heard = delivered(speaker, said)
             exchange({speaker: grouped(said, 16)}, {listener: len(heard)}, ahead=MIB)
             listener.hear(heard)
-            for one in slow:
-                leave(one)
+            for client in slow:
+                leave(client)
             until(lambda: here.descriptors() == before, "their descriptors are given back")
         until(here.idles, "the room does nothing")
         listener.say("still here\n")
@@ -208,18 +208,18 @@ def test_what_a_slow_reader_costs_is_bounded() -> None:
 def test_who_floods_and_does_not_read() -> None:
     """LOAD-1, LOAD-2: two that shout at each other, and hear nothing, are put out."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         mutes = here.join_all(["127.0.9.8", "127.0.9.9"])
         with suppress(ConnectionError):
             for number in itertools.count():
                 for mute in mutes:
                     mute.say(b"shout\n" * 1000)
                 # Not too much of it at once: these two are to hear it all.
-                one.say(f"{number}\n")
+                client.say(f"{number}\n")
                 other.hear_until(f"<127.0.0.2>{number}\n")
                 other.say(f"{number}\n")
-                one.hear_until(f"<127.0.0.3>{number}\n")
-        one.say("peace\n")
+                client.hear_until(f"<127.0.0.3>{number}\n")
+        client.say("peace\n")
         other.hear_until("<127.0.0.2>peace\n")
         other.say("at last\n")
-        one.hear_until("<127.0.0.3>at last\n")
+        client.hear_until("<127.0.0.3>at last\n")

@@ -45,7 +45,7 @@ def scrape(url: str) -> dict[str, float]:
 
 def server(here: Room) -> Process:
     """The process that serves them: it has no part in the log, and came later than the registry."""
-    return [one for one in here.children() if not one.maps_log][-1]
+    return [client for client in here.children() if not client.maps_log][-1]
 
 
 def test_what_is_scraped_is_what_clients_saw() -> None:

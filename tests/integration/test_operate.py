@@ -69,8 +69,8 @@ def fixture_standing() -> Iterator[tuple[Room, Owner]]:
 
 def test_status_in_words(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
-        one, other = here.join_all(["127.0.0.2", "127.0.0.3"])
-        one.say("hello\n")
+        member, other = here.join_all(["127.0.0.2", "127.0.0.3"])
+        member.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
         owner.until(lambda found: found["room"]["deliveries"], "that is counted")
         code, said, error = owner.run("status")
@@ -85,7 +85,7 @@ def test_status_in_words(owner: Owner) -> None:
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
         for request in requests:
             assert owner.ask(**request) == {"error": "it is not known what that asks for"}
-        assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (one, other)]
+        assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (member, other)]
         assert here.files() == []
 
 
@@ -109,26 +109,26 @@ def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
         for number in range(3):
-            for one in crowd:
-                one.say(f"{number}\n")
+            for client in crowd:
+                client.say(f"{number}\n")
                 for other in crowd:
-                    if other is not one:
-                        other.hear(f"<{one.address}>{number}\n")
+                    if other is not client:
+                        other.hear(f"<{client.address}>{number}\n")
         found = owner.until(lambda now: now["room"]["deliveries"] == 60, "all is counted")
-        text = 3 * sum(len(f"<{one.address}>0\n") for one in crowd)
+        text = 3 * sum(len(f"<{client.address}>0\n") for client in crowd)
         told = found["room"]
         assert (told["messages"], told["bytes"], told["lag"]) == (15, text, 0)
         assert (told["members"], told["joins"], told["leaves"]) == (5, 5, {})
-        assert sorted(one["members"] for one in found["workers"]) == [2, 3]
+        assert sorted(worker["members"] for worker in found["workers"]) == [2, 3]
         for worker in found["workers"]:
             assert worker["messages"] == 3 * worker["members"]
             assert worker["deliveries"] == 12 * worker["members"]
             assert worker["pid"] in [process.pid for process in here.workers()]
-        for one in crowd:
-            member = owner.member(one)
-            assert member["address"] == one.address
+        for client in crowd:
+            member = owner.member(client)
+            assert member["address"] == client.address
             assert member["said"] == 6
-            own = 3 * len(f"<{one.address}>0\n")
+            own = 3 * len(f"<{client.address}>0\n")
             assert member["heard"] == len(WELCOME) + text - own
             assert (member["lag"], member["worker"] in (0, 1)) == (0, True)
         crowd[0].close()
@@ -157,7 +157,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
         assert found["room"]["bytes"] == size
         assert told["lag"] == size - (told["heard"] - len(WELCOME)) > 0
         assert found["room"]["lag"] == told["lag"]
-        assert max(one["lag"] for one in found["workers"]) == told["lag"]
+        assert max(worker["lag"] for worker in found["workers"]) == told["lag"]
         assert owner.member(other)["lag"] == 0
         slow.hear((speaker.prefix + text) * times)
         assert owner.member(slow)["lag"] == 0
@@ -238,8 +238,8 @@ def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subproce
 
 def test_watch_has_rates_since_the_last_time_and_ends_with_the_room(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
-        one = here.join()
-        one.say("x\n" * 50)
+        client = here.join()
+        client.say("x\n" * 50)
         here.prints("x\n" * 1)
         owner.until(lambda found: found["room"]["messages"] == 50, "it is said")
         with watch(owner, subprocess.PIPE) as process:
@@ -289,12 +289,12 @@ def test_no_room(arguments: tuple[Any, ...], owner: Owner) -> None:
 
 def test_several_rooms(owner: Owner) -> None:
     options = ("--workers", 1, "--run-dir", owner.folder)
-    with room(*options) as one, room(*options) as other:
+    with room(*options) as client, room(*options) as other:
         code, said, error = owner.run("status")
         assert (code, said) == (1, "")
-        listed = ", ".join(sorted(f"127.0.0.1:{here.port}" for here in (one, other)))
+        listed = ", ".join(sorted(f"127.0.0.1:{here.port}" for here in (client, other)))
         assert error.endswith(f"several rooms run here: say which, of {listed}\n")
-        for here in (one, other):
+        for here in (client, other):
             for name in (f"127.0.0.1:{here.port}", here.port):
                 assert Owner(owner.folder, str(name)).status()["room"]["pid"] == here.pid
         assert "no room at 1 runs here" in Owner(owner.folder, "1").run("status")[2]
@@ -369,7 +369,7 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 def test_another_user_does_not_get_in(owner: Owner) -> None:
     """Not by the folder; and were that open, not by the socket."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
-        one = here.join()
+        client = here.join()
         path = find(owner.folder, None)
 
         def attempt() -> list[str]:
@@ -393,7 +393,7 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
         assert said in ("b''", "ConnectionResetError", "BrokenPipeError")
         assert why.endswith("no room there is trusted")
         owner.folder.chmod(0o700)
-        talk([one, here.join("127.0.0.2")])
+        talk([client, here.join("127.0.0.2")])
 
 
 # --- who asks holds nobody up --------------------------------------------------------------------
@@ -437,13 +437,13 @@ def test_members_are_put_out(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
-        ids = [owner.member(one)["id"] for one in crowd]
+        ids = [owner.member(client)["id"] for client in crowd]
         assert owner.does("kick", ids[0]) == f"put out: {ids[0]}\n"
         crowd[0].hear_end()
         assert owner.does("kick", "127.0.0.3") == f"put out: {ids[1]}, {ids[2]}\n"
         assert owner.does("kick", "127.0.1.0/24") == f"put out: {ids[3]}, {ids[4]}\n"
-        for one in crowd[1:5]:
-            one.hear_end()
+        for client in crowd[1:5]:
+            client.hear_end()
         for _ in range(5):
             here.prints(" disconnected: kicked\n")
         assert owner.status()["room"]["leaves"] == {"kicked": 5}
@@ -455,21 +455,21 @@ def test_members_are_put_out(owner: Owner) -> None:
 
 def test_what_who_is_put_out_has_said_is_delivered(owner: Owner) -> None:
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
-        one, other = here.join_all(addresses(2))
-        id = owner.member(one)["id"]
-        one.say("first\nhalf")
+        client, other = here.join_all(addresses(2))
+        id = owner.member(client)["id"]
+        client.say("first\nhalf")
         other.hear("<127.0.0.2>first\n")
         owner.does("kick", id)
-        one.hear_end()
+        client.hear_end()
         other.hear("<127.0.0.2>half")
 
 
 def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
-        one, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
-        ids = [owner.member(client)["id"] for client in (one, other, stays)]
+        member, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
+        ids = [owner.member(client)["id"] for client in (member, other, stays)]
         assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; put out: {ids[0]}, {ids[1]}\n"
-        for client in (one, other):
+        for client in (member, other):
             client.hear_end()
         assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; put out: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
@@ -497,14 +497,14 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
 def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> None:
     """CAST-5."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
-        one, other, *listeners = here.join_all(addresses(7))
+        client, other, *listeners = here.join_all(addresses(7))
         witnesses = listeners[:2]
         listeners = listeners[2:]
         for number in range(10):
-            one.say(f"{number}\n" * 20)
+            client.say(f"{number}\n" * 20)
             other.say(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
-        for speaker, witness in zip((one, other), witnesses, strict=True):
+        for speaker, witness in zip((client, other), witnesses, strict=True):
             speaker.say("done\n")  # and so the room's last line comes behind all of theirs
             witness.hear_until(speaker.prefix.decode() + "done\n")
         assert owner.does("say", "the\x1bend") == ""
@@ -517,7 +517,7 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
             "<room>the␛end",
         ]
         assert len(lines) == 423
-        for speaker in (one, other):
+        for speaker in (client, other):
             own = speaker.prefix.decode()
             heard = speaker.hear_until(end).decode().splitlines()
             assert heard == [line for line in lines if not line.startswith(own)]
@@ -527,28 +527,28 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
 def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
     """LINE-6."""
     with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
-        one, other = here.join_all(addresses(2))
-        one.say("half")
+        client, other = here.join_all(addresses(2))
+        client.say("half")
         other.hear("<127.0.0.2>half")
         owner.does("say", "x")
         other.hear("\n<room>x\n")
-        one.hear("<room>x\n")
+        client.hear("<room>x\n")
 
 
 def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
     """The main process waits for no worker, whatever that holds; what can't be said it refuses."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):
             code, _, error = owner.run("admin", "say", text)
             assert code == 1
             assert error.endswith("what the room says has 1 to 4096 bytes\n")
-        victim = here.serving(one)
+        victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.does("say", "x")
         other.hear("<room>x\n")
         os.kill(victim.pid, signal.SIGCONT)
-        one.hear("<room>x\n")
+        client.hear("<room>x\n")
 
 
 # --- bans that are kept --------------------------------------------------------------------------
@@ -559,7 +559,7 @@ def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
     options = ("--workers", 1, "--run-dir", owner.folder)
     port = free_port()
     with room(*options, "--keep-bans", port=port), room(*options, "--keep-bans") as other:
-        here, there = (Owner(owner.folder, str(one)) for one in (port, other.port))
+        here, there = (Owner(owner.folder, str(number)) for number in (port, other.port))
         here.does("ban", "127.0.0.2")
         there.does("ban", "127.0.4.0/24")
         here.does("ban", "127.0.3.0/24")
@@ -570,7 +570,7 @@ def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
             again.join("127.0.0.2")
             again.join("127.0.4.1")
     names = {path.name for path in owner.folder.iterdir()}
-    assert names == {f"127.0.0.1:{one}.bans" for one in (port, other.port)}
+    assert names == {f"127.0.0.1:{number}.bans" for number in (port, other.port)}
 
 
 def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> None:
@@ -593,11 +593,11 @@ def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
     port = free_port()
     (owner.folder / f"127.0.0.1:{port}.new").mkdir()
     with room("--workers", 1, "--run-dir", owner.folder, "--keep-bans", port=port) as here:
-        one = here.join("127.0.0.2")
+        client = here.join("127.0.0.2")
         code, _, error = owner.run("admin", "ban", "127.0.0.2")
         assert code == 1
         assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
-        one.hear_end()
+        client.hear_end()
         here.knock("127.0.0.2").hear("You are banned from this room\n")
 
 
@@ -635,16 +635,16 @@ def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
         assert here.where.endswith(f", unix:{path}")
-        with UnixClient(path) as one, UnixClient(path) as other:
-            for client in (one, other):
+        with UnixClient(path) as member, UnixClient(path) as other:
+            for client in (member, other):
                 client.hear(WELCOME)
             three = here.join()
-            talk([one, three, other])
+            talk([member, three, other])
             told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
-            assert [one["address"] for one in told["members"]].count("unix") == 2
+            assert [member["address"] for member in told["members"]].count("unix") == 2
             assert "  unix  " in owner.run("status")[1]
             assert len(owner.does("kick", "unix").split(",")) == 2
-            one.hear_end()
+            member.hear_end()
             other.hear_end()
         assert path.exists()
     assert list(owner.folder.iterdir()) == []
@@ -652,19 +652,21 @@ def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
 
 def test_several_listeners(owner: Owner) -> None:
     """A room only by --listen, too: it is named by the first."""
-    one, other = owner.folder / "one", owner.folder / "other"
-    listen = ("--listen", f"unix:{one}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
+    member, other = owner.folder / "one", owner.folder / "other"
+    listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
     with started(arguments) as here:
         line = here.prints("\n").decode()
-        found = re.fullmatch(rf"listening on unix:{one}, 127\.0\.0\.1:(\d+), unix:{other}\n", line)
+        found = re.fullmatch(
+            rf"listening on unix:{member}, 127\.0\.0\.1:(\d+), unix:{other}\n", line
+        )
         assert found
         here.host, here.port = "127.0.0.1", int(found[1])
-        with UnixClient(one) as a, UnixClient(other) as b:
+        with UnixClient(member) as a, UnixClient(other) as b:
             for client in (a, b):
                 client.hear(WELCOME)
             talk([a, b, here.join()])
-        for name in (f"unix:{one}", str(one), "one"):
+        for name in (f"unix:{member}", str(member), "one"):
             assert Owner(owner.folder, name).status()["room"]["pid"] == here.pid
         here.stop()
     assert list(owner.folder.iterdir()) == []
@@ -680,8 +682,8 @@ def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
         assert path.exists()
-    with room(*listen), UnixClient(path) as one:
-        one.hear(WELCOME)
+    with room(*listen), UnixClient(path) as client:
+        client.hear(WELCOME)
     assert not path.exists()
 
 
@@ -706,12 +708,12 @@ def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
     """LOAD-4: the kernel counts TCP alone."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
-    with room(*options, tells=DIED) as here, UnixClient(path) as one:
-        one.hear(WELCOME)
+    with room(*options, tells=DIED) as here, UnixClient(path) as client:
+        client.hear(WELCOME)
         others = here.join_all(addresses(2))
-        talk([one, *others])
+        talk([client, *others])
         here.workers()[0].kill()
-        one.hear_end()
+        client.hear_end()
         talk(others)
         assert owner.status()["room"]["leaves"] == {"its worker died": 1}
         with UnixClient(path) as again:
@@ -731,25 +733,27 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
             clients += here.join_all(addresses(2))
         unix = [client for client in clients if isinstance(client, UnixClient)]
         tcp = [client for client in clients if not isinstance(client, UnixClient)]
-        by_port = {one.end[1]: one for one in tcp}
+        by_port = {member.end[1]: member for member in tcp}
         found = owner.status()["members"]
         # Who came one after another has ids that grow.
-        unix_ids = [one["id"] for one in found if one["address"] == "unix"]
-        home = {one["id"]: one["worker"] for one in found}
+        unix_ids = [member["id"] for member in found if member["address"] == "unix"]
+        home = {member["id"]: member["worker"] for member in found}
         stay: list[Client] = []
-        stay += (one for one, id in zip(unix, unix_ids, strict=True) if home[id] == 1)
-        stay_tcp = [by_port[one["port"]] for one in found if one["port"] and one["worker"] == 1]
+        stay += (member for member, id in zip(unix, unix_ids, strict=True) if home[id] == 1)
+        stay_tcp = [
+            by_port[member["port"]] for member in found if member["port"] and member["worker"] == 1
+        ]
         assert (len(stay), len(stay_tcp)) == (4, 4)
         stay += stay_tcp
         for client in clients:
             if client not in stay:
                 client.close()
         found = owner.until(
-            lambda now: [one["members"] for one in now["workers"]] == [4, 4],
+            lambda now: [worker["members"] for worker in now["workers"]] == [4, 4],
             "they are spread",
         )["members"]
-        assert all(home[one["id"]] == one["worker"] for one in found if not one["port"])
-        assert any(home[one["id"]] != one["worker"] for one in found if one["port"])
+        assert all(home[member["id"]] == member["worker"] for member in found if not member["port"])
+        assert any(home[member["id"]] != member["worker"] for member in found if member["port"])
         talk(stay)
         for client in stay:
             client.close()
@@ -768,20 +772,20 @@ def test_prefixes_of_another_form(owner: Owner) -> None:
         ids = [owner.member(member)["id"] for member in members]
 
         def talk_so() -> None:
-            for one, id in zip(members, ids, strict=True):
-                one.say("hi\n\n")
-                line = f"{{{id}}} {one.address}:{one.end[1]} said: "
+            for client, id in zip(members, ids, strict=True):
+                client.say("hi\n\n")
+                line = f"{{{id}}} {client.address}:{client.end[1]} said: "
                 for other in members:
-                    if other is not one:
+                    if other is not client:
                         other.hear(f"{line}hi\n{line}\n")
 
         talk_so()
         for victim in here.workers():
             victim.kill()
             talk_so()
-        with UnixClient(path) as one:
-            one.hear(WELCOME)
-            one.say("hi\n")
+        with UnixClient(path) as client:
+            client.hear(WELCOME)
+            client.say("hi\n")
             for member in members:
                 member.hear("{5} unix:0 said: hi\n")
 

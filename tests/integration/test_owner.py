@@ -66,6 +66,6 @@ def test_the_registry_speaks_with_nobody_without_its_key() -> None:
         [address] = found
         with pytest.raises(AuthenticationError):
             Client(address, "AF_UNIX", authkey=secrets.token_bytes(32))
-        one, other = here.join_all(["127.0.0.2", "127.0.0.3"])
-        one.say("it goes on\n")
+        client, other = here.join_all(["127.0.0.2", "127.0.0.3"])
+        client.say("it goes on\n")
         other.hear("<127.0.0.2>it goes on\n")

@@ -44,16 +44,16 @@ def test_people_talk_with_netcat(name: str) -> None:
     """WELCOME-1, CAST-1, CAST-2, LINE-1: with nothing but netcat on either side."""
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.2")
-        with netcat(name, here.host, here.port) as one:
-            reads(one, b"Welcome to socket practice\n")
-            types(one, b"hello\n")
+        with netcat(name, here.host, here.port) as client:
+            reads(client, b"Welcome to socket practice\n")
+            types(client, b"hello\n")
             witness.hear("<127.0.0.7>hello\n")
             witness.say("hello yourself\r\n")
-            reads(one, b"<127.0.0.2>hello yourself\n")
+            reads(client, b"<127.0.0.2>hello yourself\n")
             with netcat(name, here.host, here.port) as other:
                 reads(other, b"Welcome to socket practice\n")
                 types(other, "Chào 👋\n".encode())
-                reads(one, "<127.0.0.7>Chào 👋\n".encode())
+                reads(client, "<127.0.0.7>Chào 👋\n".encode())
                 witness.hear("<127.0.0.7>Chào 👋\n")
 
 
@@ -64,8 +64,8 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
     heard = "".join(f"<127.0.0.7>line {number} of a file\n" for number in range(5000))
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.2")
-        with netcat(name, here.host, here.port) as one:
-            output, _ = one.communicate(text.encode(), PATIENCE)
+        with netcat(name, here.host, here.port) as client:
+            output, _ = client.communicate(text.encode(), PATIENCE)
             assert output == b"Welcome to socket practice\n"
         witness.hear(heard + "<127.0.0.7>the end")
 
@@ -73,8 +73,8 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
 @pytest.mark.parametrize("name", NETCATS)
 def test_netcat_ends_with_the_room(name: str) -> None:
     """JOIN-3, LEAVE-4: it hears the end; nc waits for that of its input, too."""
-    with room("--workers", 1) as here, netcat(name, here.host, here.port) as one:
-        reads(one, b"Welcome to socket practice\n")
+    with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
+        reads(client, b"Welcome to socket practice\n")
         here.stop()
-        output, _ = one.communicate(timeout=PATIENCE)
+        output, _ = client.communicate(timeout=PATIENCE)
         assert output == b""

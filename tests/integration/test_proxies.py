@@ -73,15 +73,15 @@ def test_prefix_2_who_comes_by_a_proxy_has_its_own_address(options: str, tmp_pat
     with (
         room("--workers", 2, *BEHIND) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, options) as port,
-        by(port, "127.0.0.7") as one,
+        by(port, "127.0.0.7") as client,
         by(port, "127.0.0.8") as other,
     ):
         direct = here.join("127.0.0.9")
-        one.say("hello\n")
+        client.say("hello\n")
         for each in (other, direct):
             each.hear("<127.0.0.7>hello\n")
         direct.say("hello yourself\n")
-        for each in (one, other):
+        for each in (client, other):
             each.hear("<127.0.0.9>hello yourself\n")
 
 
@@ -89,10 +89,10 @@ def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
     with (
         room("--workers", 2, *BEHIND, host="::1") as here,
         haproxy(tmp_path, "::1", here.where, "send-proxy-v2") as port,
-        by(port, "::1") as one,
+        by(port, "::1") as client,
         by(port, "::1") as other,
     ):
-        one.say("hello\n")
+        client.say("hello\n")
         other.hear("<::1>hello\n")
 
 
@@ -103,10 +103,10 @@ def test_prefix_2_by_a_unix_socket() -> None:
         with (
             room("--workers", 2, *options) as here,
             haproxy(Path(folder), "127.0.0.1", f"unix@{at}", "send-proxy-v2") as port,
-            by(port, "127.0.0.7") as one,
+            by(port, "127.0.0.7") as client,
         ):
             direct = here.join("127.0.0.9")
-            one.say("hello\n")
+            client.say("hello\n")
             direct.hear("<127.0.0.7>hello\n")
 
 
@@ -115,17 +115,17 @@ def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
     with (
         room("--workers", 2, *BEHIND, *NEVER_SILENT, tells=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
-        by(port, "127.0.0.7") as one,
+        by(port, "127.0.0.7") as client,
         by(port, "127.0.0.8") as other,
     ):
         for number in range(5):
-            one.say(f"half {number}")
+            client.say(f"half {number}")
             until(lambda: has_read_all(here), "what was said is read")
             for worker in here.workers():
                 worker.kill()
             deaths = 2 * (number + 1)
             here.wait_until_replaced(deaths, 2)
-            one.say(" whole\n")
+            client.say(" whole\n")
             other.hear(f"<127.0.0.7>half {number} whole\n")
 
 
@@ -149,17 +149,17 @@ def header(source: str, port: int) -> bytes:
 
 def test_welcome_1_it_waits_for_the_header() -> None:
     """From others than a proxy, a header is text like any other."""
-    with room("--workers", 1, *BEHIND) as here, here.knock() as one, here.knock() as other:
-        one.say(header("192.0.2.7", 5000)[:20])
+    with room("--workers", 1, *BEHIND) as here, here.knock() as client, here.knock() as other:
+        client.say(header("192.0.2.7", 5000)[:20])
         other.say(header("192.0.2.8", 5000) + b"hello\n")
         other.hear(WELCOME)
-        assert one.unread == b""
-        one.say(header("192.0.2.7", 5000)[20:])
-        one.hear(WELCOME)
-        one.say("hello\n")
+        assert client.unread == b""
+        client.say(header("192.0.2.7", 5000)[20:])
+        client.hear(WELCOME)
+        client.say("hello\n")
         other.hear("<192.0.2.7>hello\n")
         here.join("127.0.0.3").say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
-        for each in (one, other):
+        for each in (client, other):
             each.hear("<127.0.0.3>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
 
 
@@ -180,17 +180,21 @@ def test_a_proxy_that_looks_whether_the_room_is_there_is_nobody() -> None:
 
 def test_nonsense_from_a_proxy_is_refused_and_told_of() -> None:
     tells = r"event=proxy-refused address=127.0.0.1 says=\"no PROXY header begins with b'hello"
-    with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as one:
-        one.say("hello\n")
-        one.hear_end()
+    with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as client:
+        client.say("hello\n")
+        client.hear_end()
         here.join("127.0.0.2")
 
 
 def test_join_5_the_address_that_counts_is_the_one_behind_the_proxy() -> None:
     limit = ("--max-clients-per-address", 1)
-    with room("--workers", 1, *BEHIND, *limit) as here, here.knock() as one, here.knock() as other:
-        one.say(header("192.0.2.7", 5000))
-        one.hear(WELCOME)
+    with (
+        room("--workers", 1, *BEHIND, *limit) as here,
+        here.knock() as client,
+        here.knock() as other,
+    ):
+        client.say(header("192.0.2.7", 5000))
+        client.hear(WELCOME)
         other.say(header("192.0.2.8", 5000))
         other.hear(WELCOME)
         with here.knock() as third:

@@ -88,14 +88,14 @@ def test_load_3_another_rate_holds_for_all(file: Path) -> None:
     """LOAD-3: for who is in, too."""
     size = 64 * KIB
     with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
-        one, other = here.join_all(addresses(2))
+        client, other = here.join_all(addresses(2))
         rewrite(file, ("rate = 0", "rate = '32K'"))
         until(here.replace_workers(2), "all are replaced")
         # A read may go beyond the burst, and is made up for afterwards.
-        assert time_of(one, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
+        assert time_of(client, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
         rewrite(file, ("'32K'", "0"))
         until(here.replace_workers(2), "all are replaced")
-        assert time_of(one, other, 16 * size) < 16 * size / (32 * KIB) / 2
+        assert time_of(client, other, 16 * size) < 16 * size / (32 * KIB) / 2
 
 
 BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" says="
@@ -104,16 +104,16 @@ BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" say
 def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
     """One line says what is wrong with it; when that is mended, it is read."""
     with room_by(file, 'welcome = "Hello"\nquiet = true\n', tells=BROKEN) as here:
-        one, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
-        one.hear("Hello\n")
+        client, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
+        client.hear("Hello\n")
         other.hear("Hello\n")
         workers = {worker.pid for worker in here.workers()}
         whole = file.read_text()
         file.write_text(whole + 'welcome = "twice"\n')
         here.process.send_signal(signal.SIGHUP)
         until(lambda: here.errors, "it says so")
-        one.say("still here?\n")
-        other.hear(one.prefix + b"still here?\n")
+        client.say("still here?\n")
+        other.hear(client.prefix + b"still here?\n")
         here.knock("127.0.0.4").hear("Hello\n")
         assert {worker.pid for worker in here.workers()} == workers
         file.write_text(whole.replace("Hello", "Hi"))
@@ -121,7 +121,7 @@ def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
         here.knock("127.0.0.5").hear("Hi\n")
         assert here.errors.count("\n") == 1
         other.say("yes\n")
-        one.hear(other.prefix + b"yes\n")
+        client.hear(other.prefix + b"yes\n")
 
 
 def test_sighup_has_the_log_tell_more(file: Path) -> None:

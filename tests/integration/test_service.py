@@ -114,7 +114,7 @@ class Service:
 @contextmanager
 def service(folder: Path) -> Iterator[Service]:
     [start] = SAID["ExecStart"]
-    options = [str(folder) if one == "/run/chatroom" else one for one in shlex.split(start)[1:]]
+    options = [str(folder) if word == "/run/chatroom" else word for word in shlex.split(start)[1:]]
     command = confined(folder, sys.executable, "-m", "chatroom", *options, "--verbose")
     folder.chmod(int(SAID["RuntimeDirectoryMode"][0], 8))
     with (
@@ -149,14 +149,14 @@ def test_a_room_lives_in_it(tmp_path: Path) -> None:
             here.process.kill()
             pytest.fail(here.process.communicate()[1].decode())
         here.hears("WATCHDOG=1")
-        with here.join() as one, here.join() as other:
-            one.say("hello\n")
+        with here.join() as client, here.join() as other:
+            client.say("hello\n")
             other.hear("<127.0.0.1>hello\n")
             told = here.status()
             assert told["room"]["members"] == 2
             for worker in told["workers"]:
                 os.kill(worker["pid"], signal.SIGKILL)
-            one.say("still here\n")
+            client.say("still here\n")
             other.hear("<127.0.0.1>still here\n")
             [reload] = SAID["ExecReload"]
             subprocess.run(
@@ -165,7 +165,7 @@ def test_a_room_lives_in_it(tmp_path: Path) -> None:
             here.hears("RELOADING=1")
             here.hears("READY=1")
             other.say("and I\n")
-            one.hear("<127.0.0.1>and I\n")
+            client.hear("<127.0.0.1>and I\n")
             here.process.terminate()
             here.hears("STOPPING=1")
             assert here.process.wait(10) == 0

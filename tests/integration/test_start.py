@@ -38,10 +38,10 @@ def test_wrong_arguments(arguments: list[str], named: str) -> None:
 def test_a_port_in_use() -> None:
     """The port is named, and the room that has it goes on."""
     with room("--workers", 1) as there:
-        one, other = there.join_all(["127.0.0.2", "127.0.0.3"])
+        client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
         with started(command(port=there.port), tells=SAYS) as here:
             here.fails(1, f"127.0.0.1:{there.port}", "in use")
-        one.say("mine\n")
+        client.say("mine\n")
         other.hear("<127.0.0.2>mine\n")
 
 

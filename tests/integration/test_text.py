@@ -81,17 +81,17 @@ def test_garbage() -> None:
     """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four; all talk on."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
-        one, other = here.join("127.0.8.8"), here.join("127.0.8.9")
+        client, other = here.join("127.0.8.8"), here.join("127.0.8.9")
         for number, vandal in enumerate(vandals):
             noise = random.Random(number).randbytes(1 << 19)
             assert vandal.say_what_fits(noise)
             vandal.reset()
-        one.say("what was that?\n")
+        client.say("what was that?\n")
         heard = other.hear_until("\n<127.0.8.8>what was that?\n")
         for line in heard.decode().removesuffix("\n").split("\n"):
             assert line.startswith(("<127.0.0.", "<127.0.8.8>"))
         other.say("noise\n")
-        assert one.hear_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
+        assert client.hear_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
 
 
 def test_an_urgent_byte_is_text_and_so_is_the_header_of_a_proxy() -> None:

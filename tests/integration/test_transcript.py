@@ -46,7 +46,7 @@ Line = dict[str, Any]
 def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
     """The messages as members hear them."""
     return "".join(
-        prefix.format(**one) + one["text"] + "\n" for one in found if "text" in one
+        prefix.format(**line) + line["text"] + "\n" for line in found if "text" in line
     ).encode()
 
 
@@ -56,16 +56,16 @@ def account(found: list[Line]) -> tuple[int, int]:
     From the first on, each has to be there once, in order, or to be missed.
     """
     there, gone = 0, 0
-    for one in found:
-        if "text" in one:
-            assert one["n"] == there + gone + 1, one
+    for line in found:
+        if "text" in line:
+            assert line["n"] == there + gone + 1, line
             there += 1
-        elif "missed" in one:
-            assert one["first"] == there + gone + 1, one
-            assert one["last"] == one["first"] + one["missed"] - 1, one
-            gone += one["missed"]
+        elif "missed" in line:
+            assert line["first"] == there + gone + 1, line
+            assert line["last"] == line["first"] + line["missed"] - 1, line
+            gone += line["missed"]
         else:
-            assert one["after"] == there + gone, one
+            assert line["after"] == there + gone, line
     return there, gone
 
 
@@ -127,8 +127,8 @@ class Talk:
 def test_it_has_what_members_hear(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room("--quiet", "--workers", 2, "--transcript", file) as here:
-        witness, one, other = here.join_all(["127.0.0.9", *addresses(2)])
-        one.say(
+        witness, client, other = here.join_all(["127.0.0.9", *addresses(2)])
+        client.say(
             'hello\n\nnaïve 語る 🙂\r\n\x1b[2J\ttab "quoted" \\ \u2028\xff\n'.encode() + b"\xff\n"
         )
         heard = witness.hear_until("\n<127.0.0.2>\ufffd\n")
@@ -139,7 +139,7 @@ def test_it_has_what_members_hear(tmp_path: Path) -> None:
         heard += b"<127.0.0.3>no end\n<127.0.0.3> and more\n"
         other.say("open")
         witness.hear("<127.0.0.3>open")
-        one.say("x\n")
+        client.say("x\n")
         witness.hear("\n<127.0.0.2>x\n")
         heard += b"<127.0.0.3>open\n<127.0.0.2>x\n"
         here.stop()
@@ -149,9 +149,11 @@ def test_it_has_what_members_hear(tmp_path: Path) -> None:
     assert spoken(found) == heard
     assert "naïve 語る 🙂".encode() in file.read_bytes(), "as it is, for grep"
     assert account(found) == (len(rest), 0)
-    assert [one["id"] for one in rest] == [2 if "2" in one["address"][-1] else 3 for one in rest]
+    assert [line["id"] for line in rest] == [
+        2 if "2" in line["address"][-1] else 3 for line in rest
+    ]
     assert all(
-        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["time"]) for one in found
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in found
     )
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -160,8 +162,8 @@ def test_a_line_that_is_too_long_is_as_many_messages(tmp_path: Path) -> None:
     """LINE-7."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--max-line", 64, "--transcript", file) as here:
-        witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
-        one.say("語" * 1000 + "\n")
+        witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
+        client.say("語" * 1000 + "\n")
         heard = b"".join(witness.hear_until("\n") for _ in range(48))
         here.stop()
     assert spoken(lines(file)) == heard
@@ -173,8 +175,8 @@ def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
     form = "[{id}] {ip}:{port} – "
     options = ("--prefix", form, "--run-dir", tmp_path / "run")
     with room(*QUIET, *options, "--transcript", file) as here:
-        witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
-        one.say("[1] x\n")
+        witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
+        client.say("[1] x\n")
         heard = witness.hear_until("\n")
         says = [sys.executable, "-m", "chatroom.admin", "--run-dir", str(tmp_path / "run"), "say"]
         subprocess.run([*says, "two\nlines"], cwd=ROOT, check=True, timeout=30)
@@ -182,9 +184,9 @@ def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
         here.stop()
     found = lines(file)
     assert account(found) == (3, 0)
-    assert heard.decode().endswith(f"127.0.0.2:{one.end[1]} – {found[1]['text']}\n")
+    assert heard.decode().endswith(f"127.0.0.2:{client.end[1]} – {found[1]['text']}\n")
     assert found[1]["text"] == "[1] x"
-    room_said = [(one["id"], one["address"], one["text"]) for one in found[2:]]
+    room_said = [(line["id"], line["address"], line["text"]) for line in found[2:]]
     assert room_said == [(0, "room", "two"), (0, "room", "lines")]
 
 
@@ -226,11 +228,11 @@ def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
     file.write_bytes(b'{"n": 7, "time": "2020')
     for number in range(2):
         with room(*QUIET, "--transcript", file) as here:
-            witness, one = here.join_all(["127.0.0.9", "127.0.0.2"])
-            one.say(f"{number}\n")
+            witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
+            client.say(f"{number}\n")
             witness.hear(f"<127.0.0.2>{number}\n")
     found = lines(file)
-    assert [one.get("n", one.get("after")) for one in found] == [0, 1, 0, 1]
+    assert [line.get("n", line.get("after")) for line in found] == [0, 1, 0, 1]
     assert found[0]["run"] != found[2]["run"]
     assert spoken(found) == b"<127.0.0.2>0\n<127.0.0.2>1\n"
 
@@ -287,7 +289,7 @@ def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
     found = lines(file)
     assert spoken(found) == talk.heard
     assert account(found) == (8 * 240 + 40, 0)
-    assert sum("run" in one for one in found) == 1
+    assert sum("run" in line for line in found) == 1
 
 
 def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
@@ -440,10 +442,10 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
     found = lines(file)
     there, gone = account(found)
     assert sum(map(int, told)) == gone
-    assert (there + gone, sum("missed" in one for one in found)) == (said, 2)
+    assert (there + gone, sum("missed" in line for line in found)) == (said, 2)
     assert gone < there + gone - 80
     heard = talk.heard.split(b"\n")
-    texts = [heard[one["n"] - 1] + b"\n" for one in found if "text" in one]
+    texts = [heard[line["n"] - 1] + b"\n" for line in found if "text" in line]
     assert spoken(found) == b"".join(texts)
 
 

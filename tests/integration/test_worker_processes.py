@@ -102,10 +102,10 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
         pause=0.1,
         tells=f"{DIED}|OSError: out of luck",
     ) as (here, rounds):
-        one = here.join()
+        client = here.join()
         rounds.load(2 * ATTEMPTS)
         here.workers()[0].kill()
         here.ends(1, within=PATIENCE)
-        one.hear_rest()
+        client.hear_rest()
         assert rounds.left == ATTEMPTS
         assert here.errors.splitlines()[-1].endswith("can't start: OSError: out of luck")

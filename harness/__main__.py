@@ -26,7 +26,7 @@ from harness.cli import (
     shrink,
     simulate,
 )
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.target.interrupts import interruptible
 
 
@@ -96,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:  # it was interrupted by the end of its terminal
             _to_nowhere(sys.stdout, sys.stderr)
         return 128 + signal.SIGINT
-    except Unfit as error:
-        print(f"{options.parser.prog}: the harness was unfit: {error}", file=sys.stderr)
+    except CannotJudge as error:
+        print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         _to_nowhere(sys.stdout)  # who read it has gone

@@ -102,7 +102,7 @@ def started(
     Ends the program with one line where there is none: 2, or 3 where it does not start, and
     `otherwise` was told why.
     """
-    from harness.errors import StartError, Unfit
+    from harness.errors import CannotJudge, StartError
     from harness.target.target import make_target
 
     try:
@@ -121,5 +121,5 @@ def started(
         finally:
             try:
                 target.stop()
-            except Unfit as error:  # said, and no more: what was found out stands
+            except CannotJudge as error:  # said, and no more: what was found out stands
                 print(f"{parser.prog}: {error}", file=sys.stderr)

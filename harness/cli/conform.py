@@ -6,7 +6,7 @@ A MUST that it breaks fails the run; a SHOULD does with --strict, or where the
 profile that is named claims it. A clause that could not be judged is "unknown".
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong
-arguments, or if the harness itself was unfit to judge; 3 if the server did not
+arguments, or if the harness itself could not judge; 3 if the server did not
 start.
 """
 

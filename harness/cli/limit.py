@@ -6,7 +6,7 @@ their last listener within --p99. The load is doubled until one is not held, the
 the gap is halved until it is a tenth. What stopped it was the server, or the
 harness, which could not keep its schedule: then --processes may take it further.
 
-Exit status: 0 if some load was held; 1 if none was; 2 if the harness was unfit
+Exit status: 0 if some load was held; 1 if none was; 2 if the harness could not judge
 before, or an argument is wrong; 3 if the target did not start.
 """
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from harness.cli.arguments import started
 from harness.cli.optional_deps import needs_extra
 from harness.clients.wire import Client, Clock, Log
-from harness.errors import Undecided, Unfit, Violation
+from harness.errors import CannotJudge, Undecided, Violation
 from harness.profile import Profile
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
@@ -243,7 +243,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with started(parser, options.start, options.target) as target:
         try:
             findings = asyncio.run(listen(target, Clock()))
-        except (Undecided, Unfit, Violation) as error:
+        except (Undecided, CannotJudge, Violation) as error:
             how = target.death()
             parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"

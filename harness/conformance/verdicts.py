@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.clauses import Clause
 from harness.conformance.evidence import weakest
-from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 
 INVALID = "invalid"
 
@@ -23,7 +23,7 @@ NOT_RUN = "not run"
 
 _CAUSES = {
     FAIL: (FAIL,),
-    UNKNOWN: (UNKNOWN, UNFIT),
+    UNKNOWN: (UNKNOWN, CANNOT_JUDGE),
     PASS: (PASS,),
     NOT_APPLICABLE: (NOT_APPLICABLE,),
 }
@@ -100,7 +100,11 @@ def judge(
     )
     why = [
         *troubles,
-        *(f"{result.test}: {result.detail}" for result in results if result.verdict == UNFIT),
+        *(
+            f"{result.test}: {result.detail}"
+            for result in results
+            if result.verdict == CANNOT_JUDGE
+        ),
     ]
     if why:
         verdict = INVALID

@@ -53,7 +53,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.links import (
     BEFALL,
     CHUNK,
@@ -88,7 +88,7 @@ STOP_LIMIT = 5.0
 KEPT_WORDS = 20
 """Lines that it says, other than what it tells, of which the last are kept."""
 
-UNFIT = 2
+CANNOT_JUDGE = 2
 """The exit status where it can't go on."""
 
 
@@ -115,14 +115,14 @@ class Proxy:
         self.stop()
 
     def start(self) -> None:
-        """Raises Unfit where it does not listen within START_LIMIT."""
+        """Raises CannotJudge where it does not listen within START_LIMIT."""
         with shielded():
             self._start()
         in_time = comes(self._told.is_set, START_LIMIT)
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
             self.stop()
-            raise Unfit(f"the proxy {how}")
+            raise CannotJudge(f"the proxy {how}")
 
     def _start(self) -> None:
         try:
@@ -134,7 +134,7 @@ class Proxy:
                 start_new_session=True,  # what interrupts us is for us to pass on
             )
         except OSError as error:
-            raise Unfit(f"the proxy can't be started: {error.strerror}") from None
+            raise CannotJudge(f"the proxy can't be started: {error.strerror}") from None
         self._reader = threading.Thread(target=self._read, args=[self._process], daemon=True)
         self._reader.start()
 
@@ -203,7 +203,7 @@ class _Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Until it is stopped. Raises Unfit, OSError."""
+        """Until it is stopped. Raises CannotJudge, OSError."""
         self.loop.set_exception_handler(self._broken)
         for one in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(one, self.stop)
@@ -231,13 +231,15 @@ class _Network:
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A defect of ours."""
-        self.fail(context.get("exception") or Unfit(context["message"]))
+        self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _watch_input(self) -> None:
         try:
             self.loop.add_reader(0, self._input)
         except OSError:
-            raise Unfit("standard input has to be a pipe or a terminal: its end ends all") from None
+            raise CannotJudge(
+                "standard input has to be a pipe or a terminal: its end ends all"
+            ) from None
 
     def _input(self) -> None:
         if not os.read(0, CHUNK):
@@ -519,7 +521,7 @@ def _set_buffers(connection: socket.socket, receive: int) -> None:
 
 
 def _job(arguments: Sequence[str]) -> tuple[tuple[str, int], int, list[Link]]:
-    """Target, seed and links. Raises Unfit."""
+    """Target, seed and links. Raises CannotJudge."""
     try:
         (text,) = arguments
         job = json.loads(text)
@@ -528,19 +530,21 @@ def _job(arguments: Sequence[str]) -> tuple[tuple[str, int], int, list[Link]]:
         if not isinstance(seed, int) or not isinstance(links, list) or not 0 < port < 65536:
             raise TypeError
     except (ValueError, KeyError, TypeError):
-        raise Unfit(
+        raise CannotJudge(
             'one argument is needed, {"target": [HOST, PORT], "seed": NUMBER, "links": [...]}'
         ) from None
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, TypeError, UnicodeError):
-        raise Unfit(f"the target has to have an IPv4 address, and {host!r} has none") from None
+        raise CannotJudge(
+            f"the target has to have an IPv4 address, and {host!r} has none"
+        ) from None
     courses = []
     for number, link in enumerate(links):
         try:
             courses.append(parse(link))
         except LinkError as error:
-            raise Unfit(f"link {number}: {error}") from None
+            raise CannotJudge(f"link {number}: {error}") from None
     return (str(found[0][4][0]), port), seed, courses
 
 
@@ -559,9 +563,9 @@ def main(arguments: Sequence[str]) -> int:
         job = _job(arguments)
         raise_descriptor_limit()
         asyncio.run(run())
-    except (Unfit, OSError) as error:
+    except (CannotJudge, OSError) as error:
         print(f"the proxy can't go on: {error}", file=sys.stderr)
-        return UNFIT
+        return CANNOT_JUDGE
     return 0
 
 

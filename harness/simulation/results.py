@@ -21,7 +21,7 @@ EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 SHOWN = 5
 """Violations that a terminal is shown."""
 
-UNFIT = "the harness was unfit"
+CANNOT_JUDGE = "the harness could not judge"
 """How the end of a run begins that the harness itself could not go on with."""
 
 
@@ -60,7 +60,7 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
         return FAIL, counts
     if judgement.unfit:
         return INVALID, judgement.unfit
-    if history.end.startswith(UNFIT):
+    if history.end.startswith(CANNOT_JUDGE):
         return INVALID, history.end
     if history.end != COMPLETE:
         return UNKNOWN, history.end or "the history was cut short"

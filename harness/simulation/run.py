@@ -26,14 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import StartError, Undecided, Unfit
+from harness.errors import CannotJudge, StartError, Undecided
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.driver import READY, Job
 from harness.simulation.faults import Striker
 from harness.simulation.live import Status
 from harness.simulation.proxy import Proxy
-from harness.simulation.results import UNFIT
+from harness.simulation.results import CANNOT_JUDGE
 from harness.simulation.schedule import Plan
 from harness.target.interrupts import shielded, unshielded
 from harness.target.processes import status_within
@@ -89,7 +89,7 @@ class Run:
     def run(self) -> None:
         """Run it to its end; the history is kept whatever happens.
 
-        Raises Unfit where the harness itself has too little.
+        Raises CannotJudge where the harness itself has too little.
         """
         with tempfile.TemporaryDirectory(prefix="simulation-") as parts:
             try:
@@ -97,8 +97,8 @@ class Run:
             except KeyboardInterrupt:
                 self.end = "interrupted"
                 raise
-            except Unfit as error:
-                self.end = f"{UNFIT}: {error}"
+            except CannotJudge as error:
+                self.end = f"{CANNOT_JUDGE}: {error}"
                 raise
             finally:
                 with shielded():
@@ -129,7 +129,7 @@ class Run:
     def _start_drivers(
         self, drivers: list[subprocess.Popen[bytes]], parts: Path, ports: list[int]
     ) -> None:
-        """Until all are ready, and know when the run starts. Raises Unfit."""
+        """Until all are ready, and know when the run starts. Raises CannotJudge."""
         plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         welcome = self.profile.welcome
@@ -155,7 +155,7 @@ class Run:
                         start_new_session=True,  # an interrupt is for us to handle
                     )
                 except OSError as error:
-                    raise Unfit(f"a driver can't be started: {error.strerror}") from None
+                    raise CannotJudge(f"a driver can't be started: {error.strerror}") from None
                 drivers.append(driver)
             _say_to(driver, job)
         for driver in drivers:
@@ -203,7 +203,7 @@ class Run:
             news.wait(max(0.0, due - self._now()))
         broken = [driver.returncode for driver in drivers if driver.wait() != 0]
         if broken:
-            raise Unfit(f"a driver broke off with exit code {broken[0]}")
+            raise CannotJudge(f"a driver broke off with exit code {broken[0]}")
         self.end = history.COMPLETE
 
     # --- the history ---------------------------------------------------------
@@ -216,7 +216,7 @@ class Run:
 
     def _hear_of_links(self, proxy: Proxy) -> None:
         if how := proxy.death():
-            raise Unfit(f"the bad network {how}")
+            raise CannotJudge(f"the bad network {how}")
         self._take_of_links(proxy)
 
     def _take_of_links(self, proxy: Proxy) -> None:
@@ -365,15 +365,15 @@ def _say_to(driver: subprocess.Popen[bytes], what: object) -> None:
 
 
 def _await_ready(driver: subprocess.Popen[bytes], limit: float) -> None:
-    """Raises Unfit where it is not within `limit` seconds."""
+    """Raises CannotJudge where it is not within `limit` seconds."""
     assert driver.stdout is not None
     if not select.select([driver.stdout], [], [], limit)[0]:
-        raise Unfit(f"a driver was not ready for {limit:g} s")
+        raise CannotJudge(f"a driver was not ready for {limit:g} s")
     line = driver.stdout.readline().decode(errors="backslashreplace").rstrip("\n")
     if not line:
-        raise Unfit(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
+        raise CannotJudge(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
     if line != READY:
-        raise Unfit(f"a driver said {line!r}, and not that it is ready")
+        raise CannotJudge(f"a driver said {line!r}, and not that it is ready")
     os.set_blocking(driver.stdout.fileno(), False)
 
 

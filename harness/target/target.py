@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
+from harness.errors import CannotJudge, NotApplicable, StartError, Undecided, check_descriptors
 from harness.target.interrupts import shielded, unshielded
 from harness.target.listeners import listening, sockets_of
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
@@ -233,14 +233,14 @@ class Command(Target):
         """What is said of it, once it was stopped."""
         try:
             self.stop()
-        except Unfit as error:
+        except CannotJudge as error:
             why = f"{why}; {error}"
         return StartError(why)
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then.
 
-        Raises Unfit where something of it can't be ended.
+        Raises CannotJudge where something of it can't be ended.
         """
         if self._server is not None:
             with self._blocking(), shielded():
@@ -267,7 +267,7 @@ class Command(Target):
         self._server = None
         if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
-            raise Unfit(f"what the target started can't be ended: process {pids}")
+            raise CannotJudge(f"what the target started can't be ended: process {pids}")
 
     def fresh(self) -> None:
         self.stop()

@@ -41,11 +41,11 @@ ENDS = {
     "raise Violation('late', b'a\\n', b'\\xff')": ("fail", "failed", "late"),
     "raise Undecided('one address')": ("unknown", "skipped", "one address"),
     "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
-    "raise Unfit('too late')": ("unfit", "failed", "too late"),
+    "raise CannotJudge('too late')": ("could-not-judge", "failed", "too late"),
     "raise StartError('it ended')": ("fail", "failed", "one more server of its kind did not start"),
     "pytest.skip('not here')": ("unknown", "skipped", "not here"),
-    "assert 1 == 2": ("unfit", "failed", "the harness failed at test_it:"),
-    "raise TimeoutError('mine')": ("unfit", "failed", "TimeoutError('mine')"),
+    "assert 1 == 2": ("could-not-judge", "failed", "the harness failed at test_it:"),
+    "raise TimeoutError('mine')": ("could-not-judge", "failed", "TimeoutError('mine')"),
     "member = await room.connect()\n"
     "    os.kill(room.target.processes()[0].pid, 9)\n"
     "    await member.hears(b'never', 1)": ("fail", "failed", "the server ended (SIGKILL)"),
@@ -137,7 +137,7 @@ async def test_blocked(room):
 """)
     judge(tests)
     late, blocked = [result for _, result in results(tests)]
-    assert late["verdict"] == "unfit"
+    assert late["verdict"] == "could-not-judge"
     assert re.match(r"the harness itself was [1-9]\.", late["detail"])
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
 
@@ -294,7 +294,7 @@ def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
     server = Command(REFERENCE)
     server.start()
     kills = f"""os.kill({server.processes()[0].pid}, 9)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         while True:
             await room.connect()"""
     tests.makepyfile(

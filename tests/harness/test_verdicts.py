@@ -6,7 +6,7 @@ import pytest
 
 from harness.clauses import Clause
 from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
-from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import (
     INVALID,
     ClauseVerdict,
@@ -42,9 +42,9 @@ def first(*results: Result) -> ClauseVerdict:
     [
         ([PASS], PASS),
         ([PASS, FAIL, UNKNOWN], FAIL),
-        ([UNFIT, FAIL], FAIL),
+        ([CANNOT_JUDGE, FAIL], FAIL),
         ([PASS, UNKNOWN], UNKNOWN),
-        ([PASS, UNFIT], UNKNOWN),
+        ([PASS, CANNOT_JUDGE], UNKNOWN),
         ([NOT_APPLICABLE, PASS], PASS),
         ([NOT_APPLICABLE, UNKNOWN], UNKNOWN),
         ([NOT_APPLICABLE, NOT_APPLICABLE], NOT_APPLICABLE),
@@ -123,7 +123,7 @@ def test_without_a_pass_a_run_is_invalid(results: list[Result]) -> None:
 
 
 def test_an_unfit_harness_judges_nobody() -> None:
-    judged = run(result(FAIL), result(UNFIT, "CAST-5", detail="too late"))
+    judged = run(result(FAIL), result(CANNOT_JUDGE, "CAST-5", detail="too late"))
     assert judged.verdict == INVALID
     assert judged.why == ("test_unfit: too late",)
 

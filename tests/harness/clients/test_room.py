@@ -15,7 +15,7 @@ from harness import profile
 from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.clients.stream import sequence
 from harness.clients.wire import Clock, Log
-from harness.errors import NotApplicable, Undecided, Unfit, Violation
+from harness.errors import CannotJudge, NotApplicable, Undecided, Violation
 from harness.target.target import Command, Target
 from tests.integration.waiting import until
 
@@ -209,10 +209,10 @@ def test_too_few_descriptors_of_our_own_make_unfit() -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
-            with pytest.raises(Unfit, match="descriptors: Too many open files"):
+            with pytest.raises(CannotJudge, match="descriptors: Too many open files"):
                 await room.connect(source)
             for attempt in (room.address, needs_ipv6, server.start):
-                with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                with pytest.raises(CannotJudge, match="descriptors: Too many open files"):
                     attempt()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -224,15 +224,15 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
     target = Target("127.0.0.1", 9)
 
     async def test(room: Room) -> None:
-        room.check_fit()
+        room.check_punctual()
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)
         target.blocked = 0.6  # as if a server had been started meanwhile
-        room.check_fit()
+        room.check_punctual()
         time.sleep(0.6)
-        with pytest.raises(Unfit, match=r"the harness itself was 0\.\d s late"):
-            room.check_fit()
+        with pytest.raises(CannotJudge, match=r"the harness itself was 0\.\d s late"):
+            room.check_punctual()
         watch.cancel()
 
     play(room_of(target, Clock(0.4)), test)
@@ -247,10 +247,10 @@ class _Stoppable(Target):
 
     def stop(self) -> None:
         self.stopped = True
-        raise Unfit("can't be ended")
+        raise CannotJudge("can't be ended")
 
 
-@pytest.mark.parametrize("how", [KeyboardInterrupt, Unfit])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, CannotJudge])
 def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseException]) -> None:
     room = room_of(NOWHERE)
     others = [_Stoppable(), _Stoppable()]
@@ -263,7 +263,7 @@ def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseExc
                 raise KeyboardInterrupt
 
         room._clients = Interrupted()
-    with pytest.raises((KeyboardInterrupt, Unfit)):
+    with pytest.raises((KeyboardInterrupt, CannotJudge)):
         asyncio.run(room.leave())
     assert [other.stopped for other in others] == [True, True]
 

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation import proxy as proxy_module
 from harness.simulation.links import Gate, draw, parse
 from harness.simulation.proxy import Proxy, _Direction
@@ -612,14 +612,16 @@ def test_nonsense(arguments: list[str], complaint: str) -> None:
 
 def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(("127.0.0.1", 9), 1, [{"fault": "rain"}])
-    with pytest.raises(Unfit, match=r"the proxy ended \(exit status 2\), saying: .* not 'rain'$"):
+    with pytest.raises(
+        CannotJudge, match=r"the proxy ended \(exit status 2\), saying: .* not 'rain'$"
+    ):
         proxy.start()
     proxy.stop()
-    with pytest.raises(Unfit, match="the proxy can't be started: Argument list too long"):
+    with pytest.raises(CannotJudge, match="the proxy can't be started: Argument list too long"):
         Proxy(("127.0.0.1", 9), 1, [{"fault": "x" * (1 << 18)}]).start()
     monkeypatch.setattr(proxy_module, "START_LIMIT", 0.0)
     slow = Proxy(("127.0.0.1", 9), 1, [{}])
-    with pytest.raises(Unfit, match="the proxy was not ready for 0 s"):
+    with pytest.raises(CannotJudge, match="the proxy was not ready for 0 s"):
         slow.start()
     assert slow.death().startswith("ended")
 

@@ -21,7 +21,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.cli import arguments, explain
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.run import ROOT
 from harness.target import interrupts, processes, target
 from harness.target.interrupts import shielded, unshielded
@@ -168,7 +168,7 @@ def test_in_another_thread_it_does_nothing() -> None:
     ("error", "status", "complaint"),
     [
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (Unfit("x y"), 2, "python -m harness explain: the harness was unfit: x y\n"),
+        (CannotJudge("x y"), 2, "python -m harness explain: the harness could not judge: x y\n"),
     ],
 )
 def test_how_a_command_ends(
@@ -251,7 +251,7 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(_: object) -> None:
-        raise Unfit("process 7 can't be ended")
+        raise CannotJudge("process 7 can't be ended")
 
     monkeypatch.setattr(target.Target, "stop", stop)
     monkeypatch.setattr(target.Target, "start", lambda _: None)

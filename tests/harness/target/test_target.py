@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from harness.errors import NotApplicable, StartError, Undecided, Unfit
+from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target import processes, target
 from harness.target.target import SHOWN, Command, Target, Times, parse_address, part_used
 from tests.integration.waiting import until
@@ -147,7 +147,7 @@ def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     process = server._server
     assert process is not None
     try:
-        with pytest.raises(Unfit, match=f"can't be ended: process {pid}$"):
+        with pytest.raises(CannotJudge, match=f"can't be ended: process {pid}$"):
             server.stop()
     finally:
         os.kill(pid, signal.SIGKILL)

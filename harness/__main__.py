@@ -27,7 +27,7 @@ from harness.cli import (
     simulate,
 )
 from harness.errors import CannotJudge
-from harness.target.interrupts import interruptible
+from harness.target.interrupts import interrupt_on_signals
 
 
 class Command(Protocol):
@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
-        with interruptible():
+        with interrupt_on_signals():
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:

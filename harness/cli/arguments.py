@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.clauses import all_clauses
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.target.target import Target
@@ -109,10 +109,10 @@ def started(
         target = make_target(command, address, scale)
     except ValueError as error:
         parser.error(str(error))
-    with shielded():
+    with defer_signals():
         try:
             target.start()
-            with unshielded():
+            with allow_signals():
                 yield target
         except StartError as error:
             why = f"the target did not start: {error}"

@@ -31,7 +31,7 @@ from harness.errors import (
     check_descriptors,
 )
 from harness.profile import Profile
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 from harness.target.target import Target
 
 LONGEST_WELCOME = 1 << 20
@@ -353,7 +353,7 @@ class Room:
         try:
             await self._leave()
         finally:
-            with shielded(), contextlib.ExitStack() as stops:
+            with defer_signals(), contextlib.ExitStack() as stops:
                 for other in self._others:
                     stops.callback(other.stop)
 

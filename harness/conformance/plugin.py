@@ -39,7 +39,7 @@ from harness.errors import (
     Undecided,
     Violation,
 )
-from harness.target.interrupts import interruptible, shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
 
 RESULT = "conformance"
@@ -167,10 +167,10 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
         target = make_target(option("command"), option("target"), option("timeout_scale"))
     except ValueError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
-    with interruptible(), shielded():
+    with interrupt_on_signals(), defer_signals():
         try:
             target.start()
-            with unshielded():
+            with allow_signals():
                 yield target
         except StartError as error:
             if hasattr(request.config, "workerinput"):

@@ -67,7 +67,7 @@ from harness.simulation.links import (
     gates,
     parse,
 )
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 from harness.target.processes import comes, raise_descriptor_limit, status_within
 
 BUFFER = 1 << 16
@@ -116,7 +116,7 @@ class Proxy:
 
     def start(self) -> None:
         """Raises CannotJudge where it does not listen within START_LIMIT."""
-        with shielded():
+        with defer_signals():
             self._start()
         in_time = comes(self._told.is_set, START_LIMIT)
         if not self.ports:
@@ -156,7 +156,7 @@ class Proxy:
     def stop(self) -> None:
         """End it, and all that it carries; what it told can still be asked for."""
         if self._process is not None:
-            with shielded():
+            with defer_signals():
                 self._stop(self._process)
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:

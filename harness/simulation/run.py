@@ -35,7 +35,7 @@ from harness.simulation.live import Status
 from harness.simulation.proxy import Proxy
 from harness.simulation.results import CANNOT_JUDGE
 from harness.simulation.schedule import Plan
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import status_within
 from harness.target.target import Command, Target
 
@@ -101,13 +101,13 @@ class Run:
                 self.end = f"{CANNOT_JUDGE}: {error}"
                 raise
             finally:
-                with shielded():
+                with defer_signals():
                     self._merge(sorted(Path(parts).iterdir()))
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
         self._start = time.monotonic()  # until all is ready
-        with shielded(), contextlib.ExitStack() as cleanup, unshielded():
+        with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
                 links = [_described(link) for link in plan.links]
@@ -145,7 +145,7 @@ class Run:
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
-            with shielded():
+            with defer_signals():
                 try:
                     driver = subprocess.Popen(
                         [sys.executable, "-m", "harness.simulation.driver"],

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from harness.errors import CannotJudge, NotApplicable, StartError, Undecided, check_descriptors
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
 
@@ -173,7 +173,7 @@ class Command(Target):
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
-        with self._blocking(), shielded():
+        with self._blocking(), defer_signals():
             drawn = not self.port
             self._start()
             try:
@@ -226,7 +226,7 @@ class Command(Target):
                 words = self.output().strip().splitlines()[-1:]
                 said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
                 raise self._given_up(f"it does not listen after {self._start_within:g} s{said}")
-            with unshielded():
+            with allow_signals():
                 time.sleep(STEP)
 
     def _given_up(self, why: str) -> StartError:
@@ -243,7 +243,7 @@ class Command(Target):
         Raises CannotJudge where something of it can't be ended.
         """
         if self._server is not None:
-            with self._blocking(), shielded():
+            with self._blocking(), defer_signals():
                 self._stop(self._server)
 
     def _stop(self, server: Server) -> None:

@@ -122,10 +122,10 @@ def test_without_a_pass_a_run_is_invalid(results: list[Result]) -> None:
     assert "nothing passed" in judged.why[0]
 
 
-def test_an_unfit_harness_judges_nobody() -> None:
+def test_a_harness_that_cannot_judge_makes_a_run_invalid() -> None:
     judged = run(result(FAIL), result(CANNOT_JUDGE, "CAST-5", detail="too late"))
     assert judged.verdict == INVALID
-    assert judged.why == ("test_unfit: too late",)
+    assert judged.why == ("test_could-not-judge: too late",)
 
 
 def test_troubles_beside_the_tests_make_a_run_invalid() -> None:

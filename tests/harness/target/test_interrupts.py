@@ -24,7 +24,7 @@ from harness.cli import arguments, explain
 from harness.errors import CannotJudge
 from harness.simulation.run import ROOT
 from harness.target import interrupts, processes, target
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import Server
 from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 from tests.selection import Sample
@@ -59,7 +59,7 @@ def handlers() -> Iterator[None]:
 def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> None:
     done = []
     before = signal.getsignal(number)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         for other in interrupts.INTERRUPTS:
@@ -72,80 +72,80 @@ def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> Non
 def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the first may have got lost, as in what nobody may raise from."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
 
-def test_a_shield_holds_until_it_is_over() -> None:
+def test_signals_are_deferred_until_the_block_is_over() -> None:
     done = []
 
     def work() -> None:
-        with shielded():
+        with defer_signals():
             signal.raise_signal(signal.SIGTERM)
-            done.append("shielded")
-            with shielded():
+            done.append("deferred")
+            with defer_signals():
                 done.append("twice")
             done.append("once more")
 
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         with pytest.raises(KeyboardInterrupt):
             work()
-        with shielded():
+        with defer_signals():
             done.append("nothing is due any more")
-    assert done == ["shielded", "twice", "once more", "nothing is due any more"]
+    assert done == ["deferred", "twice", "once more", "nothing is due any more"]
 
 
-def test_what_is_unshielded_is_interrupted() -> None:
+def test_what_allows_signals_is_interrupted() -> None:
     done = []
 
     def work() -> None:
-        with unshielded():
+        with allow_signals():
             signal.raise_signal(signal.SIGINT)
             done.append("never")
 
-    with interrupts.interruptible(), shielded():
+    with interrupts.interrupt_on_signals(), defer_signals():
         with pytest.raises(KeyboardInterrupt):
             work()
-        done.append("shielded again")
-    assert done == ["shielded again"]
+        done.append("deferred again")
+    assert done == ["deferred again"]
 
 
 def test_what_is_due_is_taken_as_soon_as_it_may_be() -> None:
     done = []
-    with interrupts.interruptible(), shielded():
+    with interrupts.interrupt_on_signals(), defer_signals():
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), unshielded():
+        with pytest.raises(KeyboardInterrupt), allow_signals():
             done.append("never")
     assert done == []
 
 
-def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
+def test_an_error_while_deferred_gives_way_to_a_pending_signal() -> None:
     def work() -> None:
-        with shielded():
+        with defer_signals():
             signal.raise_signal(signal.SIGINT)
             raise ValueError
 
-    with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         work()
 
 
 def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
-    with shielded(), interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with defer_signals(), interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_one_in_another_is_one() -> None:
-    with interrupts.interruptible():
-        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with interrupts.interrupt_on_signals():
+        with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the second
 
 
 def test_nohup_s_word_counts() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -154,7 +154,7 @@ def test_in_another_thread_it_does_nothing() -> None:
     done = []
 
     def work() -> None:
-        with interrupts.interruptible():
+        with interrupts.interrupt_on_signals():
             done.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -270,7 +270,7 @@ def test_a_wait_for_a_sign_is_interrupted() -> None:
     began = time.monotonic()
     try:
         timer.start()
-        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+        with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             server.wait_ready(30)
     finally:
         timer.cancel()
@@ -319,7 +319,7 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
         return trace
 
     found = "whole"
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         before = sys.gettrace()
         sys.settrace(trace)
         try:

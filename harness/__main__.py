@@ -17,8 +17,8 @@ from typing import NoReturn, Protocol, TextIO
 from harness.cli import (
     bench,
     check,
+    clause_help,
     conform,
-    explain,
     limit,
     matrix,
     probe,
@@ -43,7 +43,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "conform": conform,
     "probe": probe,
-    "explain": explain,
+    "explain": clause_help,
     "matrix": matrix,
     "simulate": simulate,
     "scenarios": scenarios,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.bench.load import PARTS
-from harness.bench.paced import PERCENTILES, trusted
+from harness.bench.open_loop import PERCENTILES, trusted
 from harness.bench.servers import FLOOR
 from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
 
     from harness.conformance.runner import Check, Options, Outcome
     from harness.conformance.verdicts import Rules
-    from harness.report.show import Line
+    from harness.report.terminal import Line
 
 JOBS = 4
 """Servers that are judged at once, where there are as many cores."""
@@ -181,7 +181,7 @@ def _conclude(
 ) -> int:
     """Judge, show it, if it is to be `shown`, and write the report."""
     from harness.conformance.verdicts import judge, record
-    from harness.report.show import summary
+    from harness.report.terminal import summary
 
     verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
     about = {
@@ -218,7 +218,7 @@ def _conclude(
 
 def _print(lines: Iterable[Line]) -> None:
     """Show lines: with their styles on a terminal, else as they are."""
-    from harness.report.show import plain
+    from harness.report.terminal import plain
 
     if sys.stdout.isatty():
         from rich.console import Console
@@ -232,7 +232,7 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
     """Show lines on a terminal; one that is too long for it goes on in the next, word by word."""
     from rich.text import Text
 
-    from harness.report.show import STYLES
+    from harness.report.terminal import STYLES
 
     for line in lines:
         parts = ((text, STYLES[style]) for text, style in line if text)
@@ -241,7 +241,7 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
 
 def _listed(checks: Sequence[Check]) -> Iterable[Line]:
     """The clauses that the tests judge, each with its tests."""
-    from harness.report.show import quote
+    from harness.report.terminal import quote
 
     for clause in all_clauses().values():
         of_it = [check for check in checks if check.clause == clause.id]

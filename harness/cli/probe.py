@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.arguments import started
 from harness.cli.optional_deps import needs_extra
-from harness.clients.wire import Client, Clock, Log
+from harness.clients.client import Client, Clock, Log
 from harness.errors import CannotJudge, Undecided, Violation
 from harness.profile import Profile
 

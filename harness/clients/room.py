@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from math import inf
 
 from harness.clients import stream
-from harness.clients.wire import Client, Clock, Log, connect
+from harness.clients.client import Client, Clock, Log, connect
 from harness.errors import (
     CannotJudge,
     JoinError,

@@ -27,8 +27,8 @@ import pytest
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
+from harness.clients.client import Clock, Log
 from harness.clients.room import Room
-from harness.clients.wire import Clock, Log
 from harness.conformance.evidence import OBSERVED, STRENGTH
 from harness.errors import (
     CannotJudge,

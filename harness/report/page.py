@@ -18,7 +18,7 @@ import jinja2
 from harness.conformance.evidence import RESTS_ON
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Verdict
-from harness.report.show import (
+from harness.report.terminal import (
     BYTES,
     LAST_EVENTS,
     as_hex,

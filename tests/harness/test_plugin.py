@@ -154,7 +154,7 @@ def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
 #: In the first attempt, a piece is late, and the server delivers what it has: half a word.
 LATE_ONCE = """
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
-from harness.clients.wire import Client
+from harness.clients.client import Client
 
 @pytest.fixture(autouse=True)
 def late_once(monkeypatch):

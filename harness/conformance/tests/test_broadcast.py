@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, expect
 from harness.clients.stream import sequence
-from harness.clients.wire import Client
 from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
 from harness.errors import Violation
 

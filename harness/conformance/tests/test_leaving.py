@@ -8,8 +8,8 @@ from math import inf
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, expect
-from harness.clients.wire import Client
 from harness.conformance.evidence import OBSERVED, PROVED
 from harness.target.target import Costs, Target, part_used
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, applies, expect, expect_equal
 from harness.clients.stream import sequence
-from harness.clients.wire import Client
 from harness.conformance.evidence import OBSERVED, PROVED
 from harness.errors import Undecided
 from harness.target.target import Target

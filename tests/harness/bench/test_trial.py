@@ -13,7 +13,7 @@ import pytest
 from harness.bench import clients, trial
 from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT
-from harness.bench.lines import ArrivalError
+from harness.bench.payload import ArrivalError
 from harness.bench.servers import RECIPES, Recipe, custom
 from harness.bench.trial import (
     FAILED,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.cli.probe import MOST, Findings, add_arguments, as_toml, pattern, run
-from harness.clients.wire import Clock
+from harness.clients.client import Clock
 from tests.programs import program
 
 PYTHON = shlex.quote(sys.executable)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness import profile
+from harness.clients.client import Clock, Log
 from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.clients.stream import sequence
-from harness.clients.wire import Clock, Log
 from harness.errors import CannotJudge, NotApplicable, Undecided, Violation
 from harness.target.target import Command, Target
 from tests.integration.waiting import until

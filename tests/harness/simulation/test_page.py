@@ -14,7 +14,7 @@ from hypothesis.strategies import floats, integers
 
 from harness.profile import load
 from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
-from harness.report.show import visible
+from harness.report.terminal import visible
 from harness.simulation import page
 from harness.simulation.checkers import KINDS, Violation
 from harness.simulation.figures import figures

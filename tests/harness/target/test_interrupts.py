@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from harness.__main__ import main
-from harness.cli import arguments, explain
+from harness.cli import arguments, clause_help
 from harness.errors import CannotJudge
 from harness.simulation.run import ROOT
 from harness.target import interrupts, processes, target
@@ -181,7 +181,7 @@ def test_how_a_command_ends(
     def run(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(explain, "run", run)
+    monkeypatch.setattr(clause_help, "run", run)
     assert main(["explain", "CAST-2"]) == status
     assert capsys.readouterr().err == complaint
 

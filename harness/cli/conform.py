@@ -197,7 +197,7 @@ def _conclude(
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
-        if failed := [one.clause.id for one in verdict.failed()]:
+        if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
             print(f"to repeat it, add {again}", file=sys.stderr)
     if options.report:

@@ -87,12 +87,12 @@ def _escaped(text: bytes) -> str:
     return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
 
 
-def _escaped_character(one: str) -> str:
-    if one == "\n":
+def _escaped_character(char: str) -> str:
+    if char == "\n":
         return r"\n"
-    if one.isprintable():
-        return one if one == " " else re.escape(one)
-    return "".join(rf"\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
+    if char.isprintable():
+        return char if char == " " else re.escape(char)
+    return "".join(rf"\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _common(lines: set[str]) -> str:
@@ -114,7 +114,7 @@ def _common(lines: set[str]) -> str:
 def as_toml(name: str, findings: Findings) -> str:
     """The profile, as the file that `harness.profile` reads."""
     notices = _gathered({_generalised(line) for line in findings.notices})
-    shown = "".join(one if one.isprintable() else "?" for one in name)
+    shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
         f"# How {shown} speaks, as `python -m harness probe` heard it.",
         f"welcome = {_quoted(pattern(findings.welcomes))}",

@@ -147,7 +147,7 @@ def _against(
                 found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
             except OSError:  # it lets in nobody
                 return False
-            return any(one.startswith(f"{violation.kind}:") for one in found)
+            return any(finding.startswith(f"{violation.kind}:") for finding in found)
 
         return _shrunk(recorded, violation, plays, options.tries, parser)
 
@@ -238,5 +238,5 @@ def file_of(
 
 def _quoted(text: str) -> str:
     """As it stands in a docstring."""
-    shown = "".join(one if one.isprintable() else "\ufffd" for one in text)
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown.replace("\\", "\\\\").replace('"', '\\"')

@@ -209,7 +209,7 @@ class Room:
             heard = await asyncio.gather(
                 *[listener.comes(token, self.window) for listener in listeners]
             )
-            deaf = [one for one, hears in zip(listeners, heard, strict=True) if not hears]
+            deaf = [listener for listener, hears in zip(listeners, heard, strict=True) if not hears]
             if (
                 not deaf
                 or time.monotonic() >= deadline
@@ -241,8 +241,8 @@ class Room:
         heard = dict.fromkeys(members, b"")
         for speaker in members:
             others = [member for member in members if member is not speaker]
-            for one, before in zip(others, await self.barrier(speaker, *others), strict=True):
-                heard[one] += before
+            for listener, before in zip(others, await self.barrier(speaker, *others), strict=True):
+                heard[listener] += before
         return {member: heard[member] + bytes(member.heard) for member in members}
 
     async def hears_through(
@@ -383,7 +383,7 @@ class Room:
 
     def _blocked(self) -> float:
         """Seconds for which servers were started, stopped or weighed: that is no lateness."""
-        return sum(one.blocked for one in (self.target, *self._others))
+        return sum(server.blocked for server in (self.target, *self._others))
 
     def check_punctual(self) -> None:
         """Raises CannotJudge where the harness was so late that a failure may be its own."""

@@ -98,13 +98,17 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
         )
     judge(tests, "--import-mode=importlib")
     found = results(tests)
-    assert [(one["verdict"], outcome) for outcome, one in found] == [
+    assert [(result["verdict"], outcome) for outcome, result in found] == [
         end[:2] for end in ENDS.values()
     ]
-    for (_, one), (_, _, detail) in zip(found, ENDS.values(), strict=True):
-        assert detail in one["detail"]
-        assert one["detail"].count("the server ended") <= 1
-        assert (one["test"], one["clause"], one["evidence"]) == ("test_it", "CAST-1", "proved")
+    for (_, result), (_, _, detail) in zip(found, ENDS.values(), strict=True):
+        assert detail in result["detail"]
+        assert result["detail"].count("the server ended") <= 1
+        assert (result["test"], result["clause"], result["evidence"]) == (
+            "test_it",
+            "CAST-1",
+            "proved",
+        )
     violation = found[1][1]
     assert (violation["expected"], violation["actual"]) == ("610a", "ff")
     assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
@@ -117,8 +121,8 @@ def test_a_test_that_never_ends_is_cut_off(
     test = "async def test_it(room):\n    await asyncio.sleep(60)\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
-    [(_, one)] = results(tests)
-    assert (one["verdict"], one["detail"]) == ("fail", "it did not come to an end in 1 s")
+    [(_, result)] = results(tests)
+    assert (result["verdict"], result["detail"]) == ("fail", "it did not come to an end in 1 s")
 
 
 def test_who_was_late_itself_is_unfit(tests: pytest.Pytester) -> None:
@@ -171,8 +175,8 @@ def test_much_that_came_is_cut(tests: pytest.Pytester) -> None:
     test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests)
-    [(_, one)] = results(tests)
-    assert len(one["actual"]) == 2 << 20
+    [(_, result)] = results(tests)
+    assert len(result["actual"]) == 2 << 20
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_should_decides_where_it_is_asked_for_or_claimed(
 ) -> None:
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
     assert (judged.verdict, judged.exit_status) == (verdict, status)
-    assert [one.clause.id for one in judged.failed()] == ["CAST-5"]
+    assert [broken.clause.id for broken in judged.failed()] == ["CAST-5"]
 
 
 def test_must_always_decides() -> None:
@@ -167,7 +167,7 @@ def test_the_record_has_every_clause_and_no_wire_log() -> None:
     made = record(run(failed), {"target": {"command": "x"}, "profile": "p", "seed": 7})
     assert made["verdict"] == "fail"
     assert made["target"] == {"command": "x"}
-    assert [one["id"] for one in made["clauses"]] == ["CAST-1", "CAST-5"]
+    assert [clause["id"] for clause in made["clauses"]] == ["CAST-1", "CAST-5"]
     assert made["clauses"][0]["level"] == "MUST"
     assert made["clauses"][0]["tests"] == [
         {

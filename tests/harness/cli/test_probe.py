@@ -73,7 +73,7 @@ def test_what_is_written_is_a_profile(
     for prefix in filter(None, prefixes):
         assert made.prefix.fullmatch(prefix)
     for notice in notices:
-        assert any(one.fullmatch(notice) for one in made.notices)
+        assert any(pattern.fullmatch(notice) for pattern in made.notices)
 
 
 # --- real servers --------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_ncat(tmp_path: Path) -> None:
         assert made.welcome.fullmatch(greeting % others)
     assert made.prefix.fullmatch(b"<user12> ")
     for notice in (b"127.1.0.9 is connected as <user12>", b"<user12> is disconnected"):
-        assert any(one.fullmatch(b"<announce> " + notice + b".\n") for one in made.notices)
+        assert any(pattern.fullmatch(b"<announce> " + notice + b".\n") for pattern in made.notices)
 
 
 def test_what_somebody_said_is_no_notice(tmp_path: Path) -> None:

@@ -246,9 +246,9 @@ def test_nobody_is_there() -> None:
 def test_nobody_accepts() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(4):
-            one = stack.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
         with pytest.raises(Violation, match="A could not connect: no answer"):
             asyncio.run(connect("A", full.getsockname(), None, QUICK, Log()))
 

@@ -12,7 +12,7 @@ FOUND = [
     Result("test_it", "CAST-2", "proved", CANNOT_JUDGE),
     Result("test_it", "LINE-1", "proved", PASS),
 ]
-CHECKS = [Check(one.test, one.clause, one.evidence, "") for one in FOUND]
+CHECKS = [Check(result.test, result.clause, result.evidence, "") for result in FOUND]
 
 
 def test_a_section_is_told_when_it_is_done_what_passed_first() -> None:

@@ -335,5 +335,5 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
             commands.append(process.cmdline())
             process.kill()
     assert [command for command in commands if "-S" in command] == []
-    assert [one for one in threading.enumerate() if "_read" in one.name] == []
+    assert [thread for thread in threading.enumerate() if "_read" in thread.name] == []
     return found

@@ -48,7 +48,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if process.environ().get("CHATROOM_TEST_OF_TARGETS") == mark:
                 left.append(process)
                 process.kill()
-    assert [one for one in left if is_alive(one)] == []
+    assert [pid for pid in left if is_alive(pid)] == []
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -41,6 +41,9 @@ VERSION = 1
 COMPLETE = "complete"
 """The end of a run that ran to its end."""
 
+UNFIT = "the harness was unfit"
+"""How the end of a run begins that the harness itself could not go on with."""
+
 HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
 

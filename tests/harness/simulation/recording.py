@@ -8,14 +8,14 @@ from pathlib import Path
 
 from harness import profile
 from harness.simulation import history
-from harness.simulation.checkers.facts import MAY_FLUSH
-from harness.simulation.figures import figures
 from harness.simulation.history import Event, History
-from harness.simulation.live import Status
-from harness.simulation.results import LATE
-from harness.simulation.run import Run
-from harness.simulation.scenario import parse
-from harness.simulation.schedule import plan
+from harness.simulation.judge.facts import MAY_FLUSH
+from harness.simulation.judge.figures import figures
+from harness.simulation.judge.results import LATE
+from harness.simulation.run.progress import Status
+from harness.simulation.run.run import Run
+from harness.simulation.scenario.plan import plan
+from harness.simulation.scenario.scenario import parse
 from harness.target.target import Command
 from tests.harness.commands import in_time
 

@@ -1,0 +1,11 @@
+"""Runs: a plan is played against a target, and what happens is recorded.
+
+In reading order; a module uses only those above it:
+
+    gates.py         the effect of a bad network on a connection, without sockets (pure): `gates`
+    proxy.py         the bad network, a process between the clients and the target: `Proxy`
+    driver.py        the clients, one process with one loop; a run may have several: `Driver`
+    faults.py        faults of the target: its processes are killed, stopped, restarted: `Striker`
+    progress.py      the progress that a person sees meanwhile: `live`
+    run.py           the run: starts all of these, ends them, merges their records: `Run`
+"""

@@ -169,8 +169,10 @@ def _is_whole(event: Event) -> bool:
             return True
 
 
-def _is_heard(one: Any) -> bool:
-    return isinstance(one, str) or (isinstance(one, dict) and isinstance(one.get("line"), str))
+def _is_heard(heard: Any) -> bool:
+    return isinstance(heard, str) or (
+        isinstance(heard, dict) and isinstance(heard.get("line"), str)
+    )
 
 
 def write(event: Event, file: TextIO) -> None:

@@ -67,5 +67,5 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
         pieces.check(session)
         connections.check(session)
     judgement.messages = len(facts.messages)
-    judgement.violations.sort(key=lambda one: (one.t, one.kind, one.who, one.message))
+    judgement.violations.sort(key=lambda found: (found.t, found.kind, found.who, found.message))
     return judgement

@@ -99,7 +99,7 @@ def figures(history: History) -> Figures:
         elif event.get("what") == "begins":
             found.faults[event["fault"]] += 1
     for name in dict.fromkeys(populations.values()):
-        theirs = [one for one in heard if populations[one.sender] == name]
+        theirs = [message for message in heard if populations[message.sender] == name]
         if theirs:
             found.by_population[name] = _corrected(theirs)
     _count_members(history.events, found)
@@ -147,17 +147,17 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
             middle = when[(len(when) - 1) // 2]
             begin = sent[name] if name in sent else float(event["t"])
             found.append(Heard(name, event["who"], event["due"], begin, when[0], middle, when[-1]))
-    return sorted(found, key=lambda one: one.due)
+    return sorted(found, key=lambda message: message.due)
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
     """Those that a sender would have sent who waits until its last one was heard by somebody."""
     free: dict[int, float] = {}
     found = []
-    for one in heard:
-        if one.due >= free.get(one.sender, -math.inf):
-            free[one.sender] = one.first
-            found.append(one)
+    for message in heard:
+        if message.due >= free.get(message.sender, -math.inf):
+            free[message.sender] = message.first
+            found.append(message)
     return found
 
 
@@ -166,7 +166,9 @@ def _corrected(heard: Sequence[Heard]) -> dict[str, Percentiles]:
 
 
 def _latencies(heard: Sequence[Heard], receiver: str, since: str) -> Percentiles:
-    return percentiles([1000 * (getattr(one, receiver) - getattr(one, since)) for one in heard])
+    return percentiles(
+        [1000 * (getattr(message, receiver) - getattr(message, since)) for message in heard]
+    )
 
 
 def _costs(events: Sequence[Event]) -> dict[str, float]:

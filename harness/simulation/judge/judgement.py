@@ -78,4 +78,4 @@ class Judgement:
 def shown(text: bytes) -> str:
     """The beginning of a text, harmless to a terminal."""
     start = text.decode("utf-8", "replace")[:LETTERS]
-    return "".join(one if one.isprintable() else "\ufffd" for one in start)
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in start)

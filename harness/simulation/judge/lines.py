@@ -94,8 +94,8 @@ def delivered(message: Message) -> str:
 def _due(message: Message, text: str) -> str:
     """The text of a message, as it was said or harmless, whichever this one is or begins."""
     both = delivered(message), plain(message.text)
-    return next((one for one in both if one == text), "") or next(
-        (one for one in both if _begins(text, one)), ""
+    return next((due for due in both if due == text), "") or next(
+        (due for due in both if _begins(text, due)), ""
     )
 
 

@@ -24,9 +24,10 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
     times = [message.t for message in facts.messages]
     observers: list[Observer] = []
     if ordered:  # else what one has heard says nothing of what another will hear
-        longest = sorted(sessions, key=lambda one: -len(one.heard))
+        longest = sorted(sessions, key=lambda session: -len(session.heard))
         observers = [
-            (one, {index: at for at, index in enumerate(one.heard)}) for one in longest[:OBSERVERS]
+            (session, {index: at for at, index in enumerate(session.heard)})
+            for session in longest[:OBSERVERS]
         ]
     newest: dict[int, int] = {}
     for session in sessions:
@@ -114,9 +115,9 @@ class _Losses:
         if self._judgement.counts[LOST] >= SHOWN:
             return says  # it is not shown
         heard = {*session.heard}
-        own = [one for one in facts.sessions[messages[index].sender].said if one in heard]
+        own = [said for said in facts.sessions[messages[index].sender].said if said in heard]
         at = bisect_left(own, index)
-        near = [messages[one].name for one in own[max(0, at - 1) : at + 1]]
+        near = [messages[said].name for said in own[max(0, at - 1) : at + 1]]
         if near:
             return f"{says}, who heard {' and '.join(near)}"
         for (other, places), _, last in self._reached:

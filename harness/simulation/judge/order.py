@@ -71,7 +71,7 @@ class Order:
     def _check_all_senders(self, cycle: list[int]) -> None:
         """Who disagrees with most others about messages of several senders."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
-        reference = max(sessions, key=lambda one: len({*cycle} & {*one.heard}))
+        reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
         knowledge = [frozenset(session.heard) for session in sessions]
         dissenters: dict[tuple[int, int], list[Session]] = {}

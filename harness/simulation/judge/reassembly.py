@@ -89,7 +89,7 @@ class Reassembly:
         """The pieces have to add up (CAST-3), unless the sender or this session was cut off."""
         facts, judgement = self._facts, self._judgement
         latest = {facts.messages[index].sender: index for index in session.heard}
-        for pieces in (one for some in session.pieces.values() for one in some):
+        for pieces in (pieces for some in session.pieces.values() for pieces in some):
             message = facts.messages[pieces.message]
             if not pieces.certain:
                 judgement.undecided += pieces.at == len(pieces.whole)

@@ -142,7 +142,7 @@ def labels(phases: Spans, struck: Spans, until: float) -> list[Label]:
     often = Counter(kind for _, _, kind in struck)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
-    for begin, _, says in [*phases, *sorted(struck, key=lambda one: often[one[2]])]:
+    for begin, _, says in [*phases, *sorted(struck, key=lambda span: often[span[2]])]:
         at = x(max(0.0, begin))
         wide = LETTER * len(says)
         label = Label(round(at + 3 if at + 3 + wide <= WIDTH else at - 3 - wide, 1), says)
@@ -169,7 +169,7 @@ def strip(struck: Spans, groups: Sequence[Group], until: float) -> list[Row]:
 
     rows: list[Row] = []
     for kind in dict.fromkeys(kind for _, _, kind in struck):
-        those = [one for one in struck if one[2] == kind]
+        those = [span for span in struck if span[2] == kind]
         told = [(begin, end, _told(begin, end, kind)) for begin, end, _ in those]
         rows.append(row(f"{kind} × {len(those)}", told, "struck"))
     if groups:
@@ -208,8 +208,8 @@ class Bins:
 def _latencies(heard: Sequence[Heard], until: float, marks: Marks) -> Chart:
     bins = Bins(until)
     values: dict[int, list[float]] = {}
-    for one in heard:
-        values.setdefault(bins(one.due), []).append(1000 * (one.last - one.due))
+    for message in heard:
+        values.setdefault(bins(message.due), []).append(1000 * (message.last - message.due))
     parts = [(min(bins.middle(at), until), sorted(those)) for at, those in sorted(values.items())]
 
     def line(part: float) -> list[Point]:
@@ -307,8 +307,8 @@ def _costs(events: Sequence[Event], until: float, marks: Marks) -> Iterator[Char
 
 
 def _spread(figures: Figures) -> Chart | None:
-    corrected = sorted(1000 * (one.last - one.due) for one in figures.heard)
-    raw = sorted(1000 * (one.last - one.sent) for one in figures.closed_loop)
+    corrected = sorted(1000 * (message.last - message.due) for message in figures.heard)
+    raw = sorted(1000 * (message.last - message.sent) for message in figures.closed_loop)
     if not corrected:
         return None
     return tail(

@@ -190,7 +190,7 @@ class Driver:
                     due, begin = due + pause, cut
             if session.leaves is not None:
                 at(session.leaves, partial(self._leave, session))
-        actions.sort(key=lambda one: one[:2])
+        actions.sort(key=lambda action: action[:2])
         return [(due, action) for due, _, action in actions]
 
     # --- the loop ------------------------------------------------------------

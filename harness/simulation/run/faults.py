@@ -41,10 +41,10 @@ class Striker:
         """Do it. Raises StartError where the target does not start again."""
         match strike.kind:
             case "kill-worker" | "kill-workers":
-                victims = self._workers(one=strike.kind == "kill-worker")
+                victims = self._workers(single=strike.kind == "kill-worker")
                 self._signal(strike, victims, signal.SIGKILL)
             case "stop-worker":
-                self._hold(strike, self._workers(one=True))
+                self._hold(strike, self._workers(single=True))
             case "stop":
                 self._hold(strike, self._target.processes())
             case "hangup":
@@ -57,7 +57,7 @@ class Striker:
 
     def release(self, now: float) -> None:
         """Let those go on whose time is over."""
-        for held in [one for one in self._held if one[0] <= now]:
+        for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, strike, processes = held
             for process in processes:
@@ -68,10 +68,10 @@ class Striker:
     def release_all(self) -> None:
         self.release(float("inf"))
 
-    def _workers(self, *, one: bool) -> list[psutil.Process]:
+    def _workers(self, *, single: bool) -> list[psutil.Process]:
         """The target's workers, or one of them."""
         found = workers_of(self._target)
-        return [self._chance.choice(found)] if found and one else found
+        return [self._chance.choice(found)] if found and single else found
 
     def _signal(
         self, strike: Strike, processes: list[psutil.Process], number: signal.Signals

@@ -6,7 +6,6 @@ what it hears. A gate holds what was read from one side until it may be passed o
 to the other; it knows neither sockets nor a clock: whoever asks sets its time, in
 seconds of one monotonic clock.
 
-    absent, none   carried faithfully
     slow           what the server says is carried at so many bytes per second
     stall          nothing of it is carried: a client that does not read
     drip           what the client says is carried byte by byte, with pauses
@@ -20,14 +19,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 
-Range = tuple[float, float]
-"""From the first to the second, both included, drawn evenly for each connection."""
-
-FAULTS = ("none", "slow", "stall", "drip", "delay", "cut-off", "reset", "half-close")
+from harness.simulation.scenario.scenario import Link
 
 BEFALL = ("cut-off", "reset", "half-close")
 """Those that befall a connection, not what it carries: their gates are faithful."""
@@ -48,59 +43,6 @@ GRAIN = 0.05
 """Seconds: what is slow is carried so often, but a byte at a time below 20 bytes per second."""
 
 
-class LinkError(ValueError):
-    """A link is nonsense; the message names the key and says what it may be, in one line."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """What befalls each connection that comes by it; the names of the fields are the keys.
-
-    after: seconds from the connection's beginning to the fault's. seconds: how
-    long it lasts; None: to the end. bytes_per_second: of `slow`. pause: seconds
-    between two bytes of a `drip`. seconds_held: by a `delay`.
-    """
-
-    fault: str = "none"
-    after: Range = (0.0, 0.0)
-    seconds: Range | None = None
-    bytes_per_second: float = 1024.0
-    pause: Range = (0.01, 0.01)
-    seconds_held: Range = (0.05, 0.05)
-
-
-def parse(value: object) -> Link:
-    """A link from what JSON says of it. Raises LinkError."""
-    if not isinstance(value, Mapping):
-        raise LinkError(f"has to be an object, not {value!r}")
-    fault = value.get("fault", "none")
-    if fault not in FAULTS:
-        raise LinkError(f"fault has to be one of {', '.join(FAULTS)}, not {fault!r}")
-    found: dict[str, Range] = {}
-    for key, one in value.items():
-        if key not in Link.__dataclass_fields__:
-            raise LinkError(f"{key} is not known; there are {', '.join(Link.__dataclass_fields__)}")
-        if key == "fault" or (key == "seconds" and one is None):
-            continue
-        found[key] = _range(key, one)
-    lowest, highest = found.pop("bytes_per_second", (Link.bytes_per_second,) * 2)
-    if not 0 < lowest == highest:
-        raise LinkError("bytes_per_second has to be one number above 0")
-    return Link(fault, bytes_per_second=lowest, **found)
-
-
-def _range(key: str, value: object) -> Range:
-    pair = value if isinstance(value, list | tuple) else (value, value)
-    if (
-        len(pair) != 2
-        or any(isinstance(one, bool) or not isinstance(one, int | float) for one in pair)
-        or not all(map(isfinite, pair))
-        or not 0 <= pair[0] <= pair[1]
-    ):
-        raise LinkError(f"{key} has to be a number, 0 or more, or a pair of them, not {value!r}")
-    return float(pair[0]), float(pair[1])
-
-
 @dataclass(frozen=True)
 class Course:
     """What befalls one connection. begins, ends: times; ends: `inf` where it stays so."""
@@ -110,7 +52,7 @@ class Course:
     ends: float
     bytes_per_second: float
     pause: float
-    seconds_held: float
+    held: float
 
     def holds(self, now: float) -> bool:
         """Whether the fault is there now."""
@@ -132,7 +74,7 @@ def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Co
         begins + lasts,
         link.bytes_per_second,
         chance.uniform(*link.pause),
-        chance.uniform(*link.seconds_held),
+        chance.uniform(*link.held),
     )
 
 
@@ -298,6 +240,6 @@ class DelayGate(Gate):
         return self._last if self._ending and self._last > self.now else inf
 
     def _due(self) -> float:
-        held = self._course.seconds_held if self._course.holds(self.now) else 0
+        held = self._course.held if self._course.holds(self.now) else 0
         self._last = max(self._last, self.now + held)
         return self._last

@@ -14,10 +14,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import select
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +27,7 @@ from typing import IO, Any
 from harness.errors import StartError, Undecided, Unfit
 from harness.profile import Profile
 from harness.simulation import history
+from harness.simulation.run.child import Child, end, send, spawn
 from harness.simulation.run.driver import READY, Job
 from harness.simulation.run.faults import Striker
 from harness.simulation.run.progress import Status
@@ -55,9 +54,6 @@ END_WITHIN = 5.0
 
 WEIGH_EVERY = 1.0
 """Seconds between two looks at what the target costs."""
-
-ROOT = Path(__file__).resolve().parents[3]
-"""Where the harness lies, so that the drivers find it wherever it was started."""
 
 
 @dataclass
@@ -109,12 +105,11 @@ class Run:
         with shielded(), contextlib.ExitStack() as cleanup, unshielded():
             proxy = None
             if plan.links:
-                links = [_described(link) for link in plan.links]
-                proxy = Proxy(self.target.address, plan.seed, links)
+                proxy = Proxy(self.target.address, plan.seed, plan.links)
                 cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
                 cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
                 proxy.start()
-            drivers: list[subprocess.Popen[bytes]] = []
+            drivers: list[Child] = []
             cleanup.callback(_end, drivers)
             self._start_drivers(drivers, parts, proxy.ports if proxy else [])
             striker = None
@@ -125,14 +120,11 @@ class Run:
 
     # --- the drivers ---------------------------------------------------------
 
-    def _start_drivers(
-        self, drivers: list[subprocess.Popen[bytes]], parts: Path, ports: list[int]
-    ) -> None:
+    def _start_drivers(self, drivers: list[Child], parts: Path, ports: list[int]) -> None:
         """Until all are ready, and know when the run starts. Raises Unfit."""
         plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         welcome = self.profile.welcome
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         for number in range(count):
             job = Job(
                 plan,
@@ -145,27 +137,18 @@ class Run:
                 str(parts / f"{number:04}"),
             )
             with shielded():
-                try:
-                    driver = subprocess.Popen(
-                        [sys.executable, "-m", "harness.simulation.run.driver"],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        env={**os.environ, "PYTHONPATH": path},
-                        start_new_session=True,  # an interrupt is for us to handle
-                    )
-                except OSError as error:
-                    raise Unfit(f"a driver can't be started: {error.strerror}") from None
+                driver = spawn("harness.simulation.run.driver", "a driver")
                 drivers.append(driver)
-            _say_to(driver, job)
+            send(driver, job)
         for driver in drivers:
             _await_ready(driver, READY_WITHIN * self.scale)
         self._start = time.monotonic() + HEAD_START
         for driver in drivers:
-            _say_to(driver, self._start)
+            send(driver, self._start)
 
     def _watch(
         self,
-        drivers: list[subprocess.Popen[bytes]],
+        drivers: list[Child],
         striker: Striker | None,
         proxy: Proxy | None,
     ) -> None:
@@ -230,7 +213,7 @@ class Run:
             return
         with contextlib.suppress(Undecided):
             costs = self.target.costs()
-            self._ran |= {thread: one.ran for thread, one in self.target.times().items()}
+            self._ran |= {thread: times.ran for thread, times in self.target.times().items()}
             self._record(
                 {
                     "costs": {
@@ -279,10 +262,10 @@ def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[h
                 elif event["what"] == "connected":
                     address, t = came[event["who"]]
                     whose.setdefault((address, event["port"]), []).append((t, event["who"]))
-    for event in sorted(events, key=lambda one: one["t"]):
+    for event in sorted(events, key=lambda event: event["t"]):
         if "address" in event:
             those = whose.get((event.pop("address"), event.pop("port")), [])
-            before = [one for one in those if one[0] <= event["t"]]
+            before = [connection for connection in those if connection[0] <= event["t"]]
             if before:
                 yield {**event, "who": max(before)[1]}
         else:
@@ -292,7 +275,7 @@ def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[h
 class _News:
     """What the drivers tell of how it goes."""
 
-    def __init__(self, drivers: list[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, drivers: list[Child]) -> None:
         self._poll = select.poll()
         self._open: dict[int, IO[bytes]] = {}
         self._unread: dict[int, bytes] = {}
@@ -321,27 +304,19 @@ class _News:
 
     def status(self, now: float) -> Status:
         last = self._last.values()
+
+        def total(key: str) -> int:
+            return sum(news[key] for news in last)
+
         return Status(
             now,
-            sum(one["connected"] for one in last),
-            sum(one["said"] for one in last),
-            sum(one["heard"] for one in last),
-            sum(one["strange"] for one in last),
-            1000 * max((one["lag"] for one in last), default=0.0),
+            total("connected"),
+            total("said"),
+            total("heard"),
+            total("strange"),
+            1000 * max((news["lag"] for news in last), default=0.0),
             self.latest,
         )
-
-
-def _described(link: Any) -> dict[str, object]:
-    """A link as the proxy wants it."""
-    described = {
-        "fault": link.fault,
-        "after": list(link.after),
-        "bytes_per_second": link.bytes_per_second,
-        "pause": list(link.pause),
-        "seconds_held": list(link.held),
-    }
-    return described | ({} if link.seconds is None else {"seconds": list(link.seconds)})
 
 
 def source_to(target: Target) -> str:
@@ -356,14 +331,7 @@ def source_to(target: Target) -> str:
     return address
 
 
-def _say_to(driver: subprocess.Popen[bytes], what: object) -> None:
-    assert driver.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # its end tells
-        pickle.dump(what, driver.stdin)
-        driver.stdin.flush()
-
-
-def _await_ready(driver: subprocess.Popen[bytes], limit: float) -> None:
+def _await_ready(driver: Child, limit: float) -> None:
     """Raises Unfit where it is not within `limit` seconds."""
     assert driver.stdout is not None
     if not select.select([driver.stdout], [], [], limit)[0]:
@@ -376,16 +344,8 @@ def _await_ready(driver: subprocess.Popen[bytes], limit: float) -> None:
     os.set_blocking(driver.stdout.fileno(), False)
 
 
-def _end(drivers: list[subprocess.Popen[bytes]]) -> None:
-    """Drivers end with their standard input; they are given a moment to write what they have."""
+def _end(drivers: list[Child]) -> None:
+    end(drivers, END_WITHIN)  # they write what they have
     for driver in drivers:
-        assert driver.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            driver.stdin.close()
-    deadline = time.monotonic() + END_WITHIN
-    for driver in drivers:
-        if status_within(driver, deadline - time.monotonic()) is None:
-            driver.kill()
-            driver.wait()
         assert driver.stdout is not None
         driver.stdout.close()

@@ -93,7 +93,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
             chance = random.Random(f"{seed} {population.name} {person}")
             address = shared[person % len(shared)]
             sessions += _visits(scenario, population, chance, address, link)
-    sessions.sort(key=lambda one: one.arrives)
+    sessions.sort(key=lambda session: session.arrives)
     for number, session in enumerate(sessions):
         session.number = number
         session.says = [
@@ -106,7 +106,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
             for number, fault in enumerate(scenario.faults)
             for strike in _strikes(fault, scenario.seconds, random.Random(f"{seed} fault {number}"))
         ),
-        key=lambda one: one.due,
+        key=lambda strike: strike.due,
     )
     talk = max(
         [
@@ -227,7 +227,7 @@ def _say_last_words(sessions: list[Session], due: float) -> None:
     """Some of those who stay say one more thing each, when all is calm: who has said most, for
     what it said may take longest."""
     stay = [session for session in sessions if session.leaves is None and session.link is None]
-    stay.sort(key=lambda one: -sum(len(say.text) for say in one.says))
+    stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
     for session in stay[:FINALS]:
         number = len(session.says)
         text = token(session.number, number) + b"that was all"

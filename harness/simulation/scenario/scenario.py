@@ -153,8 +153,8 @@ class Scenario:
                 f"{self.name}: needs {len(shares)} clients or more, one for each population"
             )
         populations = tuple(
-            dataclasses.replace(one, clients=share)
-            for one, share in zip(self.populations, shares, strict=True)
+            dataclasses.replace(population, clients=share)
+            for population, share in zip(self.populations, shares, strict=True)
         )
         return dataclasses.replace(self, populations=populations)
 
@@ -320,7 +320,7 @@ def _range(lowest: float, highest: float) -> Parser:
         pair = value if isinstance(value, list) else [value, value]
         if (
             len(pair) != 2
-            or not all(_is_number(one) for one in pair)
+            or not all(_is_number(bound) for bound in pair)
             or not lowest <= pair[0] <= pair[1] <= highest
         ):
             raise ValueError(f"a number from {lowest:g} to {highest:g}, or a pair of them, [a, b]")
@@ -348,7 +348,7 @@ def _one_of(choice: Sequence[str]) -> Parser:
 def _some_of(choice: Sequence[str]) -> Parser:
     def parse(value: Any) -> tuple[str, ...]:
         some = value if isinstance(value, list) else [value]
-        if not some or any(one not in choice for one in some):
+        if not some or any(name not in choice for name in some):
             raise ValueError(f"some of {', '.join(choice)}")
         return tuple(some)
 

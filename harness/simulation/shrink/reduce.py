@@ -219,7 +219,7 @@ def _shorten(search: _Search, at: int) -> None:
     characters = as_text(text[_begin(text) :])
 
     def of(kept: Sequence[int]) -> Script:
-        rest = as_bytes("".join(characters[one] for one in kept))
+        rest = as_bytes("".join(characters[place] for place in kept))
         return _with(script, {at: _cut_as(pieces, rest)})
 
     _fewest(range(len(characters)), lambda kept: search.shows(of(kept)))
@@ -243,7 +243,7 @@ def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
 
 
 def _as_ascii(pieces: list[bytes]) -> list[bytes]:
-    return [bytes(one if 0x20 <= one < 0x7F else ord("x") for one in piece) for piece in pieces]
+    return [bytes(byte if 0x20 <= byte < 0x7F else ord("x") for byte in piece) for piece in pieces]
 
 
 def _as_letters(pieces: list[bytes]) -> list[bytes]:

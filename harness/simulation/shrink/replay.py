@@ -139,7 +139,7 @@ class Room:
         if speaker is None or speaker.ended:
             return None
         message = Message(speaker, b"".join(pieces))
-        hearers = [one for one in self.here.values() if one is not speaker and one.greeted]
+        hearers = [other for other in self.here.values() if other is not speaker and other.greeted]
         before = 0.0
         for piece in (*pieces[:-1], pieces[-1] + b"\n"):
             if before:
@@ -156,7 +156,7 @@ class Room:
             person.awaited.add(message.token)
         came = [hearer for hearer in hearers if not hearer.ended]
         if came and not self.hurry:
-            self.wait(lambda: any(message.token not in one.awaited for one in came), STEP)
+            self.wait(lambda: any(message.token not in hearer.awaited for hearer in came), STEP)
         return message
 
     def send(self, speaker: Person, data: bytes) -> bool:
@@ -199,11 +199,12 @@ class Room:
         """The last words, by which it is known that nothing that was said before is to come."""
         last = set()
         for person in [*self.here.values()]:
-            number = 1 + max((int(one.token[:-1].split(b".")[1]) for one in person.said), default=0)
+            numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
+            number = 1 + max(numbers, default=0)
             message = self.say(person.who, [b"%d.%d:that was all" % (person.who, number)])
             last |= {message.token} if message else set()
         while True:
-            hearers = [one for one in self.here.values() if not one.ended]
+            hearers = [hearer for hearer in self.here.values() if not hearer.ended]
             if any(not last.isdisjoint(hearer.awaited) for hearer in hearers):
                 patience = PATIENCE
             elif len(hearers) < 2 or any(hearer.awaited for hearer in hearers):
@@ -279,7 +280,7 @@ class Judge:
             self.connection(person)
             self.read_all(person)
         reached = {message for heard in self.heard.values() for message in heard}
-        place = {one: at for sender in self.room.everyone for at, one in enumerate(sender.said)}
+        place = {said: at for sender in self.room.everyone for at, said in enumerate(sender.said)}
         for person in self.room.everyone:
             self.losses(person, reached)
             self.order(person, place)
@@ -304,7 +305,7 @@ class Judge:
                 self.wrong.append(f"echoed: {person} heard its own {message}")
             elif count > 1:
                 self.wrong.append(f"duplicated: {person} heard {message} {count} times")
-        self.heard[person] = [one for one in times if one.sender is not person]
+        self.heard[person] = [message for message in times if message.sender is not person]
 
     def is_notice(self, person: Person, line: bytes) -> bool:
         if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
@@ -353,7 +354,7 @@ class Judge:
         is_there = not person.left and not person.ended
         due = person.due
         if not person.certain:
-            first = next((at for at, one in enumerate(due) if one in heard), len(due))
+            first = next((at for at, message in enumerate(due) if message in heard), len(due))
             due = due[first:]
         for message in due:
             if message in heard:
@@ -376,14 +377,15 @@ class Judge:
 
     def orders(self) -> None:
         """Two who have heard two lines in two orders (CAST-5)."""
-        most = sorted(self.heard, key=lambda one: -len(self.heard[one]))[:OBSERVERS]
-        for one in most:
-            place = {message: at for at, message in enumerate(self.heard[one])}
+        most = sorted(self.heard, key=lambda observer: -len(self.heard[observer]))[:OBSERVERS]
+        for observer in most:
+            place = {message: at for at, message in enumerate(self.heard[observer])}
             for other in self.heard:
                 known = [message for message in self.heard[other] if message in place]
                 for first, then in pairwise(known):
                     if place[first] > place[then]:
                         self.wrong.append(
-                            f"misordered: {other} heard {first} before {then}, and {one} behind it"
+                            f"misordered: {other} heard {first} before {then}, "
+                            f"and {observer} behind it"
                         )
                         return

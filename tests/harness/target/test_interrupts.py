@@ -22,7 +22,7 @@ import pytest
 from harness.__main__ import main
 from harness.cli import arguments, explain
 from harness.errors import Unfit
-from harness.simulation.run.run import ROOT
+from harness.simulation.run.child import ROOT
 from harness.target import interrupts, processes, target
 from harness.target.interrupts import shielded, unshielded
 from harness.target.processes import Server

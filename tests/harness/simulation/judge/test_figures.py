@@ -59,9 +59,9 @@ def test_the_first_the_median_and_the_last_listener_from_when_it_was_due() -> No
         heard(1, 1.1, "0.0"),
         heard(2, 1.3, "0.0"),
     )
-    at = {name: one["max"] for name, one in found.corrected.items()}
+    at = {name: values["max"] for name, values in found.corrected.items()}
     assert at == {"first": 100.0, "median": 100.0, "last": 300.0}
-    assert {name: one["max"] for name, one in found.raw.items()} == {
+    assert {name: values["max"] for name, values in found.raw.items()} == {
         "first": 90.0,
         "median": 90.0,
         "last": 290.0,
@@ -77,7 +77,7 @@ def test_each_population_s_messages_have_figures_of_their_own() -> None:
         heard(2, 2.7, "1.0"),
         populations="tfs",
     )
-    assert {name: one["last"]["max"] for name, one in found.by_population.items()} == {
+    assert {name: values["last"]["max"] for name, values in found.by_population.items()} == {
         "t": 100.0,
         "f": 700.0,
     }
@@ -96,7 +96,7 @@ def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None
     assert len(found.closed_loop) == 81
     assert found.corrected["last"]["max"] == pytest.approx(2000, abs=1)
     assert found.corrected["last"]["p99"] == pytest.approx(1900, abs=1)
-    slow = [one for one in found.closed_loop if one.last - one.sent > 0.1]
+    slow = [message for message in found.closed_loop if message.last - message.sent > 0.1]
     assert len(slow) == 1
 
 
@@ -112,7 +112,7 @@ def test_what_does_not_count() -> None:
         heard(1, 1.1, "0.0", "0.2", "3.0"),
         heard(3, 9.0, "0.0"),
     )
-    assert [one.name for one in found.heard] == ["0.0"]
+    assert [message.name for message in found.heard] == ["0.0"]
     assert found.corrected["last"]["max"] == 100.0
 
 

@@ -217,9 +217,9 @@ def test_a_run_is_shown_until_nothing_happens_any_more() -> None:
 def test_labels_do_not_overlap_and_the_rare_ones_are_told_first() -> None:
     kills = [(second / 2, second / 2, "kill-worker") for second in range(20)]
     shown = labels([(0.0, 10.0, "calm")], [*kills, (4.6, 4.6, "hangup")], 10.0)
-    assert [one.says for one in shown][:2] == ["calm", "hangup"]
+    assert [label.says for label in shown][:2] == ["calm", "hangup"]
     assert 5 < len(shown) < len(kills)
-    places = sorted((one.x, one.x + LETTER * len(one.says)) for one in shown)
+    places = sorted((label.x, label.x + LETTER * len(label.says)) for label in shown)
     assert all(end < begin for (_, end), (begin, _) in pairwise(places))
     assert places[-1][1] <= WIDTH
     (last,) = labels([], [(9.9, 9.9, "hangup")], 10.0)
@@ -248,10 +248,10 @@ def lost(who: int, message: str) -> Violation:
 
 def test_violations_of_one_message_are_one_group() -> None:
     found = [lost(1, "0.0"), lost(1, "0.1"), lost(2, "0.0")]
-    groups = grouped(asdict(one) for one in found)
+    groups = grouped(asdict(violation) for violation in found)
     assert [(group.message, group.who) for group in groups] == [("0.0", (1, 2)), ("0.1", (1,))]
     quiet = [Violation("refused", "JOIN-1", 1.0, who, "", "not let in") for who in (1, 2)]
-    assert len(grouped(asdict(one) for one in quiet)) == 2
+    assert len(grouped(asdict(violation) for violation in quiet)) == 2
 
 
 def test_of_each_kind_the_first_is_shown_before_a_second_of_any() -> None:

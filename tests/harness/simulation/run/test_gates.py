@@ -1,9 +1,7 @@
 """What a gate holds and lets through, at times that the tests make up."""
 
-import json
 from itertools import pairwise
 from math import inf
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from harness.simulation.run.gates import (
     CHUNK,
     CLOSED,
-    FAULTS,
     HELD,
     HELD_BY_DELAY,
     RESET,
@@ -20,17 +17,15 @@ from harness.simulation.run.gates import (
     DelayGate,
     DripGate,
     Gate,
-    Link,
-    LinkError,
     SlowGate,
     draw,
     gates,
-    parse,
 )
+from harness.simulation.scenario.scenario import LINK_FAULTS, Link
 
 
-def course(fault: str = "none", begins: float = 10.0, ends: float = 20.0, **more: float) -> Course:
-    found = {"bytes_per_second": 1000.0, "pause": 0.5, "seconds_held": 3.0} | more
+def course(fault: str = "slow", begins: float = 10.0, ends: float = 20.0, **more: float) -> Course:
+    found = {"bytes_per_second": 1000.0, "pause": 0.5, "held": 3.0} | more
     return Course(fault, begins, ends, **found)
 
 
@@ -50,57 +45,21 @@ def passed(gate: Gate, now: float) -> bytes:
 
 
 def every_gate() -> list[Gate]:
-    return [gate for fault in FAULTS for gate in gates(course(fault))]
+    return [gate for fault in LINK_FAULTS for gate in gates(course(fault))]
 
 
-# --- what a link says ----------------------------------------------------------------------------
-
-
-def test_a_link_is_read_from_json() -> None:
-    said = """{"fault": "drip", "after": 2, "seconds": [1, 2.5], "bytes_per_second": 10,
-               "pause": [0.1, 0.2], "seconds_held": 0}"""
-    assert parse(json.loads(said)) == Link(
-        "drip", (2.0, 2.0), (1.0, 2.5), 10.0, (0.1, 0.2), (0.0, 0.0)
-    )
-    assert parse({}) == Link("none")
-    assert parse({"fault": "stall", "seconds": None}) == Link("stall")
-
-
-@pytest.mark.parametrize(
-    ("link", "complaint"),
-    [
-        ([], "has to be an object, not"),
-        ({"fault": "rain"}, "fault has to be one of none, slow, stall, drip, .*, not 'rain'"),
-        ({"fault": ["slow"]}, "fault has to be one of"),
-        ({"speed": 1}, "speed is not known; there are fault, after, seconds, "),
-        ({"after": -1}, "after has to be a number, 0 or more, or a pair of them, not -1"),
-        ({"after": [2, 1]}, "after has to be"),
-        ({"after": [1]}, "after has to be"),
-        ({"after": [1, 2, 3]}, "after has to be"),
-        ({"after": None}, "after has to be"),
-        ({"after": True}, "after has to be"),
-        ({"pause": "long"}, "pause has to be"),
-        ({"seconds": float("inf")}, "seconds has to be"),
-        ({"seconds_held": float("nan")}, "seconds_held has to be"),
-        ({"bytes_per_second": 0}, "bytes_per_second has to be one number above 0"),
-        ({"bytes_per_second": [1, 2]}, "bytes_per_second has to be one number above 0"),
-    ],
-)
-def test_nonsense(link: Any, complaint: str) -> None:
-    with pytest.raises(LinkError, match=f"^{complaint}") as caught:
-        parse(link)
-    assert "\n" not in str(caught.value)
+# --- what is drawn --------------------------------------------------------------------------------
 
 
 def test_a_course_follows_from_the_seed_and_the_numbers() -> None:
-    link = Link("stall", (1.0, 3.0), (4.0, 6.0), pause=(0.0, 1.0), seconds_held=(0.0, 1.0))
-    one = draw(link, 100.0, 7, 0, 0)
-    assert one == draw(link, 100.0, 7, 0, 0)
-    assert 101 <= one.begins <= 103
-    assert 4 <= one.ends - one.begins <= 6
+    link = Link("stall", (1.0, 3.0), (4.0, 6.0), pause=(0.0, 1.0), held=(0.0, 1.0))
+    first = draw(link, 100.0, 7, 0, 0)
+    assert first == draw(link, 100.0, 7, 0, 0)
+    assert 101 <= first.begins <= 103
+    assert 4 <= first.ends - first.begins <= 6
     others = [draw(link, 100.0, *rest) for rest in ((8, 0, 0), (7, 1, 0), (7, 0, 1), (7, 0, 11))]
-    assert len({one.begins for one in [one, *others]}) == 5
-    assert draw(link, 200.0, 7, 0, 0).begins == pytest.approx(one.begins + 100)
+    assert len({drawn.begins for drawn in [first, *others]}) == 5
+    assert draw(link, 200.0, 7, 0, 0).begins == pytest.approx(first.begins + 100)
 
 
 def test_what_has_no_end() -> None:
@@ -109,9 +68,8 @@ def test_what_has_no_end() -> None:
 
 
 def test_which_way_a_fault_goes() -> None:
-    kinds = {fault: tuple(type(gate) for gate in gates(course(fault))) for fault in FAULTS}
+    kinds = {fault: tuple(type(gate) for gate in gates(course(fault))) for fault in LINK_FAULTS}
     assert kinds == {
-        "none": (Gate, Gate),
         "slow": (Gate, SlowGate),
         "stall": (Gate, SlowGate),
         "drip": (DripGate, Gate),
@@ -126,7 +84,7 @@ def test_which_way_a_fault_goes() -> None:
 
 
 @given(
-    st.sampled_from(range(2 * len(FAULTS))),
+    st.sampled_from(range(2 * len(LINK_FAULTS))),
     st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5000), st.integers(1, 5000)), max_size=30),
 )
 def test_all_that_is_put_in_comes_out_in_order_and_then_the_end(
@@ -151,7 +109,7 @@ def test_all_that_is_put_in_comes_out_in_order_and_then_the_end(
     assert gate.ending() == CLOSED
 
 
-@pytest.mark.parametrize("which", range(2 * len(FAULTS)))
+@pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
 def test_there_is_an_end_to_its_room(which: int) -> None:
     gate = at(every_gate()[which], 0.0)
     most = HELD_BY_DELAY if isinstance(gate, DelayGate) else HELD
@@ -165,7 +123,7 @@ def test_there_is_an_end_to_its_room(which: int) -> None:
     assert gate.room() == 5
 
 
-@pytest.mark.parametrize("which", range(2 * len(FAULTS)))
+@pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
 def test_nothing_waits_before_the_fault_nor_after_it(which: int) -> None:
     gate = every_gate()[which]
     for now in (9.9, 20.0):
@@ -176,7 +134,7 @@ def test_nothing_waits_before_the_fault_nor_after_it(which: int) -> None:
     assert gate.ending() == CLOSED
 
 
-@pytest.mark.parametrize("which", range(2 * len(FAULTS)))
+@pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
 def test_a_reset_overtakes_what_could_not_be_passed_on(which: int) -> None:
     gate = at(every_gate()[which], 0.0)
     gate.put(b"hello")

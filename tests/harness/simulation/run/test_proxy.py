@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pickle
 import resource
 import select
 import signal
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace
@@ -28,14 +29,27 @@ import pytest
 
 from harness.errors import Unfit
 from harness.simulation.run import proxy as proxy_module
-from harness.simulation.run.gates import Gate, draw, parse
-from harness.simulation.run.proxy import Proxy, _Direction
+from harness.simulation.run.gates import Gate, draw
+from harness.simulation.run.network import Direction
+from harness.simulation.run.proxy import MODULE, Proxy
+from harness.simulation.scenario.scenario import Link, Range
 
 PATIENCE = 20.0
 WINDOW = 0.3
 ADDRESS = "127.0.3.7"
 
-Link = Mapping[str, object]
+NOBODY = ("127.0.0.1", 9)
+
+#: Carries everything as it comes: its fault begins when the test is long over.
+FAITHFUL = Link("half-close", after=(1e6, 1e6))
+
+
+def link_of(fault: str, bytes_per_second: float = 1024.0, **ranges: float | Range) -> Link:
+    """A link whose ranges may be single numbers."""
+    pairs = {
+        key: value if isinstance(value, tuple) else (value, value) for key, value in ranges.items()
+    }
+    return Link(fault, bytes_per_second=bytes_per_second, **pairs)
 
 
 @dataclass
@@ -84,11 +98,7 @@ def connect(port: int, address: str = ADDRESS, buffer: int = 0) -> socket.socket
 
 def process_of_the_proxy() -> psutil.Process:
     """Return the only process that this one has for a proxy."""
-    (found,) = (
-        child
-        for child in psutil.Process().children()
-        if "harness.simulation.run.proxy" in child.cmdline()
-    )
+    (found,) = (child for child in psutil.Process().children() if MODULE in child.cmdline())
     return found
 
 
@@ -142,7 +152,7 @@ def taken(connection: socket.socket, most: int = 64 << 20) -> int:
 
 
 def test_the_server_sees_the_true_address() -> None:
-    with listening() as listener, Proxy(listener.getsockname(), 1, [{}, {}]) as proxy:
+    with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL, FAITHFUL]) as proxy:
         assert len(set(proxy.ports)) == 2
         for port in proxy.ports:
             for address in ("127.0.3.7", "127.9.8.7"):
@@ -153,45 +163,47 @@ def test_the_server_sees_the_true_address() -> None:
         assert proxy.events() == []
 
 
-@pytest.mark.parametrize("link", [{}, {"fault": "none"}, {"fault": "delay", "seconds_held": 0}])
+@pytest.mark.parametrize("link", [FAITHFUL, link_of("delay", held=0)])
 def test_all_is_carried_both_ways(link: Link) -> None:
     said = os.urandom(3 << 20)
-    with line(link) as one:
-        for speaker, listener in ((one.client, one.server), (one.server, one.client)):
+    with line(link) as wire:
+        for speaker, listener in ((wire.client, wire.server), (wire.server, wire.client)):
             speaking = threading.Thread(target=speaker.sendall, args=[said])
             speaking.start()
             assert heard(listener, len(said)) == said
             speaking.join()
 
 
-@pytest.mark.parametrize("fault", ["none", "drip", "delay"])
-def test_who_ends_its_side_still_hears(fault: str) -> None:
-    with line({"fault": fault, "pause": 0.001, "seconds_held": 0.02}) as one:
-        one.client.sendall(b"bye")
-        one.client.shutdown(socket.SHUT_WR)
-        assert heard(one.server, 99) == b"bye"
-        assert silent(one.client)
-        one.server.sendall(b"so long")
-        one.server.close()
-        assert heard(one.client, 99) == b"so long"
+@pytest.mark.parametrize(
+    "link", [FAITHFUL, link_of("drip", pause=0.001), link_of("delay", held=0.02)]
+)
+def test_who_ends_its_side_still_hears(link: Link) -> None:
+    with line(link) as wire:
+        wire.client.sendall(b"bye")
+        wire.client.shutdown(socket.SHUT_WR)
+        assert heard(wire.server, 99) == b"bye"
+        assert silent(wire.client)
+        wire.server.sendall(b"so long")
+        wire.server.close()
+        assert heard(wire.client, 99) == b"so long"
 
 
 def test_a_server_that_ends_its_side_still_hears() -> None:
-    with line({}) as one:
-        one.server.sendall(b"full")
-        one.server.shutdown(socket.SHUT_WR)
-        assert heard(one.client, 99) == b"full"
-        one.client.sendall(b"why")
-        one.client.close()
-        assert heard(one.server, 99) == b"why"
+    with line(FAITHFUL) as wire:
+        wire.server.sendall(b"full")
+        wire.server.shutdown(socket.SHUT_WR)
+        assert heard(wire.client, 99) == b"full"
+        wire.client.sendall(b"why")
+        wire.client.close()
+        assert heard(wire.server, 99) == b"why"
 
 
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_a_reset_is_passed_on_after_what_came_before(speaker: str) -> None:
-    with line({}) as one:
-        one.server.sendall(b"hi")  # the proxy is there
-        assert heard(one.client, 2) == b"hi"
-        speaks, hears = one.client, one.server
+    with line(FAITHFUL) as wire:
+        wire.server.sendall(b"hi")  # the proxy is there
+        assert heard(wire.client, 2) == b"hi"
+        speaks, hears = wire.client, wire.server
         if speaker == "server":
             speaks, hears = hears, speaks
         speaks.sendall(b"last")
@@ -202,18 +214,18 @@ def test_a_reset_is_passed_on_after_what_came_before(speaker: str) -> None:
 
 
 def test_a_reset_is_passed_on_while_the_other_side_speaks() -> None:
-    with line({}) as one:
-        one.server.sendall(bytes(1 << 16))
-        assert heard(one.client, 1 << 16)
-        reset(one.client)
+    with line(FAITHFUL) as wire:
+        wire.server.sendall(bytes(1 << 16))
+        assert heard(wire.client, 1 << 16)
+        reset(wire.client)
         with pytest.raises(ConnectionError):
-            one.server.sendall(bytes(64 << 20))
+            wire.server.sendall(bytes(64 << 20))
 
 
 def test_who_is_not_read_is_stopped() -> None:
     """Each buffer of the kernel's holds twice what was asked for, and there are four on the way."""
-    with line({}, buffer=1 << 16) as one:
-        for speaker, listener in ((one.server, one.client), (one.client, one.server)):
+    with line(FAITHFUL, buffer=1 << 16) as wire:
+        for speaker, listener in ((wire.server, wire.client), (wire.client, wire.server)):
             total = taken(speaker)
             assert (1 << 16) < total < (1 << 20)
             assert heard(listener, total) == bytes(total)
@@ -224,14 +236,14 @@ def test_who_is_not_read_is_stopped() -> None:
 def test_a_target_that_refuses() -> None:
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
-        with Proxy(taken_port.getsockname(), 1, [{}]) as proxy:
+        with Proxy(taken_port.getsockname(), 1, [FAITHFUL]) as proxy:
             for _ in range(3):
                 with pytest.raises(ConnectionResetError), connect(proxy.ports[0]) as client:
                     client.recv(1)
 
 
 def test_three_hundred_connections() -> None:
-    links: list[Link] = [{}, {"fault": "delay"}, {"fault": "slow"}]
+    links: list[Link] = [FAITHFUL, link_of("delay"), link_of("slow")]
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening())
         proxy = stack.enter_context(Proxy(listener.getsockname(), 1, links))
@@ -256,9 +268,9 @@ def test_three_hundred_connections() -> None:
 
 def test_what_it_tells() -> None:
     began = time.monotonic()
-    with line({"fault": "stall", "after": 0.1, "seconds": [0.1, 0.2]}) as one:
-        begins, ends = one.told(1), one.told(2)
-        port = one.client.getsockname()[1]
+    with line(link_of("stall", after=0.1, seconds=(0.1, 0.2))) as wire:
+        begins, ends = wire.told(1), wire.told(2)
+        port = wire.client.getsockname()[1]
         common = {"address": ADDRESS, "port": port, "fault": "stall"}
         assert begins == {**common, "t": begins["t"], "what": "begins"}
         assert ends == {**common, "t": ends["t"], "what": "ends"}
@@ -266,39 +278,39 @@ def test_what_it_tells() -> None:
 
 
 def test_what_it_tells_late_was_so_in_time() -> None:
-    with line({"fault": "stall", "after": 0.2, "seconds": 0.1}) as one:
+    with line(link_of("stall", after=0.2, seconds=0.1)) as wire:
         process = process_of_the_proxy()
         process.send_signal(signal.SIGSTOP)
         time.sleep(0.5)  # until it is too late
         goes_on = time.monotonic()
         process.send_signal(signal.SIGCONT)
-        begins, ends = one.told(1), one.told(2)
+        begins, ends = wire.told(1), wire.told(2)
         assert ends["t"] < goes_on
         assert ends["t"] == pytest.approx(begins["t"] + 0.1)
 
 
 def test_no_fault_ends_before_it_begins() -> None:
-    with line({"fault": "half-close", "seconds": 0}) as one:
-        assert one.told(1)["t"] <= one.told(2)["t"]
+    with line(link_of("half-close", seconds=0)) as wire:
+        assert wire.told(1)["t"] <= wire.told(2)["t"]
 
 
 def test_a_fault_ends_with_its_connection() -> None:
-    with line({"fault": "slow"}) as one:
-        assert one.told()["what"] == "begins"
-        one.client.close()
-        one.server.close()
-        assert one.told(2)["what"] == "ends"
+    with line(link_of("slow")) as wire:
+        assert wire.told()["what"] == "begins"
+        wire.client.close()
+        wire.server.close()
+        assert wire.told(2)["what"] == "ends"
 
 
 def test_a_fault_that_never_began_is_not_told() -> None:
-    with line({"fault": "slow", "after": 100}) as one:
-        one.server.sendall(bytes(1 << 16))  # many times what it is slow for
-        assert len(heard(one.client, 1 << 16)) == 1 << 16
-    assert one.proxy.events() == []
+    with line(link_of("slow", after=100)) as wire:
+        wire.server.sendall(bytes(1 << 16))  # many times what it is slow for
+        assert len(heard(wire.client, 1 << 16)) == 1 << 16
+    assert wire.proxy.events() == []
 
 
 def test_a_fault_does_not_outlive_its_connection() -> None:
-    link = {"fault": "reset", "after": 0.5}
+    link = link_of("reset", after=0.5)
     with listening() as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
         connect(proxy.ports[0]).close()
         with listener.accept()[0] as server:
@@ -309,15 +321,15 @@ def test_a_fault_does_not_outlive_its_connection() -> None:
 
 
 def test_each_connection_has_a_course_of_its_own() -> None:
-    link = {"fault": "cut-off", "after": [0, 2 * PATIENCE]}
+    link = link_of("cut-off", after=(0, 2 * PATIENCE))
 
     def after(seed: int, connection: int) -> float:
-        return draw(parse(link), 0.0, seed, 1, connection).begins
+        return draw(link, 0.0, seed, 1, connection).begins
 
     seed = next(seed for seed in count() if after(seed, 0) > PATIENCE and after(seed, 1) < 0.2)
     with (
         listening() as listener,
-        Proxy(listener.getsockname(), seed, [{}, link]) as proxy,
+        Proxy(listener.getsockname(), seed, [FAITHFUL, link]) as proxy,
         connect(proxy.ports[1]) as first,
         listener.accept()[0],
         connect(proxy.ports[1]) as second,
@@ -328,86 +340,86 @@ def test_each_connection_has_a_course_of_its_own() -> None:
 
 
 def test_a_stall() -> None:
-    with line({"fault": "stall", "seconds": 0.5}) as one:
-        begins = one.told()
-        one.server.sendall(b"hello")
-        one.client.sendall(b"anybody?")
-        assert heard(one.server, 8) == b"anybody?"
-        assert heard(one.client, 5) == b"hello"
+    with line(link_of("stall", seconds=0.5)) as wire:
+        begins = wire.told()
+        wire.server.sendall(b"hello")
+        wire.client.sendall(b"anybody?")
+        assert heard(wire.server, 8) == b"anybody?"
+        assert heard(wire.client, 5) == b"hello"
         assert time.monotonic() >= begins["t"] + 0.5
-        assert one.told(2)["what"] == "ends"
-        one.server.sendall(b"on")
-        assert heard(one.client, 2) == b"on"
+        assert wire.told(2)["what"] == "ends"
+        wire.server.sendall(b"on")
+        assert heard(wire.client, 2) == b"on"
 
 
 def test_the_server_feels_a_stall() -> None:
-    with line({"fault": "stall"}, buffer=1 << 13) as one:
-        one.told()
-        assert taken(one.server) < 1 << 16
-        assert silent(one.client)
+    with line(link_of("stall"), buffer=1 << 13) as wire:
+        wire.told()
+        assert taken(wire.server) < 1 << 16
+        assert silent(wire.client)
 
 
 def test_who_is_slow() -> None:
-    with line({"fault": "slow", "bytes_per_second": 20000}) as one:
-        begins = one.told()
-        one.server.sendall(bytes(10000))
-        one.server.shutdown(socket.SHUT_WR)
-        assert len(heard(one.client, 1000)) == 1000
+    with line(link_of("slow", bytes_per_second=20000)) as wire:
+        begins = wire.told()
+        wire.server.sendall(bytes(10000))
+        wire.server.shutdown(socket.SHUT_WR)
+        assert len(heard(wire.client, 1000)) == 1000
         assert time.monotonic() < begins["t"] + PATIENCE
-        assert len(heard(one.client, 99999)) == 9000
+        assert len(heard(wire.client, 99999)) == 9000
         assert time.monotonic() >= begins["t"] + 0.4  # it has saved up a tenth of a second at most
 
 
 def test_the_server_feels_who_is_slow() -> None:
-    with line({"fault": "slow", "bytes_per_second": 1000}, buffer=1 << 13) as one:
-        one.told()
-        one.server.setblocking(False)
+    with line(link_of("slow", bytes_per_second=1000), buffer=1 << 13) as wire:
+        wire.told()
+        wire.server.setblocking(False)
         total = 0
         with contextlib.suppress(BlockingIOError):
             while total < 8 << 20:
-                total += one.server.send(bytes(1 << 12))
+                total += wire.server.send(bytes(1 << 12))
         assert total < 1 << 16
 
 
 def test_a_drip() -> None:
-    with line({"fault": "drip", "pause": 100}) as one:
-        one.client.sendall(b"hello")
-        assert one.server.recv(99) == b"h"
-        assert silent(one.server)
-        one.server.sendall(b"hi")
-        assert heard(one.client, 2) == b"hi"
+    with line(link_of("drip", pause=100)) as wire:
+        wire.client.sendall(b"hello")
+        assert wire.server.recv(99) == b"h"
+        assert silent(wire.server)
+        wire.server.sendall(b"hi")
+        assert heard(wire.client, 2) == b"hi"
 
 
 def test_a_drip_that_ends() -> None:
-    with line({"fault": "drip", "pause": 100, "seconds": 0.5}) as one:
-        begins = one.told()
-        one.client.sendall(b"hello")
-        assert heard(one.server, 5) == b"hello"
+    with line(link_of("drip", pause=100, seconds=0.5)) as wire:
+        begins = wire.told()
+        wire.client.sendall(b"hello")
+        assert heard(wire.server, 5) == b"hello"
         assert time.monotonic() >= begins["t"] + 0.5
 
 
 def test_a_drip_goes_on() -> None:
-    with line({"fault": "drip", "pause": 0.05}) as one:
+    with line(link_of("drip", pause=0.05)) as wire:
         began = time.monotonic()
-        one.client.sendall(b"hello")
-        one.client.close()
-        assert heard(one.server, 99) == b"hello"
+        wire.client.sendall(b"hello")
+        wire.client.close()
+        assert heard(wire.server, 99) == b"hello"
         assert time.monotonic() >= began + 4 * 0.05
 
 
 def test_a_delay() -> None:
-    with line({"fault": "delay", "seconds_held": 0.2}) as one:
-        for speaker, listener in ((one.client, one.server), (one.server, one.client)):
+    with line(link_of("delay", held=0.2)) as wire:
+        for speaker, listener in ((wire.client, wire.server), (wire.server, wire.client)):
             began = time.monotonic()
             speaker.sendall(b"one ")
             speaker.sendall(b"two")
             assert heard(listener, 7) == b"one two"
             assert time.monotonic() >= began + 0.2
         began = time.monotonic()
-        one.client.sendall(b"last")
-        reset(one.client)
+        wire.client.sendall(b"last")
+        reset(wire.client)
         with pytest.raises(ConnectionResetError):
-            hear_to_the_end(one.server)
+            hear_to_the_end(wire.server)
         assert time.monotonic() >= began + 0.2
 
 
@@ -415,11 +427,11 @@ def test_a_reset_is_not_held_for_longer_because_the_server_speaks() -> None:
     def speak() -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            one.server.sendall(b"are you there?\n")
+            wire.server.sendall(b"are you there?\n")
             time.sleep(0.02)
 
-    with line({"fault": "delay", "seconds_held": 0.2}) as one:
-        leaving = threading.Timer(0.1, reset, [one.client])
+    with line(link_of("delay", held=0.2)) as wire:
+        leaving = threading.Timer(0.1, reset, [wire.client])
         leaving.start()
         with pytest.raises(ConnectionError):
             speak()
@@ -428,25 +440,25 @@ def test_a_reset_is_not_held_for_longer_because_the_server_speaks() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"unheard"])
 def test_who_is_cut_off(said: bytes) -> None:
-    with line({"fault": "cut-off", "after": 0.1}) as one:
-        one.client.sendall(said)
-        assert one.client.recv(99) == b""
+    with line(link_of("cut-off", after=0.1)) as wire:
+        wire.client.sendall(said)
+        assert wire.client.recv(99) == b""
         with pytest.raises(ConnectionResetError):
-            hear_to_the_end(one.server)
-        assert one.told()["what"] == "begins"
-    assert one.proxy.events() == []
+            hear_to_the_end(wire.server)
+        assert wire.told()["what"] == "begins"
+    assert wire.proxy.events() == []
 
 
 def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         while True:  # until nobody is accepted any more
-            one = stack.enter_context(socket.socket())
-            one.settimeout(WINDOW)
+            client = stack.enter_context(socket.socket())
+            client.settimeout(WINDOW)
             try:
-                one.connect(full.getsockname())
+                client.connect(full.getsockname())
             except TimeoutError:
                 break
-        links: list[Link] = [{"fault": "cut-off", "after": 0.2}, {"fault": "half-close"}]
+        links: list[Link] = [link_of("cut-off", after=0.2), link_of("half-close")]
         with Proxy(full.getsockname(), 1, links) as proxy:
             with connect(proxy.ports[0]) as client:
                 client.sendall(b"unread")
@@ -457,36 +469,36 @@ def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
 
 
 def test_a_reset_of_both() -> None:
-    with line({"fault": "reset", "after": 0.1}) as one:
-        for connection in (one.client, one.server):
+    with line(link_of("reset", after=0.1)) as wire:
+        for connection in (wire.client, wire.server):
             with pytest.raises(ConnectionResetError):
                 connection.recv(99)
-        assert one.told()["what"] == "begins"
-    assert one.proxy.events() == []
+        assert wire.told()["what"] == "begins"
+    assert wire.proxy.events() == []
 
 
 def test_a_half_close() -> None:
-    with line({"fault": "half-close", "after": 2}) as one:
-        one.client.sendall(b"hello")
-        assert heard(one.server, 99) == b"hello"
-        one.client.sendall(b"unheard")
-        one.server.sendall(b"we do not hear you")
-        assert heard(one.client, 18) == b"we do not hear you"
-        one.server.close()
-        assert heard(one.client, 99) == b""
+    with line(link_of("half-close", after=2)) as wire:
+        wire.client.sendall(b"hello")
+        assert heard(wire.server, 99) == b"hello"
+        wire.client.sendall(b"unheard")
+        wire.server.sendall(b"we do not hear you")
+        assert heard(wire.client, 18) == b"we do not hear you"
+        wire.server.close()
+        assert heard(wire.client, 99) == b""
         deadline = time.monotonic() + WINDOW
         while time.monotonic() < deadline:
-            one.client.sendall(b"still unheard")  # which fails, once it has been reset
+            wire.client.sendall(b"still unheard")  # which fails, once it has been reset
             time.sleep(0.01)
-        one.client.close()
-        assert (one.told(1)["what"], one.told(2)["what"]) == ("begins", "ends")
+        wire.client.close()
+        assert (wire.told(1)["what"], wire.told(2)["what"]) == ("begins", "ends")
 
 
 def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
-    with line({"fault": "half-close", "after": 2}, buffer=1 << 16) as one:
+    with line(link_of("half-close", after=2), buffer=1 << 16) as wire:
         said = 8 << 20
-        one.client.sendall(bytes(said))
-        assert 1 << 16 < len(heard(one.server, said)) < 1 << 20
+        wire.client.sendall(bytes(said))
+        assert 1 << 16 < len(heard(wire.server, said)) < 1 << 20
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -494,7 +506,7 @@ def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
 
 def test_stopping_closes_all() -> None:
     with listening() as listener:
-        proxy = Proxy(listener.getsockname(), 1, [{"fault": "stall"}])
+        proxy = Proxy(listener.getsockname(), 1, [link_of("stall")])
         assert proxy.death() == ""
         proxy.stop()  # it has not even started
         with proxy, connect(proxy.ports[0]) as client, listener.accept()[0] as server:
@@ -525,9 +537,9 @@ def test_no_more_is_read_than_there_is_room_for() -> None:
         connection: Any = SimpleNamespace(loop=asyncio.get_running_loop())
         connection.close_if_done = lambda: None
         with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(one) for one in socket.socketpair()]
+            sockets = [stack.enter_context(end) for end in socket.socketpair()]
             sockets[0].sendall(b"hello")
-            direction = _Direction(connection, sockets[1], sockets[1], Narrow())
+            direction = Direction(connection, sockets[1], sockets[1], Narrow())
             direction.start()
             await asyncio.wait_for(over.wait(), PATIENCE)
             direction.stop()
@@ -539,16 +551,15 @@ def test_no_more_is_read_than_there_is_room_for() -> None:
 
 def test_a_proxy_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_module, "STOP_LIMIT", 0.1)
-    with Proxy(("127.0.0.1", 9), 1, [{}]) as proxy:
+    with Proxy(NOBODY, 1, [FAITHFUL]) as proxy:
         process_of_the_proxy().send_signal(signal.SIGSTOP)
     assert proxy.death() == "ended (exit status -9)"
 
 
 @pytest.mark.parametrize("how", ["input", "SIGTERM", "SIGINT"])
 def test_how_the_process_is_ended(how: str) -> None:
-    job = json.dumps({"target": ["127.0.0.1", 9], "seed": 1, "links": [{}]})
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.simulation.run.proxy", job],
+        [sys.executable, "-m", MODULE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -556,6 +567,8 @@ def test_how_the_process_is_ended(how: str) -> None:
     try:
         assert process.stdout is not None
         assert process.stdin is not None
+        pickle.dump((NOBODY, 1, [FAITHFUL]), process.stdin)
+        process.stdin.flush()
         assert len(json.loads(process.stdout.readline())["ports"]) == 1
         process.stdin.write(b"nothing is made of this\n")
         process.stdin.flush()
@@ -569,56 +582,32 @@ def test_how_the_process_is_ended(how: str) -> None:
         process.wait()
 
 
-GOOD = {"target": ["127.0.0.1", 9], "seed": 1, "links": [{}]}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        ([], 'one argument is needed, {"target": [HOST, PORT], '),
-        (["{}", "{}"], "one argument is needed"),
-        (["rain"], "one argument is needed"),
-        (["[]"], "one argument is needed"),
-        (["{}"], "one argument is needed"),
-        ([json.dumps(GOOD | {"target": ["127.0.0.1"]})], "one argument is needed"),
-        ([json.dumps(GOOD | {"target": ["127.0.0.1", 0]})], "one argument is needed"),
-        ([json.dumps(GOOD | {"target": ["127.0.0.1", "9"]})], "one argument is needed"),
-        ([json.dumps(GOOD | {"seed": "1"})], "one argument is needed"),
-        ([json.dumps(GOOD | {"links": {}})], "one argument is needed"),
-        (
-            [json.dumps(GOOD | {"target": ["::1", 9]})],
-            "the target has to have an IPv4 address, and '::1' has none",
-        ),
-        (
-            [json.dumps(GOOD | {"links": [{}, {"fault": "rain"}]})],
-            "link 1: fault has to be one of none, slow, ",
-        ),
-        ([json.dumps(GOOD)], "standard input has to be a pipe or a terminal: its end ends all"),
-    ],
-)
-def test_nonsense(arguments: list[str], complaint: str) -> None:
+def test_a_process_that_gets_no_job_says_so() -> None:
     process = subprocess.run(
-        [sys.executable, "-m", "harness.simulation.run.proxy", *arguments],
+        [sys.executable, "-m", MODULE],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=PATIENCE,
         text=True,
         check=False,
     )
-    assert process.stderr.startswith(f"the proxy can't go on: {complaint}")
+    assert process.stderr.startswith("the proxy can't go on: ")
     assert process.stderr.count("\n") == 1
     assert (process.stdout, process.returncode) == ("", 2)
 
 
 def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = Proxy(("127.0.0.1", 9), 1, [{"fault": "rain"}])
-    with pytest.raises(Unfit, match=r"the proxy ended \(exit status 2\), saying: .* not 'rain'$"):
+    proxy = Proxy(("::1", 9), 1, [FAITHFUL])
+    why = "the target has to have an IPv4 address, and '::1' has none"
+    with pytest.raises(Unfit, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"):
         proxy.start()
     proxy.stop()
-    with pytest.raises(Unfit, match="the proxy can't be started: Argument list too long"):
-        Proxy(("127.0.0.1", 9), 1, [{"fault": "x" * (1 << 18)}]).start()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(Unfit, match="the proxy can't be started: No such file or directory"):
+            Proxy(NOBODY, 1, [FAITHFUL]).start()
     monkeypatch.setattr(proxy_module, "START_LIMIT", 0.0)
-    slow = Proxy(("127.0.0.1", 9), 1, [{}])
+    slow = Proxy(NOBODY, 1, [FAITHFUL])
     with pytest.raises(Unfit, match="the proxy was not ready for 0 s"):
         slow.start()
     assert slow.death().startswith("ended")
@@ -627,7 +616,7 @@ def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_proxy_without_descriptors_says_so(spare: int) -> None:
     """A connection needs two: here the first or the second can't be had."""
-    with listening() as listener, Proxy(listener.getsockname(), 1, [{}]) as proxy:
+    with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid
         limit = len(os.listdir(f"/proc/{pid}/fd")) + spare
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))

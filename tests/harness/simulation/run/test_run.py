@@ -16,9 +16,10 @@ import pytest
 from harness.errors import Unfit
 from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.run import run
+from harness.simulation.run.child import ROOT
 from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
-from harness.simulation.run.run import ROOT, _with_sessions
+from harness.simulation.run.run import _with_sessions
 from harness.simulation.scenario.vocabulary import harmless
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
@@ -55,20 +56,22 @@ def test_all_that_was_said_is_recorded_and_heard(processes: int, tmp_path: Path)
         processes=processes,
     )
     assert found.end == COMPLETE
-    said = {one["says"]: one for one in of(found, "says")}
+    said = {event["says"]: event for event in of(found, "says")}
     assert len(said) > 20
-    assert {one["sent"] for one in of(found, "sent")} == said.keys()
+    assert {event["sent"] for event in of(found, "sent")} == said.keys()
     for who in range(7):
-        others = {name for name, one in said.items() if one["who"] != who}
+        others = {name for name, event in said.items() if event["who"] != who}
         assert {*heard(found, who)} == others, "each is recognized, byte for byte"
         assert len(heard(found, who)) == len(others)
     assert all(before["t"] <= after["t"] for before, after in pairwise(found.events))
     for who in range(7):
         (connects, connected, welcomed) = [
-            one["what"] for one in of(found, "what") if one["who"] == who
+            event["what"] for event in of(found, "what") if event["who"] == who
         ]
         assert (connects, connected, welcomed) == ("connects", "connected", "welcomed")
-    assert any(harmless(as_bytes(one["text"])) != as_bytes(one["text"]) for one in said.values())
+    assert any(
+        harmless(as_bytes(event["text"])) != as_bytes(event["text"]) for event in said.values()
+    )
 
 
 def test_what_is_no_message_as_it_was_due_is_recorded_as_it_came(tmp_path: Path) -> None:
@@ -93,8 +96,8 @@ def test_what_is_no_message_as_it_was_due_is_recorded_as_it_came(tmp_path: Path)
             {"line": "the rest"},
         ]
     ended = of(found, "what", "ended")
-    assert [one.get("rest") for one in ended] == ["half", "half"]
-    assert {one["who"] for one in of(found, "what", "welcomed")} == {0, 1}
+    assert [event.get("rest") for event in ended] == ["half", "half"]
+    assert {event["who"] for event in of(found, "what", "welcomed")} == {0, 1}
 
 
 def test_welcome_1_what_comes_before_the_welcome_is_recorded(tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_welcome_1_what_comes_before_the_welcome_is_recorded(tmp_path: Path) -> 
             "    while connection.recv(4096): pass\n"
         ),
     )
-    assert [one["rest"] for one in of(found, "what", "unwelcomed")] == [
+    assert [event["rest"] for event in of(found, "what", "unwelcomed")] == [
         "<127.0.0.9>hi\nWelcome to socket practice\n"
     ] * 2
     assert of(found, "what", "welcomed") == []
@@ -121,8 +124,8 @@ def test_who_is_refused_says_nothing(tmp_path: Path) -> None:
         python("def serve(connection):\n    server.shutdown(2)\n    connection.recv(1)\n"),
     )
     refused = of(found, "what", "refused")
-    assert 2 in [one["who"] for one in refused]
-    assert 2 not in [one["who"] for one in of(found, "says")]
+    assert 2 in [event["who"] for event in refused]
+    assert 2 not in [event["who"] for event in of(found, "says")]
 
 
 def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
@@ -138,10 +141,10 @@ def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
             + ['[[population]]\nname = "stays"\nclients = 2\nrate = 3']
         ),
     )
-    leaves = {one["who"]: one["how"] for one in of(found, "what", "leaves")}
+    leaves = {event["who"]: event["how"] for event in of(found, "what", "leaves")}
     assert sorted(leaves.values()) == ["close", "half-close", "reset"]
     ended = of(found, "what", "ended")
-    assert [(leaves[one["who"]], one["how"]) for one in ended] == [("half-close", "closed")]
+    assert [(leaves[event["who"]], event["how"]) for event in ended] == [("half-close", "closed")]
 
 
 def test_the_last_words_end_it_when_all_have_heard_them(
@@ -150,7 +153,7 @@ def test_the_last_words_end_it_when_all_have_heard_them(
     """Not the patience, which is for what does not come."""
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 10_000.0)
     found = record(tmp_path, TWO)
-    last = [one["says"] for one in of(found, "final")]
+    last = [event["says"] for event in of(found, "final")]
     assert len(last) == 2
     assert all({*last} & {*heard(found, who)} for who in range(2))
 
@@ -162,13 +165,13 @@ def test_links_are_bad_networks(tmp_path: Path) -> None:
         + '[[population]]\nname = "cut"\nclients = 1\nrate = 10\n'
         + '[population.link]\nfault = "reset"\nafter = 0.2\n',
     )
-    (whose,) = (one["who"] for one in of(found, "population", "cut"))
+    (whose,) = (event["who"] for event in of(found, "population", "cut"))
     (begins,) = of(found, "fault", "reset")
     assert (begins["who"], begins["what"]) == (whose, "begins")
     (ended,) = of(found, "what", "ended")
     assert ended["who"] == whose
-    (address,) = (one["address"] for one in of(found, "population", "cut"))
-    said = [one["says"] for one in of(found, "says") if one["who"] == whose]
+    (address,) = (event["address"] for event in of(found, "population", "cut"))
+    said = [event["says"] for event in of(found, "says") if event["who"] == whose]
     assert said
     assert {*said} & {*heard(found, (whose + 1) % 3)}, f"the server knows it as {address}"
 
@@ -237,7 +240,9 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
         ready=both_workers_serve,
     )
     assert found.end == COMPLETE
-    faults = [(one["fault"], one["what"], len(one["processes"])) for one in of(found, "fault")]
+    faults = [
+        (event["fault"], event["what"], len(event["processes"])) for event in of(found, "fault")
+    ]
     by_kind = {
         kind: [fault[1:] for fault in faults if fault[0] == kind]
         for kind in ("kill-worker", "stop-worker", "hangup", "stop")
@@ -253,7 +258,7 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
     (killed,) = of(found, "fault", "kill-worker")[0]["processes"]
     assert not psutil.pid_exists(killed)
     assert of(found, "what", "ended") == [], "it is this project's server"
-    said = {one["says"] for one in of(found, "says")}
+    said = {event["says"] for event in of(found, "says")}
     everyone = {name for who in range(4) for name in heard(found, who)}
     assert everyone == said
 
@@ -277,7 +282,7 @@ def test_a_target_can_be_started_again(tmp_path: Path) -> None:
     )
     begins, ends = of(found, "fault", "restart")
     assert (begins["what"], ends["what"]) == ("begins", "ends")
-    assert [one for one in of(found, "what", "welcomed") if one["t"] > ends["t"]]
+    assert [event for event in of(found, "what", "welcomed") if event["t"] > ends["t"]]
 
 
 @pytest.mark.parametrize("job", [b"", pickle.dumps("a job that was cut off")[:-5]])
@@ -301,7 +306,7 @@ def test_a_run_starts_when_its_drivers_are_ready(
     monkeypatch.setattr(sys, "executable", str(slow))
     found = record(tmp_path, TWO, processes=2)
     assert found.end == COMPLETE
-    assert {one["who"] for one in of(found, "what", "connects") if one["t"] < 1} == {0, 1}
+    assert {event["who"] for event in of(found, "what", "connects") if event["t"] < 1} == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +350,7 @@ def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_what_it_costs_is_weighed(tmp_path: Path) -> None:
-    costs = [one["costs"] for one in of(record(tmp_path, TWO), "costs")]
+    costs = [event["costs"] for event in of(record(tmp_path, TWO), "costs")]
     assert costs
     assert all(cost["memory"] > 1 << 20 and cost["descriptors"] > 3 for cost in costs)
 

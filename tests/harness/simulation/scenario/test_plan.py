@@ -15,7 +15,7 @@ def of(body: str, seconds: float = 10.0) -> Scenario:
     return parse(f'about = "a"\nseconds = {seconds}\n{body}', "x")
 
 
-def one(body: str, seconds: float = 10.0) -> list[Session]:
+def sessions(body: str, seconds: float = 10.0) -> list[Session]:
     """The sessions of a plan for one population."""
     return plan(of(f'[[population]]\nname = "one"\n{body}', seconds), 1).sessions
 
@@ -67,22 +67,22 @@ def test_what_holds_for_every_plan(seed: int) -> None:
 
 
 def test_who_says_nothing_only_listens() -> None:
-    (session,) = one("clients = 1")
+    (session,) = sessions("clients = 1")
     assert [say.final for say in session.says] == [True]
 
 
 def test_they_speak_as_often_as_they_are_to() -> None:
-    evenly = one('clients = 4\nrate = 5\ntiming = "evenly"', 20)
+    evenly = sessions('clients = 4\nrate = 5\ntiming = "evenly"', 20)
     for session in evenly:
         gaps = [b.due - a.due for a, b in pairwise(session.says[:-1])]
         assert gaps == pytest.approx([0.2] * 99)
     assert len({round(session.says[0].due, 3) for session in evenly}) == 4, "not all at once"
-    at_random = one("clients = 50\nrate = 5", 20)
+    at_random = sessions("clients = 50\nrate = 5", 20)
     assert sum(len(session.says) for session in at_random) == pytest.approx(5000, rel=0.1)
 
 
 def test_a_burst_is_said_at_once() -> None:
-    (session,) = one("clients = 1\nrate = 1\nburst = 3\n")
+    (session,) = sessions("clients = 1\nrate = 1\nburst = 3\n")
     dues = [say.due for say in session.says if not say.final]
     assert dues[::3] == dues[1::3] == dues[2::3]
     assert len(set(dues)) == len(dues) // 3 > 3
@@ -104,28 +104,28 @@ def test_in_a_phase_all_speak_as_much_more() -> None:
 
 
 def test_who_returns_comes_from_the_same_address_and_who_does_not_is_gone() -> None:
-    leaving = one("clients = 3\nstays = [1, 2]")
+    leaving = sessions("clients = 3\nstays = [1, 2]")
     assert len(leaving) == 3
     assert all(session.leaves is not None for session in leaving)
-    returning = one('clients = 3\nstays = [1, 2]\nreturns = true\nleaves = ["reset"]')
+    returning = sessions('clients = 3\nstays = [1, 2]\nreturns = true\nleaves = ["reset"]')
     assert len(returning) > 9
     assert len({session.address for session in returning}) == 3
     assert {session.how for session in returning} == {"reset"}
 
 
 def test_addresses_are_their_own_or_shared() -> None:
-    assert len({session.address for session in one("clients = 300")}) == 300
-    assert len({session.address for session in one("clients = 300\naddresses = 2")}) == 2
+    assert len({session.address for session in sessions("clients = 300")}) == 300
+    assert len({session.address for session in sessions("clients = 300\naddresses = 2")}) == 2
 
 
 def test_messages_are_cut_anywhere_and_say_how_long_they_wait_between() -> None:
-    (session,) = one("clients = 1\nrate = 2\npieces = [2, 4]\npause = [0.1, 0.2]")
+    (session,) = sessions("clients = 1\nrate = 2\npieces = [2, 4]\npause = [0.1, 0.2]")
     assert {len(say.cuts) for say in session.says[:-1]} <= {1, 2, 3}
     assert all(0.1 <= pause <= 0.2 for say in session.says for pause in say.pauses)
 
 
 def test_a_message_begins_when_the_one_before_is_out() -> None:
-    (session,) = one("clients = 1\nrate = 50\npieces = 3\npause = [0.1, 0.2]\nburst = 2")
+    (session,) = sessions("clients = 1\nrate = 50\npieces = 3\npause = [0.1, 0.2]\nburst = 2")
     assert len(session.says) > 20
     for before, after in pairwise(session.says):
         assert before.due + sum(before.pauses) <= after.due

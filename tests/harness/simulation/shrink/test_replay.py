@@ -57,7 +57,7 @@ def played(
 
 
 def kinds(found: list[str]) -> set[str]:
-    return {one.partition(":")[0] for one in found}
+    return {sentence.partition(":")[0] for sentence in found}
 
 
 @pytest.mark.parametrize("hurry", [False, True])

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from harness.simulation.checkers import judge
-    from harness.simulation.figures import figures
-    from harness.simulation.results import exit_status, lines, results
+    from harness.simulation.judge import judge
+    from harness.simulation.judge.figures import figures
+    from harness.simulation.judge.results import exit_status, lines, results
 
     try:
         profile = profiles.load(options.profile or profiles.DEFAULT)

@@ -25,8 +25,8 @@ from pathlib import Path
 from harness import profile as profiles
 from harness.cli.arguments import add_target, seconds, started, whole, writable
 from harness.cli.optional_deps import needs_extra
-from harness.simulation.scenario import Phase, Population, Scenario
-from harness.simulation.schedule import plan
+from harness.simulation.scenario.plan import plan
+from harness.simulation.scenario.scenario import Phase, Population, Scenario
 from harness.target.processes import raise_descriptor_limit
 
 FIRST = 16.0
@@ -176,7 +176,7 @@ def _attempt(
 ) -> Step:
     """Put a load on a fresh target, and tell what became of it."""
     from harness.simulation.outcome import simulated
-    from harness.simulation.run import Run
+    from harness.simulation.run.run import Run
 
     planned = plan(scenario_of(options.clients, messages, options.seconds), options.seed)
     folder = Path(tempfile.mkdtemp(prefix="limit-"))

@@ -21,9 +21,10 @@ from harness import profile as profiles
 from harness.cli.arguments import add_target, started, whole, writable
 from harness.cli.optional_deps import needs_extra
 from harness.profile import Profile
-from harness.simulation import history, replay
-from harness.simulation.checkers import Violation, judge
-from harness.simulation.reduce import Script, left_out, lines, people, reduce, script_of
+from harness.simulation import history
+from harness.simulation.judge import Violation, judge
+from harness.simulation.shrink import replay
+from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 from harness.target.processes import raise_descriptor_limit
 
 BUDGET = 400

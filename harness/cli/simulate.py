@@ -23,8 +23,8 @@ from harness import profile as profiles
 from harness.cli.arguments import add_target, make_folder, scale, seconds, started, whole
 from harness.cli.optional_deps import needs_extra
 from harness.simulation.history import HISTORY
-from harness.simulation.scenario import Scenario, ScenarioError, load
-from harness.simulation.schedule import plan
+from harness.simulation.scenario.plan import plan
+from harness.simulation.scenario.scenario import Scenario, ScenarioError, load
 from harness.target.processes import raise_descriptor_limit
 
 SPARE_DESCRIPTORS = 64
@@ -97,9 +97,9 @@ def _simulate(
     profile: profiles.Profile,
     folder: Path,
 ) -> int:
-    from harness.simulation.live import live
     from harness.simulation.outcome import simulated
-    from harness.simulation.run import Run
+    from harness.simulation.run.progress import live
+    from harness.simulation.run.run import Run
 
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     patience = options.timeout_scale

@@ -13,13 +13,13 @@ import pytest
 
 from harness import profile
 from harness.cli.shrink import Manner, file_of, manner_of
-from harness.simulation.checkers import Violation
 from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
-from harness.simulation.reduce import Script, lines, people
-from harness.simulation.run import ROOT
+from harness.simulation.judge import Violation
+from harness.simulation.run.child import ROOT
+from harness.simulation.shrink.reduce import Script, lines, people
 from tests.harness.commands import Done, Harness
 from tests.harness.simulation.recording import PYTHON, REFERENCE, record, running
-from tests.harness.simulation.test_checkers import Story
+from tests.harness.simulation.story import Story
 
 TALK = """
 seconds = 1

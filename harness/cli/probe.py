@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.arguments import started
+from harness.cli.arguments import add_shared, add_target, started, write
 from harness.cli.optional_deps import needs_extra
 from harness.clients.client import Client, Clock, Log
 from harness.errors import CannotJudge, Undecided, Violation
@@ -229,10 +229,8 @@ def _lines(heard: bytes) -> list[bytes]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--command", metavar="COMMAND", dest="start", help="start the server so, {host} {port}"
-    )
-    parser.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+    add_target(parser)
+    add_shared(parser, "--timeout-scale")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write the profile there, not to standard output"
     )
@@ -240,19 +238,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
-    with started(parser, options.start, options.target) as target:
+    with started(parser, options, options.timeout_scale) as target:
         try:
-            findings = asyncio.run(listen(target, Clock()))
+            findings = asyncio.run(listen(target, Clock(options.timeout_scale)))
         except (Undecided, CannotJudge, Violation) as error:
             how = target.death()
             parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"
     text = as_toml(name, findings)
-    try:
-        if options.out:
-            options.out.write_text(text, encoding="utf-8")
-        else:
-            print(text, end="")
-    except OSError as error:
-        parser.error(f"argument --out: {error.strerror}: {options.out}")
+    if options.out:
+        write(parser, options.out, text)
+    else:
+        print(text, end="")
     return 0

@@ -148,7 +148,7 @@ def test_nobody_is_heard(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.cli.probe.Clock", lambda: Clock(0.3))  # Only what never comes.
+    monkeypatch.setattr("harness.cli.probe.Clock", lambda _: Clock(0.3))  # Only what never comes.
     with pytest.raises(SystemExit, match="3"):
         probe("--command", f"{REFERENCE} --hopeless {hopeless}")
     out, error = capsys.readouterr()

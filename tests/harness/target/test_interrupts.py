@@ -256,9 +256,10 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
     monkeypatch.setattr(target.Target, "stop", stop)
     monkeypatch.setattr(target.Target, "start", lambda _: None)
     parser = argparse.ArgumentParser(prog="prog")
-    with arguments.started(parser, None, "127.0.0.1:9"):
+    named = argparse.Namespace(command=None, target="127.0.0.1:9")
+    with arguments.started(parser, named):
         pass
-    with pytest.raises(KeyboardInterrupt), arguments.started(parser, None, "127.0.0.1:9"):
+    with pytest.raises(KeyboardInterrupt), arguments.started(parser, named):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
 
@@ -319,11 +320,12 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
         return trace
 
     found = "whole"
+    named = argparse.Namespace(command=COMMAND, target=None)
     with interrupts.interrupt_on_signals():
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            with arguments.started(argparse.ArgumentParser(), COMMAND, None) as server:
+            with arguments.started(argparse.ArgumentParser(), named) as server:
                 server.fresh()
         except KeyboardInterrupt:
             found = "interrupted"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
 from harness.target.interrupts import allow_signals, defer_signals
-from harness.target.processes import NotReadyError, Server, free_port, weight
+from harness.target.processes import NotReadyError, Server, environment, free_port, weight
 
 MEASURED = "measured"
 FAILED = "failed"
@@ -28,9 +27,6 @@ AT_ONCE = 4
 
 DYING = 0.1
 """Seconds that a server may need to be dead after it has let go of its clients."""
-
-ROOT = Path(__file__).resolve().parents[2]
-"""Where the harness lies, so that load and floor find it wherever the bench was started."""
 
 
 class LoadError(Exception):
@@ -115,7 +111,7 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         )
         with defer_signals():
             try:
-                server = Server(command, recipe.ready, _environment())
+                server = Server(command, recipe.ready, environment())
             except OSError as error:
                 return result(NOT_STARTED, str(error))
             try:
@@ -172,11 +168,6 @@ def _load(job: Job, server: Server, limit: float) -> Report:
     return report
 
 
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
-
-
 @contextlib.contextmanager
 def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
     """The load's process. It is killed after `limit` seconds, which sets the event, or when the
@@ -196,7 +187,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=environment(),
             start_new_session=True,  # an interrupt is for us to handle
         ) as process,
     ):

@@ -23,6 +23,7 @@ from harness.target.processes import raise_descriptor_limit
 from harness.toml_reader import TomlError
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+    from harness.simulation.history import History
     from harness.target.target import Target
 
 SPARE_DESCRIPTORS = 64
@@ -115,6 +116,19 @@ _SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+def add(
+    parser: argparse.ArgumentParser,
+    name: str,
+    metavar: str,
+    kind: Callable[[str], float],
+    default: float,
+    about: str,
+) -> None:
+    """Add an argument that is a number; its help names the default."""
+    help = f"{about} (%(default)s)"
+    parser.add_argument(name, metavar=metavar, type=kind, default=default, help=help)
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name the target: a command, or an address."""
     group = parser.add_mutually_exclusive_group()
@@ -136,6 +150,16 @@ def load_profile(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     try:
         return profiles.load(options.profile or profiles.DEFAULT)
     except TomlError as error:
+        parser.error(str(error))
+
+
+def read_history(parser: argparse.ArgumentParser, options: argparse.Namespace) -> History:
+    """Return the history that is named."""
+    from harness.simulation import history
+
+    try:
+        return history.read(options.history)
+    except history.HistoryError as error:
         parser.error(str(error))
 
 

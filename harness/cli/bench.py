@@ -29,6 +29,7 @@ from harness.bench.plot import plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
 from harness.cli.arguments import (
+    add,
     add_shared,
     number,
     require_descriptors,
@@ -37,6 +38,16 @@ from harness.cli.arguments import (
     write,
     write_json,
 )
+
+KINDS = {
+    "crowd": "all speak",
+    "solo": "are there, and one speaks",
+    "latency": "speak by a schedule that does not wait, at a tenth and at half of what the server "
+    "delivers in a solo of N: how long until a line is heard",
+    "idle": "join and are silent: memory each, and joins per second of the first and of the last "
+    "1,000",
+}
+"""What N clients do in each kind of workload."""
 
 DEFAULT_WORKLOADS = (
     Workload("crowd", 100),
@@ -60,33 +71,11 @@ _seconds = number("a number of seconds", lambda found: 0 <= found < 1e6)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    clients = whole(2)
     add_shared(parser, "--repeat", "--json")
     parser.set_defaults(repeat=3)
-    parser.add_argument(
-        "--crowd", metavar="N", type=clients, nargs="+", default=[], help="N clients, all speak"
-    )
-    parser.add_argument(
-        "--solo", metavar="N", type=clients, nargs="+", default=[], help="N clients, one speaks"
-    )
-    parser.add_argument(
-        "--latency",
-        metavar="N",
-        type=clients,
-        nargs="+",
-        default=[],
-        help="N clients speak by a schedule that does not wait, at a tenth and at half of what the "
-        "server delivers in a solo of N: how long until a line is heard",
-    )
-    parser.add_argument(
-        "--idle",
-        metavar="N",
-        type=clients,
-        nargs="+",
-        default=[],
-        help="N clients join and are silent: memory each, and joins per second of the first "
-        "and of the last 1,000",
-    )
+    counts: dict[str, Any] = {"metavar": "N", "type": whole(2), "nargs": "+", "default": []}
+    for kind, about in KINDS.items():
+        parser.add_argument(f"--{kind}", help=f"N clients {about}", **counts)
     parser.add_argument(
         "--server",
         metavar="NAME",
@@ -97,41 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without {port}, it has to print 'listening on HOST:PORT'. The others are compared with "
         "the first",
     )
-    parser.add_argument(
-        "--seconds",
-        metavar="S",
-        type=_seconds,
-        default=2.0,
-        help="how long each timed part lasts, at least (%(default)g)",
-    )
-    parser.add_argument(
-        "--rounds",
-        metavar="N",
-        type=whole(1),
-        default=3,
-        help="rounds in each timed part, at least (%(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole(1),
-        default=2,
-        help="worker processes of the chatroom (%(default)s)",
-    )
-    parser.add_argument(
-        "--patience",
-        metavar="S",
-        type=_seconds,
-        default=10.0,
-        help="seconds of silence after which what is due is missing (%(default)g)",
-    )
-    parser.add_argument(
-        "--limit",
-        metavar="S",
-        type=_seconds,
-        default=300.0,
-        help="seconds that one run may take (%(default)g)",
-    )
+    add(parser, "--seconds", "S", _seconds, 2, "how long each timed part lasts, at least")
+    add(parser, "--rounds", "N", whole(1), 3, "rounds in each timed part, at least")
+    add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
+    silence = "seconds of silence after which what is due is missing"
+    add(parser, "--patience", "S", _seconds, 10, silence)
+    add(parser, "--limit", "S", _seconds, 300, "seconds that one run may take")
     parser.add_argument(
         "--plot",
         metavar="FILE.svg",
@@ -144,11 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if platform.system() != "Linux":
         parser.error("needs Linux, for its epoll and /proc")
-    workloads = [
-        Workload(kind, count)
-        for kind in ("crowd", "solo", "latency", "idle")
-        for count in getattr(options, kind)
-    ]
+    workloads = [Workload(kind, count) for kind in KINDS for count in getattr(options, kind)]
     for workload in workloads:
         require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
     servers = options.server or list(RECIPES.values())

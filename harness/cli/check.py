@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.arguments import add_shared, load_profile, write_json
-from harness.simulation import history
+from harness.cli.arguments import add_shared, load_profile, read_history, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +21,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from harness.simulation.judge.results import exit_status, lines, results
 
     profile = load_profile(parser, options)
-    try:
-        recorded = history.read(options.history)
-    except history.HistoryError as error:
-        parser.error(str(error))
+    recorded = read_history(parser, options)
     found = results(recorded, judge(recorded, profile), figures(recorded))
     for line in lines(found):
         print(line)

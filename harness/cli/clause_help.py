@@ -57,22 +57,21 @@ def explain(clause: Clause, checks: Sequence[Check], caught: Mapping[str, str]) 
     yield f"{clause.id} ({clause.level}, {clause.section})"
     yield from _indented(clause.text, "  ")
     yield ""
-    yield "Tests"
-    for name, about in _docs(of_it).items():
-        yield f"  {name}"
-        yield from _indented(about, "    ")
-    if not of_it:
-        yield "  none"
+    yield from _section("Tests", _docs(of_it))
     yield ""
     yield "A pass rests on"
     evidence = weakest([check.evidence for check in of_it])
     yield f"  {RESTS_ON[evidence] if evidence else 'nothing: it is never judged'}"
     yield ""
-    yield "Broken servers that it catches"
-    for name, about in caught.items():
+    yield from _section("Broken servers that it catches", caught)
+
+
+def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:
+    yield title
+    for name, about in docs.items():
         yield f"  {name}"
         yield from _indented(about, "    ")
-    if not caught:
+    if not docs:
         yield "  none"
 
 

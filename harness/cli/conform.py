@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from harness import profile as profiles
 from harness.clauses import all_clauses
 from harness.cli.arguments import (
+    add,
     add_shared,
     add_target,
     clause_id,
@@ -61,15 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge these only"
     )
-    parser.add_argument("--section", metavar="NAME", type=_section, help="judge this section only")
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
-    parser.add_argument(
-        "--jobs",
-        metavar="N",
-        type=whole(1),
-        default=min(JOBS, os.cpu_count() or 1),
-        help="judge N servers at once, where they are started from a command (%(default)s)",
-    )
+    jobs = "judge N servers at once, where they are started from a command"
+    add(parser, "--jobs", "N", whole(1), min(JOBS, os.cpu_count() or 1), jobs)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -81,8 +76,6 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         checks = runner.collect(chosen)
     except runner.CollectError as error:
         parser.error(str(error))
-    if not checks:
-        parser.error("no test judges any of these clauses")
     # A process without a test would only cost a second.
     chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
     if options.list:
@@ -120,7 +113,6 @@ def _options(options: argparse.Namespace) -> Options:
         address=options.target,
         profile=profile,
         clauses=tuple(options.only),
-        section=options.section,
         repeat=options.repeat,
         seed=options.seed,
         timeout_scale=options.timeout_scale,
@@ -172,7 +164,7 @@ def _conclude(
         "timeout_scale": options.timeout_scale,
     }
     asked = None
-    if options.only or options.section:  # and who is gone breaks JOIN-1, asked for or not
+    if options.only:  # and who is gone breaks JOIN-1, asked for or not
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
@@ -221,19 +213,6 @@ def _listed(checks: Sequence[Check]) -> Iterable[Line]:
             yield from quote(clause)
         for check in of_it:
             yield [(f"  {check.name}", "plain"), (f"  {check.evidence}", "faint")]
-
-
-# --- types of arguments --------------------------------------------------------------------------
-
-
-def _section(text: str) -> str:
-    sections = dict.fromkeys(clause.section for clause in all_clauses().values())
-    for section in sections:
-        if section.lower() == text.lower():
-            return section
-    raise argparse.ArgumentTypeError(
-        f"there is no section {text!r}; there are {', '.join(sections)}"
-    )
 
 
 def _text(path: str) -> str:

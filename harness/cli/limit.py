@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.cli.arguments import (
+    add,
     add_shared,
     add_target,
     load_profile,
@@ -128,30 +129,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--timeout-scale", "--json")
     parser.set_defaults(seed=1)
-    parser.add_argument(
-        "--clients", metavar="N", type=whole(2), default=100, help="people (%(default)s)"
-    )
-    parser.add_argument(
-        "--p99",
-        metavar="MS",
-        type=whole(1),
-        default=100,
-        help="milliseconds in which the last listener has to hear 99 of 100 (%(default)s)",
-    )
-    parser.add_argument(
-        "--seconds",
-        metavar="S",
-        type=seconds,
-        default=5.0,
-        help="how long they talk at each load (%(default)g)",
-    )
-    parser.add_argument(
-        "--processes",
-        metavar="N",
-        type=whole(1),
-        default=1,
-        help="processes that drive the clients (%(default)s)",
-    )
+    add(parser, "--clients", "N", whole(2), 100, "people")
+    bound = "milliseconds in which the last listener has to hear 99 of 100"
+    add(parser, "--p99", "MS", whole(1), 100, bound)
+    add(parser, "--seconds", "S", seconds, 5, "how long they talk at each load")
+    add(parser, "--processes", "N", whole(1), 1, "processes that drive the clients")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.arguments import (
+    add,
     add_shared,
     add_target,
     load_profile,
+    read_history,
     started,
     whole,
     writable,
@@ -101,22 +103,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE.py", type=writable, help="where to (shrunk.py beside the history)"
     )
-    parser.add_argument(
-        "--tries",
-        metavar="N",
-        type=whole(1),
-        default=3,
-        help="how often a script is played before it does not show it (%(default)s)",
-    )
+    tries = "how often a script is played before it does not show it"
+    add(parser, "--tries", "N", whole(1), 3, tries)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     profile = load_profile(parser, options)
-    try:
-        recorded = history.read(options.history)
-    except history.HistoryError as error:
-        parser.error(str(error))
+    recorded = read_history(parser, options)
     out = options.out or options.history.parent / "shrunk.py"
     if out.exists():
         parser.error(f"{str(out)!r} is there already; name another with --out")

@@ -47,13 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients", metavar="N", type=whole(1), help="people in all (the scenario's)"
     )
-    parser.add_argument(
-        "--processes",
-        metavar="N",
-        type=whole(1),
-        default=0,
-        help="processes that drive the clients (one for each 1,000 connections)",
-    )
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -92,15 +85,7 @@ def _simulate(
         print(f"{scenario.name} of {target}, seed {seed}", file=sys.stderr, flush=True)
         with live(sys.stderr, scenario.seconds) as told:
             found = simulated(
-                Run(
-                    plan(scenario, seed),
-                    target,
-                    profile,
-                    folder,
-                    told,
-                    options.processes,
-                    patience,
-                )
+                Run(plan(scenario, seed), target, profile, folder, told, scale=patience)
             )
     for line in found.lines():
         print(line)

@@ -41,7 +41,7 @@ ATTENTIVE = 0.05
 """Seconds by which the harness may be late and still counts as having watched."""
 
 _addresses = itertools.count()
-_runs = itertools.count(int(time.time() * 1000) % 36**6)
+_runs = itertools.count(int(time.time() * 1000))
 
 
 class Room:
@@ -64,7 +64,7 @@ class Room:
         self._members: list[Client] = []
         self._others: list[Target] = []
         self._witness: Client | None = None
-        self._run = _base36(next(_runs))
+        self._run = f"z{next(_runs) % 16**8:08x}"
         self._tokens = itertools.count()
         self._numbers = itertools.count()
 
@@ -424,14 +424,5 @@ def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
 
 
 def _name(number: int) -> str:
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return letters[number] if number < 26 else f"{letters[number % 26]}{number // 26}"
-
-
-def _base36(number: int) -> str:
-    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-    text = ""
-    for _ in range(6):
-        number, digit = divmod(number, 36)
-        text = digits[digit] + text
-    return f"z{text}"
+    """Return A to Z, then A1 to Z1, and so on."""
+    return f"{chr(ord('A') + number % 26)}{number // 26 or ''}"

@@ -85,7 +85,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--target", metavar="HOST:PORT", help="the server that runs there")
     group.addoption("--profile", default="chatroom", help="its dialect: a name, or a file")
     group.addoption("--clause", action="append", metavar="ID", help="judge this clause only")
-    group.addoption("--section", metavar="NAME", help="judge the clauses of this section only")
     group.addoption(
         "--timeout-scale", type=float, default=1.0, metavar="X", help="times the patience"
     )
@@ -134,18 +133,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     named = [(item, clause_of(item)) for item in items]
-    only, section = config.getoption("clause"), config.getoption("section")
-    if not only and not section:
-        return
-    wanted = [
-        clause.id
-        for clause in all_clauses().values()
-        if (not only or clause.id in only) and (not section or clause.section == section)
-    ]
-    config.hook.pytest_deselected(
-        items=[i for i, found in named if found and found[0] not in wanted]
-    )
-    items[:] = [item for item, found in named if not found or found[0] in wanted]
+    if only := config.getoption("clause"):
+        others = [item for item, found in named if found and found[0] not in only]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 # --- fixtures ------------------------------------------------------------------------------------

@@ -36,6 +36,16 @@ STEP = 0.01
 """Seconds between two looks at what nobody tells us of."""
 
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the harness."""
+
+
+def environment() -> dict[str, str]:
+    """Return our environment, in which a child finds the harness wherever we were started."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 class NotReadyError(Exception):
     """A server ended, or stayed silent, before it said that it was ready."""
 

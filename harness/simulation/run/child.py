@@ -6,19 +6,14 @@ A child reads its job from standard input, pickled, and ends when that input doe
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.errors import CannotJudge
-from harness.target.processes import status_within
-
-ROOT = Path(__file__).resolve().parents[3]
-"""Folder of the harness, so that a child finds it wherever we were started."""
+from harness.target.processes import environment, status_within
 
 Child = subprocess.Popen[bytes]
 
@@ -28,14 +23,13 @@ def spawn(module: str, name: str, stderr: int | None = None) -> Child:
 
     An interrupt does not reach it: to pass that on is for the caller.
     """
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
         return subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             start_new_session=True,
         )
     except OSError as error:

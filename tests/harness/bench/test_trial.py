@@ -185,7 +185,7 @@ def test_a_system_that_does_not_tell_the_memory(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_that_is_given_its_port_need_not_announce_it() -> None:
     code = TINY.read_text().replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[3]))')
     assert "argv[3]" in code
-    command = (PYTHON, "-c", code, "none", "1", "{port}")
+    command = f"{PYTHON} -c {shlex.quote(code)} none 1 {{port}}"
     result = play(Recipe("tiny", "chat", command, ready=None))
     assert (result.status, result.reason) == (MEASURED, "")
 

@@ -15,8 +15,8 @@ from harness import profile
 from harness.cli.shrink import Manner, file_of, manner_of
 from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
 from harness.simulation.judge import Violation
-from harness.simulation.run.child import ROOT
 from harness.simulation.shrink.reduce import Script, lines, people
+from harness.target.processes import ROOT
 from tests.harness.commands import Done, Harness
 from tests.harness.simulation.recording import PYTHON, REFERENCE, record, running
 from tests.harness.simulation.story import Story

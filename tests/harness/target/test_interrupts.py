@@ -22,10 +22,9 @@ import pytest
 from harness.__main__ import main
 from harness.cli import arguments, clause_help
 from harness.errors import CannotJudge
-from harness.simulation.run.child import ROOT
 from harness.target import interrupts, processes, target
 from harness.target.interrupts import allow_signals, defer_signals
-from harness.target.processes import Server
+from harness.target.processes import ROOT, Server
 from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 from tests.selection import Sample
 

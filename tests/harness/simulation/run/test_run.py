@@ -16,11 +16,11 @@ import pytest
 from harness.errors import CannotJudge
 from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.run import run
-from harness.simulation.run.child import ROOT
 from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
 from harness.simulation.run.run import _with_sessions
 from harness.simulation.scenario.vocabulary import harmless
+from harness.target.processes import ROOT
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
 from tests.integration.waiting import until

@@ -14,5 +14,6 @@ It never imports the server under test, so it can judge any server. In reading o
     bench/           speed
     cli/             one file for each sub-command
     entry.py         what pytest loads where the harness is installed
+    descriptors.py   the limit of a process's descriptors
     errors.py        how a check can end, other than well
 """

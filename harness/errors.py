@@ -10,8 +10,6 @@ StartError       the target never began: there is nothing to judge
 
 from __future__ import annotations
 
-import errno
-
 
 class Violation(AssertionError):
     """`what` happened, in a sentence; and the bytes that were due and that came, if it is bytes."""
@@ -54,9 +52,3 @@ class CannotJudge(Exception):
 
 class StartError(Exception):
     """The target can't be talked to; the message says why, with its last words."""
-
-
-def check_descriptors(error: OSError) -> None:
-    """Raise CannotJudge where an error says that the harness itself can open nothing more."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise CannotJudge(f"the harness itself has no more descriptors: {error.strerror}") from None

@@ -23,7 +23,7 @@ from harness.bench.clients import Clients
 from harness.bench.dialects import DIALECTS
 from harness.bench.open_loop import paced
 from harness.bench.payload import ArrivalError, Heads
-from harness.target.processes import raise_descriptor_limit
+from harness.descriptors import raise_descriptor_limit
 
 Report = dict[str, float | str]
 

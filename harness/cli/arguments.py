@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
+from harness.descriptors import raise_descriptor_limit
 from harness.target.interrupts import allow_signals, defer_signals
-from harness.target.processes import raise_descriptor_limit
 from harness.toml_reader import TomlError
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.

@@ -32,10 +32,10 @@ from harness.cli.arguments import (
     write_json,
 )
 from harness.cli.optional_deps import needs_extra
+from harness.descriptors import raise_descriptor_limit
 from harness.profile import Profile
 from harness.simulation.scenario.plan import plan
 from harness.simulation.scenario.scenario import Phase, Population, Scenario
-from harness.target.processes import raise_descriptor_limit
 
 FIRST = 16.0
 """Messages a second, of all together, with which the search begins."""

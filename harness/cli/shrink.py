@@ -29,12 +29,12 @@ from harness.cli.arguments import (
     write,
 )
 from harness.cli.optional_deps import needs_extra
+from harness.descriptors import raise_descriptor_limit
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.judge import Violation, judge
 from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
-from harness.target.processes import raise_descriptor_limit
 
 BUDGET = 400
 """Scripts that are tried, at most."""
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         print(f"{{host}}:{{port}}: {{error}}", file=sys.stderr)
         return 2
     print("\\n".join(found) or "nothing went wrong")
-    return int(any(one.startswith(f"{{KIND}}:") for one in found))
+    return int(any(finding.startswith(f"{{KIND}}:") for finding in found))
 
 
 if __name__ == "__main__":

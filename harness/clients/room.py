@@ -20,6 +20,7 @@ from math import inf
 
 from harness.clients import stream
 from harness.clients.client import Client, Clock, Log, connect
+from harness.descriptors import check_descriptors
 from harness.errors import (
     CannotJudge,
     JoinError,
@@ -28,7 +29,6 @@ from harness.errors import (
     TargetGoneError,
     Undecided,
     Violation,
-    check_descriptors,
 )
 from harness.profile import Profile
 from harness.target.interrupts import defer_signals

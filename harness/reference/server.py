@@ -16,7 +16,6 @@ import codecs
 import contextlib
 import heapq
 import itertools
-import resource
 import selectors
 import signal
 import socket
@@ -28,6 +27,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, NoReturn
+
+from harness.descriptors import raise_descriptor_limit
 
 KIB = 1024
 CHUNK = 64 * KIB
@@ -444,12 +445,3 @@ def canonical(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address)
-
-
-def raise_descriptor_limit() -> int:
-    """As many descriptors as this process may have at all (JOIN-1); returns how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted: Any = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

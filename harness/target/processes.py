@@ -7,7 +7,6 @@ import errno
 import os
 import random
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -48,13 +47,6 @@ def environment() -> dict[str, str]:
 
 class NotReadyError(Exception):
     """A server ended, or stayed silent, before it said that it was ready."""
-
-
-def raise_descriptor_limit() -> int:
-    """Allow this process, and those it starts, as many descriptors as it may have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -19,7 +19,8 @@ from typing import Any
 
 import psutil
 
-from harness.errors import CannotJudge, NotApplicable, StartError, Undecided, check_descriptors
+from harness.descriptors import check_descriptors
+from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.processes import STEP, Server, comes, free_port, is_taken

@@ -35,10 +35,10 @@ from functools import partial
 from time import monotonic
 from typing import TextIO
 
+from harness.descriptors import raise_descriptor_limit
 from harness.simulation.history import as_text
 from harness.simulation.scenario.plan import Plan, Say, Session
 from harness.simulation.scenario.vocabulary import harmless
-from harness.target.processes import raise_descriptor_limit
 
 CHUNK = 1 << 18
 """Bytes read in one call."""

@@ -50,10 +50,10 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
+from harness.descriptors import raise_descriptor_limit
 from harness.errors import CannotJudge
 from harness.simulation.run.gates import BEFALL, CHUNK, CLOSED, RESET, Course, Gate, draw, gates
 from harness.simulation.scenario.scenario import Link
-from harness.target.processes import raise_descriptor_limit
 
 BUFFER = 1 << 16
 """Bytes of each of the kernel's buffers, which doubles it."""

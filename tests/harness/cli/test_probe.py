@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.cli.probe import MOST, Findings, add_arguments, as_toml, pattern, run
-from harness.clients.client import Clock
 from tests.programs import program
 
 PYTHON = shlex.quote(sys.executable)
@@ -146,11 +145,9 @@ def test_nobody_is_heard(
     hopeless: str,
     complaint: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.cli.probe.Clock", lambda _: Clock(0.3))  # Only what never comes.
     with pytest.raises(SystemExit, match="3"):
-        probe("--command", f"{REFERENCE} --hopeless {hopeless}")
+        probe("--command", f"{REFERENCE} --hopeless {hopeless}", "--timeout-scale", "0.5")
     out, error = capsys.readouterr()
     assert out == ""
     assert complaint in error

@@ -74,7 +74,7 @@ def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
     with server("--announce") as target:
         room = room_of(target)
         # It listens a moment before it says so.
-        until(room.output, "it says that it listens")
+        until(lambda: room.output().endswith("\n"), "it says that it listens")
         assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
         play(room, test)
         assert "listening on [::1]:" in room.output()  # though it was stopped

@@ -3,6 +3,7 @@
 It never imports the server under test, so it can judge any server. In reading order:
 
     clauses.py       the clauses, read from PROTOCOL.md
+    toml_reader.py   dataclasses from TOML
     profile.py       how a server speaks, and what it claims to hold; profiles/ ship
     target/          the server under test
     clients/         scripted clients, and the room that they are in
@@ -13,5 +14,6 @@ It never imports the server under test, so it can judge any server. In reading o
     bench/           speed
     cli/             one file for each sub-command
     entry.py         what pytest loads where the harness is installed
+    descriptors.py   the limit of a process's descriptors
     errors.py        how a check can end, other than well
 """

@@ -19,7 +19,7 @@ import select
 import socket
 import sys
 
-from harness.target.processes import raise_descriptor_limit
+from harness.descriptors import raise_descriptor_limit
 
 HEAD = b"<127.0.0.1>"
 WELCOME = b"Welcome\n"

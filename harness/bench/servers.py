@@ -32,9 +32,9 @@ class NotInstalledError(Exception):
 class Recipe:
     """How to start a server.
 
-    In `command` and `files`, {python}, {host}, {port} (a free one), {workers},
-    {clients}, {speakers} (of a round) and {dir} (a directory of its own) are
-    filled in. `ready` is what it prints when it listens; a group ``port`` in it
+    In `command`, as typed into a shell, and in `files`, {python}, {host}, {port} (a
+    free one), {workers}, {clients}, {speakers} (of a round) and {dir} (a directory of
+    its own) are filled in. `ready` is what it prints when it listens; a group ``port`` in it
     tells where. Without `ready`, it is taken to listen at {port} when it accepts a
     connection.
 
@@ -45,9 +45,9 @@ class Recipe:
 
     name: str
     dialect: str
-    command: tuple[str, ...]
+    command: str
     ready: re.Pattern[bytes] | None
-    version: tuple[str, ...] = ()
+    version: str = ""
     module: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     at_once: int = 32
@@ -55,7 +55,7 @@ class Recipe:
     def check_installed(self) -> None:
         if self.module and importlib.util.find_spec(self.module) is None:
             raise NotInstalledError(f"no Python module {self.module}")
-        program = self.command[0]
+        program = shlex.split(self.command)[0]
         if program != "{python}" and find_program(program) is None:
             raise NotInstalledError(f"no program {program}")
 
@@ -74,27 +74,15 @@ class Recipe:
         }
         for name, text in self.files.items():
             (directory / name).write_text(_fill(text, values))
-        command = [_fill(part, values) for part in self.command]
-        return [find_program(command[0]) or command[0], *command[1:]]
+        return _command(self.command, values)
 
 
 CHATROOM = Recipe(
     "chatroom",
     "chat",
-    (
-        "{python}",
-        "-m",
-        "chatroom",
-        "--quiet",
-        "--rate",
-        "0",
-        "--workers",
-        "{workers}",
-        "{host}",
-        "0",
-    ),
+    "{python} -m chatroom --quiet --rate 0 --workers {workers} {host} 0",
     _ANNOUNCED,
-    version=("{python}", "-m", "chatroom", "--version"),
+    version="{python} -m chatroom --version",
     module="chatroom",
 )
 
@@ -103,35 +91,33 @@ CHATROOM = Recipe(
 NCAT = Recipe(
     "ncat",
     "ncat",
-    ("ncat", "-v", "-n", "--chat", "-l", "-m", "{clients}", "{host}", "{port}"),
+    "ncat -v -n --chat -l -m {clients} {host} {port}",
     re.compile(rb"Listening on "),
-    version=("ncat", "--version"),
+    version="ncat --version",
     at_once=4,  # its backlog is 5
 )
 
 REDIS = Recipe(
     "redis",
     "redis",
-    (
-        *("redis-server", "--bind", "{host}", "--port", "{port}", "--dir", "{dir}"),
-        *("--save", "", "--appendonly", "no", "--maxclients", "{clients}"),
-    ),
+    "redis-server --bind {host} --port {port} --dir {dir} --save '' --appendonly no "
+    "--maxclients {clients}",
     re.compile(rb"Ready to accept connections"),
-    version=("redis-server", "--version"),
+    version="redis-server --version",
 )
 
 NATS = Recipe(
     "nats",
     "nats",
-    ("nats-server", "-c", "{dir}/nats.conf"),
+    "nats-server -c {dir}/nats.conf",
     re.compile(rb"client connections on \S+:(?P<port>\d+)(?s:.*)Server is ready"),
-    version=("nats-server", "--version"),
+    version="nats-server --version",
     files={
         "nats.conf": 'host: "{host}"\nport: -1\nmax_connections: {clients}\nping_interval: "1h"\n'
     },
 )
 
-FLOOR = Recipe("floor", "chat", ("{python}", "-m", "harness.bench.floor", "{speakers}"), _ANNOUNCED)
+FLOOR = Recipe("floor", "chat", "{python} -m harness.bench.floor {speakers}", _ANNOUNCED)
 """No server, but what one would cost that has nothing to do: see floor.py."""
 
 RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR)}
@@ -139,10 +125,9 @@ RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR
 
 def custom(name: str, command: str) -> Recipe:
     """Any server of the chatroom's protocol, from a command as typed into a shell."""
-    parts = tuple(shlex.split(command))
-    if not parts:
+    if not shlex.split(command):
         raise ValueError("an empty command")
-    return Recipe(name, "chat", parts, None if "{port}" in command else _ANNOUNCED)
+    return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
 
 
 def find_program(name: str) -> str | None:
@@ -155,8 +140,7 @@ def version_of(recipe: Recipe) -> str:
     """The first line in which the server's program tells its version, or nothing."""
     if not recipe.version:
         return ""
-    command = [_fill(part, {"python": sys.executable}) for part in recipe.version]
-    command[0] = find_program(command[0]) or command[0]
+    command = _command(recipe.version, {"python": sys.executable})
     try:
         done = subprocess.run(
             command,
@@ -170,6 +154,12 @@ def version_of(recipe: Recipe) -> str:
         return ""
     said = done.stdout.decode(errors="replace").strip()
     return said.splitlines()[0] if said else ""
+
+
+def _command(text: str, values: Mapping[str, str]) -> list[str]:
+    """Return a command as its parts, filled in, with the program's path."""
+    program, *rest = [_fill(part, values) for part in shlex.split(text)]
+    return [find_program(program) or program, *rest]
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,8 @@ from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
-from harness.target.interrupts import shielded, unshielded
-from harness.target.processes import NotReadyError, Server, free_port, weight
+from harness.target.interrupts import allow_signals, defer_signals
+from harness.target.processes import NotReadyError, Server, environment, free_port, weight
 
 MEASURED = "measured"
 FAILED = "failed"
@@ -28,9 +27,6 @@ AT_ONCE = 4
 
 DYING = 0.1
 """Seconds that a server may need to be dead after it has let go of its clients."""
-
-ROOT = Path(__file__).resolve().parents[2]
-"""Where the harness lies, so that load and floor find it wherever the bench was started."""
 
 
 class LoadError(Exception):
@@ -113,13 +109,13 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         command = recipe.fill(
             Path(directory), port, plan.workers, workload.clients, workload.speakers
         )
-        with shielded():
+        with defer_signals():
             try:
-                server = Server(command, recipe.ready, _environment())
+                server = Server(command, recipe.ready, environment())
             except OSError as error:
                 return result(NOT_STARTED, str(error))
             try:
-                with unshielded():
+                with allow_signals():
                     ready = server.wait_ready(START_LIMIT)
                     if ready and "port" in ready.groupdict():
                         port = int(ready["port"])
@@ -172,11 +168,6 @@ def _load(job: Job, server: Server, limit: float) -> Report:
     return report
 
 
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
-
-
 @contextlib.contextmanager
 def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
     """The load's process. It is killed after `limit` seconds, which sets the event, or when the
@@ -189,20 +180,20 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
 
     timer = threading.Timer(limit, end)
     with (
-        shielded(),
+        defer_signals(),
         subprocess.Popen(
             [sys.executable, "-m", "harness.bench.load", job.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=environment(),
             start_new_session=True,  # an interrupt is for us to handle
         ) as process,
     ):
         try:
             timer.start()
-            with unshielded():
+            with allow_signals():
                 yield process, late
         finally:
             timer.cancel()

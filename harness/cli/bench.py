@@ -16,7 +16,6 @@ off; 3 if the first server is not installed or did not start.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -29,11 +28,26 @@ from harness.bench import report
 from harness.bench.plot import plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
-from harness.cli.arguments import whole, writable
-from harness.target.processes import raise_descriptor_limit
+from harness.cli.arguments import (
+    add,
+    add_shared,
+    number,
+    require_descriptors,
+    whole,
+    writable,
+    write,
+    write_json,
+)
 
-SPARE_DESCRIPTORS = 64
-"""What a process has open besides its clients."""
+KINDS = {
+    "crowd": "all speak",
+    "solo": "are there, and one speaks",
+    "latency": "speak by a schedule that does not wait, at a tenth and at half of what the server "
+    "delivers in a solo of N: how long until a line is heard",
+    "idle": "join and are silent: memory each, and joins per second of the first and of the last "
+    "1,000",
+}
+"""What N clients do in each kind of workload."""
 
 DEFAULT_WORKLOADS = (
     Workload("crowd", 100),
@@ -53,32 +67,15 @@ SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
 """The arguments that bear on every run, and so are written down with the figures."""
 
 
+_seconds = number("a number of seconds", lambda found: 0 <= found < 1e6)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    clients = whole(2)
-    parser.add_argument(
-        "--crowd", metavar="N", type=clients, nargs="+", default=[], help="N clients, all speak"
-    )
-    parser.add_argument(
-        "--solo", metavar="N", type=clients, nargs="+", default=[], help="N clients, one speaks"
-    )
-    parser.add_argument(
-        "--latency",
-        metavar="N",
-        type=clients,
-        nargs="+",
-        default=[],
-        help="N clients speak by a schedule that does not wait, at a tenth and at half of what the "
-        "server delivers in a solo of N: how long until a line is heard",
-    )
-    parser.add_argument(
-        "--idle",
-        metavar="N",
-        type=clients,
-        nargs="+",
-        default=[],
-        help="N clients join and are silent: memory each, and joins per second of the first "
-        "and of the last 1,000",
-    )
+    add_shared(parser, "--repeat", "--json")
+    parser.set_defaults(repeat=3)
+    counts: dict[str, Any] = {"metavar": "N", "type": whole(2), "nargs": "+", "default": []}
+    for kind, about in KINDS.items():
+        parser.add_argument(f"--{kind}", help=f"N clients {about}", **counts)
     parser.add_argument(
         "--server",
         metavar="NAME",
@@ -89,44 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without {port}, it has to print 'listening on HOST:PORT'. The others are compared with "
         "the first",
     )
-    parser.add_argument(
-        "--repeat", metavar="N", type=whole(1), default=3, help="repetitions (%(default)s)"
-    )
-    parser.add_argument(
-        "--seconds",
-        metavar="S",
-        type=_seconds,
-        default=2.0,
-        help="how long each timed part lasts, at least (%(default)g)",
-    )
-    parser.add_argument(
-        "--rounds",
-        metavar="N",
-        type=whole(1),
-        default=3,
-        help="rounds in each timed part, at least (%(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole(1),
-        default=2,
-        help="worker processes of the chatroom (%(default)s)",
-    )
-    parser.add_argument(
-        "--patience",
-        metavar="S",
-        type=_seconds,
-        default=10.0,
-        help="seconds of silence after which what is due is missing (%(default)g)",
-    )
-    parser.add_argument(
-        "--limit",
-        metavar="S",
-        type=_seconds,
-        default=300.0,
-        help="seconds that one run may take (%(default)g)",
-    )
+    add(parser, "--seconds", "S", _seconds, 2, "how long each timed part lasts, at least")
+    add(parser, "--rounds", "N", whole(1), 3, "rounds in each timed part, at least")
+    add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
+    silence = "seconds of silence after which what is due is missing"
+    add(parser, "--patience", "S", _seconds, 10, silence)
+    add(parser, "--limit", "S", _seconds, 300, "seconds that one run may take")
     parser.add_argument(
         "--plot",
         metavar="FILE.svg",
@@ -134,26 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw deliveries per second against clients into FILE.svg: of the crowds that are "
         "named, or else of those of 10, 30, 100, 300 and 900",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", type=writable, help="also write every figure to FILE"
-    )
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if platform.system() != "Linux":
         parser.error("needs Linux, for its epoll and /proc")
-    workloads = [
-        Workload(kind, count)
-        for kind in ("crowd", "solo", "latency", "idle")
-        for count in getattr(options, kind)
-    ]
-    limit = raise_descriptor_limit()
+    workloads = [Workload(kind, count) for kind in KINDS for count in getattr(options, kind)]
     for workload in workloads:
-        if workload.clients + SPARE_DESCRIPTORS > limit:
-            parser.error(
-                f"argument --{workload.kind}: {workload.clients} clients need more "
-                f"descriptors than a process may have here ({limit})"
-            )
+        require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
     servers = options.server or list(RECIPES.values())
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
@@ -177,11 +130,10 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     print(report.tables(results))
     print(f"\n{footnote(machine, options.repeat)}")
     if options.plot:
-        options.plot.write_text(plot(results), encoding="utf-8")
+        write(parser, options.plot, plot(results))
     if options.json:
         settings = {name: getattr(options, name) for name in SETTINGS}
-        record = report.as_json(results, machine, settings)
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(parser, options.json, report.as_json(results, machine, settings))
     return exit_status(results, servers[0].name)
 
 
@@ -231,16 +183,6 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
 
 def _tell(result: Result) -> None:
     print(report.summary(result), file=sys.stderr, flush=True)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"has to be a number of seconds, not {text!r}")
-    return seconds
 
 
 def _server(text: str) -> Recipe:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.simulation.scenario import FOLDER, load, names
+from harness.simulation.scenario.scenario import FOLDER, load, names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

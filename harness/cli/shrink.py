@@ -17,14 +17,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import profile as profiles
-from harness.cli.arguments import add_target, started, whole, writable
+from harness.cli.arguments import (
+    add,
+    add_shared,
+    add_target,
+    load_profile,
+    read_history,
+    started,
+    whole,
+    writable,
+    write,
+)
 from harness.cli.optional_deps import needs_extra
+from harness.descriptors import raise_descriptor_limit
 from harness.profile import Profile
-from harness.simulation import history, replay
-from harness.simulation.checkers import Violation, judge
-from harness.simulation.reduce import Script, left_out, lines, people, reduce, script_of
-from harness.target.processes import raise_descriptor_limit
+from harness.simulation import history
+from harness.simulation.judge import Violation, judge
+from harness.simulation.shrink import replay
+from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
 BUDGET = 400
 """Scripts that are tried, at most."""
@@ -67,7 +77,7 @@ def main(arguments: list[str]) -> int:
         print(f"{{host}}:{{port}}: {{error}}", file=sys.stderr)
         return 2
     print("\\n".join(found) or "nothing went wrong")
-    return int(any(one.startswith(f"{{KIND}}:") for one in found))
+    return int(any(finding.startswith(f"{{KIND}}:") for finding in found))
 
 
 if __name__ == "__main__":
@@ -88,28 +98,19 @@ Plays = Callable[[Script, bool], bool]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("history", metavar="HISTORY", type=Path, help="a history.jsonl")
     add_target(parser)
-    parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
+    add_shared(parser, "history", "--profile")
     parser.add_argument(
         "--out", metavar="FILE.py", type=writable, help="where to (shrunk.py beside the history)"
     )
-    parser.add_argument(
-        "--tries",
-        metavar="N",
-        type=whole(1),
-        default=3,
-        help="how often a script is played before it does not show it (%(default)s)",
-    )
+    tries = "how often a script is played before it does not show it"
+    add(parser, "--tries", "N", whole(1), 3, tries)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
-    try:
-        profile = profiles.load(options.profile or profiles.DEFAULT)
-        recorded = history.read(options.history)
-    except (history.HistoryError, profiles.ProfileError) as error:
-        parser.error(str(error))
+    profile = load_profile(parser, options)
+    recorded = read_history(parser, options)
     out = options.out or options.history.parent / "shrunk.py"
     if out.exists():
         parser.error(f"{str(out)!r} is there already; name another with --out")
@@ -117,12 +118,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
     found = _against(options, parser, recorded, violations[0], profile)
-    text = file_of(*found, violations[0], options.server or options.target, profile, out.name)
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        parser.error(f"can't write {str(out)!r}: {error.strerror}")
+    text = file_of(*found, violations[0], options.command or options.target, profile, out.name)
+    write(parser, out, text, "x")
     print(f"{described(found[0])}; to see it: python3 {out} HOST PORT")
     return 0
 
@@ -138,7 +135,7 @@ def _against(
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
-    with started(parser, options.server, options.target) as target:
+    with started(parser, options) as target:
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()
@@ -147,7 +144,7 @@ def _against(
                 found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
             except OSError:  # it lets in nobody
                 return False
-            return any(one.startswith(f"{violation.kind}:") for one in found)
+            return any(finding.startswith(f"{violation.kind}:") for finding in found)
 
         return _shrunk(recorded, violation, plays, options.tries, parser)
 
@@ -238,5 +235,5 @@ def file_of(
 
 def _quoted(text: str) -> str:
     """As it stands in a docstring."""
-    shown = "".join(one if one.isprintable() else "\ufffd" for one in text)
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown.replace("\\", "\\\\").replace('"', '\\"')

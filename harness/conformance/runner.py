@@ -22,16 +22,16 @@ import psutil
 import pytest
 
 from harness.conformance.plugin import RESULT, Result, clause_of
+from harness.target.processes import ROOT
 
 _TESTS = Path(__file__).parent / "tests"
-_ROOT = Path(__file__).parents[2]
 
 RUN = "CHATROOM_HARNESS_RUN"
 """In the environment of all that a run starts."""
 
 _OF_ITS_OWN = (
     *("-c", os.devnull),
-    f"--rootdir={_ROOT}",
+    f"--rootdir={ROOT}",
     "--noconftest",
     "--import-mode=importlib",
     "--strict-markers",
@@ -49,15 +49,14 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 class Options:
     """What is run. Either `command` or `address` is set for a run, neither to collect.
 
-    clauses: these only; empty: all. section: this one only. jobs: how many
-    servers are judged at once. junit: where pytest's own report goes.
+    clauses: these only; empty: all. jobs: how many servers are judged at once. junit: where
+    pytest's own report goes.
     """
 
     command: str | None = None
     address: str | None = None
     profile: str = "chatroom"
     clauses: tuple[str, ...] = ()
-    section: str | None = None
     repeat: int = 1
     seed: int = 0
     timeout_scale: float = 1.0
@@ -71,7 +70,6 @@ class Options:
             ("target", self.address),
             ("profile", self.profile),
             *(("clause", clause) for clause in self.clauses),
-            ("section", self.section),
             ("repeat", self.repeat),
             ("seed", self.seed),
             ("timeout-scale", self.timeout_scale),

@@ -15,27 +15,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from harness.reference.server import Member, Options, Server
 
 AT_MOST = 600
 """Seconds that any of them lives."""
 
-HOPELESS: dict[str, Callable[[Options], NoReturn]] = {}
+HOPELESS: dict[str, Callable[[Options], None]] = {}
+"""The targets by name: functions that do not return."""
 
-Run = Callable[[Options], NoReturn]
 
+def hopeless(name: str) -> Callable[[Any], Any]:
+    """Register a target under a name: a function that runs it, or a class of servers."""
 
-def hopeless(name: str) -> Callable[[Run], Run]:
-    def register(run: Run) -> Run:
-        def limited(options: Options) -> NoReturn:
+    def register(target: Any) -> Any:
+        def limited(options: Options) -> None:
             signal.alarm(AT_MOST)
-            run(options)
+            if isinstance(target, type):
+                target(options).run()
+            else:
+                target(options)
 
-        limited.__doc__ = run.__doc__
+        limited.__doc__ = target.__doc__
         HOPELESS[name] = limited
-        return run
+        return target
 
     return register
 
@@ -43,51 +47,6 @@ def hopeless(name: str) -> Callable[[Run], Run]:
 def wait() -> NoReturn:
     while True:
         signal.pause()
-
-
-class ClosesAtOnce(Server):
-    def accept(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.accept()[0].close()
-
-
-class FloodsWithGarbage(Server):
-    """Never reads, so as to need nothing but its thread for each newcomer."""
-
-    def accept(self) -> None:
-        with contextlib.suppress(OSError):
-            connection = self.listener.accept()[0]
-            connection.setblocking(True)
-            threading.Thread(target=self.flood, args=(connection,), daemon=True).start()
-
-    def flood(self, connection: socket.socket) -> None:
-        garbage = bytes(range(256)) * 64
-        with contextlib.suppress(OSError), connection:
-            while True:
-                connection.sendall(garbage)
-
-
-class HangsAfterAMessage(Server):
-    def hear(self, member: Member, data: bytes) -> None:
-        super().hear(member, data)
-        for receiver in self.recipients(member):
-            self.send(receiver)
-        wait()
-
-
-class IgnoresSignals(Server):
-    def stop(self, *_: object) -> None:  # type: ignore[override]
-        pass
-
-
-class FloodsItsOutput(Server):
-    def serve(self) -> NoReturn:
-        threading.Thread(target=self.print, daemon=True).start()
-        super().serve()
-
-    def print(self) -> None:
-        while True:
-            os.write(1, b"I am a chat server, and I am very glad of it.\n" * 1000)
 
 
 @hopeless("never-listens")
@@ -106,21 +65,40 @@ def never_accepts(options: Options) -> NoReturn:
 
 
 @hopeless("closes-at-once")
-def closes_at_once(options: Options) -> NoReturn:
+class ClosesAtOnce(Server):
     """Closes each connection as soon as it has accepted it."""
-    ClosesAtOnce(options).run()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.accept()[0].close()
 
 
 @hopeless("floods-with-garbage")
-def floods_with_garbage(options: Options) -> NoReturn:
+class FloodsWithGarbage(Server):
     """Sends each newcomer all bytes there are, for ever, and listens to nobody."""
-    FloodsWithGarbage(options).run()
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            connection = self.listener.accept()[0]
+            connection.setblocking(True)
+            threading.Thread(target=self.flood, args=(connection,), daemon=True).start()
+
+    def flood(self, connection: socket.socket) -> None:
+        garbage = bytes(range(256)) * 64
+        with contextlib.suppress(OSError), connection:
+            while True:
+                connection.sendall(garbage)
 
 
 @hopeless("hangs-after-a-message")
-def hangs_after_a_message(options: Options) -> NoReturn:
+class HangsAfterAMessage(Server):
     """Does nothing any more once a message was delivered; the system still accepts for it."""
-    HangsAfterAMessage(options).run()
+
+    def hear(self, member: Member, data: bytes) -> None:
+        super().hear(member, data)
+        for receiver in self.recipients(member):
+            self.send(receiver)
+        wait()
 
 
 @hopeless("exits-with-3")
@@ -139,9 +117,11 @@ def dies_by_signal(_: Options) -> NoReturn:
 
 
 @hopeless("ignores-sigterm")
-def ignores_sigterm(options: Options) -> NoReturn:
+class IgnoresSignals(Server):
     """Serves as it should, and ends of SIGKILL only."""
-    IgnoresSignals(options).run()
+
+    def stop(self, *_: object) -> None:  # type: ignore[override]
+        pass
 
 
 @hopeless("forks-and-leaves")
@@ -162,12 +142,21 @@ def starts_late(options: Options) -> NoReturn:
 
 
 @hopeless("prints-nothing")
-def prints_nothing(options: Options) -> NoReturn:
+class PrintsNothing(Server):
     """Serves as it should, and does not print that it listens, though told to."""
-    Server(Options(**{**vars(options), "announce": False})).run()
+
+    def announce(self) -> None:
+        pass
 
 
 @hopeless("floods-its-output")
-def floods_its_output(options: Options) -> NoReturn:
+class FloodsItsOutput(Server):
     """Serves as it should, and prints without end."""
-    FloodsItsOutput(options).run()
+
+    def serve(self) -> NoReturn:
+        threading.Thread(target=self.print, daemon=True).start()
+        super().serve()
+
+    def print(self) -> None:
+        while True:
+            os.write(1, b"I am a chat server, and I am very glad of it.\n" * 1000)

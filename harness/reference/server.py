@@ -16,7 +16,6 @@ import codecs
 import contextlib
 import heapq
 import itertools
-import resource
 import selectors
 import signal
 import socket
@@ -28,6 +27,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, NoReturn
+
+from harness.descriptors import raise_descriptor_limit
 
 KIB = 1024
 CHUNK = 64 * KIB
@@ -136,7 +137,7 @@ class Server:
         """The family and the address of HOST:PORT; IPv4, where a name has both (JOIN-4)."""
         host, port = self.options.host, self.options.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         return family, address
 
     def listen(self) -> socket.socket:
@@ -166,7 +167,7 @@ class Server:
         ready = self.selector.select(self.patience())
         # Newcomers first, to hear what is said after they came; where the room is full, leavers
         # first, to make room for them.
-        ready.sort(key=lambda one: one[0].data is not None, reverse=self.full())
+        ready.sort(key=lambda pair: pair[0].data is not None, reverse=self.full())
         for key, events in ready:
             if key.data is None:
                 self.accept()
@@ -444,12 +445,3 @@ def canonical(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address)
-
-
-def raise_descriptor_limit() -> int:
-    """As many descriptors as this process may have at all (JOIN-1); returns how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted: Any = min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

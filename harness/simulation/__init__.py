@@ -1,28 +1,18 @@
-"""Simulations: hundreds of people by script, while things go wrong, and a history that is judged.
+"""Simulations: crowds by script, while things go wrong, and a history that is judged.
 
-Conformance asks whether a clause holds; this asks whether all of them hold with
-a crowd, for minutes, and how fast the room is then. In reading order; those
-above never use those below:
+Conformance asks whether each clause holds; a simulation asks whether all of them
+hold with hundreds of people, for minutes, and how fast the room is then.
 
-    scenario.py     what a scenario says, read from TOML and checked (pure)
-    words.py        what is said, and how it arrives (pure)
-    schedule.py     scenario and seed → who does what when: the plan (pure)
-    history.py      all that happened: JSON lines, written, read, merged
-    checkers/       history → what was lost, doubled, misordered, torn … (pure)
-    figures.py      history → latencies, the harness's own lag, the target's costs (pure)
-    results.py      both → results.json, and the verdict (pure)
-    links.py        what a bad network does to a connection (pure)
-    proxy.py        … and does it, in a process of its own
-    driver.py       the clients, in one process of one loop; there may be several
-    faults.py       what is done to the target
-    run.py          starts all these, watches, ends them, and merges what they recorded
-    live.py         progress while it runs
-    timeline.py     what was around a violation: a picture of it, and words (pure)
-    page.py         report.html (pure)
-    outcome.py      all of that: one simulation, run, judged and written down
-    reduce.py       a history → a script, and the smallest that shows the same (pure)
-    replay.py       plays a script; its source goes into the file that `shrink` writes
+The parts in reading order, each with its entry function; a part uses only those
+above it, and `run`, `judge` and `shrink` do not know each other:
 
-The commands are `simulate.py`, `scenarios.py`, `check.py`, `limit.py` and
-`shrink.py`, each a sub-command of ``python -m harness``.
+    history.py       the record of a run, as JSON lines: `read`
+    scenario/        scenarios in TOML, and the plan that a seed makes of one: `load`, `plan`
+    run/             the clients, their bad network and the target's faults: `Run.run`
+    judge/           violations in a history, latencies, the verdict: `judge`, `figures`, `results`
+    shrink/          the smallest script that shows a violation again: `reduce`, `play`
+    report/          report.html: `report`
+    outcome.py       a simulation that was run, judged and written down: `simulated`
+
+The commands `simulate`, `scenarios`, `check`, `limit` and `shrink` are in harness/cli/.
 """

@@ -41,6 +41,9 @@ VERSION = 1
 COMPLETE = "complete"
 """The end of a run that ran to its end."""
 
+CANNOT_JUDGE = "the harness could not judge"
+"""How the end of a run begins that the harness itself could not go on with."""
+
 HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
 
@@ -166,8 +169,10 @@ def _is_whole(event: Event) -> bool:
             return True
 
 
-def _is_heard(one: Any) -> bool:
-    return isinstance(one, str) or (isinstance(one, dict) and isinstance(one.get("line"), str))
+def _is_heard(heard: Any) -> bool:
+    return isinstance(heard, str) or (
+        isinstance(heard, dict) and isinstance(heard.get("line"), str)
+    )
 
 
 def write(event: Event, file: TextIO) -> None:

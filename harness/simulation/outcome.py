@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.profile import Profile
-from harness.simulation import history, page
-from harness.simulation.checkers import judge
-from harness.simulation.figures import Figures, figures
+from harness.simulation import history
 from harness.simulation.history import History
-from harness.simulation.results import exit_status, lines, results
-from harness.simulation.run import Run
+from harness.simulation.judge import judge
+from harness.simulation.judge.figures import Figures, figures
+from harness.simulation.judge.results import exit_status, lines, results
+from harness.simulation.report import page
+from harness.simulation.run.run import Run
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -44,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run it and judge what was recorded. Raises Unfit, where too little was for the harness."""
+    """Run it and judge what was recorded. Raise CannotJudge where the harness lacked something."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

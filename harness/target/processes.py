@@ -7,7 +7,6 @@ import errno
 import os
 import random
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
@@ -36,15 +35,18 @@ STEP = 0.01
 """Seconds between two looks at what nobody tells us of."""
 
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the harness."""
+
+
+def environment() -> dict[str, str]:
+    """Return our environment, in which a child finds the harness wherever we were started."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 class NotReadyError(Exception):
     """A server ended, or stayed silent, before it said that it was ready."""
-
-
-def raise_descriptor_limit() -> int:
-    """Allow this process, and those it starts, as many descriptors as it may have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -162,12 +164,12 @@ class Server:
 def comes(what: Callable[[], bool], limit: float) -> bool:
     """Whether it does within `limit` seconds; at once, if that is 0.
 
-    It is looked for again and again, shielded: an interrupt in the midst of a lock or of a wait of
+    It is looked for again and again, signals deferred: one in the midst of a lock or of a wait of
     the standard library would break these, and between two looks it does no harm.
     """
     deadline = time.monotonic() + limit
     while True:
-        with shielded():
+        with defer_signals():
             if what():
                 return True
         if time.monotonic() >= deadline:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.__main__ import main
-from harness.simulation.run import ROOT
+from harness.target.processes import ROOT
 from tests.harness.commands import Done, Harness, in_time
 
 

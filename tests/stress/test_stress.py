@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.simulation.scenario import names
+from harness.simulation.scenario.scenario import names
 from tests.harness.commands import in_time
 
 pytestmark = pytest.mark.timeout(600)

@@ -13,7 +13,7 @@ import pytest
 from harness.bench import clients, trial
 from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT
-from harness.bench.lines import ArrivalError
+from harness.bench.payload import ArrivalError
 from harness.bench.servers import RECIPES, Recipe, custom
 from harness.bench.trial import (
     FAILED,
@@ -49,7 +49,7 @@ def tiny(*arguments: object) -> Recipe:
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
     """As `play`, of a server that is late on purpose: how long it is listened to is short."""
-    return in_time(lambda: play(recipe, kind, count, plan), lambda one: one.status != FAILED)
+    return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
 
 
 def play(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
@@ -185,7 +185,7 @@ def test_a_system_that_does_not_tell_the_memory(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_that_is_given_its_port_need_not_announce_it() -> None:
     code = TINY.read_text().replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[3]))')
     assert "argv[3]" in code
-    command = (PYTHON, "-c", code, "none", "1", "{port}")
+    command = f"{PYTHON} -c {shlex.quote(code)} none 1 {{port}}"
     result = play(Recipe("tiny", "chat", command, ready=None))
     assert (result.status, result.reason) == (MEASURED, "")
 
@@ -227,8 +227,8 @@ def test_a_load_that_breaks_off_says_nothing_of_the_server(
 
 
 def test_servers_take_turns() -> None:
-    one, two = custom("a", "a"), custom("b", "b")
-    plan = Plan([Workload("crowd", 5), Workload("solo", 5)], [one, two], repeat=2)
+    first, second = custom("a", "a"), custom("b", "b")
+    plan = Plan([Workload("crowd", 5), Workload("solo", 5)], [first, second], repeat=2)
     order = [f"{workload.kind}{repetition}{r.name}" for workload, repetition, r in plan.trials()]
     assert order == [
         *("crowd0a", "crowd0b", "crowd1a", "crowd1b"),

@@ -8,7 +8,7 @@ import pytest
 from harness.__main__ import main
 from harness.simulation import history
 from harness.simulation.history import COMPLETE, VERSION
-from tests.harness.simulation.test_checkers import Story
+from tests.harness.simulation.story import Story
 
 
 def saved(folder: Path, story: Story, end: str = COMPLETE) -> str:

@@ -20,7 +20,7 @@ from harness.cli.limit import (
     scenario_of,
     search,
 )
-from harness.simulation.schedule import plan
+from harness.simulation.scenario.plan import plan
 
 
 def step(messages: float, outcome: str = HELD) -> Step:

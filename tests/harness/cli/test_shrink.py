@@ -13,13 +13,13 @@ import pytest
 
 from harness import profile
 from harness.cli.shrink import Manner, file_of, manner_of
-from harness.simulation.checkers import Violation
 from harness.simulation.history import COMPLETE, HISTORY, VERSION, write
-from harness.simulation.reduce import Script, lines, people
-from harness.simulation.run import ROOT
+from harness.simulation.judge import Violation
+from harness.simulation.shrink.reduce import Script, lines, people
+from harness.target.processes import ROOT
 from tests.harness.commands import Done, Harness
 from tests.harness.simulation.recording import PYTHON, REFERENCE, record, running
-from tests.harness.simulation.test_checkers import Story
+from tests.harness.simulation.story import Story
 
 TALK = """
 seconds = 1
@@ -35,10 +35,10 @@ pause = 0.002
 EVERY_THIRD = """
 import sys
 from harness.reference.broken import *
-class Loses(Counting):
+class Loses(Noting):
     def recipients(self, sender):
         return super().recipients(sender) if self.said[sender] % 3 else []
-class Doubles(Counting):
+class Doubles(Noting):
     def broadcast(self, sender, message):
         super().broadcast(sender, message)
         if self.said[sender] % 3 == 0:
@@ -49,7 +49,7 @@ class Swaps(SwapsNeighbours):
             self.said[sender] += 1
             self.held[sender] = message
         else:
-            Counting.broadcast(self, sender, message)
+            Noting.broadcast(self, sender, message)
             self.release(sender)
 NAME(Options(sys.argv[1], int(sys.argv[2]))).run()
 """
@@ -204,8 +204,8 @@ def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -
         process.terminate()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
-    assert [one.name for one in tmp_path.iterdir()] == [HISTORY]
-    assert [one for one in psutil.process_iter() if runs_in(tmp_path, one)] == []
+    assert [path.name for path in tmp_path.iterdir()] == [HISTORY]
+    assert [process for process in psutil.process_iter() if runs_in(tmp_path, process)] == []
 
 
 def runs_in(folder: Path, process: psutil.Process) -> bool:

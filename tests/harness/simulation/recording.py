@@ -8,14 +8,14 @@ from pathlib import Path
 
 from harness import profile
 from harness.simulation import history
-from harness.simulation.checkers.facts import MAY_FLUSH
-from harness.simulation.figures import figures
 from harness.simulation.history import Event, History
-from harness.simulation.live import Status
-from harness.simulation.results import LATE
-from harness.simulation.run import Run
-from harness.simulation.scenario import parse
-from harness.simulation.schedule import plan
+from harness.simulation.judge.facts import MAY_FLUSH
+from harness.simulation.judge.figures import figures
+from harness.simulation.judge.results import LATE
+from harness.simulation.run.progress import Status
+from harness.simulation.run.run import Run
+from harness.simulation.scenario.plan import plan
+from harness.simulation.scenario.scenario import parse
 from harness.target.target import Command
 from tests.harness.commands import in_time
 
@@ -88,7 +88,7 @@ def was_late(found: History) -> bool:
     for a message (LINE-5).
     """
     lag = figures(found).lag["p99"] or 0.0
-    return lag > LATE or any(one["gap"] >= MAY_FLUSH for one in of(found, "sent"))
+    return lag > LATE or any(event["gap"] >= MAY_FLUSH for event in of(found, "sent"))
 
 
 def of(found: History, key: str, value: object = None) -> list[Event]:
@@ -98,4 +98,4 @@ def of(found: History, key: str, value: object = None) -> list[Event]:
 
 def heard(found: History, who: int) -> list[object]:
     """What a session has heard, line by line."""
-    return [line for one in of(found, "hears") if one["who"] == who for line in one["hears"]]
+    return [line for event in of(found, "hears") if event["who"] == who for line in event["hears"]]

@@ -30,12 +30,12 @@ from hypothesis.stateful import (
 from hypothesis.strategies import integers, sampled_from
 
 from harness import profile
-from harness.simulation.checkers import judge
-from harness.simulation.checkers.facts import MAY_FLUSH
-from harness.simulation.faults import workers_of
 from harness.simulation.history import VERSION, Event, History, as_text
-from harness.simulation.scenario import ALPHABETS
-from harness.simulation.words import harmless, payload, token
+from harness.simulation.judge import judge
+from harness.simulation.judge.facts import MAY_FLUSH
+from harness.simulation.run.faults import workers_of
+from harness.simulation.scenario.scenario import ALPHABETS
+from harness.simulation.scenario.vocabulary import harmless, payload, token
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, REFERENCE
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.target import processes
+from harness.descriptors import raise_descriptor_limit
 from harness.target.processes import NotReadyError, Server, family, weight
 
 READY = re.compile(rb"ready (\d+)\n")
@@ -151,7 +151,7 @@ def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
 def test_as_many_descriptors_as_allowed() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        assert processes.raise_descriptor_limit() == limits[1]
+        assert raise_descriptor_limit() == limits[1]
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limits[1], limits[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -1,0 +1,192 @@
+"""What a run found, as lines for people: the same on a terminal and in a file. Pure.
+
+A line is a list of parts, each with the name of a style; a file gets the parts
+alone. Whatever a server said is shown by what it consists of: nothing of it
+reaches the terminal as it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from harness.clauses import Clause
+from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
+from harness.conformance.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
+
+Line = list[tuple[str, str]]
+"""Parts of a line: a text, and its style, of STYLES."""
+
+STYLES = {
+    "plain": "",
+    "faint": "dim",
+    "strong": "bold",
+    PASS: "green",
+    FAIL: "bold red",
+    UNKNOWN: "yellow",
+    NOT_APPLICABLE: "dim",
+    INVALID: "bold yellow",
+}
+"""What the names of styles mean to rich."""
+
+LAST_EVENTS = 12
+"""Events of the wire that are shown with a failure."""
+REASONS = 5
+"""Why a run is invalid: as many reasons as are shown."""
+LAST_OUTPUT = 8
+"""Lines of the target's output that are shown with a failure."""
+BYTES = 96
+"""Of what was due, and of what came, that are shown at most."""
+BYTES_OF_AN_EVENT = 64
+"""Of an event of the wire: it stays one line on most terminals."""
+BYTES_IN_HEX = 16
+"""In a line."""
+
+
+def visible(text: str) -> str:
+    """The text in one line, with escapes for what does not print: control characters and such."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as text; what is no text, and what does not print, as escapes."""
+    return visible(data.decode(errors="backslashreplace"))
+
+
+def as_hex(data: bytes) -> list[str]:
+    """Bytes in hexadecimal, in lines of a width that fits everywhere."""
+    return [
+        data[begin : begin + BYTES_IN_HEX].hex(" ") for begin in range(0, len(data), BYTES_IN_HEX)
+    ]
+
+
+def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
+    """The beginning of the bytes, and what to say of the rest."""
+    return data[:limit], "" if len(data) <= limit else f" … of {len(data):,} bytes"
+
+
+def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
+    """The last lines of a target's output, less those that are empty."""
+    return [visible(line) for line in output.splitlines() if line.strip()][-limit:]
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """Lines as text for a file: no style, no control characters, LF at the end of each."""
+    return "".join("".join(part for part, _ in line).rstrip() + "\n" for line in lines)
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
+    """Everything that is shown at the end of a run. `asked`: only of these clauses."""
+    if asked is not None:
+        shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
+        verdict = replace(verdict, clauses=shown)
+    yield from table(verdict.clauses)
+    for broken in verdict.failed():
+        yield []
+        yield from failure(broken)
+    if verdict.stale or verdict.why:
+        yield []
+    for said in verdict.stale:
+        yield [(visible(said), UNKNOWN)]
+    for reason in verdict.why[:REASONS]:
+        yield [(f"invalid: {visible(reason)}", INVALID)]
+    if len(verdict.why) > REASONS:
+        yield [(f"invalid: {len(verdict.why) - REASONS} more reasons", INVALID)]
+    yield []
+    yield from broken_clauses(verdict)
+    yield conclusion(verdict)
+
+
+def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
+    """A line for each clause: id, level, verdict, evidence, and why where it did not pass."""
+    rows = [("clause", "level", "verdict", "evidence", "")]
+    for clause in judged:
+        mark = "" if clause.decides or clause.verdict != FAIL else "does not decide: "
+        detail = visible(mark + clause.detail)
+        rows.append(
+            (clause.clause.id, clause.clause.level, clause.verdict, clause.evidence or "-", detail)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for number, row in enumerate(rows):
+        style = "faint" if number == 0 else row[2]
+        cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+        plain_style = "faint" if number == 0 else "plain"
+        yield [
+            (f"{cells[0]}  {cells[1]}  ", plain_style),
+            (f"{cells[2]}  ", style),
+            (f"{cells[3]}  {cells[4]}", "faint"),
+        ]
+
+
+def failure(broken: ClauseVerdict) -> Iterator[Line]:
+    """A clause in its words, and how each test found it broken."""
+    yield from quote(broken.clause, FAIL)
+    if not broken.decides:
+        yield [("  does not decide", "faint")]
+    for result in broken.results:
+        if result.verdict == FAIL:
+            yield from _failed_test(result)
+
+
+def quote(clause: Clause, style: str = "strong") -> Iterator[Line]:
+    """A clause, in its words."""
+    yield [(f"{clause.id} {clause.level}", style), (f"  {clause.text}", "plain")]
+
+
+def _failed_test(result: Result) -> Iterator[Line]:
+    yield [(f"  {result.test}: {visible(result.detail)}", "plain")]
+    for name, digits in (("expected", result.expected), ("actual", result.actual)):
+        if digits is not None:
+            data, rest = clip(bytes.fromhex(digits))
+            yield [(f"    {name:<9}", "faint"), (f'"{as_text(data)}"{rest}', "plain")]
+            yield from ([(f"    {'':<9}{digits}", "faint")] for digits in as_hex(data))
+    for number, event in enumerate(result.wire[-LAST_EVENTS:]):
+        yield [(f"    {'' if number else 'wire':<9}", "faint"), (describe(event), "plain")]
+    for number, text in enumerate(last_words(result.output)):
+        yield [(f"    {'' if number else 'output':<9}", "faint"), (text, "plain")]
+
+
+def describe(event: Sequence[float | str | int]) -> str:
+    """One event of a wire log, as `Result.wire` has it."""
+    time, client, what, digits, size = event
+    said = bytes.fromhex(str(digits))
+    data, _ = clip(said, BYTES_OF_AN_EVENT)
+    rest = f" … of {size:,} bytes" if int(size) > len(data) else ""
+    words = f' "{as_text(data)}"{rest}' if said else ""
+    return f"{float(time):8.4f}  {visible(f'{client} {what}')}{words}"
+
+
+def broken_clauses(verdict: Verdict) -> Iterator[Line]:
+    """The ids of what was broken: those that decide, and those that do not."""
+    for said, decides in (("broken", True), ("broken, but does not decide", False)):
+        ids = [broken.clause.id for broken in verdict.failed() if broken.decides == decides]
+        if ids:
+            yield [(f"{said}: ", "faint"), (", ".join(ids), FAIL if decides else "plain")]
+
+
+def conclusion(verdict: Verdict) -> Line:
+    """The verdict of a run, and how many clauses were judged how."""
+    counts = Counter(clause.verdict if clause.results else NOT_RUN for clause in verdict.clauses)
+    told = [
+        f"{counts[each]} {name}"
+        for each, name in (
+            (PASS, "passed"),
+            (FAIL, "failed"),
+            (UNKNOWN, "not decided"),
+            (NOT_APPLICABLE, "not applicable"),
+            (NOT_RUN, NOT_RUN),
+        )
+        if counts[each]
+    ]
+    aside = [broken for broken in verdict.failed() if not broken.decides]
+    if aside:
+        told.append(f"{len(aside)} of the failures do{'es' if len(aside) == 1 else ''} not decide")
+        if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
+            told.append("but nothing passed")
+    return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]

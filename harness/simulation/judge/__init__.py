@@ -1,0 +1,71 @@
+"""What a history shows: whether all that was said was heard as it has to be. Pure.
+
+What can be proved counts as a violation; what overlaps with a join, a leave or a
+fault, so that the protocol allows either, counts as undecided, and never as
+passed. What a proof rests on (PROTOCOL.md):
+
+- Who has read the whole welcome is a member (WELCOME-3): all that is said from
+  then on is due to it.
+- The messages of one sender arrive in the order in which it sent them (CAST-4):
+  who has heard a later one will not hear an earlier one any more.
+- There is one order for all (CAST-5): who has heard what, for another, came
+  behind a message will not hear that message any more.
+- A message is in the room or it is not: what one has heard is due to all, and so
+  is all that the same sender said before it.
+
+Speed: a history may hold a million deliveries. What is done for each of them is
+done by sets, dicts and slices; only what is amiss is looked at one by one, and a
+line that is no message as it was due is read once, however many heard it.
+
+In reading order; a module uses only those above it:
+
+    facts.py         the messages, sessions and faults of a history: `Facts`
+    judgement.py     the violations that are found, and their kinds: `Judgement`
+    connections.py   each connection let in, greeted, kept and ended: `Connections`
+    lines.py         the message that a line is meant to be: `Lines.read`
+    reassembly.py    messages that come in pieces, and whether these add up: `Reassembly`
+    deliveries.py    the messages that each session heard, and the harm to them: `Deliveries`
+    order.py         each message once, not to its sender, in one order for all: `Order`
+    lost_messages.py messages that never reached a member: `check_losses`
+    figures.py       latencies, the harness's own lag, the target's costs: `figures`
+    results.py       the verdict, and results.json: `results`
+"""
+
+from __future__ import annotations
+
+from harness.profile import Profile
+from harness.simulation.history import History
+from harness.simulation.judge.connections import Connections
+from harness.simulation.judge.deliveries import Deliveries
+from harness.simulation.judge.facts import Facts
+from harness.simulation.judge.judgement import KINDS, MISORDERED, Judgement, Violation
+from harness.simulation.judge.lines import Lines
+from harness.simulation.judge.lost_messages import check_losses
+from harness.simulation.judge.order import Order
+from harness.simulation.judge.reassembly import Reassembly
+
+__all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
+
+
+def judge(history: History, profile: Profile | None = None) -> Judgement:
+    """All that the history shows; `profile`: of a server that speaks otherwise than ours."""
+    profile = profile or Profile("")
+    facts, judgement = Facts(history), Judgement()
+    connections = Connections(facts, profile.lag_limit, judgement)
+    lines = Lines(facts, profile)
+    pieces = Reassembly(facts, lines, judgement)
+    order = Order(facts, judgement)
+
+    connections.check_arrivals()
+    Deliveries(facts, lines, pieces, judgement).hear()
+    sessions = facts.sessions.values()
+    for session in sessions:
+        order.check_repeats(session)  # from here on, each message was heard once
+        judgement.deliveries += len(session.heard)
+    check_losses(facts, order.check(), judgement)
+    for session in sessions:
+        pieces.check(session)
+        connections.check(session)
+    judgement.messages = len(facts.messages)
+    judgement.violations.sort(key=lambda found: (found.t, found.kind, found.who, found.message))
+    return judgement

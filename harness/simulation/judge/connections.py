@@ -1,0 +1,125 @@
+"""Whether each connection was let in, greeted, kept, and ended as it has to be."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from harness.simulation.judge.facts import CUTS, Facts, Session
+from harness.simulation.judge.judgement import (
+    DISCONNECTED,
+    REFUSED,
+    UNBOUNDED,
+    UNCLEANED,
+    UNWELCOMED,
+    Judgement,
+)
+
+CLEANED_WITHIN = 2.0
+"""Seconds after which a half-closed connection has to be ended (LEAVE-4)."""
+
+GREETED_WITHIN = 5.0
+"""Seconds after which who was let in has to be greeted."""
+
+DIES_WITHIN = 2.0
+"""Seconds before the end of a run that broke off, in which the target may have been dying."""
+
+FELT_WITHIN = 5.0
+"""Seconds within which who is disconnected after the target was struck is taken for its victim."""
+
+KERNELS = 12 << 20
+"""Bytes that kernels may hold for a slow reader, beyond what the server lets it lag (LOAD-2)."""
+
+SLOW = ("slow", "stall")
+"""Faults of a link for which a server may put somebody out (LOAD-2)."""
+
+OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
+"""How a refusal begins that was none of the target's: this machine lacked something."""
+
+
+class Connections:
+    def __init__(self, facts: Facts, lag_limit: int, judgement: Judgement) -> None:
+        """`lag_limit`: bytes that a member may lag; 0: not known."""
+        self._facts = facts
+        self._lag_limit = lag_limit
+        self._judgement = judgement
+
+    def check_arrivals(self) -> None:
+        """Who comes is let in (JOIN-1), but while the target is started again, and greeted first
+        (WELCOME-1)."""
+        judgement = self._judgement
+        for t, session in self._facts.unwelcomed:
+            says = f"{session} heard other things before a welcome"
+            judgement.violated(UNWELCOMED, t, session, says)
+        for t, session, why in self._facts.refused:
+            if why.startswith(OURS):
+                judgement.unfit = judgement.unfit or f"{session} could not come: {why}"
+            elif session.link is None and not self._facts.is_restarting(session.connects, t):
+                judgement.violated(REFUSED, t, session, f"{session} was not let in: {why}")
+
+    def check(self, session: Session) -> None:
+        self._check_end(session)
+        self._check_greeted(session)
+        self._check_cleaned(session)
+        self._check_bounded(session)
+
+    def _check_end(self, session: Session) -> None:
+        """Nobody is disconnected who has not asked for it (LEAVE-1, LOAD-4)."""
+        facts, ended = self._facts, session.ended
+        if (
+            ended is None
+            or session.connected is None
+            or session.leaves is not None
+            or session.link in (*CUTS, *SLOW)
+            or facts.is_restarting(session.connects, ended)
+            or (not facts.complete and ended > facts.end - DIES_WITHIN)
+        ):
+            return
+        felt = [t for t in facts.kills if ended - FELT_WITHIN <= t <= ended]
+        after = f", {ended - felt[-1]:.3f} s after the target was struck" if felt else ""
+        says, clause = f"{session} was disconnected{after}", "LOAD-4" if felt else ""
+        self._judgement.violated(DISCONNECTED, ended, session, says, clause=clause)
+
+    def _check_greeted(self, session: Session) -> None:
+        if (
+            self._facts.complete
+            and session.stays
+            and session.welcomed is None
+            and session.connected is not None
+            and session.connected < self._facts.end - GREETED_WITHIN
+        ):
+            says = f"{session} was let in, and not greeted"
+            self._judgement.violated(UNWELCOMED, session.connected, session, says)
+
+    def _check_cleaned(self, session: Session) -> None:
+        if (
+            self._facts.complete
+            and session.how == "half-close"
+            and session.link is None
+            and session.ended is None
+            and session.leaves is not None
+            and session.leaves < self._facts.end - CLEANED_WITHIN
+        ):
+            says = f"{session} has closed its side, and the server not its own"
+            self._judgement.violated(UNCLEANED, session.leaves, session, says)
+
+    def _check_bounded(self, session: Session) -> None:
+        if (
+            not self._lag_limit
+            or session.link != "stall"
+            or session.stalled is None
+            or session.calmed
+            or session.ended is not None
+            or session.leaves is not None
+        ):
+            return
+        owed = sum(
+            len(message.text)
+            for message in self._facts.messages
+            if message.t > session.stalled
+            and message.sent is not None
+            and message.sender != session.number
+        )
+        if owed > self._lag_limit + KERNELS:
+            says = f"{session} lags by {owed} bytes, and was not put out"
+            self._judgement.violated(UNBOUNDED, self._facts.end, session, says)

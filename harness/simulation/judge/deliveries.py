@@ -1,0 +1,80 @@
+"""Which messages each session heard, in what order, and how they were harmed."""
+
+from __future__ import annotations
+
+from harness.simulation.history import Event, as_bytes
+from harness.simulation.judge.facts import Facts, Session
+from harness.simulation.judge.judgement import MISPREFIXED, TORN, Judgement, shown
+from harness.simulation.judge.lines import Line, Lines
+from harness.simulation.judge.reassembly import Reassembly
+
+
+class Deliveries:
+    """Fills each session's `heard`."""
+
+    def __init__(
+        self, facts: Facts, lines: Lines, pieces: Reassembly, judgement: Judgement
+    ) -> None:
+        self._facts = facts
+        self._lines = lines
+        self._pieces = pieces
+        self._judgement = judgement
+        self._read: dict[str, Line | None] = {}
+        """What was read of each line; None: it is a notice."""
+        self._greeted_late = {session.number for _, session in facts.unwelcomed}
+        """Whose welcome is yet to come, behind what should have followed it."""
+
+    def hear(self) -> None:
+        facts, index = self._facts, self._facts.index
+        for event in facts.hears:
+            session = facts.session(event["who"])
+            try:
+                session.heard += [index[name] for name in event["hears"]]
+            except (KeyError, TypeError):  # some are no messages as they were due
+                self._one_by_one(session, event)
+
+    def _one_by_one(self, session: Session, event: Event) -> None:
+        index = self._facts.index
+        for heard in event["hears"]:
+            if isinstance(heard, dict):
+                self._strange(session, event["t"], heard["line"])
+            elif heard in index:
+                session.heard.append(index[heard])
+
+    def _strange(self, session: Session, t: float, line: str) -> None:
+        """A line that is no message as it was due."""
+        pieces = self._pieces
+        try:
+            found = self._read[line]
+        except KeyError:
+            found = self._read[line] = self._lines.read(as_bytes(line))
+        if found is None or (session.pieces and pieces.goes_on(session, found)):
+            return
+        if session.number in self._greeted_late and self._lines.is_welcome(line):
+            self._greeted_late.remove(session.number)
+        elif found.message is not None and (found.truly or not pieces.is_rest(session, t, found)):
+            session.heard.append(found.message)
+            if not found.truly:
+                self._misprefixed(session, t, found.message, found.prefix)
+            if found.text != found.due:
+                self._check_text(session, t, found.message, found)
+        elif found.message is None and not (
+            pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
+        ):
+            says = f"{session} heard a line that nobody said: “{shown(as_bytes(line))}”"
+            self._judgement.violated(TORN, t, session, says)
+
+    def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
+        says = f"{session} heard {self._facts.whose(index)} with the prefix “{shown(prefix)}”"
+        name = self._facts.messages[index].name
+        self._judgement.violated(MISPREFIXED, t, session, says, name)
+
+    def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
+        """A text is what was said (CAST-3, TEXT), or its beginning where it may come in pieces."""
+        message = self._facts.messages[index]
+        if found.due and self._facts.may_be_in_pieces(message):
+            self._pieces.begin(session, found, index)
+            return
+        was, came = shown(message.text), shown(found.text.encode())
+        says = f"{session} heard {self._facts.whose(index)} as “{came}”, not as “{was}”"
+        self._judgement.violated(TORN, t, session, says, message.name)

@@ -1,0 +1,203 @@
+"""How fast it was, by a history: latencies, the harness's own lag, what the target cost. Pure.
+
+*Corrected* latencies count from when a message was due, whatever has held it up.
+*Raw* ones are what a tester would have seen who waits for each message to be heard
+before the next is sent: of each sender's messages those are left out that were due
+while its last one was still on its way, and time counts from when a message was
+sent. Where a server stands still, nearly all that it delays are left out of these.
+
+Both leave out who comes by a bad network (a link of the scenario), as sender and as receiver:
+what they wait for is that network.
+
+Percentiles are nearest-rank: the smallest value that so many of all do not exceed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.simulation.history import Event, History, as_bytes
+from harness.simulation.scenario.vocabulary import TOKEN
+
+RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+
+RECEIVERS = ("first", "median", "last")
+"""Of those who heard a message: whose latency it is."""
+
+Percentiles = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One message and when it was heard. Times in seconds of the run.
+
+    due: when its last byte was to be sent; sent: when the kernel had it; first,
+    median, last: when these of its receivers heard it.
+    """
+
+    name: str
+    sender: int
+    due: float
+    sent: float
+    first: float
+    median: float
+    last: float
+
+
+@dataclass
+class Figures:
+    """All latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
+
+    corrected: dict[str, Percentiles]
+    raw: dict[str, Percentiles]
+    lag: Percentiles
+    """By which the harness itself was late, in ms."""
+    heard: list[Heard]
+    """Every message that was heard, last words excepted, in order of their due times."""
+    closed_loop: list[Heard]
+    """Of these, the ones that count for the raw latencies."""
+    by_population: dict[str, dict[str, Percentiles]] = field(default_factory=dict)
+    """Corrected latencies of what each population says: who floods a room and is slowed down does
+    not hide how it is for the others."""
+    deliveries: Counter[int] = field(default_factory=Counter)
+    """In each second of the run."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Of the target: memory and descriptors, at the first look, the last and the most; cpu, in
+    seconds, between these looks, and in processors that were in use on average."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """How often each fault began, of the target and of links."""
+    sessions: int = 0
+    most: int = 0
+    """Members at once, at most."""
+
+
+def figures(history: History) -> Figures:
+    """All figures of a history."""
+    populations = {
+        event["who"]: event["population"]
+        for event in history.events
+        if event.get("what") == "connects" and event["link"] is None
+    }
+    near = {*populations}
+    heard = _heard(history.events, _times(history.events, near), near)
+    closed_loop = _closed_loop(heard)
+    lags = [1000 * event["lag"] for event in history.events if "lag" in event]
+    found = Figures(
+        _corrected(heard),
+        {receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
+        percentiles(lags),
+        heard,
+        closed_loop,
+        costs=_costs([event for event in history.events if "costs" in event]),
+    )
+    for event in history.events:
+        if "hears" in event:
+            found.deliveries[int(event["t"])] += len(event["hears"])
+        elif event.get("what") == "begins":
+            found.faults[event["fault"]] += 1
+    for name in dict.fromkeys(populations.values()):
+        theirs = [message for message in heard if populations[message.sender] == name]
+        if theirs:
+            found.by_population[name] = _corrected(theirs)
+    _count_members(history.events, found)
+    return found
+
+
+def percentiles(values: Sequence[float]) -> Percentiles:
+    """Those of `RANKS`; None where there are no values."""
+    if not values:
+        return dict.fromkeys(RANKS)
+    ordered = sorted(values)
+    return {name: round(rank(ordered, part), 3) for name, part in RANKS.items()}
+
+
+def rank(ordered: Sequence[float], part: float) -> float:
+    """The nearest-rank percentile of values in ascending order; `part`: from 0 to 100."""
+    return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
+
+
+def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
+    """When each message was heard by these, in order."""
+    times: dict[str, list[float]] = {}
+    for event in events:
+        if "hears" in event and event["who"] in near:
+            t = event["t"]
+            for heard in event["hears"]:
+                name = heard if isinstance(heard, str) else _name(as_bytes(heard["line"]))
+                times.setdefault(name, []).append(t)
+    return times
+
+
+def _name(line: bytes) -> str:
+    """The message that a line is, in another dialect or harmed; empty if it is none."""
+    token = TOKEN.search(line)
+    return token[0][:-1].decode() if token else ""
+
+
+def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int]) -> list[Heard]:
+    sent = {event["sent"]: event["t"] for event in events if "sent" in event}
+    found = []
+    for event in events:
+        name = event.get("says")
+        if name in times and event["who"] in near and not event.get("final"):
+            when = times[name]
+            middle = when[(len(when) - 1) // 2]
+            begin = sent[name] if name in sent else float(event["t"])
+            found.append(Heard(name, event["who"], event["due"], begin, when[0], middle, when[-1]))
+    return sorted(found, key=lambda message: message.due)
+
+
+def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
+    """Those that a sender would have sent who waits until its last one was heard by somebody."""
+    free: dict[int, float] = {}
+    found = []
+    for message in heard:
+        if message.due >= free.get(message.sender, -math.inf):
+            free[message.sender] = message.first
+            found.append(message)
+    return found
+
+
+def _corrected(heard: Sequence[Heard]) -> dict[str, Percentiles]:
+    return {receiver: _latencies(heard, receiver, "due") for receiver in RECEIVERS}
+
+
+def _latencies(heard: Sequence[Heard], receiver: str, since: str) -> Percentiles:
+    return percentiles(
+        [1000 * (getattr(message, receiver) - getattr(message, since)) for message in heard]
+    )
+
+
+def _costs(events: Sequence[Event]) -> dict[str, float]:
+    if not events:
+        return {}
+    looks: list[dict[str, float]] = [event["costs"] for event in events]
+    cpu, seconds = looks[-1]["cpu"] - looks[0]["cpu"], events[-1]["t"] - events[0]["t"]
+    found = {
+        "cpu_seconds": round(cpu, 3),
+        "cpu_cores": round(cpu / seconds, 3) if seconds else 0.0,
+    }
+    for name in ("memory", "descriptors"):
+        values = [look[name] for look in looks]
+        found |= {
+            f"{name}_first": values[0],
+            f"{name}_last": values[-1],
+            f"{name}_most": max(values),
+        }
+    return found
+
+
+def _count_members(events: Sequence[Event], found: Figures) -> None:
+    here: set[int] = set()
+    for event in events:
+        match event.get("what"):
+            case "connects":
+                found.sessions += 1
+            case "welcomed":
+                here.add(event["who"])
+                found.most = max(found.most, len(here))
+            case "leaves" | "ended":
+                here.discard(event["who"])

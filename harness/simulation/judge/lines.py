@@ -1,0 +1,104 @@
+"""How a line is read that is no message as it was due: which message it is, or is to be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from harness.profile import Profile
+from harness.simulation.history import as_bytes
+from harness.simulation.judge.facts import Facts, Message
+from harness.simulation.scenario.vocabulary import TOKEN, harmless
+
+BAD = "\ufffd"
+"""What stands for bytes that are not UTF-8 (TEXT-2)."""
+_BAD_RUN = re.compile(BAD + "+")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that is no message as it was due.
+
+    message: the one whose token it has, by index; None: it has no known one.
+    prefix, text: what stands before the token, and from it on; where there is no
+    token, as the profile parts them. truly: the prefix is its sender's. due: the
+    whole text that it is, or begins; empty where it is neither.
+    """
+
+    message: int | None
+    prefix: bytes
+    text: str
+    truly: bool = False
+    due: str = ""
+
+
+class Lines:
+    def __init__(self, facts: Facts, profile: Profile) -> None:
+        self._facts = facts
+        self._profile = profile
+        self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
+        """Whether a prefix is the sender's address, as in PROTOCOL.md."""
+
+    def read(self, line: bytes) -> Line | None:
+        """What it is; None: a notice."""
+        if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
+            return None
+        head = self._profile.prefix.match(line)
+        begin = head.end() if head else 0
+        for token in TOKEN.finditer(line):
+            index = self._facts.index.get(token[0][:-1].decode())
+            if index is None:
+                continue
+            message = self._facts.messages[index]
+            prefix, text = line[: token.start()], plain(line[token.start() :])
+            due = _due(message, text)
+            if due or token.start() == begin:
+                return Line(index, prefix, text, self._is_prefix(prefix, message), due)
+        return Line(None, line[:begin], plain(line[begin:]))
+
+    def is_welcome(self, line: str) -> bool:
+        welcome = self._profile.welcome
+        return welcome is not None and welcome.match(as_bytes(line)) is not None
+
+    def parted(self, found: Line) -> tuple[bytes, str]:
+        """Prefix and text of a line as the profile parts them, whether it has a token or not."""
+        head = self._profile.prefix.match(found.prefix)
+        if head is None:
+            return found.prefix, found.text
+        return head[0], plain(found.prefix[head.end() :]) + found.text
+
+    def prefix_of(self, message: Message) -> bytes:
+        """By which its pieces are known; empty where a server speaks otherwise."""
+        address = self._facts.sessions[message.sender].address
+        return b"<%s>" % address.encode() if self.is_ours else b""
+
+    def _is_prefix(self, prefix: bytes, message: Message) -> bool:
+        """PREFIX-1, PREFIX-2; who speaks otherwise is right by its own way."""
+        if self.is_ours:
+            return prefix == self.prefix_of(message)
+        return self._profile.prefix.fullmatch(prefix) is not None
+
+
+def plain(text: bytes) -> str:
+    """A text in which a run of U+FFFD is one: servers differ in how many stand for what is no
+    UTF-8."""
+    decoded = text.decode("utf-8", "replace")
+    return _BAD_RUN.sub(BAD, decoded) if BAD * 2 in decoded else decoded
+
+
+def delivered(message: Message) -> str:
+    """The text of a message as it is heard, harmless."""
+    return plain(harmless(message.text))
+
+
+def _due(message: Message, text: str) -> str:
+    """The text of a message, as it was said or harmless, whichever this one is or begins."""
+    both = delivered(message), plain(message.text)
+    return next((due for due in both if due == text), "") or next(
+        (due for due in both if _begins(text, due)), ""
+    )
+
+
+def _begins(text: str, whole: str) -> bool:
+    """Whether a text is the beginning of another; its last character may be torn."""
+    return whole.startswith((text, text.removesuffix(BAD)))

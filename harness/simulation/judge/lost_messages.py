@@ -1,0 +1,127 @@
+"""What never reached who had to hear it, and what may have been on the way."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+
+from harness.simulation.judge.facts import Facts, Session
+from harness.simulation.judge.judgement import LOST, SHOWN, Judgement
+
+OBSERVERS = 4
+"""Sessions by whose order it is found out what came before what: those that heard most."""
+
+Observer = tuple[Session, dict[int, int]]
+"""A session, and at which place in its hearing each message stands."""
+
+
+def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
+    """Each message reaches all who were members before it was said (CAST-1, WELCOME-3).
+
+    ordered: one order explains what everyone heard.
+    """
+    sessions = facts.sessions.values()
+    times = [message.t for message in facts.messages]
+    observers: list[Observer] = []
+    if ordered:  # else what one has heard says nothing of what another will hear
+        longest = sorted(sessions, key=lambda session: -len(session.heard))
+        observers = [
+            (session, {index: at for at, index in enumerate(session.heard)})
+            for session in longest[:OBSERVERS]
+        ]
+    newest: dict[int, int] = {}
+    for session in sessions:
+        for sender, index in facts.latest(session).items():
+            newest[sender] = max(index, newest.get(sender, -1))
+    sent = sorted((message.sent, at) for at, message in enumerate(facts.messages) if message.sent)
+    # Of what was sent from then on, the first that was taken up.
+    begun = [len(times), *accumulate((at for _, at in reversed(sent)), min)][::-1]
+    for session in sessions:
+        if session.welcomed is None:
+            continue
+        on_the_way = begun[bisect_left(sent, (session.connects, 0))]
+        came = bisect_right(times, session.connects)
+        first = bisect_right(times, session.welcomed)
+        last = bisect_left(times, session.until)
+        begin = min([on_the_way, came, first, *session.heard])
+        known = {*session.heard, *session.said} | session.partly
+        missing = [index for index in range(begin, last) if index not in known]
+        if missing:
+            _Losses(facts, judgement, session, observers, newest).check(missing, came, first)
+
+
+class _Losses:
+    """Of what one session has not heard: which is lost, and which may have been on the way."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        judgement: Judgement,
+        session: Session,
+        observers: list[Observer],
+        newest: dict[int, int],
+    ) -> None:
+        self._facts = facts
+        self._judgement = judgement
+        self._session = session
+        self._newest = newest
+        """Of each sender, the last message that anyone has heard."""
+        self._certain = session.stays and facts.complete
+        self._latest = facts.latest(session)
+        self._earliest = {
+            facts.messages[index].sender: index for index in sorted(session.heard, reverse=True)
+        }
+        known = {*session.heard}
+        self._reached: list[tuple[Observer, int, int]] = []
+        """Of each observer the first and the last place that this session has heard, too."""
+        for observer in observers:
+            places = [observer[1][index] for index in known & observer[1].keys()]
+            if places:
+                self._reached.append((observer, min(places), max(places)))
+
+    def check(self, missing: list[int], came: int, first: int) -> None:
+        """came, first: what was the next to be said when it came, and when it was welcomed."""
+        messages = self._facts.messages
+        for index in missing:
+            message = messages[index]
+            is_due = index >= first or self._was_member(index)
+            if is_due and (self._passed(index) or (self._certain and self._is_there(index))):
+                self._judgement.about(LOST, message, self._session, self._told(index))
+            elif is_due or index >= came or (message.sent or 0.0) >= self._session.connects:
+                self._judgement.undecided += 1
+
+    def _is_there(self, index: int) -> bool:
+        """Whether the server must have it: so it is due to all."""
+        newest = self._newest.get(self._facts.messages[index].sender, -1)
+        return newest >= index or not self._facts.was_cut(index)
+
+    def _was_member(self, index: int) -> bool:
+        """Whether it was, though not welcomed yet: it has heard what came before."""
+        earliest = self._earliest.get(self._facts.messages[index].sender)
+        return (earliest is not None and earliest < index) or any(
+            places.get(index, -1) > first for (_, places), first, _ in self._reached
+        )
+
+    def _passed(self, index: int) -> bool:
+        """Whether it has heard what came behind (CAST-4, CAST-5)."""
+        return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
+            places.get(index, last) < last for (_, places), _, last in self._reached
+        )
+
+    def _told(self, index: int) -> str:
+        """What there is to say of a loss, and by what it is known."""
+        facts, messages, session = self._facts, self._facts.messages, self._session
+        says = f"{facts.whose(index)} never reached {session}"
+        if self._judgement.counts[LOST] >= SHOWN:
+            return says  # it is not shown
+        heard = {*session.heard}
+        own = [said for said in facts.sessions[messages[index].sender].said if said in heard]
+        at = bisect_left(own, index)
+        near = [messages[said].name for said in own[max(0, at - 1) : at + 1]]
+        if near:
+            return f"{says}, who heard {' and '.join(near)}"
+        for (other, places), _, last in self._reached:
+            if places.get(index, last) < last:
+                behind = messages[other.heard[last]].name
+                return f"{says}, who heard {behind}, which came behind it for {other}"
+        return says

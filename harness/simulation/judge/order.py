@@ -1,0 +1,100 @@
+"""Whether each message was heard once, not by its sender, and in one order by all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+
+from harness.simulation.judge.facts import Facts, Session
+from harness.simulation.judge.judgement import DUPLICATED, ECHOED, MISORDERED, Judgement
+
+
+class Order:
+    def __init__(self, facts: Facts, judgement: Judgement) -> None:
+        self._facts = facts
+        self._judgement = judgement
+
+    def check_repeats(self, session: Session) -> None:
+        """Once (CAST-1), and not to its sender (CAST-2); then each is in `heard` once."""
+        messages, heard = self._facts.messages, session.heard
+        once = dict.fromkeys(heard)
+        if len(once) < len(heard):
+            for index, times in Counter(heard).items():
+                if times > 1:
+                    says = f"{session} heard {self._facts.whose(index)} {times} times"
+                    self._judgement.about(DUPLICATED, messages[index], session, says)
+            heard[:] = once
+        if not once.keys().isdisjoint(session.said):
+            for index in session.said:
+                if index in once:
+                    says = f"{session} heard its own message {messages[index].name}"
+                    self._judgement.about(ECHOED, messages[index], session, says)
+            own = {*session.said}
+            heard[:] = [index for index in once if index not in own]
+
+    def check(self) -> bool:
+        """One order explains what everyone heard (CAST-5), and each sender's own (CAST-4); return
+        whether it does."""
+        edges: set[tuple[int, int]] = set()
+        for session in self._facts.sessions.values():
+            edges.update(pairwise(session.heard))
+            edges.update(pairwise(session.said))
+        before: dict[int, list[int]] = {}
+        for first, then in edges:
+            before.setdefault(then, []).append(first)
+        try:
+            TopologicalSorter(before).prepare()
+        except CycleError as error:
+            if not self._check_each_sender():
+                self._check_all_senders(error.args[1])
+            return False
+        return True
+
+    def _check_each_sender(self) -> bool:
+        """Whether somebody has heard a sender's messages in another order; all are told."""
+        messages, found = self._facts.messages, False
+        for session in self._facts.sessions.values():
+            latest: dict[int, int] = {}
+            for index in session.heard:
+                sender = messages[index].sender
+                last = latest.get(sender, -1)
+                if index < last:
+                    found = True
+                    behind = messages[last].name
+                    says = f"{session} heard {self._facts.whose(index)} behind {behind}"
+                    self._judgement.about(MISORDERED, messages[index], session, says, "CAST-4")
+                else:
+                    latest[sender] = index
+        return found
+
+    def _check_all_senders(self, cycle: list[int]) -> None:
+        """Who disagrees with most others about messages of several senders."""
+        messages, sessions = self._facts.messages, self._facts.sessions.values()
+        reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
+        place = {index: at for at, index in enumerate(reference.heard)}
+        knowledge = [frozenset(session.heard) for session in sessions]
+        dissenters: dict[tuple[int, int], list[Session]] = {}
+        for session in sessions:
+            for pair in pairwise(index for index in session.heard if index in place):
+                if place[pair[0]] > place[pair[1]]:
+                    dissenters.setdefault(pair, []).append(session)
+        for (first, then), those in dissenters.items():
+            both = sum({first, then} <= known for known in knowledge)
+            if len(those) > both / 2:
+                self._disagrees(reference, then, first, those[0])
+                continue
+            for session in those:
+                self._disagrees(session, first, then, reference)
+        if not dissenters:
+            names = " → ".join(messages[index].name for index in cycle[:6])
+            says = f"no one order explains what was heard of {names}"
+            self._judgement.about(MISORDERED, messages[cycle[0]], reference, says)
+
+    def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
+        messages = self._facts.messages
+        says = (
+            f"{session} heard {self._facts.whose(first)} before {messages[then].name}, "
+            f"and {other} behind it"
+        )
+        self._judgement.about(MISORDERED, messages[first], session, says)

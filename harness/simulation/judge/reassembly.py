@@ -1,0 +1,128 @@
+"""Messages that may come in pieces (LINE-5): which lines are pieces, and whether they add up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harness.simulation.history import as_bytes
+from harness.simulation.judge.facts import Facts, PartialMessage, Session
+from harness.simulation.judge.judgement import TORN, Judgement, shown
+from harness.simulation.judge.lines import BAD, Line, Lines, delivered
+
+_TOKEN_BEGUN = re.compile(r"\d+(\.\d*)?")
+
+
+class Reassembly:
+    def __init__(self, facts: Facts, lines: Lines, judgement: Judgement) -> None:
+        self._facts = facts
+        self._lines = lines
+        self._judgement = judgement
+        self._divisible: dict[bytes, list[int]] = {}
+        """Messages that may come in pieces, by their prefix."""
+        for index, message in enumerate(facts.messages):
+            if facts.may_be_in_pieces(message):
+                self._divisible.setdefault(lines.prefix_of(message), []).append(index)
+
+    # --- which lines are pieces ----------------------------------------------
+
+    def begin(self, session: Session, found: Line, index: int) -> None:
+        """It is the beginning of this message."""
+        begins = found.due.startswith(found.text)
+        text = found.text if begins else found.text.removesuffix(BAD)
+        pieces = PartialMessage(index, found.due, len(text), certain=True)
+        session.pieces.setdefault(found.prefix, []).append(pieces)
+
+    def begins_in_token(self, session: Session, found: Line) -> bool:
+        """Whether it is the beginning of a message, cut within its token."""
+        if not _TOKEN_BEGUN.fullmatch(found.text):
+            return False
+        known, messages = {*session.heard}, self._facts.messages
+        candidates = [
+            PartialMessage(index, delivered(messages[index]), len(found.text), certain=False)
+            for index in self._divisible_as(found)
+            if messages[index].name.startswith(found.text) and index not in known
+        ]
+        session.pieces.setdefault(found.prefix, []).extend(candidates)
+        return bool(candidates)
+
+    def goes_on(self, session: Session, found: Line) -> bool:
+        """Whether it is the next piece of what this session has heard the beginning of."""
+        prefix, text = self._lines.parted(found)
+        for pieces in session.pieces.get(prefix, ()):
+            whole, at = pieces.whole, pieces.at
+            # A run of what is no UTF-8 may be cut, too, and is one U+FFFD in each piece.
+            again = 0 < at <= len(whole) and whole[at - 1] == text[:1] == BAD
+            for place in (at, at - 1) if again else (at,):
+                if text and whole.startswith(text, place):
+                    pieces.at = place + len(text)
+                    if pieces.at == len(whole) and not pieces.certain:
+                        session.heard.append(pieces.message)
+                    return True
+        return False
+
+    def is_rest(self, session: Session, t: float, found: Line) -> bool:
+        """Whether it is a later piece of a message that was begun before this session came: when
+        the server heard of that is not known."""
+        those, messages = self._divisible_as(found), self._facts.messages
+        welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}
+        partly = {
+            index
+            for index in those
+            if latest.get(messages[index].sender, -1) < index
+            and messages[index].t <= welcomed
+            and found.text in delivered(messages[index])
+        }
+        # Of a message that was taken for whole before its LF came, the LF is the rest.
+        is_end = not found.text and any(messages[index].t <= t for index in those)
+        self._judgement.undecided += bool(partly or is_end)
+        session.partly |= partly
+        return bool(partly or is_end)
+
+    def _divisible_as(self, found: Line) -> Sequence[int]:
+        """Messages of which it may be a piece, by its prefix."""
+        return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
+
+    # --- whether they add up -------------------------------------------------
+
+    def check(self, session: Session) -> None:
+        """The pieces have to add up (CAST-3), unless the sender or this session was cut off."""
+        facts, judgement = self._facts, self._judgement
+        latest = {facts.messages[index].sender: index for index in session.heard}
+        for pieces in (pieces for some in session.pieces.values() for pieces in some):
+            message = facts.messages[pieces.message]
+            if not pieces.certain:
+                judgement.undecided += pieces.at == len(pieces.whole)
+                continue
+            more = latest.get(message.sender, -1) > pieces.message
+            cut = facts.was_cut(pieces.message) or not session.stays or not facts.complete
+            if pieces.at == len(pieces.whole) or (cut and not more):
+                judgement.undecided += 1
+                continue
+            came = shown(pieces.whole[: pieces.at].encode())
+            says = f"{session} heard only “{came}” of {facts.whose(pieces.message)}"
+            judgement.about(TORN, message, session, says)
+        if session.rest and not self._is_beginning(session):
+            rest = shown(as_bytes(session.rest))
+            says = f"the last that {session} heard is the beginning of nothing: “{rest}”"
+            judgement.violated(TORN, session.ended or 0.0, session, says)
+
+    def _is_beginning(self, session: Session) -> bool:
+        """Whether the rest that it heard begins a line that is due."""
+        rest = as_bytes(session.rest)
+        found = self._lines.read(rest)
+        if session.welcomed is None or found is None:
+            return True  # of the welcome, which was never whole
+        if found.message is not None:
+            return found.due != ""
+        if not self._lines.is_ours:
+            return True
+        text, messages, prefix_of = found.text, self._facts.messages, self._lines.prefix_of
+        if not found.prefix:
+            prefixes = {prefix_of(message) for message in messages}
+            return any(prefix.startswith(rest) for prefix in prefixes)
+        return any(
+            message.name.startswith(text)
+            for message in messages
+            if found.prefix == prefix_of(message)
+        ) or any(text in delivered(messages[index]) for index in self._divisible_as(found))

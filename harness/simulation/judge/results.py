@@ -1,0 +1,121 @@
+"""What a run comes to: its verdict, and results.json. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
+from harness.simulation.judge import KINDS, Judgement
+from harness.simulation.judge.figures import RECEIVERS, Figures
+
+LATE = 100.0
+"""Milliseconds by which 1 of 100 messages may be late through the harness itself: beyond that it
+was the bottleneck, and the run is INVALID."""
+
+PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
+
+EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
+
+SHOWN = 5
+"""Violations that a terminal is shown."""
+
+
+def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
+    """results.json. Latencies and lag in ms, memory in bytes, times in seconds of the run."""
+    verdict, why = verdict_of(history, judgement, figures)
+    header = history.header
+    return {
+        "verdict": verdict,
+        "why": why,
+        **{name: header.get(name) for name in ("scenario", "seed", "target", "seconds")},
+        "end": history.end or "cut short",
+        "clients": figures.most,
+        "sessions": figures.sessions,
+        "messages": judgement.messages,
+        "deliveries": judgement.deliveries,
+        **{kind: judgement.counts[kind] for kind in KINDS},
+        "undecided": judgement.undecided,
+        "latency_ms": {
+            "corrected": figures.corrected,
+            "raw": figures.raw,
+            "by_population": figures.by_population,
+        },
+        "schedule_lag_ms": figures.lag,
+        "target_costs": figures.costs,
+        "faults": dict(figures.faults),
+        "violations": [asdict(violation) for violation in judgement.violations],
+    }
+
+
+def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
+    """A verdict, and why it is no pass. What is proved stays so, however late the harness was; a
+    target is not blamed for what the harness could not do."""
+    if judgement.counts:
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
+        return FAIL, counts
+    if judgement.unfit:
+        return INVALID, judgement.unfit
+    if history.end.startswith(CANNOT_JUDGE):
+        return INVALID, history.end
+    if history.end != COMPLETE:
+        return UNKNOWN, history.end or "the history was cut short"
+    lag = figures.lag["p99"]
+    if lag is not None and lag > LATE:
+        return INVALID, f"the harness itself was late: 1 of 100 messages by {lag:.0f} ms and more"
+    if not judgement.deliveries:
+        return UNKNOWN, "nothing was heard"
+    return PASS, ""
+
+
+def exit_status(results: Mapping[str, Any]) -> int:
+    return EXIT_STATUS[results["verdict"]]
+
+
+def lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """For a terminal."""
+    why = f": {results['why']}" if results["why"] else ""
+    yield f"{results['verdict']}{why}"
+    if results["verdict"] == FAIL and results["end"] != COMPLETE:
+        yield f"it did not run to its end: {results['end']}"
+    yield (
+        f"{results['clients']} members at once, {results['sessions']} connections, "
+        f"{results['messages']:,} messages, {results['deliveries']:,} deliveries, "
+        f"{results['undecided']:,} undecided"
+    )
+    yield from _latencies(results["latency_ms"])
+    lag, costs = results["schedule_lag_ms"], results["target_costs"]
+    yield f"the harness was late by {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
+    if costs:
+        yield (
+            f"the target used {costs['cpu_seconds']:.1f} s of processor, at most "
+            f"{costs['memory_most'] / (1 << 20):.1f} MiB and {costs['descriptors_most']:.0f} "
+            f"descriptors"
+        )
+    if results["faults"]:
+        faults = (f"{name} × {times}" for name, times in sorted(results["faults"].items()))
+        yield f"faults: {', '.join(faults)}"
+    for result in results["violations"][:SHOWN]:
+        yield f"{result['kind']} at {result['t']:.3f} s ({result['clause']}): {result['says']}"
+    more = sum(results[kind] for kind in KINDS) - SHOWN
+    if more > 0:
+        yield f"and {more} more"
+
+
+def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
+    """A table: a row for each receiver, the corrected figures and, in parentheses, the raw ones."""
+    yield f"{'ms until heard by the':22}{'p50':>16}{'p99':>16}{'p99.9':>16}{'max':>16}"
+    for receiver in RECEIVERS:
+        corrected, raw = latencies["corrected"][receiver], latencies["raw"][receiver]
+        cells = (f"{_ms(corrected[name])} ({_ms(raw[name])})" for name in corrected)
+        yield f"  {receiver:20}" + "".join(f"{cell:>16}" for cell in cells)
+    populations = latencies["by_population"]
+    for name, theirs in populations.items() if len(populations) > 1 else ():
+        cells = (_ms(value) for value in theirs["last"].values())
+        yield f"  {f'last, of {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
+    yield "  (raw: as a tester sees it who waits for each message to be heard)"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

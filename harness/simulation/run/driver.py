@@ -1,0 +1,498 @@
+"""The clients of a simulation: one process, one loop, as many sessions as it is given.
+
+    python -m harness.simulation.run.driver
+
+On standard input, `run.py` gives it a `Job`, pickled, and, once it has said
+READY, when the run starts; then standard input stays open for as long as the run
+may go on. What happens goes into the job's file, in the form of history.py; how
+it goes is told on standard output, a JSON line every HALF second. The standard
+library alone, and no object for each delivery: one process
+has to carry 20,000 deliveries a second and keep its schedule meanwhile, or it
+would measure itself.
+
+The schedule does not wait: what is due is taken up when it is due, and how late
+that was is recorded with it. Where the target takes no more, what is to be sent
+waits here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import json
+import os
+import pickle
+import re
+import select
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TextIO
+
+from harness.descriptors import raise_descriptor_limit
+from harness.simulation.history import as_text
+from harness.simulation.scenario.plan import Plan, Say, Session
+from harness.simulation.scenario.vocabulary import harmless
+
+CHUNK = 1 << 18
+"""Bytes read in one call."""
+
+EVENTS = 64
+"""Connections attended to before it is looked at what is due: less than a millisecond's work."""
+
+HALF = 0.5
+"""Seconds between two words of how it goes."""
+
+QUIET = 0.3
+"""Seconds in which nobody hears anything, when all have heard the last words: then it is over."""
+
+WELCOME_MOST = 4096
+"""Bytes in which the welcome has to be found."""
+
+READY = "ready"
+"""What a driver says when it has read its job."""
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER, for no seconds: close resets the connection."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process is to do.
+
+    mine: the sessions that are its own, by number. ports: of the plan's links, in
+    their order. source: the address that all come from, where the target is not on this
+    machine; empty: each from its own. welcome: a pattern of the welcome's text;
+    None: there is none. patience: seconds of silence after which nothing more is
+    expected. path: of the file for what happens.
+    """
+
+    plan: Plan
+    mine: range
+    target: tuple[str, int]
+    ports: list[int]
+    source: str
+    welcome: str | None
+    patience: float
+    path: str
+
+
+class Connection:
+    """A session while it lasts."""
+
+    __slots__ = (
+        "awaited",
+        "ended",
+        "ending",
+        "established",
+        "gaps",
+        "line_end_due",
+        "number",
+        "pending",
+        "session",
+        "socket",
+        "tail",
+        "waits_to_write",
+        "welcomed",
+    )
+
+    def __init__(self, session: Session, connection: socket.socket, awaited: int) -> None:
+        self.session = session
+        self.number = session.number
+        self.socket = connection
+        self.established = False
+        self.welcomed = False
+        self.ending = False
+        """Whether it has said all that it will."""
+        self.ended = False
+        self.line_end_due = False
+        """Whether the next byte, if it is LF, ends the welcome."""
+        self.tail = b""
+        """The beginning of a line, or of the welcome."""
+        self.pending: deque[tuple[bytes, str]] = deque()
+        """What is to be sent: bytes, and the message of which they are the last."""
+        self.waits_to_write = True
+        self.gaps: dict[int, tuple[float, float]] = {}
+        """Of each message that is begun: when its last piece was sent, and the longest pause."""
+        self.awaited = awaited
+        """Last words of others that it has not heard."""
+
+
+class Driver:
+    def __init__(self, job: Job, file: TextIO, told: TextIO) -> None:
+        self._job = job
+        self._file = file
+        self._told = told
+        self._poll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        """By descriptor."""
+        self._by_number: dict[int, Connection] = {}
+        self._welcome = (
+            None if job.welcome is None else re.compile(job.welcome.encode() + rb"\r?\n?")
+        )
+        plan = job.plan
+        self._lines = {
+            b"<%s>%s"
+            % (
+                self._address(session).encode(),
+                harmless(say.text),
+            ): f'"{session.number}.{say.number}"'
+            for session in plan.sessions
+            for say in session.says
+        }
+        """Each message as it is due, and its name as the history has it."""
+        self._finals = {
+            f'"{session.number}.{say.number}"'
+            for session in plan.sessions
+            for say in session.says[-1:]
+            if say.final
+        }
+        self._finals_at = plan.talk
+        self._heard_at = 0.0
+        """When anything was heard last, but by who is on a bad network."""
+        self._now_read = 0.0
+        """When what is being attended to was read."""
+        self._awaiting = 0
+        """Connections that lack the last words of others."""
+        self._start = 0.0
+        self._said = self._heard = self._strange = 0
+        self._lag = 0.0
+        self._actions = self._schedule()
+
+    def _address(self, session: Session) -> str:
+        return self._job.source or session.address
+
+    def _schedule(self) -> list[tuple[float, Callable[[float], None]]]:
+        """What is due, in order of time."""
+        actions: list[tuple[float, int, Callable[[float], None]]] = []
+
+        def at(due: float, action: Callable[[float], None]) -> None:
+            actions.append((due, len(actions), action))
+
+        for session in self._job.plan.sessions:
+            if session.number not in self._job.mine:
+                continue
+            at(session.arrives, partial(self._connect, session))
+            due = session.arrives
+            for say in session.says:
+                due, begin = max(due, say.due), 0  # never before the last piece of the one before
+                at(due, partial(self._say, session, say))
+                text = say.text + b"\n"
+                for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
+                    is_last = cut == len(text)
+                    at(due, partial(self._piece, session, say, text[begin:cut], is_last))
+                    due, begin = due + pause, cut
+            if session.leaves is not None:
+                at(session.leaves, partial(self._leave, session))
+        actions.sort(key=lambda action: action[:2])
+        return [(due, action) for due, _, action in actions]
+
+    # --- the loop ------------------------------------------------------------
+
+    def run(self, start: float) -> None:
+        """Until all have heard all, or nothing comes any more, or standard input ends.
+
+        start: of the run, on the monotonic clock, in seconds.
+        """
+        self._start = start
+        # Nothing here makes cycles, and a collection would hold up the schedule.
+        gc.freeze()
+        gc.disable()
+        self._poll.register(sys.stdin, select.EPOLLIN)
+        actions, next_action = self._actions, 0
+        tell_at = 0.0
+        while True:
+            now = self._now()
+            while next_action < len(actions) and actions[next_action][0] <= now:
+                due, action = actions[next_action]
+                next_action += 1
+                action(due)
+            now = self._now()
+            if now >= tell_at:
+                tell_at = now + HALF
+                self._tell(now)
+            if next_action == len(actions) and self._is_over(now):
+                break
+            due = actions[next_action][0] if next_action < len(actions) else tell_at
+            if not self._attend(max(0.0, min(due, tell_at) - now)):
+                break
+
+    def _attend(self, timeout: float) -> bool:
+        """Wait, and attend to some connections; return whether the run goes on."""
+        for fd, events in self._poll.poll(timeout, EVENTS):
+            connection = self._connections.get(fd)
+            if connection is None:
+                if fd == sys.stdin.fileno() and not os.read(fd, 1):
+                    return False
+                continue
+            if not connection.established:
+                self._established(connection)
+            elif events & select.EPOLLOUT:
+                self._write(connection)
+            if events & ~select.EPOLLOUT and not connection.ended:
+                self._read(connection)
+        return True
+
+    def _is_over(self, now: float) -> bool:
+        quiet = now - max(self._heard_at, self._finals_at)
+        return quiet > self._job.patience or (quiet > QUIET and not self._awaiting)
+
+    def _now(self) -> float:
+        return monotonic() - self._start
+
+    def _tell(self, now: float) -> None:
+        self._file.flush()
+        status = {
+            "elapsed": now,
+            "connected": sum(connection.welcomed for connection in self._connections.values()),
+            "said": self._said,
+            "heard": self._heard,
+            "strange": self._strange,
+            "lag": self._lag,
+        }
+        self._lag = 0.0
+        print(json.dumps(status), file=self._told, flush=True)
+
+    def _record(self, connection: Connection | Session, what: str, **more: object) -> None:
+        event = {"t": round(self._now(), 6), "who": connection.number, "what": what, **more}
+        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
+
+    # --- coming --------------------------------------------------------------
+
+    def _connect(self, session: Session, _due: float) -> None:
+        job = self._job
+        where = job.target if session.link is None else ("127.0.0.1", job.ports[session.link])
+        family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        link = None if session.link is None else job.plan.links[session.link].fault
+        more = {"population": session.population, "address": self._address(session), "link": link}
+        try:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self._record(session, "connects", **more)
+            self._record(session, "refused", why=f"the harness itself: {error.strerror}")
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._record(session, "connects", **more)
+        try:
+            if not job.source:
+                connection.bind((session.address, 0))
+            failed = connection.connect_ex(where)
+        except OSError as error:
+            failed = error.errno or 0
+        if failed not in (0, errno.EINPROGRESS):
+            self._record(session, "refused", why=os.strerror(failed))
+            connection.close()
+            return
+        stays = session.leaves is None and session.link is None
+        own = sum(say.final for say in session.says[-1:])
+        found = Connection(session, connection, len(self._finals) - own if stays else 0)
+        self._awaiting += found.awaited > 0
+        self._connections[connection.fileno()] = self._by_number[session.number] = found
+        self._poll.register(connection, select.EPOLLIN | select.EPOLLOUT)
+
+    def _established(self, connection: Connection) -> None:
+        failed = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            self._record(connection, "refused", why=os.strerror(failed))
+            self._forget(connection)
+            return
+        connection.established = True
+        self._record(connection, "connected", port=connection.socket.getsockname()[1])
+        if self._welcome is None:
+            self._welcomed(connection)
+        self._write(connection)
+
+    def _welcomed(self, connection: Connection) -> None:
+        connection.welcomed = True
+        self._record(connection, "welcomed")
+
+    # --- saying --------------------------------------------------------------
+
+    def _say(self, session: Session, say: Say, due: float) -> None:
+        connection = self._by_number.get(session.number)
+        if connection is None or connection.ending:
+            return
+        now = self._now()
+        lag = now - due
+        self._lag = max(self._lag, lag)
+        self._said += 1
+        event = {
+            "t": round(now, 6),
+            "who": session.number,
+            "says": f"{session.number}.{say.number}",
+            "due": round(due + sum(say.pauses), 6),
+            "lag": round(lag, 6),
+            "text": as_text(say.text),
+        }
+        if say.final:
+            event["final"] = True
+        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        connection.gaps[say.number] = 0.0, 0.0
+
+    def _piece(self, session: Session, say: Say, piece: bytes, is_last: bool, _due: float) -> None:
+        connection = self._by_number.get(session.number)
+        if connection is None or connection.ending or say.number not in connection.gaps:
+            return
+        connection.pending.append((piece, f"{session.number}.{say.number}" if is_last else ""))
+        before, longest = connection.gaps[say.number]
+        now = self._now()
+        connection.gaps[say.number] = now, max(longest, now - before if before else 0.0)
+        if connection.established and not connection.waits_to_write:
+            self._write(connection)
+
+    def _write(self, connection: Connection) -> None:
+        """Send what is pending, as much as is taken."""
+        pending = connection.pending
+        while pending:
+            piece, message = pending[0]
+            try:
+                size = connection.socket.send(piece)
+            except BlockingIOError:
+                size = 0
+            except OSError:
+                pending.clear()  # to read tells how it ended
+                break
+            if size < len(piece):
+                pending[0] = piece[size:], message
+                break
+            pending.popleft()
+            if message:
+                _, gap = connection.gaps.pop(int(message.partition(".")[2]))
+                self._file.write(
+                    f'{{"t":{self._now():.6f},"who":{connection.number},"sent":"{message}",'
+                    f'"gap":{gap:.6f}}}\n'
+                )
+        if connection.waits_to_write != bool(pending):
+            connection.waits_to_write = bool(pending)
+            events = select.EPOLLIN | (select.EPOLLOUT if pending else 0)
+            self._poll.modify(connection.socket, events)
+
+    # --- hearing -------------------------------------------------------------
+
+    def _read(self, connection: Connection) -> bool:
+        """Read once; return whether anything came."""
+        try:
+            data = connection.socket.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._end(connection, "reset")
+            return False
+        if not data:
+            self._end(connection, "closed")
+            return False
+        self._now_read = self._now()
+        if connection.session.link is None:
+            self._heard_at = self._now_read
+        if connection.welcomed:
+            self._hear(connection, connection.tail + data)
+        else:
+            self._find_welcome(connection, connection.tail + data)
+        return True
+
+    def _hear(self, connection: Connection, data: bytes) -> None:
+        now = self._now_read
+        if connection.line_end_due and data:  # of a welcome that came in two pieces
+            connection.line_end_due = False
+            data = data.removeprefix(b"\n")
+        lines = data.split(b"\n")
+        connection.tail = lines.pop()
+        if not lines:
+            return
+        known = self._lines
+        names = [known.get(line) or self._describe(line) for line in lines]
+        self._heard += len(names)
+        self._file.write(
+            f'{{"t":{now:.6f},"who":{connection.number},"hears":[{",".join(names)}]}}\n'
+        )
+        if connection.awaited and now >= self._finals_at:
+            connection.awaited -= sum(name in self._finals for name in names)
+            if connection.awaited <= 0:
+                connection.awaited = 0
+                self._awaiting -= 1
+
+    def _find_welcome(self, connection: Connection, data: bytes) -> None:
+        assert self._welcome is not None
+        found = self._welcome.match(data)
+        if found:
+            self._welcomed(connection)
+            connection.line_end_due = not found[0].endswith(b"\n")
+            self._hear(connection, data[found.end() :])
+        elif b"\n" in data or len(data) > WELCOME_MOST:
+            self._record(connection, "unwelcomed", rest=as_text(data[:WELCOME_MOST]))
+            connection.welcomed = True
+            self._hear(connection, data)
+        else:
+            connection.tail = data
+
+    def _describe(self, line: bytes) -> str:
+        """A line that is no message as it was due."""
+        self._strange += 1
+        return json.dumps({"line": as_text(line)})
+
+    # --- going ---------------------------------------------------------------
+
+    def _leave(self, session: Session, _due: float) -> None:
+        connection = self._by_number.get(session.number)
+        if connection is None or connection.ending:
+            return
+        how = session.how
+        if how == "close":
+            # What has come is read, so that it is no reset that ends the connection.
+            while self._read(connection):
+                pass
+            if connection.ended:
+                return
+        connection.ending = True
+        self._record(connection, "leaves", how=how)
+        with contextlib.suppress(OSError):
+            if how == "half-close":
+                connection.socket.shutdown(socket.SHUT_WR)
+                return
+            if how == "reset":
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._forget(connection)
+
+    def _end(self, connection: Connection, how: str) -> None:
+        """The target has ended it."""
+        more = {"rest": as_text(connection.tail)} if connection.tail else {}
+        if connection.established:
+            self._record(connection, "ended", how=how, **more)
+        else:
+            self._record(connection, "refused", why=how)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.ended = True
+        self._awaiting -= connection.awaited > 0
+        connection.awaited = 0
+        del self._connections[connection.socket.fileno()]
+        del self._by_number[connection.number]
+        self._poll.unregister(connection.socket)
+        connection.socket.close()
+
+
+def main() -> int:
+    """Read the job; say that it was read; read when it starts, and do it. Exit status: 1 where it
+    came to no end of its own."""
+    raise_descriptor_limit()
+    # Who says what there is to do, and when, may be interrupted before it has.
+    with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
+        job: Job = pickle.load(sys.stdin.buffer)
+        with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:
+            driver = Driver(job, file, sys.stdout)
+            print(READY, flush=True)
+            driver.run(pickle.load(sys.stdin.buffer))
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

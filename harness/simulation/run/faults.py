@@ -1,0 +1,103 @@
+"""What is done to the target while people talk: it is killed, stopped, replaced, in part or whole.
+
+Only where the target is a command; an address can't be struck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from harness.simulation.scenario.plan import Strike
+from harness.target.target import Command
+
+Tell = Callable[[dict[str, Any]], None]
+"""Takes what becomes an event of the history; its time is when it is told."""
+
+
+class Striker:
+    """Strikes a target, and lets go of what it holds. `tell` hears of each fault as it happens."""
+
+    def __init__(self, target: Command, seed: int, tell: Tell, clock: Callable[[], float]) -> None:
+        """`clock`: the seconds of the run."""
+        self._target = target
+        self._chance = random.Random(f"{seed} strikes")
+        self._tell = tell
+        self._clock = clock
+        self._held: list[tuple[float, Strike, list[psutil.Process]]] = []
+        """Who is stopped, and until when."""
+
+    @property
+    def due(self) -> float | None:
+        """When the next one has to be let go, in seconds of the run."""
+        return min((until for until, _, _ in self._held), default=None)
+
+    def strike(self, strike: Strike) -> None:
+        """Do it. Raises StartError where the target does not start again."""
+        match strike.kind:
+            case "kill-worker" | "kill-workers":
+                victims = self._workers(single=strike.kind == "kill-worker")
+                self._signal(strike, victims, signal.SIGKILL)
+            case "stop-worker":
+                self._hold(strike, self._workers(single=True))
+            case "stop":
+                self._hold(strike, self._target.processes())
+            case "hangup":
+                self._signal(strike, self._target.processes()[:1], signal.SIGHUP)
+            case "restart":
+                self._say(strike, "begins", [])
+                self._target.stop()
+                self._target.start()
+                self._say(strike, "ends", [])
+
+    def release(self, now: float) -> None:
+        """Let those go on whose time is over."""
+        for held in [held for held in self._held if held[0] <= now]:
+            self._held.remove(held)
+            _, strike, processes = held
+            for process in processes:
+                with contextlib.suppress(psutil.Error):  # it was taken for hung, and killed
+                    process.send_signal(signal.SIGCONT)
+            self._say(strike, "ends", processes)
+
+    def release_all(self) -> None:
+        self.release(float("inf"))
+
+    def _workers(self, *, single: bool) -> list[psutil.Process]:
+        """The target's workers, or one of them."""
+        found = workers_of(self._target)
+        return [self._chance.choice(found)] if found and single else found
+
+    def _signal(
+        self, strike: Strike, processes: list[psutil.Process], number: signal.Signals
+    ) -> None:
+        self._say(strike, "begins", processes)
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+
+    def _hold(self, strike: Strike, processes: list[psutil.Process]) -> None:
+        self._signal(strike, processes, signal.SIGSTOP)
+        self._held.append((self._clock() + strike.seconds, strike, processes))
+
+    def _say(self, strike: Strike, what: str, processes: list[psutil.Process]) -> None:
+        pids = [process.pid for process in processes]
+        self._tell({"fault": strike.kind, "what": what, "processes": pids})
+
+
+def workers_of(target: Command) -> list[psutil.Process]:
+    """The processes that hold clients' connections, the first one excepted."""
+    found = []
+    for process in target.processes()[1:]:
+        with contextlib.suppress(psutil.Error):
+            if any(
+                place.laddr and place.laddr.port == target.port and place.raddr
+                for place in process.net_connections("tcp")
+            ):
+                found.append(process)
+    return found

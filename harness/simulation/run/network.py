@@ -1,0 +1,425 @@
+"""The bad network's process: carries simulated clients to the target, each with its link's fault.
+
+`proxy.py` starts it as a child, with the target's address, a seed and the links.
+It listens on a free port of 127.0.0.1 for each link and says ``{"ports": [...]}``.
+A client that connects to one of them is connected to the target *from the same
+address*, by another port, and carried both ways with that link's fault. Each fault
+is told as a line of JSON:
+
+    {"t", "address", "port", "fault", "what": "begins" | "ends"}
+
+t: seconds of the monotonic clock, from which on, or until which, the fault is
+there. port: the client's own. A fault ends when its time is over or its
+connection is; a `cut-off` and a `reset` only begin. All ends with standard input,
+or by SIGTERM. Exit: 0, or 2 with one line that says why it can't go on, such as
+that it lacks descriptors or ports.
+
+FIN is passed on as FIN, after all that came before it; RST as RST. Who can't be
+passed anything is not read from: what is on its way in one direction is at most
+64 KiB here (1 MiB of a `delay`) and about as much in each of the kernel's two
+buffers, and a `slow` or `stall` reads nothing ahead and has a small buffer.
+
+What it costs: two descriptors a connection, some 22 MiB of memory in all, and 20
+to 40 µs of one processor for each message that is carried to one client. 300
+clients that all hear 30 messages a second take a fifth of it, and the last of the
+300 hears each 10 ms later than it would. So it is for hundreds of clients that
+talk, and not for measuring how fast a room is.
+
+Its limits: Linux, where all of 127.0.0.0/8 is ours; a target with an IPv4
+address. Which connection of a link is the first is for the kernel to say where
+several come at once, so a seed says which courses there are, not whose each is.
+Where it does not read it does not see a RST either, until it writes. A target
+that has not accepted yet is a connection that stays silent; one that refuses, a
+connection that is reset. Who reads nothing of what it tells stops it, once a pipe
+is full: `Proxy` does read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+from harness.descriptors import raise_descriptor_limit
+from harness.errors import CannotJudge
+from harness.simulation.run.gates import BEFALL, CHUNK, CLOSED, RESET, Course, Gate, draw, gates
+from harness.simulation.scenario.scenario import Link
+
+BUFFER = 1 << 16
+"""Bytes of each of the kernel's buffers, which doubles it."""
+
+SMALL_BUFFER = 1 << 12
+"""As BUFFER, for what comes from the server to one that is slow: it is to feel it."""
+
+BACKLOG = 1024
+"""Clients that may come at once."""
+
+CANNOT_JUDGE = 2
+"""The exit status where it can't go on."""
+
+
+class Network:
+    """All links, and the connections that came by them."""
+
+    def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
+        self.target = target
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self._seed = seed
+        self._links = links
+        self._came = [0] * len(links)
+        self._listeners: list[socket.socket] = []
+        self._over: asyncio.Future[None] = self.loop.create_future()
+
+    async def run(self) -> None:
+        """Until it is stopped. Raises CannotJudge, OSError."""
+        self.loop.set_exception_handler(self._broken)
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(ending, self.stop)
+        self.loop.add_reader(0, self._input)
+        try:
+            for number in range(len(self._links)):
+                self._listen(number)
+            _say({"ports": [listener.getsockname()[1] for listener in self._listeners]})
+            await self._over
+        finally:
+            for listener in self._listeners:
+                self.loop.remove_reader(listener)
+                listener.close()
+            for connection in [*self.connections]:
+                connection.close()
+
+    def stop(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def fail(self, why: BaseException) -> None:
+        """It can't go on."""
+        if not self._over.done():
+            self._over.set_exception(why)
+
+    def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A defect of ours."""
+        self.fail(context.get("exception") or CannotJudge(context["message"]))
+
+    def _input(self) -> None:
+        if not os.read(0, CHUNK):
+            self.stop()
+
+    def _listen(self, number: int) -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self._listeners.append(listener)
+        listener.setblocking(False)
+        _set_buffers(listener, BUFFER)  # those that it accepts inherit them
+        self.loop.add_reader(listener, self._accept, number)
+
+    def _accept(self, number: int) -> None:
+        try:
+            client, address = self._listeners[number].accept()
+        except (BlockingIOError, ConnectionError):  # it has gone again
+            return
+        except OSError as error:
+            self.fail(error)
+            return
+        course = draw(self._links[number], self.loop.time(), self._seed, number, self._came[number])
+        self._came[number] += 1
+        try:
+            Connection(self, client, address, course)
+        except OSError as error:
+            self.fail(error)
+
+
+class Connection:
+    """A client that came, and its connection to the target.
+
+    Raises OSError where we lack descriptors, ports, or the client's address.
+    """
+
+    def __init__(
+        self, network: Network, client: socket.socket, address: tuple[str, int], course: Course
+    ) -> None:
+        self.loop = network.loop
+        self.over = False
+        self._network = network
+        self._address = address
+        self._course = course
+        self._present = False
+        """Whether the fault has begun, and not ended."""
+        self._began = 0.0
+        """When it was told to have begun."""
+        self._client = client
+        self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        says, hears = gates(course)
+        self._says = Direction(self, client, self._server, says)
+        self._hears = Direction(self, self._server, client, hears)
+        self._says.back, self._hears.back = self._hears, self._says
+        self._timer = self.loop.call_at(course.begins, self._begin)
+        network.connections.add(self)
+        for side in (client, self._server):
+            side.setblocking(False)
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        small = course.fault in ("slow", "stall")
+        _set_buffers(self._server, SMALL_BUFFER if small else BUFFER)
+        self._server.bind((address[0], 0))
+        self._connect()
+
+    def _connect(self) -> None:
+        error = self._server.connect_ex(self._network.target)
+        if error in (errno.EINPROGRESS, errno.EINTR):
+            self.loop.add_writer(self._server, self._connected)
+        else:
+            self._greet(error)
+
+    def _connected(self) -> None:
+        self.loop.remove_writer(self._server)
+        self._greet(self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _greet(self, error: int) -> None:
+        if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
+            self._network.fail(OSError(error, os.strerror(error)))  # we lack ports
+        elif error:
+            self.reset()  # the target refuses
+        else:
+            self._says.start()
+            self._hears.start()
+
+    # --- the fault -----------------------------------------------------------
+
+    def _begin(self) -> None:
+        fault = self._course.fault
+        # Of what is carried, the gates know when it begins, however late we are.
+        self._began = self.loop.time() if fault in BEFALL else self._course.begins
+        self._tell("begins", self._began)
+        match fault:
+            case "cut-off":
+                self._cut_off()
+            case "reset":
+                self.reset()
+            case _:
+                self._present = True
+                self._timer = self.loop.call_at(self._course.ends, self._end)
+                if fault == "half-close":
+                    self._says.drop()
+
+    def _end(self) -> None:
+        if self._present:
+            self._present = False
+            self._tell("ends", max(self._began, min(self.loop.time(), self._course.ends)))
+
+    def _tell(self, what: str, t: float) -> None:
+        host, port = self._address
+        fault = self._course.fault
+        _say({"t": t, "address": host, "port": port, "fault": fault, "what": what})
+
+    # --- its end -------------------------------------------------------------
+
+    def _cut_off(self) -> None:
+        with contextlib.suppress(OSError):
+            self._client.recv(CHUNK)  # else what it has just said would make its FIN a RST
+        _linger(self._server)
+        self.close()
+
+    def reset(self) -> None:
+        _linger(self._client)
+        _linger(self._server)
+        self.close()
+
+    def close_if_done(self) -> None:
+        if self._says.done and self._hears.done:
+            self.close()
+
+    def close(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._end()
+        self._timer.cancel()
+        self._says.stop()
+        self._hears.stop()
+        self.loop.remove_writer(self._server)
+        self._client.close()
+        self._server.close()
+        self._network.connections.discard(self)
+
+
+class Direction:
+    """From one socket of a connection to the other, as its gate allows."""
+
+    back: Direction
+    """The other direction of the same connection."""
+
+    def __init__(
+        self, connection: Connection, source: socket.socket, sink: socket.socket, gate: Gate
+    ) -> None:
+        self._connection = connection
+        self._loop = connection.loop
+        self._source = source
+        self._sink = sink
+        self._gate = gate
+        self._heard_all = False
+        """Whether the source has ended, or is gone."""
+        self._finished = False
+        """Whether the sink has been told so."""
+        self._dropping = False
+        """Whether what the source says is read and dropped."""
+        self._active = False
+        self._reading = False
+        self._writing = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._heard_all and self._finished
+
+    def start(self) -> None:
+        """Both sides are there."""
+        self._active = True
+        self.turn()
+
+    def turn(self) -> None:
+        """Pass on what is due, and see to it that this is called again when more can be done."""
+        if not self._active:
+            return
+        self._gate.now = self._loop.time()
+        blocked = False
+        while not blocked and (data := self._gate.due()):
+            try:
+                self._gate.took(self._sink.send(data))
+            except BlockingIOError:
+                blocked = True
+            except OSError:
+                self.back.lost()
+                return
+        ending = self._gate.ending()
+        if ending == RESET:
+            self._connection.reset()
+            return
+        if ending == CLOSED and not self._finished:
+            self._finished = True
+            with contextlib.suppress(OSError):  # it is gone: whoever reads from it will see
+                self._sink.shutdown(socket.SHUT_WR)
+        room = self._dropping or self._gate.room() > 0
+        self._watch(reading=room and not self._heard_all, writing=blocked)
+        self._wake_at(self._gate.wake())
+        self._connection.close_if_done()
+
+    def drop(self) -> None:
+        """End the source for the sink, and read on so that its end is seen."""
+        if not self._heard_all:
+            self._dropping = True
+            self._gate.now = self._loop.time()
+            self._gate.end(CLOSED)
+            self.turn()
+
+    def lost(self) -> None:
+        """The source is gone: it says nothing more, and hears nothing more."""
+        self._heard_all = True
+        self._gate.now = self._loop.time()
+        self._gate.end(RESET)
+        self.back.stop()
+        self.turn()
+
+    def stop(self) -> None:
+        """Neither read nor pass on any more."""
+        self._active = False
+        self._watch(reading=False, writing=False)
+        self._wake_at(inf)
+
+    def _read(self) -> None:
+        self._gate.now = self._loop.time()
+        room = CHUNK if self._dropping else min(self._gate.room(), CHUNK)
+        if room > 0:  # it may be less than when it was asked last
+            try:
+                self._take(self._source.recv(room))
+            except BlockingIOError:
+                return
+            except OSError:
+                self.lost()
+                return
+        self.turn()
+
+    def _take(self, data: bytes) -> None:
+        self._heard_all = not data
+        if self._dropping:
+            return
+        if data:
+            self._gate.put(data)
+        else:
+            self._gate.end(CLOSED)
+
+    def _watch(self, reading: bool, writing: bool) -> None:
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._loop.add_reader(self._source, self._read)
+            else:
+                self._loop.remove_reader(self._source)
+        if writing != self._writing:
+            self._writing = writing
+            if writing:
+                self._loop.add_writer(self._sink, self.turn)
+            else:
+                self._loop.remove_writer(self._sink)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when < inf:
+            self._timer = self._loop.call_at(when, self.turn)
+
+
+def _linger(connection: socket.socket) -> None:
+    """Make its closing a RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _set_buffers(connection: socket.socket, receive: int) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+
+
+def _say(told: Mapping[str, object]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # then standard input ends, too
+        os.write(1, json.dumps(told).encode() + b"\n")
+
+
+def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
+    """Return the target by its address. Raises CannotJudge."""
+    host, port = target
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise CannotJudge(
+            f"the target has to have an IPv4 address, and {host!r} has none"
+        ) from None
+    return str(found[0][4][0]), port
+
+
+async def _carry(target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
+    await Network(_ipv4(target), seed, links).run()
+
+
+def main() -> int:
+    """Read the job, and carry until standard input ends; return the exit status."""
+    try:
+        raise_descriptor_limit()
+        asyncio.run(_carry(*pickle.load(sys.stdin.buffer)))
+    except (CannotJudge, OSError, EOFError) as error:
+        print(f"the proxy can't go on: {error}", file=sys.stderr)
+        return CANNOT_JUDGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

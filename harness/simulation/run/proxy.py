@@ -1,0 +1,102 @@
+"""The bad network between simulated clients and the target, for the run that starts it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from harness.errors import CannotJudge
+from harness.simulation.run.child import Child, end, send, spawn
+from harness.simulation.scenario.scenario import Link
+from harness.target.interrupts import defer_signals
+from harness.target.processes import comes, status_within
+
+MODULE = "harness.simulation.run.network"
+
+START_LIMIT = 20.0
+"""Seconds within which it has to be ready."""
+
+STOP_LIMIT = 5.0
+"""Seconds within which it has to end by itself."""
+
+KEPT_WORDS = 20
+"""Lines that it says, other than what it tells, of which the last are kept."""
+
+
+class Proxy:
+    """The process, for its parent. `start` it, or enter it as a context."""
+
+    def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
+        self.ports: list[int] = []
+        """Where it listens, a port for each link in their order, once it has started."""
+        self._job = (target, seed, tuple(links))
+        self._process: Child | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._events: deque[dict[str, Any]] = deque()
+        self._words: deque[str] = deque(maxlen=KEPT_WORDS)
+        self._told = threading.Event()  # its ports, or that it has ended
+
+    def __enter__(self) -> Proxy:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Raises CannotJudge where it does not listen within START_LIMIT."""
+        with defer_signals():
+            self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
+            self._reader.start()
+        send(self._process, self._job)
+        in_time = comes(self._told.is_set, START_LIMIT)
+        if not self.ports:
+            how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
+            self.stop()
+            raise CannotJudge(f"the proxy {how}")
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has told since this was asked last."""
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    def death(self, limit: float = 0.0) -> str:
+        """How it ended, with its last words; empty if it runs for `limit` seconds more."""
+        if self._process is None:
+            return ""
+        status = status_within(self._process, limit)
+        if status is None:
+            return ""
+        self._reader.join(STOP_LIMIT)
+        said = f", saying: {self._words[-1]}" if self._words else ""
+        return f"ended (exit status {status}){said}"
+
+    def stop(self) -> None:
+        """End it, and all that it carries; what it told can still be asked for."""
+        if self._process is None:
+            return
+        assert self._process.stdout is not None
+        with defer_signals():
+            end([self._process], STOP_LIMIT)
+            self._reader.join(STOP_LIMIT)
+            self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                told = json.loads(line)
+            except ValueError:
+                told = None
+            if not isinstance(told, dict):
+                self._words.append(line.decode(errors="backslashreplace").rstrip())
+            elif "ports" in told:
+                self.ports = told["ports"]
+                self._told.set()
+            else:
+                self._events.append(told)
+        self._told.set()

@@ -1,0 +1,234 @@
+"""From a scenario and a seed, the plan: who comes when, says what when, and goes when. Pure.
+
+The same seed gives the same plan, message by message. A plan waits for nobody:
+its times count from the run's start, in seconds, whatever the target does.
+
+A *session* is one connection: who leaves and comes back is another session of
+the same address. Sessions are numbered from 0 in the order of their arrival.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from harness.simulation.scenario.scenario import Fault, Link, Phase, Population, Range, Scenario
+from harness.simulation.scenario.vocabulary import payload, token
+
+FINALS = 20
+"""Sessions, at most, that say a last word each when all is over, by which it is known that nothing
+that was said before is still to come."""
+
+CALM = 0.5
+"""Seconds between the end of all talk and faults, and the last words."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """A message. due: when its first byte is to be sent. text: without its LF.
+
+    cuts: where it is cut, in bytes from its beginning. pauses: seconds after each
+    of these pieces. final: it is a last word.
+    """
+
+    due: float
+    number: int
+    text: bytes
+    cuts: tuple[int, ...] = ()
+    pauses: tuple[float, ...] = ()
+    final: bool = False
+
+
+@dataclass
+class Session:
+    """One connection. leaves: when it goes by itself; None: it stays.
+
+    link: which of the plan's links it comes by; None: straight to the target.
+    """
+
+    number: int
+    population: str
+    address: str
+    arrives: float
+    leaves: float | None
+    how: str
+    link: int | None
+    says: list[Say] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault of the target: `seconds` is how long a stop lasts."""
+
+    due: float
+    kind: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    scenario: Scenario
+    seed: int
+    sessions: list[Session]
+    strikes: list[Strike]
+    links: list[Link]
+    talk: float
+    """Seconds until all but the last words was to be said."""
+
+
+def plan(scenario: Scenario, seed: int) -> Plan:
+    """What is to happen. Each part draws from a generator of its own, so that one more message of
+    one person leaves all others as they were."""
+    sessions: list[Session] = []
+    links: list[Link] = []
+    hosts = _addresses()
+    for population in scenario.populations:
+        link = None
+        if population.link is not None:
+            link = len(links)
+            links.append(population.link)
+        shared = [next(hosts) for _ in range(population.addresses or population.clients)]
+        for person in range(population.clients):
+            chance = random.Random(f"{seed} {population.name} {person}")
+            address = shared[person % len(shared)]
+            sessions += _visits(scenario, population, chance, address, link)
+    sessions.sort(key=lambda session: session.arrives)
+    for number, session in enumerate(sessions):
+        session.number = number
+        session.says = [
+            Say(say.due, say.number, token(number, say.number) + say.text, say.cuts, say.pauses)
+            for say in session.says
+        ]
+    strikes = sorted(
+        (
+            strike
+            for number, fault in enumerate(scenario.faults)
+            for strike in _strikes(fault, scenario.seconds, random.Random(f"{seed} fault {number}"))
+        ),
+        key=lambda strike: strike.due,
+    )
+    talk = max(
+        [
+            scenario.seconds,
+            *(say.due + sum(say.pauses) for session in sessions for say in session.says[-1:]),
+            *(strike.due + strike.seconds for strike in strikes),
+        ]
+    )
+    _say_last_words(sessions, talk + CALM)
+    return Plan(scenario, seed, sessions, strikes, links, talk)
+
+
+def _addresses() -> Iterator[str]:
+    """Addresses of this machine, none twice, 127.0.0.1 not among them."""
+    for number in range(2, 1 << 22):
+        yield f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def _visits(
+    scenario: Scenario,
+    population: Population,
+    chance: random.Random,
+    address: str,
+    link: int | None,
+) -> Iterator[Session]:
+    """The sessions of one person, one after another."""
+    begin, end = 0.0, scenario.seconds
+    for phase in scenario.phases:
+        if phase.name == population.phase:
+            end = begin + phase.seconds
+            break
+        begin += phase.seconds
+    if not population.phase:
+        begin = 0.0
+    arrives = begin + (end - begin) * chance.uniform(*population.arrives)
+    while arrives < scenario.seconds or arrives == 0:
+        leaves = None
+        if population.stays is not None:
+            leaves = arrives + chance.uniform(*population.stays)
+            if leaves >= scenario.seconds:
+                leaves = None
+        session = Session(
+            0, population.name, address, arrives, leaves, chance.choice(population.leaves), link
+        )
+        until = scenario.seconds if leaves is None else leaves
+        session.says = [*_says(scenario.phases, population, chance, arrives, until)]
+        yield session
+        if leaves is None or not population.returns:
+            return
+        arrives = leaves + chance.uniform(*population.away)
+
+
+def _says(
+    phases: tuple[Phase, ...],
+    population: Population,
+    chance: random.Random,
+    arrives: float,
+    until: float,
+) -> Iterator[Say]:
+    """What one says in one session. Its tokens are put before it when it has a number."""
+    number = 0
+    begin = free = 0.0  # free: when the last piece of what was said before is out
+    for phase in phases:
+        end = begin + phase.seconds
+        rate = population.rate * phase.rate
+        due = max(begin, arrives)
+        if rate:
+            # Not all at once, even where they are to speak evenly.
+            due += chance.random() / rate if population.timing == "evenly" else _gap(chance, rate)
+        while rate and due < min(end, until):
+            for _ in range(population.burst):
+                say = _say(population, chance, max(due, free), number)
+                free = say.due + sum(say.pauses)
+                if free < until:
+                    yield say
+                    number += 1
+            due += 1 / rate if population.timing == "evenly" else _gap(chance, rate)
+        begin = end
+
+
+def _gap(chance: random.Random, rate: float) -> float:
+    return chance.expovariate(rate)
+
+
+def _say(population: Population, chance: random.Random, due: float, number: int) -> Say:
+    size = _whole(chance, population.size)
+    text = payload(chance, chance.choice(population.alphabets), size)
+    pieces = _whole(chance, population.pieces)
+    cuts = sorted({chance.randint(1, len(text) + 4) for _ in range(pieces - 1)})
+    return Say(
+        due,
+        number,
+        text,
+        tuple(cuts),
+        tuple(chance.uniform(*population.pause) for _ in cuts),
+    )
+
+
+def _whole(chance: random.Random, bounds: Range) -> int:
+    return chance.randint(round(bounds[0]), round(bounds[1]))
+
+
+def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[Strike]:
+    if fault.every is None:
+        times = [place * seconds for place in fault.at]
+    else:
+        times = []
+        due = chance.uniform(*fault.every)
+        while due < seconds:
+            times.append(due)
+            due += chance.uniform(*fault.every)
+    for due in times:
+        lasts = chance.uniform(*fault.seconds) if fault.kind.startswith("stop") else 0.0
+        yield Strike(due, fault.kind, lasts)
+
+
+def _say_last_words(sessions: list[Session], due: float) -> None:
+    """Some of those who stay say one more thing each, when all is calm: who has said most, for
+    what it said may take longest."""
+    stay = [session for session in sessions if session.leaves is None and session.link is None]
+    stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
+    for session in stay[:FINALS]:
+        number = len(session.says)
+        text = token(session.number, number) + b"that was all"
+        session.says.append(Say(due, number, text, final=True))

@@ -1,0 +1,276 @@
+"""From a history to a script, and from a script to the smallest that still shows the same. Pure.
+
+Delta debugging: parts are left out, half of them first and then fewer, as long as
+what is left still shows it. First whole people, then what they say, then how it is
+cut and how they leave, then the texts themselves; and again, until nothing more
+can be left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from harness.simulation.history import History, as_bytes, as_text
+from harness.simulation.scenario.vocabulary import TOKEN
+
+Step = list[Any]
+"""As in replay.py."""
+Script = list[Step]
+
+Shows = Callable[[Script], bool]
+"""Whether a script still shows it."""
+
+_CUTS = {"cut-off": "reset", "reset": "reset", "half-close": "half-close"}
+"""What a bad network does to a connection, and what a person does that looks the same."""
+
+
+class Spent(Exception):
+    """So many scripts were tried as there may be."""
+
+
+# --- from a history ------------------------------------------------------------------------------
+
+
+def script_of(history: History) -> Script:
+    """What people did, in order. Left out are times, faults of the target, last words, which are
+    said anyway, and that the target ended a connection, which it has to do by itself.
+
+    A history does not tell where a message was cut: it is cut in the middle.
+    """
+    script: Script = []
+    here: set[int] = set()
+    cut = {event["sent"] for event in history.events if "sent" in event and event["gap"] > 0}
+    for event in history.events:
+        who, what = event.get("who"), event.get("what")
+        if what == "connects":
+            here.add(event["who"])
+            script.append(["join", who, event["address"]])
+        elif who not in here:
+            continue
+        elif "says" in event and not event.get("final"):
+            text = as_bytes(event["text"])
+            script.append(["say", who, _halves(text) if event["says"] in cut else [text]])
+        elif how := _leaving(event):
+            here.discard(event["who"])
+            script.append(["leave", who, how])
+    return script
+
+
+def left_out(history: History) -> list[str]:
+    """What was done to the target and to the network, of which a script has nothing."""
+    faults = Counter(
+        f"{event['fault']} of {'a link' if 'who' in event else 'the target'}"
+        for event in history.events
+        if "fault" in event and event["what"] == "begins"
+    )
+    return [f"{fault} ({count})" for fault, count in sorted(faults.items())]
+
+
+def _leaving(event: dict[str, Any]) -> str:
+    """How somebody leaves by that; empty where nobody does."""
+    if event.get("what") == "leaves":
+        return str(event["how"])
+    if event.get("what") == "refused":
+        return "close"  # where it is let in, it goes at once: nobody has heard of it
+    return _CUTS.get(event.get("fault", ""), "") if event.get("what") == "begins" else ""
+
+
+def _halves(text: bytes) -> list[bytes]:
+    begin = _begin(text)
+    middle = begin + (len(text) - begin) // 2
+    return [text[:middle], text[middle:]]
+
+
+def _begin(text: bytes) -> int:
+    """Where what follows the token begins."""
+    found = TOKEN.match(text)
+    return found.end() if found else 0
+
+
+# --- of a script ---------------------------------------------------------------------------------
+
+
+def people(script: Script) -> list[int]:
+    return list(dict.fromkeys(step[1] for step in script))
+
+
+def lines(script: Script) -> int:
+    """How many are said in it."""
+    return sum(step[0] == "say" for step in script)
+
+
+def _only(script: Script, who: Sequence[int]) -> Script:
+    known = {*who}
+    return [step for step in script if step[1] in known]
+
+
+def _places(script: Script, kind: str) -> list[int]:
+    return [at for at, step in enumerate(script) if step[0] == kind]
+
+
+# --- smaller and smaller -------------------------------------------------------------------------
+
+
+def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
+    """The smallest script found within so many calls of `shows`, which holds for `script`.
+
+    likely: people who, alone, may be enough. Where the budget is enough, no single person,
+    line, cut or leaving can be left out of what is found. None is tried twice.
+    """
+    search = _Search(script, shows, budget)
+    try:
+        if likely:
+            search.shows(_only(script, likely))
+        before: Script = []
+        while search.best != before:
+            before = search.best
+            for stage in (_fewer_people, _fewer_lines, _fewer_cuts, _fewer_leavings, _plainer):
+                stage(search)
+    except Spent:
+        pass
+    return search.best
+
+
+class _Search:
+    """best: the smallest script that shows it, so far."""
+
+    def __init__(self, script: Script, shows: Shows, budget: int) -> None:
+        self.best = script
+        self._shows = shows
+        self._left = budget
+        self._failed: set[str] = set()
+
+    def shows(self, candidate: Script) -> bool:
+        """Whether that shows it: then it is the best. Raises Spent."""
+        if candidate == self.best:
+            return True
+        key = repr(candidate)
+        if not candidate or key in self._failed:
+            return False
+        if not self._left:
+            raise Spent
+        self._left -= 1
+        if self._shows(candidate):
+            self.best = candidate
+            return True
+        self._failed.add(key)
+        return False
+
+
+def _fewer_people(search: _Search) -> None:
+    script = search.best
+    _fewest(people(script), lambda who: search.shows(_only(script, who)))
+
+
+def _fewer_lines(search: _Search) -> None:
+    _fewer_steps(search, "say")
+
+
+def _fewer_leavings(search: _Search) -> None:
+    _fewer_steps(search, "leave")
+    for at in _places(search.best, "leave"):
+        if search.best[at][2] != "close":
+            search.shows(_with(search.best, {at: "close"}))
+
+
+def _fewer_steps(search: _Search, kind: str) -> None:
+    script = search.best
+
+    def without(kept: Sequence[int]) -> Script:
+        known = {*kept}
+        return [step for at, step in enumerate(script) if step[0] != kind or at in known]
+
+    _fewest(_places(script, kind), lambda kept: search.shows(without(kept)))
+
+
+def _fewer_cuts(search: _Search) -> None:
+    script = search.best
+    cut = [at for at in _places(script, "say") if len(script[at][2]) > 1]
+
+    def mended(kept: Sequence[int]) -> Script:
+        return _with(script, {at: [b"".join(script[at][2])] for at in cut if at not in kept})
+
+    _fewest(cut, lambda kept: search.shows(mended(kept)))
+
+
+def _plainer(search: _Search) -> None:
+    """With less behind the tokens, and in plain letters, where that still shows it."""
+    script = search.best
+    # Where a line is cut, there has to be something on either side.
+    bare = {at: _cut_as(script[at][2], b"a"[: len(script[at][2]) - 1]) for at in _longer(script)}
+    _fewest(
+        [*bare],
+        lambda kept: search.shows(_with(script, {at: bare[at] for at in bare if at not in kept})),
+    )
+    for at in _longer(search.best):
+        pieces = search.best[at][2]
+        for plainer in (_as_letters(pieces), _as_ascii(pieces)):
+            if search.shows(_with(search.best, {at: plainer})):
+                break
+        _shorten(search, at)
+
+
+def _shorten(search: _Search, at: int) -> None:
+    script = search.best
+    pieces = script[at][2]
+    text = b"".join(pieces)
+    characters = as_text(text[_begin(text) :])
+
+    def of(kept: Sequence[int]) -> Script:
+        rest = as_bytes("".join(characters[place] for place in kept))
+        return _with(script, {at: _cut_as(pieces, rest)})
+
+    _fewest(range(len(characters)), lambda kept: search.shows(of(kept)))
+
+
+def _longer(script: Script) -> list[int]:
+    """Where more is said than has to be."""
+    return [
+        at
+        for at in _places(script, "say")
+        for text in [b"".join(script[at][2])]
+        if len(text) - _begin(text) > (len(script[at][2]) > 1)
+    ]
+
+
+def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
+    """The token of what is said, and another text behind it, cut where there is a cut."""
+    text = b"".join(pieces)
+    text = text[: _begin(text)] + rest
+    return _halves(text) if len(pieces) > 1 else [text]
+
+
+def _as_ascii(pieces: list[bytes]) -> list[bytes]:
+    return [bytes(byte if 0x20 <= byte < 0x7F else ord("x") for byte in piece) for piece in pieces]
+
+
+def _as_letters(pieces: list[bytes]) -> list[bytes]:
+    text = b"".join(pieces)
+    return _cut_as(pieces, b"x" * (len(text) - _begin(text)))
+
+
+def _with(script: Script, changes: dict[int, Any]) -> Script:
+    """With something else as the last of some steps, by place."""
+    return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
+
+
+def _fewest(parts: Sequence[int], shows: Callable[[Sequence[int]], bool]) -> None:
+    """Fewer and fewer of the parts, as long as those that are left show it: all but none of them
+    first, then without halves, quarters, … and in the end without one of them."""
+    left = list(parts)
+    for size in _sizes(len(left)):
+        at = 0
+        while at < len(left):
+            rest = left[:at] + left[at + size :]
+            if shows(rest):
+                left = rest
+            else:
+                at += size
+
+
+def _sizes(count: int) -> Iterator[int]:
+    while count:
+        yield count
+        count //= 2

@@ -1,0 +1,115 @@
+"""Latencies by a schedule that does not wait: each check by example, and seen to fail."""
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness.bench import payload
+from harness.bench.dialects import CHAT, REDIS
+from harness.bench.open_loop import TRUSTED, Timetable, figures, play, punctual, trusted
+from harness.bench.payload import ArrivalError
+from tests.harness.bench.alone import alone
+
+HEAD = b"<127.0.0.1>"
+HEADS = dict.fromkeys(range(3), HEAD)
+TABLE = Timetable(CHAT, HEADS, count=4, rate=10)
+ZERO, ONE, TWO, THREE = (HEAD + payload.line(number, 0) for number in range(4))
+
+
+def test_messages_are_due_at_even_times_and_all_speak_in_turn() -> None:
+    assert TABLE.due == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert TABLE.speakers == [0, 1, 2, 0]
+    assert TABLE.words == [payload.line(number, 0) for number in range(4)]
+
+
+def test_no_two_of_very_many_messages_are_alike() -> None:
+    assert len(set(Timetable(CHAT, HEADS, 200_001, 1.0).words)) == 200_001
+
+
+def test_a_latency_counts_from_when_the_message_was_due_to_its_last_byte() -> None:
+    arrivals = [(0.5, ZERO + TWO[:-1]), (0.75, TWO[-1:]), (1.0, THREE)]
+    assert [*TABLE.latencies(arrivals, 1)] == pytest.approx([0.5, 0.55, 0.7])
+
+
+def test_messages_may_come_in_any_order() -> None:
+    arrivals = [(0.5, THREE), (0.75, TWO), (1.0, ZERO)]
+    assert [*TABLE.latencies(arrivals, 1)] == pytest.approx([0.2, 0.55, 1.0])
+
+
+def test_what_comes_back_to_its_speaker_has_to_come_and_is_no_delivery() -> None:
+    table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
+    own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
+    assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
+    with pytest.raises(ArrivalError, match="client 0 has not heard each message once"):
+        [*table.latencies([(1.0, other)], 0)]
+
+
+@pytest.mark.parametrize(
+    ("heard", "complaint"),
+    [
+        (ZERO + TWO, "has not heard each message once"),
+        (ZERO + TWO + THREE + THREE, "has not heard each message once"),
+        (ZERO + TWO + THREE + ONE, "has not heard each message once"),  # its own
+        (ZERO + TWO + THREE[:-1], "received '<127.*, unsaid"),
+        (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, unsaid"),
+        (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, unsaid"),
+        (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, unsaid"),
+    ],
+)
+def test_whatever_else_is_heard_is_a_violation(heard: bytes, complaint: str) -> None:
+    assert [*TABLE.latencies([(1.0, ZERO + TWO + THREE)], 1)]
+    with pytest.raises(ArrivalError, match=f"client 1 {complaint}"):
+        [*TABLE.latencies([(1.0, heard)], 1)]
+
+
+def test_percentiles_are_of_all_and_in_milliseconds() -> None:
+    found = figures([number / 1000 for number in range(1, 1001)], [0.004, 0.001])
+    assert found == pytest.approx(
+        {"p50": 500, "p99": 990, "max": 1000, "late p50": 1, "late p99": 4, "late max": 4}
+    )
+
+
+def test_a_load_that_was_late_is_not_to_be_trusted() -> None:
+    assert trusted(8.0, 8.0 * TRUSTED)
+    assert not trusted(8.0, 8.1 * TRUSTED)
+
+
+def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: Path) -> None:
+    slack = tmp_path / "timerslack_ns"
+    with punctual(slack):  # there is none here
+        assert not slack.exists()
+    slack.write_text("50000")
+    with punctual(slack):
+        assert slack.read_text() == "1"
+    assert slack.read_text() == "50000"
+
+
+# -- one client, and a server that is this test ------------------------------------------------
+
+
+def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were_due() -> None:
+    # What it says comes back, so that one client is a room.
+    echoing = dataclasses.replace(CHAT, echo=True)
+    with alone(echoing, patience=5) as (room, server):
+        table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
+        table.due = [-5.0, -3.0]  # seconds before the start: no load could be in time
+        server.sendall(ZERO + ONE)
+        ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
+        said = b"".join(table.words)
+        assert server.recv(len(said), socket.MSG_WAITALL) == said
+    assert b"".join(data for _, data in came) == ZERO + ONE
+    assert 5 <= lateness[0] < 9
+    assert 3 <= lateness[1] < 7
+    assert not trusted(5.0, max(lateness))
+
+
+def test_a_message_that_is_due_does_not_wait_for_an_answer() -> None:
+    echoing = dataclasses.replace(CHAT, echo=True)
+    with alone(echoing, patience=0.05) as (room, server):
+        table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
+        with pytest.raises(ArrivalError, match=r"1 clients got nothing for 0\.05 s"):
+            play(room, table, room.score([0, 0, 0], {0: HEAD}))
+        said = b"".join(table.words)
+        assert server.recv(len(said), socket.MSG_WAITALL) == said

@@ -1,0 +1,60 @@
+"""What is told of a clause."""
+
+import pytest
+
+from harness.__main__ import main
+from harness.clauses import Clause
+from harness.cli.clause_help import explain
+from harness.conformance.evidence import ABSENT, PROVED
+from harness.conformance.runner import Check
+
+CLAUSE = Clause("CAST-2", "MUST", "Broadcast", "It never reaches its sender.")
+
+
+def test_all_that_is_known_is_told() -> None:
+    checks = [
+        Check("test_it[a]", "CAST-2", PROVED, "It is driven."),
+        Check("test_it[b]", "CAST-2", PROVED, "It is driven."),
+        Check("test_more", "CAST-2", ABSENT, "It is watched."),
+        Check("test_other", "CAST-3", PROVED, "It is another's."),
+    ]
+    assert "\n".join(explain(CLAUSE, checks, {"echoes": "Sends it back."})) == (
+        """\
+CAST-2 (MUST, Broadcast)
+  It never reaches its sender.
+
+Tests
+  test_it
+    It is driven.
+  test_more
+    It is watched.
+
+A pass rests on
+  absent within a window: it was not seen to happen while the harness watched
+
+Broken servers that it catches
+  echoes
+    Sends it back."""
+    )
+
+
+def test_what_there_is_none_of_is_told() -> None:
+    told = "\n".join(explain(CLAUSE, [], {}))
+    assert "Tests\n  none" in told
+    assert "nothing: it is never judged" in told
+    assert told.endswith("catches\n  none")
+
+
+def test_a_clause_of_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "cast-2"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("CAST-2 (MUST, Broadcast)\n  It never reaches its sender.\n")
+    assert "test_a_sender_does_not_hear_itself" in told
+    assert "none" not in told
+
+
+def test_a_clause_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", "CAST-99"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,157 @@
+"""Latencies, corrected and raw, and what else is measured by a history."""
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, lists
+
+from harness.simulation.history import COMPLETE, VERSION, Event, History
+from harness.simulation.judge.figures import Figures, figures, percentiles, rank
+
+
+def of(*events: Event, populations: str = "ppp") -> Figures:
+    joined: list[Event] = [
+        {
+            "t": 0.0,
+            "who": who,
+            "what": what,
+            "population": populations[who],
+            "address": "a",
+            "link": None,
+        }
+        for who in range(3)
+        for what in ("connects", "welcomed")
+    ]
+    return figures(History({"history": VERSION}, [*joined, *events], COMPLETE))
+
+
+def said(
+    name: str, due: float, sent: float, lag: float = 0.0, *, final: bool = False
+) -> list[Event]:
+    who = int(name.partition(".")[0])
+    more: Event = {"final": True} if final else {}
+    return [
+        {"t": due + lag, "who": who, "says": name, "due": due, "lag": lag, "text": "x", **more},
+        {"t": sent, "who": who, "sent": name, "gap": 0.0},
+    ]
+
+
+def heard(who: int, t: float, *names: object) -> Event:
+    return {"t": t, "who": who, "hears": [*names]}
+
+
+@given(lists(floats(0, 1000), min_size=1))
+def test_a_percentile_is_the_smallest_that_so_many_do_not_exceed(values: list[float]) -> None:
+    ordered = sorted(values)
+    for part in (50.0, 99.0, 99.9, 100.0):
+        found = rank(ordered, part)
+        assert sum(value <= found for value in values) >= len(values) * part / 100
+        assert sum(value < found for value in values) < len(values) * part / 100
+
+
+def test_percentiles_of_nothing() -> None:
+    assert percentiles([]) == {"p50": None, "p99": None, "p999": None, "max": None}
+    assert percentiles([*range(1, 1001)]) == {"p50": 500, "p99": 990, "p999": 999, "max": 1000}
+
+
+def test_the_first_the_median_and_the_last_listener_from_when_it_was_due() -> None:
+    found = of(
+        *said("0.0", due=1.0, sent=1.01),
+        heard(1, 1.1, "0.0"),
+        heard(2, 1.3, "0.0"),
+    )
+    at = {name: values["max"] for name, values in found.corrected.items()}
+    assert at == {"first": 100.0, "median": 100.0, "last": 300.0}
+    assert {name: values["max"] for name, values in found.raw.items()} == {
+        "first": 90.0,
+        "median": 90.0,
+        "last": 290.0,
+    }
+
+
+def test_each_population_s_messages_have_figures_of_their_own() -> None:
+    found = of(
+        *said("0.0", due=1.0, sent=1.0),
+        *said("1.0", due=2.0, sent=2.0),
+        heard(2, 1.1, "0.0"),
+        heard(1, 1.1, "0.0"),
+        heard(2, 2.7, "1.0"),
+        populations="tfs",
+    )
+    assert {name: values["last"]["max"] for name, values in found.by_population.items()} == {
+        "t": 100.0,
+        "f": 700.0,
+    }
+
+
+def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None:
+    """So a standstill of two seconds shows once in the raw figures, and as often as it hit in the
+    corrected ones."""
+    messages = [(n, n / 10) for n in range(100)]
+    events: list[Event] = []
+    for number, due in messages:
+        at = max(due + 0.001, 6.0 if 4.0 <= due < 6.0 else 0.0)
+        events += [*said(f"0.{number}", due, due), heard(1, at, f"0.{number}")]
+    found = of(*sorted(events, key=lambda event: event["t"]))
+    assert len(found.heard) == 100
+    assert len(found.closed_loop) == 81
+    assert found.corrected["last"]["max"] == pytest.approx(2000, abs=1)
+    assert found.corrected["last"]["p99"] == pytest.approx(1900, abs=1)
+    slow = [message for message in found.closed_loop if message.last - message.sent > 0.1]
+    assert len(slow) == 1
+
+
+def test_what_does_not_count() -> None:
+    """Last words, what nobody heard, and who is on a bad network."""
+    far: Event = {"t": 0.0, "who": 3, "what": "connects", "population": "p", "link": "slow"}
+    found = of(
+        {**far, "address": "a"},
+        *said("0.0", due=1.0, sent=1.0),
+        *said("0.1", due=1.0, sent=1.0),
+        *said("0.2", due=1.0, sent=1.0, final=True),
+        *said("3.0", due=1.0, sent=1.0),
+        heard(1, 1.1, "0.0", "0.2", "3.0"),
+        heard(3, 9.0, "0.0"),
+    )
+    assert [message.name for message in found.heard] == ["0.0"]
+    assert found.corrected["last"]["max"] == 100.0
+
+
+def test_a_line_in_another_dialect_counts_by_its_token() -> None:
+    found = of(*said("0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<user1> 0.0:x"}, {"line": "what"}))
+    assert found.corrected["last"]["max"] == 200.0
+
+
+def test_how_late_the_harness_was() -> None:
+    found = of(*said("0.0", 1.0, 1.0, lag=0.05), *said("0.1", 2.0, 2.0, lag=0.01))
+    assert found.lag == {"p50": 10.0, "p99": 50.0, "p999": 50.0, "max": 50.0}
+
+
+def test_deliveries_members_faults_and_costs() -> None:
+    costs = [
+        {"t": t, "costs": {"memory": memory, "descriptors": 5, "cpu": cpu}}
+        for t, memory, cpu in ((0.0, 100, 1.0), (1.0, 300, 2.0), (2.0, 200, 4.5))
+    ]
+    found = of(
+        *said("0.0", 1.0, 1.0),
+        heard(1, 1.9, "0.0"),
+        heard(2, 2.1, "0.0"),
+        {"t": 2.2, "fault": "stop", "what": "begins", "processes": []},
+        {"t": 2.3, "fault": "stop", "what": "ends", "processes": []},
+        {"t": 2.4, "who": 1, "what": "leaves", "how": "close"},
+        {"t": 2.5, "who": 4, "what": "connects", "population": "p", "address": "a", "link": None},
+        {"t": 2.5, "who": 4, "what": "welcomed"},
+        *costs,
+    )
+    assert found.deliveries == {1: 1, 2: 1}
+    assert (found.sessions, found.most) == (4, 3)
+    assert found.faults == {"stop": 1}
+    assert found.costs == {
+        "cpu_seconds": 3.5,
+        "cpu_cores": 1.75,
+        "memory_first": 100,
+        "memory_last": 200,
+        "memory_most": 300,
+        "descriptors_first": 5,
+        "descriptors_last": 5,
+        "descriptors_most": 5,
+    }

@@ -1,0 +1,125 @@
+"""What a run comes to."""
+
+from typing import Any
+
+import pytest
+
+from harness.simulation.history import COMPLETE, History
+from harness.simulation.judge import KINDS, judge
+from harness.simulation.judge.figures import figures
+from harness.simulation.judge.results import LATE, exit_status, lines, results
+from tests.harness.simulation.story import Story
+
+
+def of(story: Story, end: str = COMPLETE, lag: float = 0.0) -> dict[str, Any]:
+    for event in story.events:
+        if "lag" in event:
+            event["lag"] = lag
+    header = {"history": 1, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
+    history = History(header, story.events, end)
+    return results(history, judge(history), figures(history))
+
+
+def well() -> Story:
+    story = Story(3)
+    story.say("0.0")
+    story.all_hear("0.0")
+    return story
+
+
+def test_a_pass() -> None:
+    found = of(well())
+    assert (found["verdict"], found["why"], exit_status(found)) == ("pass", "", 0)
+    assert (found["scenario"], found["seed"], found["target"]) == ("s", 7, "t")
+    assert (found["clients"], found["messages"], found["deliveries"]) == (3, 1, 2)
+    assert all(found[kind] == 0 for kind in KINDS)
+    said = [*lines(found)]
+    assert said[0] == "pass"
+    assert said[1] == "3 members at once, 3 connections, 1 messages, 2 deliveries, 0 undecided"
+
+
+def broken() -> Story:
+    story = well()
+    story.say("0.1")
+    return story
+
+
+@pytest.mark.parametrize(
+    ("story", "end", "lag", "verdict", "why", "status"),
+    [
+        (broken, COMPLETE, 0.0, "fail", "2 lost", 1),
+        (broken, COMPLETE, 9.0, "fail", "2 lost", 1),
+        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 of 100", 2),
+        (well, "", 0.0, "unknown", "the history was cut short", 2),
+        (well, "the target ended", 0.0, "unknown", "the target ended", 2),
+        (Story, COMPLETE, 0.0, "unknown", "nothing was heard", 2),
+    ],
+)
+def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, status: int) -> None:
+    """What is proved is proved, however late the harness was; and no operations, no pass."""
+    found = of(story(), end, lag)
+    assert (found["verdict"], exit_status(found)) == (verdict, status)
+    assert found["why"].startswith(why)
+    assert next(lines(found)).startswith(f"{verdict}: {why}")
+
+
+def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
+    story = well()
+    story.what(9, "connects", population="p", address="127.0.0.9", link=None)
+    story.what(9, "refused", why="the harness itself: Too many open files")
+    found = of(story)
+    assert (found["verdict"], exit_status(found), found["refused"]) == ("invalid", 2, 0)
+    assert "Too many open files" in found["why"]
+    unfit = of(well(), "the harness could not judge: a driver broke off")
+    assert (unfit["verdict"], exit_status(unfit)) == ("invalid", 2)
+    story.say("0.1")
+    assert of(story)["verdict"] == "fail"
+
+
+def test_that_a_run_broke_off_is_said_of_one_that_failed_too() -> None:
+    story = well()
+    story.say("0.1")
+    story.say("0.2")
+    story.all_hear("0.2")
+    for end, said in (("", "cut short"), ("the target ended", "the target ended")):
+        found = of(story, end)
+        assert (found["verdict"], found["lost"]) == ("fail", 2)
+        assert [*lines(found)][1] == f"it did not run to its end: {said}"
+
+
+def test_the_first_violations_are_told_and_all_are_counted() -> None:
+    story = Story(9)
+    story.say("0.0")
+    found = of(story)
+    assert found["lost"] == 8
+    told = [line for line in lines(found) if line.startswith("lost at")]
+    assert len(told) == 5
+    assert told[0] == "lost at 0.028 s (CAST-1): message 0.0 of 127.0.0.2 never reached " + (
+        "session 1 (127.0.0.3)"
+    )
+    assert [*lines(found)][-1] == "and 3 more"
+
+
+def test_where_there_are_several_populations_each_has_a_row() -> None:
+    story = well()
+    assert not any("last, of" in line for line in lines(of(story)))
+    story.what(9, "connects", population="others", address="127.0.0.9", link=None)
+    story.what(9, "welcomed")
+    story.say("9.0")
+    story.all_hear("9.0")
+    found = of(story)
+    assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
+    assert [line.split()[:3] for line in lines(found) if "last, of" in line] == [
+        ["last,", "of", "p"],
+        ["last,", "of", "others"],
+    ]
+
+
+def test_costs_and_faults_are_told() -> None:
+    story = well()
+    story.fault("kill-worker")
+    for cpu in (1.0, 2.5):
+        story.add(costs={"memory": 2 << 20, "descriptors": 7, "cpu": cpu})
+    said = "\n".join(lines(of(story)))
+    assert "the target used 1.5 s of processor, at most 2.0 MiB and 7 descriptors" in said
+    assert "faults: kill-worker × 1" in said

@@ -1,0 +1,435 @@
+"""The report's page, what is drawn on it, and what it shows around a violation."""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, integers
+
+from harness.profile import load
+from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
+from harness.report.terminal import visible
+from harness.simulation.history import COMPLETE, History
+from harness.simulation.judge import KINDS, Violation
+from harness.simulation.judge.figures import figures
+from harness.simulation.outcome import judged
+from harness.simulation.report import page
+from harness.simulation.report.context import (
+    DOTS,
+    OTHERS,
+    TICK,
+    WRONGED,
+    Group,
+    Recording,
+    ViolationContext,
+    around,
+    chosen,
+    grouped,
+    named,
+    strikes,
+)
+from harness.simulation.report.page import BINS, LETTER, labels, size_of_bins, span, strip
+from tests.harness.report.test_page import Reader
+from tests.harness.simulation.story import Story
+
+EVIL = b"\x1b[2J</td><script>alert(1)</script>\xff\x00\xe2\x80\xae"
+
+
+def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
+    about = {"history": 1, "scenario": "s", "seed": 1, "target": "t", "seconds": 3.0, **header}
+    judged(History(about, story.events, COMPLETE), load("chatroom")).write(tmp_path)
+    return (tmp_path / "report.html").read_text()
+
+
+def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
+    """The page of a story in which these were found, whatever a checker says of it."""
+    recorded = History({"history": 1}, story.events, COMPLETE)
+    found = figures(recorded)
+    results: Mapping[str, Any] = {
+        "verdict": "fail" if violations else "pass",
+        "why": "",
+        "scenario": "s",
+        "seed": 1,
+        "target": "t",
+        "seconds": 3.0,
+        "clients": 3,
+        "sessions": 3,
+        "messages": 1,
+        "deliveries": 2,
+        "undecided": 0,
+        **{kind: sum(violation.kind == kind for violation in violations) for kind in KINDS},
+        "latency_ms": {"corrected": found.corrected, "raw": found.raw},
+        "schedule_lag_ms": found.lag,
+        "target_costs": found.costs,
+        "faults": dict(found.faults),
+        "violations": [asdict(violation) for violation in violations],
+        **changed,
+    }
+    return page.report(results, recorded, found)
+
+
+def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> Story:
+    """People who talk, and hear it soon; a worker is killed at 5 s, from 10 to 11 s all stands
+    still."""
+    chance = random.Random(1)
+    story = Story(people)
+    numbers = [0] * people
+    for turn in range(messages):
+        story.t = max(story.t, turn * seconds / messages)
+        who = chance.randrange(people)
+        name = f"{who}.{numbers[who]}"
+        numbers[who] += 1
+        story.say(name, chance.choice([b"good morning", EVIL, "你好".encode()]))
+        if turn * seconds / messages == 5:
+            story.fault("kill-worker", processes=[1])
+        if 10 <= story.t < 11:
+            story.fault("stop", processes=[1])
+            story.t = 11.0
+            story.fault("stop", "ends", processes=[1])
+        story.t += chance.expovariate(500)
+        story.all_hear(name)
+        if turn % 4 == 0:
+            costs = {"memory": (9 + turn / 100) * (1 << 20), "descriptors": 20, "cpu": turn / 90}
+            story.add(costs=costs)
+    return story
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
+    text = page_of(classroom(), tmp_path, phases=[["calm", 15.0], ["rush", 15.0]])
+    assert '<header class="pass">' in text
+    assert text.count("<svg") == 8  # the tail, the strip, six charts over time
+    assert "kill-worker at " in text
+    assert "stop, 10." in text
+    assert ">kill-worker</text>" in text
+    assert ">rush</text>" in text
+    assert 'class="wrong"' not in text
+    assert "ViolationContext what went wrong" not in text
+
+
+def test_where_there_are_several_populations_each_has_a_row(tmp_path: Path) -> None:
+    story = classroom()
+    assert "of what p say" not in page_of(story, tmp_path)
+    story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
+    story.what(99, "welcomed")
+    story.say("99.0")
+    story.all_hear("99.0")
+    text = page_of(story, tmp_path)
+    assert "of what p say" in text
+    assert "of what &lt;others&gt; say" in text
+
+
+def test_a_page_of_a_run_in_which_nothing_happened(tmp_path: Path) -> None:
+    text = page_of(Story(1), tmp_path)
+    assert '<header class="unknown">' in text
+    assert "<svg" not in text
+
+
+def test_a_page_of_a_run_whose_harness_was_late_shows_when() -> None:
+    shown = "How late the harness itself was"
+    assert shown in page_with(classroom(), [], verdict="invalid", why="it was late")
+    assert shown not in page_with(classroom(), [])
+
+
+def test_a_violation_is_linked_with_what_was_around_it(tmp_path: Path) -> None:
+    story = Story(3)
+    story.say("0.0", EVIL)
+    story.hear(1, "0.0")
+    read = Reader(page_of(story, tmp_path))
+    assert "#violation-1" in read.links
+    assert {link[1:] for link in read.links} <= set(read.ids)
+    assert len(set(read.ids)) == len(read.ids)
+    assert "lost" in read.text
+    assert "never" in read.text
+
+
+def test_what_people_and_servers_say_does_not_become_markup() -> None:
+    story = Story(3)
+    story.say("0.0", EVIL)
+    story.line(1, b"<127.0.0.2>0.0:" + EVIL)
+    story.line(2, EVIL)
+    evil = EVIL.decode("utf-8", "surrogateescape")
+    story.what(2, "ended", how="closed", rest=evil)
+    found = [
+        Violation("torn", "CAST-3", 0.01, 1, "0.0", f"said {evil}"),
+        Violation("disconnected", "LEAVE-1", 0.02, 2, "", evil),
+    ]
+    names = dict.fromkeys(("why", "scenario", "target"), evil)
+    text = page_with(story, found, **names)
+    text.encode()  # nothing is left of what is no text
+    assert "script" not in Reader(text).names
+    assert not re.search("[\x00\x1b\u202e]", text)
+    assert visible(evil)[:12] in Reader(text).text
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    text = page_of(classroom(), tmp_path)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    for loads in ("http:", "https:", "//", "url(", "@import", "<link", "<img", "src="):
+        assert loads not in text
+
+
+def test_a_long_run_is_drawn_in_few_points() -> None:
+    story = classroom(3, 5000, 40_000.0)
+    text = page_with(story, [])
+    lines = re.findall(r'points="([^"]*)"', text)
+    assert lines
+    assert max(len(line.split()) for line in lines) <= BINS + 1
+    assert len(text) < 200_000
+
+
+def test_many_violations_make_no_long_page() -> None:
+    story = classroom()
+    found = [
+        Violation(kind, "CAST-1", number / 10, number % 12, f"{number % 12}.1", f"no {number}")
+        for kind in KINDS
+        for number in range(50)
+    ]
+    text = page_with(story, found)
+    assert len(text) < 500_000
+    assert text.count("<h3") == page.TIMELINES
+    assert "more are in results.json" in text
+
+
+@given(floats(1, 1e6))
+def test_there_are_few_parts_of_a_run_however_long_it_is(until: float) -> None:
+    assert until / size_of_bins(until) <= BINS
+
+
+def test_a_run_is_shown_until_nothing_happens_any_more() -> None:
+    story = Story(1)
+    story.t = 7.0
+    story.what(0, "leaves", how="close")
+    story.t = 20.0
+    story.add(costs={})
+    assert span(story.events) == pytest.approx(7.001)
+    assert span([]) == 1.0
+
+
+def test_labels_do_not_overlap_and_the_rare_ones_are_told_first() -> None:
+    kills = [(second / 2, second / 2, "kill-worker") for second in range(20)]
+    shown = labels([(0.0, 10.0, "calm")], [*kills, (4.6, 4.6, "hangup")], 10.0)
+    assert [label.says for label in shown][:2] == ["calm", "hangup"]
+    assert 5 < len(shown) < len(kills)
+    places = sorted((label.x, label.x + LETTER * len(label.says)) for label in shown)
+    assert all(end < begin for (_, end), (begin, _) in pairwise(places))
+    assert places[-1][1] <= WIDTH
+    (last,) = labels([], [(9.9, 9.9, "hangup")], 10.0)
+    assert last.x + LETTER * len(last.says) <= WIDTH
+
+
+def test_the_strip_has_a_row_for_each_kind() -> None:
+    group = Group("lost", "CAST-1", 2.0, "0.0", "it is lost", (1,))
+    rows = strip([(1, 1, "hangup"), (2, 3, "stop"), (5, 6, "stop")], [group], 10.0)
+    assert [row.name for row in rows] == ["hangup × 1", "stop × 2", "violations"]
+    assert [len(row.marks) for row in rows] == [1, 2, 1]
+    assert rows[0].marks[0].width > 0  # a moment can be seen
+
+
+# --- around a violation --------------------------------------------------------------------------
+
+
+def shown(story: Story, *violations: Violation) -> ViolationContext:
+    (group,) = grouped(asdict(violation) for violation in violations)
+    return around(group, Recording(story.events, [group.message]))
+
+
+def lost(who: int, message: str) -> Violation:
+    return Violation("lost", "CAST-1", 0.1, who, message, f"{message} never reached session {who}")
+
+
+def test_violations_of_one_message_are_one_group() -> None:
+    found = [lost(1, "0.0"), lost(1, "0.1"), lost(2, "0.0")]
+    groups = grouped(asdict(violation) for violation in found)
+    assert [(group.message, group.who) for group in groups] == [("0.0", (1, 2)), ("0.1", (1,))]
+    quiet = [Violation("refused", "JOIN-1", 1.0, who, "", "not let in") for who in (1, 2)]
+    assert len(grouped(asdict(violation) for violation in quiet)) == 2
+
+
+def test_of_each_kind_the_first_is_shown_before_a_second_of_any() -> None:
+    groups = [Group(kind, "", 0.0, "", "", (0,)) for kind in "aaab"]
+    assert chosen(groups, 2) == [0, 3]
+    assert chosen(groups, 3) == [0, 1, 3]
+    assert chosen(groups, 9) == [0, 1, 2, 3]
+
+
+def test_who_has_not_heard_a_message_is_shown_with_what_it_heard_instead() -> None:
+    story = Story(4)
+    for name in ("0.0", "1.0", "2.0"):
+        story.say(name)
+        story.all_hear(name, but=3 if name == "1.0" else None)
+    found = shown(story, lost(3, "1.0"))
+    first, *others = found.rows
+    assert (first.name, first.heard) == ("session 3", "never")
+    assert (first.before, first.it, first.behind) == (["0.0"], "–", ["2.0"])
+    assert [row.name for row in others] == ["session 0", "session 2"]
+    assert {row.it for row in others} == {"1.0"}
+    assert found.picture
+    lanes = {lane.name: [dot.style for dot in lane.dots] for lane in found.picture.lanes}
+    assert lanes["session 1"].count("says") == 1
+    assert "never" in lanes["session 3"]
+    assert "hears" in lanes["session 0"]
+    assert [quote.message for quote in found.quotes if quote.is_it] == ["1.0"]
+    assert len(found.quotes) == 3
+
+
+def test_how_a_torn_line_came_is_shown() -> None:
+    story = Story(3)
+    story.say("0.0", b"good morning")
+    story.hear(2, "0.0")
+    story.line(1, b"<127.0.0.2>0.0:good mor")
+    found = shown(story, Violation("torn", "CAST-3", story.t, 1, "0.0", "torn"))
+    assert found.rows[0].it == "“<127.0.0.2>0.0:good mor”"
+    assert found.picture
+    assert [dot.style for dot in found.picture.lanes[1].dots] == ["wrong"]
+
+
+def test_who_disagrees_about_an_order_is_shown_with_the_other_message() -> None:
+    story = Story(20)
+    story.say("0.0")
+    story.say("1.0")
+    for who in range(2, 20):
+        story.hear(who, *(("1.0", "0.0") if who == 2 else ("0.0", "1.0")))
+    says = "session 2 (127.0.0.4) heard message 1.0 before 0.0, and session 11 behind it"
+    found = shown(story, Violation("misordered", "CAST-5", 0.1, 2, "1.0", says))
+    assert found.others == ["0.0"]
+    assert found.rows[0].behind == ["0.0"]
+    assert found.rows[1].name == "session 11"
+    assert found.rows[1].before == ["0.0"]
+
+
+def test_what_a_member_may_have_said_is_not_taken_for_a_message_in_question() -> None:
+    says = "session 1 heard 0.0 as “0.0:9.9”"
+    story = Story(2)
+    story.say("0.0")
+    assert shown(story, Violation("torn", "CAST-3", 0.1, 1, "0.0", says)).others == []
+
+
+def test_a_crowd_is_told_in_numbers() -> None:
+    story = Story(60)
+    story.say("0.0")
+    story.t = 1.0
+    for who in range(1, 31):
+        story.hear(who, "0.0")
+    found = shown(story, *(lost(who, "0.0") for who in range(31, 51)))
+    assert len(found.rows) == WRONGED + OTHERS
+    assert f"{30 - OTHERS} more heard it, +" in found.rest
+    assert f"{20 - WRONGED} more were wronged in the same way" in found.rest
+    assert "9 other members did not hear it" in found.rest
+
+
+def test_a_violation_without_a_message_is_shown_with_what_happened_to_the_session() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    story.line(0, b"nobody said this")
+    story.fault("kill-worker", processes=[1])
+    story.what(1, "ended", how="reset")
+    found = shown(story, Violation("disconnected", "LEAVE-1", story.t, 1, "", "it was put out"))
+    assert [line.what for line in found.lines][-2:] == ["kill-worker", "ended"]
+    assert found.picture
+    (lane,) = found.picture.lanes
+    assert lane.end < WIDTH - 20  # it ends before the picture does
+    assert [mark.says for mark in found.picture.marks] == ["kill-worker"]
+
+
+def test_its_cause_is_in_the_picture_and_its_ticks_do_not_overlap() -> None:
+    story = Story(2)
+    story.t = 5.0
+    story.fault("kill-worker", processes=[1])
+    for second in range(30):
+        story.t += 0.1
+        story.say(f"0.{second}")
+        story.hear(1, f"0.{second}")
+    story.what(1, "ended", how="reset")
+    found = shown(story, Violation("disconnected", "LOAD-4", story.t, 1, "", "it was put out"))
+    assert found.picture
+    assert [mark.says for mark in found.picture.marks] == ["kill-worker"]
+    places = [tick.at for tick in found.picture.ticks]
+    assert all(after - before >= TICK * 0.99 for before, after in pairwise(places))
+
+
+def test_a_violation_of_somebody_unknown_can_be_shown() -> None:
+    found = shown(Story(1), Violation("lost", "CAST-1", 0.0, 77, "9.9", "odd"))
+    assert found.rows[0].name == "session 77"
+    assert found.quotes == []
+
+
+def test_a_lane_has_no_more_dots_than_can_be_told_apart() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.hear(2, "0.0")
+    story.hear(1, *(f"2.{number}" for number in range(1000)))
+    found = shown(story, lost(1, "0.0"))
+    assert found.picture
+    assert max(len(lane.dots) for lane in found.picture.lanes) <= DOTS + 1
+
+
+def test_faults_that_overlap_are_told_apart() -> None:
+    story = Story()
+    for what in ("begins", "begins", "ends", "ends", "begins"):
+        story.t = round(story.t + 0.999, 3)
+        story.fault("stop-worker", what)
+    story.fault("hangup")
+    story.add(fault="slow", what="begins", who=1)
+    found = [(round(begin), round(end), kind) for begin, end, kind in strikes(story.events, 9.0)]
+    stops = [(1, 3, "stop-worker"), (2, 4, "stop-worker"), (5, 9, "stop-worker")]
+    assert sorted(found) == sorted([*stops, (5, 5, "hangup")])
+
+
+def test_a_line_that_is_no_message_has_no_name() -> None:
+    assert named("1.0") == ("1.0", "")
+    assert named({"line": "<a>1.0:x"}) == ("1.0", "<a>1.0:x")
+    assert named({"line": "\udcff"}) == ("", "\udcff")
+
+
+# --- charts --------------------------------------------------------------------------------------
+
+
+@given(floats(0.01, 1e6), integers(2, 10))
+def test_steps_are_round_and_within(most: float, count: int) -> None:
+    found = steps(most, count)
+    assert found[0] == 0
+    assert found[-1] <= most * (1 + 1e-6)
+    assert len(found) <= count + 1
+
+
+def test_numbers_are_short() -> None:
+    assert [short(value) for value in (0.5, 20, 1000, 2_500_000)] == ["0.5", "20", "1 k", "2.5 M"]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_scale_goes_from_end_to_end(log: bool) -> None:
+    scale = Scale(1, 100, 0, 50, log=log)
+    assert (scale(1), scale(100)) == (0, 50)
+    assert scale(10) == (25 if log else pytest.approx(4.5))
+
+
+def test_a_chart_has_its_lines_and_marks_within() -> None:
+    points = [(second + 0.5, float(second)) for second in range(10)]
+    chart = over_time("t", "u", [("a", "says", points)], 10, [(-1, 5, "band", "m")])
+    (line,) = chart.lines
+    assert line.places.split()[0] == "110.0,144.0"
+    assert len(line.places.split()) == 10
+    (mark,) = chart.marks
+    assert (mark.at, mark.width) == (64, 460)
+
+
+def test_few_of_many_are_drawn_and_all_of_the_last() -> None:
+    found = ranks(100_000)
+    assert found[0] == 0
+    assert found[-3:] == [99_997, 99_998, 99_999]
+    assert len(found) < 1000
+    assert found == sorted(set(found))
+
+
+def test_a_tail_of_nothing_can_be_drawn() -> None:
+    assert [line.places for line in tail("t", "u", [("a", "says", [])]).lines] == [""]

@@ -1,0 +1,372 @@
+"""The clients, in real processes, and what they record of servers of all kinds."""
+
+import contextlib
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.errors import CannotJudge
+from harness.simulation.history import COMPLETE, as_bytes, line_of
+from harness.simulation.run import run
+from harness.simulation.run.faults import workers_of
+from harness.simulation.run.progress import Status
+from harness.simulation.run.run import _with_sessions
+from harness.simulation.scenario.vocabulary import harmless
+from harness.target.processes import ROOT
+from harness.target.target import Command
+from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
+from tests.integration.waiting import until
+
+TWO = """
+seconds = 0.5
+[[population]]
+name = "two"
+clients = 2
+rate = 10
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_all_that_was_said_is_recorded_and_heard(processes: int, tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        """
+        [[phase]]
+        name = "all come"
+        seconds = 0.5
+        rate = 0
+        [[phase]]
+        name = "all talk"
+        seconds = 1
+        [[population]]
+        name = "people"
+        clients = 7
+        rate = 5
+        alphabets = ["ascii", "cjk", "emoji", "rtl", "hostile"]
+        pieces = [1, 3]
+        """,
+        processes=processes,
+    )
+    assert found.end == COMPLETE
+    said = {event["says"]: event for event in of(found, "says")}
+    assert len(said) > 20
+    assert {event["sent"] for event in of(found, "sent")} == said.keys()
+    for who in range(7):
+        others = {name for name, event in said.items() if event["who"] != who}
+        assert {*heard(found, who)} == others, "each is recognized, byte for byte"
+        assert len(heard(found, who)) == len(others)
+    assert all(before["t"] <= after["t"] for before, after in pairwise(found.events))
+    for who in range(7):
+        (connects, connected, welcomed) = [
+            event["what"] for event in of(found, "what") if event["who"] == who
+        ]
+        assert (connects, connected, welcomed) == ("connects", "connected", "welcomed")
+    assert any(
+        harmless(as_bytes(event["text"])) != as_bytes(event["text"]) for event in said.values()
+    )
+
+
+def test_what_is_no_message_as_it_was_due_is_recorded_as_it_came(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO,
+        python(
+            "def serve(connection):\n"
+            "    connection.sendall(b'Welcome to socket practice')\n"
+            "    connection.recv(4096)\n"
+            r"    connection.sendall(b'\n\xff what\n<127.0.0.2>0.0:other words\nthe r')"
+            "\n"
+            r"    connection.sendall(b'est\nhalf')"
+            "\n"
+            "    connection.close()\n"
+        ),
+    )
+    for who in range(2):
+        assert heard(found, who) == [
+            {"line": "\udcff what"},
+            {"line": "<127.0.0.2>0.0:other words"},
+            {"line": "the rest"},
+        ]
+    ended = of(found, "what", "ended")
+    assert [event.get("rest") for event in ended] == ["half", "half"]
+    assert {event["who"] for event in of(found, "what", "welcomed")} == {0, 1}
+
+
+def test_welcome_1_what_comes_before_the_welcome_is_recorded(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO,
+        python(
+            "def serve(connection):\n"
+            r"    connection.sendall(b'<127.0.0.9>hi\nWelcome to socket practice\n')"
+            "\n"
+            "    while connection.recv(4096): pass\n"
+        ),
+    )
+    assert [event["rest"] for event in of(found, "what", "unwelcomed")] == [
+        "<127.0.0.9>hi\nWelcome to socket practice\n"
+    ] * 2
+    assert of(found, "what", "welcomed") == []
+
+
+def test_who_is_refused_says_nothing(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO + '[[population]]\nname = "late"\nclients = 1\narrives = 0.9\nrate = 10\n',
+        python("def serve(connection):\n    server.shutdown(2)\n    connection.recv(1)\n"),
+    )
+    refused = of(found, "what", "refused")
+    assert 2 in [event["who"] for event in refused]
+    assert 2 not in [event["who"] for event in of(found, "says")]
+
+
+def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        "\n".join(
+            ["seconds = 1"]
+            + [
+                f'[[population]]\nname = "{how}"\nclients = 1\nrate = 9\n'
+                f'stays = 0.3\nleaves = "{how}"'
+                for how in ("close", "reset", "half-close")
+            ]
+            + ['[[population]]\nname = "stays"\nclients = 2\nrate = 3']
+        ),
+    )
+    leaves = {event["who"]: event["how"] for event in of(found, "what", "leaves")}
+    assert sorted(leaves.values()) == ["close", "half-close", "reset"]
+    ended = of(found, "what", "ended")
+    assert [(leaves[event["who"]], event["how"]) for event in ended] == [("half-close", "closed")]
+
+
+def test_the_last_words_end_it_when_all_have_heard_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the patience, which is for what does not come."""
+    monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 10_000.0)
+    found = record(tmp_path, TWO)
+    last = [event["says"] for event in of(found, "final")]
+    assert len(last) == 2
+    assert all({*last} & {*heard(found, who)} for who in range(2))
+
+
+def test_links_are_bad_networks(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO
+        + '[[population]]\nname = "cut"\nclients = 1\nrate = 10\n'
+        + '[population.link]\nfault = "reset"\nafter = 0.2\n',
+    )
+    (whose,) = (event["who"] for event in of(found, "population", "cut"))
+    (begins,) = of(found, "fault", "reset")
+    assert (begins["who"], begins["what"]) == (whose, "begins")
+    (ended,) = of(found, "what", "ended")
+    assert ended["who"] == whose
+    (address,) = (event["address"] for event in of(found, "population", "cut"))
+    said = [event["says"] for event in of(found, "says") if event["who"] == whose]
+    assert said
+    assert {*said} & {*heard(found, (whose + 1) % 3)}, f"the server knows it as {address}"
+
+
+# --- the target is struck ------------------------------------------------------------------------
+
+
+def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_path: Path) -> None:
+    part = tmp_path / "0000"
+    with part.open("w") as file:
+        for who, t, port in ((1, 1.0, 5000), (2, 1.0, 5001), (3, 2.0, 5000)):
+            connects = {"t": t, "who": who, "what": "connects", "address": "127.0.0.2"}
+            file.write(line_of(connects))
+            file.write(line_of({"t": t + 0.1, "who": who, "what": "connected", "port": port}))
+    faults = [
+        {"t": t, "address": "127.0.0.2", "port": port, "fault": "slow", "what": "begins"}
+        for t, port in ((2.05, 5000), (1.05, 5000), (9.0, 5001), (0.5, 5000), (1.0, 5002))
+    ]
+    found = [(event["t"], event["who"]) for event in _with_sessions(faults, [part])]
+    assert found == [(1.05, 1), (2.05, 3), (9.0, 2)]
+
+
+def both_workers_serve(target: Command) -> None:
+    """Wait until each worker serves somebody: from then on, faults find it."""
+    with ExitStack() as people:
+
+        def come() -> bool:
+            people.enter_context(socket.create_connection(target.address, 20))
+            return len(workers_of(target)) == 2
+
+        until(come, "each worker serves somebody")
+
+
+def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        """
+        [[phase]]
+        name = "all come"
+        seconds = 0.5
+        rate = 0
+        [[phase]]
+        name = "all talk"
+        seconds = 3
+        [[population]]
+        name = "people"
+        clients = 4
+        rate = 3
+        [[fault]]
+        kind = "kill-worker"
+        at = 0.2
+        [[fault]]
+        kind = "stop-worker"
+        at = 0.4
+        seconds = 0.3
+        [[fault]]
+        kind = "hangup"
+        at = 0.6
+        [[fault]]
+        kind = "stop"
+        at = 0.8
+        seconds = 0.2
+        """,
+        CHATROOM,
+        scale=1.0,
+        ready=both_workers_serve,
+    )
+    assert found.end == COMPLETE
+    faults = [
+        (event["fault"], event["what"], len(event["processes"])) for event in of(found, "fault")
+    ]
+    by_kind = {
+        kind: [fault[1:] for fault in faults if fault[0] == kind]
+        for kind in ("kill-worker", "stop-worker", "hangup", "stop")
+    }
+    stopped = by_kind["stop"][0][1]
+    assert by_kind == {
+        "kill-worker": [("begins", 1)],
+        "stop-worker": [("begins", 1), ("ends", 1)],
+        "hangup": [("begins", 1)],
+        "stop": [("begins", stopped), ("ends", stopped)],
+    }
+    assert stopped >= 3, "main process, registry, and a worker: another may not be there yet"
+    (killed,) = of(found, "fault", "kill-worker")[0]["processes"]
+    assert not psutil.pid_exists(killed)
+    assert of(found, "what", "ended") == [], "it is this project's server"
+    said = {event["says"] for event in of(found, "says")}
+    everyone = {name for who in range(4) for name in heard(found, who)}
+    assert everyone == said
+
+
+def test_a_target_can_be_started_again(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        """
+        seconds = 4
+        [[population]]
+        name = "people"
+        clients = 4
+        stays = [0.2, 0.5]
+        returns = true
+        away = 0.1
+        [[fault]]
+        kind = "restart"
+        at = 0.3
+        """,
+        scale=1.0,
+    )
+    begins, ends = of(found, "fault", "restart")
+    assert (begins["what"], ends["what"]) == ("begins", "ends")
+    assert [event for event in of(found, "what", "welcomed") if event["t"] > ends["t"]]
+
+
+@pytest.mark.parametrize("job", [b"", pickle.dumps("a job that was cut off")[:-5]])
+def test_a_driver_that_is_told_no_job_ends_without_a_word(job: bytes) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.simulation.run.driver"],
+        cwd=ROOT,
+        input=job,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_a_run_starts_when_its_drivers_are_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\nsleep 2\nexec {PYTHON} "$@"\n')
+    slow.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    found = record(tmp_path, TWO, processes=2)
+    assert found.end == COMPLETE
+    assert {event["who"] for event in of(found, "what", "connects") if event["t"] < 1} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("does", "complaint"),
+    [
+        ("echo oh", "a driver said 'oh', and not that it is ready"),
+        ("exec true", "a driver broke off with exit code 0"),
+        ("exec sleep 60", "a driver was not ready for 0.1 s"),
+    ],
+)
+def test_drivers_that_do_not_get_ready(
+    does: str, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd"
+    odd.write_text(f"#!/bin/sh\n{does}\nexec sleep 60\n")
+    odd.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(odd))
+    monkeypatch.setattr(run, "END_WITHIN", 0.5)
+    if "sleep" in does:
+        monkeypatch.setattr(run, "READY_WITHIN", 0.5)  # times 0.2
+    with pytest.raises(CannotJudge, match=complaint):
+        record(tmp_path, TWO)
+
+
+def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> None:
+    def break_off(status: Status) -> None:
+        if status.said:
+            for driver in psutil.Process().children():
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+                    if "harness.simulation.run.driver" in driver.cmdline():
+                        driver.send_signal(signal.SIGINT)
+
+    with pytest.raises(CannotJudge, match="a driver broke off with exit code"):
+        record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
+
+
+def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(CannotJudge, match="a driver can't be started: No such file"):
+        record(tmp_path, TWO)
+
+
+def test_what_it_costs_is_weighed(tmp_path: Path) -> None:
+    costs = [event["costs"] for event in of(record(tmp_path, TWO), "costs")]
+    assert costs
+    assert all(cost["memory"] > 1 << 20 and cost["descriptors"] > 3 for cost in costs)
+
+
+def test_a_target_that_dies_ends_it_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO.replace("0.5", "20"),
+        python(
+            "def serve(connection):\n"
+            r"    connection.sendall(b'Welcome to socket practice\n')"
+            "\n"
+            "    connection.recv(4096)\n"
+            "    print('alas', flush=True)\n"
+            "    os._exit(7)\n"
+        ),
+    )
+    assert found.end == "the target ended (exit status 7), saying: alas"
+    assert of(found, "says")

@@ -1,0 +1,157 @@
+"""From a scenario and a seed, the plan."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers
+
+from harness.simulation.scenario.plan import CALM, FINALS, Plan, Session, Strike, plan
+from harness.simulation.scenario.scenario import Link, Scenario, load, names, parse
+from harness.simulation.scenario.vocabulary import TOKEN
+
+
+def of(body: str, seconds: float = 10.0) -> Scenario:
+    return parse(f'about = "a"\nseconds = {seconds}\n{body}', "x")
+
+
+def sessions(body: str, seconds: float = 10.0) -> list[Session]:
+    """The sessions of a plan for one population."""
+    return plan(of(f'[[population]]\nname = "one"\n{body}', seconds), 1).sessions
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_same_seed_gives_the_same_plan_and_another_another(name: str) -> None:
+    scenario = load(name).lasting(3)
+    assert plan(scenario, 7) == plan(scenario, 7)
+    assert plan(scenario, 7).sessions != plan(scenario, 8).sessions
+
+
+def test_one_population_more_leaves_the_others_as_they_were() -> None:
+    talkers = '[[population]]\nname = "a"\nclients = 3\nrate = 2\nstays = [1, 5]\n'
+    more = '[[population]]\nname = "b"\nclients = 2\nrate = 5\n'
+
+    def words(found: Plan) -> list[list[tuple[float, bytes]]]:
+        return [
+            [(say.due, say.text.partition(b":")[2]) for say in session.says if not say.final]
+            for session in found.sessions
+            if session.population == "a"
+        ]
+
+    assert words(plan(of(talkers), 1)) == words(plan(of(talkers + more), 1))
+
+
+@given(integers(0, 1000))
+def test_what_holds_for_every_plan(seed: int) -> None:
+    found = plan(load("chaos").lasting(6), seed)
+    assert [session.number for session in found.sessions] == [*range(len(found.sessions))]
+    for before, after in pairwise(found.sessions):
+        assert before.arrives <= after.arrives
+    addresses: dict[str, list[Session]] = {}
+    for session in found.sessions:
+        addresses.setdefault(session.address, []).append(session)
+        assert session.arrives < 6
+        assert session.leaves is None or session.arrives <= session.leaves < 6
+        for number, say in enumerate(session.says):
+            assert say.number == number
+            token = TOKEN.match(say.text)
+            assert token is not None
+            assert (int(token[1]), int(token[2])) == (session.number, number)
+            assert len(say.cuts) == len(say.pauses)
+            assert all(0 < cut <= len(say.text) for cut in say.cuts)
+            assert say.final or session.arrives <= say.due < (session.leaves or 6)
+    for visits in addresses.values():  # one at a time from one address
+        for before, after in pairwise(visits):
+            assert before.leaves is not None
+            assert before.leaves <= after.arrives
+
+
+def test_who_says_nothing_only_listens() -> None:
+    (session,) = sessions("clients = 1")
+    assert [say.final for say in session.says] == [True]
+
+
+def test_they_speak_as_often_as_they_are_to() -> None:
+    evenly = sessions('clients = 4\nrate = 5\ntiming = "evenly"', 20)
+    for session in evenly:
+        gaps = [b.due - a.due for a, b in pairwise(session.says[:-1])]
+        assert gaps == pytest.approx([0.2] * 99)
+    assert len({round(session.says[0].due, 3) for session in evenly}) == 4, "not all at once"
+    at_random = sessions("clients = 50\nrate = 5", 20)
+    assert sum(len(session.says) for session in at_random) == pytest.approx(5000, rel=0.1)
+
+
+def test_a_burst_is_said_at_once() -> None:
+    (session,) = sessions("clients = 1\nrate = 1\nburst = 3\n")
+    dues = [say.due for say in session.says if not say.final]
+    assert dues[::3] == dues[1::3] == dues[2::3]
+    assert len(set(dues)) == len(dues) // 3 > 3
+
+
+def test_in_a_phase_all_speak_as_much_more() -> None:
+    scenario = parse(
+        'about = "a"\n[[phase]]\nname = "p"\nseconds = 10\nrate = 0\n'
+        '[[phase]]\nname = "q"\nseconds = 10\nrate = 3\n'
+        '[[population]]\nname = "a"\nclients = 1\nrate = 1\ntiming = "evenly"\n'
+        '[[population]]\nname = "b"\nclients = 1\nphase = "q"\narrives = 0.5\n',
+        "x",
+    )
+    early, late = plan(scenario, 1).sessions
+    assert [session.arrives for session in (early, late)] == [0.0, 15.0]
+    dues = [say.due for say in early.says[:-1]]
+    assert len(dues) == 30
+    assert min(dues) >= 10
+
+
+def test_who_returns_comes_from_the_same_address_and_who_does_not_is_gone() -> None:
+    leaving = sessions("clients = 3\nstays = [1, 2]")
+    assert len(leaving) == 3
+    assert all(session.leaves is not None for session in leaving)
+    returning = sessions('clients = 3\nstays = [1, 2]\nreturns = true\nleaves = ["reset"]')
+    assert len(returning) > 9
+    assert len({session.address for session in returning}) == 3
+    assert {session.how for session in returning} == {"reset"}
+
+
+def test_addresses_are_their_own_or_shared() -> None:
+    assert len({session.address for session in sessions("clients = 300")}) == 300
+    assert len({session.address for session in sessions("clients = 300\naddresses = 2")}) == 2
+
+
+def test_messages_are_cut_anywhere_and_say_how_long_they_wait_between() -> None:
+    (session,) = sessions("clients = 1\nrate = 2\npieces = [2, 4]\npause = [0.1, 0.2]")
+    assert {len(say.cuts) for say in session.says[:-1]} <= {1, 2, 3}
+    assert all(0.1 <= pause <= 0.2 for say in session.says for pause in say.pauses)
+
+
+def test_a_message_begins_when_the_one_before_is_out() -> None:
+    (session,) = sessions("clients = 1\nrate = 50\npieces = 3\npause = [0.1, 0.2]\nburst = 2")
+    assert len(session.says) > 20
+    for before, after in pairwise(session.says):
+        assert before.due + sum(before.pauses) <= after.due
+
+
+def test_the_last_words_are_said_when_all_is_calm_by_some_of_those_who_stay() -> None:
+    found = plan(
+        of(
+            '[[population]]\nname = "a"\nclients = 100\nrate = 1\npieces = 2\npause = 3\n'
+            '[[population]]\nname = "b"\nclients = 100\n[population.link]\nfault = "stall"\n'
+            '[[fault]]\nkind = "stop"\nat = 1\nseconds = 5\n'
+        ),
+        1,
+    )
+    assert found.links == [Link("stall")]
+    assert found.talk == 15.0, "the stop's end"
+    last = [say for session in found.sessions for say in session.says if say.final]
+    assert len(last) == FINALS
+    assert {say.due for say in last} == {15.0 + CALM}
+    assert all(session.link is None for session in found.sessions if session.says[-1:] == last[:1])
+
+
+def test_strikes_come_where_or_as_often_as_they_are_to() -> None:
+    body = '[[population]]\nname = "a"\nclients = 1\n[[fault]]\nkind = '
+    found = plan(of(body + '"hangup"\nat = [0.5, 0.1]\n'), 1)
+    assert found.strikes == [Strike(1.0, "hangup", 0.0), Strike(5.0, "hangup", 0.0)]
+    found = plan(of(body + '"stop-worker"\nevery = [1, 2]\nseconds = [0.5, 0.6]\n'), 1)
+    assert 5 <= len(found.strikes) <= 9
+    assert all(0.5 <= strike.seconds <= 0.6 for strike in found.strikes)

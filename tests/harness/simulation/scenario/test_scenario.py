@@ -1,0 +1,221 @@
+"""What a scenario says, and what is said of one that says it wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.simulation.scenario import scenario
+from harness.simulation.scenario.scenario import (
+    Fault,
+    Link,
+    Phase,
+    Population,
+    parse,
+)
+from harness.toml_reader import TomlError
+
+SMALLEST = """
+about = "one who listens"
+[[population]]
+name = "one"
+clients = 1
+"""
+
+
+def test_what_is_not_said_is_as_it_is_most_often() -> None:
+    found = parse(SMALLEST, "small")
+    assert found.name == "small"
+    assert found.about == "one who listens"
+    assert found.populations == (Population("one", 1),)
+    assert found.phases == (Phase("", 10.0),)
+    assert found.faults == ()
+    assert (found.seconds, found.clients) == (10.0, 1)
+
+
+def test_all_that_can_be_said() -> None:
+    found = parse(
+        """
+        about = "all"
+        [[phase]]
+        name = "first"
+        seconds = 2
+        [[phase]]
+        name = "then"
+        seconds = 3.5
+        rate = 0.5
+        [[population]]
+        name = "people"
+        clients = 5
+        addresses = 2
+        phase = "then"
+        arrives = [0, 0.5]
+        rate = 1.5
+        timing = "evenly"
+        burst = 3
+        size = 10
+        alphabets = ["cjk", "hostile"]
+        pieces = [1, 3]
+        pause = [0.1, 0.2]
+        stays = [1, 2]
+        leaves = "reset"
+        returns = true
+        away = 1
+        [population.link]
+        fault = "slow"
+        after = 1
+        seconds = [2, 3]
+        bytes_per_second = 10
+        pause = 0.5
+        held = [0, 1]
+        [[fault]]
+        kind = "stop"
+        at = [0.2, 0.5]
+        seconds = 2
+        [[fault]]
+        kind = "kill-worker"
+        every = [1, 2]
+        """,
+        "all",
+    )
+    assert found.phases == (Phase("first", 2.0), Phase("then", 3.5, 0.5))
+    assert found.seconds == 5.5
+    link = Link("slow", (1.0, 1.0), (2.0, 3.0), 10.0, (0.5, 0.5), (0.0, 1.0))
+    assert found.populations == (
+        Population(
+            name="people",
+            clients=5,
+            addresses=2,
+            phase="then",
+            arrives=(0.0, 0.5),
+            rate=1.5,
+            timing="evenly",
+            burst=3,
+            size=(10.0, 10.0),
+            alphabets=("cjk", "hostile"),
+            pieces=(1.0, 3.0),
+            pause=(0.1, 0.2),
+            stays=(1.0, 2.0),
+            leaves=("reset",),
+            returns=True,
+            away=(1.0, 1.0),
+            link=link,
+        ),
+    )
+    assert found.faults == (
+        Fault("stop", (0.2, 0.5), None, (2.0, 2.0)),
+        Fault("kill-worker", (), (1.0, 2.0)),
+    )
+
+
+ONE = '[[population]]\nname = "one"\nclients = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("about = ", "'x' is not TOML: "),
+        (ONE, "'x': about has to be there"),
+        ('about = "a"', "'x': population has to be there, once at least: [[population]]"),
+        ('about = ""\n' + ONE, "'x': about has to be text, not ''"),
+        ('about = "a"\nseconds = 0\n' + ONE, "'x': seconds has to be a number from 0.1 to 86400"),
+        ('about = "a"\nsecond = 1\n' + ONE, "'x': second is not known; there are about, phase,"),
+        ('about = "a"\npopulation = 3', "'x': population has to be tables: [[population]]"),
+        ('about = "a"\n' + ONE + "rat = 1", "'x': population 1 'one': rat is not known; there are"),
+        ('about = "a"\n' + ONE + "rate = -1", "rate has to be a number from 0 to 10000, not -1"),
+        (
+            'about = "a"\n' + ONE + "rate = true",
+            "rate has to be a number from 0 to 10000, not True",
+        ),
+        ('about = "a"\n' + ONE + "burst = 1.5", "burst has to be a whole number from 1 to 10000"),
+        ('about = "a"\n' + ONE + "size = [9, 3]", "or a pair of them, [a, b], not [9, 3]"),
+        ('about = "a"\n' + ONE + 'alphabets = ["runes"]', "alphabets has to be some of ascii, cjk"),
+        ('about = "a"\n' + ONE + 'timing = "often"', "has to be one of evenly, at-random, not"),
+        ('about = "a"\n' + ONE + "returns = 1", "returns has to be true or false, not 1"),
+        (
+            'about = "a"\n' + ONE + "link = 1",
+            "'x': population 1 'one': link has to be a table, not 1",
+        ),
+        (
+            'about = "a"\n' + ONE + '[population.link]\nfault = "rain"',
+            "'x': population 1 'one': link: fault has to be one of slow, stall,",
+        ),
+        (
+            'about = "a"\n' + ONE + 'phase = "noon"',
+            "population 'one': phase has to be one of none: there are no phases, not 'noon'",
+        ),
+        ('about = "a"\n' + ONE + ONE, "'x': population has to have names that differ"),
+        (
+            'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"',
+            "'x': fault 1 'stop': at or `every` has to be there, and not both",
+        ),
+        (
+            'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"\nat = 3',
+            "at has to be a part of the run from 0 to 1, or a list of them, not 3",
+        ),
+        (
+            'about = "a"\nseconds = 1\n[[phase]]\nname = "p"\nseconds = 1\n' + ONE,
+            "'x': seconds can't be there where there are phases, which have their own",
+        ),
+        (
+            'about = "a"\n[[population]]\nname = "a"\nclients = 20000\n' + ONE,
+            "'x': population there may be 20000 clients in all",
+        ),
+    ],
+)
+def test_a_complaint_names_the_key_and_what_it_may_be(text: str, complaint: str) -> None:
+    with pytest.raises(TomlError) as caught:
+        parse(text, "x")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_it_can_last_longer_each_phase_its_share() -> None:
+    found = parse(
+        'about = "a"\n[[phase]]\nname = "p"\nseconds = 1\n[[phase]]\nname = "q"\nseconds = 3\n'
+        + ONE,
+        "x",
+    ).lasting(8)
+    assert [phase.seconds for phase in found.phases] == [2.0, 6.0]
+
+
+def test_it_can_have_other_numbers_of_people_each_population_its_share() -> None:
+    text = 'about = "a"\n' + "".join(
+        f'[[population]]\nname = "{name}"\nclients = {clients}\n'
+        for name, clients in (("a", 90), ("b", 9), ("c", 1))
+    )
+    found = parse(text, "x")
+    assert [population.clients for population in found.peopled(1000).populations] == [900, 90, 10]
+    assert [population.clients for population in found.peopled(10).populations] == [8, 1, 1]
+    with pytest.raises(ValueError, match="needs 3 clients or more, one for each population"):
+        found.peopled(2)
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_those_that_ship_can_be_read_and_say_what_they_show(name: str) -> None:
+    assert scenario.load(name).name == name
+    first = (scenario.FOLDER / f"{name}.toml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+
+
+def test_those_that_ship_are_all_there() -> None:
+    assert scenario.names() == [
+        "chaos",
+        "churn",
+        "classroom",
+        "crowd",
+        "flood",
+        "lunch-rush",
+        "megaphone",
+        "slow-readers",
+    ]
+
+
+def test_one_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALLEST)
+    assert scenario.load(str(path)).name == "mine"
+    with pytest.raises(TomlError, match="'nothing' is neither a file nor one of chaos, churn"):
+        scenario.load("nothing")
+    path.write_bytes(b"\xff")
+    with pytest.raises(TomlError, match="can't be read"):
+        scenario.load(str(path))

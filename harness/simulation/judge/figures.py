@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.simulation.history import Event, History, as_bytes
-from harness.simulation.scenario.vocabulary import TOKEN
+from harness.simulation.scenario.vocabulary import name_in
 
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
@@ -126,15 +126,9 @@ def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
         if "hears" in event and event["who"] in near:
             t = event["t"]
             for heard in event["hears"]:
-                name = heard if isinstance(heard, str) else _name(as_bytes(heard["line"]))
+                name = heard if isinstance(heard, str) else name_in(as_bytes(heard["line"]))
                 times.setdefault(name, []).append(t)
     return times
-
-
-def _name(line: bytes) -> str:
-    """The message that a line is, in another dialect or harmed; empty if it is none."""
-    token = TOKEN.search(line)
-    return token[0][:-1].decode() if token else ""
 
 
 def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int]) -> list[Heard]:

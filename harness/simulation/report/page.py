@@ -18,7 +18,16 @@ from harness.report.page import render
 from harness.simulation.history import Event, History
 from harness.simulation.judge import KINDS
 from harness.simulation.judge.figures import RECEIVERS, Figures, Heard, rank
-from harness.simulation.report.context import Group, Recording, around, chosen, grouped, strikes
+from harness.simulation.report.context import ViolationContext
+from harness.simulation.report.picture import Picture
+from harness.simulation.report.recording import (
+    Group,
+    Recording,
+    Span,
+    chosen,
+    grouped,
+    strikes,
+)
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
 TIMELINES = 10
@@ -62,6 +71,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
     groups = grouped(results["violations"])
     shown = chosen(groups, TIMELINES)
     recording = Recording(events, [groups[place].message for place in shown])
+    contexts = [ViolationContext(groups[place], recording) for place in shown]
     phases = _phases(history, until)
     struck = strikes(events, until)
     marks = [*_marks(phases, struck, groups)]
@@ -82,7 +92,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
         groups=groups[:LISTED],
         more_groups=max(0, len(groups) - LISTED),
         anchors={place: f"violation-{number}" for number, place in enumerate(shown, 1)},
-        around=[around(groups[place], recording) for place in shown],
+        around=[(context, Picture(context)) for context in contexts],
         strip=strip(struck, groups, until),
         labels=labels(phases, struck, until),
         charts=charts if figures.deliveries else [],
@@ -106,13 +116,10 @@ def span(events: Sequence[Event]) -> float:
 
 # --- what happened when --------------------------------------------------------------------------
 
-Spans = Sequence[tuple[float, float, str]]
-"""From, to, and what; a moment ends as it begins."""
-
 Marks = Sequence[tuple[float, float, str, str]]
 
 
-def _phases(history: History, until: float) -> list[tuple[float, float, str]]:
+def _phases(history: History, until: float) -> list[Span]:
     at, found = 0.0, []
     for name, seconds in history.header.get("phases", []):
         if name and at < until:
@@ -122,7 +129,7 @@ def _phases(history: History, until: float) -> list[tuple[float, float, str]]:
 
 
 def _marks(
-    phases: Spans, struck: Spans, groups: Sequence[Group]
+    phases: Sequence[Span], struck: Sequence[Span], groups: Sequence[Group]
 ) -> Iterator[tuple[float, float, str, str]]:
     """What goes through all charts."""
     for begin, _, name in phases:
@@ -137,7 +144,7 @@ def _told(begin: float, end: float, kind: str) -> str:
     return f"{kind}, {begin:.1f} to {end:.1f} s" if end > begin else f"{kind} at {begin:.1f} s"
 
 
-def labels(phases: Spans, struck: Spans, until: float) -> list[Label]:
+def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list[Label]:
     """The names of what goes through the charts: as many as have room, the rarest first."""
     often = Counter(kind for _, _, kind in struck)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
@@ -156,11 +163,11 @@ def _end(label: Label) -> float:
     return label.x + LETTER * (len(label.says) + 1)
 
 
-def strip(struck: Spans, groups: Sequence[Group], until: float) -> list[Row]:
+def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[Row]:
     """A row for each kind of what happened."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
-    def row(name: str, spans: Iterable[tuple[float, float, str]], style: str) -> Row:
+    def row(name: str, spans: Iterable[Span], style: str) -> Row:
         marks = []
         for begin, end, says in spans:
             at = x(max(0.0, begin))

@@ -43,6 +43,12 @@ def token(sender: int, number: int) -> bytes:
     return b"%d.%d:" % (sender, number)
 
 
+def name_in(line: bytes) -> str:
+    """Return the name of the message that a line is, however it was harmed; empty if it is none."""
+    found = TOKEN.search(line)
+    return found[0][:-1].decode() if found else ""
+
+
 def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
     """So many characters, about as many bytes where they are hostile, but MOST bytes at most.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.simulation.history import Event, History, as_bytes
 from harness.simulation.scenario.vocabulary import name_in
@@ -59,51 +59,45 @@ class Figures:
     """Every message that was heard, last words excepted, in order of their due times."""
     closed_loop: list[Heard]
     """Of these, the ones that count for the raw latencies."""
-    by_population: dict[str, dict[str, Percentiles]] = field(default_factory=dict)
+    by_population: dict[str, dict[str, Percentiles]]
     """Corrected latencies of what each population says: who floods a room and is slowed down does
     not hide how it is for the others."""
-    deliveries: Counter[int] = field(default_factory=Counter)
-    """In each second of the run."""
-    costs: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float]
     """Of the target: memory and descriptors, at the first look, the last and the most; cpu, in
     seconds, between these looks, and in processors that were in use on average."""
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str]
     """How often each fault began, of the target and of links."""
-    sessions: int = 0
-    most: int = 0
+    sessions: int
+    most: int
     """Members at once, at most."""
 
 
 def figures(history: History) -> Figures:
     """All figures of a history."""
+    events = history.events
     populations = {
         event["who"]: event["population"]
-        for event in history.events
+        for event in events
         if event.get("what") == "connects" and event["link"] is None
     }
     near = {*populations}
-    heard = _heard(history.events, _times(history.events, near), near)
+    heard = _heard(events, _times(events, near), near)
     closed_loop = _closed_loop(heard)
-    lags = [1000 * event["lag"] for event in history.events if "lag" in event]
-    found = Figures(
-        _corrected(heard),
-        {receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
-        percentiles(lags),
-        heard,
-        closed_loop,
-        costs=_costs([event for event in history.events if "costs" in event]),
+    by_population: dict[str, list[Heard]] = {name: [] for name in populations.values()}
+    for message in heard:
+        by_population[populations[message.sender]].append(message)
+    return Figures(
+        corrected=_corrected(heard),
+        raw={receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
+        lag=percentiles([1000 * event["lag"] for event in events if "lag" in event]),
+        heard=heard,
+        closed_loop=closed_loop,
+        by_population={name: _corrected(those) for name, those in by_population.items() if those},
+        costs=_costs([event for event in events if "costs" in event]),
+        faults=Counter(event["fault"] for event in events if event.get("what") == "begins"),
+        sessions=sum(event.get("what") == "connects" for event in events),
+        most=_most_members(events),
     )
-    for event in history.events:
-        if "hears" in event:
-            found.deliveries[int(event["t"])] += len(event["hears"])
-        elif event.get("what") == "begins":
-            found.faults[event["fault"]] += 1
-    for name in dict.fromkeys(populations.values()):
-        theirs = [message for message in heard if populations[message.sender] == name]
-        if theirs:
-            found.by_population[name] = _corrected(theirs)
-    _count_members(history.events, found)
-    return found
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
@@ -184,14 +178,13 @@ def _costs(events: Sequence[Event]) -> dict[str, float]:
     return found
 
 
-def _count_members(events: Sequence[Event], found: Figures) -> None:
-    here: set[int] = set()
+def _most_members(events: Sequence[Event]) -> int:
+    most, here = 0, set()
     for event in events:
         match event.get("what"):
-            case "connects":
-                found.sessions += 1
             case "welcomed":
                 here.add(event["who"])
-                found.most = max(found.most, len(here))
+                most = max(most, len(here))
             case "leaves" | "ended":
                 here.discard(event["who"])
+    return most

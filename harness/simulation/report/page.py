@@ -1,8 +1,6 @@
 """report.html: one simulation on one page, to be read by a person. Pure.
 
-One file with no script, which continues the look of the other reports. All charts
-share one axis of time. A history may have a million deliveries: what is drawn is
-put into at most BINS parts of the run first.
+One file with no script, which continues the look of the other reports.
 """
 
 from __future__ import annotations
@@ -10,14 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from harness.report.charts import LEFT, RIGHT, WIDTH, Chart, Mark, Point, Scale, over_time, tail
+from harness.report.charts import LEFT, RIGHT, WIDTH, Mark, Scale
 from harness.report.page import render
 from harness.simulation.history import Event, History
 from harness.simulation.judge import KINDS
-from harness.simulation.judge.figures import RECEIVERS, Figures, Heard, rank
+from harness.simulation.judge.figures import RECEIVERS, Figures
+from harness.simulation.report.charts import BINS, ChartMark, Charts
 from harness.simulation.report.context import ViolationContext
 from harness.simulation.report.picture import Picture
 from harness.simulation.report.recording import (
@@ -35,12 +33,6 @@ TIMELINES = 10
 
 LISTED = 100
 """That have a line, at most."""
-
-BINS = 600
-"""Parts of the run that a chart tells apart, at most."""
-
-SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-"""Seconds that such a part may last."""
 
 LETTER = 6.8
 """Width of a letter in a picture, in its units."""
@@ -74,15 +66,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
     contexts = [ViolationContext(groups[place], recording) for place in shown]
     phases = _phases(history, until)
     struck = strikes(events, until)
-    marks = [*_marks(phases, struck, groups)]
-    charts = [
-        _latencies(figures.heard, until, marks),
-        _deliveries(events, until, marks),
-        _members(events, until, marks),
-        *_costs(events, until, marks),
-    ]
-    if results["verdict"] == "invalid":
-        charts.insert(1, _lag(events, until, marks))
+    charts = Charts(events, figures, until, [*_marks(phases, struck, groups)])
     return render(
         "simulation.html",
         results=results,
@@ -95,8 +79,8 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
         around=[(context, Picture(context)) for context in contexts],
         strip=strip(struck, groups, until),
         labels=labels(phases, struck, until),
-        charts=charts if figures.deliveries else [],
-        spread=_spread(figures),
+        charts=charts.all(with_lag=results["verdict"] == "invalid"),
+        spread=charts.spread(),
         faults={
             name: {
                 kind: times
@@ -116,8 +100,6 @@ def span(events: Sequence[Event]) -> float:
 
 # --- what happened when --------------------------------------------------------------------------
 
-Marks = Sequence[tuple[float, float, str, str]]
-
 
 def _phases(history: History, until: float) -> list[Span]:
     at, found = 0.0, []
@@ -130,7 +112,7 @@ def _phases(history: History, until: float) -> list[Span]:
 
 def _marks(
     phases: Sequence[Span], struck: Sequence[Span], groups: Sequence[Group]
-) -> Iterator[tuple[float, float, str, str]]:
+) -> Iterator[ChartMark]:
     """What goes through all charts."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
@@ -183,143 +165,3 @@ def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list
         told = [(group.t, group.t, f"{group.kind}: {group.says}") for group in groups]
         rows.append(row("violations", told[: 2 * BINS], "wrong"))
     return rows
-
-
-# --- charts --------------------------------------------------------------------------------------
-
-
-def size_of_bins(until: float) -> float:
-    """Seconds that a part of the run lasts: a second, less in a short run, more in a long one."""
-    least = 1.0 if until > 60 else 0.5 if until > 20 else 0.25
-    return next((size for size in SIZES if size >= least and until / size <= BINS), SIZES[-1])
-
-
-class Bins:
-    """Parts of the run, in which something is summed up."""
-
-    def __init__(self, until: float) -> None:
-        self.size = size_of_bins(until)
-        self.all = range(int(until / self.size) + 1)
-
-    def __call__(self, t: float) -> int:
-        return max(0, int(t / self.size))
-
-    def middle(self, place: int) -> float:
-        return round((place + 0.5) * self.size, 3)
-
-    def per_second(self, counts: Counter[int], until: float) -> list[Point]:
-        """The last part may be cut short."""
-        return [(min(self.middle(place), until), counts[place] / self.size) for place in self.all]
-
-
-def _latencies(heard: Sequence[Heard], until: float, marks: Marks) -> Chart:
-    bins = Bins(until)
-    values: dict[int, list[float]] = {}
-    for message in heard:
-        values.setdefault(bins(message.due), []).append(1000 * (message.last - message.due))
-    parts = [(min(bins.middle(at), until), sorted(those)) for at, those in sorted(values.items())]
-
-    def line(part: float) -> list[Point]:
-        return [(second, rank(those, part)) for second, those in parts]
-
-    return over_time(
-        "How long a message took to its last listener, by when it was due",
-        "ms",
-        [("slowest", "faint", line(100)), ("p99", "says", line(99)), ("p50", "hears", line(50))],
-        until,
-        marks,
-        log=True,
-    )
-
-
-def _lag(events: Sequence[Event], until: float, marks: Marks) -> Chart:
-    bins = Bins(until)
-    most: dict[int, float] = {}
-    for event in events:
-        if "lag" in event:
-            place = bins(event["t"])
-            most[place] = max(most.get(place, 0.0), 1000 * event["lag"])
-    points = [(min(bins.middle(place), until), lag) for place, lag in sorted(most.items())]
-    title = "How late the harness itself was, at most"
-    return over_time(title, "ms", [("", "says", points)], until, marks, log=True)
-
-
-def _deliveries(events: Sequence[Event], until: float, marks: Marks) -> Chart:
-    bins = Bins(until)
-    counts: Counter[int] = Counter()
-    for event in events:
-        if "hears" in event:
-            counts[bins(event["t"])] += len(event["hears"])
-    points = bins.per_second(counts, until)
-    return over_time("Messages delivered", "per second", [("", "says", points)], until, marks)
-
-
-def _members(events: Sequence[Event], until: float, marks: Marks) -> Chart:
-    bins = Bins(until)
-    here: set[int] = set()
-    most: dict[int, int] = {}
-    joins: Counter[int] = Counter()
-    leaves: Counter[int] = Counter()
-    for event in events:
-        match event.get("what"):
-            case "welcomed":
-                here.add(event["who"])
-                joins[bins(event["t"])] += 1
-            case "leaves" | "ended" if event["who"] in here:
-                here.remove(event["who"])
-                leaves[bins(event["t"])] += 1
-            case _:
-                continue
-        most[bins(event["t"])] = len(here)
-    return over_time(
-        "Members in the room, and how many came and went per second",
-        "people",
-        [
-            ("members", "says", [*_kept(most, bins, until)]),
-            ("came", "hears", bins.per_second(joins, until)),
-            ("went", "faint", bins.per_second(leaves, until)),
-        ],
-        until,
-        marks,
-    )
-
-
-def _kept(values: Mapping[int, int], bins: Bins, until: float) -> Iterator[Point]:
-    """A number that stays as it was where nothing is said of it."""
-    last = 0
-    for place in bins.all:
-        last = values.get(place, last)
-        yield min(bins.middle(place), until), float(last)
-
-
-def _costs(events: Sequence[Event], until: float, marks: Marks) -> Iterator[Chart]:
-    looks = [
-        (max(0.0, event["t"]), event["costs"])
-        for event in events
-        if "costs" in event and event["t"] <= until
-    ]
-    looks = looks[:: -(-len(looks) // BINS) or 1]
-    if len(looks) < 2:
-        return
-    cores = [
-        (then, (after["cpu"] - before["cpu"]) / max(then - t, 0.001))
-        for (t, before), (then, after) in pairwise(looks)
-    ]
-    for title, unit, points in (
-        ("The target’s memory", "MiB", [(t, look["memory"] / (1 << 20)) for t, look in looks]),
-        ("Descriptors it has open", "", [(t, look["descriptors"]) for t, look in looks]),
-        ("Processors it keeps busy", "", cores),
-    ):
-        yield over_time(title, unit, [("", "says", points)], until, marks)
-
-
-def _spread(figures: Figures) -> Chart | None:
-    corrected = sorted(1000 * (message.last - message.due) for message in figures.heard)
-    raw = sorted(1000 * (message.last - message.sent) for message in figures.closed_loop)
-    if not corrected:
-        return None
-    return tail(
-        "How long messages took to their last listener, from the quickest to the slowest",
-        "ms",
-        [("corrected", "says", corrected), ("raw", "hears", raw)],
-    )

@@ -30,12 +30,12 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import TextIO
 
-from harness.simulation.history import as_text
+from harness.simulation.history import as_text, line_of
 from harness.simulation.scenario.plan import Plan, Say, Session
 from harness.simulation.scenario.vocabulary import harmless
 from harness.target.processes import raise_descriptor_limit
@@ -83,45 +83,32 @@ class Job:
     path: str
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """A session while it lasts."""
 
-    __slots__ = (
-        "awaited",
-        "ended",
-        "ending",
-        "established",
-        "gaps",
-        "line_end_due",
-        "number",
-        "pending",
-        "session",
-        "socket",
-        "tail",
-        "waits_to_write",
-        "welcomed",
-    )
+    session: Session
+    socket: socket.socket
+    awaited: int
+    """Last words of others that it has not heard."""
+    established: bool = False
+    welcomed: bool = False
+    ending: bool = False
+    """Whether it has said all that it will."""
+    ended: bool = False
+    line_end_due: bool = False
+    """Whether the next byte, if it is LF, ends the welcome."""
+    tail: bytes = b""
+    """The beginning of a line, or of the welcome."""
+    pending: deque[tuple[bytes, str]] = field(default_factory=deque)
+    """Pieces to be sent, and the message that each of them ends; empty where it ends none."""
+    waits_to_write: bool = True
+    gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Of each message that is begun: when its last piece was sent, and the longest pause."""
 
-    def __init__(self, session: Session, connection: socket.socket, awaited: int) -> None:
-        self.session = session
-        self.number = session.number
-        self.socket = connection
-        self.established = False
-        self.welcomed = False
-        self.ending = False
-        """Whether it has said all that it will."""
-        self.ended = False
-        self.line_end_due = False
-        """Whether the next byte, if it is LF, ends the welcome."""
-        self.tail = b""
-        """The beginning of a line, or of the welcome."""
-        self.pending: deque[tuple[bytes, str]] = deque()
-        """What is to be sent: bytes, and the message of which they are the last."""
-        self.waits_to_write = True
-        self.gaps: dict[int, tuple[float, float]] = {}
-        """Of each message that is begun: when its last piece was sent, and the longest pause."""
-        self.awaited = awaited
-        """Last words of others that it has not heard."""
+    @property
+    def number(self) -> int:
+        return self.session.number
 
 
 class Driver:
@@ -139,16 +126,13 @@ class Driver:
         plan = job.plan
         self._lines = {
             b"<%s>%s"
-            % (
-                self._address(session).encode(),
-                harmless(say.text),
-            ): f'"{session.number}.{say.number}"'
+            % (self._address(session).encode(), harmless(say.text)): f'"{session.name_of(say)}"'
             for session in plan.sessions
             for say in session.says
         }
         """Each message as it is due, and its name as the history has it."""
         self._finals = {
-            f'"{session.number}.{say.number}"'
+            f'"{session.name_of(say)}"'
             for session in plan.sessions
             for say in session.says[-1:]
             if say.final
@@ -261,7 +245,7 @@ class Driver:
 
     def _record(self, connection: Connection | Session, what: str, **more: object) -> None:
         event = {"t": round(self._now(), 6), "who": connection.number, "what": what, **more}
-        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._file.write(line_of(event))
 
     # --- coming --------------------------------------------------------------
 
@@ -271,15 +255,14 @@ class Driver:
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         link = None if session.link is None else job.plan.links[session.link].fault
         more = {"population": session.population, "address": self._address(session), "link": link}
+        self._record(session, "connects", **more)
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            self._record(session, "connects", **more)
             self._record(session, "refused", why=f"the harness itself: {error.strerror}")
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._record(session, "connects", **more)
         try:
             if not job.source:
                 connection.bind((session.address, 0))
@@ -326,21 +309,21 @@ class Driver:
         event = {
             "t": round(now, 6),
             "who": session.number,
-            "says": f"{session.number}.{say.number}",
+            "says": session.name_of(say),
             "due": round(due + sum(say.pauses), 6),
             "lag": round(lag, 6),
             "text": as_text(say.text),
         }
         if say.final:
             event["final"] = True
-        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._file.write(line_of(event))
         connection.gaps[say.number] = 0.0, 0.0
 
     def _piece(self, session: Session, say: Say, piece: bytes, is_last: bool, _due: float) -> None:
         connection = self._by_number.get(session.number)
         if connection is None or connection.ending or say.number not in connection.gaps:
             return
-        connection.pending.append((piece, f"{session.number}.{say.number}" if is_last else ""))
+        connection.pending.append((piece, session.name_of(say) if is_last else ""))
         before, longest = connection.gaps[say.number]
         now = self._now()
         connection.gaps[say.number] = now, max(longest, now - before if before else 0.0)

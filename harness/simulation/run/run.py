@@ -239,12 +239,12 @@ class Run:
         }
         with self.path.open("w", encoding="utf-8") as file:
             history.write(header, file)
-            ours = map(history.line_of, _with_sessions(self.events, parts))
+            ours = map(history.line_of, with_sessions(self.events, parts))
             file.writelines(history.merge([*map(history.lines_of, parts), ours]))
             history.write({"t": round(self._now(), 6), "end": self.end}, file)
 
 
-def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
+def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
     """What happened on links, each with the session whose it is: known by address and port.
 
     A port may be used again: then it is the session's that came last before that.

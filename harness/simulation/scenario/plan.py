@@ -56,6 +56,10 @@ class Session:
     link: int | None
     says: list[Say] = field(default_factory=list)
 
+    def name_of(self, say: Say) -> str:
+        """Return the name of a message, as its token and the history have it."""
+        return f"{self.number}.{say.number}"
+
 
 @dataclass(frozen=True)
 class Strike:

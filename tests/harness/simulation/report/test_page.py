@@ -20,7 +20,8 @@ from harness.simulation.judge import KINDS, Violation
 from harness.simulation.judge.figures import figures
 from harness.simulation.outcome import judged
 from harness.simulation.report import page
-from harness.simulation.report.page import BINS, LETTER, labels, size_of_bins, span, strip
+from harness.simulation.report.charts import BINS, size_of_bins
+from harness.simulation.report.page import LETTER, labels, span, strip
 from harness.simulation.report.recording import (
     Group,
 )

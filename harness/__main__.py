@@ -8,17 +8,16 @@ A command is a module with a docstring, ``add_arguments(parser)`` and
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, TextIO
+from typing import NoReturn, Protocol
 
 from harness.cli import (
     bench,
     check,
+    clause_help,
     conform,
-    explain,
     limit,
     matrix,
     probe,
@@ -26,8 +25,9 @@ from harness.cli import (
     shrink,
     simulate,
 )
-from harness.errors import Unfit
-from harness.target.interrupts import interruptible
+from harness.cli.streams import discard, say
+from harness.errors import CannotJudge
+from harness.target.interrupts import interrupt_on_signals
 
 
 class Command(Protocol):
@@ -43,7 +43,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "conform": conform,
     "probe": probe,
-    "explain": explain,
+    "explain": clause_help,
     "matrix": matrix,
     "simulate": simulate,
     "scenarios": scenarios,
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         ' extra "harness": pip install "chatroom[harness]", or ".[harness]" in a clone.',
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         text = command.__doc__ or name
         sub = commands.add_parser(
@@ -87,29 +87,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
-        with interruptible():
+        with interrupt_on_signals():
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        try:
-            print("interrupted", file=sys.stderr)
-        except OSError:  # it was interrupted by the end of its terminal
-            _to_nowhere(sys.stdout, sys.stderr)
+        say("interrupted")  # perhaps by the end of its terminal
         return 128 + signal.SIGINT
-    except Unfit as error:
-        print(f"{options.parser.prog}: the harness was unfit: {error}", file=sys.stderr)
+    except CannotJudge as error:
+        print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        _to_nowhere(sys.stdout)  # who read it has gone
+        discard(sys.stdout)
         return 128 + signal.SIGPIPE
     return status
-
-
-def _to_nowhere(*streams: TextIO) -> None:
-    """What is still in the buffers goes there at the exit, without a word."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in streams:
-        os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

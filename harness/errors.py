@@ -1,11 +1,11 @@
-"""How a check can end, other than well. The type says who is at fault.
+"""The ways in which a check ends without a pass. The type says whose fault that is.
 
-Violation       the target: it broke the clause that the test names
-Undecided       nobody: what the check needs is not to be had here
-Gone            the target, but in another check: this one found nobody there any more
-NotApplicable   nobody: the clause has no meaning for this target
-Unfit           the harness: it was too slow itself to judge, or had too little
-StartError      the target never began: there is nothing to judge
+Violation        the target: it broke the clause that the test names
+Undecided        nobody: what the check needs is not available here
+TargetGoneError  the target, but in an earlier check: this one found no server any more
+NotApplicable    nobody: the clause has no meaning for this target
+CannotJudge      the harness: it was too slow itself to judge, or lacked a resource
+StartError       the target never began: there is nothing to judge
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ class Violation(AssertionError):
         return self.what
 
 
-class Unsettled(Violation):
-    """Who has joined does not hear what others say: a violation of joining's clauses alone."""
+class JoinError(Violation):
+    """A newcomer does not hear what others say: a violation of the clauses of joining alone."""
 
 
-class Refused(Violation):
-    """The server accepts no connection."""
+class RefusedError(Violation):
+    """The server accepts no connections."""
 
 
 class Undecided(Exception):
-    """The reason why the clause can't be judged here."""
+    """The clause can't be judged here; the message says why."""
 
 
-class Gone(Undecided):
-    """Since when the server accepts no connection."""
+class TargetGoneError(Undecided):
+    """The server accepts no connections any more; the message says since when."""
 
 
 class NotApplicable(Exception):
-    """The reason why there is nothing to judge."""
+    """The clause has nothing to judge here; the message says why."""
 
 
-class Unfit(Exception):
-    """What the harness did too late, or what it lacks."""
+class CannotJudge(Exception):
+    """The harness itself was too late, or lacked something; the message says which."""
 
 
 class StartError(Exception):
-    """Why the target can't be talked to, with its last words."""
+    """The target can't be talked to; the message says why, with its last words."""
 
 
 def check_descriptors(error: OSError) -> None:
-    """Raises Unfit where an error says that the harness itself can open nothing more."""
+    """Raise CannotJudge where an error says that the harness itself can open nothing more."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise Unfit(f"the harness itself has no more descriptors: {error.strerror}") from None
+        raise CannotJudge(f"the harness itself has no more descriptors: {error.strerror}") from None

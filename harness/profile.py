@@ -138,9 +138,9 @@ class _Reader:
         should = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
         if ids == ["all"]:
             return frozenset(should)
-        for one in ids:
-            if not isinstance(one, str) or one not in should:
-                self._fail(f"'claims': {one!r} is no SHOULD clause")
+        for claim in ids:
+            if not isinstance(claim, str) or claim not in should:
+                self._fail(f"'claims': {claim!r} is no SHOULD clause")
         return frozenset(ids)
 
     def _fail(self, what: str) -> NoReturn:

@@ -3,10 +3,9 @@
 In reading order; those above never use those below:
 
 - `dialects`   how each server is spoken to, and what one delivered line looks like (pure)
-- `lines`      what is said, what each client then has to hear, and the check that it did (pure)
+- `payload`    what is said, what each client then has to hear, and the check that it did (pure)
 - `clients`    the connections of the load, in one process
-- `processes`  starting, stopping and weighing a process and all its children
-- `paced`      messages by a schedule that does not wait, and their latencies
+- `open_loop`  messages by a schedule that does not wait, and their latencies
 - `load`       the load: its own process, one job in, one verdict out
 - `servers`    which servers there are and how each is started
 - `floor`      none of them: what a server would cost that has nothing to do

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from harness.bench import lines
+from harness.bench import payload
 from harness.bench.dialects import Dialect
-from harness.bench.lines import ArrivalError, Heads
+from harness.bench.payload import ArrivalError, Heads
 
 BUFFER = 1 << 20
 """Bytes read in one call. More than a round brings one client, in most rounds."""
@@ -124,9 +124,9 @@ class Clients:
         Whatever came before it in anyone's stream is forgotten.
         """
         for speaker in (0, 1):
-            line = lines.line(speaker, generation)
+            line = payload.line(speaker, generation)
             self.say(speaker, self.dialect.say(line))
-            waiting = set(lines.audible(speaker, range(len(self.sockets)), self.dialect))
+            waiting = set(payload.audible(speaker, range(len(self.sockets)), self.dialect))
             skip = self._skip_past(line + self.dialect.tail)
             self.gather(waiting, skip, f"waiting for the line of client {speaker}")
 
@@ -146,10 +146,10 @@ class Clients:
     def verify(self, generation: int) -> Heads:
         """Everyone says a line; everything that anyone hears is read and checked."""
         everyone = range(len(self.sockets))
-        ending = lines.ending(self.dialect)
-        expected = [len(lines.audible(n, everyone, self.dialect)) for n in everyone]
+        ending = payload.ending(self.dialect)
+        expected = [len(payload.audible(n, everyone, self.dialect)) for n in everyone]
         for number in everyone:
-            self.say(number, self.dialect.say(lines.line(number, generation)))
+            self.say(number, self.dialect.say(payload.line(number, generation)))
 
         def complete(number: int) -> bool:
             heard = self.heard[number]
@@ -160,8 +160,8 @@ class Clients:
         for number in everyone:
             heard = bytes(self.heard[number])
             self.heard[number].clear()
-            heads.append(lines.check(heard, number, everyone, generation, self.dialect))
-        return lines.agree(heads)
+            heads.append(payload.check(heard, number, everyone, generation, self.dialect))
+        return payload.agree(heads)
 
     def quiet(self, seconds: float) -> None:
         """Nothing is due any more: `ArrivalError` if something comes within `seconds`."""
@@ -207,7 +207,7 @@ class Clients:
         """What each client has to receive in a round of `speakers`, by descriptor."""
         by_descriptor = [0] * (max(self._number) + 1)
         for descriptor, number in self._number.items():
-            by_descriptor[descriptor] = lines.due(number, speakers, self.dialect, heads)
+            by_descriptor[descriptor] = payload.due(number, speakers, self.dialect, heads)
         return by_descriptor
 
     def play(

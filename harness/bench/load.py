@@ -18,11 +18,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from harness.bench import lines
+from harness.bench import payload
 from harness.bench.clients import Clients
 from harness.bench.dialects import DIALECTS
-from harness.bench.lines import ArrivalError, Heads
-from harness.bench.paced import paced
+from harness.bench.open_loop import paced
+from harness.bench.payload import ArrivalError, Heads
 from harness.target.processes import raise_descriptor_limit
 
 Report = dict[str, float | str]
@@ -75,8 +75,8 @@ class Stage:
         deaf = job.workload != "crowd" and not dialect.echo
         self.listeners = range(1 if deaf else 0, job.clients)
         self.words = [
-            [dialect.say(lines.line(speaker, generation)) for speaker in self.speakers]
-            for generation in range(lines.GENERATIONS)
+            [dialect.say(payload.line(speaker, generation)) for speaker in self.speakers]
+            for generation in range(payload.GENERATIONS)
         ]
         self.score = clients.score(self.speakers, heads)
         # Lines to others only: what a server sends back to the speaker is not counted.
@@ -89,7 +89,7 @@ class Stage:
         start = now = time.monotonic()
         while len(testimony) < rounds or now - start < seconds:
             played = len(testimony)
-            words = self.words[played % lines.GENERATIONS]
+            words = self.words[played % payload.GENERATIONS]
             witness = self.listeners[played % len(self.listeners)]
             testimony.append(self.clients.play(self.speakers, words, self.score, witness))
             now = time.monotonic()
@@ -97,7 +97,7 @@ class Stage:
         busy = time.process_time() - busy
         for generation, heard in enumerate(testimony):
             witness = self.listeners[generation % len(self.listeners)]
-            lines.check(bytes(heard), witness, self.speakers, generation, self.clients.dialect)
+            payload.check(bytes(heard), witness, self.speakers, generation, self.clients.dialect)
         deliveries = len(testimony) * self.deliveries
         return {
             "deliveries": deliveries,

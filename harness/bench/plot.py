@@ -65,7 +65,7 @@ def spaced(ends: Mapping[str, float]) -> dict[str, float]:
     so that none covers another."""
     places: dict[str, float] = {}
     free = float("-inf")
-    for server, place in sorted(ends.items(), key=lambda one: one[1]):
+    for server, place in sorted(ends.items(), key=lambda end: end[1]):
         places[server] = max(place, free)
         free = places[server] + APART
     return places

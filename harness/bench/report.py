@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.bench.load import PARTS
-from harness.bench.paced import PERCENTILES, trusted
+from harness.bench.open_loop import PERCENTILES, trusted
 from harness.bench.servers import FLOOR
 from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 
@@ -126,7 +126,7 @@ def latency_rows(results: Sequence[Result]) -> list[Row]:
             for name in PERCENTILES:
                 found = figures(results, workload, server, f"{name} at {part:g}")
                 late = figures(results, workload, server, f"late {name} at {part:g}")
-                sure = all(trusted(found[one], late[one]) for one in found)
+                sure = all(trusted(found[repetition], late[repetition]) for repetition in found)
                 cells.append(spread(found, _digits) + ("" if sure else " ?"))
             rows.append((workload, server, f"{part:.0%}", *cells, note))
     return _with_notes(rows)

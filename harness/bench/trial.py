@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import NotReadyError, Server, free_port, weight
 
 MEASURED = "measured"
@@ -113,13 +113,13 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         command = recipe.fill(
             Path(directory), port, plan.workers, workload.clients, workload.speakers
         )
-        with shielded():
+        with defer_signals():
             try:
                 server = Server(command, recipe.ready, _environment())
             except OSError as error:
                 return result(NOT_STARTED, str(error))
             try:
-                with unshielded():
+                with allow_signals():
                     ready = server.wait_ready(START_LIMIT)
                     if ready and "port" in ready.groupdict():
                         port = int(ready["port"])
@@ -189,7 +189,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
 
     timer = threading.Timer(limit, end)
     with (
-        shielded(),
+        defer_signals(),
         subprocess.Popen(
             [sys.executable, "-m", "harness.bench.load", job.to_json()],
             stdin=subprocess.PIPE,
@@ -202,7 +202,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
     ):
         try:
             timer.start()
-            with unshielded():
+            with allow_signals():
                 yield process, late
         finally:
             timer.cancel()

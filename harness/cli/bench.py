@@ -16,7 +16,6 @@ off; 3 if the first server is not installed or did not start.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -29,11 +28,15 @@ from harness.bench import report
 from harness.bench.plot import plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
-from harness.cli.arguments import whole, writable
-from harness.target.processes import raise_descriptor_limit
-
-SPARE_DESCRIPTORS = 64
-"""What a process has open besides its clients."""
+from harness.cli.arguments import (
+    add_shared,
+    number,
+    require_descriptors,
+    whole,
+    writable,
+    write,
+    write_json,
+)
 
 DEFAULT_WORKLOADS = (
     Workload("crowd", 100),
@@ -53,8 +56,13 @@ SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
 """The arguments that bear on every run, and so are written down with the figures."""
 
 
+_seconds = number("a number of seconds", lambda found: 0 <= found < 1e6)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     clients = whole(2)
+    add_shared(parser, "--repeat", "--json")
+    parser.set_defaults(repeat=3)
     parser.add_argument(
         "--crowd", metavar="N", type=clients, nargs="+", default=[], help="N clients, all speak"
     )
@@ -88,9 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the chatroom's protocol, {host}, {port}, {workers}, {clients} and {python} filled in; "
         "without {port}, it has to print 'listening on HOST:PORT'. The others are compared with "
         "the first",
-    )
-    parser.add_argument(
-        "--repeat", metavar="N", type=whole(1), default=3, help="repetitions (%(default)s)"
     )
     parser.add_argument(
         "--seconds",
@@ -134,9 +139,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw deliveries per second against clients into FILE.svg: of the crowds that are "
         "named, or else of those of 10, 30, 100, 300 and 900",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", type=writable, help="also write every figure to FILE"
-    )
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -147,13 +149,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         for kind in ("crowd", "solo", "latency", "idle")
         for count in getattr(options, kind)
     ]
-    limit = raise_descriptor_limit()
     for workload in workloads:
-        if workload.clients + SPARE_DESCRIPTORS > limit:
-            parser.error(
-                f"argument --{workload.kind}: {workload.clients} clients need more "
-                f"descriptors than a process may have here ({limit})"
-            )
+        require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
     servers = options.server or list(RECIPES.values())
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
@@ -177,11 +174,10 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     print(report.tables(results))
     print(f"\n{footnote(machine, options.repeat)}")
     if options.plot:
-        options.plot.write_text(plot(results), encoding="utf-8")
+        write(parser, options.plot, plot(results))
     if options.json:
         settings = {name: getattr(options, name) for name in SETTINGS}
-        record = report.as_json(results, machine, settings)
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(parser, options.json, report.as_json(results, machine, settings))
     return exit_status(results, servers[0].name)
 
 
@@ -231,16 +227,6 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
 
 def _tell(result: Result) -> None:
     print(report.summary(result), file=sys.stderr, flush=True)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"has to be a number of seconds, not {text!r}")
-    return seconds
 
 
 def _server(text: str) -> Recipe:

@@ -7,20 +7,13 @@ be told, or the file is no history.
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
-from harness import profile as profiles
-from harness.cli.arguments import writable
+from harness.cli.arguments import add_shared, load_profile, write_json
 from harness.simulation import history
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("history", metavar="HISTORY", type=Path, help="a history.jsonl")
-    parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
-    parser.add_argument(
-        "--json", metavar="FILE", type=writable, help="write it as results.json to FILE"
-    )
+    add_shared(parser, "history", "--profile", "--json")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -28,14 +21,14 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from harness.simulation.judge.figures import figures
     from harness.simulation.judge.results import exit_status, lines, results
 
+    profile = load_profile(parser, options)
     try:
-        profile = profiles.load(options.profile or profiles.DEFAULT)
         recorded = history.read(options.history)
-    except (history.HistoryError, profiles.ProfileError) as error:
+    except history.HistoryError as error:
         parser.error(str(error))
     found = results(recorded, judge(recorded, profile), figures(recorded))
     for line in lines(found):
         print(line)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(parser, options.json, found)
     return exit_status(found)

@@ -4,9 +4,11 @@ The server is started from a command, in which {host} and {port} are filled in,
 or reached where it runs; in the first case several of them are judged at once.
 A MUST that it breaks fails the run; a SHOULD does with --strict, or where the
 profile that is named claims it. A clause that could not be judged is "unknown".
+Where LINE-2 cuts its lines comes from the seed. --report writes results.json,
+junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong
-arguments, or if the harness itself was unfit to judge; 3 if the server did not
+arguments, or if the harness itself could not judge; 3 if the server did not
 start.
 """
 
@@ -14,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import random
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
-from harness.cli.arguments import add_target, clause_id, make_folder, scale, started, whole
+from harness.cli.arguments import (
+    add_shared,
+    add_target,
+    clause_id,
+    load_profile,
+    make_folder,
+    started,
+    whole,
+    write,
+    write_json,
+)
 from harness.cli.optional_deps import needs_extra
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
@@ -32,21 +42,15 @@ if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
 
     from harness.conformance.runner import Check, Options, Outcome
     from harness.conformance.verdicts import Rules
-    from harness.report.show import Line
+    from harness.report.terminal import Line
 
 JOBS = 4
 """Servers that are judged at once, where there are as many cores."""
 
-SEEDS = 2**32
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument(
-        "--profile",
-        metavar="NAME|FILE",
-        help="how it speaks, and which SHOULD clauses it claims to hold (chatroom, claiming none)",
-    )
+    add_shared(parser, "--profile", "--seed", "--repeat", "--report", "--timeout-scale")
     parser.add_argument("--strict", action="store_true", help="a SHOULD decides as a MUST does")
     parser.add_argument(
         "--known-failures",
@@ -60,33 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--section", metavar="NAME", type=_section, help="judge this section only")
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
     parser.add_argument(
-        "--repeat", metavar="N", type=whole(1), default=1, help="run each test N times"
-    )
-    parser.add_argument(
         "--jobs",
         metavar="N",
         type=whole(1),
         default=min(JOBS, os.cpu_count() or 1),
         help="judge N servers at once, where they are started from a command (%(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        metavar="N",
-        type=whole(0),
-        help="of it comes where LINE-2 cuts its lines: that of a run cuts as it did (drawn anew)",
-    )
-    parser.add_argument(
-        "--report",
-        metavar="DIR",
-        type=Path,
-        help="write results.json, junit.xml and report.html into DIR",
-    )
-    parser.add_argument(
-        "--timeout-scale",
-        metavar="X",
-        type=scale,
-        default=1.0,
-        help="times the patience, for slow servers and busy machines (%(default)g)",
     )
 
 
@@ -114,10 +96,10 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         outcome = runner.Outcome(troubles=[why])
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
-    with started(parser, options.server, options.target, options.timeout_scale, unstarted):
+    with started(parser, options, options.timeout_scale, unstarted):
         pass  # It can be started, and stopped: tried once, before it is judged.
     print(
-        f"judging {options.server or options.target}, "
+        f"judging {options.command or options.target}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
         file=sys.stderr,
         flush=True,
@@ -134,13 +116,13 @@ def _options(options: argparse.Namespace) -> Options:
     # Its path: the tests run elsewhere, and a folder here may bear the name of a profile.
     profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
-        command=options.server,
+        command=options.command,
         address=options.target,
         profile=profile,
         clauses=tuple(options.only),
         section=options.section,
         repeat=options.repeat,
-        seed=random.randrange(SEEDS) if options.seed is None else options.seed,
+        seed=options.seed,
         timeout_scale=options.timeout_scale,
         jobs=options.jobs,
         junit=options.report and options.report.resolve() / "junit.xml",
@@ -151,10 +133,7 @@ def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rule
     """What decides. Nobody has claimed anything where no profile was named."""
     from harness.conformance.verdicts import Rules, parse_known_failures
 
-    try:
-        claims = profiles.load(options.profile).claims if options.profile else frozenset()
-    except profiles.ProfileError as error:
-        parser.error(str(error))
+    claims = load_profile(parser, options).claims if options.profile else frozenset()
     return Rules(options.strict, claims, parse_known_failures(options.known_failures or ""))
 
 
@@ -181,11 +160,11 @@ def _conclude(
 ) -> int:
     """Judge, show it, if it is to be `shown`, and write the report."""
     from harness.conformance.verdicts import judge, record
-    from harness.report.show import summary
+    from harness.report.terminal import summary
 
     verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
     about = {
-        "target": {"command": options.server} if options.server else {"address": options.target},
+        "target": {"command": options.command} if options.command else {"address": options.target},
         "profile": options.profile or profiles.DEFAULT,
         "strict": options.strict,
         "seed": chosen.seed,
@@ -197,28 +176,21 @@ def _conclude(
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
-        if failed := [one.clause.id for one in verdict.failed()]:
+        if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
             print(f"to repeat it, add {again}", file=sys.stderr)
     if options.report:
         from harness.report import page
 
         docs = {check.name: check.about for check in checks}
-        written = {
-            "results.json": json.dumps(record(verdict, about), indent=2) + "\n",
-            "report.html": page.report(verdict, about, docs),
-        }
-        try:
-            for name, text in written.items():
-                (options.report / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            parser.error(f"can't write to {options.report}: {error.strerror}")
+        write_json(parser, options.report / "results.json", record(verdict, about))
+        write(parser, options.report / "report.html", page.report(verdict, about, docs))
     return verdict.exit_status
 
 
 def _print(lines: Iterable[Line]) -> None:
     """Show lines: with their styles on a terminal, else as they are."""
-    from harness.report.show import plain
+    from harness.report.terminal import plain
 
     if sys.stdout.isatty():
         from rich.console import Console
@@ -232,7 +204,7 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
     """Show lines on a terminal; one that is too long for it goes on in the next, word by word."""
     from rich.text import Text
 
-    from harness.report.show import STYLES
+    from harness.report.terminal import STYLES
 
     for line in lines:
         parts = ((text, STYLES[style]) for text, style in line if text)
@@ -241,7 +213,7 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
 
 def _listed(checks: Sequence[Check]) -> Iterable[Line]:
     """The clauses that the tests judge, each with its tests."""
-    from harness.report.show import quote
+    from harness.report.terminal import quote
 
     for clause in all_clauses().values():
         of_it = [check for check in checks if check.clause == clause.id]

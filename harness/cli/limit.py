@@ -6,14 +6,13 @@ their last listener within --p99. The load is doubled until one is not held, the
 the gap is halved until it is a tenth. What stopped it was the server, or the
 harness, which could not keep its schedule: then --processes may take it further.
 
-Exit status: 0 if some load was held; 1 if none was; 2 if the harness was unfit
+Exit status: 0 if some load was held; 1 if none was; 2 if the harness could not judge
 before, or an argument is wrong; 3 if the target did not start.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import sys
@@ -22,9 +21,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import profile as profiles
-from harness.cli.arguments import add_target, seconds, started, whole, writable
+from harness.cli.arguments import (
+    add_shared,
+    add_target,
+    load_profile,
+    seconds,
+    started,
+    whole,
+    write_json,
+)
 from harness.cli.optional_deps import needs_extra
+from harness.profile import Profile
 from harness.simulation.scenario.plan import plan
 from harness.simulation.scenario.scenario import Phase, Population, Scenario
 from harness.target.processes import raise_descriptor_limit
@@ -119,7 +126,8 @@ def scenario_of(clients: int, messages: float, length: float) -> Scenario:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
-    parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
+    add_shared(parser, "--profile", "--seed", "--timeout-scale", "--json")
+    parser.set_defaults(seed=1)
     parser.add_argument(
         "--clients", metavar="N", type=whole(2), default=100, help="people (%(default)s)"
     )
@@ -144,25 +152,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="processes that drive the clients (%(default)s)",
     )
-    parser.add_argument(
-        "--seed", metavar="N", type=whole(0), default=1, help="of the schedules (%(default)s)"
-    )
-    parser.add_argument("--json", metavar="FILE", type=writable, help="also write it to FILE")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
-    try:
-        profile = profiles.load(options.profile or profiles.DEFAULT)
-    except profiles.ProfileError as error:
-        parser.error(str(error))
+    profile = load_profile(parser, options)
     raise_descriptor_limit()
-    with started(parser, options.server, options.target):
+    with started(parser, options, options.timeout_scale):
         pass  # It can be started, and stopped: tried once, before it is loaded.
     found = search(lambda messages: _attempt(options, parser, profile, messages))
     print(conclusion(found))
     if options.json:
-        options.json.write_text(json.dumps(asdict(found), indent=2) + "\n")
+        write_json(parser, options.json, asdict(found))
     if found.held:
         return 0
     return 2 if found.stopped and found.stopped.outcome == HARNESS else 1
@@ -171,7 +172,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _attempt(
     options: argparse.Namespace,
     parser: argparse.ArgumentParser,
-    profile: profiles.Profile,
+    profile: Profile,
     messages: float,
 ) -> Step:
     """Put a load on a fresh target, and tell what became of it."""
@@ -182,10 +183,17 @@ def _attempt(
     folder = Path(tempfile.mkdtemp(prefix="limit-"))
     keep = False
     try:
-        with started(parser, options.server, options.target) as target:
-            found = simulated(
-                Run(planned, target, profile, folder, lambda _: None, options.processes)
+        with started(parser, options, options.timeout_scale) as target:
+            run = Run(
+                planned,
+                target,
+                profile,
+                folder,
+                lambda _: None,
+                options.processes,
+                options.timeout_scale,
             )
+            found = simulated(run)
         step = judged(found.results, options.clients, messages, options.p99)
         keep = found.results["verdict"] == "fail"
     finally:

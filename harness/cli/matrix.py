@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.cli.arguments import write
 from harness.cli.optional_deps import needs_extra
 from harness.report.matrix import markdown, merge, name_all, plain, read
 
@@ -37,10 +38,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.out:
         from harness.report.page import matrix
 
-        try:
-            options.out.write_text(matrix(names, verdicts, rows), encoding="utf-8")
-        except OSError as error:
-            parser.error(f"can't write {str(options.out)!r}: {error.strerror}")
+        write(parser, options.out, matrix(names, verdicts, rows))
     else:
         table = markdown if options.markdown else plain
         sys.stdout.writelines(f"{line}\n" for line in table(names, verdicts, rows))

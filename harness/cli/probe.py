@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.arguments import started
+from harness.cli.arguments import add_shared, add_target, started, write
 from harness.cli.optional_deps import needs_extra
-from harness.clients.wire import Client, Clock, Log
-from harness.errors import Undecided, Unfit, Violation
+from harness.clients.client import Client, Clock, Log
+from harness.errors import CannotJudge, Undecided, Violation
 from harness.profile import Profile
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
@@ -87,12 +87,12 @@ def _escaped(text: bytes) -> str:
     return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
 
 
-def _escaped_character(one: str) -> str:
-    if one == "\n":
+def _escaped_character(char: str) -> str:
+    if char == "\n":
         return r"\n"
-    if one.isprintable():
-        return one if one == " " else re.escape(one)
-    return "".join(rf"\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
+    if char.isprintable():
+        return char if char == " " else re.escape(char)
+    return "".join(rf"\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _common(lines: set[str]) -> str:
@@ -114,7 +114,7 @@ def _common(lines: set[str]) -> str:
 def as_toml(name: str, findings: Findings) -> str:
     """The profile, as the file that `harness.profile` reads."""
     notices = _gathered({_generalised(line) for line in findings.notices})
-    shown = "".join(one if one.isprintable() else "?" for one in name)
+    shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
         f"# How {shown} speaks, as `python -m harness probe` heard it.",
         f"welcome = {_quoted(pattern(findings.welcomes))}",
@@ -229,10 +229,8 @@ def _lines(heard: bytes) -> list[bytes]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--command", metavar="COMMAND", dest="start", help="start the server so, {host} {port}"
-    )
-    parser.add_argument("--target", metavar="HOST:PORT", help="the server that runs there")
+    add_target(parser)
+    add_shared(parser, "--timeout-scale")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write the profile there, not to standard output"
     )
@@ -240,19 +238,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
-    with started(parser, options.start, options.target) as target:
+    with started(parser, options, options.timeout_scale) as target:
         try:
-            findings = asyncio.run(listen(target, Clock()))
-        except (Undecided, Unfit, Violation) as error:
+            findings = asyncio.run(listen(target, Clock(options.timeout_scale)))
+        except (Undecided, CannotJudge, Violation) as error:
             how = target.death()
             parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"
     text = as_toml(name, findings)
-    try:
-        if options.out:
-            options.out.write_text(text, encoding="utf-8")
-        else:
-            print(text, end="")
-    except OSError as error:
-        parser.error(f"argument --out: {error.strerror}: {options.out}")
+    if options.out:
+        write(parser, options.out, text)
+    else:
+        print(text, end="")
     return 0

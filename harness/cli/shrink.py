@@ -17,8 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import profile as profiles
-from harness.cli.arguments import add_target, started, whole, writable
+from harness.cli.arguments import (
+    add_shared,
+    add_target,
+    load_profile,
+    started,
+    whole,
+    writable,
+    write,
+)
 from harness.cli.optional_deps import needs_extra
 from harness.profile import Profile
 from harness.simulation import history
@@ -89,9 +96,8 @@ Plays = Callable[[Script, bool], bool]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("history", metavar="HISTORY", type=Path, help="a history.jsonl")
     add_target(parser)
-    parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
+    add_shared(parser, "history", "--profile")
     parser.add_argument(
         "--out", metavar="FILE.py", type=writable, help="where to (shrunk.py beside the history)"
     )
@@ -106,10 +112,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
+    profile = load_profile(parser, options)
     try:
-        profile = profiles.load(options.profile or profiles.DEFAULT)
         recorded = history.read(options.history)
-    except (history.HistoryError, profiles.ProfileError) as error:
+    except history.HistoryError as error:
         parser.error(str(error))
     out = options.out or options.history.parent / "shrunk.py"
     if out.exists():
@@ -118,12 +124,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
     found = _against(options, parser, recorded, violations[0], profile)
-    text = file_of(*found, violations[0], options.server or options.target, profile, out.name)
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        parser.error(f"can't write {str(out)!r}: {error.strerror}")
+    text = file_of(*found, violations[0], options.command or options.target, profile, out.name)
+    write(parser, out, text, "x")
     print(f"{described(found[0])}; to see it: python3 {out} HOST PORT")
     return 0
 
@@ -139,7 +141,7 @@ def _against(
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
-    with started(parser, options.server, options.target) as target:
+    with started(parser, options) as target:
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()
@@ -148,7 +150,7 @@ def _against(
                 found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
             except OSError:  # it lets in nobody
                 return False
-            return any(one.startswith(f"{violation.kind}:") for one in found)
+            return any(finding.startswith(f"{violation.kind}:") for finding in found)
 
         return _shrunk(recorded, violation, plays, options.tries, parser)
 
@@ -239,5 +241,5 @@ def file_of(
 
 def _quoted(text: str) -> str:
     """As it stands in a docstring."""
-    shown = "".join(one if one.isprintable() else "\ufffd" for one in text)
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown.replace("\\", "\\\\").replace('"', '\\"')

@@ -4,6 +4,8 @@ SCENARIO is one of those that ship (`scenarios` lists them) or a file of TOML.
 Every send and every receipt is recorded, and judged when all is over: whether
 each message has reached everyone else once, in one order, unharmed, with the
 true prefix. Latencies count from when a message was due, whatever held it up.
+The same seed gives the same schedule. --report writes history.jsonl, results.json
+and report.html.
 
 Exit status: 0 if all that was said was heard as it has to be; 1 if it was not;
 2 if that can't be told: the harness could not keep its schedule, nothing was
@@ -13,31 +15,32 @@ heard, the target ended, or an argument is wrong; 3 if the target did not start.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import random
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import profile as profiles
-from harness.cli.arguments import add_target, make_folder, scale, seconds, started, whole
+from harness.cli.arguments import (
+    add_shared,
+    add_target,
+    load_profile,
+    make_folder,
+    require_descriptors,
+    seconds,
+    started,
+    whole,
+)
 from harness.cli.optional_deps import needs_extra
+from harness.cli.streams import say
+from harness.profile import Profile
 from harness.simulation.history import HISTORY
 from harness.simulation.scenario.plan import plan
 from harness.simulation.scenario.scenario import Scenario, ScenarioError, load
-from harness.target.processes import raise_descriptor_limit
-
-SPARE_DESCRIPTORS = 64
-"""What a process has open besides its clients."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help="one that ships, or a file")
     add_target(parser)
-    parser.add_argument("--profile", metavar="NAME|FILE", help="how it speaks (chatroom)")
-    parser.add_argument(
-        "--seed", metavar="N", type=whole(0), help="the same gives the same schedule (drawn anew)"
-    )
+    add_shared(parser, "--profile", "--seed", "--report", "--timeout-scale")
     parser.add_argument(
         "--duration", metavar="S", type=seconds, help="seconds that people talk (the scenario's)"
     )
@@ -51,33 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="processes that drive the clients (one for each 1,000 connections)",
     )
-    parser.add_argument(
-        "--report",
-        metavar="DIR",
-        type=Path,
-        help="write history.jsonl, results.json and report.html into DIR",
-    )
-    parser.add_argument(
-        "--timeout-scale",
-        metavar="X",
-        type=scale,
-        default=1.0,
-        help="times the patience, for slow servers and busy machines (%(default)g)",
-    )
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     try:
         scenario = _chosen(options)
-        profile = profiles.load(options.profile or profiles.DEFAULT)
-    except (ScenarioError, profiles.ProfileError) as error:
+    except ScenarioError as error:
         parser.error(str(error))
-    limit = raise_descriptor_limit()
-    if scenario.clients + SPARE_DESCRIPTORS > limit:
-        parser.error(
-            f"{scenario.clients} clients need more descriptors than a process may have ({limit})"
-        )
+    profile = load_profile(parser, options)
+    require_descriptors(parser, scenario.clients)
     if options.report:
         make_folder(parser, options.report)
     folder = options.report or Path(tempfile.mkdtemp(prefix="simulation-"))
@@ -94,16 +80,15 @@ def _simulate(
     options: argparse.Namespace,
     parser: argparse.ArgumentParser,
     scenario: Scenario,
-    profile: profiles.Profile,
+    profile: Profile,
     folder: Path,
 ) -> int:
     from harness.simulation.outcome import simulated
     from harness.simulation.run.progress import live
     from harness.simulation.run.run import Run
 
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    patience = options.timeout_scale
-    with started(parser, options.server, options.target, patience) as target:
+    seed, patience = options.seed, options.timeout_scale
+    with started(parser, options, patience) as target:
         print(f"{scenario.name} of {target}, seed {seed}", file=sys.stderr, flush=True)
         with live(sys.stderr, scenario.seconds) as told:
             found = simulated(
@@ -131,8 +116,7 @@ def _keep_or_not(folder: Path, *, asked: bool) -> None:
     if asked:
         return
     if any(folder.iterdir()):
-        with contextlib.suppress(OSError):  # its terminal has gone
-            print(f"what was recorded is in {folder}", file=sys.stderr)
+        say(f"what was recorded is in {folder}")
     else:
         folder.rmdir()
 

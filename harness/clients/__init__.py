@@ -1,6 +1,6 @@
 """Scripted clients.
 
-wire.py     one client, and a log of the bytes in both directions
+client.py   one client, and a log of the bytes in both directions
 stream.py   a client's bytes as lines
 room.py     several clients in the room of a target
 """

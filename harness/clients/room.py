@@ -19,19 +19,19 @@ from collections.abc import Sequence
 from math import inf
 
 from harness.clients import stream
-from harness.clients.wire import Client, Clock, Log, connect
+from harness.clients.client import Client, Clock, Log, connect
 from harness.errors import (
-    Gone,
+    CannotJudge,
+    JoinError,
     NotApplicable,
-    Refused,
+    RefusedError,
+    TargetGoneError,
     Undecided,
-    Unfit,
-    Unsettled,
     Violation,
     check_descriptors,
 )
 from harness.profile import Profile
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 from harness.target.target import Target
 
 LONGEST_WELCOME = 1 << 20
@@ -96,7 +96,7 @@ class Room:
         """Somebody who has connected, and has not heard anything yet.
 
         source: an address; None: one that nobody has had in this test, where
-        the target is local. Raises Undecided where it is not to be had; Gone where
+        the target is local. Raises Undecided where it is not to be had; TargetGoneError where
         nobody listens at the target's address since before the test.
         """
         server = target or self.target
@@ -107,10 +107,10 @@ class Room:
             client = await connect(
                 _name(number), server.address, source, self.clock, self.log, receive_buffer
             )
-        except Refused:
+        except RefusedError:
             if self.target.ours or self._clients or not self.since:
                 raise
-            raise Gone(
+            raise TargetGoneError(
                 f"the server at {self.target} accepts no connections any more, since {self.since}"
             ) from None
         except OSError as error:
@@ -164,12 +164,12 @@ class Room:
     async def settle(self) -> dict[Client, bytes]:
         """Wait until every member hears what is said, and return what each heard up to then.
 
-        Raises Unsettled where one of them never does.
+        Raises JoinError where one of them never does.
         """
         witness = await self._ensure_witness()
         token, deaf = await self._speak_until_heard(witness, self._members)
         if deaf:
-            raise Unsettled(
+            raise JoinError(
                 f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
                 token,
                 bytes(deaf[0].heard),
@@ -182,12 +182,12 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each speak until the next one hears it. Raises Unsettled where that is in vain."""
+        """Have each speak until the next one hears it. Raises JoinError where that is in vain."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)
             except Violation as error:
-                raise Unsettled(error.what, error.expected, error.actual) from None
+                raise JoinError(error.what, error.expected, error.actual) from None
 
     async def greet(self, speaker: Client, listener: Client) -> None:
         """Have one speak until the other hears it. Raises Violation where it never does."""
@@ -209,7 +209,7 @@ class Room:
             heard = await asyncio.gather(
                 *[listener.comes(token, self.window) for listener in listeners]
             )
-            deaf = [one for one, hears in zip(listeners, heard, strict=True) if not hears]
+            deaf = [listener for listener, hears in zip(listeners, heard, strict=True) if not hears]
             if (
                 not deaf
                 or time.monotonic() >= deadline
@@ -241,8 +241,8 @@ class Room:
         heard = dict.fromkeys(members, b"")
         for speaker in members:
             others = [member for member in members if member is not speaker]
-            for one, before in zip(others, await self.barrier(speaker, *others), strict=True):
-                heard[one] += before
+            for listener, before in zip(others, await self.barrier(speaker, *others), strict=True):
+                heard[listener] += before
         return {member: heard[member] + bytes(member.heard) for member in members}
 
     async def hears_through(
@@ -353,7 +353,7 @@ class Room:
         try:
             await self._leave()
         finally:
-            with shielded(), contextlib.ExitStack() as stops:
+            with defer_signals(), contextlib.ExitStack() as stops:
                 for other in self._others:
                     stops.callback(other.stop)
 
@@ -383,13 +383,15 @@ class Room:
 
     def _blocked(self) -> float:
         """Seconds for which servers were started, stopped or weighed: that is no lateness."""
-        return sum(one.blocked for one in (self.target, *self._others))
+        return sum(server.blocked for server in (self.target, *self._others))
 
-    def check_fit(self) -> None:
-        """Raises Unfit where the harness was so late that a failure may be its own."""
+    def check_punctual(self) -> None:
+        """Raises CannotJudge where the harness was so late that a failure may be its own."""
         self._look()
         if self.late > self.clock.patience / 4:
-            raise Unfit(f"the harness itself was {self.late:.1f} s late: the machine is too busy")
+            raise CannotJudge(
+                f"the harness itself was {self.late:.1f} s late: the machine is too busy"
+            )
 
 
 def applies(condition: object, reason: str) -> None:

@@ -27,19 +27,19 @@ import pytest
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
+from harness.clients.client import Clock, Log
 from harness.clients.room import Room
-from harness.clients.wire import Clock, Log
 from harness.conformance.evidence import OBSERVED, STRENGTH
 from harness.errors import (
-    Gone,
+    CannotJudge,
+    JoinError,
     NotApplicable,
     StartError,
+    TargetGoneError,
     Undecided,
-    Unfit,
-    Unsettled,
     Violation,
 )
-from harness.target.interrupts import interruptible, shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
 
 RESULT = "conformance"
@@ -52,7 +52,8 @@ MOST_SHOWN = 1 << 20
 LAST_OUTPUT = 4000
 """Characters of the target's output that are kept with a result."""
 
-PASS, FAIL, UNKNOWN, NOT_APPLICABLE, UNFIT = "pass", "fail", "unknown", "not-applicable", "unfit"
+PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
+CANNOT_JUDGE = "could-not-judge"
 
 
 @dataclass
@@ -166,10 +167,10 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
         target = make_target(option("command"), option("target"), option("timeout_scale"))
     except ValueError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
-    with interruptible(), shielded():
+    with interrupt_on_signals(), defer_signals():
         try:
             target.start()
-            with unshielded():
+            with allow_signals():
                 yield target
         except StartError as error:
             if hasattr(request.config, "workerinput"):
@@ -239,10 +240,10 @@ async def _play(room: Room, test: Any) -> None:
     except TimeoutError:
         if not whole.expired():  # a fault of the test's
             raise
-        room.check_fit()
+        room.check_punctual()
         raise Violation(f"it did not come to an end in {limit:g} s") from None
     except Violation:
-        room.check_fit()
+        room.check_punctual()
         raise
     finally:
         watch.cancel()
@@ -261,7 +262,7 @@ def pytest_runtest_makereport(
     room = item.stash.get(_ROOM, None)
     result = Result(item.name, *named, *_verdict(error, named[0]), seconds=call.duration)
     if isinstance(error, StartError) and call.when == "setup":
-        result.verdict, result.detail = UNFIT, f"the target did not start once more: {error}"
+        result.verdict, result.detail = CANNOT_JUDGE, f"the target did not start once more: {error}"
     if isinstance(error, Violation):
         result.expected, result.actual = _hex(error.expected), _hex(error.actual)
     if room is not None:
@@ -276,7 +277,7 @@ def pytest_runtest_makereport(
         if error is not None and not isinstance(error, Undecided | NotApplicable):
             item.session.stash[_SPOILED] = True
     results = [result]
-    if not isinstance(error, Gone):
+    if not isinstance(error, TargetGoneError):
         item.session.stash[_JUDGED] = result.clause
     elif not item.session.stash.get(_GONE, False):  # told once, by a clause that decides
         item.session.stash[_GONE] = True
@@ -293,7 +294,7 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
     match error:
         case None:
             return PASS, ""
-        case Unsettled() if all_clauses()[clause].section != "Joining":
+        case JoinError() if all_clauses()[clause].section != "Joining":
             return UNKNOWN, f"nobody can join: {error.what}"
         case Violation():
             return FAIL, error.what
@@ -305,11 +306,11 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
             return UNKNOWN, str(error)
         case StartError():
             return FAIL, f"one more server of its kind did not start: {error}"
-        case Unfit():
-            return UNFIT, str(error)
+        case CannotJudge():
+            return CANNOT_JUDGE, str(error)
         case _:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            return UNFIT, f"the harness failed at {last.name}:{last.lineno}: {error!r}"
+            return CANNOT_JUDGE, f"the harness failed at {last.name}:{last.lineno}: {error!r}"
 
 
 def _hex(data: bytes | None) -> str | None:

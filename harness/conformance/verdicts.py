@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.clauses import Clause
 from harness.conformance.evidence import weakest
-from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 
 INVALID = "invalid"
 
@@ -23,7 +23,7 @@ NOT_RUN = "not run"
 
 _CAUSES = {
     FAIL: (FAIL,),
-    UNKNOWN: (UNKNOWN, UNFIT),
+    UNKNOWN: (UNKNOWN, CANNOT_JUDGE),
     PASS: (PASS,),
     NOT_APPLICABLE: (NOT_APPLICABLE,),
 }
@@ -100,15 +100,19 @@ def judge(
     )
     why = [
         *troubles,
-        *(f"{result.test}: {result.detail}" for result in results if result.verdict == UNFIT),
+        *(
+            f"{result.test}: {result.detail}"
+            for result in results
+            if result.verdict == CANNOT_JUDGE
+        ),
     ]
     if why:
         verdict = INVALID
-    elif any(one.verdict == FAIL and one.decides for one in judged):
+    elif any(clause.verdict == FAIL and clause.decides for clause in judged):
         verdict = FAIL
-    elif any(one.verdict == PASS for one in judged):
+    elif any(clause.verdict == PASS for clause in judged):
         verdict = PASS
-    elif any(one.verdict == FAIL for one in judged):  # none of them decides, but none passed
+    elif any(clause.verdict == FAIL for clause in judged):  # none of them decides, but none passed
         verdict = FAIL
     else:
         verdict, why = INVALID, ["nothing passed: there is nothing that speaks for the server"]
@@ -125,8 +129,8 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
     return ClauseVerdict(
         clause,
         verdict,
-        weakest([one.evidence for one in deciding]) if verdict == PASS else None,
-        next((one.detail for one in deciding if one.detail), "") if results else NOT_RUN,
+        weakest([clause.evidence for clause in deciding]) if verdict == PASS else None,
+        next((clause.detail for clause in deciding if clause.detail), "") if results else NOT_RUN,
         rules.decide(clause),
         tuple(results),
     )
@@ -134,7 +138,7 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
 
 def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
     """What there is to say of the entries of a file of known failures."""
-    by_id = {one.clause.id: one for one in judged}
+    by_id = {clause.clause.id: clause for clause in judged}
     said = []
     for entry in known:
         if entry not in by_id:

@@ -744,7 +744,8 @@ class TearsCharacters(Server):
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
-        return super().frame(member, "".join(one.decode(errors="replace") for one in torn).encode())
+        text = "".join(piece.decode(errors="replace") for piece in torn)
+        return super().frame(member, text.encode())
 
 
 @breaks("dies-of-bad-bytes", "TEXT-2")

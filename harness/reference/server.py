@@ -136,7 +136,7 @@ class Server:
         """The family and the address of HOST:PORT; IPv4, where a name has both (JOIN-4)."""
         host, port = self.options.host, self.options.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         return family, address
 
     def listen(self) -> socket.socket:
@@ -166,7 +166,7 @@ class Server:
         ready = self.selector.select(self.patience())
         # Newcomers first, to hear what is said after they came; where the room is full, leavers
         # first, to make room for them.
-        ready.sort(key=lambda one: one[0].data is not None, reverse=self.full())
+        ready.sort(key=lambda pair: pair[0].data is not None, reverse=self.full())
         for key, events in ready:
             if key.data is None:
                 self.accept()

@@ -1,6 +1,6 @@
 """What people read of a run.
 
-show.py       lines for a terminal
+terminal.py   lines for a terminal
 progress.py   how far a run is
 page.py       a page of HTML
 charts.py     the charts of a page

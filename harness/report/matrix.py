@@ -42,16 +42,16 @@ def _is_record(record: Any) -> bool:
         isinstance(record, dict)
         and record.get("verdict") in ("pass", "fail", "invalid")
         and isinstance(record.get("clauses"), list)
-        and all(_is_clause(one) for one in record["clauses"])
+        and all(_is_clause(clause) for clause in record["clauses"])
     )
 
 
-def _is_clause(one: Any) -> bool:
+def _is_clause(clause: Any) -> bool:
     return (
-        isinstance(one, dict)
-        and all(isinstance(one.get(key), kind) for key, kind in _CLAUSE.items())
-        and one["verdict"] in VERDICTS
-        and isinstance(one.get("evidence"), str | None)
+        isinstance(clause, dict)
+        and all(isinstance(clause.get(key), kind) for key, kind in _CLAUSE.items())
+        and clause["verdict"] in VERDICTS
+        and isinstance(clause.get("evidence"), str | None)
     )
 
 
@@ -66,8 +66,8 @@ def name_all(paths: Sequence[Path]) -> list[str]:
 
 def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
     """The clauses of all records, in the order in which they come first."""
-    tables = [{one["id"]: one for one in record["clauses"]} for record in records]
-    levels = {one["id"]: one["level"] for table in tables for one in table.values()}
+    tables = [{clause["id"]: clause for clause in record["clauses"]} for record in records]
+    levels = {clause["id"]: clause["level"] for table in tables for clause in table.values()}
     return [
         Row(clause, level, [table.get(clause) for table in tables])
         for clause, level in levels.items()

@@ -18,7 +18,7 @@ import jinja2
 from harness.conformance.evidence import RESTS_ON
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Verdict
-from harness.report.show import (
+from harness.report.terminal import (
     BYTES,
     LAST_EVENTS,
     as_hex,
@@ -164,7 +164,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
             for name, digits in (("expected", result.expected), ("actual", result.actual))
             if digits is not None
         ],
-        [describe(one) for one in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
+        [describe(event) for event in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
         [None if event is None else _event(event) for event in events],
         total,
         total - len(known),

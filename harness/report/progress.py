@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from harness.clauses import all_clauses
-from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.runner import Check
 
-_ORDER = (PASS, FAIL, UNKNOWN, UNFIT, NOT_APPLICABLE)
+_ORDER = (PASS, FAIL, UNKNOWN, CANNOT_JUDGE, NOT_APPLICABLE)
 
 
 class Heard(Protocol):

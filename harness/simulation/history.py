@@ -42,7 +42,7 @@ VERSION = 1
 COMPLETE = "complete"
 """The end of a run that ran to its end."""
 
-UNFIT = "the harness was unfit"
+CANNOT_JUDGE = "the harness could not judge"
 """How the end of a run begins that the harness itself could not go on with."""
 
 HISTORY = "history.jsonl"

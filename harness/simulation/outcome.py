@@ -45,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run it and judge what was recorded. Raises Unfit, where too little was for the harness."""
+    """Run it and judge what was recorded. Raise CannotJudge where the harness lacked something."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

@@ -1,19 +1,18 @@
-"""Ctrl-C, SIGTERM and the end of its terminal end a command together with all that it started.
+"""Ctrl-C, SIGTERM and the end of the terminal end a command together with all that it started.
 
-An interrupt may come between any two steps, of the standard library's too. Where it breaks off
-the start of a process, its end or a look whether it has ended, that process is lost, or a lock
-is never let go of. So these are shielded, and the interrupt is taken once they are over, or in
-what lies between them:
+A signal may arrive between any two steps, of the standard library's too. If it interrupted the
+start of a process, its end or a check whether it has ended, that process would be lost, or a lock
+would never be released. So signals are deferred meanwhile, and allowed in the parts between:
 
-    with shielded():
+    with defer_signals():
         server = Server(command)
         try:
-            with unshielded():
+            with allow_signals():
                 ...
         finally:
             server.stop()
 
-For the main thread, as signals are. Outside of `interruptible` a shield does nothing.
+For the main thread, as signals are. Outside of `interrupt_on_signals`, nothing is deferred.
 """
 
 from __future__ import annotations
@@ -31,46 +30,49 @@ SECONDS_TO_CLEAN_UP = 5.0
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Interrupt:
-    active = False
-    """Whether the signals are caught."""
-    due = False
-    """Whether one has come that was not taken yet."""
-    shielded = False
+class _State:
+    """The state of this process's signals: there is one."""
 
-    def take(self) -> None:
-        if self.due and not self.shielded:
-            self.due = False
+    def __init__(self) -> None:
+        self.active = False
+        """Whether the signals are caught."""
+        self.pending = False
+        """Whether a signal has come that has not interrupted anything yet."""
+        self.deferred = False
+
+    def interrupt(self) -> None:
+        if self.pending and not self.deferred:
+            self.pending = False
             raise KeyboardInterrupt
 
 
-_interrupt = _Interrupt()
+_state = _State()
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM or SIGHUP ends the block, which then has to clean up.
+def interrupt_on_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt in the block on SIGINT, SIGTERM or SIGHUP.
 
-    It raises KeyboardInterrupt; those of the next SECONDS_TO_CLEAN_UP do nothing, lest they
-    interrupt that. (Ignored by the system, they would be so by what is started from then on, too.)
-    A SIGHUP that is ignored stays so, as under nohup. Within another one, and in another thread
-    than the main one, this does nothing.
+    The signals of the next SECONDS_TO_CLEAN_UP do nothing, so that the block can clean up.
+    (They are not ignored by the system, since processes started from then on would inherit that.)
+    A SIGHUP that is ignored stays so, as under nohup. Nested, and in another thread than the main
+    one, this does nothing.
     """
-    if _interrupt.active or threading.current_thread() is not threading.main_thread():
+    if _state.active or threading.current_thread() is not threading.main_thread():
         yield
         return
     came = -inf
 
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+    def on_signal(_signum: int, _frame: FrameType | None) -> None:
         nonlocal came
         now = time.monotonic()
         if now - came >= SECONDS_TO_CLEAN_UP:
-            came, _interrupt.due = now, True
-            _interrupt.take()
+            came, _state.pending = now, True
+            _state.interrupt()
 
-    _interrupt.active, _interrupt.due, _interrupt.shielded = True, False, False
+    _state.active, _state.pending, _state.deferred = True, False, False
     previous = [
-        (number, signal.signal(number, interrupt))
+        (number, signal.signal(number, on_signal))
         for number in INTERRUPTS
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     ]
@@ -79,26 +81,26 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
-        _interrupt.active = False
+        _state.active = False
 
 
-def shielded() -> AbstractContextManager[None]:
-    """What is done in the block is done whole: an interrupt is taken after it."""
-    return _set_shield(True)
+def defer_signals() -> AbstractContextManager[None]:
+    """Complete the block; a signal that comes meanwhile interrupts after it."""
+    return _set_deferred(True)
 
 
-def unshielded() -> AbstractContextManager[None]:
-    """Within a shielded block: what may be interrupted after all."""
-    return _set_shield(False)
+def allow_signals() -> AbstractContextManager[None]:
+    """Let signals interrupt the block, within one that defers them."""
+    return _set_deferred(False)
 
 
 @contextmanager
-def _set_shield(shielded: bool) -> Iterator[None]:
-    before = _interrupt.shielded
-    _interrupt.shielded = shielded
+def _set_deferred(deferred: bool) -> Iterator[None]:
+    before = _state.deferred
+    _state.deferred = deferred
     try:
-        _interrupt.take()
+        _state.interrupt()
         yield
     finally:
-        _interrupt.shielded = before
-        _interrupt.take()
+        _state.deferred = before
+        _state.interrupt()

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 
 KEPT_OUTPUT = 16384
 """Bytes of a server's latest output that are kept: enough for its last words."""
@@ -162,12 +162,12 @@ class Server:
 def comes(what: Callable[[], bool], limit: float) -> bool:
     """Whether it does within `limit` seconds; at once, if that is 0.
 
-    It is looked for again and again, shielded: an interrupt in the midst of a lock or of a wait of
+    It is looked for again and again, signals deferred: one in the midst of a lock or of a wait of
     the standard library would break these, and between two looks it does no harm.
     """
     deadline = time.monotonic() + limit
     while True:
-        with shielded():
+        with defer_signals():
             if what():
                 return True
         if time.monotonic() >= deadline:

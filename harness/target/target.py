@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from harness.errors import NotApplicable, StartError, Undecided, Unfit, check_descriptors
-from harness.target.interrupts import shielded, unshielded
+from harness.errors import CannotJudge, NotApplicable, StartError, Undecided, check_descriptors
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
 
@@ -173,7 +173,7 @@ class Command(Target):
 
     def start(self) -> None:
         """Start it on a free port and wait until it listens. Raises StartError."""
-        with self._blocking(), shielded():
+        with self._blocking(), defer_signals():
             drawn = not self.port
             self._start()
             try:
@@ -226,24 +226,24 @@ class Command(Target):
                 words = self.output().strip().splitlines()[-1:]
                 said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
                 raise self._given_up(f"it does not listen after {self._start_within:g} s{said}")
-            with unshielded():
+            with allow_signals():
                 time.sleep(STEP)
 
     def _given_up(self, why: str) -> StartError:
         """What is said of it, once it was stopped."""
         try:
             self.stop()
-        except Unfit as error:
+        except CannotJudge as error:
             why = f"{why}; {error}"
         return StartError(why)
 
     def stop(self) -> None:
         """End it: asked first, made to after STOP_WITHIN. All that it started is gone then.
 
-        Raises Unfit where something of it can't be ended.
+        Raises CannotJudge where something of it can't be ended.
         """
         if self._server is not None:
-            with self._blocking(), shielded():
+            with self._blocking(), defer_signals():
                 self._stop(self._server)
 
     def _stop(self, server: Server) -> None:
@@ -267,7 +267,7 @@ class Command(Target):
         self._server = None
         if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
-            raise Unfit(f"what the target started can't be ended: process {pids}")
+            raise CannotJudge(f"what the target started can't be ended: process {pids}")
 
     def fresh(self) -> None:
         self.stop()

@@ -41,11 +41,11 @@ ENDS = {
     "raise Violation('late', b'a\\n', b'\\xff')": ("fail", "failed", "late"),
     "raise Undecided('one address')": ("unknown", "skipped", "one address"),
     "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
-    "raise Unfit('too late')": ("unfit", "failed", "too late"),
+    "raise CannotJudge('too late')": ("could-not-judge", "failed", "too late"),
     "raise StartError('it ended')": ("fail", "failed", "one more server of its kind did not start"),
     "pytest.skip('not here')": ("unknown", "skipped", "not here"),
-    "assert 1 == 2": ("unfit", "failed", "the harness failed at test_it:"),
-    "raise TimeoutError('mine')": ("unfit", "failed", "TimeoutError('mine')"),
+    "assert 1 == 2": ("could-not-judge", "failed", "the harness failed at test_it:"),
+    "raise TimeoutError('mine')": ("could-not-judge", "failed", "TimeoutError('mine')"),
     "member = await room.connect()\n"
     "    os.kill(room.target.processes()[0].pid, 9)\n"
     "    await member.hears(b'never', 1)": ("fail", "failed", "the server ended (SIGKILL)"),
@@ -98,13 +98,17 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
         )
     judge(tests, "--import-mode=importlib")
     found = results(tests)
-    assert [(one["verdict"], outcome) for outcome, one in found] == [
+    assert [(result["verdict"], outcome) for outcome, result in found] == [
         end[:2] for end in ENDS.values()
     ]
-    for (_, one), (_, _, detail) in zip(found, ENDS.values(), strict=True):
-        assert detail in one["detail"]
-        assert one["detail"].count("the server ended") <= 1
-        assert (one["test"], one["clause"], one["evidence"]) == ("test_it", "CAST-1", "proved")
+    for (_, result), (_, _, detail) in zip(found, ENDS.values(), strict=True):
+        assert detail in result["detail"]
+        assert result["detail"].count("the server ended") <= 1
+        assert (result["test"], result["clause"], result["evidence"]) == (
+            "test_it",
+            "CAST-1",
+            "proved",
+        )
     violation = found[1][1]
     assert (violation["expected"], violation["actual"]) == ("610a", "ff")
     assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
@@ -117,8 +121,8 @@ def test_a_test_that_never_ends_is_cut_off(
     test = "async def test_it(room):\n    await asyncio.sleep(60)\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
-    [(_, one)] = results(tests)
-    assert (one["verdict"], one["detail"]) == ("fail", "it did not come to an end in 1 s")
+    [(_, result)] = results(tests)
+    assert (result["verdict"], result["detail"]) == ("fail", "it did not come to an end in 1 s")
 
 
 def test_who_was_late_itself_is_unfit(tests: pytest.Pytester) -> None:
@@ -137,7 +141,7 @@ async def test_blocked(room):
 """)
     judge(tests)
     late, blocked = [result for _, result in results(tests)]
-    assert late["verdict"] == "unfit"
+    assert late["verdict"] == "could-not-judge"
     assert re.match(r"the harness itself was [1-9]\.", late["detail"])
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
 
@@ -154,7 +158,7 @@ def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
 #: In the first attempt, a piece is late, and the server delivers what it has: half a word.
 LATE_ONCE = """
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
-from harness.clients.wire import Client
+from harness.clients.client import Client
 
 @pytest.fixture(autouse=True)
 def late_once(monkeypatch):
@@ -171,8 +175,8 @@ def test_much_that_came_is_cut(tests: pytest.Pytester) -> None:
     test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests)
-    [(_, one)] = results(tests)
-    assert len(one["actual"]) == 2 << 20
+    [(_, result)] = results(tests)
+    assert len(result["actual"]) == 2 << 20
 
 
 @pytest.mark.parametrize(
@@ -294,7 +298,7 @@ def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
     server = Command(REFERENCE)
     server.start()
     kills = f"""os.kill({server.processes()[0].pid}, 9)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         while True:
             await room.connect()"""
     tests.makepyfile(

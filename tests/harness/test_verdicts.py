@@ -6,7 +6,7 @@ import pytest
 
 from harness.clauses import Clause
 from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
-from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNFIT, UNKNOWN, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import (
     INVALID,
     ClauseVerdict,
@@ -42,9 +42,9 @@ def first(*results: Result) -> ClauseVerdict:
     [
         ([PASS], PASS),
         ([PASS, FAIL, UNKNOWN], FAIL),
-        ([UNFIT, FAIL], FAIL),
+        ([CANNOT_JUDGE, FAIL], FAIL),
         ([PASS, UNKNOWN], UNKNOWN),
-        ([PASS, UNFIT], UNKNOWN),
+        ([PASS, CANNOT_JUDGE], UNKNOWN),
         ([NOT_APPLICABLE, PASS], PASS),
         ([NOT_APPLICABLE, UNKNOWN], UNKNOWN),
         ([NOT_APPLICABLE, NOT_APPLICABLE], NOT_APPLICABLE),
@@ -97,7 +97,7 @@ def test_should_decides_where_it_is_asked_for_or_claimed(
 ) -> None:
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
     assert (judged.verdict, judged.exit_status) == (verdict, status)
-    assert [one.clause.id for one in judged.failed()] == ["CAST-5"]
+    assert [broken.clause.id for broken in judged.failed()] == ["CAST-5"]
 
 
 def test_must_always_decides() -> None:
@@ -122,10 +122,10 @@ def test_without_a_pass_a_run_is_invalid(results: list[Result]) -> None:
     assert "nothing passed" in judged.why[0]
 
 
-def test_an_unfit_harness_judges_nobody() -> None:
-    judged = run(result(FAIL), result(UNFIT, "CAST-5", detail="too late"))
+def test_a_harness_that_cannot_judge_makes_a_run_invalid() -> None:
+    judged = run(result(FAIL), result(CANNOT_JUDGE, "CAST-5", detail="too late"))
     assert judged.verdict == INVALID
-    assert judged.why == ("test_unfit: too late",)
+    assert judged.why == ("test_could-not-judge: too late",)
 
 
 def test_troubles_beside_the_tests_make_a_run_invalid() -> None:
@@ -167,7 +167,7 @@ def test_the_record_has_every_clause_and_no_wire_log() -> None:
     made = record(run(failed), {"target": {"command": "x"}, "profile": "p", "seed": 7})
     assert made["verdict"] == "fail"
     assert made["target"] == {"command": "x"}
-    assert [one["id"] for one in made["clauses"]] == ["CAST-1", "CAST-5"]
+    assert [clause["id"] for clause in made["clauses"]] == ["CAST-1", "CAST-5"]
     assert made["clauses"][0]["level"] == "MUST"
     assert made["clauses"][0]["tests"] == [
         {

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, expect
 from harness.clients.stream import sequence
-from harness.clients.wire import Client
 from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
 from harness.errors import Violation
 
@@ -41,7 +41,7 @@ async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Clie
     """All talk at once: what each has said, and what of it each has heard, in its order."""
     members = await room.join(MEMBERS)
     said = {member: room.tokens(LINES) for member in members}
-    await asyncio.gather(*[speak(one, tokens) for one, tokens in said.items()])
+    await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
     every = {token for tokens in said.values() for token in tokens}
     heard = await room.last_words(members)
     return said, {member: sequence(heard[member], every) for member in members}
@@ -81,27 +81,29 @@ async def test_none_of_many_is_lost(room: Room) -> None:
     heard = dict.fromkeys(listeners, b"")
     for first in range(0, len(tokens), 100):
         await speaker.say(b"".join(token + b"\n" for token in tokens[first : first + 100]))
-        for one, before in zip(listeners, await room.barrier(speaker, *listeners), strict=True):
-            heard[one] += before
-    for one in listeners:
-        expect_each_once(one, sequence(heard[one], set(tokens)), speaker, tokens)
+        for listener, before in zip(
+            listeners, await room.barrier(speaker, *listeners), strict=True
+        ):
+            heard[listener] += before
+    for listener in listeners:
+        expect_each_once(listener, sequence(heard[listener], set(tokens)), speaker, tokens)
 
 
 @pytest.mark.clause("CAST-2", ABSENT)
 async def test_a_sender_does_not_hear_itself(room: Room) -> None:
     """A member speaks, another hears it and answers, several times; then a window goes by in
     which nothing of its own has come to the first."""
-    one, other = await room.join(2)
+    speaker, other = await room.join(2)
     own = room.tokens(5)
     heard = b""
     for token in own:
-        await one.say(token + b"\n")
+        await speaker.say(token + b"\n")
         await other.hears_line(token)
-        heard += (await room.barrier(other, one))[0]
+        heard += (await room.barrier(other, speaker))[0]
     await room.quiet()
-    heard += bytes(one.heard)
+    heard += bytes(speaker.heard)
     for token in own:
-        expect(token not in heard, f"{one} heard what it had said itself", None, heard)
+        expect(token not in heard, f"{speaker} heard what it had said itself", None, heard)
 
 
 @pytest.mark.clause("CAST-3", PROVED)
@@ -156,11 +158,11 @@ async def test_one_order_for_all(room: Room) -> None:
     """12 members say 50 lines each, all at once. Any two of them have heard what both have heard
     in the same order (the lines of one sender apart, which are CAST-4's)."""
     said, heard = await conversation(room)
-    speaker_of = {token: one for one, tokens in said.items() for token in tokens}
-    rank = {one: {token: n for n, token in enumerate(tokens)} for one, tokens in said.items()}
+    speaker_of = {token: speaker for speaker, tokens in said.items() for token in tokens}
+    rank = {member: {token: n for n, token in enumerate(tokens)} for member, tokens in said.items()}
     orders = {
-        one: _by_sender(list(dict.fromkeys(words)), speaker_of, rank)
-        for one, words in heard.items()
+        member: _by_sender(list(dict.fromkeys(words)), speaker_of, rank)
+        for member, words in heard.items()
     }
     first, *rest = orders
     for other in rest:
@@ -184,7 +186,9 @@ def _by_sender(
     own: dict[Client, list[bytes]] = {}
     for word in words:
         own.setdefault(speaker_of[word], []).append(word)
-    turns = {one: iter(sorted(said, key=rank[one].__getitem__)) for one, said in own.items()}
+    turns = {
+        speaker: iter(sorted(said, key=rank[speaker].__getitem__)) for speaker, said in own.items()
+    }
     return [next(turns[speaker_of[word]]) for word in words]
 
 
@@ -192,10 +196,10 @@ def _by_sender(
 async def test_members_behind_one_address_read_each_other(room: Room) -> None:
     """Two members come from one address, a third from another: all read each other."""
     third = (await room.join(1))[0]
-    one, other = [await room.enter(third.address) for _ in range(2)]
-    await room.greet(third, one)
+    member, other = [await room.enter(third.address) for _ in range(2)]
+    await room.greet(third, member)
     await room.greet(third, other)
-    for speaker, listener in ((one, other), (other, one), (third, one), (one, third)):
+    for speaker, listener in ((member, other), (other, member), (third, member), (member, third)):
         await room.tell(speaker, listener)
 
 

@@ -50,9 +50,9 @@ async def test_who_is_reset_harms_nobody(room: Room) -> None:
 
 
 async def _two_talk(room: Room) -> None:
-    one, other = await room.join(2)
-    await room.tell(one, other)
-    await room.tell(other, one)
+    member, other = await room.join(2)
+    await room.tell(member, other)
+    await room.tell(other, member)
 
 
 @pytest.mark.clause("JOIN-3", OBSERVED)
@@ -81,9 +81,9 @@ async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
         server = room.another(host="::1")
     except StartError as error:
         raise Violation(f"at ::1 it does not start: {error}") from None
-    one, other = [await room.enter(target=server) for _ in range(2)]
-    await room.greet(one, other)
-    await room.greet(other, one)
+    member, other = [await room.enter(target=server) for _ in range(2)]
+    await room.greet(member, other)
+    await room.greet(other, member)
 
 
 @pytest.mark.clause("JOIN-5", OBSERVED)
@@ -94,8 +94,8 @@ async def test_a_full_room_says_so(room: Room) -> None:
     applies(profile.full_clients, "the profile does not say how a room becomes full")
     server = room.another(profile.full_options)
     members = [await room.enter(target=server) for _ in range(profile.full_clients)]
-    for one, other in itertools.pairwise(members):
-        await room.greet(one, other)
+    for speaker, other in itertools.pairwise(members):
+        await room.greet(speaker, other)
     refused = await room.connect(target=server)
     heard = await refused.hears_end()
     expect(

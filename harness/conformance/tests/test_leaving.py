@@ -8,8 +8,8 @@ from math import inf
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, expect
-from harness.clients.wire import Client
 from harness.conformance.evidence import OBSERVED, PROVED
 from harness.target.target import Costs, Target, part_used
 
@@ -65,11 +65,11 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
     """Two members of a server of its own talk, and both leave; others come, and talk; again."""
     server = room.own_server()
     for _ in range(3):
-        one, other = [await room.enter(target=server) for _ in range(2)]
-        await room.greet(one, other)
-        for member in (one, other):
+        speaker, other = [await room.enter(target=server) for _ in range(2)]
+        await room.greet(speaker, other)
+        for member in (speaker, other):
             member.finish()
-        for member in (one, other):
+        for member in (speaker, other):
             await member.ends(room.window)
             member.close()
 

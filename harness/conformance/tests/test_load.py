@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, applies, expect, expect_equal
 from harness.clients.stream import sequence
-from harness.clients.wire import Client
 from harness.conformance.evidence import OBSERVED, PROVED
 from harness.errors import Undecided
 from harness.target.target import Target
@@ -134,11 +134,11 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
     applies(workers, "no process but the main one holds connections")
     said: dict[Client, list[bytes]] = {member: [] for member in members}
     for victim in [*workers, None]:
-        for one in members:
+        for speaker in members:
             words = room.tokens(5)
-            said[one] += words
+            said[speaker] += words
             for word in words:
-                await one.say(word + b"\n")
+                await speaker.say(word + b"\n")
         if victim:
             os.kill(victim, signal.SIGKILL)
     heard = await room.last_words(members)

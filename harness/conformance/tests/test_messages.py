@@ -136,17 +136,17 @@ async def test_text_without_line_end_is_delivered(room: Room) -> None:
 async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
     """One says a word without line end; another speaks. A third hears a line end between them; the
     first does not, for the line was its own."""
-    one, other, third = await room.join(3)
+    speaker, other, third = await room.join(3)
     for _ in range(3):
         unfinished, word, last = room.tokens(3)
-        await one.say(unfinished)
+        await speaker.say(unfinished)
         await third.hears(unfinished)
         await other.hears(unfinished)
-        before = bytes(one.heard)
+        before = bytes(speaker.heard)
         await other.say(word + b"\n")
         heard = room.plain((await third.hears_line(word)).removesuffix(word))
         expect(heard.startswith(b"\n"), "the unfinished line was not ended", b"\n", heard)
-        own = room.plain((await one.hears_line(word)).removesuffix(word))
+        own = room.plain((await speaker.hears_line(word)).removesuffix(word))
         expect(
             b"\n" not in own[len(before) :],
             "who had not finished its line has heard the line's end",
@@ -154,7 +154,7 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
             own,
         )
         await other.say(last + b"\n")
-        for listener in (one, third):
+        for listener in (speaker, third):
             await listener.hears_line(last)
 
 
@@ -162,11 +162,11 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 async def test_the_same_member_goes_on(room: Room) -> None:
     """A word without line end is delivered, and then its sender says a line: for others, it
     begins a new one."""
-    one, third = await room.join(2)
+    speaker, third = await room.join(2)
     unfinished, word = room.tokens(2)
-    await one.say(unfinished)
+    await speaker.say(unfinished)
     await third.hears(unfinished)
-    await one.say(word + b"\n")
+    await speaker.say(word + b"\n")
     heard = room.plain((await third.hears_line(word)).removesuffix(word))
     expect(heard.startswith(b"\n"), "the unfinished line was not ended", b"\n", heard)
 

@@ -122,10 +122,10 @@ async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
 async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
     """One has said something without a line end when another speaks: the other's words begin with
     their own prefix, on a line of their own."""
-    one, other, listener = await room.join(3)
+    speaker, other, listener = await room.join(3)
     prefix = await room.tell(other, listener)
     begun, word = room.tokens(2)
-    await one.say(begun)
+    await speaker.say(begun)
     begun_is_there = await listener.comes(begun)
     if begun_is_there:  # if not, that is LINE-5's
         await listener.hears(begun)

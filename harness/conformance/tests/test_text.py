@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, expect, expect_equal
-from harness.clients.wire import Client
 from harness.conformance.evidence import PROVED
 
 LANGUAGES = (

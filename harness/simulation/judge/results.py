@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.simulation.history import COMPLETE, UNFIT, History
+from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
 from harness.simulation.judge import KINDS, Judgement
 from harness.simulation.judge.figures import RECEIVERS, Figures
 
@@ -57,7 +57,7 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
         return FAIL, counts
     if judgement.unfit:
         return INVALID, judgement.unfit
-    if history.end.startswith(UNFIT):
+    if history.end.startswith(CANNOT_JUDGE):
         return INVALID, history.end
     if history.end != COMPLETE:
         return UNKNOWN, history.end or "the history was cut short"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.target.processes import status_within
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +24,7 @@ Child = subprocess.Popen[bytes]
 
 
 def spawn(module: str, name: str, stderr: int | None = None) -> Child:
-    """Start a module as a child, which `name` calls in errors. Raises Unfit.
+    """Start a module as a child, which `name` calls in errors. Raises CannotJudge.
 
     An interrupt does not reach it: to pass that on is for the caller.
     """
@@ -39,7 +39,7 @@ def spawn(module: str, name: str, stderr: int | None = None) -> Child:
             start_new_session=True,
         )
     except OSError as error:
-        raise Unfit(f"{name} can't be started: {error.strerror}") from None
+        raise CannotJudge(f"{name} can't be started: {error.strerror}") from None
 
 
 def send(child: Child, what: object) -> None:

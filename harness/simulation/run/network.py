@@ -50,7 +50,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.run.gates import BEFALL, CHUNK, CLOSED, RESET, Course, Gate, draw, gates
 from harness.simulation.scenario.scenario import Link
 from harness.target.processes import raise_descriptor_limit
@@ -64,7 +64,7 @@ SMALL_BUFFER = 1 << 12
 BACKLOG = 1024
 """Clients that may come at once."""
 
-UNFIT = 2
+CANNOT_JUDGE = 2
 """The exit status where it can't go on."""
 
 
@@ -82,7 +82,7 @@ class Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Until it is stopped. Raises Unfit, OSError."""
+        """Until it is stopped. Raises CannotJudge, OSError."""
         self.loop.set_exception_handler(self._broken)
         for ending in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(ending, self.stop)
@@ -110,7 +110,7 @@ class Network:
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A defect of ours."""
-        self.fail(context.get("exception") or Unfit(context["message"]))
+        self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
         if not os.read(0, CHUNK):
@@ -395,12 +395,14 @@ def _say(told: Mapping[str, object]) -> None:
 
 
 def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
-    """Return the target by its address. Raises Unfit."""
+    """Return the target by its address. Raises CannotJudge."""
     host, port = target
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Unfit(f"the target has to have an IPv4 address, and {host!r} has none") from None
+        raise CannotJudge(
+            f"the target has to have an IPv4 address, and {host!r} has none"
+        ) from None
     return str(found[0][4][0]), port
 
 
@@ -413,9 +415,9 @@ def main() -> int:
     try:
         raise_descriptor_limit()
         asyncio.run(_carry(*pickle.load(sys.stdin.buffer)))
-    except (Unfit, OSError, EOFError) as error:
+    except (CannotJudge, OSError, EOFError) as error:
         print(f"the proxy can't go on: {error}", file=sys.stderr)
-        return UNFIT
+        return CANNOT_JUDGE
     return 0
 
 

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.run.child import Child, end, send, spawn
 from harness.simulation.scenario.scenario import Link
-from harness.target.interrupts import shielded
+from harness.target.interrupts import defer_signals
 from harness.target.processes import comes, status_within
 
 MODULE = "harness.simulation.run.network"
@@ -48,8 +48,8 @@ class Proxy:
         self.stop()
 
     def start(self) -> None:
-        """Raises Unfit where it does not listen within START_LIMIT."""
-        with shielded():
+        """Raises CannotJudge where it does not listen within START_LIMIT."""
+        with defer_signals():
             self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
             self._reader.start()
         send(self._process, self._job)
@@ -57,7 +57,7 @@ class Proxy:
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
             self.stop()
-            raise Unfit(f"the proxy {how}")
+            raise CannotJudge(f"the proxy {how}")
 
     def events(self) -> list[dict[str, Any]]:
         """What it has told since this was asked last."""
@@ -79,7 +79,7 @@ class Proxy:
         if self._process is None:
             return
         assert self._process.stdout is not None
-        with shielded():
+        with defer_signals():
             end([self._process], STOP_LIMIT)
             self._reader.join(STOP_LIMIT)
             self._process.stdout.close()

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import StartError, Undecided, Unfit
+from harness.errors import CannotJudge, StartError, Undecided
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.run.child import Child, end, send, spawn
@@ -33,7 +33,7 @@ from harness.simulation.run.faults import Striker
 from harness.simulation.run.progress import Status
 from harness.simulation.run.proxy import Proxy
 from harness.simulation.scenario.plan import Plan
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import status_within
 from harness.target.target import Command, Target
 
@@ -84,7 +84,7 @@ class Run:
     def run(self) -> None:
         """Run it to its end; the history is kept whatever happens.
 
-        Raises Unfit where the harness itself has too little.
+        Raises CannotJudge where the harness itself has too little.
         """
         with tempfile.TemporaryDirectory(prefix="simulation-") as parts:
             try:
@@ -92,17 +92,17 @@ class Run:
             except KeyboardInterrupt:
                 self.end = "interrupted"
                 raise
-            except Unfit as error:
-                self.end = f"{history.UNFIT}: {error}"
+            except CannotJudge as error:
+                self.end = f"{history.CANNOT_JUDGE}: {error}"
                 raise
             finally:
-                with shielded():
+                with defer_signals():
                     self._merge(sorted(Path(parts).iterdir()))
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
         self._start = time.monotonic()  # until all is ready
-        with shielded(), contextlib.ExitStack() as cleanup, unshielded():
+        with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
                 proxy = Proxy(self.target.address, plan.seed, plan.links)
@@ -121,7 +121,7 @@ class Run:
     # --- the drivers ---------------------------------------------------------
 
     def _start_drivers(self, drivers: list[Child], parts: Path, ports: list[int]) -> None:
-        """Until all are ready, and know when the run starts. Raises Unfit."""
+        """Until all are ready, and know when the run starts. Raises CannotJudge."""
         plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         welcome = self.profile.welcome
@@ -136,7 +136,7 @@ class Run:
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
-            with shielded():
+            with defer_signals():
                 driver = spawn("harness.simulation.run.driver", "a driver")
                 drivers.append(driver)
             send(driver, job)
@@ -185,7 +185,7 @@ class Run:
             news.wait(max(0.0, due - self._now()))
         broken = [driver.returncode for driver in drivers if driver.wait() != 0]
         if broken:
-            raise Unfit(f"a driver broke off with exit code {broken[0]}")
+            raise CannotJudge(f"a driver broke off with exit code {broken[0]}")
         self.end = history.COMPLETE
 
     # --- the history ---------------------------------------------------------
@@ -198,7 +198,7 @@ class Run:
 
     def _hear_of_links(self, proxy: Proxy) -> None:
         if how := proxy.death():
-            raise Unfit(f"the bad network {how}")
+            raise CannotJudge(f"the bad network {how}")
         self._take_of_links(proxy)
 
     def _take_of_links(self, proxy: Proxy) -> None:
@@ -332,15 +332,15 @@ def source_to(target: Target) -> str:
 
 
 def _await_ready(driver: Child, limit: float) -> None:
-    """Raises Unfit where it is not within `limit` seconds."""
+    """Raises CannotJudge where it is not within `limit` seconds."""
     assert driver.stdout is not None
     if not select.select([driver.stdout], [], [], limit)[0]:
-        raise Unfit(f"a driver was not ready for {limit:g} s")
+        raise CannotJudge(f"a driver was not ready for {limit:g} s")
     line = driver.stdout.readline().decode(errors="backslashreplace").rstrip("\n")
     if not line:
-        raise Unfit(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
+        raise CannotJudge(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
     if line != READY:
-        raise Unfit(f"a driver said {line!r}, and not that it is ready")
+        raise CannotJudge(f"a driver said {line!r}, and not that it is ready")
     os.set_blocking(driver.stdout.fileno(), False)
 
 

@@ -21,10 +21,10 @@ def test_each_server_has_a_line_a_band_and_its_name() -> None:
     results += [measured("slow", clients, 500.0) for clients in (10, 100)]
     results += [Result("crowd 10", "broken", 0, FAILED), Result("solo 9", "slow", 0, MEASURED)]
     picture = ET.fromstring(plot(results))
-    lines = [one.attrib["points"].split() for one in picture.iter(f"{SVG}polyline")]
+    lines = [element.attrib["points"].split() for element in picture.iter(f"{SVG}polyline")]
     assert [len(points) for points in lines] == [3, 2]
     assert len([*picture.iter(f"{SVG}polygon")]) == 2
-    texts = [one.text for one in picture.iter(f"{SVG}text")]
+    texts = [element.text for element in picture.iter(f"{SVG}text")]
     assert "fast & good" in texts
     assert "slow" in texts
     assert "broken" not in texts

@@ -13,7 +13,7 @@ import pytest
 from harness.bench import clients, trial
 from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT
-from harness.bench.lines import ArrivalError
+from harness.bench.payload import ArrivalError
 from harness.bench.servers import RECIPES, Recipe, custom
 from harness.bench.trial import (
     FAILED,
@@ -49,7 +49,7 @@ def tiny(*arguments: object) -> Recipe:
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
     """As `play`, of a server that is late on purpose: how long it is listened to is short."""
-    return in_time(lambda: play(recipe, kind, count, plan), lambda one: one.status != FAILED)
+    return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
 
 
 def play(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
@@ -227,8 +227,8 @@ def test_a_load_that_breaks_off_says_nothing_of_the_server(
 
 
 def test_servers_take_turns() -> None:
-    one, two = custom("a", "a"), custom("b", "b")
-    plan = Plan([Workload("crowd", 5), Workload("solo", 5)], [one, two], repeat=2)
+    first, second = custom("a", "a"), custom("b", "b")
+    plan = Plan([Workload("crowd", 5), Workload("solo", 5)], [first, second], repeat=2)
     order = [f"{workload.kind}{repetition}{r.name}" for workload, repetition, r in plan.trials()]
     assert order == [
         *("crowd0a", "crowd0b", "crowd1a", "crowd1b"),

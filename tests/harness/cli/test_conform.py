@@ -37,10 +37,10 @@ def test_a_server_that_is_right_passes(harness: Harness, tmp_path: Path) -> None
     assert "Broadcast: 1 pass\n" in done.stderr
 
     record = json.loads((tmp_path / "out/results.json").read_text())
-    assert [one["id"] for one in record["clauses"]] == list(all_clauses())
+    assert [clause["id"] for clause in record["clauses"]] == list(all_clauses())
     assert (record["verdict"], record["seed"], record["profile"]) == ("pass", 7, "chatroom")
     assert record["target"] == {"command": REFERENCE}
-    by_id = {one["id"]: one for one in record["clauses"]}
+    by_id = {clause["id"]: clause for clause in record["clauses"]}
     assert by_id["CAST-2"]["evidence"] == "absent-within-window"
     assert by_id["CAST-2"]["tests"][0]["verdict"] == "pass"
     assert (by_id["CAST-1"]["verdict"], by_id["CAST-1"]["detail"]) == ("unknown", "not run")
@@ -212,7 +212,7 @@ def test_of_a_server_that_does_not_start_the_report_says_so(
     record = json.loads((tmp_path / "out/results.json").read_text())
     assert (record["verdict"], record["target"]) == ("invalid", {"command": command})
     assert record["why"] == ["the target did not start: it ended (exit status 7), saying: why"]
-    assert {one["verdict"] for one in record["clauses"]} == {"unknown"}
+    assert {clause["verdict"] for clause in record["clauses"]} == {"unknown"}
     assert "did not start" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness import profile
 from harness.cli.probe import MOST, Findings, add_arguments, as_toml, pattern, run
-from harness.clients.wire import Clock
+from harness.clients.client import Clock
 from tests.programs import program
 
 PYTHON = shlex.quote(sys.executable)
@@ -73,7 +73,7 @@ def test_what_is_written_is_a_profile(
     for prefix in filter(None, prefixes):
         assert made.prefix.fullmatch(prefix)
     for notice in notices:
-        assert any(one.fullmatch(notice) for one in made.notices)
+        assert any(pattern.fullmatch(notice) for pattern in made.notices)
 
 
 # --- real servers --------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_ncat(tmp_path: Path) -> None:
         assert made.welcome.fullmatch(greeting % others)
     assert made.prefix.fullmatch(b"<user12> ")
     for notice in (b"127.1.0.9 is connected as <user12>", b"<user12> is disconnected"):
-        assert any(one.fullmatch(b"<announce> " + notice + b".\n") for one in made.notices)
+        assert any(pattern.fullmatch(b"<announce> " + notice + b".\n") for pattern in made.notices)
 
 
 def test_what_somebody_said_is_no_notice(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_nobody_is_heard(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.cli.probe.Clock", lambda: Clock(0.3))  # Only what never comes.
+    monkeypatch.setattr("harness.cli.probe.Clock", lambda _: Clock(0.3))  # Only what never comes.
     with pytest.raises(SystemExit, match="3"):
         probe("--command", f"{REFERENCE} --hopeless {hopeless}")
     out, error = capsys.readouterr()

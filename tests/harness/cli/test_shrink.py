@@ -204,8 +204,8 @@ def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -
         process.terminate()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
-    assert [one.name for one in tmp_path.iterdir()] == [HISTORY]
-    assert [one for one in psutil.process_iter() if runs_in(tmp_path, one)] == []
+    assert [path.name for path in tmp_path.iterdir()] == [HISTORY]
+    assert [process for process in psutil.process_iter() if runs_in(tmp_path, process)] == []
 
 
 def runs_in(folder: Path, process: psutil.Process) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from harness import profile
+from harness.clients.client import Clock, Log
 from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.clients.stream import sequence
-from harness.clients.wire import Clock, Log
-from harness.errors import NotApplicable, Undecided, Unfit, Violation
+from harness.errors import CannotJudge, NotApplicable, Undecided, Violation
 from harness.target.target import Command, Target
 from tests.integration.waiting import until
 
@@ -49,16 +49,16 @@ def play(room: Room, test: Callable[[Room], Awaitable[None]]) -> None:
 
 def test_members_talk() -> None:
     async def test(room: Room) -> None:
-        one, other, third = await room.join(3)
-        assert [bytes(member.heard) for member in (one, other, third)] == [b""] * 3
+        member, other, third = await room.join(3)
+        assert [bytes(member.heard) for member in (member, other, third)] == [b""] * 3
         word = room.token()
-        await one.say(word + b"\n")
-        before = await room.barrier(one, other, third)
+        await member.say(word + b"\n")
+        before = await room.barrier(member, other, third)
         assert [room.texts(heard) for heard in before] == [[word + b"\n"]] * 2
-        assert before[0] == b"<%s>%s\n" % (one.address.encode(), word)
-        await room.greet(third, one)
-        room.count_out(one)
-        one.close()
+        assert before[0] == b"<%s>%s\n" % (member.address.encode(), word)
+        await room.greet(third, member)
+        room.count_out(member)
+        member.close()
         assert set(await room.settle()) == {other, third}
 
     with server() as target:
@@ -82,10 +82,10 @@ def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
 
 def test_a_word_is_told_and_last_words_end_a_talk() -> None:
     async def test(room: Room) -> None:
-        one, other, third = members = await room.join(3)
-        assert await room.tell(one, other) == b"<%s>" % one.address.encode()
+        member, other, third = members = await room.join(3)
+        assert await room.tell(member, other) == b"<%s>" % member.address.encode()
         [begun] = room.tokens(1)
-        await one.say(begun)
+        await member.say(begun)
         await other.hears(begun)
         assert await room.tell(third, other) == b"<%s>" % third.address.encode()
         said = room.tokens(3)
@@ -93,7 +93,9 @@ def test_a_word_is_told_and_last_words_end_a_talk() -> None:
             await speaker.say(word + b"\n")
         heard = await room.last_words(members)
         for listener in members:
-            of_others = [word for one, word in zip(members, said, strict=True) if one != listener]
+            of_others = [
+                word for speaker, word in zip(members, said, strict=True) if speaker != listener
+            ]
             assert sorted(sequence(heard[listener], set(said))) == of_others
 
     with server() as target:
@@ -111,8 +113,8 @@ def test_a_server_of_its_own_is_the_target_where_none_can_be_started() -> None:
 def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:
     async def test(room: Room) -> None:
         crowd = await asyncio.gather(*[room.enter() for _ in range(30)])
-        assert len({one.address for one in crowd}) == 30
-        assert [one.name for one in crowd][:27:13] == ["A", "N", "A1"]
+        assert len({client.address for client in crowd}) == 30
+        assert [client.name for client in crowd][:27:13] == ["A", "N", "A1"]
 
     with server() as target:
         play(room_of(target), test)
@@ -120,9 +122,9 @@ def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:
 
 def test_much_is_heard_through_whatever_comes_behind_it() -> None:
     async def test(room: Room) -> None:
-        one, other = await room.join(2)
+        member, other = await room.join(2)
         words = room.tokens(500)
-        await one.say(b"".join(word + b"\n" for word in [*words, *room.tokens(50)]))
+        await member.say(b"".join(word + b"\n" for word in [*words, *room.tokens(50)]))
         heard = await room.hears_through(other, words[-1])
         assert heard.startswith(b"".join(words))
         with pytest.raises(Violation, match="B did not hear the end of much that was said"):
@@ -168,11 +170,11 @@ def test_a_server_that_has_ended_is_told_of() -> None:
     with server() as target:
 
         async def test(room: Room) -> None:
-            one, other = await room.join(2)
+            member, other = await room.join(2)
             target.processes()[0].kill()
             await other.hears_end()
             with contextlib.suppress(Violation):  # that it can't speak is said elsewhere
-                await one.hears_end()
+                await member.hears_end()
             until(target.death, "it has ended")  # its connections end a little before it does
             assert room.fate() == "; the server ended (SIGKILL)"
 
@@ -209,10 +211,10 @@ def test_too_few_descriptors_of_our_own_make_unfit() -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
-            with pytest.raises(Unfit, match="descriptors: Too many open files"):
+            with pytest.raises(CannotJudge, match="descriptors: Too many open files"):
                 await room.connect(source)
             for attempt in (room.address, needs_ipv6, server.start):
-                with pytest.raises(Unfit, match="descriptors: Too many open files"):
+                with pytest.raises(CannotJudge, match="descriptors: Too many open files"):
                     attempt()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -224,15 +226,15 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
     target = Target("127.0.0.1", 9)
 
     async def test(room: Room) -> None:
-        room.check_fit()
+        room.check_punctual()
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)
         target.blocked = 0.6  # as if a server had been started meanwhile
-        room.check_fit()
+        room.check_punctual()
         time.sleep(0.6)
-        with pytest.raises(Unfit, match=r"the harness itself was 0\.\d s late"):
-            room.check_fit()
+        with pytest.raises(CannotJudge, match=r"the harness itself was 0\.\d s late"):
+            room.check_punctual()
         watch.cancel()
 
     play(room_of(target, Clock(0.4)), test)
@@ -247,10 +249,10 @@ class _Stoppable(Target):
 
     def stop(self) -> None:
         self.stopped = True
-        raise Unfit("can't be ended")
+        raise CannotJudge("can't be ended")
 
 
-@pytest.mark.parametrize("how", [KeyboardInterrupt, Unfit])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, CannotJudge])
 def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseException]) -> None:
     room = room_of(NOWHERE)
     others = [_Stoppable(), _Stoppable()]
@@ -263,7 +265,7 @@ def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseExc
                 raise KeyboardInterrupt
 
         room._clients = Interrupted()
-    with pytest.raises((KeyboardInterrupt, Unfit)):
+    with pytest.raises((KeyboardInterrupt, CannotJudge)):
         asyncio.run(room.leave())
     assert [other.stopped for other in others] == [True, True]
 
@@ -278,8 +280,8 @@ def test_quiet_takes_a_window() -> None:
 
 
 def test_words_are_never_the_same() -> None:
-    one, other = room_of(NOWHERE), room_of(NOWHERE)
-    words = [*one.tokens(1000), *other.tokens(1000)]
+    first, second = room_of(NOWHERE), room_of(NOWHERE)
+    words = [*first.tokens(1000), *second.tokens(1000)]
     assert len(set(words)) == 2000
     assert len({len(word) for word in words}) == 1
     assert all(word.isalnum() for word in words)

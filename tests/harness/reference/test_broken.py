@@ -78,8 +78,8 @@ def says_alone(said: bytes, heard: bytes) -> Check:
 
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
-            one, other = here.join_all(2)
-            one.say(said)
+            member, other = here.join_all(2)
+            member.say(said)
             return other.hear_for(QUIET) != heard
 
     return check
@@ -103,25 +103,25 @@ def silence(start: Start) -> bool:
 
 def early_reset(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         here.process.send_signal(signal.SIGSTOP)
         here.knock().reset()
         here.process.send_signal(signal.SIGCONT)
-        return fails(lambda: talk(one, other))
+        return fails(lambda: talk(member, other))
 
 
 def scan(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         here.knock().reset()
-        return fails(lambda: [talk(*pair) for pair in [(one, other), (here.join(), other)]])
+        return fails(lambda: [talk(*pair) for pair in [(member, other), (here.join(), other)]])
 
 
 def reset(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         here.join().reset()
-        return fails(lambda: [talk(*pair) for pair in [(one, other), (here.join(), other)]])
+        return fails(lambda: [talk(*pair) for pair in [(member, other), (here.join(), other)]])
 
 
 def restart(start: Start) -> bool:
@@ -143,12 +143,12 @@ def ipv6(start: Start) -> bool:
 
 def full(start: Start) -> bool:
     with start("--max-clients", 1) as here:
-        one = here.join("127.0.0.2")
+        member = here.join("127.0.0.2")
         late = here.knock()
         late.socket.settimeout(3)
         failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_rest)
-        one.finish()
-        one.hear_rest()
+        member.finish()
+        member.hear_rest()
         return failed or fails(here.join)
 
 
@@ -166,9 +166,9 @@ def welcomed(start: Start) -> bool:
 
 def welcomed_while_others_talk(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         newcomer = here.knock()
-        one.say(b"first\n")
+        member.say(b"first\n")
         other.hear(b"<127.0.0.2>first\n")
         heard = newcomer.hear_for(QUIET)
         return not heard.startswith(WELCOME)
@@ -176,53 +176,53 @@ def welcomed_while_others_talk(start: Start) -> bool:
 
 def others_welcomed(start: Start) -> bool:
     with start() as here:
-        one = here.join()
+        member = here.join()
         here.join()
-        return one.hear_for(QUIET) != b""
+        return member.hear_for(QUIET) != b""
 
 
 def missed_after_the_welcome(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
-        return fails(lambda: talk(one, other))
+        member, other = here.join_all(2)
+        return fails(lambda: talk(member, other))
 
 
 def many_lines(start: Start) -> bool:
     with start("--burst", "1M") as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         numbers = [b"%d\n" % number for number in range(1010)]
         for number in numbers:
-            one.say(number)
-        return other.hear_for(QUIET) != b"".join(one.prefix + number for number in numbers)
+            member.say(number)
+        return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
 def many_members(start: Start) -> bool:
     with start() as here:
-        one, *others = here.join_all(10)
-        one.say(b"x\n" * 80)
+        member, *others = here.join_all(10)
+        member.say(b"x\n" * 80)
         return any(other.hear_for(QUIET) != b"<127.0.0.2>x\n" * 80 for other in others)
 
 
 def neighbours(start: Start) -> bool:
     with start() as here:
-        one, other, *_ = here.join_all(9)
+        member, other, *_ = here.join_all(9)
         numbers = [b"%d\n" % number for number in range(40)]
-        one.say(b"".join(numbers))
-        return other.hear_for(QUIET) != b"".join(one.prefix + number for number in numbers)
+        member.say(b"".join(numbers))
+        return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
 def own_words(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
-        talk(one, other)
-        return one.hear_for(QUIET) != b""
+        member, other = here.join_all(2)
+        talk(member, other)
+        return member.hear_for(QUIET) != b""
 
 
 def orders(start: Start) -> bool:
     with start() as here:
-        one, other, *listeners = here.join_all(4)
+        member, other, *listeners = here.join_all(4)
         for _ in range(50):
-            one.say(b"x\n")
+            member.say(b"x\n")
             other.say(b"y\n")
         first, second = [listener.hear_for(QUIET) for listener in listeners]
         return first != second
@@ -230,15 +230,15 @@ def orders(start: Start) -> bool:
 
 def same_address(start: Start) -> bool:
     with start() as here:
-        one, other = here.join(), here.join()
-        return fails(lambda: [talk(one, other), talk(other, one)])
+        member, other = here.join(), here.join()
+        return fails(lambda: [talk(member, other), talk(other, member)])
 
 
 def alone(start: Start) -> bool:
     with start() as here:
-        one = here.join("127.0.0.2")
-        one.say(b"anyone?\n")
-        return one.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), one))
+        member = here.join("127.0.0.2")
+        member.say(b"anyone?\n")
+        return member.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), member))
 
 
 # --- prefix --------------------------------------------------------------------------------------
@@ -257,9 +257,13 @@ def long(start: Start) -> bool:
 
 def prefixes(start: Start) -> bool:
     with start() as here:
-        one, other, third = here.join_all(3)
+        member, other, third = here.join_all(3)
         return fails(
-            lambda: (talk(one, other, third), talk(other, one, third), talk(third, one, other))
+            lambda: (
+                talk(member, other, third),
+                talk(other, member, third),
+                talk(third, member, other),
+            )
         )
 
 
@@ -268,28 +272,28 @@ def prefixes(start: Start) -> bool:
 
 def ends_for_its_sender(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
-        one.say(b"no end")
+        member, other = here.join_all(2)
+        member.say(b"no end")
         other.hear(b"<127.0.0.2>no end")
-        return fails(lambda: talk(other, one))
+        return fails(lambda: talk(other, member))
 
 
 def in_pieces(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
-            one.say(piece)
+            member.say(piece)
             time.sleep(0.02)  # less than a silence
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
 
 def not_utf8(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
-        one.say(b"caf\xe9\n")
+        member, other = here.join_all(2)
+        member.say(b"caf\xe9\n")
         heard = other.hear_for(QUIET)
         failed = heard != "<127.0.0.2>caf\ufffd\n".encode()
-        return failed or fails(lambda: talk(one, other))
+        return failed or fails(lambda: talk(member, other))
 
 
 # --- leaving -------------------------------------------------------------------------------------
@@ -297,10 +301,10 @@ def not_utf8(start: Start) -> bool:
 
 def gone(start: Start) -> bool:
     with start() as here:
-        one, leaver, other, _ = here.join_all(4)
+        member, leaver, other, _ = here.join_all(4)
         leaver.finish()
         leaver.hear_rest()
-        return fails(lambda: talk(one, other))
+        return fails(lambda: talk(member, other))
 
 
 def deserted(start: Start) -> bool:
@@ -313,15 +317,15 @@ def deserted(start: Start) -> bool:
 
 def last_words(start: Start) -> bool:
     with start() as here:
-        one, leaver = here.join_all(2)
+        member, leaver = here.join_all(2)
         leaver.say(b"good\nbye")
         leaver.close()
-        return one.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
+        return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
 
 def costs(start: Start) -> bool:
     with start() as here:
-        one = here.join()
+        member = here.join()
         before = (here.descriptors(), here.memory())
         for _ in range(10):
             here.join().close()
@@ -330,7 +334,7 @@ def costs(start: Start) -> bool:
             if time.monotonic() > deadline:
                 return True
             time.sleep(0.01)
-        one.close()
+        member.close()
         if here.memory() > before[1] + 6 * MIB:
             return True
         spent, deadline = here.seconds(), time.monotonic() + 3  # seconds of silence
@@ -343,18 +347,18 @@ def costs(start: Start) -> bool:
 
 def own_side(start: Start) -> bool:
     with start() as here:
-        one = here.join()
-        one.finish()
-        one.socket.settimeout(1)
-        return fails(one.hear_rest)
+        member = here.join()
+        member.finish()
+        member.socket.settimeout(1)
+        return fails(member.hear_rest)
 
 
 def back(start: Start) -> bool:
     with start() as here:
-        one, other = here.join_all(2)
-        talk(one, other)
-        one.finish()
-        one.hear_rest()
+        member, other = here.join_all(2)
+        talk(member, other)
+        member.finish()
+        member.hear_rest()
         return fails(lambda: talk(here.join("127.0.0.2"), other))
 
 
@@ -396,14 +400,14 @@ def slow_reader(megabytes: int, ends: bool) -> Check:
 
     def check(start: Start) -> bool:
         with start(*ALL_AT_ONCE) as here:
-            one, other = here.join_all(2)
+            member, other = here.join_all(2)
             slow = here.join("127.0.0.9", buffer=4096)
             before = here.descriptors()
-            size = 1024 * (1024 + len(one.prefix))
+            size = 1024 * (1024 + len(member.prefix))
             for _ in range(megabytes):
-                saying = speak(one, LINES)
+                saying = speak(member, LINES)
                 if not heard(other, size):
-                    hang_up(one)
+                    hang_up(member)
                     saying.join()
                     return True
                 saying.join()
@@ -416,13 +420,13 @@ def slow_reader(megabytes: int, ends: bool) -> Check:
 
 def flood(start: Start) -> bool:
     with start("--rate", "256K", "--burst", "256K") as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         began = time.monotonic()
-        saying = speak(one, LINES[: 768 * KIB])
-        whole = heard(other, 768 * (1024 + len(one.prefix)))
+        saying = speak(member, LINES[: 768 * KIB])
+        whole = heard(other, 768 * (1024 + len(member.prefix)))
         took = time.monotonic() - began
         if not whole:
-            hang_up(one)
+            hang_up(member)
         saying.join()
         return not whole or took < 1.5
 
@@ -430,13 +434,13 @@ def flood(start: Start) -> bool:
 def death_of_a_worker(start: Start) -> bool:
     """Of a server that has one; the reference has none."""
     with start() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
-            assert one.hear_rest() == b""
+            assert member.hear_rest() == b""
             talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # by another worker
-        failed = fails(lambda: talk(one, other))
+        failed = fails(lambda: talk(member, other))
         assert here.stop() == 0
         return failed
 

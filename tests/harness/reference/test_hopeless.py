@@ -67,10 +67,10 @@ def test_floods_with_garbage() -> None:
 
 def test_hangs_after_a_message() -> None:
     with room("--hopeless", "hangs-after-a-message") as here:
-        one, other = here.join_all(2)
-        talk(one, other)
+        member, other = here.join_all(2)
+        talk(member, other)
         other.say(b"hello?\n")
-        assert one.hear_for(QUIET) == b""
+        assert member.hear_for(QUIET) == b""
         assert here.knock().hear_for(QUIET) == b""
         assert here.stop() == 0
 
@@ -89,22 +89,22 @@ def test_dies_by_signal() -> None:
 
 def test_ignores_sigterm() -> None:
     with room("--hopeless", "ignores-sigterm") as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         for number in (signal.SIGTERM, signal.SIGINT):
             here.process.send_signal(number)
-            talk(one, other)
+            talk(member, other)
         assert here.process.poll() is None
 
 
 def test_forks_and_leaves() -> None:
     with room("--hopeless", "forks-and-leaves") as here:
         assert here.process.wait(PATIENCE) == 0
-        one, other = here.join_all(2)
-        talk(one, other)
+        member, other = here.join_all(2)
+        talk(member, other)
         child = child_that_listens(here.port)
         assert os.getsid(child) == child
         os.kill(child, signal.SIGTERM)
-        assert one.hear_rest() == b""
+        assert member.hear_rest() == b""
 
 
 def child_that_listens(port: int) -> int:

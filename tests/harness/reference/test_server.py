@@ -41,12 +41,12 @@ def test_100_at_once() -> None:
         here.process.send_signal(signal.SIGSTOP)
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
         here.process.send_signal(signal.SIGCONT)
-        for one in crowd:
-            one.hear(WELCOME)
+        for member in crowd:
+            member.hear(WELCOME)
         crowd[7].say(b"hello\n")
-        for one in crowd:
-            if one is not crowd[7]:
-                one.hear(b"<127.0.0.8>hello\n")
+        for member in crowd:
+            if member is not crowd[7]:
+                member.hear(b"<127.0.0.8>hello\n")
         barrier(crowd[0], *crowd[1:])
 
 
@@ -54,7 +54,7 @@ def test_100_at_once() -> None:
 def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
     """JOIN-2: reset before or after it was accepted."""
     with room() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         here.knock("127.0.0.7")
         if before:
             here.process.send_signal(signal.SIGSTOP)
@@ -62,7 +62,7 @@ def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
             knocking = here.knock("127.0.0.9") if before else here.join("127.0.0.9")
             knocking.reset()
         here.process.send_signal(signal.SIGCONT)
-        barrier(one, other)
+        barrier(member, other)
 
 
 def test_it_starts_again_at_once() -> None:
@@ -71,12 +71,12 @@ def test_it_starts_again_at_once() -> None:
     for _ in range(3):
         with room(port=port) as here:
             port = here.port
-            one, other = here.join_all(2)
-            barrier(one, other)
+            member, other = here.join_all(2)
+            barrier(member, other)
             assert here.stop() == 0
-            assert one.hear_rest() == b""
+            assert member.hear_rest() == b""
             here.clients.pop_all()  # Connected still: closed by the server, not by them.
-            one.close()
+            member.close()
             other.close()
 
 
@@ -92,25 +92,25 @@ def test_ipv6(host: str) -> None:
     """JOIN-4, PREFIX-3: and IPv4 members of `::` bear IPv4 prefixes."""
     with room(host=host) as here:
         assert here.host == f"[{host}]"
-        one, other = here.join("::1"), here.join("::1")
-        barrier(one, other)
+        member, other = here.join("::1"), here.join("::1")
+        barrier(member, other)
         if host == "::":
             old = here.join("127.0.0.5")
-            barrier(old, one, other)
-            barrier(other, one, old)
+            barrier(old, member, other)
+            barrier(other, member, old)
 
 
 def test_a_full_room() -> None:
     """JOIN-5."""
     with room("--max-clients", 2) as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         for text in (b"", b"hello\n"):
             late = here.knock()
             late.say(text)
             assert late.hear_rest() == b"The room is full\n"
-        barrier(one, other)
-        one.finish()
-        one.hear_rest()
+        barrier(member, other)
+        member.finish()
+        member.hear_rest()
         third = here.join()
         barrier(other, third)
 
@@ -137,22 +137,22 @@ def test_everything_in_one_order_and_once() -> None:
 def test_two_behind_one_address() -> None:
     """CAST-6, CAST-7."""
     with room() as here:
-        one = here.join()
-        one.say(b"anyone?\n")
-        one.say(b"no end")
-        assert one.hear_for(QUIET) == b""
+        member = here.join()
+        member.say(b"anyone?\n")
+        member.say(b"no end")
+        assert member.hear_for(QUIET) == b""
         other = here.join()
-        barrier(one, other)
-        barrier(other, one)
+        barrier(member, other)
+        barrier(other, member)
 
 
 def test_urgent_text_is_text() -> None:
     """CAST-3."""
     with room() as here:
-        one, other = here.join_all(2)
-        one.say(b"a")
-        one.socket.send(b"b", socket.MSG_OOB)
-        one.say(b"c\n")
+        member, other = here.join_all(2)
+        member.say(b"a")
+        member.socket.send(b"b", socket.MSG_OOB)
+        member.say(b"c\n")
         other.hear(b"<127.0.0.2>abc\n")
 
 
@@ -188,50 +188,50 @@ WHOLE = [
 def test_what_is_said_and_what_is_heard(step: int) -> None:
     """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
     with room("--burst", MIB, "--flush-after", 60) as here:  # no pause between pieces is a silence
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):
-                one.say(said[start : start + step])
-            other.hear(b"".join(one.prefix + message for message in messages))
-        barrier(one, other)
-        barrier(other, one)
+                member.say(said[start : start + step])
+            other.hear(b"".join(member.prefix + message for message in messages))
+        barrier(member, other)
+        barrier(other, member)
 
 
 def test_text_without_end() -> None:
     """LINE-5, LINE-6: nothing is added; its line ends before the next message, not for its
     sender, nor for who came later."""
     with room() as here:
-        one, other, third = here.join_all(3)
-        one.say(b"who is")
+        member, other, third = here.join_all(3)
+        member.say(b"who is")
         for listener in (other, third):
             listener.hear(b"<127.0.0.2>who is")
             assert listener.hear_for(QUIET) == b""
         late = here.join("127.0.0.9")
         other.say(b"me\n")
-        one.hear(b"<127.0.0.3>me\n")
+        member.hear(b"<127.0.0.3>me\n")
         other.hear(b"\n")
         third.hear(b"\n<127.0.0.3>me\n")
         late.hear(b"<127.0.0.3>me\n")
-        one.say(b"a")
+        member.say(b"a")
         other.hear(b"<127.0.0.2>a")
-        one.say(b"b")
+        member.say(b"b")
         other.hear(b"\n<127.0.0.2>b")
-        one.say(b"\n")
+        member.say(b"\n")
         other.hear(b"\n<127.0.0.2>\n")
-        barrier(third, one, other)
+        barrier(third, member, other)
 
 
 def test_what_may_be_completed_waits_on() -> None:
     """LINE-2, TEXT-1: through a silence."""
     with room() as here:
-        one, other = here.join_all(2)
-        one.say(b"caf\xc3")
+        member, other = here.join_all(2)
+        member.say(b"caf\xc3")
         other.hear(b"<127.0.0.2>caf")
         assert other.hear_for(QUIET) == b""
-        one.say(b"\xa9\r")
+        member.say(b"\xa9\r")
         other.hear("\n<127.0.0.2>é".encode())
         assert other.hear_for(QUIET) == b""
-        one.say(b"\n")
+        member.say(b"\n")
         other.hear(b"\n<127.0.0.2>\n")
 
 
@@ -243,7 +243,7 @@ def test_last_words(way: object) -> None:
     """LEAVE-1, LEAVE-2, LEAVE-4, LEAVE-5."""
     assert callable(way)
     with room() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         for said, heard in [
             (b"one\ntwo", b"<127.0.0.9>one\n<127.0.0.9>two"),
             (b"caf\xc3", "<127.0.0.9>caf\ufffd".encode()),
@@ -256,14 +256,14 @@ def test_last_words(way: object) -> None:
             if way is Client.finish:
                 assert leaver.hear_rest() == b""
             other.hear(heard)
-            one.say(b"gone\n")
+            member.say(b"gone\n")
             other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
 
 
 def test_what_a_member_cost_is_given_back() -> None:
     """LEAVE-3: descriptors, memory, processor time."""
     with room() as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         before = here.descriptors()
         memory = 0
         for _ in range(6):
@@ -275,14 +275,14 @@ def test_what_a_member_cost_is_given_back() -> None:
                     way(guest)
                     guest.close()
                     other.hear_until(b"b" * 1000)
-                    one.hear_until(b"b" * 1000)
-                one.say(b"gone\n")
+                    member.hear_until(b"b" * 1000)
+                member.say(b"gone\n")
                 other.hear(b"\n<127.0.0.2>gone\n")
-                one.hear(b"\n")
+                member.hear(b"\n")
             memory = memory or here.memory()
         wait_for(lambda: here.descriptors() == before)
         assert here.memory() - memory < MIB
-        one.close()
+        member.close()
         other.close()
         wait_for(lambda: here.descriptors() == before - 2)
         spent = here.seconds()
@@ -306,42 +306,42 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
 def test_a_slow_reader_delays_nobody_and_is_put_out() -> None:
     """LOAD-1, LOAD-2."""
     with room("--rate", "1G", "--burst", "1G") as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         slow = here.join("127.0.0.9", buffer=4096)
         before, memory = here.descriptors(), here.memory()
         for _ in range(12):
-            saying = speak(one, LINES)
+            saying = speak(member, LINES)
             other.hear(SAID)
             saying.join()
         assert here.descriptors() == before - 1
         assert here.memory() - memory < 12 * MIB
         assert len(slow.hear_rest()) < 10 * MIB
-        barrier(one, other)
-        barrier(here.join("127.0.0.9"), one, other)
+        barrier(member, other)
+        barrier(here.join("127.0.0.9"), member, other)
 
 
 def test_who_lags_a_little_hears_it_all() -> None:
     """LOAD-2."""
     with room("--rate", "1G", "--burst", "1G") as here:
-        one, other = here.join_all(2)
+        member, other = here.join_all(2)
         slow = here.join("127.0.0.9", buffer=4096)
         for _ in range(3):
-            saying = speak(one, LINES)
+            saying = speak(member, LINES)
             other.hear(SAID)
             saying.join()
         for _ in range(3):
             slow.hear(SAID)
-        barrier(one, slow)
+        barrier(member, slow)
 
 
 def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
     """LOAD-3; and it delays nobody else."""
     with room("--rate", "256K", "--burst", "512K") as here:
-        one, other, third = here.join_all(3)
+        member, other, third = here.join_all(3)
         began = time.monotonic()
-        saying = speak(one, LINES)
+        saying = speak(member, LINES)
         third.say(b"excuse me\n")
-        one.hear(b"<127.0.0.4>excuse me\n")
+        member.hear(b"<127.0.0.4>excuse me\n")
         heard = bytearray()
         while len(heard) < len(SAID):
             heard += other.hear_until(b"\n")
@@ -354,15 +354,15 @@ def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
         assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
         # 1 MiB, of which the first 512 KiB are free, at 256 KiB/s.
         assert 1.9 < took < 10
-        one.say(b"no end")
+        member.say(b"no end")
         other.hear(b"<127.0.0.2>no end")
 
 
 def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
     """LINE-2, where LOAD-3 makes it wait for longer than a silence lasts."""
     with room("--rate", "100", "--burst", "50") as here:
-        one, other = here.join_all(2)
-        one.say(b"a" * 150 + b"\n")
+        member, other = here.join_all(2)
+        member.say(b"a" * 150 + b"\n")
         other.hear(b"<127.0.0.2>" + b"a" * 150 + b"\n")
 
 
@@ -371,9 +371,9 @@ def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
 
 def test_it_prints_nothing_unless_told_to() -> None:
     with room() as here:
-        one, other = here.join_all(2)
-        barrier(one, other)
-        one.reset()
+        member, other = here.join_all(2)
+        barrier(member, other)
+        member.reset()
         here.stop()
         assert here.process.communicate(timeout=10) == (b"", b"")
 

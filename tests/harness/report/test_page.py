@@ -10,7 +10,7 @@ from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Rules, judge
 from harness.report import page
 from harness.report.matrix import Row
-from harness.report.show import visible
+from harness.report.terminal import visible
 
 EVIL = "</pre><script>alert(1)</script>\x1b[1m"
 ABOUT = {"target": {"command": f"server {EVIL}"}, "profile": "p", "seed": 7}

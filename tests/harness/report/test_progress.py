@@ -2,17 +2,17 @@
 
 import io
 
-from harness.conformance.plugin import FAIL, PASS, UNFIT, Result
+from harness.conformance.plugin import CANNOT_JUDGE, FAIL, PASS, Result
 from harness.conformance.runner import Check
 from harness.report.progress import progress
 
 FOUND = [
     Result("test_it", "CAST-1", "proved", FAIL),
     Result("test_it", "CAST-2", "proved", PASS),
-    Result("test_it", "CAST-2", "proved", UNFIT),
+    Result("test_it", "CAST-2", "proved", CANNOT_JUDGE),
     Result("test_it", "LINE-1", "proved", PASS),
 ]
-CHECKS = [Check(one.test, one.clause, one.evidence, "") for one in FOUND]
+CHECKS = [Check(result.test, result.clause, result.evidence, "") for result in FOUND]
 
 
 def test_a_section_is_told_when_it_is_done_what_passed_first() -> None:
@@ -22,7 +22,7 @@ def test_a_section_is_told_when_it_is_done_what_passed_first() -> None:
             heard(result)
         assert stream.getvalue() == ""
         heard(FOUND[2])
-        assert stream.getvalue() == "Broadcast: 1 pass, 1 fail, 1 unfit\n"
+        assert stream.getvalue() == "Broadcast: 1 pass, 1 fail, 1 could-not-judge\n"
         heard(FOUND[3])
     assert stream.getvalue().endswith("\nMessages: 1 pass\n")
 
@@ -37,4 +37,4 @@ def test_the_bar_counts_what_failed_so_far() -> None:
     with progress(CHECKS, stream) as heard:
         for result in FOUND:
             heard(result)
-    assert "2 pass, 1 fail, 1 unfit; LINE-1 pass" in stream.getvalue()
+    assert "2 pass, 1 fail, 1 could-not-judge; LINE-1 pass" in stream.getvalue()

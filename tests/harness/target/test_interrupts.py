@@ -20,11 +20,11 @@ import psutil
 import pytest
 
 from harness.__main__ import main
-from harness.cli import arguments, explain
-from harness.errors import Unfit
+from harness.cli import arguments, clause_help
+from harness.errors import CannotJudge
 from harness.simulation.run.child import ROOT
 from harness.target import interrupts, processes, target
-from harness.target.interrupts import shielded, unshielded
+from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import Server
 from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 from tests.selection import Sample
@@ -59,7 +59,7 @@ def handlers() -> Iterator[None]:
 def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> None:
     done = []
     before = signal.getsignal(number)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         for other in interrupts.INTERRUPTS:
@@ -72,80 +72,80 @@ def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> Non
 def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the first may have got lost, as in what nobody may raise from."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
 
-def test_a_shield_holds_until_it_is_over() -> None:
+def test_signals_are_deferred_until_the_block_is_over() -> None:
     done = []
 
     def work() -> None:
-        with shielded():
+        with defer_signals():
             signal.raise_signal(signal.SIGTERM)
-            done.append("shielded")
-            with shielded():
+            done.append("deferred")
+            with defer_signals():
                 done.append("twice")
             done.append("once more")
 
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         with pytest.raises(KeyboardInterrupt):
             work()
-        with shielded():
+        with defer_signals():
             done.append("nothing is due any more")
-    assert done == ["shielded", "twice", "once more", "nothing is due any more"]
+    assert done == ["deferred", "twice", "once more", "nothing is due any more"]
 
 
-def test_what_is_unshielded_is_interrupted() -> None:
+def test_what_allows_signals_is_interrupted() -> None:
     done = []
 
     def work() -> None:
-        with unshielded():
+        with allow_signals():
             signal.raise_signal(signal.SIGINT)
             done.append("never")
 
-    with interrupts.interruptible(), shielded():
+    with interrupts.interrupt_on_signals(), defer_signals():
         with pytest.raises(KeyboardInterrupt):
             work()
-        done.append("shielded again")
-    assert done == ["shielded again"]
+        done.append("deferred again")
+    assert done == ["deferred again"]
 
 
 def test_what_is_due_is_taken_as_soon_as_it_may_be() -> None:
     done = []
-    with interrupts.interruptible(), shielded():
+    with interrupts.interrupt_on_signals(), defer_signals():
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), unshielded():
+        with pytest.raises(KeyboardInterrupt), allow_signals():
             done.append("never")
     assert done == []
 
 
-def test_an_error_in_a_shield_gives_way_to_what_is_due() -> None:
+def test_an_error_while_deferred_gives_way_to_a_pending_signal() -> None:
     def work() -> None:
-        with shielded():
+        with defer_signals():
             signal.raise_signal(signal.SIGINT)
             raise ValueError
 
-    with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         work()
 
 
 def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
-    with shielded(), interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with defer_signals(), interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_one_in_another_is_one() -> None:
-    with interrupts.interruptible():
-        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+    with interrupts.interrupt_on_signals():
+        with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the second
 
 
 def test_nohup_s_word_counts() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with interrupts.interruptible():
+    with interrupts.interrupt_on_signals():
         signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -154,7 +154,7 @@ def test_in_another_thread_it_does_nothing() -> None:
     done = []
 
     def work() -> None:
-        with interrupts.interruptible():
+        with interrupts.interrupt_on_signals():
             done.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_in_another_thread_it_does_nothing() -> None:
     ("error", "status", "complaint"),
     [
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (Unfit("x y"), 2, "python -m harness explain: the harness was unfit: x y\n"),
+        (CannotJudge("x y"), 2, "python -m harness explain: the harness could not judge: x y\n"),
     ],
 )
 def test_how_a_command_ends(
@@ -181,7 +181,7 @@ def test_how_a_command_ends(
     def run(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(explain, "run", run)
+    monkeypatch.setattr(clause_help, "run", run)
     assert main(["explain", "CAST-2"]) == status
     assert capsys.readouterr().err == complaint
 
@@ -251,14 +251,15 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(_: object) -> None:
-        raise Unfit("process 7 can't be ended")
+        raise CannotJudge("process 7 can't be ended")
 
     monkeypatch.setattr(target.Target, "stop", stop)
     monkeypatch.setattr(target.Target, "start", lambda _: None)
     parser = argparse.ArgumentParser(prog="prog")
-    with arguments.started(parser, None, "127.0.0.1:9"):
+    named = argparse.Namespace(command=None, target="127.0.0.1:9")
+    with arguments.started(parser, named):
         pass
-    with pytest.raises(KeyboardInterrupt), arguments.started(parser, None, "127.0.0.1:9"):
+    with pytest.raises(KeyboardInterrupt), arguments.started(parser, named):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
 
@@ -270,7 +271,7 @@ def test_a_wait_for_a_sign_is_interrupted() -> None:
     began = time.monotonic()
     try:
         timer.start()
-        with interrupts.interruptible(), pytest.raises(KeyboardInterrupt):
+        with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             server.wait_ready(30)
     finally:
         timer.cancel()
@@ -319,11 +320,12 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
         return trace
 
     found = "whole"
-    with interrupts.interruptible():
+    named = argparse.Namespace(command=COMMAND, target=None)
+    with interrupts.interrupt_on_signals():
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            with arguments.started(argparse.ArgumentParser(), COMMAND, None) as server:
+            with arguments.started(argparse.ArgumentParser(), named) as server:
                 server.fresh()
         except KeyboardInterrupt:
             found = "interrupted"
@@ -335,5 +337,5 @@ def run(at_line: Callable[[int], object], module: ModuleType) -> str:
             commands.append(process.cmdline())
             process.kill()
     assert [command for command in commands if "-S" in command] == []
-    assert [one for one in threading.enumerate() if "_read" in one.name] == []
+    assert [thread for thread in threading.enumerate() if "_read" in thread.name] == []
     return found

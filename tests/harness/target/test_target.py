@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from harness.errors import NotApplicable, StartError, Undecided, Unfit
+from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target import processes, target
 from harness.target.target import SHOWN, Command, Target, Times, parse_address, part_used
 from tests.integration.waiting import until
@@ -48,7 +48,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if process.environ().get("CHATROOM_TEST_OF_TARGETS") == mark:
                 left.append(process)
                 process.kill()
-    assert [one for one in left if is_alive(one)] == []
+    assert [pid for pid in left if is_alive(pid)] == []
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -147,7 +147,7 @@ def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     process = server._server
     assert process is not None
     try:
-        with pytest.raises(Unfit, match=f"can't be ended: process {pid}$"):
+        with pytest.raises(CannotJudge, match=f"can't be ended: process {pid}$"):
             server.stop()
     finally:
         os.kill(pid, signal.SIGKILL)

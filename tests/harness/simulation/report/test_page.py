@@ -14,7 +14,7 @@ from hypothesis.strategies import floats, integers
 
 from harness.profile import load
 from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
-from harness.report.show import visible
+from harness.report.terminal import visible
 from harness.simulation.history import COMPLETE, History
 from harness.simulation.judge import KINDS, Violation
 from harness.simulation.judge.figures import figures

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.run import proxy as proxy_module
 from harness.simulation.run.gates import Gate, draw
 from harness.simulation.run.network import Direction
@@ -599,16 +599,20 @@ def test_a_process_that_gets_no_job_says_so() -> None:
 def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(("::1", 9), 1, [FAITHFUL])
     why = "the target has to have an IPv4 address, and '::1' has none"
-    with pytest.raises(Unfit, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"):
+    with pytest.raises(
+        CannotJudge, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"
+    ):
         proxy.start()
     proxy.stop()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/nowhere/python")
-        with pytest.raises(Unfit, match="the proxy can't be started: No such file or directory"):
+        with pytest.raises(
+            CannotJudge, match="the proxy can't be started: No such file or directory"
+        ):
             Proxy(NOBODY, 1, [FAITHFUL]).start()
     monkeypatch.setattr(proxy_module, "START_LIMIT", 0.0)
     slow = Proxy(NOBODY, 1, [FAITHFUL])
-    with pytest.raises(Unfit, match="the proxy was not ready for 0 s"):
+    with pytest.raises(CannotJudge, match="the proxy was not ready for 0 s"):
         slow.start()
     assert slow.death().startswith("ended")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.errors import Unfit
+from harness.errors import CannotJudge
 from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.run import run
 from harness.simulation.run.child import ROOT
@@ -327,7 +327,7 @@ def test_drivers_that_do_not_get_ready(
     monkeypatch.setattr(run, "END_WITHIN", 0.5)
     if "sleep" in does:
         monkeypatch.setattr(run, "READY_WITHIN", 0.5)  # times 0.2
-    with pytest.raises(Unfit, match=complaint):
+    with pytest.raises(CannotJudge, match=complaint):
         record(tmp_path, TWO)
 
 
@@ -339,13 +339,13 @@ def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> No
                     if "harness.simulation.run.driver" in driver.cmdline():
                         driver.send_signal(signal.SIGINT)
 
-    with pytest.raises(Unfit, match="a driver broke off with exit code"):
+    with pytest.raises(CannotJudge, match="a driver broke off with exit code"):
         record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
 
 
 def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(Unfit, match="a driver can't be started: No such file"):
+    with pytest.raises(CannotJudge, match="a driver can't be started: No such file"):
         record(tmp_path, TWO)
 
 

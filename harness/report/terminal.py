@@ -106,10 +106,12 @@ def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[
 def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
     """A line for each clause: id, level, verdict, evidence, and why where it did not pass."""
     rows = [("clause", "level", "verdict", "evidence", "")]
-    for one in judged:
-        mark = "" if one.decides or one.verdict != FAIL else "does not decide: "
-        detail = visible(mark + one.detail)
-        rows.append((one.clause.id, one.clause.level, one.verdict, one.evidence or "-", detail))
+    for clause in judged:
+        mark = "" if clause.decides or clause.verdict != FAIL else "does not decide: "
+        detail = visible(mark + clause.detail)
+        rows.append(
+            (clause.clause.id, clause.clause.level, clause.verdict, clause.evidence or "-", detail)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for number, row in enumerate(rows):
         style = "faint" if number == 0 else row[2]
@@ -163,7 +165,7 @@ def describe(event: Sequence[float | str | int]) -> str:
 def broken_clauses(verdict: Verdict) -> Iterator[Line]:
     """The ids of what was broken: those that decide, and those that do not."""
     for said, decides in (("broken", True), ("broken, but does not decide", False)):
-        ids = [one.clause.id for one in verdict.failed() if one.decides == decides]
+        ids = [broken.clause.id for broken in verdict.failed() if broken.decides == decides]
         if ids:
             yield [(f"{said}: ", "faint"), (", ".join(ids), FAIL if decides else "plain")]
 
@@ -182,7 +184,7 @@ def conclusion(verdict: Verdict) -> Line:
         )
         if counts[each]
     ]
-    aside = [one for one in verdict.failed() if not one.decides]
+    aside = [broken for broken in verdict.failed() if not broken.decides]
     if aside:
         told.append(f"{len(aside)} of the failures do{'es' if len(aside) == 1 else ''} not decide")
         if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):

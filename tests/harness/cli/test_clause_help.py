@@ -4,7 +4,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.clauses import Clause
-from harness.cli.explain import explain
+from harness.cli.clause_help import explain
 from harness.conformance.evidence import ABSENT, PROVED
 from harness.conformance.runner import Check
 

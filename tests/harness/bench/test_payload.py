@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.bench import lines
+from harness.bench import payload
 from harness.bench.dialects import CHAT, DIALECTS, NATS, NCAT, REDIS, Dialect
-from harness.bench.lines import ArrivalError, line
+from harness.bench.payload import ArrivalError, line
 
 HEADS = {
     "chat": b"<127.0.0.1>",
@@ -21,10 +21,10 @@ def heard(dialect: Dialect, *texts: bytes) -> bytes:
 @pytest.mark.parametrize("speaker", [0, 7, 99_999])
 def test_a_line_is_64_bytes_and_one_line(speaker: int) -> None:
     text = line(speaker, 3)
-    assert len(text) == lines.SIZE
-    assert text.endswith(lines.END)
+    assert len(text) == payload.SIZE
+    assert text.endswith(payload.END)
     assert text.count(b"\n") == 1
-    assert lines.speaker_of(text) == speaker
+    assert payload.speaker_of(text) == speaker
 
 
 def test_lines_differ_by_speaker_and_round() -> None:
@@ -46,21 +46,21 @@ def test_lines_differ_by_speaker_and_round() -> None:
 )
 def test_what_is_due(dialect: Dialect, listener: int, speakers: range, expected: int) -> None:
     heads = dict.fromkeys(range(3), HEADS[dialect.name])
-    assert lines.due(listener, speakers, dialect, heads) == expected
+    assert payload.due(listener, speakers, dialect, heads) == expected
 
 
 def test_what_is_due_where_heads_differ_in_length() -> None:
     heads = {0: b"<user9> ", 1: b"<user10> ", 2: b"<user100> "}
-    assert lines.due(1, range(3), NCAT, heads) == 8 + 64 + 10 + 64
+    assert payload.due(1, range(3), NCAT, heads) == 8 + 64 + 10 + 64
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
 def test_each_dialect_is_read(dialect: Dialect) -> None:
     own = [line(1, 2)] if dialect.echo else []
     data = heard(dialect, line(2, 2), line(0, 2), *own)
-    heads = lines.check(data, 1, range(3), 2, dialect)
+    heads = payload.check(data, 1, range(3), 2, dialect)
     assert heads == dict.fromkeys([0, 1, 2] if dialect.echo else [0, 2], HEADS[dialect.name])
-    assert data.count(lines.ending(dialect)) == len(heads)
+    assert data.count(payload.ending(dialect)) == len(heads)
 
 
 GOOD = heard(CHAT, line(0, 2), line(2, 2))
@@ -85,18 +85,18 @@ GOOD = heard(CHAT, line(0, 2), line(2, 2))
     ],
 )
 def test_whatever_else_is_heard_is_a_violation(data: bytes, complaint: str) -> None:
-    assert lines.check(GOOD, 1, range(3), 2, CHAT)
+    assert payload.check(GOOD, 1, range(3), 2, CHAT)
     with pytest.raises(ArrivalError, match=f"client 1 .*{complaint}"):
-        lines.check(data, 1, range(3), 2, CHAT)
+        payload.check(data, 1, range(3), 2, CHAT)
 
 
 def test_a_line_to_the_wrong_client_is_a_violation_where_only_one_speaks() -> None:
-    assert lines.check(b"", 0, range(1), 2, CHAT) == {}
+    assert payload.check(b"", 0, range(1), 2, CHAT) == {}
     with pytest.raises(ArrivalError, match="1 lines too many"):
-        lines.check(heard(CHAT, line(0, 2)), 0, range(1), 2, CHAT)
+        payload.check(heard(CHAT, line(0, 2)), 0, range(1), 2, CHAT)
 
 
 def test_all_have_to_hear_a_speaker_under_one_name() -> None:
-    assert lines.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"a"}]) == {0: b"b", 1: b"a"}
+    assert payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"a"}]) == {0: b"b", 1: b"a"}
     with pytest.raises(ArrivalError, match="client 2 hears client 1 as 'c', another as 'a'"):
-        lines.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"c"}])
+        payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"c"}])

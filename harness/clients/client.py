@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from harness.errors import Refused, Violation
+from harness.errors import RefusedError, Violation
 
 CHUNK = 1 << 18
 """Bytes read in one call."""
@@ -305,7 +305,7 @@ async def connect(
 
     source: the address to bind to; None: as the system likes. receive_buffer:
     its bytes, for one that can hold little of what it does not read. Raises
-    Violation where the server does not accept it, Refused where nobody listens,
+    Violation where the server does not accept it, RefusedError where nobody listens,
     OSError where `source` is not ours.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
@@ -324,7 +324,7 @@ async def connect(
             reason = os.strerror(error.errno) if error.errno else "no answer"
             # A listener that goes away while one waits in its queue resets the connection.
             gone = isinstance(error, (ConnectionRefusedError, ConnectionResetError))
-            kind = Refused if gone else Violation
+            kind = RefusedError if gone else Violation
             raise kind(f"{name} could not connect: {reason}") from None
     except BaseException:
         connection.close()

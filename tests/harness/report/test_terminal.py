@@ -7,7 +7,7 @@ import pytest
 from harness.clauses import Clause
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Rules, Verdict, judge
-from harness.report.show import STYLES, as_text, describe, last_words, plain, summary, visible
+from harness.report.terminal import STYLES, as_text, describe, last_words, plain, summary, visible
 
 CLAUSES = {
     "CAST-1": Clause("CAST-1", "MUST", "Broadcast", "It arrives."),

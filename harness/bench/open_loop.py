@@ -15,10 +15,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from harness.bench import lines
+from harness.bench import payload
 from harness.bench.clients import Clients
 from harness.bench.dialects import Dialect
-from harness.bench.lines import ArrivalError, Heads
+from harness.bench.payload import ArrivalError, Heads
 
 TRUSTED = 0.25
 """The part of a latency that may be the load's own lateness, each percentile for itself."""
@@ -26,7 +26,7 @@ TRUSTED = 0.25
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
-MOST = SPEAKERS * lines.GENERATIONS
+MOST = SPEAKERS * payload.GENERATIONS
 """As many messages as can be told apart: the number of one stands where others name speaker and
 round."""
 
@@ -41,12 +41,12 @@ class Timetable:
         """`rate`: messages a second, of all together."""
         self.due = [number / rate for number in range(count)]
         self.speakers = [number % len(heads) for number in range(count)]
-        texts = [lines.line(number % SPEAKERS, number // SPEAKERS) for number in range(count)]
+        texts = [payload.line(number % SPEAKERS, number // SPEAKERS) for number in range(count)]
         self.words = [dialect.say(text) for text in texts]
         self._echo = dialect.echo
-        self._ending = lines.ending(dialect)
+        self._ending = payload.ending(dialect)
         self._known = {
-            (heads[speaker] + text).removesuffix(lines.END): number
+            (heads[speaker] + text).removesuffix(payload.END): number
             for number, (speaker, text) in enumerate(zip(self.speakers, texts, strict=True))
         }
 
@@ -61,7 +61,7 @@ class Timetable:
         numbers = [self._known.get(piece, -1) for piece in pieces]
         if rest or -1 in numbers:
             strange = rest if -1 not in numbers else pieces[numbers.index(-1)]
-            raise ArrivalError(f"client {listener} received {lines.shown(strange)}, unsaid")
+            raise ArrivalError(f"client {listener} received {payload.shown(strange)}, unsaid")
         due = [n for n, who in enumerate(self.speakers) if self._echo or who != listener]
         if sorted(numbers) != due:
             raise ArrivalError(f"client {listener} has not heard each message once")

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import lines
+from harness.bench import payload
 from harness.bench.dialects import CHAT, REDIS
-from harness.bench.lines import ArrivalError
-from harness.bench.paced import TRUSTED, Timetable, figures, play, punctual, trusted
+from harness.bench.open_loop import TRUSTED, Timetable, figures, play, punctual, trusted
+from harness.bench.payload import ArrivalError
 from tests.harness.bench.alone import alone
 
 HEAD = b"<127.0.0.1>"
 HEADS = dict.fromkeys(range(3), HEAD)
 TABLE = Timetable(CHAT, HEADS, count=4, rate=10)
-ZERO, ONE, TWO, THREE = (HEAD + lines.line(number, 0) for number in range(4))
+ZERO, ONE, TWO, THREE = (HEAD + payload.line(number, 0) for number in range(4))
 
 
 def test_messages_are_due_at_even_times_and_all_speak_in_turn() -> None:
     assert TABLE.due == pytest.approx([0, 0.1, 0.2, 0.3])
     assert TABLE.speakers == [0, 1, 2, 0]
-    assert TABLE.words == [lines.line(number, 0) for number in range(4)]
+    assert TABLE.words == [payload.line(number, 0) for number in range(4)]
 
 
 def test_no_two_of_very_many_messages_are_alike() -> None:
@@ -40,7 +40,7 @@ def test_messages_may_come_in_any_order() -> None:
 
 def test_what_comes_back_to_its_speaker_has_to_come_and_is_no_delivery() -> None:
     table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
-    own, other = (b"ab"[n : n + 1] + lines.line(n, 0) + REDIS.tail for n in range(2))
+    own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
     assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
     with pytest.raises(ArrivalError, match="client 0 has not heard each message once"):
         [*table.latencies([(1.0, other)], 0)]

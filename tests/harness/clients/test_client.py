@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from harness.clients import wire
-from harness.clients.wire import KEPT, MAX_EVENTS, Client, Clock, Log, connect
+from harness.clients.client import CHUNK, KEPT, MAX_EVENTS, Client, Clock, Log, connect
 from harness.errors import Violation
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -183,14 +182,14 @@ def test_a_server_that_reads_nothing_more() -> None:
 
 
 def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MOST", 2 << 20)
+    monkeypatch.setattr("harness.clients.client.MOST", 2 << 20)
 
     async def test(client: Client) -> None:
         began = time.monotonic()
         with pytest.raises(Violation, match="A heard 2 MiB, and not what was due"):
             await client.hears(b"token")
         assert time.monotonic() - began < Clock().patience
-        assert 2 << 20 <= len(client.heard) < (2 << 20) + wire.CHUNK
+        assert 2 << 20 <= len(client.heard) < (2 << 20) + CHUNK
         assert await client.comes(b"garbage")  # what has come has come
         before = client.reading
         client.take(1 << 20)  # there is room again
@@ -247,9 +246,9 @@ def test_nobody_is_there() -> None:
 def test_nobody_accepts() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(4):
-            one = stack.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
         with pytest.raises(Violation, match="A could not connect: no answer"):
             asyncio.run(connect("A", full.getsockname(), None, QUICK, Log()))
 

@@ -1,0 +1,22 @@
+"""Standard output and standard error after a terminal, or a reader, has gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+
+def discard(*streams: TextIO) -> None:
+    """Discard what is still in the buffers of these streams, instead of an error at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
+
+
+def say(text: str) -> None:
+    """Print a line on standard error; where the terminal has gone, discard all output."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stdout, sys.stderr)

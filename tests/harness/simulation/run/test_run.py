@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import CannotJudge
 from harness.simulation.history import COMPLETE, as_bytes, line_of
-from harness.simulation.run import run
+from harness.simulation.run import drivers
 from harness.simulation.run.child import ROOT
 from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
@@ -324,9 +324,9 @@ def test_drivers_that_do_not_get_ready(
     odd.write_text(f"#!/bin/sh\n{does}\nexec sleep 60\n")
     odd.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(odd))
-    monkeypatch.setattr(run, "END_WITHIN", 0.5)
+    monkeypatch.setattr(drivers, "END_WITHIN", 0.5)
     if "sleep" in does:
-        monkeypatch.setattr(run, "READY_WITHIN", 0.5)  # times 0.2
+        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # times 0.2
     with pytest.raises(CannotJudge, match=complaint):
         record(tmp_path, TWO)
 

@@ -5,6 +5,7 @@ In reading order; a module uses only those above it:
     gates.py         what a bad network lets through, and when, without sockets (pure): `gates`
     progress.py      the progress that a person sees meanwhile: `live`
     child.py         the processes that a run starts: `spawn`
+    direction.py     bytes carried in one direction, as a gate allows: `Direction`
     network.py       the bad network, in a process between the clients and the target: `Network`
     proxy.py         that process, for its parent: `Proxy`
     driver.py        the clients, one process with one loop; a run may have several: `Driver`

@@ -47,11 +47,11 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any
 
 from harness.errors import CannotJudge
-from harness.simulation.run.gates import BEFALL, CHUNK, CLOSED, RESET, Course, Gate, draw, gates
+from harness.simulation.run.direction import Direction
+from harness.simulation.run.gates import BEFALL, CHUNK, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
 from harness.target.processes import raise_descriptor_limit
 
@@ -160,8 +160,8 @@ class Connection:
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         says, hears = gates(course)
-        self._says = Direction(self, client, self._server, says)
-        self._hears = Direction(self, self._server, client, hears)
+        self._says = Direction(client, self._server, says, self.reset, self._close_if_done)
+        self._hears = Direction(self._server, client, hears, self.reset, self._close_if_done)
         self._says.back, self._hears.back = self._hears, self._says
         self._timer = self.loop.call_at(course.begins, self._begin)
         network.connections.add(self)
@@ -234,7 +234,7 @@ class Connection:
         _linger(self._server)
         self.close()
 
-    def close_if_done(self) -> None:
+    def _close_if_done(self) -> None:
         if self._says.done and self._hears.done:
             self.close()
 
@@ -250,133 +250,6 @@ class Connection:
         self._client.close()
         self._server.close()
         self._network.connections.discard(self)
-
-
-class Direction:
-    """From one socket of a connection to the other, as its gate allows."""
-
-    back: Direction
-    """The other direction of the same connection."""
-
-    def __init__(
-        self, connection: Connection, source: socket.socket, sink: socket.socket, gate: Gate
-    ) -> None:
-        self._connection = connection
-        self._loop = connection.loop
-        self._source = source
-        self._sink = sink
-        self._gate = gate
-        self._heard_all = False
-        """Whether the source has ended, or is gone."""
-        self._finished = False
-        """Whether the sink has been told so."""
-        self._dropping = False
-        """Whether what the source says is read and dropped."""
-        self._active = False
-        self._reading = False
-        self._writing = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def done(self) -> bool:
-        return self._heard_all and self._finished
-
-    def start(self) -> None:
-        """Both sides are there."""
-        self._active = True
-        self.turn()
-
-    def turn(self) -> None:
-        """Pass on what is due, and see to it that this is called again when more can be done."""
-        if not self._active:
-            return
-        self._gate.now = self._loop.time()
-        blocked = False
-        while not blocked and (data := self._gate.due()):
-            try:
-                self._gate.took(self._sink.send(data))
-            except BlockingIOError:
-                blocked = True
-            except OSError:
-                self.back.lost()
-                return
-        ending = self._gate.ending()
-        if ending == RESET:
-            self._connection.reset()
-            return
-        if ending == CLOSED and not self._finished:
-            self._finished = True
-            with contextlib.suppress(OSError):  # it is gone: whoever reads from it will see
-                self._sink.shutdown(socket.SHUT_WR)
-        room = self._dropping or self._gate.room() > 0
-        self._watch(reading=room and not self._heard_all, writing=blocked)
-        self._wake_at(self._gate.wake())
-        self._connection.close_if_done()
-
-    def drop(self) -> None:
-        """End the source for the sink, and read on so that its end is seen."""
-        if not self._heard_all:
-            self._dropping = True
-            self._gate.now = self._loop.time()
-            self._gate.end(CLOSED)
-            self.turn()
-
-    def lost(self) -> None:
-        """The source is gone: it says nothing more, and hears nothing more."""
-        self._heard_all = True
-        self._gate.now = self._loop.time()
-        self._gate.end(RESET)
-        self.back.stop()
-        self.turn()
-
-    def stop(self) -> None:
-        """Neither read nor pass on any more."""
-        self._active = False
-        self._watch(reading=False, writing=False)
-        self._wake_at(inf)
-
-    def _read(self) -> None:
-        self._gate.now = self._loop.time()
-        room = CHUNK if self._dropping else min(self._gate.room(), CHUNK)
-        if room > 0:  # it may be less than when it was asked last
-            try:
-                self._take(self._source.recv(room))
-            except BlockingIOError:
-                return
-            except OSError:
-                self.lost()
-                return
-        self.turn()
-
-    def _take(self, data: bytes) -> None:
-        self._heard_all = not data
-        if self._dropping:
-            return
-        if data:
-            self._gate.put(data)
-        else:
-            self._gate.end(CLOSED)
-
-    def _watch(self, reading: bool, writing: bool) -> None:
-        if reading != self._reading:
-            self._reading = reading
-            if reading:
-                self._loop.add_reader(self._source, self._read)
-            else:
-                self._loop.remove_reader(self._source)
-        if writing != self._writing:
-            self._writing = writing
-            if writing:
-                self._loop.add_writer(self._sink, self.turn)
-            else:
-                self._loop.remove_writer(self._sink)
-
-    def _wake_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self.turn)
 
 
 def _linger(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""All that happened in a run, as JSON lines: written as it happens, read, merged.
+"""The history of a run, as JSON lines: written as it happens, read, merged.
 
 The first line is the header: `history` (the format's version), and what was
 run. Then one event a line, times `t` in seconds of one monotonic clock, from
@@ -43,7 +43,7 @@ COMPLETE = "complete"
 """The end of a run that ran to its end."""
 
 CANNOT_JUDGE = "the harness could not judge"
-"""How the end of a run begins that the harness itself could not go on with."""
+"""Beginning of the end of a run that the harness itself could not go on with."""
 
 HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
@@ -59,9 +59,9 @@ class HistoryError(ValueError):
 class History:
     header: Event
     events: list[Event] = field(default_factory=list)
-    """In order of time."""
+    """Events in order of time."""
     end: str = ""
-    """How the run ended: "complete", or what ended it; empty where the file was cut short."""
+    """End of the run: "complete", or what ended it; empty where the file was cut short."""
 
 
 def as_text(data: bytes) -> str:
@@ -73,8 +73,8 @@ def as_bytes(text: str) -> bytes:
 
 
 def read(path: Path) -> History:
-    """Raises HistoryError, but for a file that was cut short: then the last line, if it is torn,
-    is left out, and `end` is empty."""
+    """Read a history. Raises HistoryError, but not for a file that was cut short: then the last
+    line, if it is torn, is left out, and `end` is empty."""
     try:
         with path.open(encoding="utf-8") as file:
             return parse(file, str(path))
@@ -85,7 +85,7 @@ def read(path: Path) -> History:
 
 
 def parse(lines: Iterable[str], name: str) -> History:
-    """As `read`, from the lines of a file of that name."""
+    """Do as `read` does, with the lines of a file of that name."""
     history: History | None = None
     for number, line in enumerate(lines, 1):
         try:
@@ -130,7 +130,7 @@ def _is_whole(event: Event) -> bool:
 
 
 Check = Callable[[Any], bool]
-"""Whether a value is what it has to be."""
+"""A test whether a value is what it has to be."""
 
 
 def _is_a(*kinds: type) -> Check:
@@ -185,18 +185,18 @@ def line_of(event: Event) -> str:
 
 
 def time_of(line: str) -> float:
-    """Of a line as `line_of` makes them; every event begins with its time."""
+    """Return the time of a line that `line_of` made; every event begins with its time."""
     return float(line[len('{"t":') : line.index(",")])
 
 
 def merge(parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """The lines of several parts, each in order of time, as one. They are not read beyond that:
-    there may be millions."""
+    """Merge the lines of several parts, each in order of time. They are not read beyond that: there
+    may be millions."""
     return heapq.merge(*parts, key=time_of)
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a part: a file without header and end, whose last line may be torn."""
+    """Yield the lines of a part: a file without header and end, whose last line may be torn."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):

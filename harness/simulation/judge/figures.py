@@ -1,4 +1,4 @@
-"""How fast it was, by a history: latencies, the harness's own lag, what the target cost. Pure.
+"""The figures of a run: latencies, the harness's own lag, what the target cost. Pure.
 
 *Corrected* latencies count from when a message was due, whatever has held it up.
 *Raw* ones are what a tester would have seen who waits for each message to be heard
@@ -6,8 +6,8 @@ before the next is sent: of each sender's messages those are left out that were 
 while its last one was still on its way, and time counts from when a message was
 sent. Where a server stands still, nearly all that it delays are left out of these.
 
-Both leave out who comes by a bad network (a link of the scenario), as sender and as receiver:
-what they wait for is that network.
+Both leave out clients that come by a bad network (a link of the scenario), as senders and
+as receivers: they wait for that network.
 
 Percentiles are nearest-rank: the smallest value that so many of all do not exceed.
 """
@@ -25,7 +25,7 @@ from harness.simulation.scenario.vocabulary import name_in
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
 RECEIVERS = ("first", "median", "last")
-"""Of those who heard a message: whose latency it is."""
+"""Receivers of a message whose latency is told."""
 
 Percentiles = dict[str, float | None]
 
@@ -49,31 +49,31 @@ class Heard:
 
 @dataclass
 class Figures:
-    """All latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
+    """Figures of a run; latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
 
     corrected: dict[str, Percentiles]
     raw: dict[str, Percentiles]
     lag: Percentiles
-    """By which the harness itself was late, in ms."""
+    """Time by which the harness itself was late, in ms."""
     heard: list[Heard]
     """Every message that was heard, last words excepted, in order of their due times."""
     closed_loop: list[Heard]
-    """Of these, the ones that count for the raw latencies."""
+    """Messages of these that count for the raw latencies."""
     by_population: dict[str, dict[str, Percentiles]]
     """Corrected latencies of what each population says: who floods a room and is slowed down does
     not hide how it is for the others."""
     costs: dict[str, float]
-    """Of the target: memory and descriptors, at the first look, the last and the most; cpu, in
-    seconds, between these looks, and in processors that were in use on average."""
+    """Costs of the target: memory and descriptors, at the first look, the last and the most; cpu
+    between these looks, in seconds, and in processors that were in use on average."""
     faults: Counter[str]
-    """How often each fault began, of the target and of links."""
+    """Number of times that each fault began, of the target and of links."""
     sessions: int
     most: int
     """Members at once, at most."""
 
 
 def figures(history: History) -> Figures:
-    """All figures of a history."""
+    """Measure a history."""
     events = history.events
     populations = {
         event["who"]: event["population"]
@@ -101,7 +101,7 @@ def figures(history: History) -> Figures:
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """Those of `RANKS`; None where there are no values."""
+    """Return the percentiles of `RANKS`; None where there are no values."""
     if not values:
         return dict.fromkeys(RANKS)
     ordered = sorted(values)
@@ -109,12 +109,12 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 
 
 def rank(ordered: Sequence[float], part: float) -> float:
-    """The nearest-rank percentile of values in ascending order; `part`: from 0 to 100."""
+    """Return the nearest-rank percentile of ascending values; `part`: from 0 to 100."""
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
-    """When each message was heard by these, in order."""
+    """Return the times at which each message was heard by these, in order."""
     times: dict[str, list[float]] = {}
     for event in events:
         if "hears" in event and event["who"] in near:
@@ -139,7 +139,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
-    """Those that a sender would have sent who waits until its last one was heard by somebody."""
+    """Return the messages of a sender that waits until its last one was heard by somebody."""
     free: dict[int, float] = {}
     found = []
     for message in heard:

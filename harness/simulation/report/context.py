@@ -26,7 +26,7 @@ QUOTED = 10
 """Messages of which the words are shown."""
 
 LETTERS = 120
-"""Of a message, or of a line."""
+"""Letters of a message, or of a line, that are shown."""
 
 EVENTS = 14
 """Events that are listed around one."""
@@ -82,7 +82,7 @@ due."""
 
 
 class ViolationContext:
-    """All that there is to show of a group of violations."""
+    """A group of violations, and all that there is to show of it."""
 
     def __init__(self, group: Group, recording: Recording) -> None:
         self.group = group
@@ -106,7 +106,7 @@ class ViolationContext:
             if self.said is None or who != self.said["who"] or who in group.who
         ]
         self.rest = self._rest()
-        """Those that have no row, in words."""
+        """Sessions that have no row, in words."""
         self.quotes = self._quotes()
         self.lines = self._lines()
 

@@ -32,7 +32,7 @@ TIMELINES = 10
 """Violations that are shown with what was around them."""
 
 LISTED = 100
-"""That have a line, at most."""
+"""Violations that have a line, at most."""
 
 LETTER = 6.8
 """Width of a letter in a picture, in its units."""
@@ -49,7 +49,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Row:
-    """Of the strip: all that happened of one kind."""
+    """A row of the strip: all that happened of one kind."""
 
     name: str
     y: int
@@ -57,7 +57,7 @@ class Row:
 
 
 def report(results: Mapping[str, Any], history: History, figures: Figures) -> str:
-    """The page of a run; `results`: as in results.json."""
+    """Render the page of a run; `results`: as in results.json."""
     events = history.events
     until = span(events)
     groups = grouped(results["violations"])
@@ -93,7 +93,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
 
 
 def span(events: Sequence[Event]) -> float:
-    """Seconds that the charts show: to the end, less the time when it was waited for nothing."""
+    """Return the seconds that the charts show: to the end, less the time of waiting in vain."""
     last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
     return max(1.0, last)
 
@@ -113,7 +113,7 @@ def _phases(history: History, until: float) -> list[Span]:
 def _marks(
     phases: Sequence[Span], struck: Sequence[Span], groups: Sequence[Group]
 ) -> Iterator[ChartMark]:
-    """What goes through all charts."""
+    """Yield the marks that go through all charts."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
     for begin, end, kind in struck:
@@ -127,7 +127,7 @@ def _told(begin: float, end: float, kind: str) -> str:
 
 
 def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list[Label]:
-    """The names of what goes through the charts: as many as have room, the rarest first."""
+    """Place the names of what goes through the charts: as many as have room, the rarest first."""
     often = Counter(kind for _, _, kind in struck)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
@@ -141,12 +141,12 @@ def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list
 
 
 def _end(label: Label) -> float:
-    """Where the next label may begin."""
+    """Return the place at which the next label may begin."""
     return label.x + LETTER * (len(label.says) + 1)
 
 
 def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[Row]:
-    """A row for each kind of what happened."""
+    """Draw a row for each kind of what happened."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
     def row(name: str, spans: Iterable[Span], style: str) -> Row:

@@ -9,7 +9,7 @@ from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
 from harness.simulation.report.context import LETTERS, ViolationContext, called
 
 LEFT, LANE, TOP, BOTTOM = 110, 18, 26, 24
-"""Where lanes begin, a lane's height, what is above the lanes and below."""
+"""Begin of the lanes, height of a lane, margins above the lanes and below."""
 
 TICK = 80
 """Distance between two ticks, at least."""

@@ -15,7 +15,7 @@ MOMENTS = ("kill-worker", "kill-workers", "hangup")
 """Faults of the target that are over as soon as they have begun."""
 
 Span = tuple[float, float, str]
-"""From, to, and what; a moment ends as it begins."""
+"""Begin, end, and what it is; a moment ends as it begins."""
 
 
 @dataclass(frozen=True)

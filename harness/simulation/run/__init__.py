@@ -1,4 +1,4 @@
-"""Runs: a plan is played against a target, and what happens is recorded.
+"""Runs: a plan is played against a target, and all that happens is recorded.
 
 In reading order; a module uses only those above it:
 

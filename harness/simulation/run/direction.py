@@ -12,7 +12,7 @@ from harness.simulation.run.gates import CHUNK, CLOSED, RESET, Gate
 
 
 class Direction:
-    """From one socket of a connection to the other, as its gate allows."""
+    """The way from one socket of a connection to the other."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class Direction:
         self._sink = sink
         self._gate = gate
         self._heard_all = False
-        """Whether the source has ended, or is gone."""
+        """True once the source has ended, or is gone."""
         self._finished = False
-        """Whether the sink has been told so."""
+        """True once the sink has been told so."""
         self._dropping = False
-        """Whether what the source says is read and dropped."""
+        """True where what the source says is read and dropped."""
         self._active = False
         self._reading = False
         self._writing = False
@@ -47,7 +47,7 @@ class Direction:
         return self._heard_all and self._finished
 
     def start(self) -> None:
-        """Both sides are there."""
+        """Begin, as both sides are there."""
         self._active = True
         self.turn()
 
@@ -87,7 +87,7 @@ class Direction:
             self.turn()
 
     def lost(self) -> None:
-        """The source is gone: it says nothing more, and hears nothing more."""
+        """Note that the source is gone: it says nothing more, and hears nothing more."""
         self._heard_all = True
         self._gate.now = self._loop.time()
         self._gate.end(RESET)

@@ -56,7 +56,7 @@ WELCOME_MOST = 4096
 """Bytes in which the welcome has to be found."""
 
 READY = "ready"
-"""What a driver says when it has read its job."""
+"""Line that a driver says when it has read its job."""
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, for no seconds: close resets the connection."""
@@ -64,7 +64,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is to do.
+    """The job of one driver.
 
     mine: the sessions that are its own, by number. ports: of the plan's links, in
     their order. source: the address that all come from, where the target is not on this
@@ -94,17 +94,17 @@ class Connection:
     established: bool = False
     welcomed: bool = False
     ending: bool = False
-    """Whether it has said all that it will."""
+    """True once it has said all that it will."""
     ended: bool = False
     line_end_due: bool = False
-    """Whether the next byte, if it is LF, ends the welcome."""
+    """True where the next byte, if it is LF, ends the welcome."""
     tail: bytes = b""
     """The beginning of a line, or of the welcome."""
     pending: deque[tuple[bytes, str]] = field(default_factory=deque)
     """Pieces to be sent, and the message that each of them ends; empty where it ends none."""
     waits_to_write: bool = True
     gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Of each message that is begun: when its last piece was sent, and the longest pause."""
+    """Time of the last piece of each message that is begun, and its longest pause."""
 
     @property
     def number(self) -> int:
@@ -118,7 +118,7 @@ class Driver:
         self._told = told
         self._poll = select.epoll()
         self._connections: dict[int, Connection] = {}
-        """By descriptor."""
+        """Connections by descriptor."""
         self._by_number: dict[int, Connection] = {}
         self._welcome = (
             None if job.welcome is None else re.compile(job.welcome.encode() + rb"\r?\n?")
@@ -139,9 +139,9 @@ class Driver:
         }
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """When anything was heard last, but by who is on a bad network."""
+        """Time at which anything was heard last, but by those on a bad network."""
         self._now_read = 0.0
-        """When what is being attended to was read."""
+        """Time at which what is being attended to was read."""
         self._awaiting = 0
         """Connections that lack the last words of others."""
         self._start = 0.0
@@ -153,7 +153,7 @@ class Driver:
         return self._job.source or session.address
 
     def _schedule(self) -> list[tuple[float, Callable[[float], None]]]:
-        """What is due, in order of time."""
+        """Return the actions of the sessions, in order of time."""
         actions: list[tuple[float, int, Callable[[float], None]]] = []
 
         def at(due: float, action: Callable[[float], None]) -> None:
@@ -180,7 +180,7 @@ class Driver:
     # --- the loop ------------------------------------------------------------
 
     def run(self, start: float) -> None:
-        """Until all have heard all, or nothing comes any more, or standard input ends.
+        """Run until all have heard all, or nothing comes any more, or standard input ends.
 
         start: of the run, on the monotonic clock, in seconds.
         """
@@ -416,7 +416,7 @@ class Driver:
             connection.tail = data
 
     def _describe(self, line: bytes) -> str:
-        """A line that is no message as it was due."""
+        """Return what the history has of a line that is no message as it was due."""
         self._strange += 1
         return json.dumps({"line": as_text(line)})
 
@@ -444,7 +444,7 @@ class Driver:
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:
-        """The target has ended it."""
+        """Note that the target has ended it."""
         more = {"rest": as_text(connection.tail)} if connection.tail else {}
         if connection.established:
             self._record(connection, "ended", how=how, **more)

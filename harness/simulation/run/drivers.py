@@ -32,7 +32,7 @@ class Drivers:
         """Output of each that runs, by descriptor."""
         self._unread: dict[int, bytes] = {}
         self._latest: dict[int, dict[str, Any]] = {}
-        """What each has told last of how it goes."""
+        """Last report of each."""
 
     def start(self, jobs: Sequence[Job], scale: float) -> None:
         """Start a driver for each job, and wait until all are ready. Raises CannotJudge.

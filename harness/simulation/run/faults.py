@@ -1,4 +1,4 @@
-"""What is done to the target while people talk: it is killed, stopped, replaced, in part or whole.
+"""Faults of the target: it is killed, stopped or restarted while people talk, in part or whole.
 
 Only where the target is a command; an address can't be struck.
 """
@@ -86,7 +86,7 @@ class Striker:
             self._say(strike, "ends", processes)
 
     def _workers(self, *, single: bool) -> list[psutil.Process]:
-        """The target's workers, or one of them."""
+        """Return the target's workers, or one of them."""
         found = workers_of(self._target)
         return [self._chance.choice(found)] if found and single else found
 
@@ -108,7 +108,7 @@ class Striker:
 
 
 def workers_of(target: Command) -> list[psutil.Process]:
-    """The processes that hold clients' connections, the first one excepted."""
+    """Return the processes that hold clients' connections, the first one excepted."""
     found = []
     for process in target.processes()[1:]:
         with contextlib.suppress(psutil.Error):

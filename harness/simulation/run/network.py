@@ -14,8 +14,8 @@ connection is; a `cut-off` and a `reset` only begin. All ends with standard inpu
 or by SIGTERM. Exit: 0, or 2 with one line that says why it can't go on, such as
 that it lacks descriptors or ports.
 
-FIN is passed on as FIN, after all that came before it; RST as RST. Who can't be
-passed anything is not read from: what is on its way in one direction is at most
+FIN is passed on as FIN, after all that came before it; RST as RST. A side is
+not read from while the other takes nothing: what is on its way in one direction is at most
 64 KiB here (1 MiB of a `delay`) and about as much in each of the kernel's two
 buffers, and a `slow` or `stall` reads nothing ahead and has a small buffer.
 
@@ -30,8 +30,8 @@ address. Which connection of a link is the first is for the kernel to say where
 several come at once, so a seed says which courses there are, not whose each is.
 Where it does not read it does not see a RST either, until it writes. A target
 that has not accepted yet is a connection that stays silent; one that refuses, a
-connection that is reset. Who reads nothing of what it tells stops it, once a pipe
-is full: `Proxy` does read.
+connection that is reset. It stops when its
+output is not read and the pipe is full: `Proxy` does read.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ BUFFER = 1 << 16
 """Bytes of each of the kernel's buffers, which doubles it."""
 
 SMALL_BUFFER = 1 << 12
-"""As BUFFER, for what comes from the server to one that is slow: it is to feel it."""
+"""Bytes of the buffer for what a server says to a slow client: the server is to feel it."""
 
 BACKLOG = 1024
 """Clients that may come at once."""
@@ -69,7 +69,7 @@ CANNOT_JUDGE = 2
 
 
 class Network:
-    """All links, and the connections that came by them."""
+    """The links, and the connections that came by them."""
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.target = target
@@ -82,7 +82,7 @@ class Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Until it is stopped. Raises CannotJudge, OSError."""
+        """Carry until it is stopped. Raises CannotJudge, OSError."""
         self.loop.set_exception_handler(self._broken)
         for ending in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(ending, self.stop)
@@ -104,12 +104,12 @@ class Network:
             self._over.set_result(None)
 
     def fail(self, why: BaseException) -> None:
-        """It can't go on."""
+        """End, as it can't go on."""
         if not self._over.done():
             self._over.set_exception(why)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A defect of ours."""
+        """Fail, by a defect of ours."""
         self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
@@ -154,9 +154,9 @@ class Connection:
         self._address = address
         self._course = course
         self._present = False
-        """Whether the fault has begun, and not ended."""
+        """True while the fault has begun, and not ended."""
         self._began = 0.0
-        """When it was told to have begun."""
+        """Time at which it was told to have begun."""
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         says, hears = gates(course)

@@ -49,7 +49,7 @@ WEIGH_EVERY = 1.0
 
 @dataclass
 class Run:
-    """What is run, and what came of it.
+    """A run: the plan, the target, and what came of it.
 
     told: is called with a `Status` twice a second. processes: drivers; 0: as many
     as the plan needs. end: how it ended: `complete`, or why it did not.
@@ -208,9 +208,9 @@ class Run:
 
 
 def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """What happened on links, each with the session whose it is: known by address and port.
+    """Yield events in order, those of links with their session: known by address and port.
 
-    A port may be used again: then it is the session's that came last before that.
+    A port may be used again: then it is of the session that came last before that.
     """
     whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
@@ -236,7 +236,7 @@ def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[hi
 
 
 def source_to(target: Target) -> str:
-    """The address that this machine has for a target; empty where each client can have its own."""
+    """Return our address for a target; empty where each client can have its own."""
     host, port = target.address
     if host == "localhost" or host.startswith("127."):
         return "" if sys.platform == "linux" else "127.0.0.1"

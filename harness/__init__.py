@@ -3,6 +3,7 @@
 It never imports the server under test, so it can judge any server. In reading order:
 
     clauses.py       the clauses, read from PROTOCOL.md
+    toml_reader.py   dataclasses from TOML
     profile.py       how a server speaks, and what it claims to hold; profiles/ ship
     target/          the server under test
     clients/         scripted clients, and the room that they are in

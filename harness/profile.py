@@ -9,24 +9,55 @@ has to know to bring a server to its limits. It never makes a clause hold.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 from harness.clauses import all_clauses
-
-FOLDER = Path(__file__).parent / "profiles"
+from harness.toml_reader import TomlFiles, parser, string, whole
 
 DEFAULT = "chatroom"
 """The profile of a server of which nothing else is said."""
 
-_KINDS = {str: "text", int: "a whole number", list: "a list"}
+_FILES = TomlFiles("profile", Path(__file__).parent / "profiles")
+
+names = _FILES.names
+find = _FILES.find
 
 
-class ProfileError(ValueError):
-    """A profile is not there, or is not one; the message names what is wrong, in one line."""
+def _compile(text: Any) -> re.Pattern[bytes]:
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no text")
+    try:
+        re.compile(b"(?:" + text.encode() + b")")  # which no flag for the whole of it survives
+        return re.compile(text.encode())
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _compile_all(texts: Any) -> tuple[re.Pattern[bytes], ...]:
+    if not isinstance(texts, list):
+        raise ValueError
+    return tuple(pattern for text in texts if (pattern := _compile(text)).pattern)
+
+
+def _parse_claims(ids: Any) -> frozenset[str]:
+    should = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
+    if ids == ["all"]:
+        return frozenset(should)
+    if not isinstance(ids, list):
+        raise ValueError
+    for claim in ids:
+        if not isinstance(claim, str) or claim not in should:
+            raise ValueError(f"{claim!r} is none")
+    return frozenset(ids)
+
+
+_pattern = parser("a pattern", _compile)
+_pattern_or_none = parser("a pattern", lambda text: _compile(text) if text != "" else None)
+_patterns = parser("a list of patterns", _compile_all)
+_claims = parser("a list of SHOULD clauses, or ['all']", _parse_claims)
+_count = whole(0)
 
 
 @dataclass(frozen=True)
@@ -43,105 +74,23 @@ class Profile:
     """
 
     name: str
-    about: str = ""
-    welcome: re.Pattern[bytes] | None = None
-    prefix: re.Pattern[bytes] = re.compile(rb"<[^<>\n]*>")
-    notices: tuple[re.Pattern[bytes], ...] = ()
-    claims: frozenset[str] = frozenset()
-    full_options: str = ""
-    full_clients: int = 0
-    lag_limit: int = 0
-    rate: int = 0
-    burst: int = 0
-
-
-def names() -> list[str]:
-    """The profiles that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def find(name: str) -> Path:
-    """Where the profile of that name is; any other name is that of a file."""
-    return FOLDER / f"{name}.toml" if name in names() else Path(name)
+    about: Annotated[str, string] = ""
+    welcome: Annotated[re.Pattern[bytes] | None, _pattern_or_none] = None
+    prefix: Annotated[re.Pattern[bytes], _pattern] = re.compile(rb"<[^<>\n]*>")
+    notices: Annotated[tuple[re.Pattern[bytes], ...], _patterns] = ()
+    claims: Annotated[frozenset[str], _claims] = frozenset()
+    full_options: Annotated[str, string] = ""
+    full_clients: Annotated[int, _count] = 0
+    lag_limit: Annotated[int, _count] = 0
+    rate: Annotated[int, _count] = 0
+    burst: Annotated[int, _count] = 0
 
 
 def load(name: str) -> Profile:
-    """The profile of that name, or in that file. Raises ProfileError."""
-    path = find(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(names())
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise ProfileError(f"profile {name!r}: {reason} (those that ship: {known})") from None
-    return parse(text, path.stem)
+    """Return the profile of that name, or in that file. Raise TomlError."""
+    return parse(_FILES.text(name), find(name).stem)
 
 
 def parse(text: str, name: str) -> Profile:
-    """The profile that a TOML text describes. Raises ProfileError."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"profile {name!r} is not TOML: {error}") from None
-    return _Reader(name, table).profile()
-
-
-class _Reader:
-    """Takes the keys of a table one after another; what is left over is not known."""
-
-    def __init__(self, name: str, table: Mapping[str, Any]) -> None:
-        self._name = name
-        self._left = dict(table)
-
-    def profile(self) -> Profile:
-        found = Profile(
-            name=self._name,
-            about=self._take("about", str, ""),
-            welcome=self._pattern("welcome", self._take("welcome", str, "")),
-            prefix=self._pattern("prefix", self._take("prefix", str, "<[^<>\\n]*>"))
-            or re.compile(b""),
-            notices=tuple(
-                pattern
-                for text in self._take("notices", list, [])
-                if (pattern := self._pattern("notices", text))
-            ),
-            claims=self._claims(self._take("claims", list, [])),
-            full_options=self._take("full_options", str, ""),
-            full_clients=self._take("full_clients", int, 0),
-            lag_limit=self._take("lag_limit", int, 0),
-            rate=self._take("rate", int, 0),
-            burst=self._take("burst", int, 0),
-        )
-        if self._left:
-            known = ", ".join(key for key in Profile.__dataclass_fields__ if key != "name")
-            self._fail(f"{next(iter(self._left))!r} is no key; there are {known}")
-        return found
-
-    def _take(self, key: str, kind: type[Any], default: Any) -> Any:
-        value = self._left.pop(key, default)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            self._fail(f"{key!r} has to be {_KINDS[kind]}, not {value!r}")
-        if kind is int and value < 0:
-            self._fail(f"{key!r} can't be below 0, as {value} is")
-        return value
-
-    def _pattern(self, key: str, text: Any) -> re.Pattern[bytes] | None:
-        if not isinstance(text, str):
-            self._fail(f"{key!r} has to hold text, not {text!r}")
-        try:
-            re.compile(b"(?:" + text.encode() + b")")  # which no flag for the whole of it survives
-            return re.compile(text.encode()) if text else None
-        except (re.error, OverflowError, RecursionError) as error:
-            self._fail(f"{key!r} is no pattern: {error}")
-
-    def _claims(self, ids: list[Any]) -> frozenset[str]:
-        should = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
-        if ids == ["all"]:
-            return frozenset(should)
-        for claim in ids:
-            if not isinstance(claim, str) or claim not in should:
-                self._fail(f"'claims': {claim!r} is no SHOULD clause")
-        return frozenset(ids)
-
-    def _fail(self, what: str) -> NoReturn:
-        raise ProfileError(f"profile {self._name!r}: {what}")
+    """Return the profile that a TOML text describes. Raise TomlError."""
+    return _FILES.parse(Profile, text, name, name=name)

@@ -20,6 +20,7 @@ from harness import profile as profiles
 from harness.clauses import all_clauses
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.processes import raise_descriptor_limit
+from harness.toml_reader import TomlError
 
 if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.target.target import Target
@@ -134,7 +135,7 @@ def load_profile(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     """Return the profile that is named, or else the default."""
     try:
         return profiles.load(options.profile or profiles.DEFAULT)
-    except profiles.ProfileError as error:
+    except TomlError as error:
         parser.error(str(error))
 
 

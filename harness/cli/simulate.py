@@ -34,7 +34,7 @@ from harness.cli.streams import say
 from harness.profile import Profile
 from harness.simulation.history import HISTORY
 from harness.simulation.scenario.plan import plan
-from harness.simulation.scenario.scenario import Scenario, ScenarioError, load
+from harness.simulation.scenario.scenario import Scenario, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     try:
         scenario = _chosen(options)
-    except ScenarioError as error:
+    except ValueError as error:
         parser.error(str(error))
     profile = load_profile(parser, options)
     require_descriptors(parser, scenario.clients)
@@ -122,7 +122,7 @@ def _keep_or_not(folder: Path, *, asked: bool) -> None:
 
 
 def _chosen(options: argparse.Namespace) -> Scenario:
-    """The scenario with what the options change of it. Raises ScenarioError."""
+    """The scenario with what the options change of it. Raises ValueError."""
     scenario = load(options.scenario)
     if options.clients:
         scenario = scenario.peopled(options.clients)

@@ -41,6 +41,7 @@ from harness.errors import (
 )
 from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
+from harness.toml_reader import TomlError
 
 RESULT = "conformance"
 
@@ -155,7 +156,7 @@ def conformance_profile(request: pytest.FixtureRequest) -> profiles.Profile:
     """How the target speaks."""
     try:
         return profiles.load(request.config.getoption("profile"))
-    except profiles.ProfileError as error:
+    except TomlError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
 
 

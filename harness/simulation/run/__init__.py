@@ -8,6 +8,7 @@ In reading order; a module uses only those above it:
     direction.py     bytes carried in one direction, as a gate allows: `Direction`
     network.py       the bad network, in a process between the clients and the target: `Network`
     proxy.py         that process, for its parent: `Proxy`
+    recorder.py      events of the history, as a driver writes them: `Recorder`
     driver.py        the clients, one process with one loop; a run may have several: `Driver`
     drivers.py       these processes, for their parent: `Drivers`
     faults.py        faults of the target: its processes are killed, stopped, restarted: `Striker`

@@ -44,7 +44,7 @@ class PartialMessage:
 
 @dataclass
 class Session:
-    """heard, pieces, partly: filled by `hearing`."""
+    """A connection. heard, pieces, partly: filled by `Deliveries`."""
 
     number: int
     address: str = ""

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
-from harness.simulation.judge import KINDS, Judgement
 from harness.simulation.judge.figures import RECEIVERS, Figures
+from harness.simulation.judge.judgement import KINDS, Judgement
 
 LATE = 100.0
 """Milliseconds by which 1 of 100 messages may be late through the harness itself: beyond that it

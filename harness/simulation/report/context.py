@@ -66,7 +66,7 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class Line:
+class EventLine:
     """An event, in words."""
 
     t: str
@@ -124,7 +124,7 @@ class ViolationContext:
     def _window(self) -> tuple[float, float]:
         """Return from when to when it is shown: all of the message, and what is next to it."""
         begin = self.t
-        end = max([begin, self.group.t, *(hearing.t for hearing in self.heard)])
+        end = max([begin, self.group.t, *(delivery.t for delivery in self.heard)])
         if not self.said:  # what was done to the target shortly before may be why
             faults = self.recording.faults
             causes = [first for first, _, _ in faults if begin - FELT <= first <= begin]
@@ -148,7 +148,7 @@ class ViolationContext:
         first and the last."""
         sender = [self.said["who"]] if self.said else []
         wronged = [who for who in self.group.who if who not in sender][:WRONGED]
-        hearers = dict.fromkeys(hearing.who for hearing in self.heard)
+        hearers = dict.fromkeys(delivery.who for delivery in self.heard)
         others = [who for who in hearers if who not in {*self.group.who, *sender}]
         if len(others) > OTHERS:
             named_here = map(int, re.findall(r"session (\d+)", self.group.says))
@@ -175,13 +175,13 @@ class ViolationContext:
             before, behind = course[:cut], course[cut:]
         else:
             before, behind = course[:place], course[place + 1 :]
-        own = [hearing for hearing in self.heard if hearing.who == who]
+        own = [delivery for delivery in self.heard if delivery.who == who]
         if not group.message:
             told, it = "", ""
         elif not own:
             told, it = "never", "–"
         else:
-            told = ", ".join(_later(hearing.t - self.t) for hearing in own[:3])
+            told = ", ".join(_later(delivery.t - self.t) for delivery in own[:3])
             it = f"“{own[0].line[:LETTERS]}”" if own[0].line else group.message
         return Row(
             f"session {who}",
@@ -198,7 +198,7 @@ class ViolationContext:
         if self.said is None:
             return ""
         wronged = {*self.group.who}
-        times = {hearing.who: hearing.t - self.t for hearing in self.heard}
+        times = {delivery.who: delivery.t - self.t for delivery in self.heard}
         more = [seconds for who, seconds in times.items() if who not in {*self.people, *wronged}]
         told = []
         if more:
@@ -240,7 +240,7 @@ class ViolationContext:
 
     # --- the events ----------------------------------------------------------
 
-    def _lines(self) -> list[Line]:
+    def _lines(self) -> list[EventLine]:
         """Return the events around it: of its sender, of the first that was wronged, or of the
         target."""
         t, between = self.group.t, self.recording.between
@@ -249,7 +249,7 @@ class ViolationContext:
         middle = sum(event["t"] < t for event in near)
         first = max(0, min(middle - EVENTS // 2, len(near) - EVENTS))
         return [
-            Line(
+            EventLine(
                 f"{event['t']:.3f}",
                 f"session {event['who']}" if "who" in event else "the target",
                 *self._described(event),

@@ -48,7 +48,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Row:
+class StripRow:
     """A row of the strip: all that happened of one kind."""
 
     name: str
@@ -145,18 +145,18 @@ def _end(label: Label) -> float:
     return label.x + LETTER * (len(label.says) + 1)
 
 
-def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[Row]:
+def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
     """Draw a row for each kind of what happened."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
-    def row(name: str, spans: Iterable[Span], style: str) -> Row:
+    def row(name: str, spans: Iterable[Span], style: str) -> StripRow:
         marks = []
         for begin, end, says in spans:
             at = x(max(0.0, begin))
             marks.append(Mark(at, max(2.5, round(x(end) - at, 1)), style, says))
-        return Row(name, ROW * len(rows), marks)
+        return StripRow(name, ROW * len(rows), marks)
 
-    rows: list[Row] = []
+    rows: list[StripRow] = []
     for kind in dict.fromkeys(kind for _, _, kind in struck):
         those = [span for span in struck if span[2] == kind]
         told = [(begin, end, _told(begin, end, kind)) for begin, end, _ in those]

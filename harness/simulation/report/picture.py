@@ -79,7 +79,7 @@ class Picture:
             yield Dot("says", x(context.t), f"{who} says {group.message}")
         elif not group.message and is_wronged:
             yield Dot("wrong", x(min(context.end, group.t)), group.says)
-        elif is_wronged and all(hearing.who != who for hearing in context.heard):
+        elif is_wronged and all(delivery.who != who for delivery in context.heard):
             title = f"session {who} has not heard {group.message}"
             yield Dot("never", x(context.expected), title)
 

@@ -46,7 +46,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class Delivery:
     """A session has heard a message; line: as it came, where that was not as it was due."""
 
     t: float
@@ -109,7 +109,7 @@ class Recording:
         self.times = [event["t"] for event in events]
         self.said: dict[str, Event] = {}
         self.people: dict[int, Person] = {}
-        self.heard: dict[str, list[Hearing]] = {name: [] for name in messages if name}
+        self.heard: dict[str, list[Delivery]] = {name: [] for name in messages if name}
         self.faults = strikes(events, self.times[-1] if events else 0.0)
         for event in events:
             if "hears" in event:
@@ -123,7 +123,7 @@ class Recording:
         for heard in event["hears"]:
             name, line = named(heard)
             if name in self.heard:
-                self.heard[name].append(Hearing(event["t"], event["who"], line))
+                self.heard[name].append(Delivery(event["t"], event["who"], line))
 
     def _moves(self, event: Event) -> None:
         who = event["who"]

@@ -1,4 +1,4 @@
-"""Each checker finds what is wrong, and is silent, or undecided, where the protocol allows it."""
+"""The judge finds what is wrong, and is silent, or undecided, where the protocol allows it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
 
 
 def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
-    """The page of a story in which these were found, whatever a checker says of it."""
+    """The page of a story in which these were found, whatever the judge says of it."""
     recorded = History({"history": 1}, story.events, COMPLETE)
     found = figures(recorded)
     results: Mapping[str, Any] = {

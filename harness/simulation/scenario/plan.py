@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.simulation.scenario.scenario import Fault, Link, Phase, Population, Range, Scenario
 from harness.simulation.scenario.vocabulary import payload, token
@@ -101,8 +101,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     for number, session in enumerate(sessions):
         session.number = number
         session.says = [
-            Say(say.due, say.number, token(number, say.number) + say.text, say.cuts, say.pauses)
-            for say in session.says
+            replace(say, text=token(number, say.number) + say.text) for say in session.says
         ]
     strikes = sorted(
         (

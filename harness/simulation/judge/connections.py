@@ -53,7 +53,9 @@ class Connections:
             judgement.violated(UNWELCOMED, t, session, says)
         for t, session, why in self._facts.refused:
             if why.startswith(OURS):
-                judgement.unfit = judgement.unfit or f"{session} could not come: {why}"
+                judgement.cannot_judge = (
+                    judgement.cannot_judge or f"{session} could not come: {why}"
+                )
             elif session.link is None and not self._facts.is_restarting(session.connects, t):
                 judgement.violated(REFUSED, t, session, f"{session} was not let in: {why}")
 

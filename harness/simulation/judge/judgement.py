@@ -56,8 +56,8 @@ class Judgement:
     """Violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
     """First SHOWN violations of each kind, in order of time."""
-    unfit: str = ""
-    """Why the harness itself could not do what it was to do; empty: it could."""
+    cannot_judge: str = ""
+    """Reason why the harness itself could not do its part; empty: it could."""
 
     def violated(
         self, kind: str, t: float, session: Session, says: str, message: str = "", clause: str = ""

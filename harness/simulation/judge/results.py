@@ -58,8 +58,8 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
         return FAIL, counts
-    if judgement.unfit:
-        return INVALID, judgement.unfit
+    if judgement.cannot_judge:
+        return INVALID, judgement.cannot_judge
     if history.end.startswith(CANNOT_JUDGE):
         return INVALID, history.end
     if history.end != COMPLETE:

@@ -1,7 +1,7 @@
 """The gates of a bad network: the bytes that may be passed on, and when. Pure.
 
-A `Link` says what befalls those that come by it, a `Course` what was drawn for
-one of them. A connection has two gates, one for what the client says and one for
+A `Link` describes the fault of the connections that come by it, a `Course` what was
+drawn for one of them. A connection has two gates, one for what the client says and one for
 what it hears. A gate holds what was read from one side until it may be passed on
 to the other; it knows neither sockets nor a clock: whoever asks sets its time, in
 seconds of one monotonic clock.
@@ -139,7 +139,8 @@ class SlowGate(Gate):
     """A gate for so many bytes per second while the fault is there; for none where that is 0.
 
     Nothing is read before it may be passed on, so that what waits, waits at the
-    server. Who said nothing for a while has saved up two grains at most.
+    server. A server that said nothing for a while has saved up two
+    grains at most.
     """
 
     def __init__(self, course: Course, rate: float) -> None:

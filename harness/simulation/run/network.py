@@ -19,7 +19,7 @@ not read from while the other takes nothing: what is on its way in one direction
 64 KiB here (1 MiB of a `delay`) and about as much in each of the kernel's two
 buffers, and a `slow` or `stall` reads nothing ahead and has a small buffer.
 
-What it costs: two descriptors a connection, some 22 MiB of memory in all, and 20
+Its cost: two descriptors a connection, some 22 MiB of memory in all, and 20
 to 40 µs of one processor for each message that is carried to one client. 300
 clients that all hear 30 messages a second take a fifth of it, and the last of the
 300 hears each 10 ms later than it would. So it is for hundreds of clients that

@@ -69,8 +69,7 @@ class Recorder:
         return json.dumps({"line": as_text(line)})
 
     def news(self) -> dict[str, float]:
-        """Return how it goes; the lag is that since this was asked last. What was recorded is in
-        the file then."""
+        """Flush the file, and return how it goes; the lag is that since the last call."""
         self._file.flush()
         lag, self._lag = self._lag, 0.0
         return {"said": self._said, "heard": self._heard, "strange": self._strange, "lag": lag}

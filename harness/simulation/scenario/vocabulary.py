@@ -1,7 +1,7 @@
 """The texts that are said in a simulation, and how they arrive. Pure.
 
 A message begins with a token, `SENDER.NUMBER:`, which nothing else in the run
-has; so it is known wherever it appears, torn or whole. What follows is drawn
+has; so it is known wherever it appears, torn or whole. Its text is drawn
 from an alphabet. A message is one line and ends with LF.
 """
 

@@ -189,10 +189,10 @@ def _fewer_cuts(search: _Search) -> None:
     script = search.best
     cut = [at for at in _places(script, "say") if len(script[at][2]) > 1]
 
-    def mended(kept: Sequence[int]) -> Script:
+    def joined(kept: Sequence[int]) -> Script:
         return _with(script, {at: [b"".join(script[at][2])] for at in cut if at not in kept})
 
-    _fewest(cut, lambda kept: search.shows(mended(kept)))
+    _fewest(cut, lambda kept: search.shows(joined(kept)))
 
 
 def _plainer(search: _Search) -> None:

@@ -4,8 +4,8 @@ A script is a list of steps, in order: ["join", who, address], ["say", who, [pie
 ["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a token of its
 own, `WHO.NUMBER:`. Each step waits until it has shown somewhere, for a moment at most: by the
 welcome, by whoever hears it, by the server's end of the connection; a hurried script waits
-for nothing. Who is there at the end says a last word, and hears those of all others; then
-what each has heard is judged.
+for nothing. People that are there at the end say a last word, and hear those of all others;
+then their hearing is judged.
 """
 
 import contextlib

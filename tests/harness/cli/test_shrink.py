@@ -35,10 +35,10 @@ pause = 0.002
 EVERY_THIRD = """
 import sys
 from harness.reference.broken import *
-class Loses(Counting):
+class Loses(Noting):
     def recipients(self, sender):
         return super().recipients(sender) if self.said[sender] % 3 else []
-class Doubles(Counting):
+class Doubles(Noting):
     def broadcast(self, sender, message):
         super().broadcast(sender, message)
         if self.said[sender] % 3 == 0:
@@ -49,7 +49,7 @@ class Swaps(SwapsNeighbours):
             self.said[sender] += 1
             self.held[sender] = message
         else:
-            Counting.broadcast(self, sender, message)
+            Noting.broadcast(self, sender, message)
             self.release(sender)
 NAME(Options(sys.argv[1], int(sys.argv[2]))).run()
 """

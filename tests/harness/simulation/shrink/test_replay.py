@@ -71,10 +71,10 @@ def test_nothing_is_wrong_with_what_is_right(command: str, hurry: bool) -> None:
 WRONG = """
 import sys
 from harness.reference.broken import *
-class Loses(Counting):
+class Loses(Noting):
     def recipients(self, sender):
         return super().recipients(sender)[self.said[sender] == 2:]
-class Doubles(Counting):
+class Doubles(Noting):
     def broadcast(self, sender, message):
         super().broadcast(sender, message)
         if self.said[sender] == 2:
@@ -85,12 +85,12 @@ class Swaps(SwapsNeighbours):
             self.said[sender] += 1
             self.held[sender] = message
         else:
-            Counting.broadcast(self, sender, message)
+            Noting.broadcast(self, sender, message)
             self.release(sender)
-class LosesUnwelcomed(Loses, NoWelcome):
-    pass
-class LateUnwelcomed(LateMember, NoWelcome):
-    pass
+class LosesUnwelcomed(Loses):
+    greeting = b""
+class LateUnwelcomed(LateMember):
+    greeting = b""
 class RefusesTheThird(Server):
     def accept(self):
         super().accept()

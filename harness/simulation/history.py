@@ -1,4 +1,4 @@
-"""All that happened in a run, as JSON lines: written as it happens, read, merged.
+"""The history of a run, as JSON lines: written as it happens, read, merged.
 
 The first line is the header: `history` (the format's version), and what was
 run. Then one event a line, times `t` in seconds of one monotonic clock, from
@@ -31,9 +31,10 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, TextIO
 
 VERSION = 1
@@ -42,37 +43,12 @@ COMPLETE = "complete"
 """The end of a run that ran to its end."""
 
 CANNOT_JUDGE = "the harness could not judge"
-"""How the end of a run begins that the harness itself could not go on with."""
+"""Beginning of the end of a run that the harness itself could not go on with."""
 
 HISTORY = "history.jsonl"
 """A history's file, in the folder of a run."""
 
 Event = dict[str, Any]
-
-_NUMBER = (int, float)
-_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
-    "says": {"who": (int,), "due": _NUMBER, "lag": _NUMBER, "text": (str,)},
-    "sent": {"who": (int,), "gap": _NUMBER},
-    "hears": {"who": (int,)},
-    "fault": {"what": (str,)},
-    "costs": {},
-    "connects": {
-        "who": (int,),
-        "population": (str,),
-        "address": (str,),
-        "link": (str, type(None)),
-    },
-    "refused": {"who": (int,), "why": (str,)},
-    "leaves": {"who": (int,), "how": (str,)},
-    "ended": {"who": (int,)},
-    "connected": {"who": (int,)},
-    "welcomed": {"who": (int,)},
-    "unwelcomed": {"who": (int,)},
-}
-"""What an event of each kind has, by the key or the `what` that it is known by."""
-
-_COSTS = ("memory", "descriptors", "cpu")
-_MESSAGE = re.compile(r"\d+\.\d+")
 
 
 class HistoryError(ValueError):
@@ -83,9 +59,9 @@ class HistoryError(ValueError):
 class History:
     header: Event
     events: list[Event] = field(default_factory=list)
-    """In order of time."""
+    """Events in order of time."""
     end: str = ""
-    """How the run ended: "complete", or what ended it; empty where the file was cut short."""
+    """End of the run: "complete", or what ended it; empty where the file was cut short."""
 
 
 def as_text(data: bytes) -> str:
@@ -97,8 +73,8 @@ def as_bytes(text: str) -> bytes:
 
 
 def read(path: Path) -> History:
-    """Raises HistoryError, but for a file that was cut short: then the last line, if it is torn,
-    is left out, and `end` is empty."""
+    """Read a history. Raises HistoryError, but not for a file that was cut short: then the last
+    line, if it is torn, is left out, and `end` is empty."""
     try:
         with path.open(encoding="utf-8") as file:
             return parse(file, str(path))
@@ -109,7 +85,7 @@ def read(path: Path) -> History:
 
 
 def parse(lines: Iterable[str], name: str) -> History:
-    """As `read`, from the lines of a file of that name."""
+    """Do as `read` does, with the lines of a file of that name."""
     history: History | None = None
     for number, line in enumerate(lines, 1):
         try:
@@ -138,41 +114,66 @@ def parse(lines: Iterable[str], name: str) -> History:
 
 
 def _trouble(event: Any) -> str:
-    """Why it is no event; empty: it is one."""
-    if not isinstance(event, dict) or not isinstance(event.get("t"), _NUMBER):
+    """Return why it is no event; empty: it is one."""
+    if not isinstance(event, dict) or not _is_number(event.get("t")):
         return "it has no time `t`"
     return "" if _is_whole(event) else "it lacks what it has to have"
 
 
 def _is_whole(event: Event) -> bool:
-    """Whether it has what one of its kind has; a kind that is not known may have anything."""
+    """Return whether it has the fields of its kind; of an unknown kind it may have any."""
     keys = (key for key in ("says", "sent", "hears", "fault", "costs") if key in event)
     kind: Any = next(keys, event.get("what", ""))
-    if not isinstance(kind, str):
-        return False
-    fields = _FIELDS.get(kind, {})
-    if not all(isinstance(event.get(key, fields), kinds) for key, kinds in fields.items()):
-        return False
-    match kind:
-        case "says" | "sent":
-            return isinstance(event[kind], str) and bool(_MESSAGE.fullmatch(event[kind]))
-        case "hears":
-            return isinstance(event[kind], list) and all(map(_is_heard, event[kind]))
-        case "costs":
-            costs = event[kind]
-            return isinstance(costs, dict) and all(
-                isinstance(costs.get(key), _NUMBER) for key in _COSTS
-            )
-        case "fault":
-            return isinstance(event[kind], str)
-        case _:
-            return True
-
-
-def _is_heard(heard: Any) -> bool:
-    return isinstance(heard, str) or (
-        isinstance(heard, dict) and isinstance(heard.get("line"), str)
+    return isinstance(kind, str) and all(
+        key in event and is_right(event[key]) for key, is_right in _FIELDS.get(kind, {}).items()
     )
+
+
+Check = Callable[[Any], bool]
+"""A test whether a value is what it has to be."""
+
+
+def _is_a(*kinds: type) -> Check:
+    return lambda value: isinstance(value, kinds)
+
+
+_is_number = _is_a(int, float)
+_is_text = _is_a(str)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value) is not None
+
+
+def _are_heard(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(heard, str) or (isinstance(heard, dict) and _is_text(heard.get("line")))
+        for heard in value
+    )
+
+
+def _are_costs(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_number(value.get(key)) for key in ("memory", "descriptors", "cpu")
+    )
+
+
+_WHO = {"who": _is_a(int)}
+_FIELDS: dict[str, dict[str, Check]] = {
+    "says": {**_WHO, "says": _is_name, "due": _is_number, "lag": _is_number, "text": _is_text},
+    "sent": {**_WHO, "sent": _is_name, "gap": _is_number},
+    "hears": {**_WHO, "hears": _are_heard},
+    "fault": {"fault": _is_text, "what": _is_text},
+    "costs": {"costs": _are_costs},
+    "connects": {**_WHO, "population": _is_text, "address": _is_text, "link": _is_a(str, NoneType)},
+    "refused": {**_WHO, "why": _is_text},
+    "leaves": {**_WHO, "how": _is_text},
+    "ended": _WHO,
+    "connected": _WHO,
+    "welcomed": _WHO,
+    "unwelcomed": _WHO,
+}
+"""Fields of an event of each kind, by the key or the `what` that it is known by."""
 
 
 def write(event: Event, file: TextIO) -> None:
@@ -184,18 +185,18 @@ def line_of(event: Event) -> str:
 
 
 def time_of(line: str) -> float:
-    """Of a line as `line_of` makes them; every event begins with its time."""
+    """Return the time of a line that `line_of` made; every event begins with its time."""
     return float(line[len('{"t":') : line.index(",")])
 
 
 def merge(parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """The lines of several parts, each in order of time, as one. They are not read beyond that:
-    there may be millions."""
+    """Merge the lines of several parts, each in order of time. They are not read beyond that: there
+    may be millions."""
     return heapq.merge(*parts, key=time_of)
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a part: a file without header and end, whose last line may be torn."""
+    """Yield the lines of a part: a file without header and end, whose last line may be torn."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):

@@ -1,4 +1,4 @@
-"""What came of one simulation: run, judged, measured, and written down."""
+"""The outcome of a simulation: run, judged, measured, and written down."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT = "report.html"
 @dataclass(frozen=True)
 class Outcome:
     results: dict[str, Any]
-    """As in results.json."""
+    """Results as in results.json."""
     history: History
     figures: Figures
 
@@ -33,7 +33,7 @@ class Outcome:
         return exit_status(self.results)
 
     def lines(self) -> Iterator[str]:
-        """For a terminal."""
+        """Yield lines for a terminal."""
         return lines(self.results)
 
     def write(self, folder: Path) -> None:

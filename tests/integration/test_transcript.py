@@ -299,8 +299,10 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
         for number in range(4):
             for speaker in talk.speakers:
                 talk.say(speaker, 100)
+            # It is looked for first: a worker that is about to end looks like it in /proc.
+            writer = here.writer()
             here.workers()[0].kill()
-            here.writer().kill()
+            writer.kill()
             talk.hear(200)
             here.wait_until_replaced(number + 1, 2)
             until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]

@@ -48,7 +48,7 @@ def seed(pytestconfig: pytest.Config) -> str:
 def test_simulated_people_receive_what_they_have_to(
     scenario: str, seconds: int | None, seed: str
 ) -> None:
-    """LOAD-1 to LOAD-4, and all clauses that the checkers of the simulation judge."""
+    """LOAD-1 to LOAD-4, and all clauses that a simulation judges."""
     duration = [] if seconds is None else ["--duration", str(seconds)]
     command = ("harness", "simulate", scenario, *duration, "--seed", seed, "--command", SERVER)
     done = in_time(lambda: run(*command), lambda done: done.returncode == CANNOT_JUDGE)

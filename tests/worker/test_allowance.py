@@ -6,6 +6,7 @@ import pytest
 
 from chatroom.config.sizes import KIB
 from chatroom.worker.allowance import Allowance
+from tests.integration.waiting import until
 from tests.worker.drivers import Line, member_on
 from tests.worker.mortal import Guest, House, a_house
 
@@ -160,7 +161,12 @@ def even_the_spread(house: House, others: list[Guest]) -> None:
     """Have all guests of one worker leave, so that the other one yields some of its own."""
     for guest in others:
         guest.finish()
-    house.settle()
+
+    def gone() -> bool:
+        house.settle()
+        return all(guest.id in house.left for guest in others)
+
+    until(gone, "the kernel has told their workers, and these the main process")
     house.clock.now += 1  # which is when it is looked at
 
 

@@ -1,21 +1,21 @@
-"""What a history shows: whether all that was said was heard as it has to be. Pure.
+"""The judge of a history: was all that was said heard as it has to be? Pure.
 
-What can be proved counts as a violation; what overlaps with a join, a leave or a
-fault, so that the protocol allows either, counts as undecided, and never as
-passed. What a proof rests on (PROTOCOL.md):
+A deviation that can be proved counts as a violation; one that overlaps with a join, a
+leave or a fault, so that the protocol allows either, counts as undecided, and never as
+passed. The grounds of a proof (PROTOCOL.md):
 
-- Who has read the whole welcome is a member (WELCOME-3): all that is said from
-  then on is due to it.
+- A client that has read the whole welcome is a member (WELCOME-3): all that is said
+  from then on is due to it.
 - The messages of one sender arrive in the order in which it sent them (CAST-4):
-  who has heard a later one will not hear an earlier one any more.
-- There is one order for all (CAST-5): who has heard what, for another, came
+  a member that has heard a later one will not hear an earlier one any more.
+- There is one order for all (CAST-5): a member that has heard what, for another, came
   behind a message will not hear that message any more.
-- A message is in the room or it is not: what one has heard is due to all, and so
-  is all that the same sender said before it.
+- A message is in the room or it is not: a message that one member has heard is due to
+  all, and so is all that the same sender said before it.
 
-Speed: a history may hold a million deliveries. What is done for each of them is
-done by sets, dicts and slices; only what is amiss is looked at one by one, and a
-line that is no message as it was due is read once, however many heard it.
+Speed: a history may hold a million deliveries. Work for each of them is done by sets,
+dicts and slices; only deviations are looked at one by one, and a line that is no
+message as it was due is read once, however many heard it.
 
 In reading order; a module uses only those above it:
 
@@ -48,7 +48,7 @@ __all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
 
 
 def judge(history: History, profile: Profile | None = None) -> Judgement:
-    """All that the history shows; `profile`: of a server that speaks otherwise than ours."""
+    """Judge a history; `profile`: of a server that speaks otherwise than ours."""
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)

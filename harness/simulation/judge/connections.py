@@ -1,4 +1,4 @@
-"""Whether each connection was let in, greeted, kept, and ended as it has to be."""
+"""Connections: each has to be let in, greeted, kept, and ended."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CLEANED_WITHIN = 2.0
 """Seconds after which a half-closed connection has to be ended (LEAVE-4)."""
 
 GREETED_WITHIN = 5.0
-"""Seconds after which who was let in has to be greeted."""
+"""Seconds after which a client that was let in has to be greeted."""
 
 DIES_WITHIN = 2.0
 """Seconds before the end of a run that broke off, in which the target may have been dying."""
 
 FELT_WITHIN = 5.0
-"""Seconds within which who is disconnected after the target was struck is taken for its victim."""
+"""Seconds after a fault of the target in which a disconnection is taken for its effect."""
 
 KERNELS = 12 << 20
 """Bytes that kernels may hold for a slow reader, beyond what the server lets it lag (LOAD-2)."""
@@ -34,7 +34,7 @@ SLOW = ("slow", "stall")
 """Faults of a link for which a server may put somebody out (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""How a refusal begins that was none of the target's: this machine lacked something."""
+"""Beginnings of a refusal that was not the target's: this machine lacked something."""
 
 
 class Connections:
@@ -45,15 +45,17 @@ class Connections:
         self._judgement = judgement
 
     def check_arrivals(self) -> None:
-        """Who comes is let in (JOIN-1), but while the target is started again, and greeted first
-        (WELCOME-1)."""
+        """Check that each is let in (JOIN-1), but while the target is started again, and greeted
+        first (WELCOME-1)."""
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
             says = f"{session} heard other things before a welcome"
             judgement.violated(UNWELCOMED, t, session, says)
         for t, session, why in self._facts.refused:
             if why.startswith(OURS):
-                judgement.unfit = judgement.unfit or f"{session} could not come: {why}"
+                judgement.cannot_judge = (
+                    judgement.cannot_judge or f"{session} could not come: {why}"
+                )
             elif session.link is None and not self._facts.is_restarting(session.connects, t):
                 judgement.violated(REFUSED, t, session, f"{session} was not let in: {why}")
 
@@ -64,7 +66,7 @@ class Connections:
         self._check_bounded(session)
 
     def _check_end(self, session: Session) -> None:
-        """Nobody is disconnected who has not asked for it (LEAVE-1, LOAD-4)."""
+        """Check that nobody is disconnected without asking for it (LEAVE-1, LOAD-4)."""
         facts, ended = self._facts, session.ended
         if (
             ended is None

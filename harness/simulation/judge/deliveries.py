@@ -1,4 +1,4 @@
-"""Which messages each session heard, in what order, and how they were harmed."""
+"""The messages that each session heard, in order, and the harm that was done to them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Deliveries:
         self._pieces = pieces
         self._judgement = judgement
         self._read: dict[str, Line | None] = {}
-        """What was read of each line; None: it is a notice."""
+        """Lines that were read before; None: it is a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Whose welcome is yet to come, behind what should have followed it."""
+        """Sessions whose welcome is yet to come, behind what should have followed it."""
 
     def hear(self) -> None:
         facts, index = self._facts, self._facts.index
@@ -42,7 +42,7 @@ class Deliveries:
                 session.heard.append(index[heard])
 
     def _strange(self, session: Session, t: float, line: str) -> None:
-        """A line that is no message as it was due."""
+        """Take a line that is no message as it was due."""
         pieces = self._pieces
         try:
             found = self._read[line]
@@ -70,7 +70,7 @@ class Deliveries:
         self._judgement.violated(MISPREFIXED, t, session, says, name)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
-        """A text is what was said (CAST-3, TEXT), or its beginning where it may come in pieces."""
+        """Check that a text is what was said (CAST-3, TEXT), or begins it where it may be cut."""
         message = self._facts.messages[index]
         if found.due and self._facts.may_be_in_pieces(message):
             self._pieces.begin(session, found, index)

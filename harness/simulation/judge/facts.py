@@ -1,4 +1,4 @@
-"""What happened, by a history's events: who said what, who was there, what was done to them."""
+"""The facts of a history: messages, sessions, and the faults that were done to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Message:
     sender: int
     number: int
     t: float
-    """When it was taken up."""
+    """Time at which it was taken up."""
     text: bytes
     sent: float | None = None
     gap: float = 0.0
@@ -44,7 +44,7 @@ class PartialMessage:
 
 @dataclass
 class Session:
-    """heard, pieces, partly: filled by `hearing`."""
+    """A connection. heard, pieces, partly: filled by `Deliveries`."""
 
     number: int
     address: str = ""
@@ -56,17 +56,17 @@ class Session:
     how: str = ""
     ended: float | None = None
     rest: str = ""
-    """What had come of a line when it was ended."""
+    """Beginning of a line that had come when it was ended."""
     stalled: float | None = None
-    """When its link's fault began."""
+    """Time at which its link's fault began."""
     calmed: bool = False
-    """Whether that is over."""
+    """True once that is over."""
     said: list[int] = field(default_factory=list)
     """Its messages, by index, in order."""
     heard: list[int] = field(default_factory=list)
     """Messages, by index, in order, whole ones and those that were harmed."""
     pieces: dict[bytes, list[PartialMessage]] = field(default_factory=dict)
-    """What it has heard in pieces, by the prefix that they had."""
+    """Messages that it has heard in pieces, by the prefix that these had."""
     partly: set[int] = field(default_factory=set)
     """Messages of which it has heard the rest only."""
 
@@ -75,36 +75,36 @@ class Session:
 
     @property
     def until(self) -> float:
-        """Up to when what is said is due to it, but for what was on the way."""
+        """Time up to which messages are due to it, but for those on the way."""
         times = (self.leaves, self.ended, self.stalled if self.link in CUTS else None)
         return min((time for time in times if time is not None), default=float("inf"))
 
     @property
     def stays(self) -> bool:
-        """Whether it has to have heard all, to the end."""
+        """True where it has to have heard all, to the end."""
         return self.link is None and self.until == float("inf")
 
 
 class Facts:
-    """All of a history, but for what each session heard: of that, `hears` has the events."""
+    """All of a history; of what each session heard, only the events, in `hears`."""
 
     def __init__(self, history: History) -> None:
         self.complete = history.end == COMPLETE
         self.messages: list[Message] = []
-        """In order of time; so an index tells what was said before what."""
+        """Messages in order of time; so an index tells what was said before what."""
         self.index: dict[str, int] = {}
-        """Of each message, by its name."""
+        """Index of each message, by its name."""
         self.sessions: dict[int, Session] = {}
         self.unwelcomed: list[tuple[float, Session]] = []
-        """Who heard other things before a welcome, and when."""
+        """Sessions that heard other things before a welcome, and when."""
         self.refused: list[tuple[float, Session, str]] = []
-        """Who was not let in, when and why."""
+        """Sessions that were not let in, when and why."""
         self.kills: list[float] = []
-        """When the target was struck."""
+        """Times at which the target was struck."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
-        """When the last thing happened."""
+        """Time of the last event."""
         for event in events:
             if "says" in event:
                 self._said(event)
@@ -113,31 +113,31 @@ class Facts:
                 self._take(event)
         # Read later: how a message came may be known only after some have heard of it.
         self.hears = [event for event in events if "hears" in event]
-        """What was heard, as it was recorded."""
+        """Events of what was heard."""
 
     def session(self, number: int) -> Session:
-        """The session of that number, of which nothing may be known yet."""
+        """Return the session of that number, of which nothing may be known yet."""
         session = self.sessions.get(number)
         if session is None:
             session = self.sessions[number] = Session(number)
         return session
 
     def whose(self, index: int) -> str:
-        """A message, and its sender's address."""
+        """Name a message, and its sender's address."""
         message = self.messages[index]
         return f"message {message.name} of {self.sessions[message.sender].address}"
 
     def latest(self, session: Session) -> dict[int, int]:
-        """Of each sender, the last message that a session has heard; none was said later."""
+        """Return the last message of each sender that a session has heard."""
         messages = self.messages
         return {messages[index].sender: index for index in sorted(session.heard)}
 
     def is_restarting(self, begin: float, end: float) -> bool:
-        """Whether the target is started again in this time, at least for a part of it."""
+        """Return whether the target is started again in this time, at least for a part of it."""
         return any(begin <= up and down <= end for down, up in self._restarts)
 
     def was_cut(self, index: int) -> bool:
-        """Whether it may never have come to the server, though it was taken up."""
+        """Return whether it may never have come to the server, though it was taken up."""
         message = self.messages[index]
         sender = self.sessions[message.sender]
         if sender.ended is None:
@@ -148,7 +148,7 @@ class Facts:
         return cut or message.sent is None or sender.link is not None
 
     def may_be_in_pieces(self, message: Message) -> bool:
-        """Whether a server may have taken its beginning for all of it (LINE-5, LEAVE-2)."""
+        """Return whether a server may have taken its beginning for all of it (LINE-5, LEAVE-2)."""
         sender = self.sessions[message.sender]
         return (
             message.sent is None

@@ -1,4 +1,4 @@
-"""How fast it was, by a history: latencies, the harness's own lag, what the target cost. Pure.
+"""The figures of a run: latencies, the harness's own lag, what the target cost. Pure.
 
 *Corrected* latencies count from when a message was due, whatever has held it up.
 *Raw* ones are what a tester would have seen who waits for each message to be heard
@@ -6,8 +6,8 @@ before the next is sent: of each sender's messages those are left out that were 
 while its last one was still on its way, and time counts from when a message was
 sent. Where a server stands still, nearly all that it delays are left out of these.
 
-Both leave out who comes by a bad network (a link of the scenario), as sender and as receiver:
-what they wait for is that network.
+Both leave out clients that come by a bad network (a link of the scenario), as senders and
+as receivers: they wait for that network.
 
 Percentiles are nearest-rank: the smallest value that so many of all do not exceed.
 """
@@ -17,15 +17,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness.simulation.history import Event, History, as_bytes
-from harness.simulation.scenario.vocabulary import TOKEN
+from harness.simulation.scenario.vocabulary import name_in
 
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
 RECEIVERS = ("first", "median", "last")
-"""Of those who heard a message: whose latency it is."""
+"""Receivers of a message whose latency is told."""
 
 Percentiles = dict[str, float | None]
 
@@ -49,65 +49,59 @@ class Heard:
 
 @dataclass
 class Figures:
-    """All latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
+    """Figures of a run; latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
 
     corrected: dict[str, Percentiles]
     raw: dict[str, Percentiles]
     lag: Percentiles
-    """By which the harness itself was late, in ms."""
+    """Time by which the harness itself was late, in ms."""
     heard: list[Heard]
     """Every message that was heard, last words excepted, in order of their due times."""
     closed_loop: list[Heard]
-    """Of these, the ones that count for the raw latencies."""
-    by_population: dict[str, dict[str, Percentiles]] = field(default_factory=dict)
+    """Messages of these that count for the raw latencies."""
+    by_population: dict[str, dict[str, Percentiles]]
     """Corrected latencies of what each population says: who floods a room and is slowed down does
     not hide how it is for the others."""
-    deliveries: Counter[int] = field(default_factory=Counter)
-    """In each second of the run."""
-    costs: dict[str, float] = field(default_factory=dict)
-    """Of the target: memory and descriptors, at the first look, the last and the most; cpu, in
-    seconds, between these looks, and in processors that were in use on average."""
-    faults: Counter[str] = field(default_factory=Counter)
-    """How often each fault began, of the target and of links."""
-    sessions: int = 0
-    most: int = 0
+    costs: dict[str, float]
+    """Costs of the target: memory and descriptors, at the first look, the last and the most; cpu
+    between these looks, in seconds, and in processors that were in use on average."""
+    faults: Counter[str]
+    """Number of times that each fault began, of the target and of links."""
+    sessions: int
+    most: int
     """Members at once, at most."""
 
 
 def figures(history: History) -> Figures:
-    """All figures of a history."""
+    """Measure a history."""
+    events = history.events
     populations = {
         event["who"]: event["population"]
-        for event in history.events
+        for event in events
         if event.get("what") == "connects" and event["link"] is None
     }
     near = {*populations}
-    heard = _heard(history.events, _times(history.events, near), near)
+    heard = _heard(events, _times(events, near), near)
     closed_loop = _closed_loop(heard)
-    lags = [1000 * event["lag"] for event in history.events if "lag" in event]
-    found = Figures(
-        _corrected(heard),
-        {receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
-        percentiles(lags),
-        heard,
-        closed_loop,
-        costs=_costs([event for event in history.events if "costs" in event]),
+    by_population: dict[str, list[Heard]] = {name: [] for name in populations.values()}
+    for message in heard:
+        by_population[populations[message.sender]].append(message)
+    return Figures(
+        corrected=_corrected(heard),
+        raw={receiver: _latencies(closed_loop, receiver, "sent") for receiver in RECEIVERS},
+        lag=percentiles([1000 * event["lag"] for event in events if "lag" in event]),
+        heard=heard,
+        closed_loop=closed_loop,
+        by_population={name: _corrected(those) for name, those in by_population.items() if those},
+        costs=_costs([event for event in events if "costs" in event]),
+        faults=Counter(event["fault"] for event in events if event.get("what") == "begins"),
+        sessions=sum(event.get("what") == "connects" for event in events),
+        most=_most_members(events),
     )
-    for event in history.events:
-        if "hears" in event:
-            found.deliveries[int(event["t"])] += len(event["hears"])
-        elif event.get("what") == "begins":
-            found.faults[event["fault"]] += 1
-    for name in dict.fromkeys(populations.values()):
-        theirs = [message for message in heard if populations[message.sender] == name]
-        if theirs:
-            found.by_population[name] = _corrected(theirs)
-    _count_members(history.events, found)
-    return found
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """Those of `RANKS`; None where there are no values."""
+    """Return the percentiles of `RANKS`; None where there are no values."""
     if not values:
         return dict.fromkeys(RANKS)
     ordered = sorted(values)
@@ -115,26 +109,20 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 
 
 def rank(ordered: Sequence[float], part: float) -> float:
-    """The nearest-rank percentile of values in ascending order; `part`: from 0 to 100."""
+    """Return the nearest-rank percentile of ascending values; `part`: from 0 to 100."""
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
-    """When each message was heard by these, in order."""
+    """Return the times at which each message was heard by these, in order."""
     times: dict[str, list[float]] = {}
     for event in events:
         if "hears" in event and event["who"] in near:
             t = event["t"]
             for heard in event["hears"]:
-                name = heard if isinstance(heard, str) else _name(as_bytes(heard["line"]))
+                name = heard if isinstance(heard, str) else name_in(as_bytes(heard["line"]))
                 times.setdefault(name, []).append(t)
     return times
-
-
-def _name(line: bytes) -> str:
-    """The message that a line is, in another dialect or harmed; empty if it is none."""
-    token = TOKEN.search(line)
-    return token[0][:-1].decode() if token else ""
 
 
 def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int]) -> list[Heard]:
@@ -151,7 +139,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
-    """Those that a sender would have sent who waits until its last one was heard by somebody."""
+    """Return the messages of a sender that waits until its last one was heard by somebody."""
     free: dict[int, float] = {}
     found = []
     for message in heard:
@@ -190,14 +178,13 @@ def _costs(events: Sequence[Event]) -> dict[str, float]:
     return found
 
 
-def _count_members(events: Sequence[Event], found: Figures) -> None:
-    here: set[int] = set()
+def _most_members(events: Sequence[Event]) -> int:
+    most, here = 0, set()
     for event in events:
         match event.get("what"):
-            case "connects":
-                found.sessions += 1
             case "welcomed":
                 here.add(event["who"])
-                found.most = max(found.most, len(here))
+                most = max(most, len(here))
             case "leaves" | "ended":
                 here.discard(event["who"])
+    return most

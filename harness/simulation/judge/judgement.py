@@ -1,4 +1,4 @@
-"""What is found in a history: violations, and what nobody can decide."""
+"""The judgement of a history: its violations, and what nobody can decide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = 50
 """Violations of one kind that are described; all are counted."""
 
 LETTERS = 60
-"""Of a text that is quoted."""
+"""Letters of a text that is quoted."""
 
 LOST, DUPLICATED, MISORDERED = "lost", "duplicated", "misordered"
 MISPREFIXED, ECHOED, TORN = "misprefixed", "echoed", "torn"
@@ -55,14 +55,14 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)
     """Violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
-    """Of each kind, the first SHOWN that were found; in order of time."""
-    unfit: str = ""
-    """Why the harness itself could not do what it was to do; empty: it could."""
+    """First SHOWN violations of each kind, in order of time."""
+    cannot_judge: str = ""
+    """Reason why the harness itself could not do its part; empty: it could."""
 
     def violated(
         self, kind: str, t: float, session: Session, says: str, message: str = "", clause: str = ""
     ) -> None:
-        """`message`: its name, where it is about one. clause: where it is not its kind's."""
+        """Add a violation. message: its name. clause: where it is not its kind's."""
         self.counts[kind] += 1
         if self.counts[kind] <= SHOWN:
             found = Violation(kind, clause or KINDS[kind], t, session.number, message, says)
@@ -71,11 +71,11 @@ class Judgement:
     def about(
         self, kind: str, message: Message, session: Session, says: str, clause: str = ""
     ) -> None:
-        """As `violated`, at the time when the message was taken up."""
+        """Do as `violated` does, at the time when the message was taken up."""
         self.violated(kind, message.t, session, says, message.name, clause)
 
 
 def shown(text: bytes) -> str:
-    """The beginning of a text, harmless to a terminal."""
+    """Return the beginning of a text, harmless to a terminal."""
     start = text.decode("utf-8", "replace")[:LETTERS]
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in start)

@@ -1,4 +1,4 @@
-"""How a line is read that is no message as it was due: which message it is, or is to be."""
+"""Lines that are no message as it was due, and the message that each is meant to be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.simulation.judge.facts import Facts, Message
 from harness.simulation.scenario.vocabulary import TOKEN, harmless
 
 BAD = "\ufffd"
-"""What stands for bytes that are not UTF-8 (TEXT-2)."""
+"""Character for bytes that are not UTF-8 (TEXT-2)."""
 _BAD_RUN = re.compile(BAD + "+")
 
 
@@ -37,10 +37,10 @@ class Lines:
         self._facts = facts
         self._profile = profile
         self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
-        """Whether a prefix is the sender's address, as in PROTOCOL.md."""
+        """True where a prefix is the sender's address, as in PROTOCOL.md."""
 
     def read(self, line: bytes) -> Line | None:
-        """What it is; None: a notice."""
+        """Read a line; None: it is a notice."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
         head = self._profile.prefix.match(line)
@@ -61,38 +61,38 @@ class Lines:
         return welcome is not None and welcome.match(as_bytes(line)) is not None
 
     def parted(self, found: Line) -> tuple[bytes, str]:
-        """Prefix and text of a line as the profile parts them, whether it has a token or not."""
+        """Part a line into prefix and text as the profile does, whether it has a token or not."""
         head = self._profile.prefix.match(found.prefix)
         if head is None:
             return found.prefix, found.text
         return head[0], plain(found.prefix[head.end() :]) + found.text
 
     def prefix_of(self, message: Message) -> bytes:
-        """By which its pieces are known; empty where a server speaks otherwise."""
+        """Return the prefix of its pieces; empty where a server speaks otherwise."""
         address = self._facts.sessions[message.sender].address
         return b"<%s>" % address.encode() if self.is_ours else b""
 
     def _is_prefix(self, prefix: bytes, message: Message) -> bool:
-        """PREFIX-1, PREFIX-2; who speaks otherwise is right by its own way."""
+        """Check PREFIX-1 and PREFIX-2; a server that speaks otherwise is right in its own way."""
         if self.is_ours:
             return prefix == self.prefix_of(message)
         return self._profile.prefix.fullmatch(prefix) is not None
 
 
 def plain(text: bytes) -> str:
-    """A text in which a run of U+FFFD is one: servers differ in how many stand for what is no
+    """Decode a text, a run of U+FFFD as one: servers differ in how many stand for what is no
     UTF-8."""
     decoded = text.decode("utf-8", "replace")
     return _BAD_RUN.sub(BAD, decoded) if BAD * 2 in decoded else decoded
 
 
 def delivered(message: Message) -> str:
-    """The text of a message as it is heard, harmless."""
+    """Return the text of a message as it is heard, harmless."""
     return plain(harmless(message.text))
 
 
 def _due(message: Message, text: str) -> str:
-    """The text of a message, as it was said or harmless, whichever this one is or begins."""
+    """Return the text of a message, as it was said or harmless, whichever this is or begins."""
     both = delivered(message), plain(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""
@@ -100,5 +100,5 @@ def _due(message: Message, text: str) -> str:
 
 
 def _begins(text: str, whole: str) -> bool:
-    """Whether a text is the beginning of another; its last character may be torn."""
+    """Return whether a text is the beginning of another; its last character may be torn."""
     return whole.startswith((text, text.removesuffix(BAD)))

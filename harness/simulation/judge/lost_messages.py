@@ -1,4 +1,4 @@
-"""What never reached who had to hear it, and what may have been on the way."""
+"""Messages that never reached a member, and those that may have been on the way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Observer = tuple[Session, dict[int, int]]
 
 
 def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
-    """Each message reaches all who were members before it was said (CAST-1, WELCOME-3).
+    """Check that each message reached those that were members by then (CAST-1, WELCOME-3).
 
     ordered: one order explains what everyone heard.
     """
@@ -51,7 +51,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
 
 
 class _Losses:
-    """Of what one session has not heard: which is lost, and which may have been on the way."""
+    """The messages that one session has not heard: lost, or maybe on the way."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _Losses:
         self._judgement = judgement
         self._session = session
         self._newest = newest
-        """Of each sender, the last message that anyone has heard."""
+        """Last message of each sender that anyone has heard."""
         self._certain = session.stays and facts.complete
         self._latest = facts.latest(session)
         self._earliest = {
@@ -73,7 +73,7 @@ class _Losses:
         }
         known = {*session.heard}
         self._reached: list[tuple[Observer, int, int]] = []
-        """Of each observer the first and the last place that this session has heard, too."""
+        """First and last place of each observer that this session has heard, too."""
         for observer in observers:
             places = [observer[1][index] for index in known & observer[1].keys()]
             if places:
@@ -91,25 +91,25 @@ class _Losses:
                 self._judgement.undecided += 1
 
     def _is_there(self, index: int) -> bool:
-        """Whether the server must have it: so it is due to all."""
+        """Return whether the server must have it: so it is due to all."""
         newest = self._newest.get(self._facts.messages[index].sender, -1)
         return newest >= index or not self._facts.was_cut(index)
 
     def _was_member(self, index: int) -> bool:
-        """Whether it was, though not welcomed yet: it has heard what came before."""
+        """Return whether it was, though not welcomed yet: it has heard what came before."""
         earliest = self._earliest.get(self._facts.messages[index].sender)
         return (earliest is not None and earliest < index) or any(
             places.get(index, -1) > first for (_, places), first, _ in self._reached
         )
 
     def _passed(self, index: int) -> bool:
-        """Whether it has heard what came behind (CAST-4, CAST-5)."""
+        """Return whether it has heard what came behind (CAST-4, CAST-5)."""
         return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
             places.get(index, last) < last for (_, places), _, last in self._reached
         )
 
     def _told(self, index: int) -> str:
-        """What there is to say of a loss, and by what it is known."""
+        """Describe a loss, and how it is known."""
         facts, messages, session = self._facts, self._facts.messages, self._session
         says = f"{facts.whose(index)} never reached {session}"
         if self._judgement.counts[LOST] >= SHOWN:

@@ -1,4 +1,4 @@
-"""Whether each message was heard once, not by its sender, and in one order by all."""
+"""The order of messages: each is heard once, not by its sender, and in one order by all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class Order:
         self._judgement = judgement
 
     def check_repeats(self, session: Session) -> None:
-        """Once (CAST-1), and not to its sender (CAST-2); then each is in `heard` once."""
+        """Check that it heard each once (CAST-1), and none of its own (CAST-2).
+
+        Then each message is in `heard` once.
+        """
         messages, heard = self._facts.messages, session.heard
         once = dict.fromkeys(heard)
         if len(once) < len(heard):
@@ -34,8 +37,8 @@ class Order:
             heard[:] = [index for index in once if index not in own]
 
     def check(self) -> bool:
-        """One order explains what everyone heard (CAST-5), and each sender's own (CAST-4); return
-        whether it does."""
+        """Return whether one order explains what everyone heard (CAST-5), and each sender's own
+        (CAST-4)."""
         edges: set[tuple[int, int]] = set()
         for session in self._facts.sessions.values():
             edges.update(pairwise(session.heard))
@@ -52,7 +55,7 @@ class Order:
         return True
 
     def _check_each_sender(self) -> bool:
-        """Whether somebody has heard a sender's messages in another order; all are told."""
+        """Return whether somebody has heard a sender's messages in another order, and tell."""
         messages, found = self._facts.messages, False
         for session in self._facts.sessions.values():
             latest: dict[int, int] = {}
@@ -69,7 +72,7 @@ class Order:
         return found
 
     def _check_all_senders(self, cycle: list[int]) -> None:
-        """Who disagrees with most others about messages of several senders."""
+        """Find the sessions that disagree with most others about messages of several senders."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}

@@ -27,14 +27,14 @@ class Reassembly:
     # --- which lines are pieces ----------------------------------------------
 
     def begin(self, session: Session, found: Line, index: int) -> None:
-        """It is the beginning of this message."""
+        """Note a line as the beginning of this message."""
         begins = found.due.startswith(found.text)
         text = found.text if begins else found.text.removesuffix(BAD)
         pieces = PartialMessage(index, found.due, len(text), certain=True)
         session.pieces.setdefault(found.prefix, []).append(pieces)
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
-        """Whether it is the beginning of a message, cut within its token."""
+        """Return whether it is the beginning of a message, cut within its token."""
         if not _TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
@@ -47,7 +47,7 @@ class Reassembly:
         return bool(candidates)
 
     def goes_on(self, session: Session, found: Line) -> bool:
-        """Whether it is the next piece of what this session has heard the beginning of."""
+        """Return whether it is the next piece of what this session has heard the beginning of."""
         prefix, text = self._lines.parted(found)
         for pieces in session.pieces.get(prefix, ()):
             whole, at = pieces.whole, pieces.at
@@ -62,8 +62,8 @@ class Reassembly:
         return False
 
     def is_rest(self, session: Session, t: float, found: Line) -> bool:
-        """Whether it is a later piece of a message that was begun before this session came: when
-        the server heard of that is not known."""
+        """Return whether it is a later piece of a message that was begun before this session came:
+        when the server heard of that is not known."""
         those, messages = self._divisible_as(found), self._facts.messages
         welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}
         partly = {
@@ -80,13 +80,13 @@ class Reassembly:
         return bool(partly or is_end)
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
-        """Messages of which it may be a piece, by its prefix."""
+        """Return the messages of which it may be a piece, by its prefix."""
         return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
 
     # --- whether they add up -------------------------------------------------
 
     def check(self, session: Session) -> None:
-        """The pieces have to add up (CAST-3), unless the sender or this session was cut off."""
+        """Check that pieces add up (CAST-3), unless the sender or this session was cut off."""
         facts, judgement = self._facts, self._judgement
         latest = {facts.messages[index].sender: index for index in session.heard}
         for pieces in (pieces for some in session.pieces.values() for pieces in some):
@@ -108,7 +108,7 @@ class Reassembly:
             judgement.violated(TORN, session.ended or 0.0, session, says)
 
     def _is_beginning(self, session: Session) -> bool:
-        """Whether the rest that it heard begins a line that is due."""
+        """Return whether the rest that it heard begins a line that is due."""
         rest = as_bytes(session.rest)
         found = self._lines.read(rest)
         if session.welcomed is None or found is None:

@@ -1,4 +1,4 @@
-"""What a run comes to: its verdict, and results.json. Pure."""
+"""The results of a run: its verdict, and results.json. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
-from harness.simulation.judge import KINDS, Judgement
 from harness.simulation.judge.figures import RECEIVERS, Figures
+from harness.simulation.judge.judgement import KINDS, Judgement
 
 LATE = 100.0
 """Milliseconds by which 1 of 100 messages may be late through the harness itself: beyond that it
@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
-    """results.json. Latencies and lag in ms, memory in bytes, times in seconds of the run."""
+    """Return results.json: latencies and lag in ms, memory in bytes, times in seconds."""
     verdict, why = verdict_of(history, judgement, figures)
     header = history.header
     return {
@@ -50,13 +50,16 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 
 
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
-    """A verdict, and why it is no pass. What is proved stays so, however late the harness was; a
-    target is not blamed for what the harness could not do."""
+    """Return a verdict, and why it is no pass.
+
+    A violation counts however late the harness was, but a target is not blamed for what the
+    harness could not do.
+    """
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
         return FAIL, counts
-    if judgement.unfit:
-        return INVALID, judgement.unfit
+    if judgement.cannot_judge:
+        return INVALID, judgement.cannot_judge
     if history.end.startswith(CANNOT_JUDGE):
         return INVALID, history.end
     if history.end != COMPLETE:
@@ -74,7 +77,7 @@ def exit_status(results: Mapping[str, Any]) -> int:
 
 
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """For a terminal."""
+    """Yield lines for a terminal."""
     why = f": {results['why']}" if results["why"] else ""
     yield f"{results['verdict']}{why}"
     if results["verdict"] == FAIL and results["end"] != COMPLETE:
@@ -104,7 +107,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
-    """A table: a row for each receiver, the corrected figures and, in parentheses, the raw ones."""
+    """Yield a row for each receiver: the corrected figures and, in parentheses, the raw ones."""
     yield f"{'ms until heard by the':22}{'p50':>16}{'p99':>16}{'p99.9':>16}{'max':>16}"
     for receiver in RECEIVERS:
         corrected, raw = latencies["corrected"][receiver], latencies["raw"][receiver]

@@ -1,5 +1,10 @@
 """report.html: a simulation on one page, to be read by a person. Pure.
 
-context.py       the events around a violation, as a picture and as text: `around`
-page.py          the page: charts of the whole run, and its violations: `report`
+In reading order; a module uses only those above it:
+
+    recording.py     a history, ready to be asked about violations: `Recording`
+    context.py       the messages and events around a violation, in words: `ViolationContext`
+    picture.py       the same as a picture: `Picture`
+    charts.py        charts of the whole run: `Charts`
+    page.py          the page: charts of the whole run, and its violations: `report`
 """

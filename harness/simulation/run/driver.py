@@ -2,13 +2,12 @@
 
     python -m harness.simulation.run.driver
 
-On standard input, `run.py` gives it a `Job`, pickled, and, once it has said
-READY, when the run starts; then standard input stays open for as long as the run
-may go on. What happens goes into the job's file, in the form of history.py; how
-it goes is told on standard output, a JSON line every HALF second. The standard
-library alone, and no object for each delivery: one process
-has to carry 20,000 deliveries a second and keep its schedule meanwhile, or it
-would measure itself.
+On standard input, `drivers.py` gives it a `Job`, pickled, and, once it has said
+READY, the start of the run; then standard input stays open for as long as the run
+may go on. Events go into the job's file, in the form of history.py; progress is
+told on standard output, a JSON line every HALF second. It uses the standard library
+alone: one process has to carry 20,000 deliveries a second and keep its schedule
+meanwhile, or it would measure itself.
 
 The schedule does not wait: what is due is taken up when it is due, and how late
 that was is recorded with it. Where the target takes no more, what is to be sent
@@ -30,13 +29,14 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from operator import itemgetter
 from typing import TextIO
 
 from harness.descriptors import raise_descriptor_limit
 from harness.simulation.history import as_text
+from harness.simulation.run.recorder import Recorder
 from harness.simulation.scenario.plan import Plan, Say, Session
 from harness.simulation.scenario.vocabulary import harmless
 
@@ -56,7 +56,7 @@ WELCOME_MOST = 4096
 """Bytes in which the welcome has to be found."""
 
 READY = "ready"
-"""What a driver says when it has read its job."""
+"""Line that a driver says when it has read its job."""
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, for no seconds: close resets the connection."""
@@ -64,7 +64,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is to do.
+    """The job of one driver.
 
     mine: the sessions that are its own, by number. ports: of the plan's links, in
     their order. source: the address that all come from, where the target is not on this
@@ -83,144 +83,116 @@ class Job:
     path: str
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """A session while it lasts."""
 
-    __slots__ = (
-        "awaited",
-        "ended",
-        "ending",
-        "established",
-        "gaps",
-        "line_end_due",
-        "number",
-        "pending",
-        "session",
-        "socket",
-        "tail",
-        "waits_to_write",
-        "welcomed",
-    )
+    session: Session
+    socket: socket.socket
+    awaited: int
+    """Last words of others that it has not heard."""
+    established: bool = False
+    welcomed: bool = False
+    ending: bool = False
+    """True once it has said all that it will."""
+    ended: bool = False
+    line_end_due: bool = False
+    """True where the next byte, if it is LF, ends the welcome."""
+    tail: bytes = b""
+    """The beginning of a line, or of the welcome."""
+    pending: deque[tuple[bytes, str]] = field(default_factory=deque)
+    """Pieces to be sent, and the message that each of them ends; empty where it ends none."""
+    waits_to_write: bool = True
+    gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Time of the last piece of each message that is begun, and its longest pause."""
 
-    def __init__(self, session: Session, connection: socket.socket, awaited: int) -> None:
-        self.session = session
-        self.number = session.number
-        self.socket = connection
-        self.established = False
-        self.welcomed = False
-        self.ending = False
-        """Whether it has said all that it will."""
-        self.ended = False
-        self.line_end_due = False
-        """Whether the next byte, if it is LF, ends the welcome."""
-        self.tail = b""
-        """The beginning of a line, or of the welcome."""
-        self.pending: deque[tuple[bytes, str]] = deque()
-        """What is to be sent: bytes, and the message of which they are the last."""
-        self.waits_to_write = True
-        self.gaps: dict[int, tuple[float, float]] = {}
-        """Of each message that is begun: when its last piece was sent, and the longest pause."""
-        self.awaited = awaited
-        """Last words of others that it has not heard."""
+    @property
+    def number(self) -> int:
+        return self.session.number
 
 
 class Driver:
     def __init__(self, job: Job, file: TextIO, told: TextIO) -> None:
         self._job = job
-        self._file = file
         self._told = told
         self._poll = select.epoll()
         self._connections: dict[int, Connection] = {}
-        """By descriptor."""
+        """Connections by descriptor."""
         self._by_number: dict[int, Connection] = {}
         self._welcome = (
             None if job.welcome is None else re.compile(job.welcome.encode() + rb"\r?\n?")
         )
         plan = job.plan
-        self._lines = {
-            b"<%s>%s"
-            % (
-                self._address(session).encode(),
-                harmless(say.text),
-            ): f'"{session.number}.{say.number}"'
-            for session in plan.sessions
-            for say in session.says
-        }
-        """Each message as it is due, and its name as the history has it."""
-        self._finals = {
-            f'"{session.number}.{say.number}"'
-            for session in plan.sessions
-            for say in session.says[-1:]
-            if say.final
-        }
+        names: dict[bytes, str] = {}
+        self._finals: set[str] = set()
+        """Last words, as the record has them."""
+        for session in plan.sessions:
+            prefix = b"<%s>" % self._address(session).encode()
+            for say in session.says:
+                name = f'"{session.name_of(say)}"'
+                names[prefix + harmless(say.text)] = name
+                if say.final:
+                    self._finals.add(name)
+        self._record = Recorder(file, names)
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """When anything was heard last, but by who is on a bad network."""
+        """Time at which anything was heard last, but by those on a bad network."""
         self._now_read = 0.0
-        """When what is being attended to was read."""
+        """Time at which what is being attended to was read."""
         self._awaiting = 0
         """Connections that lack the last words of others."""
-        self._start = 0.0
-        self._said = self._heard = self._strange = 0
-        self._lag = 0.0
         self._actions = self._schedule()
 
     def _address(self, session: Session) -> str:
         return self._job.source or session.address
 
-    def _schedule(self) -> list[tuple[float, Callable[[float], None]]]:
-        """What is due, in order of time."""
-        actions: list[tuple[float, int, Callable[[float], None]]] = []
-
-        def at(due: float, action: Callable[[float], None]) -> None:
-            actions.append((due, len(actions), action))
-
+    def _schedule(self) -> deque[tuple[float, Callable[[], None]]]:
+        """Return the actions of the sessions, in order of time."""
+        actions: list[tuple[float, Callable[[], None]]] = []
         for session in self._job.plan.sessions:
             if session.number not in self._job.mine:
                 continue
-            at(session.arrives, partial(self._connect, session))
+            actions.append((session.arrives, partial(self._connect, session)))
             due = session.arrives
             for say in session.says:
                 due, begin = max(due, say.due), 0  # never before the last piece of the one before
-                at(due, partial(self._say, session, say))
+                actions.append((due, partial(self._say, session, say, due)))
                 text = say.text + b"\n"
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
                     is_last = cut == len(text)
-                    at(due, partial(self._piece, session, say, text[begin:cut], is_last))
+                    piece = partial(self._piece, session, say, text[begin:cut], is_last)
+                    actions.append((due, piece))
                     due, begin = due + pause, cut
             if session.leaves is not None:
-                at(session.leaves, partial(self._leave, session))
-        actions.sort(key=lambda action: action[:2])
-        return [(due, action) for due, _, action in actions]
+                actions.append((session.leaves, partial(self._leave, session)))
+        return deque(sorted(actions, key=itemgetter(0)))
 
     # --- the loop ------------------------------------------------------------
 
     def run(self, start: float) -> None:
-        """Until all have heard all, or nothing comes any more, or standard input ends.
+        """Run until all have heard all, or nothing comes any more, or standard input ends.
 
         start: of the run, on the monotonic clock, in seconds.
         """
-        self._start = start
+        self._record.start = start
         # Nothing here makes cycles, and a collection would hold up the schedule.
         gc.freeze()
         gc.disable()
         self._poll.register(sys.stdin, select.EPOLLIN)
-        actions, next_action = self._actions, 0
+        actions, now = self._actions, self._record.now
         tell_at = 0.0
         while True:
-            now = self._now()
-            while next_action < len(actions) and actions[next_action][0] <= now:
-                due, action = actions[next_action]
-                next_action += 1
-                action(due)
-            now = self._now()
-            if now >= tell_at:
-                tell_at = now + HALF
-                self._tell(now)
-            if next_action == len(actions) and self._is_over(now):
+            begun = now()
+            while actions and actions[0][0] <= begun:
+                actions.popleft()[1]()
+            begun = now()
+            if begun >= tell_at:
+                tell_at = begun + HALF
+                self._tell(begun)
+            if not actions and self._is_over(begun):
                 break
-            due = actions[next_action][0] if next_action < len(actions) else tell_at
-            if not self._attend(max(0.0, min(due, tell_at) - now)):
+            due = min(actions[0][0], tell_at) if actions else tell_at
+            if not self._attend(max(0.0, due - begun)):
                 break
 
     def _attend(self, timeout: float) -> bool:
@@ -243,43 +215,29 @@ class Driver:
         quiet = now - max(self._heard_at, self._finals_at)
         return quiet > self._job.patience or (quiet > QUIET and not self._awaiting)
 
-    def _now(self) -> float:
-        return monotonic() - self._start
-
     def _tell(self, now: float) -> None:
-        self._file.flush()
-        status = {
-            "elapsed": now,
-            "connected": sum(connection.welcomed for connection in self._connections.values()),
-            "said": self._said,
-            "heard": self._heard,
-            "strange": self._strange,
-            "lag": self._lag,
-        }
-        self._lag = 0.0
+        connected = sum(connection.welcomed for connection in self._connections.values())
+        status = {"elapsed": now, "connected": connected, **self._record.news()}
         print(json.dumps(status), file=self._told, flush=True)
-
-    def _record(self, connection: Connection | Session, what: str, **more: object) -> None:
-        event = {"t": round(self._now(), 6), "who": connection.number, "what": what, **more}
-        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
 
     # --- coming --------------------------------------------------------------
 
-    def _connect(self, session: Session, _due: float) -> None:
+    def _connect(self, session: Session) -> None:
         job = self._job
         where = job.target if session.link is None else ("127.0.0.1", job.ports[session.link])
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         link = None if session.link is None else job.plan.links[session.link].fault
         more = {"population": session.population, "address": self._address(session), "link": link}
+        self._record.happened(session.number, "connects", **more)
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            self._record(session, "connects", **more)
-            self._record(session, "refused", why=f"the harness itself: {error.strerror}")
+            self._record.happened(
+                session.number, "refused", why=f"the harness itself: {error.strerror}"
+            )
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._record(session, "connects", **more)
         try:
             if not job.source:
                 connection.bind((session.address, 0))
@@ -287,7 +245,7 @@ class Driver:
         except OSError as error:
             failed = error.errno or 0
         if failed not in (0, errno.EINPROGRESS):
-            self._record(session, "refused", why=os.strerror(failed))
+            self._record.happened(session.number, "refused", why=os.strerror(failed))
             connection.close()
             return
         stays = session.leaves is None and session.link is None
@@ -300,18 +258,20 @@ class Driver:
     def _established(self, connection: Connection) -> None:
         failed = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
-            self._record(connection, "refused", why=os.strerror(failed))
+            self._record.happened(connection.number, "refused", why=os.strerror(failed))
             self._forget(connection)
             return
         connection.established = True
-        self._record(connection, "connected", port=connection.socket.getsockname()[1])
+        self._record.happened(
+            connection.number, "connected", port=connection.socket.getsockname()[1]
+        )
         if self._welcome is None:
             self._welcomed(connection)
         self._write(connection)
 
     def _welcomed(self, connection: Connection) -> None:
         connection.welcomed = True
-        self._record(connection, "welcomed")
+        self._record.happened(connection.number, "welcomed")
 
     # --- saying --------------------------------------------------------------
 
@@ -319,30 +279,16 @@ class Driver:
         connection = self._by_number.get(session.number)
         if connection is None or connection.ending:
             return
-        now = self._now()
-        lag = now - due
-        self._lag = max(self._lag, lag)
-        self._said += 1
-        event = {
-            "t": round(now, 6),
-            "who": session.number,
-            "says": f"{session.number}.{say.number}",
-            "due": round(due + sum(say.pauses), 6),
-            "lag": round(lag, 6),
-            "text": as_text(say.text),
-        }
-        if say.final:
-            event["final"] = True
-        self._file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        self._record.says(session, say, due)
         connection.gaps[say.number] = 0.0, 0.0
 
-    def _piece(self, session: Session, say: Say, piece: bytes, is_last: bool, _due: float) -> None:
+    def _piece(self, session: Session, say: Say, piece: bytes, is_last: bool) -> None:
         connection = self._by_number.get(session.number)
         if connection is None or connection.ending or say.number not in connection.gaps:
             return
-        connection.pending.append((piece, f"{session.number}.{say.number}" if is_last else ""))
+        connection.pending.append((piece, session.name_of(say) if is_last else ""))
         before, longest = connection.gaps[say.number]
-        now = self._now()
+        now = self._record.now()
         connection.gaps[say.number] = now, max(longest, now - before if before else 0.0)
         if connection.established and not connection.waits_to_write:
             self._write(connection)
@@ -365,10 +311,7 @@ class Driver:
             pending.popleft()
             if message:
                 _, gap = connection.gaps.pop(int(message.partition(".")[2]))
-                self._file.write(
-                    f'{{"t":{self._now():.6f},"who":{connection.number},"sent":"{message}",'
-                    f'"gap":{gap:.6f}}}\n'
-                )
+                self._record.sent(connection.number, message, gap)
         if connection.waits_to_write != bool(pending):
             connection.waits_to_write = bool(pending)
             events = select.EPOLLIN | (select.EPOLLOUT if pending else 0)
@@ -388,7 +331,7 @@ class Driver:
         if not data:
             self._end(connection, "closed")
             return False
-        self._now_read = self._now()
+        self._now_read = self._record.now()
         if connection.session.link is None:
             self._heard_at = self._now_read
         if connection.welcomed:
@@ -406,14 +349,9 @@ class Driver:
         connection.tail = lines.pop()
         if not lines:
             return
-        known = self._lines
-        names = [known.get(line) or self._describe(line) for line in lines]
-        self._heard += len(names)
-        self._file.write(
-            f'{{"t":{now:.6f},"who":{connection.number},"hears":[{",".join(names)}]}}\n'
-        )
+        heard = self._record.hears(now, connection.number, lines)
         if connection.awaited and now >= self._finals_at:
-            connection.awaited -= sum(name in self._finals for name in names)
+            connection.awaited -= sum(name in self._finals for name in heard)
             if connection.awaited <= 0:
                 connection.awaited = 0
                 self._awaiting -= 1
@@ -426,20 +364,17 @@ class Driver:
             connection.line_end_due = not found[0].endswith(b"\n")
             self._hear(connection, data[found.end() :])
         elif b"\n" in data or len(data) > WELCOME_MOST:
-            self._record(connection, "unwelcomed", rest=as_text(data[:WELCOME_MOST]))
+            self._record.happened(
+                connection.number, "unwelcomed", rest=as_text(data[:WELCOME_MOST])
+            )
             connection.welcomed = True
             self._hear(connection, data)
         else:
             connection.tail = data
 
-    def _describe(self, line: bytes) -> str:
-        """A line that is no message as it was due."""
-        self._strange += 1
-        return json.dumps({"line": as_text(line)})
-
     # --- going ---------------------------------------------------------------
 
-    def _leave(self, session: Session, _due: float) -> None:
+    def _leave(self, session: Session) -> None:
         connection = self._by_number.get(session.number)
         if connection is None or connection.ending:
             return
@@ -451,7 +386,7 @@ class Driver:
             if connection.ended:
                 return
         connection.ending = True
-        self._record(connection, "leaves", how=how)
+        self._record.happened(connection.number, "leaves", how=how)
         with contextlib.suppress(OSError):
             if how == "half-close":
                 connection.socket.shutdown(socket.SHUT_WR)
@@ -461,12 +396,12 @@ class Driver:
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:
-        """The target has ended it."""
+        """Note that the target has ended it."""
         more = {"rest": as_text(connection.tail)} if connection.tail else {}
         if connection.established:
-            self._record(connection, "ended", how=how, **more)
+            self._record.happened(connection.number, "ended", how=how, **more)
         else:
-            self._record(connection, "refused", why=how)
+            self._record.happened(connection.number, "refused", why=how)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:

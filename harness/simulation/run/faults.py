@@ -1,4 +1,4 @@
-"""What is done to the target while people talk: it is killed, stopped, replaced, in part or whole.
+"""Faults of the target: it is killed, stopped or restarted while people talk, in part or whole.
 
 Only where the target is a command; an address can't be struck.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import psutil
@@ -21,24 +23,42 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 class Striker:
-    """Strikes a target, and lets go of what it holds. `tell` hears of each fault as it happens."""
+    """Strikes a target when it is due, and lets go of what it holds."""
 
-    def __init__(self, target: Command, seed: int, tell: Tell, clock: Callable[[], float]) -> None:
-        """`clock`: the seconds of the run."""
+    def __init__(
+        self,
+        target: Command,
+        strikes: Sequence[Strike],
+        seed: int,
+        tell: Tell,
+        clock: Callable[[], float],
+    ) -> None:
+        """`tell` hears of each fault as it happens. clock: the seconds of the run."""
+        self.latest = ""
+        """Kind of the last fault."""
         self._target = target
+        self._strikes = deque(strikes)
         self._chance = random.Random(f"{seed} strikes")
         self._tell = tell
         self._clock = clock
         self._held: list[tuple[float, Strike, list[psutil.Process]]] = []
-        """Who is stopped, and until when."""
+        """Processes that are stopped, and until when."""
 
     @property
-    def due(self) -> float | None:
-        """When the next one has to be let go, in seconds of the run."""
-        return min((until for until, _, _ in self._held), default=None)
+    def due(self) -> float:
+        """Time at which there is something to do, in seconds of the run; `inf`: never."""
+        strikes = (strike.due for strike in [*self._strikes][:1])
+        return min((*strikes, *(until for until, _, _ in self._held)), default=inf)
 
-    def strike(self, strike: Strike) -> None:
-        """Do it. Raises StartError where the target does not start again."""
+    def act(self) -> None:
+        """Do what is due. Raises StartError if the target does not start again."""
+        now = self._clock()
+        self.release(now)
+        while self._strikes and self._strikes[0].due <= now:
+            self._strike(self._strikes.popleft())
+
+    def _strike(self, strike: Strike) -> None:
+        self.latest = strike.kind
         match strike.kind:
             case "kill-worker" | "kill-workers":
                 victims = self._workers(single=strike.kind == "kill-worker")
@@ -55,8 +75,8 @@ class Striker:
                 self._target.start()
                 self._say(strike, "ends", [])
 
-    def release(self, now: float) -> None:
-        """Let those go on whose time is over."""
+    def release(self, now: float = inf) -> None:
+        """Let those go on whose time is over by then."""
         for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, strike, processes = held
@@ -65,11 +85,8 @@ class Striker:
                     process.send_signal(signal.SIGCONT)
             self._say(strike, "ends", processes)
 
-    def release_all(self) -> None:
-        self.release(float("inf"))
-
     def _workers(self, *, single: bool) -> list[psutil.Process]:
-        """The target's workers, or one of them."""
+        """Return the target's workers, or one of them."""
         found = workers_of(self._target)
         return [self._chance.choice(found)] if found and single else found
 
@@ -91,7 +108,7 @@ class Striker:
 
 
 def workers_of(target: Command) -> list[psutil.Process]:
-    """The processes that hold clients' connections, the first one excepted."""
+    """Return the processes that hold clients' connections, the first one excepted."""
     found = []
     for process in target.processes()[1:]:
         with contextlib.suppress(psutil.Error):

@@ -1,7 +1,7 @@
-"""What a bad network does to a connection: what may be passed on, and when. Pure.
+"""The gates of a bad network: the bytes that may be passed on, and when. Pure.
 
-A `Link` says what befalls those that come by it, a `Course` what was drawn for
-one of them. A connection has two gates, one for what the client says and one for
+A `Link` describes the fault of the connections that come by it, a `Course` what was
+drawn for one of them. A connection has two gates, one for what the client says and one for
 what it hears. A gate holds what was read from one side until it may be passed on
 to the other; it knows neither sockets nor a clock: whoever asks sets its time, in
 seconds of one monotonic clock.
@@ -25,16 +25,16 @@ from math import inf
 from harness.simulation.scenario.scenario import Link
 
 BEFALL = ("cut-off", "reset", "half-close")
-"""Those that befall a connection, not what it carries: their gates are faithful."""
+"""Faults of a connection, not of what it carries: their gates are faithful."""
 
 CLOSED, RESET = "closed", "reset"
-"""How a side ends: by FIN, by RST."""
+"""The ways in which a side ends: by FIN, by RST."""
 
 HELD = 1 << 16
 """Bytes, at most, that a gate holds: there is no room for more."""
 
 HELD_BY_DELAY = 1 << 20
-"""As HELD, of a delay; so it carries no more than that in the time for which it holds."""
+"""Bytes, at most, that a delay holds; so it carries no more in the time for which it holds."""
 
 CHUNK = 1 << 16
 """Bytes, at most, that are due at once."""
@@ -45,7 +45,7 @@ GRAIN = 0.05
 
 @dataclass(frozen=True)
 class Course:
-    """What befalls one connection. begins, ends: times; ends: `inf` where it stays so."""
+    """The fault of one connection. begins, ends: times; ends: `inf` where it stays so."""
 
     fault: str
     begins: float
@@ -55,12 +55,12 @@ class Course:
     held: float
 
     def holds(self, now: float) -> bool:
-        """Whether the fault is there now."""
+        """Return whether the fault is there now."""
         return self.begins <= now < self.ends
 
 
 def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Course:
-    """The course of a connection that came at a time.
+    """Draw the course of a connection that came at a time.
 
     number: the link's. connection: which of those that came by it this one is. The
     same seed and numbers give the same course, whatever happens to others.
@@ -79,7 +79,7 @@ def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Co
 
 
 def gates(course: Course) -> tuple[Gate, Gate]:
-    """For what the client says, and for what it hears."""
+    """Make the gates for what the client says, and for what it hears."""
     match course.fault:
         case "slow":
             return Gate(), SlowGate(course, course.bytes_per_second)
@@ -103,27 +103,27 @@ class Gate:
         self._ending = ""
 
     def room(self) -> int:
-        """Bytes that may be read now."""
+        """Return the bytes that may be read now."""
         return HELD - len(self._held)
 
     def put(self, data: bytes) -> None:
-        """These were read."""
+        """Take what was read."""
         self._held += data
 
     def end(self, how: str) -> None:
-        """The side that is read from has ended: CLOSED or RESET."""
+        """Note that the side that is read from has ended: CLOSED or RESET."""
         self._ending = how
 
     def due(self) -> bytes:
-        """What is to be passed on now: some of it, empty if nothing."""
+        """Return what is to be passed on now: some of it, empty if nothing."""
         return bytes(self._held[:CHUNK])
 
     def took(self, size: int) -> None:
-        """So many bytes, of what is due, were passed on."""
+        """Note that so many bytes, of what is due, were passed on."""
         del self._held[:size]
 
     def ending(self) -> str:
-        """How the other side is to be ended now; empty: not yet. To be asked after `due`.
+        """Return how the other side is to be ended now; empty: not yet. Ask after `due`.
 
         What came before a FIN goes before it; a RST overtakes what could not be
         passed on yet, as TCP's does.
@@ -131,15 +131,16 @@ class Gate:
         return self._ending if self._ending == RESET or not self._held else ""
 
     def wake(self) -> float:
-        """The time at which to ask again though nothing has happened; `inf`: never."""
+        """Return the time at which to ask again though nothing has happened; `inf`: never."""
         return inf
 
 
 class SlowGate(Gate):
-    """At so many bytes per second while the fault is there; none at all where that is 0.
+    """A gate for so many bytes per second while the fault is there; for none where that is 0.
 
     Nothing is read before it may be passed on, so that what waits, waits at the
-    server. Who said nothing for a while has saved up two grains at most.
+    server. A server that said nothing for a while has saved up two
+    grains at most.
     """
 
     def __init__(self, course: Course, rate: float) -> None:
@@ -202,7 +203,7 @@ class DripGate(Gate):
 
 
 class DelayGate(Gate):
-    """All that comes while the fault is there is held so long; what comes later stays behind it."""
+    """A gate that holds all that comes during the fault; what comes later stays behind it."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()

@@ -14,12 +14,12 @@ connection is; a `cut-off` and a `reset` only begin. All ends with standard inpu
 or by SIGTERM. Exit: 0, or 2 with one line that says why it can't go on, such as
 that it lacks descriptors or ports.
 
-FIN is passed on as FIN, after all that came before it; RST as RST. Who can't be
-passed anything is not read from: what is on its way in one direction is at most
+FIN is passed on as FIN, after all that came before it; RST as RST. A side is
+not read from while the other takes nothing: what is on its way in one direction is at most
 64 KiB here (1 MiB of a `delay`) and about as much in each of the kernel's two
 buffers, and a `slow` or `stall` reads nothing ahead and has a small buffer.
 
-What it costs: two descriptors a connection, some 22 MiB of memory in all, and 20
+Its cost: two descriptors a connection, some 22 MiB of memory in all, and 20
 to 40 µs of one processor for each message that is carried to one client. 300
 clients that all hear 30 messages a second take a fifth of it, and the last of the
 300 hears each 10 ms later than it would. So it is for hundreds of clients that
@@ -30,8 +30,8 @@ address. Which connection of a link is the first is for the kernel to say where
 several come at once, so a seed says which courses there are, not whose each is.
 Where it does not read it does not see a RST either, until it writes. A target
 that has not accepted yet is a connection that stays silent; one that refuses, a
-connection that is reset. Who reads nothing of what it tells stops it, once a pipe
-is full: `Proxy` does read.
+connection that is reset. It stops when its
+output is not read and the pipe is full: `Proxy` does read.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any
 
 from harness.descriptors import raise_descriptor_limit
 from harness.errors import CannotJudge
-from harness.simulation.run.gates import BEFALL, CHUNK, CLOSED, RESET, Course, Gate, draw, gates
+from harness.simulation.run.direction import Direction
+from harness.simulation.run.gates import BEFALL, CHUNK, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
 
 BUFFER = 1 << 16
 """Bytes of each of the kernel's buffers, which doubles it."""
 
 SMALL_BUFFER = 1 << 12
-"""As BUFFER, for what comes from the server to one that is slow: it is to feel it."""
+"""Bytes of the buffer for what a server says to a slow client: the server is to feel it."""
 
 BACKLOG = 1024
 """Clients that may come at once."""
@@ -69,7 +69,7 @@ CANNOT_JUDGE = 2
 
 
 class Network:
-    """All links, and the connections that came by them."""
+    """The links, and the connections that came by them."""
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.target = target
@@ -82,7 +82,7 @@ class Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Until it is stopped. Raises CannotJudge, OSError."""
+        """Carry until it is stopped. Raises CannotJudge, OSError."""
         self.loop.set_exception_handler(self._broken)
         for ending in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(ending, self.stop)
@@ -104,12 +104,12 @@ class Network:
             self._over.set_result(None)
 
     def fail(self, why: BaseException) -> None:
-        """It can't go on."""
+        """End, as it can't go on."""
         if not self._over.done():
             self._over.set_exception(why)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A defect of ours."""
+        """Fail, by a defect of ours."""
         self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
@@ -154,14 +154,14 @@ class Connection:
         self._address = address
         self._course = course
         self._present = False
-        """Whether the fault has begun, and not ended."""
+        """True while the fault has begun, and not ended."""
         self._began = 0.0
-        """When it was told to have begun."""
+        """Time at which it was told to have begun."""
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         says, hears = gates(course)
-        self._says = Direction(self, client, self._server, says)
-        self._hears = Direction(self, self._server, client, hears)
+        self._says = Direction(client, self._server, says, self.reset, self._close_if_done)
+        self._hears = Direction(self._server, client, hears, self.reset, self._close_if_done)
         self._says.back, self._hears.back = self._hears, self._says
         self._timer = self.loop.call_at(course.begins, self._begin)
         network.connections.add(self)
@@ -234,7 +234,7 @@ class Connection:
         _linger(self._server)
         self.close()
 
-    def close_if_done(self) -> None:
+    def _close_if_done(self) -> None:
         if self._says.done and self._hears.done:
             self.close()
 
@@ -250,133 +250,6 @@ class Connection:
         self._client.close()
         self._server.close()
         self._network.connections.discard(self)
-
-
-class Direction:
-    """From one socket of a connection to the other, as its gate allows."""
-
-    back: Direction
-    """The other direction of the same connection."""
-
-    def __init__(
-        self, connection: Connection, source: socket.socket, sink: socket.socket, gate: Gate
-    ) -> None:
-        self._connection = connection
-        self._loop = connection.loop
-        self._source = source
-        self._sink = sink
-        self._gate = gate
-        self._heard_all = False
-        """Whether the source has ended, or is gone."""
-        self._finished = False
-        """Whether the sink has been told so."""
-        self._dropping = False
-        """Whether what the source says is read and dropped."""
-        self._active = False
-        self._reading = False
-        self._writing = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def done(self) -> bool:
-        return self._heard_all and self._finished
-
-    def start(self) -> None:
-        """Both sides are there."""
-        self._active = True
-        self.turn()
-
-    def turn(self) -> None:
-        """Pass on what is due, and see to it that this is called again when more can be done."""
-        if not self._active:
-            return
-        self._gate.now = self._loop.time()
-        blocked = False
-        while not blocked and (data := self._gate.due()):
-            try:
-                self._gate.took(self._sink.send(data))
-            except BlockingIOError:
-                blocked = True
-            except OSError:
-                self.back.lost()
-                return
-        ending = self._gate.ending()
-        if ending == RESET:
-            self._connection.reset()
-            return
-        if ending == CLOSED and not self._finished:
-            self._finished = True
-            with contextlib.suppress(OSError):  # it is gone: whoever reads from it will see
-                self._sink.shutdown(socket.SHUT_WR)
-        room = self._dropping or self._gate.room() > 0
-        self._watch(reading=room and not self._heard_all, writing=blocked)
-        self._wake_at(self._gate.wake())
-        self._connection.close_if_done()
-
-    def drop(self) -> None:
-        """End the source for the sink, and read on so that its end is seen."""
-        if not self._heard_all:
-            self._dropping = True
-            self._gate.now = self._loop.time()
-            self._gate.end(CLOSED)
-            self.turn()
-
-    def lost(self) -> None:
-        """The source is gone: it says nothing more, and hears nothing more."""
-        self._heard_all = True
-        self._gate.now = self._loop.time()
-        self._gate.end(RESET)
-        self.back.stop()
-        self.turn()
-
-    def stop(self) -> None:
-        """Neither read nor pass on any more."""
-        self._active = False
-        self._watch(reading=False, writing=False)
-        self._wake_at(inf)
-
-    def _read(self) -> None:
-        self._gate.now = self._loop.time()
-        room = CHUNK if self._dropping else min(self._gate.room(), CHUNK)
-        if room > 0:  # it may be less than when it was asked last
-            try:
-                self._take(self._source.recv(room))
-            except BlockingIOError:
-                return
-            except OSError:
-                self.lost()
-                return
-        self.turn()
-
-    def _take(self, data: bytes) -> None:
-        self._heard_all = not data
-        if self._dropping:
-            return
-        if data:
-            self._gate.put(data)
-        else:
-            self._gate.end(CLOSED)
-
-    def _watch(self, reading: bool, writing: bool) -> None:
-        if reading != self._reading:
-            self._reading = reading
-            if reading:
-                self._loop.add_reader(self._source, self._read)
-            else:
-                self._loop.remove_reader(self._source)
-        if writing != self._writing:
-            self._writing = writing
-            if writing:
-                self._loop.add_writer(self._sink, self.turn)
-            else:
-                self._loop.remove_writer(self._sink)
-
-    def _wake_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self.turn)
 
 
 def _linger(connection: socket.socket) -> None:

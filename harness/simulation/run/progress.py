@@ -1,4 +1,4 @@
-"""How a simulation goes, while it runs: a line that changes, or one every few seconds."""
+"""The progress of a run: a line that changes, or one every few seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Told = Callable[[Status], None]
 
 @contextmanager
 def live(stream: TextIO, seconds: float) -> Iterator[Told]:
-    """Tell of a run of so many seconds on the stream: call what it yields now and then."""
+    """Show the progress of a run of so many seconds: call what this yields now and then."""
     if stream.isatty():
         with _bar(stream, seconds) as told:
             yield told
@@ -83,7 +83,10 @@ class _Rate:
 
 
 def described(status: Status, seconds: float, rate: float, *, brief: bool = False) -> str:
-    """`rate`: deliveries a second. brief: in so few words that a terminal has room for all."""
+    """Describe a status in words; brief: in so few that a terminal has room for all.
+
+    rate: deliveries a second.
+    """
     said, heard = ("said", "heard") if brief else ("messages", "deliveries")
     parts = [
         f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {status.connected} members",
@@ -99,7 +102,7 @@ def described(status: Status, seconds: float, rate: float, *, brief: bool = Fals
 
 
 def about(value: float) -> str:
-    """A number, rounded where it is large: 9,999, 324 k, 12 M."""
+    """Format a number, rounded where it is large: 9,999, 324 k, 12 M."""
     for size, letter in ((1e7, "M"), (1e4, "k")):
         if value >= size:
             return f"{value / (size / 10):,.0f} {letter}"

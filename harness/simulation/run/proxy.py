@@ -32,7 +32,7 @@ class Proxy:
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.ports: list[int] = []
-        """Where it listens, a port for each link in their order, once it has started."""
+        """Ports that it listens on, one for each link in their order, once it has started."""
         self._job = (target, seed, tuple(links))
         self._process: Child | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -60,11 +60,11 @@ class Proxy:
             raise CannotJudge(f"the proxy {how}")
 
     def events(self) -> list[dict[str, Any]]:
-        """What it has told since this was asked last."""
+        """Take what it has told since this was asked last."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def death(self, limit: float = 0.0) -> str:
-        """How it ended, with its last words; empty if it runs for `limit` seconds more."""
+        """Return how it ended, with its last words; empty if it runs for `limit` seconds more."""
         if self._process is None:
             return ""
         status = status_within(self._process, limit)

@@ -13,35 +13,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import select
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import IO, Any
 
 from harness.errors import CannotJudge, StartError, Undecided
 from harness.profile import Profile
 from harness.simulation import history
-from harness.simulation.run.child import Child, end, send, spawn
-from harness.simulation.run.driver import READY, Job
+from harness.simulation.run.driver import Job
+from harness.simulation.run.drivers import Drivers
 from harness.simulation.run.faults import Striker
 from harness.simulation.run.progress import Status
 from harness.simulation.run.proxy import Proxy
 from harness.simulation.scenario.plan import Plan
 from harness.target.interrupts import allow_signals, defer_signals
-from harness.target.processes import status_within
 from harness.target.target import Command, Target
 
 SESSIONS_PER_DRIVER = 1000
 """Sessions that one process carries, where it is not said how many processes there are to be."""
-
-READY_WITHIN = 60.0
-"""Seconds in which a driver has to have read its job."""
 
 HEAD_START = 0.2
 """Seconds from when all drivers are ready to the start of the run: so all hear of it in time."""
@@ -49,16 +43,13 @@ HEAD_START = 0.2
 PATIENCE = 15.0
 """Seconds of silence, when all was said, after which nothing more is expected."""
 
-END_WITHIN = 5.0
-"""Seconds in which the drivers have to end, all of them."""
-
 WEIGH_EVERY = 1.0
 """Seconds between two looks at what the target costs."""
 
 
 @dataclass
 class Run:
-    """What is run, and what came of it.
+    """A run: the plan, the target, and what came of it.
 
     told: is called with a `Status` twice a second. processes: drivers; 0: as many
     as the plan needs. end: how it ended: `complete`, or why it did not.
@@ -109,24 +100,23 @@ class Run:
                 cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
                 cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
                 proxy.start()
-            drivers: list[Child] = []
-            cleanup.callback(_end, drivers)
-            self._start_drivers(drivers, parts, proxy.ports if proxy else [])
+            drivers = Drivers()
+            cleanup.callback(drivers.stop)
+            drivers.start(self._jobs(parts, proxy.ports if proxy else []), self.scale)
+            self._start = time.monotonic() + HEAD_START
+            drivers.begin(self._start)
             striker = None
             if isinstance(self.target, Command):
-                striker = Striker(self.target, plan.seed, self._record, self._now)
-                cleanup.callback(striker.release_all)
+                striker = Striker(self.target, plan.strikes, plan.seed, self._record, self._now)
+                cleanup.callback(striker.release)
             self._watch(drivers, striker, proxy)
 
-    # --- the drivers ---------------------------------------------------------
-
-    def _start_drivers(self, drivers: list[Child], parts: Path, ports: list[int]) -> None:
-        """Until all are ready, and know when the run starts. Raises CannotJudge."""
-        plan = self.plan
+    def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
+        """Share the sessions out."""
+        plan, welcome = self.plan, self.profile.welcome
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
-        welcome = self.profile.welcome
-        for number in range(count):
-            job = Job(
+        return [
+            Job(
                 plan,
                 range(number, len(plan.sessions), count),
                 self.target.address,
@@ -136,39 +126,24 @@ class Run:
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
-            with defer_signals():
-                driver = spawn("harness.simulation.run.driver", "a driver")
-                drivers.append(driver)
-            send(driver, job)
-        for driver in drivers:
-            _await_ready(driver, READY_WITHIN * self.scale)
-        self._start = time.monotonic() + HEAD_START
-        for driver in drivers:
-            send(driver, self._start)
+            for number in range(count)
+        ]
 
-    def _watch(
-        self,
-        drivers: list[Child],
-        striker: Striker | None,
-        proxy: Proxy | None,
-    ) -> None:
-        """Until all drivers have ended, or the target has."""
-        strikes = list(self.plan.strikes) if striker else []
-        news = _News(drivers)
+    def _watch(self, drivers: Drivers, striker: Striker | None, proxy: Proxy | None) -> None:
+        """Wait until all drivers have ended, or the target has."""
         weigh_at = tell_at = 0.0
-        while news.running:
+        while drivers.running:
             now = self._now()
             if striker:
-                striker.release(now)
-                while strikes and strikes[0].due <= now:
-                    news.latest = strikes[0].kind
-                    try:
-                        striker.strike(strikes.pop(0))
-                    except StartError as error:
-                        self.end = f"the target did not start again: {error}"
-                        return
+                try:
+                    striker.act()
+                except StartError as error:
+                    self.end = f"the target did not start again: {error}"
+                    return
             if proxy:
-                self._hear_of_links(proxy)
+                if how := proxy.death():
+                    raise CannotJudge(f"the bad network {how}")
+                self._take_of_links(proxy)
             if now >= weigh_at:
                 weigh_at = now + WEIGH_EVERY
                 self._weigh()
@@ -177,15 +152,10 @@ class Run:
                     return
             if now >= tell_at:
                 tell_at = now + 0.5
-                self.told(news.status(now))
-            due = min(
-                [weigh_at, tell_at, *(strike.due for strike in strikes[:1])]
-                + ([striker.due] if striker and striker.due is not None else [])
-            )
-            news.wait(max(0.0, due - self._now()))
-        broken = [driver.returncode for driver in drivers if driver.wait() != 0]
-        if broken:
-            raise CannotJudge(f"a driver broke off with exit code {broken[0]}")
+                self.told(drivers.status(now, striker.latest if striker else ""))
+            due = min(weigh_at, tell_at, striker.due if striker else inf)
+            drivers.wait(max(0.0, due - self._now()))
+        drivers.check()
         self.end = history.COMPLETE
 
     # --- the history ---------------------------------------------------------
@@ -196,17 +166,10 @@ class Run:
     def _record(self, event: history.Event) -> None:
         self.events.append({"t": round(self._now(), 6), **event})
 
-    def _hear_of_links(self, proxy: Proxy) -> None:
-        if how := proxy.death():
-            raise CannotJudge(f"the bad network {how}")
-        self._take_of_links(proxy)
-
     def _take_of_links(self, proxy: Proxy) -> None:
-        self.events += [self._of_link(event) for event in proxy.events()]
-
-    def _of_link(self, told: history.Event) -> history.Event:
-        """What the proxy has told, as an event of the run; whose it is, its port will tell."""
-        return {**told, "t": round(told["t"] - self._start, 6)}
+        """Record what the proxy has told; `with_sessions` finds out whose it is, by the port."""
+        for event in proxy.events():
+            self.events.append({**event, "t": round(event["t"] - self._start, 6)})
 
     def _weigh(self) -> None:
         if not isinstance(self.target, Command):
@@ -239,15 +202,15 @@ class Run:
         }
         with self.path.open("w", encoding="utf-8") as file:
             history.write(header, file)
-            ours = map(history.line_of, _with_sessions(self.events, parts))
+            ours = map(history.line_of, with_sessions(self.events, parts))
             file.writelines(history.merge([*map(history.lines_of, parts), ours]))
             history.write({"t": round(self._now(), 6), "end": self.end}, file)
 
 
-def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """What happened on links, each with the session whose it is: known by address and port.
+def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
+    """Yield events in order, those of links with their session: known by address and port.
 
-    A port may be used again: then it is the session's that came last before that.
+    A port may be used again: then it is of the session that came last before that.
     """
     whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
@@ -272,55 +235,8 @@ def _with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[h
             yield event
 
 
-class _News:
-    """What the drivers tell of how it goes."""
-
-    def __init__(self, drivers: list[Child]) -> None:
-        self._poll = select.poll()
-        self._open: dict[int, IO[bytes]] = {}
-        self._unread: dict[int, bytes] = {}
-        self._last: dict[int, dict[str, Any]] = {}
-        self.latest = ""
-        """What was done to the target last."""
-        for driver in drivers:
-            assert driver.stdout is not None
-            self._open[driver.stdout.fileno()] = driver.stdout
-            self._poll.register(driver.stdout, select.POLLIN)
-
-    @property
-    def running(self) -> bool:
-        return bool(self._open)
-
-    def wait(self, seconds: float) -> None:
-        for fd, _ in self._poll.poll(seconds * 1000):
-            data = os.read(fd, 65536)
-            if not data:
-                self._poll.unregister(fd)
-                del self._open[fd]
-                continue
-            *lines, self._unread[fd] = (self._unread.get(fd, b"") + data).split(b"\n")
-            for line in lines:
-                self._last[fd] = json.loads(line)
-
-    def status(self, now: float) -> Status:
-        last = self._last.values()
-
-        def total(key: str) -> int:
-            return sum(news[key] for news in last)
-
-        return Status(
-            now,
-            total("connected"),
-            total("said"),
-            total("heard"),
-            total("strange"),
-            1000 * max((news["lag"] for news in last), default=0.0),
-            self.latest,
-        )
-
-
 def source_to(target: Target) -> str:
-    """The address that this machine has for a target; empty where each client can have its own."""
+    """Return our address for a target; empty where each client can have its own."""
     host, port = target.address
     if host == "localhost" or host.startswith("127."):
         return "" if sys.platform == "linux" else "127.0.0.1"
@@ -329,23 +245,3 @@ def source_to(target: Target) -> str:
         probe.connect(where)  # sends nothing
         address: str = probe.getsockname()[0]
     return address
-
-
-def _await_ready(driver: Child, limit: float) -> None:
-    """Raises CannotJudge where it is not within `limit` seconds."""
-    assert driver.stdout is not None
-    if not select.select([driver.stdout], [], [], limit)[0]:
-        raise CannotJudge(f"a driver was not ready for {limit:g} s")
-    line = driver.stdout.readline().decode(errors="backslashreplace").rstrip("\n")
-    if not line:
-        raise CannotJudge(f"a driver broke off with exit code {status_within(driver, END_WITHIN)}")
-    if line != READY:
-        raise CannotJudge(f"a driver said {line!r}, and not that it is ready")
-    os.set_blocking(driver.stdout.fileno(), False)
-
-
-def _end(drivers: list[Child]) -> None:
-    end(drivers, END_WITHIN)  # they write what they have
-    for driver in drivers:
-        assert driver.stdout is not None
-        driver.stdout.close()

@@ -1,17 +1,17 @@
-"""From a scenario and a seed, the plan: who comes when, says what when, and goes when. Pure.
+"""The plan of a run, drawn from a scenario and a seed: who comes, says what and goes when. Pure.
 
 The same seed gives the same plan, message by message. A plan waits for nobody:
 its times count from the run's start, in seconds, whatever the target does.
 
-A *session* is one connection: who leaves and comes back is another session of
-the same address. Sessions are numbered from 0 in the order of their arrival.
+A *session* is one connection: a person that leaves and comes back is another session
+of the same address. Sessions are numbered from 0 in the order of their arrival.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.simulation.scenario.scenario import Fault, Link, Phase, Population, Range, Scenario
 from harness.simulation.scenario.vocabulary import payload, token
@@ -56,6 +56,10 @@ class Session:
     link: int | None
     says: list[Say] = field(default_factory=list)
 
+    def name_of(self, say: Say) -> str:
+        """Return the name of a message, as its token and the history have it."""
+        return f"{self.number}.{say.number}"
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -74,12 +78,12 @@ class Plan:
     strikes: list[Strike]
     links: list[Link]
     talk: float
-    """Seconds until all but the last words was to be said."""
+    """Seconds until all but the last words is to be said."""
 
 
 def plan(scenario: Scenario, seed: int) -> Plan:
-    """What is to happen. Each part draws from a generator of its own, so that one more message of
-    one person leaves all others as they were."""
+    """Draw a plan. Each part has a random generator of its own, so that one more message of one
+    person leaves all others as they were."""
     sessions: list[Session] = []
     links: list[Link] = []
     hosts = _addresses()
@@ -97,8 +101,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     for number, session in enumerate(sessions):
         session.number = number
         session.says = [
-            Say(say.due, say.number, token(number, say.number) + say.text, say.cuts, say.pauses)
-            for say in session.says
+            replace(say, text=token(number, say.number) + say.text) for say in session.says
         ]
     strikes = sorted(
         (
@@ -120,7 +123,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
 
 
 def _addresses() -> Iterator[str]:
-    """Addresses of this machine, none twice, 127.0.0.1 not among them."""
+    """Yield addresses of this machine, none twice, 127.0.0.1 not among them."""
     for number in range(2, 1 << 22):
         yield f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -132,7 +135,7 @@ def _visits(
     address: str,
     link: int | None,
 ) -> Iterator[Session]:
-    """The sessions of one person, one after another."""
+    """Yield the sessions of one person, one after another."""
     begin, end = 0.0, scenario.seconds
     for phase in scenario.phases:
         if phase.name == population.phase:
@@ -166,7 +169,7 @@ def _says(
     arrives: float,
     until: float,
 ) -> Iterator[Say]:
-    """What one says in one session. Its tokens are put before it when it has a number."""
+    """Yield the messages of a session; their tokens are put before them when it has a number."""
     number = 0
     begin = free = 0.0  # free: when the last piece of what was said before is out
     for phase in phases:
@@ -224,8 +227,8 @@ def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[St
 
 
 def _say_last_words(sessions: list[Session], due: float) -> None:
-    """Some of those who stay say one more thing each, when all is calm: who has said most, for
-    what it said may take longest."""
+    """Have some that stay say one more thing each, when all is calm: those that have said most,
+    since what they said may take longest."""
     stay = [session for session in sessions if session.leaves is None and session.link is None]
     stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
     for session in stay[:FINALS]:

@@ -1,7 +1,7 @@
-"""What is said in a simulation, and how it arrives. Pure.
+"""The texts that are said in a simulation, and how they arrive. Pure.
 
 A message begins with a token, `SENDER.NUMBER:`, which nothing else in the run
-has; so it is known wherever it appears, torn or whole. What follows is drawn
+has; so it is known wherever it appears, torn or whole. Its text is drawn
 from an alphabet. A message is one line and ends with LF.
 """
 
@@ -13,7 +13,7 @@ import re
 from harness.reference.server import VISIBLE
 
 TOKEN = re.compile(rb"(\d+)\.(\d+):")
-"""Who said it, by number, and which of that one's messages it is."""
+"""Number of the sender, and of the message among its own."""
 
 _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
@@ -26,7 +26,7 @@ _HOSTILE = (
     b"<",
     b"%s%n{0}",
 )
-"""Of which a hostile text is made: controls, forged prefixes, bytes that are not UTF-8."""
+"""Parts of a hostile text: controls, forged prefixes, bytes that are not UTF-8."""
 
 _ALPHABETS = {
     "ascii": "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"()-",
@@ -43,8 +43,14 @@ def token(sender: int, number: int) -> bytes:
     return b"%d.%d:" % (sender, number)
 
 
+def name_in(line: bytes) -> str:
+    """Return the name of the message that a line is, however it was harmed; empty if it is none."""
+    found = TOKEN.search(line)
+    return found[0][:-1].decode() if found else ""
+
+
 def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
-    """So many characters, about as many bytes where they are hostile, but MOST bytes at most.
+    """Draw so many characters, about as many bytes if they are hostile, but MOST bytes at most.
 
     There is no LF in it, and no CR at its end.
     """
@@ -58,5 +64,5 @@ def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
 
 
 def harmless(text: bytes) -> bytes:
-    """How a text without LF is delivered (TEXT-2, TEXT-3)."""
+    """Return a text without LF as it is delivered (TEXT-2, TEXT-3)."""
     return text.decode("utf-8", "replace").translate(VISIBLE).encode()

@@ -1,4 +1,4 @@
-"""From a history to a script, and from a script to the smallest that still shows the same. Pure.
+"""Scripts: from a history, and the smallest that still shows the same. Pure.
 
 Delta debugging: parts are left out, half of them first and then fewer, as long as
 what is left still shows it. First whole people, then what they say, then how it is
@@ -16,26 +16,26 @@ from harness.simulation.history import History, as_bytes, as_text
 from harness.simulation.scenario.vocabulary import TOKEN
 
 Step = list[Any]
-"""As in replay.py."""
+"""A step, as in replay.py."""
 Script = list[Step]
 
 Shows = Callable[[Script], bool]
-"""Whether a script still shows it."""
+"""A test whether a script still shows it."""
 
 _CUTS = {"cut-off": "reset", "reset": "reset", "half-close": "half-close"}
-"""What a bad network does to a connection, and what a person does that looks the same."""
+"""Faults of a bad network, and the way to leave that looks the same."""
 
 
 class Spent(Exception):
-    """So many scripts were tried as there may be."""
+    """The budget is used up: as many scripts were tried as there may be."""
 
 
 # --- from a history ------------------------------------------------------------------------------
 
 
 def script_of(history: History) -> Script:
-    """What people did, in order. Left out are times, faults of the target, last words, which are
-    said anyway, and that the target ended a connection, which it has to do by itself.
+    """Return what people did, in order. Left out are times, faults of the target, last words, which
+    are said anyway, and ends of a connection by the target, which has to do so by itself.
 
     A history does not tell where a message was cut: it is cut in the middle.
     """
@@ -59,7 +59,7 @@ def script_of(history: History) -> Script:
 
 
 def left_out(history: History) -> list[str]:
-    """What was done to the target and to the network, of which a script has nothing."""
+    """Describe the faults of the target and of the network, which a script leaves out."""
     faults = Counter(
         f"{event['fault']} of {'a link' if 'who' in event else 'the target'}"
         for event in history.events
@@ -69,7 +69,7 @@ def left_out(history: History) -> list[str]:
 
 
 def _leaving(event: dict[str, Any]) -> str:
-    """How somebody leaves by that; empty where nobody does."""
+    """Return how somebody leaves by that; empty where nobody does."""
     if event.get("what") == "leaves":
         return str(event["how"])
     if event.get("what") == "refused":
@@ -84,7 +84,7 @@ def _halves(text: bytes) -> list[bytes]:
 
 
 def _begin(text: bytes) -> int:
-    """Where what follows the token begins."""
+    """Return where the text behind the token begins."""
     found = TOKEN.match(text)
     return found.end() if found else 0
 
@@ -97,7 +97,7 @@ def people(script: Script) -> list[int]:
 
 
 def lines(script: Script) -> int:
-    """How many are said in it."""
+    """Count the lines that are said in it."""
     return sum(step[0] == "say" for step in script)
 
 
@@ -114,7 +114,7 @@ def _places(script: Script, kind: str) -> list[int]:
 
 
 def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
-    """The smallest script found within so many calls of `shows`, which holds for `script`.
+    """Find the smallest script within so many calls of `shows`, which holds for `script`.
 
     likely: people who, alone, may be enough. Where the budget is enough, no single person,
     line, cut or leaving can be left out of what is found. None is tried twice.
@@ -143,7 +143,7 @@ class _Search:
         self._failed: set[str] = set()
 
     def shows(self, candidate: Script) -> bool:
-        """Whether that shows it: then it is the best. Raises Spent."""
+        """Return whether that shows it: then it is the best. Raises Spent."""
         if candidate == self.best:
             return True
         key = repr(candidate)
@@ -189,14 +189,14 @@ def _fewer_cuts(search: _Search) -> None:
     script = search.best
     cut = [at for at in _places(script, "say") if len(script[at][2]) > 1]
 
-    def mended(kept: Sequence[int]) -> Script:
+    def joined(kept: Sequence[int]) -> Script:
         return _with(script, {at: [b"".join(script[at][2])] for at in cut if at not in kept})
 
-    _fewest(cut, lambda kept: search.shows(mended(kept)))
+    _fewest(cut, lambda kept: search.shows(joined(kept)))
 
 
 def _plainer(search: _Search) -> None:
-    """With less behind the tokens, and in plain letters, where that still shows it."""
+    """Say less behind the tokens, and in plain letters, where that still shows it."""
     script = search.best
     # Where a line is cut, there has to be something on either side.
     bare = {at: _cut_as(script[at][2], b"a"[: len(script[at][2]) - 1]) for at in _longer(script)}
@@ -226,7 +226,7 @@ def _shorten(search: _Search, at: int) -> None:
 
 
 def _longer(script: Script) -> list[int]:
-    """Where more is said than has to be."""
+    """Return the places at which more is said than has to be."""
     return [
         at
         for at in _places(script, "say")
@@ -236,7 +236,7 @@ def _longer(script: Script) -> list[int]:
 
 
 def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
-    """The token of what is said, and another text behind it, cut where there is a cut."""
+    """Put another text behind the token of what is said, cut where there is a cut."""
     text = b"".join(pieces)
     text = text[: _begin(text)] + rest
     return _halves(text) if len(pieces) > 1 else [text]
@@ -252,13 +252,13 @@ def _as_letters(pieces: list[bytes]) -> list[bytes]:
 
 
 def _with(script: Script, changes: dict[int, Any]) -> Script:
-    """With something else as the last of some steps, by place."""
+    """Return the script with something else as the last of some steps, by place."""
     return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
 
 
 def _fewest(parts: Sequence[int], shows: Callable[[Sequence[int]], bool]) -> None:
-    """Fewer and fewer of the parts, as long as those that are left show it: all but none of them
-    first, then without halves, quarters, … and in the end without one of them."""
+    """Leave out parts as long as the rest shows it: first all of them, then halves, quarters, … and
+    in the end single ones."""
     left = list(parts)
     for size in _sizes(len(left)):
         at = 0

@@ -4,8 +4,8 @@ A script is a list of steps, in order: ["join", who, address], ["say", who, [pie
 ["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a token of its
 own, `WHO.NUMBER:`. Each step waits until it has shown somewhere, for a moment at most: by the
 welcome, by whoever hears it, by the server's end of the connection; a hurried script waits
-for nothing. Who is there at the end says a last word, and hears those of all others; then
-what each has heard is judged.
+for nothing. People that are there at the end say a last word, and hear those of all others;
+then their hearing is judged.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFF
 
 
 def plain(text: bytes) -> str:
-    """Servers differ in how many U+FFFD stand for what is no UTF-8: a run of them is one."""
+    """Decode, a run of U+FFFD as one: servers differ in how many stand for what is no UTF-8."""
     return re.sub("\ufffd+", "\ufffd", text.decode("utf-8", "replace"))
 
 
@@ -196,7 +196,7 @@ class Room:
             self.wait(lambda: False, PAUSE)  # nothing tells that it was noticed
 
     def end(self) -> None:
-        """The last words, by which it is known that nothing that was said before is to come."""
+        """Say the last words: when they are heard, nothing that was said before is to come."""
         last = set()
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
@@ -252,7 +252,7 @@ def play(
     *,
     hurry: bool = False,
 ) -> list[str]:
-    """What went wrong: sentences that begin with its kind and a colon.
+    """Play a script, and return what went wrong: sentences that begin with its kind and a colon.
 
     welcome, prefix, notices: patterns of the welcome, of what stands before a text, and of
     lines that the server says by itself; without a prefix it has to be <ADDRESS>. Raises
@@ -313,7 +313,7 @@ class Judge:
         return any(re.fullmatch(notice, line + b"\n") for notice in self.notices)
 
     def read(self, person: Person, line: bytes) -> Message | None:
-        """The message that it is; say what is wrong with its text, or its prefix."""
+        """Return the message that it is; tell what is wrong with its text, or its prefix."""
         message, at = self.message_of(line)
         if message is None:
             if not any(map(self.may_be_in_pieces, self.room.messages.values())):
@@ -325,7 +325,7 @@ class Judge:
         return message
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:
-        """The message that a line is meant to be, and where its text begins."""
+        """Return the message that a line is meant to be, and where its text begins."""
         head = re.match(self.prefix or PREFIX, line)
         for found in TOKEN.finditer(line):
             message, at = self.room.messages.get(found[0]), found.start()
@@ -342,14 +342,14 @@ class Judge:
         return prefix == b"<%s>" % sender.address.encode()
 
     def was_cut(self, person: Person) -> bool:
-        """Whether what it said last may be lost."""
+        """Return whether what it said last may be lost."""
         return person.left == "reset" or (person.ended and not person.left)
 
     def may_be_in_pieces(self, message: Message) -> bool:
         return message.slow or self.was_cut(message.sender)
 
     def losses(self, person: Person, reached: set[Message]) -> None:
-        """What was due and did not come, though it was in the room, and time was left for it."""
+        """Find what was due and did not come, though it was in the room and there was time."""
         heard = {*self.heard[person]}
         is_there = not person.left and not person.ended
         due = person.due
@@ -366,7 +366,7 @@ class Judge:
                 self.wrong.append(f"lost: {person} never heard {message}")
 
     def order(self, person: Person, place: dict[Message, int]) -> None:
-        """Of each sender, as it said them (CAST-4)."""
+        """Check that it heard each sender's messages in order (CAST-4)."""
         last: dict[Person, Message] = {}
         for message in self.heard[person]:
             before = last.get(message.sender, message)
@@ -376,7 +376,7 @@ class Judge:
             last[message.sender] = message
 
     def orders(self) -> None:
-        """Two who have heard two lines in two orders (CAST-5)."""
+        """Find two that have heard two lines in two orders (CAST-5)."""
         most = sorted(self.heard, key=lambda observer: -len(self.heard[observer]))[:OBSERVERS]
         for observer in most:
             place = {message: at for at, message in enumerate(self.heard[observer])}

@@ -1,8 +1,8 @@
-"""Whatever people do in a real room, in whatever order: the checkers find nothing.
+"""Whatever people do in a real room, in whatever order: the judge finds nothing.
 
 Hypothesis draws the steps: who joins, says something, whole or in two parts,
 leaves in one way or another; and workers are killed meanwhile. All is recorded
-as a simulation records it, and judged by the same checkers.
+as a simulation records it, and judged in the same way.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Each checker finds what is wrong, and is silent, or undecided, where the protocol allows it."""
+"""The judge finds what is wrong, and is silent, or undecided, where the protocol allows it."""
 
 from __future__ import annotations
 
@@ -539,7 +539,7 @@ def test_join_1_who_could_not_come_through_the_harness_was_not_refused(why: str)
     story.what(2, "refused", why=why)
     judgement = story.judged()
     assert judgement.counts == {}
-    assert judgement.unfit.endswith(f"could not come: {why}")
+    assert judgement.cannot_judge.endswith(f"could not come: {why}")
 
 
 def test_welcome_1_who_heard_something_else_first() -> None:

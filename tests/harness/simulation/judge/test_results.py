@@ -70,8 +70,8 @@ def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
     found = of(story)
     assert (found["verdict"], exit_status(found), found["refused"]) == ("invalid", 2, 0)
     assert "Too many open files" in found["why"]
-    unfit = of(well(), "the harness could not judge: a driver broke off")
-    assert (unfit["verdict"], exit_status(unfit)) == ("invalid", 2)
+    cannot_judge = of(well(), "the harness could not judge: a driver broke off")
+    assert (cannot_judge["verdict"], exit_status(cannot_judge)) == ("invalid", 2)
     story.say("0.1")
     assert of(story)["verdict"] == "fail"
 

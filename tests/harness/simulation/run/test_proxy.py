@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -29,8 +28,8 @@ import pytest
 
 from harness.errors import CannotJudge
 from harness.simulation.run import proxy as proxy_module
+from harness.simulation.run.direction import Direction
 from harness.simulation.run.gates import Gate, draw
-from harness.simulation.run.network import Direction
 from harness.simulation.run.proxy import MODULE, Proxy
 from harness.simulation.scenario.scenario import Link, Range
 
@@ -534,12 +533,10 @@ def test_no_more_is_read_than_there_is_room_for() -> None:
             over.set()
 
     async def main() -> None:
-        connection: Any = SimpleNamespace(loop=asyncio.get_running_loop())
-        connection.close_if_done = lambda: None
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(end) for end in socket.socketpair()]
             sockets[0].sendall(b"hello")
-            direction = Direction(connection, sockets[1], sockets[1], Narrow())
+            direction = Direction(sockets[1], sockets[1], Narrow(), lambda: None, lambda: None)
             direction.start()
             await asyncio.wait_for(over.wait(), PATIENCE)
             direction.stop()

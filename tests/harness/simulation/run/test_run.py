@@ -15,10 +15,10 @@ import pytest
 
 from harness.errors import CannotJudge
 from harness.simulation.history import COMPLETE, as_bytes, line_of
-from harness.simulation.run import run
+from harness.simulation.run import drivers
 from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
-from harness.simulation.run.run import _with_sessions
+from harness.simulation.run.run import with_sessions
 from harness.simulation.scenario.vocabulary import harmless
 from harness.target.processes import ROOT
 from harness.target.target import Command
@@ -190,7 +190,7 @@ def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_pat
         {"t": t, "address": "127.0.0.2", "port": port, "fault": "slow", "what": "begins"}
         for t, port in ((2.05, 5000), (1.05, 5000), (9.0, 5001), (0.5, 5000), (1.0, 5002))
     ]
-    found = [(event["t"], event["who"]) for event in _with_sessions(faults, [part])]
+    found = [(event["t"], event["who"]) for event in with_sessions(faults, [part])]
     assert found == [(1.05, 1), (2.05, 3), (9.0, 2)]
 
 
@@ -324,9 +324,9 @@ def test_drivers_that_do_not_get_ready(
     odd.write_text(f"#!/bin/sh\n{does}\nexec sleep 60\n")
     odd.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(odd))
-    monkeypatch.setattr(run, "END_WITHIN", 0.5)
+    monkeypatch.setattr(drivers, "END_WITHIN", 0.5)
     if "sleep" in does:
-        monkeypatch.setattr(run, "READY_WITHIN", 0.5)  # times 0.2
+        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # times 0.2
     with pytest.raises(CannotJudge, match=complaint):
         record(tmp_path, TWO)
 

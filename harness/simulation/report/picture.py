@@ -1,0 +1,101 @@
+"""A violation as a picture, with a lane for each session that is shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
+from harness.simulation.report.context import LETTERS, ViolationContext, called
+
+LEFT, LANE, TOP, BOTTOM = 110, 18, 26, 24
+"""Begin of the lanes, height of a lane, margins above the lanes and below."""
+
+TICK = 80
+"""Distance between two ticks, at least."""
+
+DOTS = 60
+"""Other messages that are drawn in one lane, at most."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """style: says, hears, other (another message), wrong, never (it did not come)."""
+
+    style: str
+    x: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The lane of a session, a member from `begin` to `end`."""
+
+    name: str
+    style: str
+    y: int
+    begin: float
+    end: float
+    dots: list[Dot]
+
+
+class Picture:
+    def __init__(self, context: ViolationContext) -> None:
+        self._context = context
+        self._x = Scale(context.begin, context.end, LEFT, WIDTH - RIGHT)
+        self.lanes = [self._lane(place, who) for place, who in enumerate(context.people)]
+        self.marks = [*self._marks()]
+        self.ticks = [*self._ticks()]
+        self.height = TOP + LANE * len(self.lanes) + BOTTOM
+
+    def _within(self, t: float) -> float:
+        """Return where a time is drawn, which may be beyond what is shown."""
+        return self._x(max(self._context.begin, min(self._context.end, t)))
+
+    def _lane(self, place: int, who: int) -> Lane:
+        context = self._context
+        person = context.recording.person(who)
+        since = context.end if person.since is None else person.since
+        until = context.end if person.until is None else person.until
+        begin, end = self._within(since), self._within(until)
+        dots = [*self._dots(who)]
+        style = "wrong" if who in context.group.who else ""
+        y = TOP + LANE // 2 + LANE * place
+        return Lane(f"session {who}", style, y, min(begin, end), end, dots)
+
+    def _dots(self, who: int) -> Iterator[Dot]:
+        """Yield what a session heard, of other messages as many as can be told apart; and what it
+        said, or never heard."""
+        context, group, x = self._context, self._context.group, self._x
+        course, is_wronged = context.courses[who], who in group.who
+        others = [heard for heard in course if not context.is_it(heard[1])]
+        for t, name, line in others[:: -(-len(others) // DOTS) or 1]:
+            yield Dot("other", x(t), f"{t:.4f} s: hears {called(name, line)}")
+        for t, name, line in course:
+            if context.is_it(name):
+                style = "wrong" if is_wronged else "hears"
+                yield Dot(style, x(t), f"{t:.4f} s: hears {line[:LETTERS] or name}")
+        if context.said and context.said["who"] == who:
+            yield Dot("says", x(context.t), f"{who} says {group.message}")
+        elif not group.message and is_wronged:
+            yield Dot("wrong", x(min(context.end, group.t)), group.says)
+        elif is_wronged and all(delivery.who != who for delivery in context.heard):
+            title = f"session {who} has not heard {group.message}"
+            yield Dot("never", x(context.expected), title)
+
+    def _marks(self) -> Iterator[Mark]:
+        """Yield the faults of the target."""
+        for first, last, kind in self._context.recording.faults:
+            if first <= self._context.end and last >= self._context.begin:
+                at = self._within(first)
+                width = round(self._within(last) - at, 1)
+                yield Mark(at, width, "band" if width else "moment", kind)
+
+    def _ticks(self) -> Iterator[Tick]:
+        """Yield when it was said, in seconds of the run, and then times from there."""
+        zero, end, x = self._context.t, self._context.end, self._x
+        yield Tick(self._within(zero), f"{zero:.3f} s")
+        room = int((x(end) - x(zero)) / TICK)
+        for seconds in steps(end - zero, room)[1:] if room > 0 else []:
+            says = f"+{seconds:g} s" if seconds >= 1 else f"+{1000 * seconds:g} ms"
+            yield Tick(x(zero + seconds), says)

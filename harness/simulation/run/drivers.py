@@ -1,0 +1,107 @@
+"""The drivers, for the run that starts them: the processes of its clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+from collections.abc import Sequence
+from typing import IO, Any
+
+from harness.errors import CannotJudge
+from harness.simulation.run.child import Child, end, send, spawn
+from harness.simulation.run.driver import READY, Job
+from harness.simulation.run.progress import Status
+from harness.target.interrupts import defer_signals
+from harness.target.processes import status_within
+
+MODULE = "harness.simulation.run.driver"
+
+READY_WITHIN = 60.0
+"""Seconds in which a driver has to have read its job."""
+
+END_WITHIN = 5.0
+"""Seconds in which the drivers have to end, all of them."""
+
+
+class Drivers:
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+        self._poll = select.poll()
+        self._open: dict[int, IO[bytes]] = {}
+        """Output of each that runs, by descriptor."""
+        self._unread: dict[int, bytes] = {}
+        self._latest: dict[int, dict[str, Any]] = {}
+        """Last report of each."""
+
+    def start(self, jobs: Sequence[Job], scale: float) -> None:
+        """Start a driver for each job, and wait until all are ready. Raises CannotJudge.
+
+        scale: a factor for the time that they may take.
+        """
+        for job in jobs:
+            with defer_signals():
+                self._children.append(spawn(MODULE, "a driver"))
+            send(self._children[-1], job)
+        for child in self._children:
+            output = _ready_output(child, READY_WITHIN * scale)
+            self._open[output.fileno()] = output
+            self._poll.register(output, select.POLLIN)
+
+    def begin(self, start: float) -> None:
+        """Tell all when the run starts, on the monotonic clock."""
+        for child in self._children:
+            send(child, start)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._open)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a driver tells how it goes, or ends, for so many seconds at most."""
+        for fd, _ in self._poll.poll(seconds * 1000):
+            data = os.read(fd, 65536)
+            if not data:
+                self._poll.unregister(fd)
+                del self._open[fd]
+                continue
+            *lines, self._unread[fd] = (self._unread.get(fd, b"") + data).split(b"\n")
+            for line in lines:
+                self._latest[fd] = json.loads(line)
+
+    def status(self, now: float, latest: str) -> Status:
+        """Return how it goes, by what all have told last."""
+        news = self._latest.values()
+        connected, said, heard, strange = (
+            sum(driver[key] for driver in news) for key in ("connected", "said", "heard", "strange")
+        )
+        lag = 1000 * max((driver["lag"] for driver in news), default=0.0)
+        return Status(now, connected, said, heard, strange, lag, latest)
+
+    def check(self) -> None:
+        """Wait until all have ended. Raises CannotJudge if a driver has not come to its own end."""
+        broken = [child.returncode for child in self._children if child.wait() != 0]
+        if broken:
+            raise CannotJudge(f"a driver broke off with exit code {broken[0]}")
+
+    def stop(self) -> None:
+        """End all, after a moment to write what they have."""
+        end(self._children, END_WITHIN)
+        for child in self._children:
+            assert child.stdout is not None
+            child.stdout.close()
+
+
+def _ready_output(child: Child, limit: float) -> IO[bytes]:
+    """Return the output of a driver that is ready. Raises CannotJudge if it is not in time."""
+    output = child.stdout
+    assert output is not None
+    if not select.select([output], [], [], limit)[0]:
+        raise CannotJudge(f"a driver was not ready for {limit:g} s")
+    line = output.readline().decode(errors="backslashreplace").rstrip("\n")
+    if not line:
+        raise CannotJudge(f"a driver broke off with exit code {status_within(child, END_WITHIN)}")
+    if line != READY:
+        raise CannotJudge(f"a driver said {line!r}, and not that it is ready")
+    os.set_blocking(output.fileno(), False)
+    return output

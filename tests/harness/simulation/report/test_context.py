@@ -1,0 +1,160 @@
+"""The context of a violation: what is shown of it, in words and as a picture."""
+
+from dataclasses import asdict
+from itertools import pairwise
+
+from harness.report.charts import WIDTH
+from harness.simulation.judge import Violation
+from harness.simulation.report.context import OTHERS, WRONGED, ViolationContext
+from harness.simulation.report.picture import DOTS, TICK, Picture
+from harness.simulation.report.recording import Group, Recording, chosen, grouped, named, strikes
+from tests.harness.simulation.story import Story
+
+
+def shown(story: Story, *violations: Violation) -> ViolationContext:
+    (group,) = grouped(asdict(violation) for violation in violations)
+    return ViolationContext(group, Recording(story.events, [group.message]))
+
+
+def lost(who: int, message: str) -> Violation:
+    return Violation("lost", "CAST-1", 0.1, who, message, f"{message} never reached session {who}")
+
+
+def test_violations_of_one_message_are_one_group() -> None:
+    found = [lost(1, "0.0"), lost(1, "0.1"), lost(2, "0.0")]
+    groups = grouped(asdict(violation) for violation in found)
+    assert [(group.message, group.who) for group in groups] == [("0.0", (1, 2)), ("0.1", (1,))]
+    quiet = [Violation("refused", "JOIN-1", 1.0, who, "", "not let in") for who in (1, 2)]
+    assert len(grouped(asdict(violation) for violation in quiet)) == 2
+
+
+def test_of_each_kind_the_first_is_shown_before_a_second_of_any() -> None:
+    groups = [Group(kind, "", 0.0, "", "", (0,)) for kind in "aaab"]
+    assert chosen(groups, 2) == [0, 3]
+    assert chosen(groups, 3) == [0, 1, 3]
+    assert chosen(groups, 9) == [0, 1, 2, 3]
+
+
+def test_who_has_not_heard_a_message_is_shown_with_what_it_heard_instead() -> None:
+    story = Story(4)
+    for name in ("0.0", "1.0", "2.0"):
+        story.say(name)
+        story.all_hear(name, but=3 if name == "1.0" else None)
+    found = shown(story, lost(3, "1.0"))
+    first, *others = found.rows
+    assert (first.name, first.heard) == ("session 3", "never")
+    assert (first.before, first.it, first.behind) == (["0.0"], "–", ["2.0"])
+    assert [row.name for row in others] == ["session 0", "session 2"]
+    assert {row.it for row in others} == {"1.0"}
+    lanes = {lane.name: [dot.style for dot in lane.dots] for lane in Picture(found).lanes}
+    assert lanes["session 1"].count("says") == 1
+    assert "never" in lanes["session 3"]
+    assert "hears" in lanes["session 0"]
+    assert [quote.message for quote in found.quotes if quote.is_it] == ["1.0"]
+    assert len(found.quotes) == 3
+
+
+def test_how_a_torn_line_came_is_shown() -> None:
+    story = Story(3)
+    story.say("0.0", b"good morning")
+    story.hear(2, "0.0")
+    story.line(1, b"<127.0.0.2>0.0:good mor")
+    found = shown(story, Violation("torn", "CAST-3", story.t, 1, "0.0", "torn"))
+    assert found.rows[0].it == "“<127.0.0.2>0.0:good mor”"
+    assert [dot.style for dot in Picture(found).lanes[1].dots] == ["wrong"]
+
+
+def test_who_disagrees_about_an_order_is_shown_with_the_other_message() -> None:
+    story = Story(20)
+    story.say("0.0")
+    story.say("1.0")
+    for who in range(2, 20):
+        story.hear(who, *(("1.0", "0.0") if who == 2 else ("0.0", "1.0")))
+    says = "session 2 (127.0.0.4) heard message 1.0 before 0.0, and session 11 behind it"
+    found = shown(story, Violation("misordered", "CAST-5", 0.1, 2, "1.0", says))
+    assert found.others == ["0.0"]
+    assert found.rows[0].behind == ["0.0"]
+    assert found.rows[1].name == "session 11"
+    assert found.rows[1].before == ["0.0"]
+
+
+def test_what_a_member_may_have_said_is_not_taken_for_a_message_in_question() -> None:
+    says = "session 1 heard 0.0 as “0.0:9.9”"
+    story = Story(2)
+    story.say("0.0")
+    assert shown(story, Violation("torn", "CAST-3", 0.1, 1, "0.0", says)).others == []
+
+
+def test_a_crowd_is_told_in_numbers() -> None:
+    story = Story(60)
+    story.say("0.0")
+    story.t = 1.0
+    for who in range(1, 31):
+        story.hear(who, "0.0")
+    found = shown(story, *(lost(who, "0.0") for who in range(31, 51)))
+    assert len(found.rows) == WRONGED + OTHERS
+    assert f"{30 - OTHERS} more heard it, +" in found.rest
+    assert f"{20 - WRONGED} more were wronged in the same way" in found.rest
+    assert "9 other members did not hear it" in found.rest
+
+
+def test_a_violation_without_a_message_is_shown_with_what_happened_to_the_session() -> None:
+    story = Story(2)
+    story.say("0.0")
+    story.hear(1, "0.0")
+    story.line(0, b"nobody said this")
+    story.fault("kill-worker", processes=[1])
+    story.what(1, "ended", how="reset")
+    found = shown(story, Violation("disconnected", "LEAVE-1", story.t, 1, "", "it was put out"))
+    assert [line.what for line in found.lines][-2:] == ["kill-worker", "ended"]
+    (lane,) = Picture(found).lanes
+    assert lane.end < WIDTH - 20  # it ends before the picture does
+    assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
+
+
+def test_its_cause_is_in_the_picture_and_its_ticks_do_not_overlap() -> None:
+    story = Story(2)
+    story.t = 5.0
+    story.fault("kill-worker", processes=[1])
+    for second in range(30):
+        story.t += 0.1
+        story.say(f"0.{second}")
+        story.hear(1, f"0.{second}")
+    story.what(1, "ended", how="reset")
+    found = shown(story, Violation("disconnected", "LOAD-4", story.t, 1, "", "it was put out"))
+    assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
+    places = [tick.at for tick in Picture(found).ticks]
+    assert all(after - before >= TICK * 0.99 for before, after in pairwise(places))
+
+
+def test_a_violation_of_somebody_unknown_can_be_shown() -> None:
+    found = shown(Story(1), Violation("lost", "CAST-1", 0.0, 77, "9.9", "odd"))
+    assert found.rows[0].name == "session 77"
+    assert found.quotes == []
+
+
+def test_a_lane_has_no_more_dots_than_can_be_told_apart() -> None:
+    story = Story(3)
+    story.say("0.0")
+    story.hear(2, "0.0")
+    story.hear(1, *(f"2.{number}" for number in range(1000)))
+    found = shown(story, lost(1, "0.0"))
+    assert max(len(lane.dots) for lane in Picture(found).lanes) <= DOTS + 1
+
+
+def test_faults_that_overlap_are_told_apart() -> None:
+    story = Story()
+    for what in ("begins", "begins", "ends", "ends", "begins"):
+        story.t = round(story.t + 0.999, 3)
+        story.fault("stop-worker", what)
+    story.fault("hangup")
+    story.add(fault="slow", what="begins", who=1)
+    found = [(round(begin), round(end), kind) for begin, end, kind in strikes(story.events, 9.0)]
+    stops = [(1, 3, "stop-worker"), (2, 4, "stop-worker"), (5, 9, "stop-worker")]
+    assert sorted(found) == sorted([*stops, (5, 5, "hangup")])
+
+
+def test_a_line_that_is_no_message_has_no_name() -> None:
+    assert named("1.0") == ("1.0", "")
+    assert named({"line": "<a>1.0:x"}) == ("1.0", "<a>1.0:x")
+    assert named({"line": "\udcff"}) == ("", "\udcff")

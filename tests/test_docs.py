@@ -420,5 +420,6 @@ def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
     assert block is not None
     shown = [re.split(" · ", re.split("  +", line.strip())[0]) for line in block[1].splitlines()]
     assert [sorted(names) for names in shown] == [
-        sorted(re.findall(r"\w+", layer)) for layer in checked if layer != "__main__"
+        sorted(name for name in re.findall(r"\w+", layer) if name != "__main__")
+        for layer in checked
     ]

@@ -104,9 +104,7 @@ class WorkerPool:
         """Starts in a row that have failed: a worker has died before it was ready."""
         self._retry = loop.timer(self._adjust)
         """Set while no worker is to be started, because the last one has failed."""
-        self._watchdog = Watchdog(settings.watchdog, loop.now())
-        self._look = loop.timer(self._look_at_progress)
-        self._set_look()
+        self._watchdog = Watchdog(loop, settings.watchdog, self._look_at_progress)
 
     def start(self, events: PoolEvents) -> None:
         """Start the workers; from now on what becomes of them is told to `events`."""
@@ -134,10 +132,8 @@ class WorkerPool:
 
     def renew(self, settings: Settings) -> None:
         """Workers that are started from now on have these settings; the seats stay as they are."""
-        if settings.watchdog != self._settings.watchdog:
-            self._watchdog = Watchdog(settings.watchdog, self._loop.now())
-            self._set_look()
         self._settings = settings
+        self._watchdog.renew(settings.watchdog)
 
     def replace_all(self) -> None:
         """Replace each worker by a new one, one after another."""
@@ -148,7 +144,7 @@ class WorkerPool:
         """Tell all workers how the room stops; from now on none is replaced, nor watched."""
         self.closing = True
         self._retry.cancel()
-        self._look.cancel()
+        self._watchdog.stop()
         for worker in self.workers.values():
             worker.child.ready()
             worker.tell(order)
@@ -213,17 +209,11 @@ class WorkerPool:
 
     # --- progress ------------------------------------------------------------
 
-    def _set_look(self) -> None:
-        if self._watchdog.due is None or self.closing:
-            self._look.cancel()
-        else:
-            self._look.set(self._watchdog.due)
-
     def _look_at_progress(self) -> None:
         """Kill the workers that make no progress, and wake the others: see watchdog.py."""
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
-        stuck = self._watchdog.look(self._loop.now(), turns)
+        stuck = self._watchdog.look(turns)
         holder = self._log.holder() if stuck else None
         holders = [number for number, worker in ready.items() if worker.pid == holder]
         if any(number not in stuck and self._watchdog.stands_still(number) for number in holders):
@@ -238,7 +228,6 @@ class WorkerPool:
             self._watchdog.forgive()
         for number in ready:
             self._doorbells[number].ring()
-        self._set_look()
 
     # --- the end of a worker -------------------------------------------------
 

@@ -91,10 +91,9 @@ class AdminCommands:
     def _network_of(self, who: str) -> Network:
         """A network, or the address of the member that has this id. Raises ValueError."""
         if who.isascii() and who.isdigit():
-            (id,) = self._meant(who) or (None,)
-            if id is None:
-                raise ValueError(f"no member has the id {who}")
-            return parse_network(self._members.by_id[id].address)
+            for id in self._meant(who):
+                return parse_network(self._members.by_id[id].address)
+            raise ValueError(f"no member has the id {who}")
         return parse_network(who)
 
     def _say(self, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who comes by way of a proxy that says, in a PROXY header, who that is.
+"""Connections through a trusted proxy, until the PROXY header has come that says for whom they are.
 
 Only trusted addresses are believed, and of them a header is demanded: nothing
 is guessed. The header is taken out of the stream before a member is made of the
@@ -75,8 +75,7 @@ class PendingConnections:
     def close(self) -> None:
         """Close all of them."""
         for connection in list(self._pending):
-            self._forget(connection)
-            connection.close()
+            self._drop(connection)
 
     def _on_time(self, connection: socket.socket) -> None:
         """The time of a connection is over."""
@@ -95,8 +94,7 @@ class PendingConnections:
         except OSError:
             data = b""
         if not data:  # to see whether somebody listens is enough for a proxy
-            self._forget(connection)
-            connection.close()
+            self._drop(connection)
             return
         if pending.header is not None:
             self._admit_as(connection, pending)
@@ -127,6 +125,9 @@ class PendingConnections:
     def _refuse(self, connection: socket.socket, why: str) -> None:
         address = self._pending[connection].address
         logger.warning(Event("proxy-refused", why, address=address))
+        self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
         self._forget(connection)
         connection.close()
 

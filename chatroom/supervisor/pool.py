@@ -214,17 +214,19 @@ class WorkerPool:
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
         stuck = self._watchdog.look(turns)
-        holder = self._log.holder() if stuck else None
-        holders = [number for number, worker in ready.items() if worker.pid == holder]
-        if any(number not in stuck and self._watchdog.stands_still(number) for number in holders):
-            stuck = []  # the others wait for it: by the next look it may be found stuck
+        pid = self._log.holder() if stuck else None
+        for holder in [number for number, worker in ready.items() if worker.pid == pid]:
+            if holder in stuck:
+                stuck = [holder]  # the others wait for it
+            elif self._watchdog.stands_still(holder):
+                stuck = []  # likewise: by the next look it may be found stuck
+        for number in stuck:
+            within = self._settings.watchdog
+            says = f"it made no progress for {within:g} s, and is replaced"
+            logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
+            ready[number].stuck = True
+            self._end(ready[number])
         if stuck:
-            for number in [number for number in holders if number in stuck] or stuck:
-                within = self._settings.watchdog
-                says = f"it made no progress for {within:g} s, and is replaced"
-                logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
-                ready[number].stuck = True
-                self._end(ready[number])
             self._watchdog.forgive()
         for number in ready:
             self._doorbells[number].ring()
@@ -245,14 +247,11 @@ class WorkerPool:
         self._adjust()  # its members are served by others by now, so that they need not wait
 
     def _pin_log_position(self, number: int) -> None:
-        """Of two seats where the log stands still, the one that stands lower is enough."""
-        higher = number
-        if self.pinned_seat is None:
-            self.pinned_seat = number
-        elif self._log.stands(number) < self._log.stands(self.pinned_seat):
-            higher, self.pinned_seat = self.pinned_seat, number
-        if higher != self.pinned_seat:
-            self._log.retire(higher)
+        """Keep a dead worker's seat; of two such seats, the one that stands lower is enough."""
+        dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
+        self.pinned_seat, *higher = sorted(dead, key=self._log.stands)
+        for seat in higher:
+            self._log.retire(seat)
 
     def release_seat(self) -> None:
         """Let the log go on: all that the dead have left is served by others."""

@@ -29,7 +29,7 @@ class StatusReport:
         slots: Slots,
         pool: WorkerPool,
         clients: Mapping[int, Client],
-        tally: Counters,
+        counters: Counters,
         where: str,
         capacity: int,
     ) -> None:
@@ -37,7 +37,7 @@ class StatusReport:
         self._slots = slots
         self._pool = pool
         self._clients = clients
-        self._counters = tally
+        self._counters = counters
         self._where = where
         self._capacity = capacity
 
@@ -61,28 +61,28 @@ class StatusReport:
         }
 
     def _room(self) -> dict[str, Any]:
-        log, tally = self._log, self._counters
+        log, counters = self._log, self._counters
         head = log.head
         work = [log.work(seat) for seat in range(self._pool.seats)]
         return {
             "version": __version__,
             "listening": self._where,
             "pid": os.getpid(),
-            "since": tally.since,
+            "since": counters.since,
             "members": len(self._clients),
             "capacity": self._capacity,
             "workers": self._pool.wanted,
-            "joins": tally.joins,
-            "leaves": dict(tally.leaves),
-            "refusals": dict(tally.refusals),
+            "joins": counters.joins,
+            "leaves": dict(counters.leaves),
+            "refusals": dict(counters.refusals),
             "messages": log.messages(head),
             "bytes": log.offset(head),
             "deliveries": sum(counts.due for counts in work),
             "append_waits": sum(counts.waits for counts in work),
-            "worker_deaths": tally.deaths.total(),
-            "recoveries": tally.recoveries,
-            "recovery_seconds": tally.pause,
-            "longest_recovery": tally.longest_pause,
+            "worker_deaths": counters.deaths.total(),
+            "recoveries": counters.recoveries,
+            "recovery_seconds": counters.pause,
+            "longest_recovery": counters.longest_pause,
         }
 
     def _workers(self, lags: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -110,17 +110,13 @@ class StatusReport:
         head = log.head
         lapped = max(0, head - log.geometry.entries)
         checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
-        known = [
-            checkpoint.position
-            for checkpoint in checkpoints.values()
-            if checkpoint.position > lapped
-        ]
-        spans, _ = log.said(min(known, default=head), head)
+        known = {id: noted for id, noted in checkpoints.items() if noted.position > lapped}
+        spans, _ = log.said(min((noted.position for noted in known.values()), default=head), head)
         end, found = log.offset(head), {}
         for id, client in self._clients.items():
-            checkpoint, counted = checkpoints[id], traffic(client.connection)
+            counted, checkpoint = traffic(client.connection), known.get(id)
             lag: int | None = None
-            if counted is not None and checkpoint.position > lapped:
+            if counted is not None and checkpoint is not None:
                 gone = counted.taken - checkpoint.taken
                 lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
             found[id] = _Seen(counted, lag)

@@ -45,7 +45,7 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
-        return Asker.at(found)
+        return Asker(found)
     except OSError as error:
         name = found.stem.replace("%", "/")
         why = error.strerror or error

@@ -37,10 +37,7 @@ Answer = dict[str, Any]
 
 
 class Control:
-    """The room's end. All is called from the main process's loop.
-
-    `answer(request)` is called with a JSON object.
-    """
+    """The room's end; `answer(request)` is called with a JSON object."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop

@@ -18,6 +18,7 @@ In reading order:
     admin_commands.py  kick, ban, unban, say
     counters.py        numbers that only grow, for both
 
-Everything runs on one event loop (system/event_loop.py). A message passes none of it; a join and
+All of it is called from one event loop (system/event_loop.py), but for the console's thread and
+the processes. A message passes none of it; a join and
 a worker's death are followed in docs/architecture.md.
 """

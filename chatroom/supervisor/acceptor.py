@@ -43,7 +43,6 @@ class Acceptor:
     """Accepts from the `listeners`, from `open` to `close`.
 
     `bans`: addresses that may not come in. `hand_over(id, client)` gives a member to a worker.
-    All is called from the main process's loop.
     """
 
     def __init__(

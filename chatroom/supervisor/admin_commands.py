@@ -25,7 +25,7 @@ MAX_TEXT = 4 * KIB
 
 
 class AdminCommands:
-    """All is called from the main process's loop. `wake()` has all deliver what was appended."""
+    """Runs the commands; `wake()` has all workers deliver what was appended."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class AdminCommands:
             return {"error": str(error)}
 
     def _meant(self, who: str) -> list[int]:
-        """The members that are meant. Raises ValueError."""
+        """Return the ids of the members that are meant. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._members.by_id if str(id) == who.lstrip("0")]
         return self._within(parse_network(who))
@@ -89,7 +89,7 @@ class AdminCommands:
         return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
-        """A network, or the address of the member that has this id. Raises ValueError."""
+        """Return a network, or the address of the member with this id. Raises ValueError."""
         if who.isascii() and who.isdigit():
             for id in self._meant(who):
                 return parse_network(self._members.by_id[id].address)

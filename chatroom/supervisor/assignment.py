@@ -43,7 +43,7 @@ MAX_YIELD = 1000
 
 
 class Assignment:
-    """Receives the events of the pool; all is called from the main process's loop."""
+    """Receives the events of the pool (`PoolEvents`)."""
 
     def __init__(
         self,

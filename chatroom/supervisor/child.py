@@ -4,7 +4,7 @@
     RestartedChild  a process that is to be there: where it ends, another is started
 
 The workers are children whose seats the pool fills; the registry, the transcript and the metrics
-are restarted ones. All is called from the main process's loop.
+are restarted ones.
 """
 
 import contextlib

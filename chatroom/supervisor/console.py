@@ -36,7 +36,7 @@ LEFT_OUT = b"(%d left out)\n"
 
 
 def descriptor(stream: TextIO | None) -> int:
-    """That of a standard stream; one that leads nowhere, if it was closed before the start."""
+    """Return a standard stream's descriptor; of one that is closed, one that leads nowhere."""
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
@@ -141,7 +141,7 @@ class Console:
                 return b""
 
     def _line(self, line: bytes) -> bytes:
-        """`line` on a line of its own."""
+        """Return `line` on a line of its own."""
         if not self._line_open:
             return line
         self._line_open, self._skip_lf = False, True

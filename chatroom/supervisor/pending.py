@@ -41,7 +41,7 @@ class PendingConnection:
 
 
 class PendingConnections:
-    """Connections whose headers are yet to come. All is called from the main process's loop.
+    """Connections whose headers are yet to come.
 
     `admit(connection, address, port, header_bytes)`: for whom it is, and how many bytes its
     header had.

@@ -73,7 +73,7 @@ class PoolEvents(Protocol):
 
 
 class WorkerPool:
-    """The workers, by seat. All is called from the main process's loop."""
+    """The workers, by seat."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from chatroom.worker.recovery import walk
 
 
 class StatusReport:
-    """All is called from the main process's loop. It takes some 10 µs for each member."""
+    """Makes the report, which takes some 10 µs for each member."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class StatusReport:
         self._capacity = capacity
 
     def whole(self) -> dict[str, Any]:
-        """As JSON: numbers are bytes, seconds, seconds of the epoch (`since`), or counts."""
+        """Return all of it: bytes, seconds, seconds of the epoch (`since`), and counts."""
         found = self._look()
         return self._totals(found) | {"members": self._members(found)}
 
     def totals(self) -> dict[str, Any]:
-        """The same, less the list of members."""
+        """Return the same, less the list of members."""
         return self._totals(self._look())
 
     def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class StatusReport:
         return found
 
     def _look(self) -> dict[int, "_Seen"]:
-        """At each member, by id."""
+        """Look at each member; return what was seen, by id."""
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class TranscriptProcess:
-    """All is called from the main process's loop. `bell` is rung when the log has grown."""
+    """Keeps the process there; `bell` is rung when the log has grown."""
 
     def __init__(
         self, loop: EventLoop, settings: Settings, where: str, log: Log, bell: Doorbell

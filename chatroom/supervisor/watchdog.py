@@ -57,7 +57,7 @@ class Watchdog:
         return [number for number, (_, looks) in self._seen.items() if looks >= LOOKS]
 
     def stands_still(self, number: int) -> bool:
-        """Whether it has done nothing since the last look but one."""
+        """Tell whether a worker has done nothing since the last look but one."""
         _, looks = self._seen.get(number, (0, 0))
         return looks > 0
 

@@ -92,8 +92,9 @@ class EventLoop:
         """Wait until a source is ready or a timer is due, then call all of which that is true."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
-            if self._acts.get(key.fileobj) is key.data:  # not forgotten by another in this turn
-                key.data()
+            act: Callable[[], None] = key.data
+            if self._acts.get(key.fileobj) is act:  # not forgotten by another in this turn
+                act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:
             if self.timers.get(timer, now + 1) <= now:  # not cancelled, nor set, in this turn

@@ -18,19 +18,19 @@ class Watch:
         self.loop = ManualLoop()
         self.dog = Watchdog(self.loop, WITHIN, self._on_look)
         self.turns: tuple[int, ...] = ()
-        self.stuck: list[int] | None = None
+        self.found: list[list[int]] = []
 
     def _on_look(self) -> None:
-        self.stuck = self.dog.look(dict(enumerate(self.turns)))
+        self.found.append(self.dog.look(dict(enumerate(self.turns))))
 
     def look(self, *turns: int, late: float = 0.0) -> list[int]:
         """Let it look when it is time to, or later; return which of the workers are stuck."""
         assert self.loop.idle() == pytest.approx(PAUSE)
         self.loop.time += PAUSE + late
-        self.turns, self.stuck = turns, None
+        self.turns = turns
         self.loop.turn()
-        assert self.stuck is not None
-        return self.stuck
+        (stuck,), self.found = self.found, []
+        return stuck
 
 
 @pytest.fixture(name="watch")

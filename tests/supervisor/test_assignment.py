@@ -239,11 +239,12 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd:
         for _ in range(DEATHS + 1):
             (worker,) = stage.workers
             stage.log.mark_suspect(worker.number, 1)
-            stage.pool._end(stage.pool.workers[worker.number])
+            stage.pool.replace_all()
+            (new,) = (process for process in stage.workers if process is not worker)
+            crowd.start(new.number)
             yield
-            worker = crowd.start(stage.workers[0].number)
-            yield
-            worker.serve()
+            assert worker.exitcode == -9
+            new.serve()
             yield
         assert stage.left == {}
         yield from stage.end()

@@ -1,4 +1,4 @@
-"""What a room's owner can do to it while it runs: put somebody out, keep somebody out, speak."""
+"""Commands of a room's owner while the room runs: kick, ban, unban, say."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 SPEAKER = b"<room>"
 """The prefix of what the room itself says."""
 NOBODY = 0
-"""The id of its sender, whom no member's is."""
+"""The id of its sender; no member has it."""
 SAY_WITHIN = 0.1
 """Seconds for a room that is busy to make room for it."""
 MAX_TEXT = 4 * KIB

@@ -1,4 +1,4 @@
-"""What the main process prints: the conversation, as the tutorial's server does; and what it logs.
+"""Print the conversation, as the tutorial's server does, and what the main process logs.
 
 The console follows the log, and nobody waits for it. A thread of its own writes, so
 that a terminal that is held, or a pipe that nobody reads, stops nothing but itself.

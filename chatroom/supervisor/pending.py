@@ -1,4 +1,4 @@
-"""Connections through a trusted proxy, until the PROXY header has come that says for whom they are.
+"""Connections through a trusted proxy, until their PROXY header has come.
 
 Only trusted addresses are believed, and of them a header is demanded: nothing
 is guessed. The header is taken out of the stream before a member is made of the
@@ -43,8 +43,8 @@ class PendingConnection:
 class PendingConnections:
     """Connections whose headers are yet to come.
 
-    `admit(connection, address, port, header_bytes)`: for whom it is, and how many bytes its
-    header had.
+    `admit(connection, address, port, header_bytes)` is called with the client's address, and the
+    size of its header.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class PendingConnections:
             pending.timer.set_after(LOCAL_STAYS)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
-        """Admit whom its header names."""
+        """Admit the client that its header names."""
         self._forget(connection)
         assert pending.header is not None
         size, address, port = pending.header

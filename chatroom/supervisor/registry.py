@@ -125,7 +125,7 @@ class Registry:
                 self._load[worker] += 1
 
     def members(self) -> Directory:
-        """Who is in the room."""
+        """Return all members."""
         return dict(self._members)
 
     def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
@@ -167,7 +167,7 @@ class RegistryProcess:
         self._workers: set[int] = set()
         self._child: Child | None = None
         self._address = ""
-        """Where the process is reached; empty while it starts."""
+        """Address of the process; empty until it serves."""
         self._registry: Any = None
         """The registry in it; None while it starts."""
         try:

@@ -1,4 +1,4 @@
-"""What there is to tell of a room: who is in it, what its workers do, and all that was counted.
+"""The status of a room: its members, its workers, and all that was counted.
 
 It is asked for by people and by monitoring (control_socket.py). All of it is what the
 main process holds, the kernel counts and the workers note anyway: nothing of it
@@ -145,4 +145,4 @@ class _Seen(NamedTuple):
 
     counted: Traffic | None
     lag: int | None
-    """What was said and the kernel has not taken for it yet."""
+    """Bytes that were said and that the kernel has not taken for it yet."""

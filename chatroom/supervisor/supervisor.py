@@ -71,7 +71,7 @@ END_WITHIN = 2.0
 RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
+"""Descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a pipe."""
 
 NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
 
@@ -316,7 +316,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Have all heed what has changed. Members were greeted as they were greeted."""
+        """Pass on what has changed. Members that are in were greeted already."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:

@@ -60,9 +60,9 @@ class TranscriptProcess:
         self._file: tuple[int, list[int]] | None = None
         """A descriptor of the file that is written, and where and behind what it was begun."""
         self._reopens = 0
-        """How often it was to be opened anew."""
+        """Number of requests to open it anew."""
         self._reopening = False
-        """Whether it was not, yet."""
+        """Whether the last of them is not done yet."""
         self._trouble = ""
         self._stop: Record | None = None
         """Record that ends the process, once the room has ended."""

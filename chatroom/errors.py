@@ -1,4 +1,4 @@
-"""What can go wrong outside the code. The type of an error says whose fault it is.
+"""Errors that are not the code's. The type of an error says whose fault it is.
 
 Every message is one line that names the thing at fault; `cli/server.py` prints it
 and ends with `exit_code`. What a *client* does is never an error: it is
@@ -7,7 +7,7 @@ handled where it is met (worker/, supervisor/acceptor.py) and costs at most that
 
 
 class ChatroomError(Exception):
-    """The server can't run, or can't go on, for a reason that its owner can mend."""
+    """The server can't run, or can't go on, for a reason that its owner can remove."""
 
     exit_code = 1
 
@@ -28,7 +28,7 @@ class RunDirError(ChatroomError):
 
 
 class MetricsError(ChatroomError):
-    """What it takes to be read by Prometheus is not installed."""
+    """The library that --metrics needs is not installed."""
 
 
 class BansError(ChatroomError):

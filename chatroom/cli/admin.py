@@ -6,8 +6,7 @@ Exit codes: 0 done, 1 it could not be done, 2 wrong arguments.
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from chatroom.arguments import Parser
 from chatroom.cli.status import add_room, ask, connect, table, tell
@@ -46,42 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.do == "list":
             members = ask(asker, {"ask": "status"}, command)["members"]
             bans = ask(asker, {"do": "bans"}, command)["bans"]
-            tell("\n".join(_list(members, bans)), command)
+            rows = table(("id", "address", "port", "worker"), members)
+            tell("\n".join([*rows, f"bans: {_listed(bans)}"]), command)
         else:
             asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
             done = ask(asker, asked, command)
-            if failure := _failure(options, done):
-                command.exit(1, f"{command.prog}: {failure}\n")
-            if text := _done(options, done):
-                tell(text, command)
+            bans, kicked = _listed(done.get("bans", ())), _listed(done.get("kicked", ()))
+            match options.do:
+                case "kick" if not done["kicked"]:
+                    command.exit(1, f"{command.prog}: nobody here is {options.who}\n")
+                case "kick":
+                    tell(f"put out: {kicked}", command)
+                case "ban":
+                    tell(f"banned {done['banned']}; put out: {kicked}", command)
+                case "unban" if not done["unbanned"]:
+                    why = f"there is no ban of {options.who}; bans are: {bans}"
+                    command.exit(1, f"{command.prog}: {why}\n")
+                case "unban":
+                    tell(f"bans are: {bans}", command)
     sys.exit(0)
 
 
-def _failure(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
-    """Why nothing was done, if nothing was."""
-    match options.do:
-        case "kick" if not done["kicked"]:
-            return f"nobody here is {options.who}"
-        case "unban" if not done["unbanned"]:
-            return f"there is no ban of {options.who}; bans are: {_spell(done['bans'])}"
-    return ""
-
-
-def _done(options: argparse.Namespace, done: Mapping[str, Any]) -> str:
-    """What was done, if that is worth a word."""
-    match options.do:
-        case "ban":
-            return f"banned {done['banned']}; put out: {_spell(done['kicked'])}"
-        case "kick":
-            return f"put out: {_spell(done['kicked'])}"
-        case "unban":
-            return f"bans are: {_spell(done['bans'])}"
-    return ""
-
-
-def _list(members: Sequence[Mapping[str, Any]], bans: Sequence[str]) -> list[str]:
-    return [*table(("id", "address", "port", "worker"), members), f"bans: {_spell(bans)}"]
-
-
-def _spell(those: Sequence[object]) -> str:
-    return ", ".join(map(str, those)) or "none"
+def _listed(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items)) or "none"

@@ -45,7 +45,7 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
-        return Asker.at(found)
+        return Asker(found)
     except OSError as error:
         name = found.stem.replace("%", "/")
         why = error.strerror or error
@@ -155,7 +155,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
 
 def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield columns under their names, all to the right."""
-    cells = [[_cell(row[name]) for name in names] for row in rows]
+    cells = [["-" if row[name] is None else str(row[name]) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     for line in (names, *cells):
         yield "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -166,10 +166,6 @@ def format_time(seconds: float) -> str:
     days, rest = divmod(max(0, int(seconds)), 86400)
     text = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}d {text}" if days else text
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 def _from(member: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ SEATS = MAX_WORKERS + SPARE_SEATS
 
 
 class Settings(Options):
-    """How one room is run. Raises SettingsError where it could not work."""
+    """The settings of one room. Raises SettingsError where it could not work."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""How commands on the same machine reach the main process.
+"""The way from commands on the same machine to the main process.
 
 control_socket.py   a Unix socket: requests and answers
 run_dir.py          the private folder where a room's socket is found

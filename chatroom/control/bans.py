@@ -20,16 +20,18 @@ class Bans:
         if path is None:
             return
         try:
-            self._networks = dict.fromkeys(map(parse_network, _texts(json.loads(files.read(path)))))
+            found = json.loads(files.read(path))
+            # A number would pass for an address.
+            if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+                raise ValueError("it is none")
+            self._networks = dict.fromkeys(map(parse_network, found))
         except FileNotFoundError:
             pass
         except OSError as error:
             raise BansError(f"{path} can't be read: {error.strerror}") from None
-        except RecursionError:
-            demand = "has to be a list of networks, as JSON: it is nested too deeply"
-            raise BansError(f"{path} {demand}") from None
-        except ValueError as error:
-            raise BansError(f"{path} has to be a list of networks, as JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise BansError(f"{path} has to be a list of networks, as JSON: {why}") from None
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, str) and within(address, self._networks)
@@ -66,11 +68,3 @@ class Bans:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise BansError(f"{self._path} can't be written: {error.strerror}") from None
-
-
-def _texts(found: object) -> list[str]:
-    """Return a list of texts as it is. Raises ValueError for all else: a number would pass for an
-    address."""
-    if isinstance(found, list) and all(isinstance(text, str) for text in found):
-        return found
-    raise ValueError("it is none")

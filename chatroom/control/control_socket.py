@@ -37,10 +37,7 @@ Answer = dict[str, Any]
 
 
 class Control:
-    """The room's end. All is called from the main process's loop.
-
-    `answer(request)` is called with a JSON object.
-    """
+    """The room's end; `answer(request)` is called with a JSON object."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop
@@ -146,22 +143,16 @@ def _is_ours(end: socket.socket) -> bool:
 class Asker:
     """The command's end. Its methods raise OSError."""
 
-    def __init__(self, end: socket.socket) -> None:
-        end.settimeout(ANSWER_WITHIN)
-        self._end = end
-        self._file = end.makefile("rb")
-
-    @classmethod
-    def at(cls, path: Path) -> "Asker":
+    def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`."""
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._end.settimeout(ANSWER_WITHIN)
         try:
-            end.settimeout(ANSWER_WITHIN)
-            end.connect(str(path))
+            self._end.connect(str(path))
         except OSError:
-            end.close()
+            self._end.close()
             raise
-        return cls(end)
+        self._file = self._end.makefile("rb")
 
     def ask(self, request: Answer) -> Answer:
         """Return the answer to a request. Raises EOFError where the room has ended."""

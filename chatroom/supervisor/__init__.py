@@ -18,6 +18,6 @@ In reading order:
     admin_commands.py  kick, ban, unban, say
     counters.py        numbers that only grow, for both
 
-Everything runs on one event loop (system/event_loop.py). A message passes none of it; a join and
-a worker's death are followed in docs/architecture.md.
+One event loop (system/event_loop.py) calls all of it, but for the console's thread. A message
+passes none of it; a join and a worker's death are followed in docs/architecture.md.
 """

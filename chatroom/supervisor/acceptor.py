@@ -43,7 +43,6 @@ class Acceptor:
     """Accepts from the `listeners`, from `open` to `close`.
 
     `bans`: addresses that may not come in. `hand_over(id, client)` gives a member to a worker.
-    All is called from the main process's loop.
     """
 
     def __init__(
@@ -114,9 +113,14 @@ class Acceptor:
             logger.info(Event("refused", address=address, port=port, reason=answer.reason))
             self._refuse(connection, answer.reason)
             return
-        its_prefix = prefix(self._prefix, address, port, answer.id)
         client = Client(
-            *(connection, address, port, its_prefix, answer.worker, header_bytes, self.greeting)
+            connection,
+            address,
+            port,
+            prefix(self._prefix, address, port, answer.id),
+            answer.worker,
+            header_bytes,
+            self.greeting,
         )
         self._members.join(answer.id, client)
         self._hand_over(answer.id, client)

@@ -1,4 +1,4 @@
-"""What a room's owner can do to it while it runs: put somebody out, keep somebody out, speak."""
+"""Commands of a room's owner while the room runs: kick, ban, unban, say."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 SPEAKER = b"<room>"
 """The prefix of what the room itself says."""
 NOBODY = 0
-"""The id of its sender, whom no member's is."""
+"""The id of its sender; no member has it."""
 SAY_WITHIN = 0.1
 """Seconds for a room that is busy to make room for it."""
 MAX_TEXT = 4 * KIB
@@ -25,7 +25,7 @@ MAX_TEXT = 4 * KIB
 
 
 class AdminCommands:
-    """All is called from the main process's loop. `wake()` has all deliver what was appended."""
+    """Runs the commands; `wake()` has all workers deliver what was appended."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class AdminCommands:
             return {"error": str(error)}
 
     def _meant(self, who: str) -> list[int]:
-        """The members that are meant. Raises ValueError."""
+        """Return the ids of the members that are meant. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._members.by_id if str(id) == who.lstrip("0")]
         return self._within(parse_network(who))
@@ -89,12 +89,11 @@ class AdminCommands:
         return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
-        """A network, or the address of the member that has this id. Raises ValueError."""
+        """Return a network, or the address of the member with this id. Raises ValueError."""
         if who.isascii() and who.isdigit():
-            (id,) = self._meant(who) or (None,)
-            if id is None:
-                raise ValueError(f"no member has the id {who}")
-            return parse_network(self._members.by_id[id].address)
+            for id in self._meant(who):
+                return parse_network(self._members.by_id[id].address)
+            raise ValueError(f"no member has the id {who}")
         return parse_network(who)
 
     def _say(self, text: str) -> dict[str, Any]:

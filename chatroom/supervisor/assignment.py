@@ -1,4 +1,4 @@
-"""Which worker serves whom: newcomers, a dead worker's members, and an even spread.
+"""Assign members to workers: newcomers, a dead worker's members, and for an even spread.
 
     a newcomer          adopt ──► the worker that the registry names
     a worker's death    adopt ──► the living, the least loaded first; ack ◄── they serve them
@@ -43,7 +43,7 @@ MAX_YIELD = 1000
 
 
 class Assignment:
-    """Receives the events of the pool; all is called from the main process's loop."""
+    """Receives the events of the pool (`PoolEvents`)."""
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ class Assignment:
         theirs = (
             id
             for id, client in self._members.by_id.items()
-            # Whom the system does not count could not be gone on with.
+            # Another worker could not go on with one whose bytes the system does not count.
             if client.worker == most.number and taken(client.connection) is not None
         )
         moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
@@ -247,5 +247,5 @@ class Assignment:
             most.tell({"yield": moving})
 
     def _load(self) -> Counter[int]:
-        """How many members each worker has."""
+        """Return the number of members on each worker."""
         return Counter(client.worker for client in self._members.by_id.values())

@@ -4,14 +4,13 @@
     RestartedChild  a process that is to be there: where it ends, another is started
 
 The workers are children whose seats the pool fills; the registry, the transcript and the metrics
-are restarted ones. All is called from the main process's loop.
+are restarted ones.
 """
 
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from chatroom.logs import Event
@@ -29,7 +28,6 @@ written meanwhile, so that to wait for that would be no wait."""
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds before a process is started again; twice as many with each failure in a row."""
-
 
 STEADY_AFTER = 60.0
 """Seconds that a process has to live for its start to count as a success."""
@@ -70,13 +68,10 @@ class Child:
         self._on_record = on_record
         self._on_exit = on_exit
         target, arguments = start
-        self.process: SpawnProcess
         self.process, end = spawn(target, *arguments)
         self._channel = Channel(end)
         self.failure = ""
         """Reason why it can't start, or was killed; empty if none is known."""
-        self._waiting = False
-        """Whether records wait until its channel can be written."""
         self._retry = loop.timer(self._flush)
         self._late = loop.timer(self._on_late)
         self._late.set_after(READY_WITHIN)
@@ -84,7 +79,6 @@ class Child:
         loop.watch(self.process.sentinel, self._reap)
         self._hears = True
         """Whether its channel is open; it ends a moment before the process."""
-        self._reaped = False
 
     def ready(self) -> None:
         """Note that it has started, so that it is not killed for being late."""
@@ -98,7 +92,7 @@ class Child:
         if self._hears:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(record, descriptors)
-            self._wait_to_write()
+            self._watch_channel()
 
     def kill(self) -> None:
         """Kill it. There is no gentler way: no process of the room loses what matters by it."""
@@ -121,33 +115,27 @@ class Child:
             self._reap()
 
     def _receive(self) -> None:
-        if not self._hears:
-            return
         try:
             for record, descriptors in self._channel.receive():
                 self._on_record(record, descriptors)
-            self._channel.flush()
-            self._wait_to_write()
         except ChannelClosed:
             self._close_channel()
+        else:
+            self._flush()
 
     def _flush(self) -> None:
-        with contextlib.suppress(ChannelClosed):
+        with contextlib.suppress(ChannelClosed):  # `_receive` finds it closed after its last record
             self._channel.flush()
-        self._wait_to_write()
+        self._watch_channel()
 
-    def _wait_to_write(self) -> None:
-        """Wait until its channel can be written, while records wait for just that."""
-        if not self._hears:
-            return
+    def _watch_channel(self) -> None:
+        """Send what waits when its channel can be written; or in a while, if it was refused."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:
             self._retry.cancel()
-        waiting = bool(self._channel.backlog) and not self._channel.refused
-        if waiting != self._waiting:
-            self._waiting = waiting
-            self._loop.change(self._channel.socket, READ | WRITE if waiting else READ)
+        waits = self._channel.backlog and not self._channel.refused
+        self._loop.change(self._channel.socket, READ | WRITE if waits else READ)
 
     def _on_late(self) -> None:
         self.failure = f"it was not ready within {READY_WITHIN:g} s"
@@ -160,19 +148,15 @@ class Child:
         self._on_exit()
 
     def _close(self) -> None:
-        if self._reaped:
-            return
-        self._reaped = True
         self._late.cancel()
         self._loop.forget(self.process.sentinel)
         self._close_channel()
 
     def _close_channel(self) -> None:
-        if self._hears:
-            self._hears = False
-            self._retry.cancel()
-            self._loop.forget(self._channel.socket)
-            self._channel.close()
+        self._hears = False
+        self._retry.cancel()
+        self._loop.forget(self._channel.socket)
+        self._channel.close()
 
 
 class RestartedChild:

@@ -1,4 +1,4 @@
-"""What the main process prints: the conversation, as the tutorial's server does; and what it logs.
+"""Print the conversation, as the tutorial's server does, and what the main process logs.
 
 The console follows the log, and nobody waits for it. A thread of its own writes, so
 that a terminal that is held, or a pipe that nobody reads, stops nothing but itself.
@@ -36,7 +36,7 @@ LEFT_OUT = b"(%d left out)\n"
 
 
 def descriptor(stream: TextIO | None) -> int:
-    """That of a standard stream; one that leads nowhere, if it was closed before the start."""
+    """Return a standard stream's descriptor; of one that is closed, one that leads nowhere."""
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
@@ -141,7 +141,7 @@ class Console:
                 return b""
 
     def _line(self, line: bytes) -> bytes:
-        """`line` on a line of its own."""
+        """Return `line` on a line of its own."""
         if not self._line_open:
             return line
         self._line_open, self._skip_lf = False, True

@@ -1,4 +1,4 @@
-"""What the main process has counted since the room began."""
+"""Numbers that the main process has counted since the room began."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -47,7 +47,7 @@ class Client:
 
 
 class Members:
-    """All is called from the main process's loop. `by_id` is for others to read."""
+    """The members, `by_id`, which is for others to read."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from chatroom.system.listening import endpoint, listen
 
 
 class MetricsProcess:
-    """All is called from the main process's loop."""
+    """The listener, from the start of the room, and the process."""
 
     def __init__(self, loop: EventLoop, at: Endpoint, totals: Callable[[], Record]) -> None:
         """Listen at an address that is resolved; `totals` returns what a scrape asks for.

@@ -1,4 +1,4 @@
-"""Who comes by way of a proxy that says, in a PROXY header, who that is.
+"""Connections through a trusted proxy, until their PROXY header has come.
 
 Only trusted addresses are believed, and of them a header is demanded: nothing
 is guessed. The header is taken out of the stream before a member is made of the
@@ -41,10 +41,10 @@ class PendingConnection:
 
 
 class PendingConnections:
-    """Connections whose headers are yet to come. All is called from the main process's loop.
+    """Connections whose headers are yet to come.
 
-    `admit(connection, address, port, header_bytes)`: for whom it is, and how many bytes its
-    header had.
+    `admit(connection, address, port, header_bytes)` is called with the client's address, and the
+    size of its header.
     """
 
     def __init__(
@@ -75,8 +75,7 @@ class PendingConnections:
     def close(self) -> None:
         """Close all of them."""
         for connection in list(self._pending):
-            self._forget(connection)
-            connection.close()
+            self._drop(connection)
 
     def _on_time(self, connection: socket.socket) -> None:
         """The time of a connection is over."""
@@ -95,8 +94,7 @@ class PendingConnections:
         except OSError:
             data = b""
         if not data:  # to see whether somebody listens is enough for a proxy
-            self._forget(connection)
-            connection.close()
+            self._drop(connection)
             return
         if pending.header is not None:
             self._admit_as(connection, pending)
@@ -116,7 +114,7 @@ class PendingConnections:
             pending.timer.set_after(LOCAL_STAYS)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
-        """Admit whom its header names."""
+        """Admit the client that its header names."""
         self._forget(connection)
         assert pending.header is not None
         size, address, port = pending.header
@@ -127,6 +125,9 @@ class PendingConnections:
     def _refuse(self, connection: socket.socket, why: str) -> None:
         address = self._pending[connection].address
         logger.warning(Event("proxy-refused", why, address=address))
+        self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
         self._forget(connection)
         connection.close()
 

@@ -73,7 +73,7 @@ class PoolEvents(Protocol):
 
 
 class WorkerPool:
-    """The workers, by seat. All is called from the main process's loop."""
+    """The workers, by seat."""
 
     def __init__(
         self,
@@ -104,9 +104,7 @@ class WorkerPool:
         """Starts in a row that have failed: a worker has died before it was ready."""
         self._retry = loop.timer(self._adjust)
         """Set while no worker is to be started, because the last one has failed."""
-        self._watchdog = Watchdog(settings.watchdog, loop.now())
-        self._look = loop.timer(self._look_at_progress)
-        self._set_look()
+        self._watchdog = Watchdog(loop, settings.watchdog, self._look_at_progress)
 
     def start(self, events: PoolEvents) -> None:
         """Start the workers; from now on what becomes of them is told to `events`."""
@@ -134,10 +132,8 @@ class WorkerPool:
 
     def renew(self, settings: Settings) -> None:
         """Workers that are started from now on have these settings; the seats stay as they are."""
-        if settings.watchdog != self._settings.watchdog:
-            self._watchdog = Watchdog(settings.watchdog, self._loop.now())
-            self._set_look()
         self._settings = settings
+        self._watchdog.renew(settings.watchdog)
 
     def replace_all(self) -> None:
         """Replace each worker by a new one, one after another."""
@@ -148,7 +144,7 @@ class WorkerPool:
         """Tell all workers how the room stops; from now on none is replaced, nor watched."""
         self.closing = True
         self._retry.cancel()
-        self._look.cancel()
+        self._watchdog.stop()
         for worker in self.workers.values():
             worker.child.ready()
             worker.tell(order)
@@ -213,32 +209,27 @@ class WorkerPool:
 
     # --- progress ------------------------------------------------------------
 
-    def _set_look(self) -> None:
-        if self._watchdog.due is None or self.closing:
-            self._look.cancel()
-        else:
-            self._look.set(self._watchdog.due)
-
     def _look_at_progress(self) -> None:
         """Kill the workers that make no progress, and wake the others: see watchdog.py."""
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
-        stuck = self._watchdog.look(self._loop.now(), turns)
-        holder = self._log.holder() if stuck else None
-        holders = [number for number, worker in ready.items() if worker.pid == holder]
-        if any(number not in stuck and self._watchdog.stands_still(number) for number in holders):
-            stuck = []  # the others wait for it: by the next look it may be found stuck
+        stuck = self._watchdog.look(turns)
+        pid = self._log.holder() if stuck else None
+        for holder in [number for number, worker in ready.items() if worker.pid == pid]:
+            if holder in stuck:
+                stuck = [holder]  # the others wait for it
+            elif self._watchdog.stands_still(holder):
+                stuck = []  # likewise: by the next look it may be found stuck
+        for number in stuck:
+            within = self._settings.watchdog
+            says = f"it made no progress for {within:g} s, and is replaced"
+            logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
+            ready[number].stuck = True
+            self._end(ready[number])
         if stuck:
-            for number in [number for number in holders if number in stuck] or stuck:
-                within = self._settings.watchdog
-                says = f"it made no progress for {within:g} s, and is replaced"
-                logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
-                ready[number].stuck = True
-                self._end(ready[number])
             self._watchdog.forgive()
         for number in ready:
             self._doorbells[number].ring()
-        self._set_look()
 
     # --- the end of a worker -------------------------------------------------
 
@@ -256,14 +247,11 @@ class WorkerPool:
         self._adjust()  # its members are served by others by now, so that they need not wait
 
     def _pin_log_position(self, number: int) -> None:
-        """Of two seats where the log stands still, the one that stands lower is enough."""
-        higher = number
-        if self.pinned_seat is None:
-            self.pinned_seat = number
-        elif self._log.stands(number) < self._log.stands(self.pinned_seat):
-            higher, self.pinned_seat = self.pinned_seat, number
-        if higher != self.pinned_seat:
-            self._log.retire(higher)
+        """Keep a dead worker's seat; of two such seats, the one that stands lower is enough."""
+        dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
+        self.pinned_seat, *higher = sorted(dead, key=self._log.stands)
+        for seat in higher:
+            self._log.retire(seat)
 
     def release_seat(self) -> None:
         """Let the log go on: all that the dead have left is served by others."""

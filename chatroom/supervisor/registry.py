@@ -33,6 +33,9 @@ ANSWER_WITHIN = 3.0
 RESTARTS = 5
 """Times that a registry's process is started again, one after another, for one call."""
 
+FAILURES = (EOFError, OSError, RuntimeError)
+"""Errors of a call where the process ends, or where the system has no process or thread for it."""
+
 logger = logging.getLogger(__name__)
 
 Directory = dict[int, tuple[str, int]]
@@ -67,7 +70,11 @@ class Registry:
         self._last_id = 0
         self._members: Directory = {}
         self._addresses: Counter[str] = Counter()
-        self._workers: dict[int, int] = {}
+        """Number of members from each address."""
+        self._load: Counter[int] = Counter()
+        """Number of members on each worker."""
+        self._workers: set[int] = set()
+        """Workers that newcomers may be placed on."""
 
     def limit(self, max_clients_per_address: int) -> None:
         """From now on no more may join from one address; who is in stays."""
@@ -75,11 +82,11 @@ class Registry:
 
     def enroll(self, worker: int) -> None:
         """`worker` is ready to serve members."""
-        self._workers.setdefault(worker, 0)
+        self._workers.add(worker)
 
     def dismiss(self, worker: int) -> None:
         """`worker` serves no more: no newcomer is placed there."""
-        self._workers.pop(worker, None)
+        self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:
         """Give a newcomer from a canonical `address` an id and the worker with the fewest members.
@@ -90,12 +97,11 @@ class Registry:
             return Refusal("The room is full")
         if self._addresses[address] >= self._max_clients_per_address:
             return Refusal("Too many connections from your address")
-        worker = min(self._workers, key=self._workers.__getitem__, default=UNASSIGNED)
+        worker = min(sorted(self._workers), key=self._load.__getitem__, default=UNASSIGNED)
         self._last_id += 1
         self._members[self._last_id] = address, worker
         self._addresses[address] += 1
-        if worker in self._workers:
-            self._workers[worker] += 1
+        self._load[worker] += 1
         return Admission(self._last_id, worker)
 
     def leave(self, members: list[int]) -> None:
@@ -104,11 +110,10 @@ class Registry:
             if id not in self._members:
                 continue
             address, worker = self._members.pop(id)
+            self._load[worker] -= 1
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
-            if worker in self._workers:
-                self._workers[worker] -= 1
 
     def move(self, members: list[int], worker: int) -> None:
         """`worker` serves members from now on that another one has served."""
@@ -116,13 +121,11 @@ class Registry:
             if id in self._members:
                 address, before = self._members[id]
                 self._members[id] = address, worker
-                if before in self._workers:
-                    self._workers[before] -= 1
-                if worker in self._workers:
-                    self._workers[worker] += 1
+                self._load[before] -= 1
+                self._load[worker] += 1
 
     def members(self) -> Directory:
-        """Who is in the room."""
+        """Return all members."""
         return dict(self._members)
 
     def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
@@ -130,10 +133,8 @@ class Registry:
         self._last_id = last_id
         self._members = dict(members)
         self._addresses = Counter(address for address, _ in members.values())
-        self._workers = dict.fromkeys(workers, 0)
-        for _, worker in members.values():
-            if worker in self._workers:
-                self._workers[worker] += 1
+        self._load = Counter(worker for _, worker in members.values())
+        self._workers = set(workers)
 
 
 class _Manager(BaseManager):
@@ -166,18 +167,17 @@ class RegistryProcess:
         self._workers: set[int] = set()
         self._child: Child | None = None
         self._address = ""
-        """Where the process is reached; empty while it starts."""
-        self._calling = True
-        """Whether a call, or the start, sees to it if the process ends."""
+        """Address of the process; empty until it serves."""
+        self._registry: Any = None
+        """The registry in it; None while it starts."""
         try:
-            self._registry = self._start()
-        except (EOFError, OSError) as error:
+            self._start()
+        except FAILURES as error:
             self.stop()
             raise RegistryError(f"the registry's process can't start: {error!r}") from None
-        self._calling = False
 
-    def _start(self) -> Any:
-        """Start the process, in place of one that is there, and return the registry in it."""
+    def _start(self) -> None:
+        """Start the process, in place of one that is there. Raises one of FAILURES."""
         self.stop()
         self._address = ""
         child = self._child = Child(self._loop, (main, ()), self._on_record, self._on_exit)
@@ -188,17 +188,25 @@ class RegistryProcess:
             child.wait(deadline - monotonic())
         child.ready()
         manager = _Manager(self._address)
-        manager.connect()
-        registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
-        registry._connect()  # or the first call would, and have no limit
+        # There is no limit to these calls, in which it may be stopped as well (SIGSTOP).
+        killer = threading.Timer(ANSWER_WITHIN, child.kill)
+        killer.start()
+        try:
+            manager.connect()
+            registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
+            registry._connect()  # or the first call would, and have no limit
+        finally:
+            killer.cancel()
+            killer.join()
         _limit(registry._tls.connection.fileno(), ANSWER_WITHIN)
-        return registry
+        self._registry = registry
 
     def stop(self) -> None:
         """Leave no process: it may be stopped, and not dead."""
         if self._child is not None:
             self._child.end()
             self._child = None
+        self._registry = None  # not before: a proxy that goes calls the process, dead or stopped
 
     def _on_record(self, record: Record, _descriptors: list[int]) -> None:
         self._address = record["serves"]
@@ -206,7 +214,7 @@ class RegistryProcess:
     def _on_exit(self) -> None:
         """The process has ended: another is started before anyone asks for it."""
         self._child = None
-        if not self._calling:
+        if self._registry is not None:
             self._call("leave", [])
 
     def limit(self, max_clients_per_address: int) -> None:
@@ -236,13 +244,7 @@ class RegistryProcess:
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        self._calling = True
-        try:
-            return self._call_or_restart(method, *arguments)
-        finally:
-            self._calling = False
-
-    def _call_or_restart(self, method: str, *arguments: object) -> Any:
+        """Call a method of the registry; where its process is dead or stopped, in another one."""
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
@@ -251,8 +253,8 @@ class RegistryProcess:
         except (EOFError, OSError):
             logger.warning(Event("registry-died", "another is started, which knows all members"))
         for _ in range(RESTARTS):
-            with contextlib.suppress(EOFError, OSError):
-                self._registry = self._start()
+            with contextlib.suppress(*FAILURES):
+                self._start()
                 self._registry.restore(self._last_id, self._held(), self._workers)
                 return getattr(self._registry, method)(*arguments)
         raise RegistryError(f"the registry's process died {RESTARTS} times in a row")

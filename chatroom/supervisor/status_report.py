@@ -1,4 +1,4 @@
-"""What there is to tell of a room: who is in it, what its workers do, and all that was counted.
+"""The status of a room: its members, its workers, and all that was counted.
 
 It is asked for by people and by monitoring (control_socket.py). All of it is what the
 main process holds, the kernel counts and the workers note anyway: nothing of it
@@ -21,7 +21,7 @@ from chatroom.worker.recovery import walk
 
 
 class StatusReport:
-    """All is called from the main process's loop. It takes some 10 µs for each member."""
+    """Makes the report, which takes some 10 µs for each member."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class StatusReport:
         slots: Slots,
         pool: WorkerPool,
         clients: Mapping[int, Client],
-        tally: Counters,
+        counters: Counters,
         where: str,
         capacity: int,
     ) -> None:
@@ -37,17 +37,17 @@ class StatusReport:
         self._slots = slots
         self._pool = pool
         self._clients = clients
-        self._counters = tally
+        self._counters = counters
         self._where = where
         self._capacity = capacity
 
     def whole(self) -> dict[str, Any]:
-        """As JSON: numbers are bytes, seconds, seconds of the epoch (`since`), or counts."""
+        """Return all of it: bytes, seconds, seconds of the epoch (`since`), and counts."""
         found = self._look()
         return self._totals(found) | {"members": self._members(found)}
 
     def totals(self) -> dict[str, Any]:
-        """The same, less the list of members."""
+        """Return the same, less the list of members."""
         return self._totals(self._look())
 
     def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
@@ -61,28 +61,28 @@ class StatusReport:
         }
 
     def _room(self) -> dict[str, Any]:
-        log, tally = self._log, self._counters
+        log, counters = self._log, self._counters
         head = log.head
         work = [log.work(seat) for seat in range(self._pool.seats)]
         return {
             "version": __version__,
             "listening": self._where,
             "pid": os.getpid(),
-            "since": tally.since,
+            "since": counters.since,
             "members": len(self._clients),
             "capacity": self._capacity,
             "workers": self._pool.wanted,
-            "joins": tally.joins,
-            "leaves": dict(tally.leaves),
-            "refusals": dict(tally.refusals),
+            "joins": counters.joins,
+            "leaves": dict(counters.leaves),
+            "refusals": dict(counters.refusals),
             "messages": log.messages(head),
             "bytes": log.offset(head),
             "deliveries": sum(counts.due for counts in work),
             "append_waits": sum(counts.waits for counts in work),
-            "worker_deaths": tally.deaths.total(),
-            "recoveries": tally.recoveries,
-            "recovery_seconds": tally.pause,
-            "longest_recovery": tally.longest_pause,
+            "worker_deaths": counters.deaths.total(),
+            "recoveries": counters.recoveries,
+            "recovery_seconds": counters.pause,
+            "longest_recovery": counters.longest_pause,
         }
 
     def _workers(self, lags: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -105,22 +105,18 @@ class StatusReport:
         return found
 
     def _look(self) -> dict[int, "_Seen"]:
-        """At each member, by id."""
+        """Look at each member; return what was seen, by id."""
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)
         checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
-        known = [
-            checkpoint.position
-            for checkpoint in checkpoints.values()
-            if checkpoint.position > lapped
-        ]
-        spans, _ = log.said(min(known, default=head), head)
+        known = {id: noted for id, noted in checkpoints.items() if noted.position > lapped}
+        spans, _ = log.said(min((noted.position for noted in known.values()), default=head), head)
         end, found = log.offset(head), {}
         for id, client in self._clients.items():
-            checkpoint, counted = checkpoints[id], traffic(client.connection)
+            counted, checkpoint = traffic(client.connection), known.get(id)
             lag: int | None = None
-            if counted is not None and checkpoint.position > lapped:
+            if counted is not None and checkpoint is not None:
                 gone = counted.taken - checkpoint.taken
                 lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
             found[id] = _Seen(counted, lag)
@@ -149,4 +145,4 @@ class _Seen(NamedTuple):
 
     counted: Traffic | None
     lag: int | None
-    """What was said and the kernel has not taken for it yet."""
+    """Bytes that were said and that the kernel has not taken for it yet."""

@@ -71,7 +71,7 @@ END_WITHIN = 2.0
 RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""What each seat for a worker costs it: channel, sentinel and doorbell, which may be a pipe."""
+"""Descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a pipe."""
 
 NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
 
@@ -132,9 +132,8 @@ class Supervisor:
         self._workers_set = settings.workers
         """Number of workers in the settings; SIGTTIN and SIGTTOU may have changed it since."""
         self._phase = Phase.STARTING
-        self._late = False
-        """Whether the phase is over, whatever has not happened."""
-        self._deadline = loop.timer(self._on_deadline)
+        self._deadline = loop.timer(lambda: None)
+        """Set until the time for the phase is over; it only wakes the loop."""
         self._manager = loop.timer(self._tell_manager)
         self._on_terminal = on_terminal()
         # That may take long, and so far there is nothing that a signal would leave behind.
@@ -145,13 +144,13 @@ class Supervisor:
         self._watch_signals(cleanup)
         self._listeners = _listen(addresses, inherited, settings.peer_timeout, cleanup)
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
-        self._doorbells = [Doorbell.new() for _ in range(settings.seats)]
-        """Those of the workers, by seat; behind them those of others that follow the log."""
-        self._log, self._slots = _share(settings)
+        # Those of the workers, by seat; behind them those of others that follow the log.
+        doorbells = [Doorbell.new() for _ in range(settings.seats)]
+        log, slots = _share(settings)
         bell = Doorbell.new()
-        self._console = Console(None if settings.quiet else self._log, bell, descriptor(sys.stdout))
+        self._console = Console(None if settings.quiet else log, bell, descriptor(sys.stdout))
         if not settings.quiet:
-            self._doorbells.append(bell)
+            doorbells.append(bell)
         self._counters = Counters()
         folder = _run_dir(settings, cleanup)
         first = endpoint(self._listeners[0])
@@ -160,17 +159,17 @@ class Supervisor:
             loop, capacity, settings.max_clients_per_address, self._held
         )
         cleanup.callback(self._registry.stop)
-        self._members = Members(self._slots, self._registry, self._counters, self._show)
+        self._members = Members(slots, self._registry, self._counters, self._show)
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:
             bell = Doorbell.new()
-            self._doorbells.append(bell)
-            self._transcript = TranscriptProcess(loop, settings, self._where, self._log, bell)
+            doorbells.append(bell)
+            self._transcript = TranscriptProcess(loop, settings, self._where, log, bell)
             cleanup.callback(self._transcript.close)  # when the workers have ended
-        self._pool = WorkerPool(settings, loop, self._log, self._slots, self._doorbells)
+        self._pool = WorkerPool(settings, loop, log, slots, doorbells)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
-            loop, self._pool, self._members, self._registry, self._counters, self._log
+            loop, self._pool, self._members, self._registry, self._counters, log
         )
         self._acceptor = Acceptor(
             loop,
@@ -184,15 +183,15 @@ class Supervisor:
         )
         cleanup.callback(self._acceptor.close)
         self._status_report = StatusReport(
-            self._log,
-            self._slots,
+            log,
+            slots,
             self._pool,
             self._members.by_id,
             self._counters,
             self._where,
             capacity,
         )
-        self._admin_commands = AdminCommands(self._members, bans, self._log, self._pool.wake_all)
+        self._admin_commands = AdminCommands(self._members, bans, log, self._pool.wake_all)
         self._control = Control(loop, self._answer)
         cleanup.callback(self._control.close)
         if folder is not None:
@@ -226,6 +225,7 @@ class Supervisor:
     def _look_at_phase(self) -> None:
         """Go on when all workers are where they have to be, or the phase's time is over."""
         workers = self._pool.workers.values()
+        late = self._deadline.due is None
         match self._phase:
             case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
                 self._phase = Phase.RUNNING
@@ -237,22 +237,19 @@ class Supervisor:
                 self._notifier.ready(self._status())
                 self._tell_manager()
             case Phase.DRAINING if (
-                self._late
+                late
                 or not workers  # who is on the way then is served by nobody any more
                 or (self._assignment.settled and all(worker.drained for worker in workers))
             ):
                 self._assignment.stop()
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
-            case Phase.STOPPING if self._late:
+            case Phase.STOPPING if late:
                 self._pool.kill()
 
     def _enter(self, phase: Phase, within: float, order: Record) -> None:
-        self._phase, self._late = phase, False
+        self._phase = phase
         self._deadline.set_after(within)
         self._pool.stop(order)
-
-    def _on_deadline(self) -> None:
-        self._late = True
 
     def _stop(self) -> None:
         # Once is enough. To ignore them from now on would race with one that has just come.
@@ -319,7 +316,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Have all heed what has changed. Members were greeted as they were greeted."""
+        """Pass on what has changed. Members that are in were greeted already."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:

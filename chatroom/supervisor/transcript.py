@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class TranscriptProcess:
-    """All is called from the main process's loop. `bell` is rung when the log has grown."""
+    """Keeps the process there; `bell` is rung when the log has grown."""
 
     def __init__(
         self, loop: EventLoop, settings: Settings, where: str, log: Log, bell: Doorbell
@@ -60,31 +60,25 @@ class TranscriptProcess:
         self._file: tuple[int, list[int]] | None = None
         """A descriptor of the file that is written, and where and behind what it was begun."""
         self._reopens = 0
-        """How often it was to be opened anew."""
+        """Number of requests to open it anew."""
         self._reopening = False
-        """Whether it was not, yet."""
+        """Whether the last of them is not done yet."""
         self._trouble = ""
         self._stop: Record | None = None
         """Record that ends the process, once the room has ended."""
-        self._seconds = settings.watchdog
-        self._watchdog = Watchdog(_watched_for(settings), loop.now())
+        self._watchdog = Watchdog(loop, _watched_for(settings), self._look_at_progress)
         self._signs = 0
         """Signs of life that the process has given, or did not owe."""
         self._met = False
         """Whether the process that is there has given one."""
-        self._look = loop.timer(self._look_at_progress)
 
     def start(self) -> None:
         """Start the process, and another whenever it ends, until `close`."""
         self._process.start()
-        self._set_look()
 
     def renew(self, settings: Settings) -> None:
         """From now on, its process has so many seconds to make progress."""
-        if settings.watchdog != self._seconds:
-            self._seconds = settings.watchdog
-            self._watchdog = Watchdog(_watched_for(settings), self._loop.now())
-            self._set_look()
+        self._watchdog.renew(_watched_for(settings))
 
     def reopen(self) -> None:
         """Open the file anew: another one has, or is to have, its name."""
@@ -94,7 +88,7 @@ class TranscriptProcess:
 
     def close(self) -> None:
         """The room has ended: have all that was said written, if that takes not too long."""
-        self._look.cancel()
+        self._watchdog.stop()
         deadline = self._loop.now() + CLOSE_WITHIN
         self._stop = {"stop": CLOSE_WITHIN * 0.8}
         self._process.stop()
@@ -153,12 +147,6 @@ class TranscriptProcess:
             case {"lacks": messages}:
                 self._warn("transcript-lacks", "the last messages are not in it", messages=messages)
 
-    def _set_look(self) -> None:
-        if self._watchdog.due is None:
-            self._look.cancel()
-        else:
-            self._look.set(self._watchdog.due)
-
     def _look_at_progress(self) -> None:
         """Kill a process that has something to write, and makes no progress: the next one goes on.
 
@@ -166,13 +154,12 @@ class TranscriptProcess:
         """
         if self._trouble or not self._met or self._log.head <= self._at:
             self._signs += 1
-        stuck = self._watchdog.look(self._loop.now(), {0: self._signs})
+        stuck = self._watchdog.look({0: self._signs})
         if stuck and self._process.child is not None:
             self._watchdog.forgive()
             says = "the process that writes it makes no progress, and is replaced"
             self._warn("transcript-stuck", says)
             self._process.child.kill()
-        self._set_look()
 
     def _warn(self, event: str, says: str, **fields: object) -> None:
         logger.warning(Event(event, says, file=self._path, **fields))

@@ -15,7 +15,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Accepting:
-    """The connections of a listener, from `open` to `close`. The listener must not block.
+    """The connections of a listener that does not block, from `open` to `close`.
 
     `on_connection(connection, peer)` is called for each, with its address as `accept` gives it;
     `on_exhausted(error)` before each pause. `per_turn`: connections that are accepted before the
@@ -35,17 +35,14 @@ class Accepting:
         self._on_connection = on_connection
         self._on_exhausted = on_exhausted
         self._per_turn = per_turn
-        self._open = False
         self._resume = loop.timer(self.open)
 
     def open(self) -> None:
         """Accept from now on."""
-        self._open = True
         self._loop.watch(self._listener, self._accept)
 
     def close(self) -> None:
         """Accept no more; the listener stays open. May be called again."""
-        self._open = False
         self._resume.cancel()
         self._loop.forget(self._listener)
 
@@ -64,5 +61,3 @@ class Accepting:
                     self._on_exhausted(error)
                 return
             self._on_connection(connection, peer)
-            if not self._open:
-                return  # closed by what was done with that connection

@@ -50,16 +50,6 @@ class Timer:
         self._loop.timers.pop(self, None)
 
 
-class _Watch:
-    """What is called for a source, until that is forgotten."""
-
-    __slots__ = ("act", "watched")
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self.act = act
-        self.watched = True
-
-
 class EventLoop:
     """Used from one thread. `clock` returns the time in seconds, and never goes back."""
 
@@ -68,32 +58,31 @@ class EventLoop:
         self.timers: dict[Timer, float] = {}
         """When each timer that is set is due. There are a few, some hundreds at most, so that no
         heap is needed to find the first."""
-        self._watches: dict[Source, _Watch] = {}
+        self._acts: dict[Source, Callable[[], None]] = {}
+        """Function to call for each source that is watched."""
         self._selector = selectors.DefaultSelector()
 
     def watch(self, source: Source, act: Callable[[], None], events: int = READ) -> None:
         """Call `act` whenever `source` is ready for one of the `events`."""
-        watch = self._watches[source] = _Watch(act)
-        self._selector.register(source, events, watch)
+        self._acts[source] = act
+        self._selector.register(source, events, act)
 
     def change(self, source: Source, events: int) -> None:
         """Watch a source for other events."""
-        self._selector.modify(source, events, self._watches[source])
+        self._selector.modify(source, events, self._acts[source])
 
     def forget(self, source: Source) -> None:
         """Watch a source no longer; to forget one that is not watched does nothing.
 
         Forget it before it is closed: its descriptor may be another's then.
         """
-        watch = self._watches.pop(source, None)
-        if watch is not None:
-            watch.watched = False
+        if self._acts.pop(source, None) is not None:
             self._selector.unregister(source)
 
     @property
     def sources(self) -> int:
         """Number of sources that are watched."""
-        return len(self._watches)
+        return len(self._acts)
 
     def timer(self, act: Callable[[], None]) -> Timer:
         """Return a timer, which is not set yet."""
@@ -103,9 +92,9 @@ class EventLoop:
         """Wait until a source is ready or a timer is due, then call all of which that is true."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
-            watch: _Watch = key.data
-            if watch.watched:  # not forgotten by another one in this turn
-                watch.act()
+            act: Callable[[], None] = key.data
+            if self._acts.get(key.fileobj) is act:  # not forgotten by another in this turn
+                act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:
             if self.timers.get(timer, now + 1) <= now:  # not cancelled, nor set, in this turn

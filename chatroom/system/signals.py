@@ -7,13 +7,8 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-WORKER_SIGNALS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""SIGHUP reads the settings again and replaces all workers, one after another; the others add one
-and take one away."""
-
-REOPEN_SIGNALS = (signal.SIGUSR1,)
-"""The transcript's file has been moved: open it anew."""
-HANDLED_SIGNALS = (*STOP_SIGNALS, *WORKER_SIGNALS, *REOPEN_SIGNALS)
+HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1)
+"""Signals that supervisor.py handles; SIGUSR1 only where there is a transcript."""
 
 
 @contextlib.contextmanager

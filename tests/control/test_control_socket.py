@@ -7,7 +7,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -286,7 +286,7 @@ def test_another_room_s_file_stays(server: Server) -> None:
 
 
 def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
-    asker, done = Asker.at(server.path), threading.Event()
+    asker, done = Asker(server.path), threading.Event()
 
     def serve() -> None:
         while not done.is_set():
@@ -303,33 +303,31 @@ def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
         asker.ask({})
     asker.close()
     with pytest.raises(FileNotFoundError):
-        Asker.at(server.path)
+        Asker(server.path)
     server.control = server.open()
 
 
-def test_half_an_answer_is_none() -> None:
+@contextmanager
+def hung_up(answer: bytes) -> Iterator[Asker]:
+    """An asker, and a room that has sent just this and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         listener.bind(f"{folder}/x")
         listener.listen()
-        asker = Asker.at(Path(folder) / "x")
-        end, _ = listener.accept()
-        end.sendall(b'{"half"')
-        end.shutdown(socket.SHUT_WR)
-        with pytest.raises(EOFError):
-            asker.ask({})
-        end.close()
-        asker.close()
+        with closing(Asker(Path(folder) / "x")) as asker:
+            end, _ = listener.accept()
+            end.sendall(answer)
+            end.close()
+            yield asker
+
+
+def test_half_an_answer_is_none() -> None:
+    with hung_up(b'{"half"') as asker, pytest.raises(EOFError):
+        asker.ask({})
 
 
 def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
-    ours, theirs = socket.socketpair()
-    theirs.sendall(b'{"error": "too many ask already"}\n')
-    theirs.close()
-    asker = Asker(ours)
-    try:
+    with hung_up(b'{"error": "too many ask already"}\n') as asker:
         assert asker.ask({"ask": "status"}) == {"error": "too many ask already"}
-    finally:
-        asker.close()

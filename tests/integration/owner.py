@@ -51,7 +51,7 @@ class Owner:
         return said
 
     def ask(self, **request: object) -> Any:
-        with contextlib.closing(Asker.at(find(self.folder, self._room))) as asker:
+        with contextlib.closing(Asker(find(self.folder, self._room))) as asker:
             return asker.ask(request)
 
     def status(self) -> Any:

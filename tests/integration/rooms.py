@@ -254,7 +254,7 @@ class Room:
 
     def _ready(self) -> int:
         """How many workers are ready, as it tells its owner in the default run-dir."""
-        with closing(Asker.at(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
+        with closing(Asker(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
             return sum(worker["ready"] for worker in asker.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:

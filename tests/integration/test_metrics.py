@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chatroom.sidecars.metrics import SCRAPE_WITHIN
-from chatroom.system.signals import STOP_SIGNALS, WORKER_SIGNALS
+from chatroom.system.signals import HANDLED_SIGNALS
 from tests.integration.clients import talk
 from tests.integration.processes import Process
 from tests.integration.rooms import (
@@ -107,7 +107,7 @@ def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
     with room("--workers", 2, *METRICS) as here:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
-        for number in (*STOP_SIGNALS, *WORKER_SIGNALS):
+        for number in HANDLED_SIGNALS:
             assert server(here).blocks(number)
         os.kill(server(here).pid, signal.SIGSTOP)
         talk(members)

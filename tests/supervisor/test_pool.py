@@ -1,6 +1,5 @@
 """The workers' processes: started, told things, replaced when they die. See stage.py."""
 
-import contextlib
 import errno
 import os
 import signal
@@ -15,8 +14,6 @@ from chatroom.supervisor.child import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     READY_WITHIN,
-    RETRY_AFTER,
-    pause_after,
 )
 from chatroom.supervisor.pool import ATTEMPTS
 from chatroom.supervisor.watchdog import LOOKS
@@ -119,13 +116,6 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
     stage.run(story(), workers=3)
 
 
-def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None:
-    pauses = [pause_after(failures) for failures in range(1, 2000)]
-    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE
-
-
 def asked_for_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Story:
@@ -171,40 +161,6 @@ def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
         raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
     stage.run(asked_for_again(stage, monkeypatch, socket, "socketpair", refuse), workers=2)
-
-
-def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where many start, and few descriptors may be on their way. Meanwhile nothing spins."""
-    refusals = 0
-    refused = contextlib.ExitStack()
-
-    def refuse(*arguments: object) -> int:
-        nonlocal refusals
-        refusals += 1
-        assert refusals < 20, "it asks again and again"
-        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
-
-    def story() -> Story:
-        yield
-        assert stage.waits == pytest.approx(RETRY_AFTER)
-        assert [worker.told() for worker in stage.workers] == [[], []]
-        refused.close()
-        stage.now += RETRY_AFTER
-        yield
-        assert stage.waits is None or stage.waits > RETRY_AFTER
-        for worker in stage.workers:
-            assert worker.told() != []
-            worker.tell({"ready": True})
-        yield
-        assert stage.printed[0].startswith("listening on ")
-        yield from stage.end()
-
-    with monkeypatch.context() as many:
-        many.setattr(socket, "send_fds", refuse)
-        refused.callback(many.undo)
-        stage.run(story(), workers=2)
 
 
 # --- on demand -----------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
+from chatroom.supervisor import registry as module
+from chatroom.supervisor.child import Child
 from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry, RegistryProcess
 from chatroom.system.event_loop import EventLoop
 
@@ -348,7 +350,7 @@ def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for it for ever, and it is not left behind."""
-    monkeypatch.setattr("chatroom.supervisor.registry.ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # of one that is given so long
     stopped = room.process
@@ -358,6 +360,28 @@ def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
     assert room.admit(BOB) == Admission(2, 1)
     assert stopped.exitcode == -signal.SIGKILL
     assert room.process is not stopped
+
+
+def test_load_4_when_another_is_stopped_while_it_starts_a_third_takes_its_place(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
+    stopped: list[int] = []
+    ready = Child.ready
+
+    def stop_the_first(child: Child) -> None:
+        ready(child)
+        if not stopped:
+            pid = child.process.pid
+            assert pid is not None
+            stopped.append(pid)
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+    monkeypatch.setattr(Child, "ready", stop_the_first)
+    room.kill()
+    assert room.admit(ALICE) == Admission(1, 0)
+    assert stopped != [room.process.pid]
 
 
 @pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])

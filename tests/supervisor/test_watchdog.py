@@ -1,8 +1,11 @@
 """Which workers make no progress."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from chatroom.supervisor.watchdog import LOOKS, Watchdog
+from tests.system.loops import ManualLoop
 
 WITHIN = 8.0
 PAUSE = WITHIN / LOOKS
@@ -12,18 +15,29 @@ class Watch:
     """A watchdog, and a clock that goes on from look to look."""
 
     def __init__(self) -> None:
-        self.now = 100.0
-        self.dog = Watchdog(WITHIN, self.now)
+        self.loop = ManualLoop()
+        self.dog = Watchdog(self.loop, WITHIN, self._on_look)
+        self.turns: tuple[int, ...] = ()
+        self.found: list[list[int]] = []
+
+    def _on_look(self) -> None:
+        self.found.append(self.dog.look(dict(enumerate(self.turns))))
 
     def look(self, *turns: int, late: float = 0.0) -> list[int]:
-        assert self.dog.due == pytest.approx(self.now + PAUSE)
-        self.now += PAUSE + late
-        return self.dog.look(self.now, dict(enumerate(turns)))
+        """Let it look when it is time to, or later; return which of the workers are stuck."""
+        assert self.loop.idle() == pytest.approx(PAUSE)
+        self.loop.time += PAUSE + late
+        self.turns = turns
+        self.loop.turn()
+        (stuck,), self.found = self.found, []
+        return stuck
 
 
 @pytest.fixture(name="watch")
-def fixture_watch() -> Watch:
-    return Watch()
+def fixture_watch() -> Iterator[Watch]:
+    watch = Watch()
+    yield watch
+    watch.loop.close()
 
 
 def test_who_makes_no_progress_is_stuck_in_the_end(watch: Watch) -> None:
@@ -63,10 +77,22 @@ def test_a_look_that_is_a_little_late_counts(watch: Watch) -> None:
     assert watch.look(7, late=0.5 * PAUSE) == [0]
 
 
-def test_it_looks_when_it_is_due_and_not_before(watch: Watch) -> None:
-    for _ in range(10 * LOOKS):
-        assert watch.dog.look(watch.now + 0.9 * PAUSE, {0: 7}) == []
-    assert watch.dog.due == watch.now + PAUSE
+def test_with_other_seconds_it_begins_anew_and_with_the_same_it_goes_on(watch: Watch) -> None:
+    for _ in range(LOOKS):
+        assert watch.look(7) == []
+    watch.dog.renew(WITHIN)
+    assert watch.look(7) == [0]
+    watch.dog.renew(2 * WITHIN)
+    assert watch.loop.idle() == pytest.approx(2 * PAUSE)
+    watch.dog.renew(WITHIN)
+    for _ in range(LOOKS):
+        assert watch.look(7) == []
+    assert watch.look(7) == [0]
+
+
+def test_when_it_is_stopped_it_looks_no_more(watch: Watch) -> None:
+    watch.dog.stop()
+    assert watch.loop.idle() is None
 
 
 def test_the_forgiven_begin_anew(watch: Watch) -> None:
@@ -79,9 +105,6 @@ def test_the_forgiven_begin_anew(watch: Watch) -> None:
     assert watch.look(7, 8) == [0, 1]
 
 
-def test_without_a_limit_nobody_is_ever_stuck() -> None:
-    dog = Watchdog(0, 100.0)
-    assert dog.due is None
-    for now in range(1000, 100_000, 1000):
-        assert dog.look(now, {0: 7}) == []
-    assert dog.due is None
+def test_without_a_limit_it_never_looks(watch: Watch) -> None:
+    watch.dog.renew(0)
+    assert watch.loop.idle() is None

@@ -129,18 +129,3 @@ def test_when_it_has_closed_it_does_not_begin_again(opened: Entrance) -> None:
     assert opened.loop.step() is None
     assert opened.loop.step() is None
     assert opened.accepted == []
-
-
-def test_a_connection_may_be_the_reason_to_close(entrance: Entrance) -> None:
-    entrance.accepting = Accepting(
-        entrance.loop,
-        entrance.listener,
-        lambda connection, _: (entrance.accepted.append(connection), entrance.accepting.close()),  # type: ignore[func-returns-value, arg-type]
-        per_turn=5,
-    )
-    entrance.accepting.open()
-    for _ in range(3):
-        entrance.connect()
-    entrance.loop.turn()
-    entrance.loop.turn()
-    assert len(entrance.accepted) == 1

@@ -67,25 +67,26 @@ class TlsConnection(Connection):
                 return
 
     async def receive(self) -> bytes:
-        # The room may end TLS and leave TCP open, or reset it: what comes after the end is ignored.
-        while not self._ended and (data := await super().receive()):
+        # Something may have come with the end of the handshake.
+        while not (text := self._decrypt()):
+            # The room may end TLS and leave TCP open, or reset it: what comes then is ignored.
+            if self._ended or not (data := await super().receive()):
+                break
             self._incoming.write(data)
-            if text := self._decrypt():
-                return text
-        return b""
+        return text
 
     def _decrypt(self) -> bytes:
         """Return all that can be: `send_eof` would fail on a whole record that is left."""
-        text = bytearray()
+        text = b""
         try:
             while data := self._tls.read(CHUNK):
                 text += data
         except ssl.SSLWantReadError:
-            return bytes(text)
+            return text
         except ssl.SSLZeroReturnError:
             pass
         self._ended = True
-        return bytes(text)
+        return text
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)

@@ -121,7 +121,7 @@ class TranscriptWriter:
         if self._look_at is None and self._file is not None:
             sources.append(bell)
         timeout = self._timeout()
-        ready = connection.wait(sources, timeout) if sources or timeout is not None else []
+        ready = connection.wait(sources, timeout)
         if bell in ready:
             self._bell.clear()
             self._look_at = monotonic()
@@ -222,7 +222,13 @@ class TranscriptWriter:
             data += missed(chunk.missed, time_)
         data += "".join(said(run, time_) for run in chunk.runs(follower.number)).encode()
         if data:
-            file.append(data)
+            try:
+                file.append(data)
+            except OSError as error:
+                if error.errno not in FULL or self._chunk == SMALL_CHUNK:
+                    raise
+                self._chunk, self._look_at = SMALL_CHUNK, now
+                return
         follower.advance(chunk)
         self._missed += len(chunk.missed)
         self._chunk = min(CHUNK, 2 * self._chunk)
@@ -248,11 +254,7 @@ class TranscriptWriter:
     # --- what goes wrong -----------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Say so, unless that was said, and try again later; or with less, at once."""
-        if error.errno in FULL and self._chunk > SMALL_CHUNK:
-            self._chunk = SMALL_CHUNK
-            self._look_at = now
-            return
+        """Say so, unless that was said, and try again later."""
         self._complain(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:

@@ -14,6 +14,8 @@ from chatroom.client.connection import Connection, TlsConnection
 #: Seconds for each of a host's addresses to answer, and for a TLS handshake.
 CONNECT_TIMEOUT = 10.0
 
+UNCHECKED = "--insecure: nobody checks who answers, who may read and change all that is said"
+
 #: Reasons that OpenSSL, old or new, gives for an answer that is anything but TLS.
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
@@ -34,8 +36,12 @@ class RoomAddress:
         """The same, and how much one may trust in it."""
         if self.context is None:
             return str(self)
-        unchecked = self.context.verify_mode == ssl.CERT_NONE
-        return f"{self} (TLS, unchecked)" if unchecked else f"{self} (TLS)"
+        return f"{self} (TLS, unchecked)" if self.unchecked else f"{self} (TLS)"
+
+    @property
+    def unchecked(self) -> bool:
+        """True where anyone may answer."""
+        return self.context is not None and self.context.verify_mode == ssl.CERT_NONE
 
     async def connect(self) -> Connection:
         """Return a connection. Raises OSError or UnicodeError, see `reason`."""

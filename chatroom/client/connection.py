@@ -9,6 +9,8 @@ receives the rest.
 import asyncio
 import socket
 import ssl
+from codecs import getincrementaldecoder
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 #: Bytes read at once.
@@ -26,6 +28,20 @@ class Connection:
     async def receive(self) -> bytes:
         """Return what has arrived; nothing, at the end."""
         return await self._loop.sock_recv(self._socket, CHUNK)
+
+    async def texts(self) -> AsyncIterator[str]:
+        """Yield what arrives as text, to the end; raise an error when all before it was taken."""
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        lost: OSError | None = None
+        try:
+            while data := await self.receive():
+                yield decode(data)
+        except OSError as error:
+            lost = error
+        if rest := decode(b"", final=True):
+            yield rest
+        if lost:
+            raise lost
 
     async def send(self, data: bytes) -> None:
         """Send all of it. What has arrived can be received even where this fails."""

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterable
-from typing import cast
 
 import pytest
 
@@ -13,7 +12,7 @@ from chatroom.client.view import link as module
 from chatroom.client.view.link import Link
 
 
-class FakeConnection:
+class FakeConnection(Connection):
     """The room says `said`, and then it is over."""
 
     def __init__(self, said: bytes, room: "Room") -> None:
@@ -54,7 +53,7 @@ class Room:
 
     def connection(self, said: bytes) -> Connection:
         self.connections.append(FakeConnection(said, self))
-        return cast("Connection", self.connections[-1])
+        return self.connections[-1]
 
     async def connect(self) -> Connection:
         outcome = next(self._tries, None)
@@ -239,7 +238,7 @@ def test_nothing_is_taken_while_the_connection_is_given_up() -> None:
                 taken.append(story.link.send("late\n"))
 
     story = Story(b"", reconnect=False)
-    connection = cast("Connection", Cancelled(b"Welcome\n", story.room))
+    connection = Cancelled(b"Welcome\n", story.room)
     story.link = Link(connection, story.room.connect, reconnect=False)
 
     async def run() -> str:

@@ -1,7 +1,6 @@
 """The connection to a room, which is made again when it is lost."""
 
 import asyncio
-from codecs import getincrementaldecoder
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -96,19 +95,16 @@ class Link:
 
     async def _listen(self, room: Connection, listener: Listener) -> str:
         """Hear all that the room says; return why it is over."""
-        decode = getincrementaldecoder("utf-8")("replace").decode
         lost: OSError | None = None
         greeted = False
         try:
-            while data := await room.receive():
-                beyond = data if greeted else data.partition(b"\n")[2]
-                greeted |= b"\n" in data
+            async for text in room.texts():
+                beyond = text if greeted else text.partition("\n")[2]
+                greeted |= "\n" in text
                 self._works |= bool(beyond)
-                listener.heard(decode(data))
+                listener.heard(text)
         except OSError as error:
             lost = error
-        if text := decode(b"", final=True):
-            listener.heard(text)
         lost = self._send_error or lost
         why = reason(lost) if lost else "closed by the server"
         if self._unsent:
@@ -151,12 +147,11 @@ class Link:
         """Close our side, and wait until the room has closed its own, so many seconds at most."""
         if self._room is None:
             return
-        decode = getincrementaldecoder("utf-8")("replace").decode
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(seconds):
                 if self._sending:
                     await self._sending
                 await self._room.send_eof()
-                while data := await self._room.receive():
-                    listener.heard(decode(data))
+                async for text in self._room.texts():
+                    listener.heard(text)
         self._room.close()

@@ -155,10 +155,16 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
     if not window:
         return await _plain(room)
 
-    from chatroom.client.view.run import Choices, run
+    from chatroom.client.view.run import run
 
-    choices = Choices(options.time, options.bell, options.mouse, not options.no_reconnect)
-    return await run(address, room, choices)
+    return await run(
+        address,
+        room,
+        clock=options.time,
+        bell=options.bell,
+        mouse=options.mouse,
+        reconnect=not options.no_reconnect,
+    )
 
 
 async def _plain(room: Connection) -> Ending:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from dataclasses import dataclass
 from functools import partial
 
 from chatroom.client.address import UNCHECKED, RoomAddress
@@ -19,29 +18,14 @@ from chatroom.protocol.text import printable
 HUNG_UP = 128 + 1
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the user wants of the window."""
-
-    time: bool
-    bell: bool
-    mouse: bool
-    reconnect: bool
-
-
-async def run(address: RoomAddress, room: Connection, choices: Choices) -> Ending:
+async def run(
+    address: RoomAddress, room: Connection, *, clock: bool, bell: bool, mouse: bool, reconnect: bool
+) -> Ending:
     """Chat until the user leaves, or the connection ends for good."""
-    link = Link(room, address.connect, reconnect=choices.reconnect)
+    link = Link(room, address.connect, reconnect=reconnect)
     with open_terminal() as terminal:
         screen = Output(terminal)
-        chat = Chat(
-            address.name,
-            screen,
-            link,
-            clock=choices.time,
-            bell=choices.bell,
-            mouse=choices.mouse,
-        )
+        chat = Chat(address.name, screen, link, clock=clock, bell=bell, mouse=mouse)
         if address.unchecked:
             chat.told(UNCHECKED)
         handle_signals(

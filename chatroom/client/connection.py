@@ -62,6 +62,8 @@ class TlsConnection(Connection):
         super().__init__(room)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._early = b""
+        """Text that came with the end of the handshake."""
         self._ended = False
         """The room has said that nothing more comes."""
 
@@ -80,15 +82,15 @@ class TlsConnection(Connection):
                 raise
             else:
                 await self._flush()
+                self._early = self._decrypt()
                 return
 
     async def receive(self) -> bytes:
-        # Something may have come with the end of the handshake.
-        while not (text := self._decrypt()):
-            # The room may end TLS and leave TCP open, or reset it: what comes then is ignored.
-            if self._ended or not (data := await super().receive()):
-                break
+        text, self._early = self._early, b""
+        # The room may end TLS and leave TCP open, or reset it: what comes after the end is ignored.
+        while not (text or self._ended) and (data := await super().receive()):
             self._incoming.write(data)
+            text = self._decrypt()
         return text
 
     def _decrypt(self) -> bytes:

@@ -223,8 +223,9 @@ def test_last_words_are_heard_though_a_reset_follows_them(
     assert asyncio.run(receive()) == [b"last words", b""]
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves at once"])
 def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
-    certificate: Certificate, connected: tuple[socket.socket, socket.socket]
+    certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
 ) -> None:
     """In TLS 1.2 it is the server that ends it."""
     ours, theirs = connected
@@ -236,6 +237,8 @@ def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
         room = TlsConnection(ours, trust, "localhost")
         greet = asyncio.to_thread(terminator.shake_hands, then=b"Welcome\n")
         await asyncio.gather(room.shake_hands(), greet)
+        if leaves:
+            await room.send_eof()
         async with asyncio.timeout(PATIENCE):
             return await room.receive()
 

@@ -41,7 +41,7 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.session import Ending
-from chatroom.client.view.conversation import YOU, Conversation, Line
+from chatroom.client.view.conversation import YOU, Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
 from chatroom.client.view.pages import Pages, Row, calm
@@ -126,15 +126,12 @@ def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
         return [("", row.text)]
     came = len(line.clock()) if clock else 0
     head = came + len(line.head)
+    whose = "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
     return [
         ("class:clock", row.text[:came]),
-        (_style(line), row.text[came:head]),
+        (whose, row.text[came:head]),
         ("", row.text[head:]),
     ]
-
-
-def _style(line: Line) -> str:
-    return "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
 
 
 def stop_all() -> None:

@@ -9,7 +9,7 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ import pytest
 from chatroom.client import address as module
 from chatroom.client.address import RoomAddress, reason, tls_context
 from chatroom.client.connection import CHUNK, TlsConnection
-from tests.client.drivers import CLIENT, Peer, Room, Sit, less_the_wait, running
+from tests.client.drivers import CLIENT, Peer, Room, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
 from tests.integration.waiting import PATIENCE
@@ -245,31 +245,14 @@ def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
     assert asyncio.run(receive()) == b"Welcome\n"
 
 
-Fails = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture(params=["in a pipe", "in a window"])
-def fails(request: pytest.FixtureRequest, sit: Sit) -> Fails:
-    """Runs the client, plain or not; returns its exit code and what it said, less the prefix."""
-
-    def run(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
-        command = [*CLIENT, "--tls", *arguments, room.address[1]]
-        with contextlib.ExitStack() as stack:
-            if request.param == "in a window":
-                typist = sit(command, columns=150)
-                serve(room, certificate)
-                code, said = typist.end(), less_the_wait(typist.written.decode())
-            else:
-                process = stack.enter_context(
-                    running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-                )
-                serve(room, certificate)
-                code = process.wait(PATIENCE)
-                assert process.stderr is not None
-                said = process.stderr.read().decode()
-        return code, said.strip().removeprefix("chatroom.client: ")
-
-    return run
+def fails(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
+    """Run the client; return its exit code and what it said, less the prefix."""
+    command = [*CLIENT, "--tls", *arguments, room.address[1]]
+    with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        serve(room, certificate)
+        code = process.wait(PATIENCE)
+        assert process.stderr is not None
+        return code, process.stderr.read().decode().strip().removeprefix("chatroom.client: ")
 
 
 def serve(room: Room, certificate: Certificate | None) -> None:
@@ -285,7 +268,7 @@ def serve(room: Room, certificate: Certificate | None) -> None:
 
 
 def test_a_certificate_that_nobody_signed_is_not_accepted(
-    room: Room, certificate: Certificate, fails: Fails
+    room: Room, certificate: Certificate
 ) -> None:
     assert fails(room, certificate, "localhost") == (
         1,
@@ -295,7 +278,7 @@ def test_a_certificate_that_nobody_signed_is_not_accepted(
 
 
 def test_a_certificate_of_another_name_is_not_accepted(
-    room: Room, certificate: Certificate, fails: Fails
+    room: Room, certificate: Certificate
 ) -> None:
     code, said = fails(room, certificate, "--cafile", str(certificate.file), "127.0.0.1")
     assert code == 1
@@ -303,7 +286,7 @@ def test_a_certificate_of_another_name_is_not_accepted(
     assert "\n" not in said
 
 
-def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room, fails: Fails) -> None:
+def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room) -> None:
     code, said = fails(room, None, "localhost")
     assert code == 1
     assert said == f"cannot connect to localhost:{room.address[1]}: it does not speak TLS"

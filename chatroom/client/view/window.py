@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.data_structures import Point
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
@@ -166,9 +165,7 @@ class Said(UIControl):
     def create_content(self, width: int, height: int) -> UIContent:
         shown = [fragments(row, self._clock) for row in self._pages.show(width, height)]
         rows: list[StyleAndTextTuples] = [[]] * (height - len(shown)) + shown
-        return UIContent(
-            rows.__getitem__, len(rows), cursor_position=Point(0, 0), show_cursor=False
-        )
+        return UIContent(rows.__getitem__, len(rows), show_cursor=False)
 
     def mouse_handler(self, mouse_event: MouseEvent) -> "NotImplementedOrNone":
         match mouse_event.event_type:
@@ -290,11 +287,7 @@ class Chat(Application[Ending]):
             dont_extend_height=True,
             wrap_lines=True,
         )
-        status = Window(
-            FormattedTextControl(self._status),
-            height=1,
-            style="class:status",
-        )
+        status = Window(FormattedTextControl(self._status), height=1, style="class:status")
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
 
     def _input_height(self) -> Dimension:
@@ -307,8 +300,8 @@ class Chat(Application[Ending]):
         if self._link.since is None:
             left = self._link.until - monotonic()
             soon = left < 0.5
-            alarms += f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
-            shorter += f" not connected: {'now' if soon else f'{left:.0f} s'} "
+            alarms = f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
+            shorter = f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
             since = f" connected {lasted(monotonic() - self._link.since)}"
         if unread := self.pages.unread:

@@ -386,7 +386,10 @@ class Log:
         if self._positions[worker] == position:
             return []  # nothing was gained: to wake them would make them, and us, go round
         self._positions[worker] = position
-        return self._take_waiting()
+        waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
+        for number in waiting:
+            self._waiting[number] = 0
+        return waiting
 
     def retire(self, worker: int) -> list[int]:
         """Wait for `worker` no more: it has no members, or is dead. Returns as `advance` does.
@@ -404,12 +407,6 @@ class Log:
     def waited_for(self) -> bool:
         """Whether anyone waits for room. Without the lock: who begins to, rings the slowest."""
         return any(self._in_use(self._waiting))
-
-    def _take_waiting(self) -> list[int]:
-        waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
-        for number in waiting:
-            self._waiting[number] = 0
-        return waiting
 
     def tally(self, worker: int, said: int, due: int) -> None:
         """`worker` has appended so many messages, and so many became due to its members."""

@@ -7,12 +7,13 @@ import ssl
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from chatroom.client.connection import Connection, TlsConnection
 
 #: Seconds for each of a host's addresses to answer, and for a TLS handshake.
 CONNECT_TIMEOUT = 10.0
+
+UNCHECKED = "--insecure: nobody checks who answers, who may read and change all that is said"
 
 #: Reasons that OpenSSL, old or new, gives for an answer that is anything but TLS.
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -34,12 +35,16 @@ class RoomAddress:
         """The same, and how much one may trust in it."""
         if self.context is None:
             return str(self)
-        unchecked = self.context.verify_mode == ssl.CERT_NONE
-        return f"{self} (TLS, unchecked)" if unchecked else f"{self} (TLS)"
+        return f"{self} (TLS, unchecked)" if self.unchecked else f"{self} (TLS)"
+
+    @property
+    def unchecked(self) -> bool:
+        """True where anyone may answer."""
+        return self.context is not None and self.context.verify_mode == ssl.CERT_NONE
 
     async def connect(self) -> Connection:
         """Return a connection. Raises OSError or UnicodeError, see `reason`."""
-        room = await self._connect_any()
+        room = await self._connect()
         try:
             if self.context is None:
                 return Connection(room)
@@ -51,48 +56,27 @@ class RoomAddress:
             raise
         return encrypted
 
-    async def _connect_any(self) -> socket.socket:
-        """Return a socket that is connected to the first of the host's addresses that answers."""
-        failed = OSError("it has no address")
-        for *kind, _, address in await self._resolve():
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await _connect(socket.socket(*kind), address)
-            except OSError as error:
-                failed = error
-        raise failed
+    async def _connect(self) -> socket.socket:
+        """Return a socket that is connected to the first of the host's addresses that answers.
 
-    async def _resolve(self) -> list[Any]:
-        """Return the host's addresses, as `socket.getaddrinfo` has them.
-
-        That may hang where the network does, and asyncio would wait for its own thread even when
-        the user leaves meanwhile. It does not wait for a daemon.
+        To resolve a name may hang where the network does, and asyncio would wait for its own thread
+        even when the user leaves meanwhile. It does not wait for a daemon.
         """
-        resolved: Future[list[Any]] = Future()
-        resolved.set_running_or_notify_cancel()
+        connected: Future[socket.socket] = Future()
+        connected.set_running_or_notify_cancel()
 
-        def resolve() -> None:
+        def connect() -> None:
             try:
-                resolved.set_result(
-                    socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-                )
+                room = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT)
+                # A line is sent when Enter is pressed, not when the one before was acknowledged.
+                room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                room.setblocking(False)
+                connected.set_result(room)
             except (OSError, UnicodeError) as error:
-                resolved.set_exception(error)
+                connected.set_exception(error)
 
-        threading.Thread(target=resolve, daemon=True).start()
-        return await asyncio.wrap_future(resolved)
-
-
-async def _connect(room: socket.socket, address: Any) -> socket.socket:
-    try:
-        room.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(room, address)
-        # A line is sent when Enter is pressed, not when the one before it was acknowledged.
-        room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        room.close()
-        raise
-    return room
+        threading.Thread(target=connect, daemon=True).start()
+        return await asyncio.wrap_future(connected)
 
 
 def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:

@@ -14,15 +14,18 @@ from functools import partial
 
 import chatroom
 from chatroom.arguments import Parser, argument_type, port_number
-from chatroom.client.address import RoomAddress, reason, tls_context
+from chatroom.client.address import UNCHECKED, RoomAddress, reason, tls_context
+from chatroom.client.connection import Connection
 from chatroom.client.session import PATIENCE, Ending, Session
 from chatroom.client.signals import ENDING, handle_signals
 from chatroom.client.streams import STDIN, STDOUT, Input, Output, hold_places
 
 NAME = "chatroom.client"
 
-INSECURE = "--insecure: nobody checks who answers, who may read and change all that is said"
 WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed, keeps it whole"
+
+#: Seconds after which a user at a window is told that the connection is not there yet.
+SOON = 1.0
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
@@ -112,10 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hold_places()
     address = _room_address(command, options)
     try:
-        if options.insecure:
-            _say(INSECURE)
-        run = _windowed if _has_window() else _plain
-        ending = asyncio.run(run(address, options))
+        if address.unchecked:
+            _say(UNCHECKED)
+        ending = asyncio.run(_chat(address, options))
     except KeyboardInterrupt:  # While it was connecting.
         return 0
     if ending.words:
@@ -136,30 +138,36 @@ def _has_window() -> bool:
     )
 
 
-async def _windowed(address: RoomAddress, options: argparse.Namespace) -> Ending:
-    from chatroom.client.view.run import Choices, Visit
-
-    visit = Visit(
-        address,
-        Choices(
-            time=options.time,
-            bell=options.bell,
-            mouse=options.mouse,
-            reconnect=not options.no_reconnect,
-            warning=INSECURE if options.insecure else "",
-        ),
-        _say,
-    )
-    return await visit.run()
-
-
-async def _plain(address: RoomAddress, options: argparse.Namespace) -> Ending:
-    if idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
+async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
+    window = _has_window()
+    loop = asyncio.get_running_loop()
+    if window:
+        waiting = loop.call_later(SOON, _say, f"connecting to {address} …")
+    elif idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
         _say(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
     try:
         room = await address.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.
         return Ending(1, f"cannot connect to {address}: {reason(error)}")
+    finally:
+        if window:
+            waiting.cancel()
+    if not window:
+        return await _plain(room)
+
+    from chatroom.client.view.run import run
+
+    return await run(
+        address,
+        room,
+        clock=options.time,
+        bell=options.bell,
+        mouse=options.mouse,
+        reconnect=not options.no_reconnect,
+    )
+
+
+async def _plain(room: Connection) -> Ending:
     if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
         _say(WITHOUT_EXTRA)
     # A user at a terminal leaves with Ctrl-D, and does not wait for a room that hangs.

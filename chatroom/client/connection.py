@@ -9,6 +9,8 @@ receives the rest.
 import asyncio
 import socket
 import ssl
+from codecs import getincrementaldecoder
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 #: Bytes read at once.
@@ -26,6 +28,20 @@ class Connection:
     async def receive(self) -> bytes:
         """Return what has arrived; nothing, at the end."""
         return await self._loop.sock_recv(self._socket, CHUNK)
+
+    async def texts(self) -> AsyncIterator[str]:
+        """Yield what arrives as text, to the end; raise an error when all before it was taken."""
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        lost: OSError | None = None
+        try:
+            while data := await self.receive():
+                yield decode(data)
+        except OSError as error:
+            lost = error
+        if rest := decode(b"", final=True):
+            yield rest
+        if lost:
+            raise lost
 
     async def send(self, data: bytes) -> None:
         """Send all of it. What has arrived can be received even where this fails."""
@@ -46,6 +62,8 @@ class TlsConnection(Connection):
         super().__init__(room)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._early = b""
+        """Text that came with the end of the handshake."""
         self._ended = False
         """The room has said that nothing more comes."""
 
@@ -64,28 +82,29 @@ class TlsConnection(Connection):
                 raise
             else:
                 await self._flush()
+                self._early = self._decrypt()
                 return
 
     async def receive(self) -> bytes:
+        text, self._early = self._early, b""
         # The room may end TLS and leave TCP open, or reset it: what comes after the end is ignored.
-        while not self._ended and (data := await super().receive()):
+        while not (text or self._ended) and (data := await super().receive()):
             self._incoming.write(data)
-            if text := self._decrypt():
-                return text
-        return b""
+            text = self._decrypt()
+        return text
 
     def _decrypt(self) -> bytes:
         """Return all that can be: `send_eof` would fail on a whole record that is left."""
-        text = bytearray()
+        text = b""
         try:
             while data := self._tls.read(CHUNK):
                 text += data
         except ssl.SSLWantReadError:
-            return bytes(text)
+            return text
         except ssl.SSLZeroReturnError:
             pass
         self._ended = True
-        return bytes(text)
+        return text
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)

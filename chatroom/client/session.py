@@ -8,7 +8,6 @@ The session ends when it knows its `Ending` and has shown everything, or when it
 
 import asyncio
 import signal
-from codecs import getincrementaldecoder
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -98,15 +97,12 @@ class Session:
             self._send_error = error
 
     async def _receive(self) -> None:
-        decode = getincrementaldecoder("utf-8")("replace").decode
         lost: OSError | None = None
         try:
-            while data := await self._room.receive():
-                await self._output.write(printable(decode(data)).encode())
+            async for text in self._room.texts():
+                await self._output.write(printable(text).encode())
         except OSError as error:
             lost = error
-        if rest := decode(b"", final=True):
-            await self._output.write(rest.encode())
         lost = self._send_error or lost
         # A user who pipes something in has to know if it may not have arrived; at a terminal, a
         # user who left has left.

@@ -82,8 +82,7 @@ class Follower:
         self._max_behind = kept if max_behind is None else max_behind
         self._rest = kept // 2 if rest is None else rest
         self._place = Place(0, 0, 0)
-        self._sought = False
-        """True once its place is that of `after`, or one that is lapped where that is lapped."""
+        """Before the log's first entry, and so lapped some day, until `after` was found there."""
         self.number = after
         """Number of the last message that was read, or missed."""
 
@@ -101,7 +100,7 @@ class Follower:
         head = log.try_head()
         if head is None:
             return None
-        if not self._sought:
+        if not self._place.position:
             self._seek(head)
         begin, end = self._place, log.offset(head)
         if end - begin.offset > self._max_behind or not self._is_there(begin):
@@ -130,7 +129,6 @@ class Follower:
         ahead = bisect_right(range(first, head + 1), self.number, key=log.messages)
         if ahead and self._is_there(place := self._at(first + ahead - 1)):
             self._place = place
-        self._sought = True
 
     def _skip(self, head: int) -> Chunk | None:
         """Leave out what is lapped, or too far behind."""

@@ -54,20 +54,14 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets: from the first, up to the second."""
 
-# The first pages, in words: the head, and how many seats for workers are in use; then for each seat
-# where its worker stands, whether it waits for room, its turns, over whom it would die; and what
-# all that have had the seat have done: how often they found no room, what they said and delivered.
+# The first pages, in words: the head, and how many seats for workers are in use; from the eighth
+# word on what there is of each seat: see `Log.__init__`.
 _HEAD = 0
 _IN_USE = 1
-_POSITIONS = 8
-_WAITING = _POSITIONS + SEATS
-_TURNS = _WAITING + SEATS
-_BLAMED = _TURNS + SEATS
-_WAITS = _BLAMED + SEATS
-_SAID = _WAITS + SEATS
-_DUE = _SAID + SEATS
+_BY_SEAT = 8
+_WORDS_OF_SEAT = 7
 _WORD = 8
-_HEADER = whole_pages((_DUE + SEATS) * _WORD)
+_HEADER = whole_pages((_BY_SEAT + _WORDS_OF_SEAT * SEATS) * _WORD)
 
 _LOCK = struct.Struct("hhqqi4x")
 """Linux's struct flock: type, whence, start, length, pid."""
@@ -161,13 +155,14 @@ class Log:
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
         self._words = memory[:_HEADER].cast("Q")
-        self._positions = self._words[_POSITIONS : _POSITIONS + SEATS]
-        self._waiting = self._words[_WAITING : _WAITING + SEATS]
-        self._turns = self._words[_TURNS : _TURNS + SEATS]
-        self._blamed = self._words[_BLAMED : _BLAMED + SEATS]
-        self._waits = self._words[_WAITS : _WAITS + SEATS]
-        self._said = self._words[_SAID : _SAID + SEATS]
-        self._due = self._words[_DUE : _DUE + SEATS]
+        by_seat = [
+            self._words[first : first + SEATS]
+            for first in range(_BY_SEAT, _BY_SEAT + _WORDS_OF_SEAT * SEATS, SEATS)
+        ]
+        # Where its worker stands, whether it waits for room, its turns, over whom it would die.
+        self._positions, self._waiting, self._turns, self._blamed, *work = by_seat
+        # What all that have had it have done: see `Work`.
+        self._waits, self._said, self._due = work
         self._entries = memory[_HEADER:entries_end]
         self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
@@ -391,15 +386,17 @@ class Log:
         if self._positions[worker] == position:
             return []  # nothing was gained: to wake them would make them, and us, go round
         self._positions[worker] = position
-        return self._take_waiting()
+        waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
+        for number in waiting:
+            self._waiting[number] = 0
+        return waiting
 
     def retire(self, worker: int) -> list[int]:
         """Wait for `worker` no more: it has no members, or is dead. Returns as `advance` does.
 
         Hold the lock; or ring everyone afterwards, who may have found no room.
         """
-        self._positions[worker] = IDLE
-        return self._take_waiting()
+        return self.advance(worker, IDLE)
 
     def wait_for_room(self, worker: int) -> None:
         """Have `worker` rung when another advances, after `append` returned None. Hold the lock."""
@@ -410,12 +407,6 @@ class Log:
     def waited_for(self) -> bool:
         """Whether anyone waits for room. Without the lock: who begins to, rings the slowest."""
         return any(self._in_use(self._waiting))
-
-    def _take_waiting(self) -> list[int]:
-        waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
-        for number in waiting:
-            self._waiting[number] = 0
-        return waiting
 
     def tally(self, worker: int, said: int, due: int) -> None:
         """`worker` has appended so many messages, and so many became due to its members."""

@@ -173,7 +173,11 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
 
 
 def _check_tlvs(header: bytes, at: int) -> None:
-    """Check that TLVs fill the header from `at` to its end, and its checksum, if it has one."""
+    """Check that TLVs fill the header from `at` to its end, and its checksum, if it has one.
+
+    "Replace the 32 bits of the checksum field in the received PROXY header with
+    all '0's and calculate a CRC32c checksum value of the whole PROXY header."
+    """
     checksum = None
     while at < len(header):
         if len(header) - at < _TLV.size:
@@ -190,18 +194,9 @@ def _check_tlvs(header: bytes, at: int) -> None:
         if at > len(header):
             raise HeaderError("version 2: a TLV is longer than the header")
     if checksum is not None:
-        _verify_checksum(header, checksum)
-
-
-def _verify_checksum(header: bytes, at: int) -> None:
-    """Raise HeaderError unless the checksum at `at` is that of the header.
-
-    "Replace the 32 bits of the checksum field in the received PROXY header with
-    all '0's and calculate a CRC32c checksum value of the whole PROXY header."
-    """
-    (received,) = _CHECKSUM.unpack_from(header, at)
-    if received != crc32c(header[:at] + bytes(4) + header[at + 4 :]):
-        raise HeaderError("version 2: the checksum is not that of the header")
+        (received,) = _CHECKSUM.unpack_from(header, checksum)
+        if received != crc32c(header[:checksum] + bytes(4) + header[checksum + 4 :]):
+            raise HeaderError("version 2: the checksum is not that of the header")
 
 
 def _remainder(byte: int) -> int:

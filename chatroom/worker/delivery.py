@@ -250,21 +250,19 @@ class Delivery:
         The log need not keep what they lack. Those taken over are exempt until
         all have caught up, or their grace period is over.
         """
+        behind = self.behind
         if self.grace_until is not None:
-            self._end_grace_if_due(self.grace_until)
+            self._lag_exempt = {
+                id for id in self._lag_exempt if id in behind and self._lags(behind[id], MUCH)
+            }
+            if not self._lag_exempt or monotonic() >= self.grace_until:
+                self._lag_exempt.clear()
+                self.grace_until = None
         return [
             member
-            for id, member in self.behind.items()
+            for id, member in behind.items()
             if id not in self._lag_exempt and self._lags(member)
         ]
-
-    def _end_grace_if_due(self, until: float) -> None:
-        self._lag_exempt = {
-            id for id in self._lag_exempt if id in self.behind and self._lags(self.behind[id], MUCH)
-        }
-        if not self._lag_exempt or monotonic() >= until:
-            self._lag_exempt.clear()
-            self.grace_until = None
 
     def _lags(self, member: Member, part: int = 1) -> bool:
         """Return whether it lags beyond that part of the limit: 1 is all of it, 2 a half."""

@@ -267,6 +267,17 @@ def test_another_width_keeps_the_place(conversation: Conversation) -> None:
     assert page(pages, width=5)[-1] in ("7 and", " 7")
 
 
+def test_on_a_wider_screen_nothing_is_skipped(conversation: Conversation) -> None:
+    conversation.arrived("a" * 40 + "\n" + "".join(f"{number}\n" for number in range(9)))
+    pages = Pages(conversation)
+    page(pages)
+    pages.scroll(-9)
+    assert page(pages) == ["  aaaaaaaa", "  aaaaaaaa", "  aaaaaa"]
+    assert page(pages, width=40) == ["a" * 40]
+    pages.scroll(1)
+    assert page(pages, width=40) == ["a" * 40, "0"]
+
+
 def test_what_was_seen_may_be_forgotten(
     conversation: Conversation, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterable
-from typing import cast
 
 import pytest
 
@@ -13,30 +12,26 @@ from chatroom.client.view import link as module
 from chatroom.client.view.link import Link
 
 
-class FakeConnection:
-    """The room says `said`, and then it is over: with an error, if `over` is one.
+class FakeConnection(Connection):
+    """The room says `said`, and then it is over."""
 
-    What is sent is taken, or not, or refused by an error (`takes`).
-    """
-
-    def __init__(self, said: bytes, over: OSError | None, takes: bool | OSError) -> None:
+    def __init__(self, said: bytes, room: "Room") -> None:
         self.closed = False
         self._said = [said] if said else []
-        self._over = over
-        self._takes = takes
+        self._room = room
 
     async def receive(self) -> bytes:
         await asyncio.sleep(0)
         if self._said:
             return self._said.pop()
-        if self._over:
-            raise self._over
+        if self._room.over:
+            raise self._room.over
         return b""
 
     async def send(self, data: bytes) -> None:
-        if isinstance(self._takes, OSError):
-            raise self._takes
-        if not self._takes:
+        if isinstance(self._room.takes, OSError):
+            raise self._room.takes
+        if not self._room.takes:
             await asyncio.Event().wait()
 
     def close(self) -> None:
@@ -46,7 +41,8 @@ class FakeConnection:
 class Room:
     """The outcome of each try to connect: a reason why not, or what the room says on it.
 
-    The tries end in KeyboardInterrupt.
+    The tries end in KeyboardInterrupt. Connections end with an error, if `over` is one. What is
+    sent is taken, or not, or refused by an error (`takes`).
     """
 
     def __init__(self, tries: Iterable[OSError | bytes]) -> None:
@@ -55,14 +51,17 @@ class Room:
         self.takes: bool | OSError = True
         self.connections: list[FakeConnection] = []
 
+    def connection(self, said: bytes) -> Connection:
+        self.connections.append(FakeConnection(said, self))
+        return self.connections[-1]
+
     async def connect(self) -> Connection:
         outcome = next(self._tries, None)
         if outcome is None:
             raise KeyboardInterrupt
         if isinstance(outcome, OSError):
             raise outcome
-        self.connections.append(FakeConnection(outcome, self.over, self.takes))
-        return cast("Connection", self.connections[-1])
+        return self.connection(outcome)
 
 
 class Story:
@@ -73,6 +72,7 @@ class Story:
 
     def __init__(
         self,
+        said: bytes,
         *tries: OSError | bytes,
         reconnect: bool = True,
         says: bool = False,
@@ -82,7 +82,9 @@ class Story:
         self.events: list[str | float] = []
         self._says = says
         self._hurries = hurries
-        self.link = Link(self.room.connect, self, reconnect=reconnect, sleep=self._sleep)
+        self.link = Link(
+            self.room.connection(said), self.room.connect, reconnect=reconnect, sleep=self._sleep
+        )
 
     def heard(self, text: str) -> None:
         self.events.append(text)
@@ -101,14 +103,10 @@ class Story:
             asyncio.get_running_loop().call_soon(self.link.hurry)
             await asyncio.Event().wait()
 
-    async def _run(self) -> str:
-        await self.link.connect()
-        return await self.link.run()
-
     def run(self) -> str:
         with asyncio.Runner() as runner:
             try:
-                return runner.run(self._run())
+                return runner.run(self.link.run(self))
             except KeyboardInterrupt:
                 return "interrupted"
 
@@ -220,11 +218,32 @@ def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "FULL", 5)
 
     async def send() -> list[bool]:
-        before = story.link.send("before")
-        await story.link.connect()
-        during = [story.link.send("four\n") for _ in range(3)]
-        await story.link.run()
-        return [before, *during, story.link.send("after")]
+        before = [story.link.send("four\n") for _ in range(3)]
+        await story.link.run(story)
+        return [*before, story.link.send("after")]
 
     story = Story(b"", reconnect=False)
-    assert asyncio.run(send()) == [False, True, True, False, False]
+    assert asyncio.run(send()) == [True, True, False, False]
+
+
+def test_nothing_is_taken_while_the_connection_is_given_up() -> None:
+    """It would be sent to nobody, and nobody would be told."""
+    taken: list[bool] = []
+
+    class Cancelled(FakeConnection):
+        async def send(self, data: bytes) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                taken.append(story.link.send("late\n"))
+
+    story = Story(b"", reconnect=False)
+    connection = Cancelled(b"Welcome\n", story.room)
+    story.link = Link(connection, story.room.connect, reconnect=False)
+
+    async def run() -> str:
+        story.link.send("early\n")
+        return await story.link.run(story)
+
+    assert asyncio.run(run()) == "closed by the server; what you said last may not have arrived"
+    assert taken == [False]

@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 from prompt_toolkit.application import Application
 
-from chatroom.client.view.conversation import Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
 from chatroom.client.view.window import Chat, fitted, lasted
@@ -60,14 +59,8 @@ def test_no_frame_is_drawn_before_the_last_one_is_taken(
 
     async def story() -> None:
         output = Output(terminal)
-        chat = Chat(
-            name="room",
-            output=output,
-            link=cast("Link", None),
-            conversation=Conversation(),
-            clock=False,
-            mouse=False,
-        )
+        link = cast("Link", None)
+        chat = Chat("room", output, link, clock=False, bell=False, mouse=False)
         frames.clear()
         chat.invalidate()
         assert frames == ["drawn"]
@@ -101,18 +94,11 @@ class Deaf:
 
 
 def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileIO]) -> None:
-    conversation = Conversation()
     link = Deaf()
 
-    async def story() -> None:
-        chat = Chat(
-            name="room",
-            output=Output(pipe[1]),
-            link=cast("Link", link),
-            conversation=conversation,
-            clock=False,
-            mouse=False,
-        )
+    async def story() -> list[str]:
+        output = Output(pipe[1])
+        chat = Chat("room", output, cast("Link", link), clock=False, bell=False, mouse=False)
         for lost in (False, False, True):
             if lost:
                 chat.lost()
@@ -121,10 +107,10 @@ def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileI
             assert chat.typed.text == "hello"
         chat.typed.text = ""
         chat.send()
+        return [row.text for row in chat.pages.show(80, 10)]
 
-    asyncio.run(story())
     said = "── not sent: the room does not take it; your line is kept"
-    assert [line.shown for line in conversation.lines] == [said] * 2
+    assert asyncio.run(story()) == [said] * 2
     assert link.hurried == 4  # Each Enter may have it come back sooner.
 
 

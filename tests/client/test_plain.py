@@ -361,7 +361,7 @@ class FakeInput:
         return b""
 
 
-class FakeRoom:
+class FakeRoom(Connection):
     """Says this, and closes."""
 
     def __init__(self, *says: bytes) -> None:
@@ -414,9 +414,7 @@ class FakeOutput:
 
 
 def session(room: FakeRoom, source: FakeInput, output: FakeOutput) -> Session:
-    return Session(
-        cast("Connection", room), cast("Input", source), cast("Output", output), patience=None
-    )
+    return Session(room, cast("Input", source), cast("Output", output), patience=None)
 
 
 def test_no_more_is_read_from_the_user_than_the_room_takes() -> None:

@@ -213,16 +213,6 @@ def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
     assert less_the_wait("\n".join(typist.screen.rows)) == f"{said}\n"
 
 
-@pytest.mark.parametrize("host", ["::1%nowhere", "no..name"])
-def test_a_host_that_does_not_resolve_is_said_in_one_line(sit: Sit, host: str) -> None:
-    typist = sit([*CLIENT, host, "4000"], columns=100)
-    assert typist.end() == 1
-    said = less_the_wait("\n".join(typist.screen.rows))
-    assert said.startswith("chatroom.client: cannot connect to ")
-    assert said.endswith("\n")
-    assert said.count("\n") == 1
-
-
 # The first answer of a name server comes, and none after it.
 UNRESOLVED = """
 import socket, sys, threading

@@ -9,7 +9,7 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ import pytest
 from chatroom.client import address as module
 from chatroom.client.address import RoomAddress, reason, tls_context
 from chatroom.client.connection import CHUNK, TlsConnection
-from tests.client.drivers import CLIENT, Peer, Room, Sit, less_the_wait, running
+from tests.client.drivers import CLIENT, Peer, Room, running
 from tests.client.panes import pane
 from tests.integration.rooms import room as real_room
 from tests.integration.waiting import PATIENCE
@@ -153,28 +153,61 @@ def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
         assert ends(process) == (0, b"Welcome\n", warning)
 
 
-def test_last_words_are_heard_though_a_reset_follows_them(certificate: Certificate) -> None:
-    """As where a terminator closes with something unread."""
-    come, due = ssl.MemoryBIO(), ssl.MemoryBIO()
-    terminator = certificate.context.wrap_bio(come, due, server_side=True)
-    trust = tls_context(str(certificate.file), insecure=False)
+class Terminator:
+    """Ends TLS at the far end of a connection, step by step."""
 
-    def shake_hands() -> None:
+    def __init__(self, context: ssl.SSLContext, connection: socket.socket) -> None:
+        self._socket = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def shake_hands(self, *, then: bytes = b"") -> None:
+        """Do so; `then` goes in one piece with the last that is sent for it."""
         while True:
             try:
-                terminator.do_handshake()
+                self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                theirs.sendall(due.read())
-                come.write(theirs.recv(CHUNK))
+                self._flush()
+                self._incoming.write(self._socket.recv(CHUNK))
             else:
-                theirs.sendall(due.read())
+                self._tls.write(then)
+                self._flush()
                 return
 
-    def reset_after_last_words() -> None:
-        terminator.write(b"last words")
+    def end(self, words: bytes) -> None:
+        """Say the last words, and that they are the last."""
+        self._tls.write(words)
         with contextlib.suppress(ssl.SSLWantReadError):
-            terminator.unwrap()
-        theirs.sendall(due.read())
+            self._tls.unwrap()
+        self._flush()
+
+    def _flush(self) -> None:
+        self._socket.sendall(self._outgoing.read())
+
+
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The client's end of a connection, which does not block, and the far one."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as ours,
+        listener.accept()[0] as theirs,
+    ):
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or some is dropped unsent
+        ours.setblocking(False)
+        yield ours, theirs
+
+
+def test_last_words_are_heard_though_a_reset_follows_them(
+    certificate: Certificate, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """As where a terminator closes with something unread."""
+    ours, theirs = connected
+    terminator = Terminator(certificate.context, theirs)
+    trust = tls_context(str(certificate.file), insecure=False)
+
+    def reset_after_last_words() -> None:
+        terminator.end(b"last words")
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
         hung_up = select.poll()
@@ -183,44 +216,43 @@ def test_last_words_are_heard_though_a_reset_follows_them(certificate: Certifica
 
     async def receive() -> list[bytes]:
         room = TlsConnection(ours, trust, "localhost")
-        await asyncio.gather(room.shake_hands(), asyncio.to_thread(shake_hands))
+        await asyncio.gather(room.shake_hands(), asyncio.to_thread(terminator.shake_hands))
         reset_after_last_words()
         return [await room.receive() for _ in range(2)]
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or some is dropped unsent
-        with ours:
-            ours.setblocking(False)
-            assert asyncio.run(receive()) == [b"last words", b""]
+    assert asyncio.run(receive()) == [b"last words", b""]
 
 
-Fails = Callable[..., tuple[int, str]]
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves at once"])
+def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
+    certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
+) -> None:
+    """In TLS 1.2 it is the server that ends it."""
+    ours, theirs = connected
+    terminator = Terminator(certificate.context, theirs)
+    trust = tls_context(str(certificate.file), insecure=False)
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def receive() -> bytes:
+        room = TlsConnection(ours, trust, "localhost")
+        greet = asyncio.to_thread(terminator.shake_hands, then=b"Welcome\n")
+        await asyncio.gather(room.shake_hands(), greet)
+        if leaves:
+            await room.send_eof()
+        async with asyncio.timeout(PATIENCE):
+            return await room.receive()
+
+    assert asyncio.run(receive()) == b"Welcome\n"
 
 
-@pytest.fixture(params=["in a pipe", "in a window"])
-def fails(request: pytest.FixtureRequest, sit: Sit) -> Fails:
-    """Runs the client, plain or not; returns its exit code and what it said, less the prefix."""
-
-    def run(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
-        command = [*CLIENT, "--tls", *arguments, room.address[1]]
-        with contextlib.ExitStack() as stack:
-            if request.param == "in a window":
-                typist = sit(command, columns=150)
-                serve(room, certificate)
-                code, said = typist.end(), less_the_wait(typist.written.decode())
-            else:
-                process = stack.enter_context(
-                    running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-                )
-                serve(room, certificate)
-                code = process.wait(PATIENCE)
-                assert process.stderr is not None
-                said = process.stderr.read().decode()
-        return code, said.strip().removeprefix("chatroom.client: ")
-
-    return run
+def fails(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
+    """Run the client; return its exit code and what it said, less the prefix."""
+    command = [*CLIENT, "--tls", *arguments, room.address[1]]
+    with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        serve(room, certificate)
+        code = process.wait(PATIENCE)
+        assert process.stderr is not None
+        return code, process.stderr.read().decode().strip().removeprefix("chatroom.client: ")
 
 
 def serve(room: Room, certificate: Certificate | None) -> None:
@@ -236,7 +268,7 @@ def serve(room: Room, certificate: Certificate | None) -> None:
 
 
 def test_a_certificate_that_nobody_signed_is_not_accepted(
-    room: Room, certificate: Certificate, fails: Fails
+    room: Room, certificate: Certificate
 ) -> None:
     assert fails(room, certificate, "localhost") == (
         1,
@@ -246,7 +278,7 @@ def test_a_certificate_that_nobody_signed_is_not_accepted(
 
 
 def test_a_certificate_of_another_name_is_not_accepted(
-    room: Room, certificate: Certificate, fails: Fails
+    room: Room, certificate: Certificate
 ) -> None:
     code, said = fails(room, certificate, "--cafile", str(certificate.file), "127.0.0.1")
     assert code == 1
@@ -254,7 +286,7 @@ def test_a_certificate_of_another_name_is_not_accepted(
     assert "\n" not in said
 
 
-def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room, fails: Fails) -> None:
+def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room) -> None:
     code, said = fails(room, None, "localhost")
     assert code == 1
     assert said == f"cannot connect to localhost:{room.address[1]}: it does not speak TLS"
@@ -290,7 +322,7 @@ def test_a_room_that_closes_at_once_is_no_such_room(room: Room) -> None:
         assert process.stderr.read().decode() == said + "closed by the server\n"
 
 
-class Terminator:
+class Proxy:
     """Ends TLS before a room, as stunnel does: a thread for all connections."""
 
     def __init__(self, certificate: Certificate, port: int) -> None:
@@ -342,7 +374,7 @@ class Terminator:
 def test_people_talk_behind_a_terminator_and_come_back(certificate: Certificate) -> None:
     port = free_port()
     with real_room("--workers", 1, port=port) as there, contextlib.ExitStack() as stack:
-        terminator = stack.enter_context(contextlib.closing(Terminator(certificate, port)))
+        terminator = stack.enter_context(contextlib.closing(Proxy(certificate, port)))
         arguments = ["--tls", "--cafile", str(certificate.file), "localhost", terminator.port]
         anna = stack.enter_context(pane(*arguments))
         anna.says(WELCOME)

@@ -14,7 +14,7 @@ In reading order:
     link.py           the connection, which is made again when it is lost
     output.py         a terminal that can't make us wait
     window.py         what is on the screen, and what the keys do
-    run.py            from the first connection to the last word
+    run.py            from the first frame to the last word
 
 Nothing else in the project imports prompt_toolkit, and link.py and conversation.py do not either.
 """

@@ -1,7 +1,6 @@
 """The connection to a room, which is made again when it is lost."""
 
 import asyncio
-from codecs import getincrementaldecoder
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -43,87 +42,80 @@ class Link:
 
     def __init__(
         self,
+        room: Connection,
         connect: Callable[[], Awaitable[Connection]],
-        listener: Listener,
         *,
         reconnect: bool,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
+        """`connect`: connect to the same room again. Raises OSError or UnicodeError."""
+        self._room: Connection | None = room
         self._connect = connect
-        self._listener = listener
         self._reconnect = reconnect
         self._sleep = sleep
-        self._room: Connection | None = None
         self._unsent = bytearray()
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
         self._works = False  # There was more than a greeting, which may be why we are turned away.
-        self.since: float | None = None
+        self.since: float | None = monotonic()
         self.until = 0.0
 
-    async def connect(self) -> None:
-        """Raises OSError or UnicodeError, see `reason`."""
-        self._room = await self._connect()
-        self._unsent.clear()
-        self._send_error = None
-        self.since = monotonic()
-        self._works = False
-
-    async def run(self) -> str:
-        """Listen; returns why the connection was lost, where it is not to be made again."""
+    async def run(self, listener: Listener) -> str:
+        """Listen; return why the connection was lost, where it is not to be made again."""
         waits = pauses()
         while True:
-            began = self.since or monotonic()
-            why = await self._listen()
-            self._listener.lost()
+            assert self._room
+            began = monotonic()
+            why = await self._listen(self._room, listener)
+            listener.lost()
             if not self._reconnect:
                 return why
-            self._listener.told(f"connection lost: {why}")
+            listener.told(f"connection lost: {why}")
             if self._works or monotonic() - began > LONGEST_PAUSE:
                 waits = pauses()
-            await self._come_back(waits)
-            self._listener.told("connected again")
+            self._works = False
+            self._room = await self._come_back(waits, listener)
+            self.since = monotonic()
+            listener.told("connected again")
 
-    async def _come_back(self, waits: Iterator[float]) -> None:
+    async def _come_back(self, waits: Iterator[float], listener: Listener) -> Connection:
         failed = ""
-        for pause in waits:
+        while True:
+            pause = next(waits)
             self.until = monotonic() + pause
             self._pause = asyncio.ensure_future(self._sleep(pause))
             await asyncio.wait([self._pause])
             try:
-                await self.connect()
+                return await self._connect()
             except (OSError, UnicodeError) as error:
                 if (why := reason(error)) != failed:  # Once for each reason.
-                    self._listener.told(f"no connection: {why}; trying again")
+                    listener.told(f"no connection: {why}; trying again")
                     failed = why
-            else:
-                return
 
-    async def _listen(self) -> str:
-        assert self._room
-        decode = getincrementaldecoder("utf-8")("replace").decode
+    async def _listen(self, room: Connection, listener: Listener) -> str:
+        """Hear all that the room says; return why it is over."""
         lost: OSError | None = None
         greeted = False
         try:
-            while data := await self._room.receive():
-                beyond = data if greeted else data.partition(b"\n")[2]
-                greeted |= b"\n" in data
+            async for text in room.texts():
+                beyond = text if greeted else text.partition("\n")[2]
+                greeted |= "\n" in text
                 self._works |= bool(beyond)
-                self._listener.heard(decode(data))
+                listener.heard(text)
         except OSError as error:
             lost = error
-        if text := decode(b"", final=True):
-            self._listener.heard(text)
         lost = self._send_error or lost
         why = reason(lost) if lost else "closed by the server"
         if self._unsent:
             why += "; what you said last may not have arrived"
+        self._room = self.since = None
         if self._sending:
             self._sending.cancel()
             await asyncio.wait([self._sending])
-        self._room.close()
-        self._room = self.since = None
+        self._unsent.clear()
+        self._send_error = None
+        room.close()
         return why
 
     def send(self, text: str) -> bool:
@@ -151,16 +143,15 @@ class Link:
             self.until = monotonic()
             self._pause.cancel()
 
-    async def leave(self, seconds: float) -> None:
+    async def leave(self, listener: Listener, seconds: float) -> None:
         """Close our side, and wait until the room has closed its own, so many seconds at most."""
         if self._room is None:
             return
-        decode = getincrementaldecoder("utf-8")("replace").decode
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(seconds):
                 if self._sending:
                     await self._sending
                 await self._room.send_eof()
-                while data := await self._room.receive():
-                    self._listener.heard(decode(data))
+                async for text in self._room.texts():
+                    listener.heard(text)
         self._room.close()

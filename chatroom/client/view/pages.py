@@ -5,7 +5,9 @@ length divided by the width, so that of wide characters, which do not fit at eve
 last ones are lost below the screen. And a line is broken between words.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from prompt_toolkit.utils import get_cwidth
@@ -105,7 +107,7 @@ class Pages:
     def show(self, width: int, height: int) -> list[Row]:
         """The rows that are on a screen of this size; they have been seen now."""
         self._width, self._height = max(width, 1), height
-        rows = self._up(height)
+        rows = list(islice(self._above(), height))
         if rows:
             self._seen = max(self._seen, rows[0].place.line + 1)
         return rows[::-1]
@@ -121,51 +123,37 @@ class Pages:
     def scroll(self, by: int) -> None:
         """So many rows down, or up where it is less than 0."""
         if by < 0:
-            rows = self._up(self._height - by)
+            rows = list(islice(self._above(), self._height - by))
             if len(rows) > self._height:  # Else all that is above is on the screen.
-                self._last = rows[len(rows) - self._height].place
+                self._last = rows[-self._height].place
         elif self._last:
-            self._down(by)
+            places = [self._lowest(), *islice(self._below(), by + 1)]
+            self._last = places[by] if len(places) > by + 1 else None
 
-    def _up(self, count: int) -> list[Row]:
-        """The lowest row that is seen, and those above it, `count` in all, upwards."""
-        lines, dropped = self._conversation.lines, self._conversation.dropped
-        last = self._last or Place(self._conversation.total - 1, WHOLE)
-        if last.line < dropped:  # It is not kept any longer.
-            last = Place(dropped, WHOLE)
-        found: list[Row] = []
-        number = last.line
-        while lines and number >= dropped and len(found) < count:
-            line = lines[number - dropped]
-            rows = self._rows(line)
-            if number == last.line:
-                rows = rows[: last.row + 1]
-            found += [
-                Row(Place(number, row), rows[row], line) for row in range(len(rows) - 1, -1, -1)
-            ]
-            number -= 1
-        return found[:count]
+    def _lowest(self) -> Place:
+        """Return the lowest row that is seen; on a wider screen its line may have fewer rows."""
+        if self._last is None:
+            return Place(self._conversation.total - 1, WHOLE)
+        return max(self._last, Place(self._conversation.dropped, 0))  # Its line may have gone.
 
-    def _down(self, by: int) -> None:
-        assert self._last
-        lines, dropped = self._conversation.lines, self._conversation.dropped
-        number, row = max(self._last, Place(dropped, 0))
-        while number - dropped < len(lines):
-            left = len(self._rows(lines[number - dropped])) - 1 - row
-            if by <= left:
-                break
-            by -= left + 1
-            number, row = number + 1, 0
-        else:
-            self.end()
-            return
-        self._last = Place(number, row + by)
-        if self._last == self._end():
-            self.end()
+    def _above(self) -> Iterator[Row]:
+        """Yield the lowest row that is seen, and those above it, upwards."""
+        lowest = self._lowest()
+        dropped = self._conversation.dropped
+        for number in range(lowest.line, dropped - 1, -1):
+            line = self._conversation.lines[number - dropped]
+            for row, text in reversed([*enumerate(self._rows(line))]):
+                if (place := Place(number, row)) <= lowest:
+                    yield Row(place, text, line)
 
-    def _end(self) -> Place:
-        last = self._conversation.lines[-1]
-        return Place(self._conversation.total - 1, len(self._rows(last)) - 1)
+    def _below(self) -> Iterator[Place]:
+        """Yield the rows below the lowest that is seen, downwards."""
+        lowest = self._lowest()
+        dropped = self._conversation.dropped
+        for number in range(lowest.line, self._conversation.total):
+            for row in range(len(self._rows(self._conversation.lines[number - dropped]))):
+                if (place := Place(number, row)) > lowest:
+                    yield place
 
     def _rows(self, line: Line) -> tuple[str, ...]:
         clock = line.clock() if self._clock and not line.rest else ""

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.data_structures import Point
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import (
     BufferControl,
     Dimension,
@@ -40,7 +39,8 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
-from chatroom.client.view.conversation import YOU, Conversation, Line
+from chatroom.client.session import Ending
+from chatroom.client.view.conversation import YOU, Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
 from chatroom.client.view.pages import Pages, Row, calm
@@ -125,15 +125,12 @@ def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
         return [("", row.text)]
     came = len(line.clock()) if clock else 0
     head = came + len(line.head)
+    whose = "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
     return [
         ("class:clock", row.text[:came]),
-        (_style(line), row.text[came:head]),
+        (whose, row.text[came:head]),
         ("", row.text[head:]),
     ]
-
-
-def _style(line: Line) -> str:
-    return "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
 
 
 def stop_all() -> None:
@@ -168,9 +165,7 @@ class Said(UIControl):
     def create_content(self, width: int, height: int) -> UIContent:
         shown = [fragments(row, self._clock) for row in self._pages.show(width, height)]
         rows: list[StyleAndTextTuples] = [[]] * (height - len(shown)) + shown
-        return UIContent(
-            rows.__getitem__, len(rows), cursor_position=Point(0, 0), show_cursor=False
-        )
+        return UIContent(rows.__getitem__, len(rows), show_cursor=False)
 
     def mouse_handler(self, mouse_event: MouseEvent) -> "NotImplementedOrNone":
         match mouse_event.event_type:
@@ -183,27 +178,21 @@ class Said(UIControl):
         return None
 
 
-class Chat(Application[None]):
-    """The window. It ends when the user wants to leave, or by `end`."""
+class Chat(Application[Ending]):
+    """The window, and what it shows of a link. It ends when the user leaves, or by `end`."""
 
     def __init__(
-        self,
-        *,
-        name: str,
-        output: Output,
-        link: Link,
-        conversation: Conversation,
-        clock: bool,
-        mouse: bool,
+        self, name: str, output: Output, link: Link, *, clock: bool, bell: bool, mouse: bool
     ) -> None:
         self._name = name
         self._link = link
-        self._conversation = conversation
+        self._bell = bell
+        self._conversation = Conversation()
         self._rung = 0.0
         self._kept = False  # The user knows that a line was not sent.
         self._glass = output
         output.drained = self.invalidate
-        self.pages = Pages(conversation, clock=clock)
+        self.pages = Pages(self._conversation, clock=clock)
         self.typed = Buffer(history=InMemoryHistory(), multiline=False)
         super().__init__(
             layout=self._laid_out(clock),
@@ -217,12 +206,31 @@ class Chat(Application[None]):
             refresh_interval=TICK,
         )
 
-    def end(self) -> bool:
-        """Close the window; returns whether it was this that did."""
-        if not self.is_running or self.is_done:
-            return False
-        self.exit()
-        return True
+    # --- what the link tells ----------------------------------------------------------------------
+
+    def heard(self, text: str) -> None:
+        if self._conversation.arrived(text) and self._bell:
+            self.ring()
+        self.invalidate()
+
+    def told(self, words: str) -> None:
+        self._conversation.note(words)
+        self.invalidate()
+
+    def lost(self) -> None:
+        self._conversation.ended()
+        self._kept = False  # That a line can't be sent is news again.
+
+    # --- the window -------------------------------------------------------------------------------
+
+    @property
+    def _is_open(self) -> bool:
+        return self.is_running and not self.is_done
+
+    def end(self, ending: Ending) -> None:
+        """Close the window, unless it is closing already."""
+        if self._is_open:
+            self.exit(result=ending)
 
     def invalidate(self) -> None:
         """Draw a frame soon, unless the terminal has not taken the last one."""
@@ -231,21 +239,17 @@ class Chat(Application[None]):
 
     def stop(self) -> None:
         """Give the terminal back, and stop, until the shell has it go on (SIGTSTP)."""
-        if self.is_running and not self.is_done:
+        if self._is_open:
             run_in_terminal(stop_all)
 
     def resume(self) -> None:
         """Take a terminal on which a shell has been meanwhile (SIGCONT)."""
-        if self.is_running and not self.is_done:
+        if self._is_open:
             with suppress(termios.error):  # It is not ours any longer.
                 # Not to be left: what is to be restored in the end is known from the beginning.
                 self.input.raw_mode().__enter__()
             self.renderer.reset()
             self.invalidate()
-
-    def lost(self) -> None:
-        """There is no connection any longer: that a line can't be sent is news again."""
-        self._kept = False
 
     def ring(self) -> None:
         """Ring the terminal's bell, and not too often."""
@@ -283,11 +287,7 @@ class Chat(Application[None]):
             dont_extend_height=True,
             wrap_lines=True,
         )
-        status = Window(
-            FormattedTextControl(self._status),
-            height=1,
-            style="class:status",
-        )
+        status = Window(FormattedTextControl(self._status), height=1, style="class:status")
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
 
     def _input_height(self) -> Dimension:
@@ -300,8 +300,8 @@ class Chat(Application[None]):
         if self._link.since is None:
             left = self._link.until - monotonic()
             soon = left < 0.5
-            alarms += f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
-            shorter += f" not connected: {'now' if soon else f'{left:.0f} s'} "
+            alarms = f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
+            shorter = f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
             since = f" connected {lasted(monotonic() - self._link.since)}"
         if unread := self.pages.unread:
@@ -316,26 +316,11 @@ class Chat(Application[None]):
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
-
-        @keys.add("enter")
-        def send(_event: KeyPressEvent) -> None:
-            self.send()
-
-        @keys.add("c-c")
-        @keys.add("c-d", filter=Condition(lambda: not self.typed.text))
-        def leave(_event: KeyPressEvent) -> None:
-            self.end()
-
-        @keys.add("c-z")
-        def stop(_event: KeyPressEvent) -> None:
-            self.stop()
-
-        @keys.add("pageup")
-        def up(_event: KeyPressEvent) -> None:
-            self.pages.page(-1)
-
-        @keys.add("pagedown")
-        def down(_event: KeyPressEvent) -> None:
-            self.pages.page(1)
-
+        nothing_typed = Condition(lambda: not self.typed.text)
+        keys.add("enter")(lambda _event: self.send())
+        keys.add("c-c")(lambda _event: self.end(Ending(0)))
+        keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
+        keys.add("c-z")(lambda _event: self.stop())
+        keys.add("pageup")(lambda _event: self.pages.page(-1))
+        keys.add("pagedown")(lambda _event: self.pages.page(1))
         return keys

@@ -105,8 +105,8 @@ class TranscriptFile:
     def sync(self) -> None:
         """Have the disk take it, if it has not."""
         if self._unsynced:
-            self._unsynced = False
             os.fsync(self.fd)
+            self._unsynced = False
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -52,9 +52,8 @@ def main(path: Path, where: str, run: str, settings: Settings, end: socket.socke
     bells = record["bell"]
     log = Log(descriptors[0], Geometry.of(settings))
     bell = Doorbell(descriptors[1 : 1 + bells])
-    file = None
-    if record["file"]:
-        file = TranscriptFile(descriptors[1 + bells], *record["file"])
+    opened = record["file"]
+    file = TranscriptFile(descriptors[1 + bells], *opened) if opened else None
     parent = parent_process()
     assert parent is not None
     TranscriptWriter(path, where, run, channel, log, bell, file, parent.sentinel).run()
@@ -121,7 +120,7 @@ class TranscriptWriter:
         if self._look_at is None and self._file is not None:
             sources.append(bell)
         timeout = self._timeout()
-        ready = connection.wait(sources, timeout) if sources or timeout is not None else []
+        ready = connection.wait(sources, timeout)
         if bell in ready:
             self._bell.clear()
             self._look_at = monotonic()
@@ -179,7 +178,7 @@ class TranscriptWriter:
                 number = 0 if self._file is None else self._file.repair()
                 self._follower = Follower(self._log, number)
             if self._open_at is not None and now >= self._open_at:
-                self._try_to_open(self._follower.number, now)
+                self._open(self._follower.number, now)
             elif self._file is not None:
                 if self._look_at is not None and now >= self._look_at:
                     self._write(self._file, self._follower, now)
@@ -188,19 +187,16 @@ class TranscriptWriter:
         except OSError as error:
             self._fail(error, now)
 
-    def _try_to_open(self, number: int, now: float) -> None:
-        """Where it can't be opened, what is open is written to, until it can."""
-        try:
-            self._open(number)
-        except OSError as error:
-            self._complain(error)
-            self._open_at = now + RETRY_AFTER
-            self._finished = self._end_by is not None and self._file is None
-
-    def _open(self, number: int) -> None:
+    def _open(self, number: int, now: float) -> None:
         """Open the file for what comes behind a message; write to the old one until it is open."""
         if self._file is None or not self._file.is_at(self._path):
-            file = TranscriptFile.open(self._path, number)
+            try:
+                file = TranscriptFile.open(self._path, number)
+            except OSError as error:
+                self._complain(error)
+                self._open_at = now + RETRY_AFTER
+                self._finished = self._end_by is not None and self._file is None
+                return
             if self._file is not None:
                 self._file.close()
             self._file = file
@@ -222,7 +218,13 @@ class TranscriptWriter:
             data += missed(chunk.missed, time_)
         data += "".join(said(run, time_) for run in chunk.runs(follower.number)).encode()
         if data:
-            file.append(data)
+            try:
+                file.append(data)
+            except OSError as error:
+                if error.errno not in FULL or self._chunk == SMALL_CHUNK:
+                    raise
+                self._chunk, self._look_at = SMALL_CHUNK, now
+                return
         follower.advance(chunk)
         self._missed += len(chunk.missed)
         self._chunk = min(CHUNK, 2 * self._chunk)
@@ -248,11 +250,7 @@ class TranscriptWriter:
     # --- what goes wrong -----------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Say so, unless that was said, and try again later; or with less, at once."""
-        if error.errno in FULL and self._chunk > SMALL_CHUNK:
-            self._chunk = SMALL_CHUNK
-            self._look_at = now
-            return
+        """Say so, unless that was said, and try again later."""
         self._complain(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:

@@ -1,5 +1,6 @@
 """The process that writes the transcript, played in this one, with a clock of its own."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -185,17 +186,22 @@ def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
     assert stage.texts == ["x"]
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_disk_that_does_not_take_it_is_trouble(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(fd: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(number, "refused")
 
+    synced: list[int] = []
     stage.path.parent.mkdir()
     stage.turn()
     monkeypatch.setattr(os, "fsync", refuse)
-    assert stage.later(SYNC_EVERY) == [{"trouble": "Input/output error"}]
+    assert stage.later(SYNC_EVERY) == [{"trouble": "refused"}]
+    monkeypatch.setattr(os, "fsync", synced.append)
     assert stage.later(RETRY_AFTER) == [{"fine": True}]
+    assert stage.later(SYNC_EVERY) == [{"at": 1}]
+    assert len(synced) == 1
 
 
 def test_each_has_its_address(stage: Stage) -> None:

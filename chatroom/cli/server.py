@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if settings.log_format == "json":
             logger.critical(Event("ended", exit=error.exit_code, error=error))
         else:
-            errors.say(f"{command.prog}: {error}")
+            errors.print_line(f"{command.prog}: {error}")
         code = error.exit_code
     finally:
         errors.close()
@@ -122,4 +122,4 @@ class _Logged(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.say(self.format(record))
+        self._console.print_line(self.format(record))

@@ -43,14 +43,17 @@ class Settings(Options):
     def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
         """Apply other settings to a running room, as far as that is possible.
 
-        Return the settings that it has then, the names of those that it has taken, and the names
+        Return the settings that it has then, the names of those that were applied, and the names
         of those that need a restart. The number of workers is changed elsewhere: the seats for
         them are made at the start.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
-        taken = [row.name for row in changed if row.reload in (Reload.AT_ONCE, Reload.NEW_MEMBERS)]
-        others = [row.name for row in changed if row.reload is Reload.RESTART]
-        return replace(self, **{name: getattr(wanted, name) for name in taken}), taken, others
+        applied = [
+            row.name for row in changed if row.reload in (Reload.AT_ONCE, Reload.NEW_MEMBERS)
+        ]
+        need_restart = [row.name for row in changed if row.reload is Reload.RESTART]
+        settings = replace(self, **{name: getattr(wanted, name) for name in applied})
+        return settings, applied, need_restart
 
     @property
     def seats(self) -> int:

@@ -19,7 +19,7 @@ SPEAKER = b"<room>"
 NOBODY = 0
 """The id of its sender; no member has it."""
 SAY_WITHIN = 0.1
-"""Seconds for a room that is busy to make room for it."""
+"""Seconds to wait for the log's lock. A full log is not waited for."""
 MAX_TEXT = 4 * KIB
 """Bytes that it says at once."""
 

@@ -72,7 +72,7 @@ class Assignment:
         self._yielder: WorkerProcess | None = None
         """Worker that was told to yield members, until all is settled."""
         self._yielded = False
-        """Whether it has."""
+        """Whether the yielder has given its members up."""
         self._look = loop.timer(self._balance)
         """Set when the spread may have become uneven."""
 

@@ -28,7 +28,7 @@ CHUNK = 64 * KIB
 MAX_BEHIND = MIB
 """Bytes of the log that it may have yet to print, if the log keeps as many: most of a second at
 its pace."""
-MAX_NOTICES = 1000
+MAX_LINES = 1000
 """Lines, of some 100 bytes each, that it keeps while nobody reads."""
 CLOSE_WITHIN = 0.3
 """Seconds, when the room has ended, for whoever reads slowly."""
@@ -43,9 +43,9 @@ def descriptor(stream: TextIO | None) -> int:
 class Console:
     """The thread, and what it has yet to print.
 
-    `log` is None for a quiet console, which prints what it is told to `say` and
+    `log` is None for a quiet console, which prints what it is told to `print_line` and
     nothing else; else the console begins at its head. The main thread makes it, and
-    calls `say` and `close`; neither waits for whoever reads `fd`.
+    calls `print_line` and `close`; neither waits for whoever reads `fd`.
     """
 
     def __init__(self, log: Log | None, doorbell: Doorbell, fd: int) -> None:
@@ -58,8 +58,8 @@ class Console:
             self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
         self._read_again = False
         """True where the log could not be read just now, and is to be read in a moment."""
-        self._notices: deque[tuple[int, bytes]] = deque()
-        """Lines that it was told to say, and the positions that they come behind."""
+        self._lines: deque[tuple[int, bytes]] = deque()
+        """Lines to print, each with the position in the log behind which it comes."""
         self._dropped = 0
         """Notices for which there was no room, ever; the main thread counts them."""
         self._dropped_told = 0
@@ -74,11 +74,11 @@ class Console:
         except RuntimeError as error:  # no memory for its stack, or too many threads
             raise LimitError(f"no thread to print with: {error}") from None
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line behind all that was appended so far."""
-        if len(self._notices) < MAX_NOTICES:
+        if len(self._lines) < MAX_LINES:
             position = self._log.head if self._log else 0
-            self._notices.append((position, line.encode(errors="backslashreplace") + b"\n"))
+            self._lines.append((position, line.encode(errors="backslashreplace") + b"\n"))
         else:
             self._dropped += 1
         self._doorbell.ring()
@@ -110,18 +110,18 @@ class Console:
         if self._log is not None and self._follower is not None:
             text = self._converse(self._log, self._follower)
             position = self._follower.position
-        while self._notices and self._notices[0][0] <= position:
-            text += self._line(self._notices.popleft()[1])
+        while self._lines and self._lines[0][0] <= position:
+            text += self._line(self._lines.popleft()[1])
         dropped = self._dropped - self._dropped_told
-        if dropped and not self._notices:
+        if dropped and not self._lines:
             self._dropped_told += dropped
             text += self._line(LEFT_OUT % dropped)
         return text
 
     def _converse(self, log: Log, follower: Follower) -> bytes:
-        """Return a chunk of the log, up to where the next notice goes, or what to say instead."""
+        """Return a chunk of the log, up to the next of the lines, or the line to print instead."""
         while True:
-            stop = self._notices[0][0] if self._notices else None
+            stop = self._lines[0][0] if self._lines else None
             chunk = follower.read(CHUNK, stop)
             self._read_again = chunk is None
             if chunk is None:

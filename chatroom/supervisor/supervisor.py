@@ -120,21 +120,21 @@ class Supervisor:
         settings: Settings,
         inherited: Sequence[socket.socket],
         notifier: SystemdNotifier,
-        read_again: Callable[[], Settings],
+        load_settings: Callable[[], Settings],
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
         """As `run`, which says what these are; what is left at the end is undone by `cleanup`."""
         self._settings = settings
         self._notifier = notifier
-        self._read_again = read_again
+        self._load_settings = load_settings
         self._loop = loop
         self._workers_set = settings.workers
         """Number of workers in the settings; SIGTTIN and SIGTTOU may have changed it since."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
         """Set until the time for the phase is over; it only wakes the loop."""
-        self._manager = loop.timer(self._tell_manager)
+        self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
         # That may take long, and so far there is nothing that a signal would leave behind.
         addresses = [resolve(at) for at in settings.listen]
@@ -230,12 +230,12 @@ class Supervisor:
             case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
                 self._phase = Phase.RUNNING
                 self._acceptor.open()
-                self._console.say(f"listening on {self._where}")
+                self._console.print_line(f"listening on {self._where}")
                 if self._metrics is not None:
-                    self._console.say(f"metrics on http://{self._metrics.where}/metrics")
+                    self._console.print_line(f"metrics on http://{self._metrics.where}/metrics")
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._notifier.ready(self._status())
-                self._tell_manager()
+                self._send_keepalive()
             case Phase.DRAINING if (
                 late
                 or not workers  # who is on the way then is served by nobody any more
@@ -256,7 +256,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
-            self._manager.cancel()
+            self._keepalive.cancel()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
 
@@ -294,24 +294,24 @@ class Supervisor:
                     self._stop()
 
     def _reload(self) -> None:
-        """Take the settings that are said now, as far as that can be, and replace all workers.
+        """Read the settings again, apply those that need no restart, and replace all workers.
 
         Where they can't be read, all stays as it was, the workers too.
         """
         try:
-            wanted = self._read_again()
+            wanted = self._load_settings()
         except ChatroomError as error:
             logger.error(Event("not-reloaded", "all stays as it was", error=error))
             return
-        self._settings, taken, others = self._settings.renewed(wanted)
-        self._renew(self._settings, taken)
+        self._settings, applied, need_restart = self._settings.renewed(wanted)
+        self._renew(self._settings, applied)
         if wanted.workers != self._workers_set:
             self._workers_set = wanted.workers
             self._pool.want(wanted.workers)
         self._pool.replace_all()
-        logger.info(Event("reloaded", changed=[option_name(name) for name in taken]))
-        if others:
-            names = [option_name(name) for name in others]
+        logger.info(Event("reloaded", changed=[option_name(name) for name in applied]))
+        if need_restart:
+            names = [option_name(name) for name in need_restart]
             says = f"needs a restart: {', '.join(names)}; all else is in effect"
             logger.warning(Event("needs-restart", says, settings=names))
 
@@ -347,11 +347,11 @@ class Supervisor:
         done = self._admin_commands.run(request)
         return {"error": "it is not known what that asks for"} if done is None else done
 
-    def _tell_manager(self) -> None:
+    def _send_keepalive(self) -> None:
         """Let the service manager hear of us, and again when that is due."""
         if self._notifier.every is not None:
             self._notifier.alive(self._status())
-            self._manager.set_after(self._notifier.every)
+            self._keepalive.set_after(self._notifier.every)
 
     def _status(self) -> str:
         members, workers = len(self._members.by_id), len(self._pool.ready())
@@ -362,7 +362,7 @@ class Supervisor:
 
     def _show(self, line: str) -> None:
         if not self._settings.quiet:
-            self._console.say(line)
+            self._console.print_line(line)
 
 
 # --- what a room needs before it starts ----------------------------------------------------------

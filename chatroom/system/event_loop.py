@@ -46,7 +46,7 @@ class Timer:
         self.set(self._loop.now() + seconds)
 
     def cancel(self) -> None:
-        """Do not call the function; a timer that is not set stays so."""
+        """Unset the timer. No effect if it is not set."""
         self._loop.timers.pop(self, None)
 
 
@@ -89,7 +89,7 @@ class EventLoop:
         return Timer(self, act)
 
     def turn(self) -> None:
-        """Wait until a source is ready or a timer is due, then call all of which that is true."""
+        """Wait for a source or a timer, then call all that are ready or due."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             act: Callable[[], None] = key.data

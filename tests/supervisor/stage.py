@@ -177,7 +177,7 @@ class Stage:
             def __init__(self, log: object, doorbell: object, fd: int) -> None:
                 stage.quiet = log is None
 
-            def say(self, line: str) -> None:
+            def print_line(self, line: str) -> None:
                 stage.printed.append(line)
 
             def close(self) -> None:

@@ -26,7 +26,7 @@ SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
 
 class Room:
-    """A moderator, and all that it uses."""
+    """The commands, and all that they use."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
@@ -43,7 +43,7 @@ class Room:
         self.members = cast(
             Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
         )
-        self.moderator = AdminCommands(self.members, self.bans, self.log, self.wake)
+        self.commands = AdminCommands(self.members, self.bans, self.log, self.wake)
 
     def note_put_out(self, client: Client, why: LeaveReason) -> None:
         self.put_out.append((client.slot, why))
@@ -52,7 +52,7 @@ class Room:
         self.woken += 1
 
     def run(self, do: object, **more: object) -> dict[str, Any] | None:
-        return self.moderator.run({"do": do} | more)
+        return self.commands.run({"do": do} | more)
 
     def text(self, start: int = 0) -> bytes:
         return b"".join(self.log.views(start, self.log.offset(self.log.head)))
@@ -132,8 +132,8 @@ def test_who_came_by_a_unix_socket_is_banned_with_all_who_do(room: Room) -> None
 
 def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    moderator = AdminCommands(room.members, bans, room.log, room.wake)
-    answer = moderator.run({"do": "ban", "who": "2"})
+    commands = AdminCommands(room.members, bans, room.log, room.wake)
+    answer = commands.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
     assert room.put_out == [(2, LeaveReason.BANNED)]
@@ -144,7 +144,7 @@ def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: 
     "order", [{}, {"do": "dance"}, {"do": ["kick"]}, {"do": "say"}, {"do": "say", "text": 5}]
 )
 def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
-    assert room.moderator.run(order) is None
+    assert room.commands.run(order) is None
 
 
 # --- what the room says --------------------------------------------------------------------------

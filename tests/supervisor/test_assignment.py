@@ -89,8 +89,8 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
         for number in range(4):
             stage.acceptor.greeting = b"%d\n" % (number // 2)
             yield from crowd.join(1)
-        one, other = stage.workers
-        one.die(-9)
+        first, other = stage.workers
+        first.die(-9)
         yield
         crowd.serve()
         greetings = {id: adopted.greeting for id, adopted in other.adopted.items()}
@@ -112,8 +112,8 @@ def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
         yield from crowd.join(150)
         for client in stage.members.by_id.values():
             client.address = ":".join(["ffff"] * 8)
-        one, other = stage.workers
-        one.die(-9)
+        first, other = stage.workers
+        first.die(-9)
         yield
         while len(other.adopted) < 150:
             crowd.serve()
@@ -131,12 +131,12 @@ def test_load_4_the_orphans_go_to_the_least_loaded(stage: Stage, crowd: Crowd) -
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(12)
-        one, other, third, fourth = stage.workers
+        first, other, third, fourth = stage.workers
         for id in (2, 6):
             other.adopted.pop(id).connection.close()
         other.tell({"left": [[2, "closed"], [6, "closed"]]})
         yield
-        one.die(-9)
+        first.die(-9)
         yield
         crowd.serve()
         assert sorted(len(worker.adopted) for worker in (other, third, fourth)) == [3, 3, 4]
@@ -152,8 +152,8 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(8)
-        one, other, third, fourth = stage.workers
-        one.die(-9)
+        dead, other, third, fourth = stage.workers
+        dead.die(-9)
         yield
         first = {worker.number: worker.told() for worker in (other, third)}
         assert all(len(records) == 1 for records in first.values())
@@ -385,32 +385,32 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(20)
-        one, other = stage.workers
+        first, other = stage.workers
         for id in list(other.adopted):
             other.adopted.pop(id).connection.close()
             other.tell({"left": [[id, "closed"]]})
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert one.told() == [{"yield": [1, 3, 5, 7, 9]}]
-        one.adopted.pop(11).connection.close()
-        one.tell({"left": [[11, "closed"]]})
+        assert first.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        first.adopted.pop(11).connection.close()
+        first.tell({"left": [[11, "closed"]]})
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert one.told() == other.told() == [], "it has been told already"
+        assert first.told() == other.told() == [], "it has been told already"
         for id in (1, 3, 5, 7):  # 9 has left a moment ago
-            one.adopted.pop(id).connection.close()
-        one.tell({"left": [[9, "closed"]]})
-        one.adopted.pop(9).connection.close()
-        one.tell({"yielded": [1, 3, 5, 7]})
+            first.adopted.pop(id).connection.close()
+        first.tell({"left": [[9, "closed"]]})
+        first.adopted.pop(9).connection.close()
+        first.tell({"yielded": [1, 3, 5, 7]})
         yield
-        assert one.told() == []
+        assert first.told() == []
         (ack,) = other.told()
         assert list(other.adopted) == [1, 3, 5, 7]
         other.tell(ack)
         yield
-        assert one.told() == [{"settled": True}]
+        assert first.told() == [{"settled": True}]
         yield from crowd.settle()
         assert crowd.load() == {0: 4, 1: 4}, "and that is even"
         yield from stage.end()
@@ -426,25 +426,25 @@ def test_load_4_a_worker_may_die_while_members_are_on_the_way(
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(20)
-        one, other = stage.workers
+        first, other = stage.workers
         for id in list(other.adopted):
             other.adopted.pop(id).connection.close()
             other.tell({"left": [[id, "closed"]]})
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert one.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        assert first.told() == [{"yield": [1, 3, 5, 7, 9]}]
         if yielded:
             for id in (1, 3, 5, 7, 9):
-                one.adopted.pop(id).connection.close()
-            one.tell({"yielded": [1, 3, 5, 7, 9]})
+                first.adopted.pop(id).connection.close()
+            first.tell({"yielded": [1, 3, 5, 7, 9]})
             if dead == "who adopts":
                 yield
-        (one if dead == "who yields" else other).die(-9)
+        (first if dead == "who yields" else other).die(-9)
         yield
         if dead == "who adopts" and not yielded:
-            one.adopted.pop(1).connection.close()
-            one.tell({"yielded": [1]})
+            first.adopted.pop(1).connection.close()
+            first.tell({"yielded": [1]})
             yield
         crowd.serve()
         yield
@@ -463,14 +463,14 @@ def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(44)
-        one, other = stage.workers
+        first, other = stage.workers
         for id in (1, 3):
-            one.adopted.pop(id).connection.close()
-            one.tell({"left": [[id, "closed"]]})
+            first.adopted.pop(id).connection.close()
+            first.tell({"left": [[id, "closed"]]})
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert one.told() == other.told() == [], "within a tenth"
+        assert first.told() == other.told() == [], "within a tenth"
         assert stage.waits is None
         yield from stage.end()
 

@@ -14,7 +14,7 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 from chatroom.errors import LimitError
 from chatroom.log.ring import Geometry, Log
 from chatroom.supervisor import console as module
-from chatroom.supervisor.console import MAX_NOTICES, Console, descriptor
+from chatroom.supervisor.console import MAX_LINES, Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, batch_of, new_log, say
@@ -81,11 +81,11 @@ def test_a_console_begins_at_the_head() -> None:
 
 def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Script) -> None:
     log = log_of(console)
-    console.say("a connected")
+    console.print_line("a connected")
     say(log, b"<a>hello\n")
     say(log, b"<a>bye\n")
-    console.say("a disconnected")
-    console.say("b connected")
+    console.print_line("a disconnected")
+    console.print_line("b connected")
     say(log, b"<b>hi\n")
     assert console.print() == (
         b"a connected\n<a>hello\n<a>bye\na disconnected\nb connected\n<b>hi\n"
@@ -94,7 +94,7 @@ def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Scrip
 
 def test_what_is_no_text_is_printed_nevertheless(console: Script) -> None:
     """As a path may be, in an error that names it."""
-    console.say("no folder /x\udcff")
+    console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
 
@@ -118,9 +118,9 @@ def test_a_notice_ends_an_unfinished_line_and_the_line_s_own_end_is_not_doubled(
 
     say(log, b"<a>hel")
     look()
-    console.say("b connected")
+    console.print_line("b connected")
     look()
-    console.say("c connected")
+    console.print_line("c connected")
     look()
     say(log, b"<b>hi\n")
     look()
@@ -131,7 +131,7 @@ def test_a_notice_ends_an_unfinished_line_and_the_line_s_own_end_is_not_doubled(
 def test_a_quiet_console_prints_what_it_is_told_to_say_and_nothing_else() -> None:
     with closing(Doorbell.new()) as doorbell:
         console = Script(None, doorbell)
-        console.say("listening on 127.0.0.1:8080")
+        console.print_line("listening on 127.0.0.1:8080")
         assert console.print() == b"listening on 127.0.0.1:8080\n"
 
 
@@ -152,7 +152,7 @@ def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     say(log, b"<a>hel")
-    console.say("b connected")
+    console.print_line("b connected")
     console.print()
     say(log, b"<b>as long as it is\n")
     assert console.print() == b"<a>hel\nb connected\n<b>as long as it is\n"
@@ -195,7 +195,7 @@ def test_notices_come_behind_what_was_left_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
     with scripted() as (console, log):
         say(log, b"<a>hello\n")
-        console.say("b connected")
+        console.print_line("b connected")
         for _ in range(30):
             say(log, b"<b>hi\n")
         assert console.print() == b"(31 left out)\nb connected\n"
@@ -204,12 +204,12 @@ def test_notices_come_behind_what_was_left_out(monkeypatch: pytest.MonkeyPatch) 
 def test_more_notices_than_it_keeps_are_counted() -> None:
     with closing(Doorbell.new()) as doorbell:
         console = Script(None, doorbell)
-        for number in range(MAX_NOTICES + 7):
-            console.say(f"{number} connected")
+        for number in range(MAX_LINES + 7):
+            console.print_line(f"{number} connected")
         lines = console.print().splitlines()
-        assert lines[:-1] == [b"%d connected" % number for number in range(MAX_NOTICES)]
+        assert lines[:-1] == [b"%d connected" % number for number in range(MAX_LINES)]
         assert lines[-1] == b"(7 left out)"
-        console.say("one more")
+        console.print_line("one more")
         assert console.print().endswith(b"(7 left out)\none more\n")
 
 
@@ -239,7 +239,7 @@ def test_every_notice_is_a_line_of_its_own_in_its_place(steps: list[Any], chunk:
                 say(log, argument)
                 said += b"\n" * (said[-1:] not in (b"", b"\n")) + argument
             elif action == "say":
-                console.say(f"notice {len(places)}")
+                console.print_line(f"notice {len(places)}")
                 places.append(len(said))
             else:
                 console.print(argument)
@@ -320,13 +320,13 @@ def fixture_doorbell() -> Iterator[Doorbell]:
 
 def thread() -> threading.Thread | None:
     """Return the console's thread, if it has not ended."""
-    return next((one for one in threading.enumerate() if one.name == "console"), None)
+    return next((thread for thread in threading.enumerate() if thread.name == "console"), None)
 
 
 def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
     with new_log(ROOMY) as log:
         console = Console(log, doorbell, reader.output)
-        console.say("a connected")
+        console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
         say(log, b"<a>hello\n")
         doorbell.ring()
@@ -351,7 +351,7 @@ def test_it_reads_again_while_another_process_has_the_log_s_lock(
                 os.read(end[0], 1)
             os._exit(0)
         console = Console(log, doorbell, reader.output)
-        console.say("a connected")
+        console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
         os.write(begin[1], b".")
         assert os.read(said[0], 1)
@@ -381,7 +381,7 @@ def test_without_a_thread_there_is_no_console(
 def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbell) -> None:
     console = Console(None, doorbell, reader.output)
     for number in range(500):
-        console.say(f"{number}")
+        console.print_line(f"{number}")
     console.close(PATIENCE)
     assert thread() is None
     assert reader.end() == b"".join(b"%d\n" % number for number in range(500))
@@ -402,14 +402,14 @@ def test_what_is_said_while_it_looks_for_its_end_is_printed(
             return text
 
     def last_words() -> None:
-        console.say("the last words")
+        console.print_line("the last words")
         close.set()
         closed.wait(PATIENCE)
 
     close, closed = threading.Event(), threading.Event()
     console = Interrupted(None, doorbell, reader.output)
     talk.append(last_words)
-    console.say("first")
+    console.print_line("first")
     assert close.wait(PATIENCE)
     closing_thread = threading.Thread(target=console.close, args=(PATIENCE,))
     closing_thread.start()
@@ -424,9 +424,9 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody(reader: Reader, doorbell: Door
     """… and what it was told meanwhile comes when somebody does."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
-    for _ in range(MAX_NOTICES):
-        console.say(line)
-    expected = (line.encode() + b"\n") * MAX_NOTICES
+    for _ in range(MAX_LINES):
+        console.print_line(line)
+    expected = (line.encode() + b"\n") * MAX_LINES
     text = reader.read(1)  # it has begun to write more than a pipe holds
     console.close(0)
     assert thread() is not None, "close has not waited"
@@ -441,8 +441,8 @@ def test_a_pipe_that_does_not_block_is_waited_for(reader: Reader, doorbell: Door
     os.set_blocking(reader.output, False)
     console = Console(None, doorbell, reader.output)
     for _ in range(500):
-        console.say("x" * 1000)
-    console.say("the end")
+        console.print_line("x" * 1000)
+    console.print_line("the end")
     assert reader.read_until(b"the end\n") == (b"x" * 1000 + b"\n") * 500 + b"the end\n"
     console.close(PATIENCE)
     assert thread() is None
@@ -453,11 +453,11 @@ def test_a_pipe_that_is_closed_ends_the_console_and_nothing_else(
 ) -> None:
     console = Console(None, doorbell, reader.output)
     reader.hang_up()
-    console.say("nobody reads this")
+    console.print_line("nobody reads this")
     if (running := thread()) is not None:
         running.join(PATIENCE)
     assert thread() is None
-    for _ in range(MAX_NOTICES + 5):
-        console.say("nor this")
-    assert len(console._notices) <= MAX_NOTICES, "and it costs no more and more memory"
+    for _ in range(MAX_LINES + 5):
+        console.print_line("nor this")
+    assert len(console._lines) <= MAX_LINES, "and it costs no more and more memory"
     console.close(PATIENCE)

@@ -93,12 +93,12 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
         yield from stage.begin()
         with stage.connect(), stage.connect(), stage.connect():
             yield
-            one, other, third = stage.workers
+            first, other, third = stage.workers
             with stage.log as log:
-                for worker, position in ((one, 7), (other, 5), (third, 9)):
+                for worker, position in ((first, 7), (other, 5), (third, 9)):
                     worker.told()
                     log.serve(worker.number, position)
-            one.die(-9)
+            first.die(-9)
             yield
             other.die(-9)
             yield
@@ -173,7 +173,7 @@ def test_sighup_replaces_all_one_after_another(
         yield from stage.begin()
         with stage.connect(), stage.connect():
             yield
-            one, other = first = stage.workers
+            oldest, other = before = stage.workers
             os.kill(os.getpid(), signal.SIGHUP)
             yield
             assert numbers(stage) == [0, 1, 2], "first another, so that there are always enough"
@@ -181,20 +181,20 @@ def test_sighup_replaces_all_one_after_another(
             assert numbers(stage) == [0, 1, 2]
             ready(stage, 2)
             yield
-            assert [worker.exitcode for worker in first] == [-9, None], "the others later"
+            assert [worker.exitcode for worker in before] == [-9, None], "the others later"
             assert numbers(stage) == [1, 2, 3]
             ready(stage, 3)
             yield
-            assert [worker.exitcode for worker in first] == [-9, None], "not all are served yet"
+            assert [worker.exitcode for worker in before] == [-9, None], "not all are served yet"
             for worker in stage.workers:
                 worker.serve()
             yield
-            assert [worker.exitcode for worker in first] == [-9, -9]
+            assert [worker.exitcode for worker in before] == [-9, -9]
             for worker in stage.workers:
                 worker.serve()
             yield
             assert len(stage.workers) == 2
-            assert not {one, other} & set(stage.workers)
+            assert not {oldest, other} & set(stage.workers)
             adopted = [id for worker in stage.workers for id in worker.adopted]
             assert sorted(adopted) == [1, 2]
             assert len(stage.processes) == 4

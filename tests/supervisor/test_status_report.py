@@ -76,7 +76,7 @@ class Room:
         assert append(self.log, Run(sender, text, 1)) is not None
 
     def lags(self) -> list[int | None]:
-        return [one["lag"] for one in self.overview.whole()["members"]]
+        return [client["lag"] for client in self.overview.whole()["members"]]
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -167,16 +167,20 @@ def test_what_was_counted(room: Room) -> None:
         }
         == found["room"]
     )
-    assert [(one["messages"], one["deliveries"], one["restarts"]) for one in found["workers"]] == [
+    work = [
+        (worker["messages"], worker["deliveries"], worker["restarts"])
+        for worker in found["workers"]
+    ]
+    assert work == [
         (10, 100, 0),
         (0, 0, 3),
     ]
 
 
 def test_a_member(room: Room) -> None:
-    one = room.join(3, worker=1)
+    client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
-    assert one.connection.recv(2) == b"he", "what is read, and what is not, was said"
+    assert client.connection.recv(2) == b"he", "what is read, and what is not, was said"
     (found,) = room.overview.whole()["members"]
     assert found == {
         "id": 3,
@@ -188,25 +192,25 @@ def test_a_member(room: Room) -> None:
         "heard": 10,
         "lag": 0,
     }
-    assert [one["members"] for one in room.overview.whole()["workers"]] == [0, 1]
+    assert [client["members"] for client in room.overview.whole()["workers"]] == [0, 1]
 
 
 def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None:
-    one, _ = room.join(1), room.join(2, worker=1)
+    client, _ = room.join(1), room.join(2, worker=1)
     room.say(1, b"<a>12\n")
     room.say(2, b"<b>3\n")
     room.say(1, b"<a>456\n")
     room.say(2, b"<b>78\n")
     assert room.lags() == [18, 24], "what is behind its own is behind it too"
-    assert [one["lag"] for one in room.overview.whole()["workers"]] == [18, 24]
+    assert [client["lag"] for client in room.overview.whole()["workers"]] == [18, 24]
     assert room.overview.whole()["room"]["lag"] == 24
-    one.connection.sendall(b"<b>3\n")
+    client.connection.sendall(b"<b>3\n")
     assert room.lags()[0] == 6, "its own is behind it then"
-    one.connection.sendall(b"<b>")
+    client.connection.sendall(b"<b>")
     assert room.lags()[0] == 3
-    one.connection.sendall(b"78\n")
+    client.connection.sendall(b"78\n")
     assert room.lags()[0] == 0
-    room.note(one)
+    room.note(client)
     assert room.lags()[0] == 0
 
 
@@ -245,6 +249,6 @@ def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
     room.say(9, b"<a>12\n")
     room.clients[3].connection.sendall(b"<a>")
     whole = room.overview.whole()
-    assert [one["lag"] for one in whole.pop("members")] == [6, 6, 3]
-    assert [one["lag"] for one in whole["workers"]] == [6, 6], "the slowest one's"
+    assert [client["lag"] for client in whole.pop("members")] == [6, 6, 3]
+    assert [client["lag"] for client in whole["workers"]] == [6, 6], "the slowest one's"
     assert room.overview.totals() == whole

@@ -40,11 +40,11 @@ from tests.system.ends import Reluctant
 def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
     def story() -> Story:
         yield
-        one, other = stage.workers
-        for worker in (one, other):
+        first, other = stage.workers
+        for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
             assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, "and log, slots"
-        one.tell({"ready": True})
+        first.tell({"ready": True})
         yield
         assert stage.printed == []
         other.tell({"ready": True})
@@ -82,8 +82,8 @@ def test_an_address_that_is_taken_is_found_before_anything_is_started(stage: Sta
 def test_a_worker_that_can_not_start_ends_the_room_with_its_error(said: bool, stage: Stage) -> None:
     def story() -> Story:
         yield
-        one, other = stage.workers
-        one.tell({"ready": True})
+        first, other = stage.workers
+        first.tell({"ready": True})
         if said:
             other.tell({"failed": "OSError: no memory"})
         other.die(1)
@@ -152,20 +152,20 @@ def test_newcomers_are_spread_over_the_workers_and_leave_when_these_say_so(stage
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
             yield
-            one, other = stage.workers
-            assert one.told() == other.told() == []
-            assert (list(one.adopted), list(other.adopted)) == ([1], [2])
-            for worker, peer in ((one, alice), (other, bob)):
+            first, other = stage.workers
+            assert first.told() == other.told() == []
+            assert (list(first.adopted), list(other.adopted)) == ([1], [2])
+            for worker, peer in ((first, alice), (other, bob)):
                 (adopted,) = worker.adopted.values()
                 assert adopted.address == "127.0.0.1"
                 assert adopted.connection.getpeername() == peer.getsockname()
             assert stage.printed[1:] == ["127.0.0.1 connected"] * 2
-            one.adopted.pop(1).connection.close()
-            one.tell({"left": [[1, "closed"]]})
+            first.adopted.pop(1).connection.close()
+            first.tell({"left": [[1, "closed"]]})
             yield
             assert stage.printed[3:] == ["127.0.0.1 disconnected"]
             assert alice.recv(1) == b"", "LEAVE-4: the main process held it too"
-            one.tell({"left": [[1, "closed"]]})
+            first.tell({"left": [[1, "closed"]]})
             yield
             assert stage.printed[4:] == [], "to leave twice is to leave once"
             yield from stage.end()
@@ -226,14 +226,14 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
             yield
-            one, other = stage.workers
-            for worker in (one, other):
+            first, other = stage.workers
+            for worker in (first, other):
                 worker.told()
             with stage.log as log:
                 log.serve(0, 1)
                 log.serve(1, 1)
-            slot = one.adopted[1].slot
-            one.die(-9)
+            slot = first.adopted[1].slot
+            first.die(-9)
             yield
             (ack,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
@@ -364,7 +364,7 @@ def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stag
         (worker,) = stage.workers
         worker.channel.close()
         yield
-        with stage.connect() as one, stage.connect() as other, stage.connect() as third:
+        with stage.connect() as first, stage.connect() as other, stage.connect() as third:
             yield
             assert stage.printed[1:] == ["127.0.0.1 connected"] * 3
             worker.die(-9)
@@ -373,7 +373,7 @@ def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stag
             yield from stage.begin()
             assert replacement.serve() == []
             assert list(replacement.adopted) == [1, 2, 3]
-            assert all(is_open(peer) for peer in (one, other, third))
+            assert all(is_open(peer) for peer in (first, other, third))
             yield from stage.end()
 
     stage.run(story())
@@ -481,9 +481,9 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
                 for worker in stage.workers:
                     worker.serve()
                 greetings = {
-                    id: one.greeting
+                    id: adopted.greeting
                     for worker in stage.workers
-                    for id, one in worker.adopted.items()
+                    for id, adopted in worker.adopted.items()
                 }
                 assert greetings == {1: "Welcome to socket practice\n", 2: "Hi\n"}
             assert is_open(alice)
@@ -638,19 +638,19 @@ def test_a_room_that_reads_nothing_again_replaces_its_workers(
 def test_a_room_stops_in_order(number: int, stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
-        one, other = stage.workers
+        first, other = stage.workers
         os.kill(os.getpid(), number)
         yield
-        assert one.told() == other.told() == [{"drain": True}]
+        assert first.told() == other.told() == [{"drain": True}]
         with pytest.raises(ConnectionRefusedError):
             stage.connect()
-        one.tell({"drained": True})
+        first.tell({"drained": True})
         yield
-        assert one.told() == []
+        assert first.told() == []
         other.tell({"drained": True})
         yield
-        assert one.told() == other.told() == [{"stop": True}]
-        one.die(0)
+        assert first.told() == other.told() == [{"stop": True}]
+        first.die(0)
         yield
         assert stage.waits == pytest.approx(END_WITHIN)
         other.die(0)
@@ -696,10 +696,10 @@ def test_a_worker_that_does_not_drain_is_not_waited_for_for_ever(stage: Stage) -
 def test_a_worker_that_dies_while_the_room_stops_is_not_replaced(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
-        one, other = stage.workers
+        first, other = stage.workers
         os.kill(os.getpid(), signal.SIGTERM)
         yield
-        one.die(1)
+        first.die(1)
         yield
         other.tell({"drained": True})
         yield
@@ -736,15 +736,15 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
         yield from stage.begin()
         with stage.connect(), stage.connect():
             yield
-            one, other = stage.workers
-            for worker in (one, other):
+            first, other = stage.workers
+            for worker in (first, other):
                 worker.serve()
             os.kill(os.getpid(), signal.SIGTERM)
             yield
             assert {"drain": True} in other.serve()
             other.tell({"drained": True})
             yield
-            one.die(-9)
+            first.die(-9)
             yield
             (ack,) = other.told()
             assert len(other.adopted) == 2

@@ -536,14 +536,14 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
     senders = [1, 2]
     with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
         say(log, b"so that no batch begins at 0\n", sender=0)
-        with python(APPEND_MANY, log, 1) as one, python(APPEND_MANY, log, 2) as other:
-            for process in (one, other):
+        with python(APPEND_MANY, log, 1) as first, python(APPEND_MANY, log, 2) as other:
+            for process in (first, other):
                 assert line_of(process) == "ready\n"
-            for process in (one, other):
+            for process in (first, other):
                 assert process.stdin is not None
                 process.stdin.write("go\n")
                 process.stdin.flush()
-        assert one.returncode == other.returncode == 0
+        assert first.returncode == other.returncode == 0
         said = runs(log, 2)
     assert {run.sender for run in said} == set(senders)
     for sender in senders:

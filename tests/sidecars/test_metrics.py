@@ -126,14 +126,19 @@ def used(expression: str) -> set[str]:
 
 def test_the_dashboard_shows_what_there_is() -> None:
     board = json.loads((DOCS / "grafana.json").read_text())
-    panels = [one for one in board["panels"] if one["type"] != "row"]
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
     shown = set().union(*map(used, expressions))
     assert shown <= names()
-    for one in ("members", "joins_total", "leaves_total", "messages_total", "deliveries_total"):
-        assert f"chatroom_{one}" in shown
-    for one in ("lag_bytes", "worker_restarts_total", "recovery_seconds_sum", "append_waits_total"):
-        assert f"chatroom_{one}" in shown
+    for name in ("members", "joins_total", "leaves_total", "messages_total", "deliveries_total"):
+        assert f"chatroom_{name}" in shown
+    for name in (
+        "lag_bytes",
+        "worker_restarts_total",
+        "recovery_seconds_sum",
+        "append_waits_total",
+    ):
+        assert f"chatroom_{name}" in shown
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [tuple(panel["gridPos"][name] for name in "xywh") for panel in panels]
     assert all(x + w <= 24 and w > 0 and h > 0 for x, _, w, h in places)

@@ -139,7 +139,7 @@ def test_load_3_what_is_left_of_a_burst_moves_with_a_member() -> None:
     line, burst = b"z" * 49 + b"\n", 64 * KIB
     with a_house(workers=2, rate=1000, burst=burst) as house:
         guests = house.joined(8)
-        flooder, *_ = theirs = [one for one in guests if worker_of(house, one) == 0]
+        flooder, *_ = theirs = [guest for guest in guests if worker_of(house, guest) == 0]
         used = 0
         while used < burst - 10_000:
             flooder.say(line * 40)

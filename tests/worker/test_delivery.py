@@ -87,22 +87,22 @@ def positions(log: Log) -> list[int]:
 
 
 def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> None:
-    (_, one), (_, other) = stage.join(1), stage.join(2)
+    (_, member), (_, other) = stage.join(1), stage.join(2)
     stage.say(b"<a>hi\n")
     stage.say(b"<b>hello\n")
     assert stage.turn() == []
-    assert one.heard == other.heard == b"<a>hi\n<b>hello\n"
-    assert one.calls == other.calls == 1
+    assert member.heard == other.heard == b"<a>hi\n<b>hello\n"
+    assert member.calls == other.calls == 1
     assert stage.turn() == []
-    assert one.calls == 1, "nothing new is no call"
+    assert member.calls == 1, "nothing new is no call"
 
 
 def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> None:
     stage.say(b"<a>before\n")
-    _, one = stage.join(1)
+    _, member = stage.join(1)
     stage.say(b"<a>after\n")
     stage.turn()
-    assert one.heard == b"<a>after\n"
+    assert member.heard == b"<a>after\n"
 
 
 def test_who_joins_others_joins_where_the_worker_is(stage: Stage) -> None:
@@ -114,12 +114,12 @@ def test_who_joins_others_joins_where_the_worker_is(stage: Stage) -> None:
 
 
 def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
-    (alice, one), (bob, other), (_, third) = stage.join(1), stage.join(2), stage.join(3)
+    (alice, member), (bob, other), (_, third) = stage.join(1), stage.join(2), stage.join(3)
     stage.say(b"<a>1\n", alice)
     stage.say(b"<b>2\n", bob)
     stage.say(b"<a>3\n", alice)
     stage.turn()
-    assert one.heard == b"<b>2\n"
+    assert member.heard == b"<b>2\n"
     assert other.heard == b"<a>1\n<a>3\n"
     assert third.heard == b"<a>1\n<b>2\n<a>3\n"
     assert not alice.own
@@ -127,12 +127,12 @@ def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
 
 
 def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None:
-    (alice, one), (_, other) = stage.join(1), stage.join(2)
+    (alice, member), (_, other) = stage.join(1), stage.join(2)
     stage.say(b"<a>hel", alice)
     stage.turn()
     stage.say(b"<b>hi\n")
     stage.turn()
-    assert one.heard == b"<b>hi\n"
+    assert member.heard == b"<b>hi\n"
     assert other.heard == b"<a>hel\n<b>hi\n"
 
 
@@ -147,15 +147,15 @@ def test_line_6_who_joins_hears_no_end_of_a_line_that_it_did_not_hear(stage: Sta
 
 def test_line_6_who_joins_and_speaks_first_hears_neither_lf(stage: Stage) -> None:
     stage.say(b"<b>hel")
-    alice, one = stage.join(1)
+    alice, member = stage.join(1)
     stage.say(b"<a>hi\n", alice)
     stage.say(b"<b>lo\n")
     stage.turn()
-    assert one.heard == b"<b>lo\n"
+    assert member.heard == b"<b>lo\n"
 
 
 def test_text_that_goes_round_the_ring_arrives_whole(stage: Stage) -> None:
-    (alice, one), (_, other) = stage.join(1), stage.join(2)
+    (alice, member), (_, other) = stage.join(1), stage.join(2)
     expected = b""
     for number in range(30):
         line = b"<b>%d %s\n" % (number, b"x" * number)
@@ -163,7 +163,7 @@ def test_text_that_goes_round_the_ring_arrives_whole(stage: Stage) -> None:
         stage.say(b"<a>\n", alice)
         expected += line
         stage.turn()
-    assert one.heard == expected
+    assert member.heard == expected
     assert other.heard.replace(b"<a>\n", b"") == expected
 
 
@@ -266,7 +266,7 @@ def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None
 
 
 def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
-    (alice, one), (bob, other), (_, third) = stage.join(1), stage.join(2, room=3), stage.join(3)
+    (alice, first), (bob, other), (_, third) = stage.join(1), stage.join(2, room=3), stage.join(3)
     stage.say(b"<x>1\n")
     stage.turn()
     for member in (alice, bob, alice):
@@ -274,7 +274,7 @@ def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
     other.room = EVERYTHING
     stage.say(b"<x>2\n")
     stage.turn()
-    assert (one.heard, other.heard, third.heard) == (b"<x>1\n", b"<x>", b"<x>1\n<x>2\n")
+    assert (first.heard, other.heard, third.heard) == (b"<x>1\n", b"<x>", b"<x>1\n<x>2\n")
     assert len(stage.delivery) == 1
 
 

@@ -41,11 +41,11 @@ def test_cast_5_all_hear_all_in_one_order(make_room: MakeRoom) -> None:
 
 
 def test_cast_6_two_behind_one_address_hear_each_other(room: Room) -> None:
-    one, other = (room.join(address="192.0.2.1") for _ in range(2))
-    one.say(b"hello\n")
+    member, other = (room.join(address="192.0.2.1") for _ in range(2))
+    member.say(b"hello\n")
     room.run()
     assert other.hear() == b"<192.0.2.1>hello\n"
-    assert one.hear() == b""
+    assert member.hear() == b""
 
 
 def test_cast_7_a_member_alone_talks_to_nobody(room: Room) -> None:

@@ -64,8 +64,8 @@ def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
 
 def test_cast_6_two_members_are_two_whatever_their_address() -> None:
     address, prefix = "192.0.2.1", "<192.0.2.1>"
-    one, other = (Member(id, address, prefix, member_on(Line()).socket, 0, 64) for id in (1, 2))
-    assert len({one: None, other: None}) == 2
+    member, other = (Member(id, address, prefix, member_on(Line()).socket, 0, 64) for id in (1, 2))
+    assert len({member: None, other: None}) == 2
 
 
 def test_leave_4_closing_ends_the_connection_though_main_holds_it_too(pair: Pair) -> None:

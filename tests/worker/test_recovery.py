@@ -178,7 +178,9 @@ SCENES: list[tuple[Scene, int]] = [
 SWEEPS = 16
 
 
-@pytest.mark.parametrize(("scene", "stride"), SCENES, ids=lambda one: getattr(one, "__name__", ""))
+@pytest.mark.parametrize(
+    ("scene", "stride"), SCENES, ids=lambda scene: getattr(scene, "__name__", "")
+)
 def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
     scene: Scene, stride: int, sample: Sample
 ) -> None:
@@ -303,7 +305,7 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
             for guest in guests:
                 guest.hear()
         before = house.entries()
-        assert not house.left.keys() & {one.id for one in (*theirs, others[0])}
+        assert not house.left.keys() & {guest.id for guest in (*theirs, others[0])}
         house.finish()
         house.check()
         assert house.entries() > before, "not all was said before: they have waited"

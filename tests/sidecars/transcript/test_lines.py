@@ -29,7 +29,7 @@ def test_a_run_is_as_many_lines_as_messages() -> None:
 @given(lists(text(), min_size=1), text(min_size=1))
 def test_whatever_is_said_is_read_again(texts: list[str], form: str) -> None:
     prefix = form.replace("\n", " ").encode("utf-8", "replace").decode()
-    block = "".join(one.replace("\n", " ") + "\n" for one in texts).encode("utf-8", "replace")
+    block = "".join(text.replace("\n", " ") + "\n" for text in texts).encode("utf-8", "replace")
     safe = sanitize(block)
     origin = Origin("192.0.2.1", len(prefix.encode())).pack()
     *lines, end = said(Run(1, origin, 1, 0, render(prefix.encode(), safe)), TIME).split("\n")

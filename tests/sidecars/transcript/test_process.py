@@ -43,7 +43,7 @@ class Stage:
         def wait(sources: list[int], timeout: float | None) -> list[int]:
             self.waits = timeout
             ready = real(sources, 0)
-            return [one for one in ready if isinstance(one, int)]
+            return [source for source in ready if isinstance(source, int)]
 
         real = module.connection.wait  # type: ignore[attr-defined]
         monkeypatch.setattr(module.connection, "wait", wait)  # type: ignore[attr-defined]

@@ -33,7 +33,7 @@ from tests.integration.rooms import (
 from tests.integration.waiting import until
 from tests.sidecars.transcript.lines import read as lines
 
-WRITER_DIED = r" level=warning event=transcript-died file=\S+ exit=-9 again_in=[\d.]+ says="
+WRITER_DIED = r" level=warning event=transcript-died file=\S+ exit=-9( again_in=[\d.]+)? says="
 TROUBLE = (
     r" level=warning event=transcript-(trouble file=\S+ error=\"{why}\"|resumed file=\S+) says="
 )

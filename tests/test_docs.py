@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from html import unescape
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,21 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def words_of(picture: Path) -> list[str]:
+    """Return the words of a picture, with numbers, which vary, as 0."""
+    texts = re.findall(r">([^<>]*)</text>", picture.read_text(encoding="utf-8"))
+    return re.sub(r"\d+", "0", unescape(" ".join(texts)).replace("\u2500", " ")).split()
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(WITHIN)
+def test_the_picture_of_the_terminal_is_what_the_script_draws(tmp_path: Path) -> None:
+    """LOAD-4: the script fails if the death of the worker costs anybody a line."""
+    drawn = tmp_path / "terminal.svg"
+    subprocess.run([sys.executable, ROOT / "scripts/draw-terminal", drawn], check=True)
+    assert words_of(drawn) == words_of(ROOT / "docs/terminal.svg")
 
 
 def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:

@@ -1,17 +1,18 @@
-"""Every command in README.md and docs/ is run; every link and every test's name leads somewhere.
+"""Every command in README.md, CONTRIBUTING.md and docs/ is run; every link leads somewhere.
 
 How a page is read:
 
 - A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
   clone of the repository.
-- In a block of `console`, a line that begins with `$ ` is a command. What follows is what it
-  prints, numbers and spaces aside; `…` stands for anything, a line of its own for any lines.
-- A command that does not end by itself (`KEEPS_RUNNING`) goes on in a terminal of its own, until
-  the section ends, or another room wants its port; then it is stopped by Ctrl-C. Who starts a
-  server waits until it listens.
+- In a block of `console`, a line that begins with `$ ` is a command. The lines after it are what it
+  prints. Numbers and spaces may differ; `…` stands for any text, or alone on a line for any lines.
+- A command that does not end by itself (`KEEPS_RUNNING`) runs in a terminal of its own until the
+  section ends or another room needs its port; then it is stopped by Ctrl-C. After a server is
+  started, the next command waits until it listens.
 - A block below a line that ends in "`NAME`:" is that file.
 - Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
-- What takes long is made short (`SHORTER`); what can't be run is named, and why (`NOT_RUN`).
+- Commands that take long are shortened (`SHORTER`). Commands that can't be run are listed with the
+  reason (`NOT_RUN`).
 """
 
 import ast
@@ -39,7 +40,7 @@ from tests.programs import PACKAGES, SYSTEM, program
 from tests.system.ports import free_port
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: What of the repository commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
@@ -49,17 +50,18 @@ WITHIN = 180
 
 #: Commands, as patterns, and why no test runs them.
 NOT_RUN = {
-    r"^pip install ": "tests/test_package.py does that, in an environment of its own",
+    r"^(python3 -m venv|\. \.venv/bin/activate|pip install) ?": "tests/test_package.py does that,"
+    " in an environment of its own",
     r"^sudo ": "needs a machine of its own, with systemd",
     r"^docker ": "there is no Docker in CI; tests/test_docker.py runs what is in the image",
-    r"^scripts/test$": "these tests are a part of it",
+    r"^scripts/test\b": "these tests are a part of it; tests/test_scripts.py tests its arguments",
 }
 
 #: What is made shorter, and how: the command stays, it has less to do.
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
-    (r"(harness simulate \w+)", r"\1 --duration 2 --clients 12"),
+    (r"(harness simulate [\w.]+)", r"\1 --duration 2 --clients 12"),
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]
 
@@ -74,7 +76,7 @@ STANDS_FOR = [
 PORT = r"\b400\d\b"
 
 #: Commands that go on until they are stopped. A pipe into one ends it.
-ROOM = r"^(python -m chatroom|scripts/serve) "
+ROOM = r"^(python3? -m chatroom|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
 #: What programs are called on the command line, where tests call them otherwise.
@@ -116,10 +118,11 @@ def sections(page: Path) -> list[Section]:
     for line in lines:
         if line.startswith("## "):
             found.append(Section(page, line.removeprefix("## ")))
-        elif line.startswith("```"):
-            block = list(takewhile(lambda line: line != "```", lines))
+        elif line.lstrip().startswith("```"):
+            indent = len(line) - len(line.lstrip())  # that of a list's item
+            block = [row[indent:] for row in takewhile(lambda row: row.lstrip() != "```", lines)]
             name = re.search(r"`([\w.-]+)`:$", above)
-            if line == "```console":
+            if line.lstrip() == "```console":
                 found[-1].steps += _commands(block)
             elif name is not None:
                 found[-1].steps.append(File(name[1], "\n".join(block) + "\n"))
@@ -141,8 +144,8 @@ def _commands(block: list[str]) -> list[Command]:
 ALL = [section for page in PAGES for section in sections(page)]
 RUN = [section for section in ALL if section.commands]
 
-#: Sections that run only with --all: tests/harness/bench runs the same commands for each server.
-LONG = {("README.md", "Speed")}
+#: Pages that run only with --all: tests/harness/bench runs the same commands for each server.
+LONG = {"benchmarks.md"}
 
 
 def not_run(command: Command) -> str | None:
@@ -330,9 +333,8 @@ def terminal(folder: Path) -> Iterator[Terminal]:
 
 
 def _parameter(section: Section) -> Any:
-    name = section.page.name, section.title
-    marks = [pytest.mark.thorough] if name in LONG else []
-    return pytest.param(section, id=": ".join(name), marks=marks)
+    marks = [pytest.mark.thorough] if section.page.name in LONG else []
+    return pytest.param(section, id=f"{section.page.name}: {section.title}", marks=marks)
 
 
 @pytest.mark.docs

@@ -34,6 +34,7 @@ from typing import Any
 
 import pytest
 
+from harness.reference.broken import REGISTRY
 from tests.integration.processes import LISTENS, connections, session
 from tests.integration.waiting import until
 from tests.programs import PACKAGES, SYSTEM, program
@@ -42,13 +43,13 @@ from tests.system.ports import free_port
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-#: What of the repository commands need.
+#: Files and folders of the repository that commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
 #: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
-#: Commands, as patterns, and why no test runs them.
+#: Patterns of commands that no test runs, each with the reason.
 NOT_RUN = {
     r"^(python3 -m venv|\. \.venv/bin/activate|pip install) ?": "tests/test_package.py does that,"
     " in an environment of its own",
@@ -57,7 +58,7 @@ NOT_RUN = {
     r"^scripts/test\b": "these tests are a part of it; tests/test_scripts.py tests its arguments",
 }
 
-#: What is made shorter, and how: the command stays, it has less to do.
+#: Patterns of commands that take long, and replacements with less to do.
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
@@ -65,7 +66,7 @@ SHORTER = [
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]
 
-#: What stands in the docs for what is different everywhere. Traffic stays on this machine.
+#: Patterns of addresses in the docs, and those of this machine that replace them.
 STANDS_FOR = [
     (r"^scripts/serve ", "scripts/serve 127.0.0.1 4000 "),
     (r"\b192\.0\.2\.7\b|\b0\.0\.0\.0\b", "127.0.0.1"),
@@ -75,11 +76,11 @@ STANDS_FOR = [
 
 PORT = r"\b400\d\b"
 
-#: Commands that go on until they are stopped. A pipe into one ends it.
+#: Commands that run until they are stopped. A pipe into one ends it.
 ROOM = r"^(python3? -m chatroom|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
-#: What programs are called on the command line, where tests call them otherwise.
+#: Programs whose name in the docs differs from the name in tests/programs.py.
 CALLED = {"nc": "nc.openbsd"}
 
 
@@ -152,11 +153,11 @@ def not_run(command: Command) -> str | None:
     return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def pattern(printed: list[str]) -> str:
-    """Of what a command has to print, by what the page shows."""
+    """Return the pattern of what a command must print, given the lines on the page."""
     lines = [r"(?:.*\n)*?" if line == "…" else _line(line) + r"\s*\n" for line in printed]
     return r"\s*" + "".join(lines)
 
@@ -177,7 +178,7 @@ def _part(part: str) -> str:
     return r"[\d.,:]*\d" if part[-1:].isdigit() else re.escape(part)
 
 
-# --- running it ----------------------------------------------------------------------------------
+# --- running commands ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -192,7 +193,7 @@ class Background:
         return re.search(ROOM, self.command) is not None
 
     def stop(self) -> None:
-        """By Ctrl-C, as at a terminal: the whole group hears it."""
+        """Stop it by Ctrl-C, which reaches the whole process group as at a terminal."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
         with self.process:  # closes its input
@@ -211,7 +212,7 @@ def stands_for(text: str) -> str:
 
 
 class Terminal:
-    """Where a section's commands are run."""
+    """A terminal in a clone of the repository, for the commands of one section."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -239,7 +240,7 @@ class Terminal:
                 leaving.callback(command.stop)
 
     def here(self, text: str) -> str:
-        """As the text is to be understood on this machine."""
+        """Return the text with the addresses and ports of this machine."""
         return re.sub(PORT, lambda found: str(self._port(found[0])), stands_for(text))
 
     def _port(self, number: str) -> int:
@@ -341,7 +342,7 @@ def _parameter(section: Section) -> Any:
 @pytest.mark.sample(13)
 @pytest.mark.timeout(3 * WITHIN)
 @pytest.mark.parametrize("section", [_parameter(section) for section in RUN])
-def test_what_a_section_says_to_do_works(
+def test_the_commands_of_a_section_work(
     section: Section, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("docs")  # short: a Unix socket's path is
@@ -352,7 +353,7 @@ def test_what_a_section_says_to_do_works(
     shutil.rmtree(folder)
 
 
-def test_what_is_not_run_is_there() -> None:
+def test_commands_that_are_not_run_are_in_the_docs() -> None:
     spoken = [command.spoken for section in RUN for command in section.commands]
     for what in NOT_RUN:
         assert any(re.search(what, line) for line in spoken), what
@@ -371,16 +372,16 @@ def test_what_is_not_run_is_there() -> None:
         ([], "whatever\n", True),
     ],
 )
-def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bool) -> None:
+def test_the_output_of_a_command_is_compared(shown: list[str], printed: str, matches: bool) -> None:
     assert bool(re.match(pattern(shown), printed)) == matches
 
 
-# --- where links and names lead ------------------------------------------------------------------
+# --- links and names -----------------------------------------------------------------------------
 
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Of headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -403,6 +404,12 @@ def test_every_test_that_is_named_is_there(page: Path) -> None:
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert test in names, f"{name}::{test}"
+
+
+def test_the_readme_is_short_and_counts_the_broken_servers() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert f"against {len(REGISTRY)} servers that are each broken" in text
 
 
 def test_every_page_is_in_the_index() -> None:

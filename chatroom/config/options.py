@@ -211,7 +211,7 @@ class Options:
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
         help="text before each message; {ip}, {port} and {id} are those of the sender")
     max_clients: int = option(10_000, "N", integer, least=1,
-        help="maximum number of members. Lower if there are too few file descriptors: the room"
+        help="maximum number of members, lowered if there are too few file descriptors; the room"
         " raises `ulimit -n` to its hard limit, if the system permits it")
     max_clients_per_address: int = option(0, "N", integer, least=0, reload=Reload.NEW_MEMBERS,
         default_text="0, no limit",
@@ -220,7 +220,7 @@ class Options:
         help="maximum length of a line; a longer line is split, and nothing is lost")
     flush_after: float = option(0.2, "SECONDS", seconds, least=0, above=True, most=60,
         reload=Reload.AT_ONCE,
-        help="time after which text without a line end is delivered")
+        help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
         help="maximum lag of a slow reader; beyond it, the reader is disconnected. The number of"
         " messages is limited, too: by default, to 40,960 runs of one sender's messages")

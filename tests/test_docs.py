@@ -1,17 +1,18 @@
-"""Every command in README.md and docs/ is run; every link and every test's name leads somewhere.
+"""Every command in README.md, CONTRIBUTING.md and docs/ is run; every link leads somewhere.
 
 How a page is read:
 
 - A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
   clone of the repository.
-- In a block of `console`, a line that begins with `$ ` is a command. What follows is what it
-  prints, numbers and spaces aside; `…` stands for anything, a line of its own for any lines.
-- A command that does not end by itself (`KEEPS_RUNNING`) goes on in a terminal of its own, until
-  the section ends, or another room wants its port; then it is stopped by Ctrl-C. Who starts a
-  server waits until it listens.
+- In a block of `console`, a line that begins with `$ ` is a command. The lines after it are what it
+  prints. Numbers and spaces may differ; `…` stands for any text, or alone on a line for any lines.
+- A command that does not end by itself (`KEEPS_RUNNING`) runs in a terminal of its own until the
+  section ends or another room needs its port; then it is stopped by Ctrl-C. After a server is
+  started, the next command waits until it listens.
 - A block below a line that ends in "`NAME`:" is that file.
 - Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
-- What takes long is made short (`SHORTER`); what can't be run is named, and why (`NOT_RUN`).
+- Commands that take long are shortened (`SHORTER`). Commands that can't be run are listed with the
+  reason (`NOT_RUN`).
 """
 
 import ast
@@ -26,43 +27,46 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from html import unescape
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.reference.broken import REGISTRY
 from tests.integration.processes import LISTENS, connections, session
 from tests.integration.waiting import until
 from tests.programs import PACKAGES, SYSTEM, program
 from tests.system.ports import free_port
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-#: What of the repository commands need.
+#: Files and folders of the repository that commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
 #: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
-#: Commands, as patterns, and why no test runs them.
+#: Patterns of commands that no test runs, each with the reason.
 NOT_RUN = {
-    r"^pip install ": "tests/test_package.py does that, in an environment of its own",
+    r"^(python3 -m venv|\. \.venv/bin/activate|pip install) ?": "tests/test_package.py does that,"
+    " in an environment of its own",
     r"^sudo ": "needs a machine of its own, with systemd",
     r"^docker ": "there is no Docker in CI; tests/test_docker.py runs what is in the image",
-    r"^scripts/test$": "these tests are a part of it",
+    r"^scripts/test\b": "these tests are a part of it; tests/test_scripts.py tests its arguments",
 }
 
-#: What is made shorter, and how: the command stays, it has less to do.
+#: Patterns of commands that take long, and replacements with less to do.
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
-    (r"(harness simulate \w+)", r"\1 --duration 2 --clients 12"),
+    (r"(harness simulate [\w.]+)", r"\1 --duration 2 --clients 12"),
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]
 
-#: What stands in the docs for what is different everywhere. Traffic stays on this machine.
+#: Patterns of addresses in the docs, and those of this machine that replace them.
 STANDS_FOR = [
     (r"^scripts/serve ", "scripts/serve 127.0.0.1 4000 "),
     (r"\b192\.0\.2\.7\b|\b0\.0\.0\.0\b", "127.0.0.1"),
@@ -72,11 +76,11 @@ STANDS_FOR = [
 
 PORT = r"\b400\d\b"
 
-#: Commands that go on until they are stopped. A pipe into one ends it.
-ROOM = r"^(python -m chatroom|scripts/serve) "
+#: Commands that run until they are stopped. A pipe into one ends it.
+ROOM = r"^(python3? -m chatroom|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
-#: What programs are called on the command line, where tests call them otherwise.
+#: Programs whose name in the docs differs from the name in tests/programs.py.
 CALLED = {"nc": "nc.openbsd"}
 
 
@@ -115,10 +119,11 @@ def sections(page: Path) -> list[Section]:
     for line in lines:
         if line.startswith("## "):
             found.append(Section(page, line.removeprefix("## ")))
-        elif line.startswith("```"):
-            block = list(takewhile(lambda line: line != "```", lines))
+        elif line.lstrip().startswith("```"):
+            indent = len(line) - len(line.lstrip())  # that of a list's item
+            block = [row[indent:] for row in takewhile(lambda row: row.lstrip() != "```", lines)]
             name = re.search(r"`([\w.-]+)`:$", above)
-            if line == "```console":
+            if line.lstrip() == "```console":
                 found[-1].steps += _commands(block)
             elif name is not None:
                 found[-1].steps.append(File(name[1], "\n".join(block) + "\n"))
@@ -140,19 +145,19 @@ def _commands(block: list[str]) -> list[Command]:
 ALL = [section for page in PAGES for section in sections(page)]
 RUN = [section for section in ALL if section.commands]
 
-#: Sections that run only with --all: tests/harness/bench runs the same commands for each server.
-LONG = {("README.md", "Speed")}
+#: Pages that run only with --all: tests/harness/bench runs the same commands for each server.
+LONG = {"benchmarks.md"}
 
 
 def not_run(command: Command) -> str | None:
     return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def pattern(printed: list[str]) -> str:
-    """Of what a command has to print, by what the page shows."""
+    """Return the pattern of what a command must print, given the lines on the page."""
     lines = [r"(?:.*\n)*?" if line == "…" else _line(line) + r"\s*\n" for line in printed]
     return r"\s*" + "".join(lines)
 
@@ -173,7 +178,7 @@ def _part(part: str) -> str:
     return r"[\d.,:]*\d" if part[-1:].isdigit() else re.escape(part)
 
 
-# --- running it ----------------------------------------------------------------------------------
+# --- running commands ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -188,7 +193,7 @@ class Background:
         return re.search(ROOM, self.command) is not None
 
     def stop(self) -> None:
-        """By Ctrl-C, as at a terminal: the whole group hears it."""
+        """Stop it by Ctrl-C, which reaches the whole process group as at a terminal."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
         with self.process:  # closes its input
@@ -207,7 +212,7 @@ def stands_for(text: str) -> str:
 
 
 class Terminal:
-    """Where a section's commands are run."""
+    """A terminal in a clone of the repository, for the commands of one section."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -235,7 +240,7 @@ class Terminal:
                 leaving.callback(command.stop)
 
     def here(self, text: str) -> str:
-        """As the text is to be understood on this machine."""
+        """Return the text with the addresses and ports of this machine."""
         return re.sub(PORT, lambda found: str(self._port(found[0])), stands_for(text))
 
     def _port(self, number: str) -> int:
@@ -329,16 +334,15 @@ def terminal(folder: Path) -> Iterator[Terminal]:
 
 
 def _parameter(section: Section) -> Any:
-    name = section.page.name, section.title
-    marks = [pytest.mark.thorough] if name in LONG else []
-    return pytest.param(section, id=": ".join(name), marks=marks)
+    marks = [pytest.mark.thorough] if section.page.name in LONG else []
+    return pytest.param(section, id=f"{section.page.name}: {section.title}", marks=marks)
 
 
 @pytest.mark.docs
 @pytest.mark.sample(13)
 @pytest.mark.timeout(3 * WITHIN)
 @pytest.mark.parametrize("section", [_parameter(section) for section in RUN])
-def test_what_a_section_says_to_do_works(
+def test_the_commands_of_a_section_work(
     section: Section, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("docs")  # short: a Unix socket's path is
@@ -349,7 +353,7 @@ def test_what_a_section_says_to_do_works(
     shutil.rmtree(folder)
 
 
-def test_what_is_not_run_is_there() -> None:
+def test_commands_that_are_not_run_are_in_the_docs() -> None:
     spoken = [command.spoken for section in RUN for command in section.commands]
     for what in NOT_RUN:
         assert any(re.search(what, line) for line in spoken), what
@@ -368,16 +372,16 @@ def test_what_is_not_run_is_there() -> None:
         ([], "whatever\n", True),
     ],
 )
-def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bool) -> None:
+def test_the_output_of_a_command_is_compared(shown: list[str], printed: str, matches: bool) -> None:
     assert bool(re.match(pattern(shown), printed)) == matches
 
 
-# --- where links and names lead ------------------------------------------------------------------
+# --- links and names -----------------------------------------------------------------------------
 
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Of headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -402,10 +406,31 @@ def test_every_test_that_is_named_is_there(page: Path) -> None:
         assert test in names, f"{name}::{test}"
 
 
+def test_the_readme_is_short_and_counts_the_broken_servers() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert f"against {len(REGISTRY)} servers that are each broken" in text
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def words_of(picture: Path) -> list[str]:
+    """Return the words of a picture, with numbers, which vary, as 0."""
+    texts = re.findall(r">([^<>]*)</text>", picture.read_text(encoding="utf-8"))
+    return re.sub(r"\d+", "0", unescape(" ".join(texts)).replace("\u2500", " ")).split()
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(WITHIN)
+def test_the_picture_of_the_terminal_is_what_the_script_draws(tmp_path: Path) -> None:
+    """LOAD-4: the script fails if the death of the worker costs anybody a line."""
+    drawn = tmp_path / "terminal.svg"
+    subprocess.run([sys.executable, ROOT / "scripts/draw-terminal", drawn], check=True)
+    assert words_of(drawn) == words_of(ROOT / "docs/terminal.svg")
 
 
 def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:

@@ -1,7 +1,7 @@
 """The table of options: a row holds all that is known of one option of the server.
 
 The command line, the keys of the file and the variables (sources.py), `Settings`, the manual page
-and the table in docs/configuration.md come from it. docs/architecture.md says how to add a row.
+and the table in docs/configuration.md come from it. CONTRIBUTING.md says how to add a row.
 Sizes are in bytes, times in seconds.
 """
 
@@ -200,69 +200,68 @@ class Options:
 
     # fmt: off
     listen: tuple[Endpoint, ...] = option((), "ADDRESS", Endpoint.parse,
-        help="listen there, too: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given again, and then"
-        " HOST PORT may be left out, as where a service manager hands sockets over")
+        help="listen at this address: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable. HOST PORT"
+        " may be left out if this is given, or if a service manager passes sockets")
     workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
         reload=Reload.FREE_SEATS, default_text="one for each usable core", here=True,
         help="processes that serve members")
     welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,
         reload=Reload.AT_ONCE,
-        help="the line that greets a new member")
+        help="line that a new member receives first")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
-        help="what stands before each message; {ip}, {port} and {id} are the sender's")
+        help="text before each message; {ip}, {port} and {id} are those of the sender")
     max_clients: int = option(10_000, "N", integer, least=1,
-        help="members that the room holds, if descriptors allow (`ulimit -n`, which it raises to"
-        " its hard limit itself, where the system lets it)")
+        help="maximum number of members, lowered if there are too few file descriptors; the room"
+        " raises `ulimit -n` to its hard limit, if the system permits it")
     max_clients_per_address: int = option(0, "N", integer, least=0, reload=Reload.NEW_MEMBERS,
-        default_text="0, as many as the room holds",
-        help="of those, from one address")
+        default_text="0, no limit",
+        help="maximum number of members from one address")
     max_line: int = option(8 * KIB, "SIZE", size, least=64, most=MIB,
-        help="longest line; a longer one is cut, and none of it is lost")
+        help="maximum length of a line; a longer line is split, and nothing is lost")
     flush_after: float = option(0.2, "SECONDS", seconds, least=0, above=True, most=60,
         reload=Reload.AT_ONCE,
         help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
-        help="how far a slow reader may lag before it is disconnected; very many tiny messages"
-        " count too: by default, 40,960 runs of messages")
+        help="maximum lag of a slow reader; beyond it, the reader is disconnected. The number of"
+        " messages is limited, too: by default, to 40,960 runs of one sender's messages")
     log_size: int = option(16 * MIB, "SIZE", size,
-        help="memory for messages on their way")
+        help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
-        help="how much is read from a member in a second, in the long run; a member that sends"
-        " more is read more slowly, and loses nothing; 0 is no limit")
+        help="maximum bytes per second that a member may send in the long run; a member that sends"
+        " more is throttled, and loses nothing; 0: no limit")
     burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
-        help="how much a member may send before that counts")
+        help="bytes that a member may send before --rate applies")
     peer_timeout: int = option(300, "SECONDS", integer, least=2, most=65535, or_zero=True,
         reload=Reload.NEW_MEMBERS,
-        help="a member whose machine shows no sign of life for so long, or whose window stays"
-        " full, is disconnected; 0: as the system has it")
+        help="time after which a member is disconnected if its machine does not respond or its"
+        " receive window stays full; 0: kernel default")
     watchdog: float = option(10.0, "SECONDS", seconds, least=0.5, most=3600, or_zero=True,
         reload=Reload.AT_ONCE,
-        help="a worker, or the process that writes a transcript, that makes no progress for so"
-        " long is replaced; 0: it is waited for")
+        help="time without progress after which a worker, or the transcript's process, is"
+        " replaced; 0: disabled")
     proxy_protocol: bool = option(False,
-        help="connections from the addresses of --proxy-from come through a proxy (HAProxy,"
-        " nginx, stunnel), which first sends the client's address by the PROXY protocol,"
-        " version 1 or 2")
+        help="expect a PROXY protocol header, version 1 or 2, on connections from the addresses of"
+        " --proxy-from (HAProxy, nginx, stunnel)")
     proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
-        help="an address, a network such as 10.0.0.0/8, or unix for all connections to a Unix"
-        " socket; may be given again")
+        help="trusted proxy: an address, a network such as 10.0.0.0/8, or unix for all connections"
+        " to a Unix socket; repeatable")
     run_dir: Path | None = option(None, "FOLDER", path,
-        default_text="a folder of $XDG_RUNTIME_DIR, or of the one for temporary files",
-        help="where `python -m chatroom.status` and `.admin` find the room; it must be this"
-        " user's alone")
+        default_text="a folder in $XDG_RUNTIME_DIR, or in the folder for temporary files",
+        help="folder in which `python -m chatroom.status` and `.admin` find the room; only this"
+        " user may have access to it")
     keep_bans: bool = option(False,
-        help="keep bans, in the run-dir, for the next start at the same address")
+        help="save bans in the run-dir, and load them at the next start at the same address")
     transcript: Path | None = option(None, "FILE", path,
-        help="append every message to FILE, a line of JSON each; SIGUSR1 opens it anew")
+        help="append every message to FILE, as a line of JSON; SIGUSR1 reopens FILE")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
-        help="serve there, by HTTP, what Prometheus reads; needs chatroom[metrics]")
+        help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,
-        help="log what happens, and not just what is wrong")
+        help="log all events, not only warnings and errors")
     log_format: str = option("text", choices=("text", "json"),
-        help="of the log, on standard error: a line of key=value, or an object of JSON, for each"
-        " event")
+        help="format of the log on standard error: a line of key=value pairs, or a JSON object,"
+        " for each event")
     # fmt: on
 
     def __post_init__(self) -> None:

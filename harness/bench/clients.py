@@ -19,10 +19,10 @@ from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
 
 BUFFER = 1 << 20
-"""Maximum of bytes per read: more than one client receives in most rounds."""
+"""Maximum number of bytes per read: more than one client receives in most rounds."""
 
 AT_ONCE = 16
-"""Maximum of clients to read from between two looks at the clock, when messages are paced."""
+"""Maximum number of clients to read from between two looks at the clock, if messages are paced."""
 
 JOIN_TAIL = 1024
 """Bytes to keep of a client's input while others join: more than any `joined`. ncat tells everyone

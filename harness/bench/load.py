@@ -45,7 +45,7 @@ class Job:
 
     seconds: minimum duration of the timed part, which ends with a round.
     rounds: minimum number of its rounds.
-    at_once: maximum of clients that connect at the same time.
+    at_once: maximum number of clients that connect at the same time.
     patience: seconds without a byte for any client after which the rest counts as missing.
     """
 

@@ -27,8 +27,8 @@ PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
 MOST = SPEAKERS * payload.GENERATIONS
-"""Maximum of messages that can be told apart. A message's number takes the place of speaker and
-round in its line."""
+"""Maximum number of messages that can be told apart. A message's number takes the place of speaker
+and round in its line."""
 
 Arrivals = list[tuple[float, bytes]]
 """Data that one client received, one entry per read, with the seconds since the start."""

@@ -57,12 +57,13 @@ def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
 
 seconds = number("a number of seconds from 0 to 86400", lambda found: 0 < found <= 86_400)
 
-DRAWN_ANEW = "drawn anew"
+RANDOM_SEED = "random"
+"""Default of --seed, for which `seed` draws one."""
 
 
 def seed(text: str) -> int:
     """Parse a seed, or draw one for the default."""
-    return random.SystemRandom().randrange(1 << 32) if text == DRAWN_ANEW else whole(0)(text)
+    return random.SystemRandom().randrange(1 << 32) if text == RANDOM_SEED else whole(0)(text)
 
 
 def clause_id(text: str) -> str:
@@ -100,7 +101,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--seed": {
         "metavar": "N",
         "type": seed,
-        "default": DRAWN_ANEW,
+        "default": RANDOM_SEED,
         "help": "seed of all random choices; reuse it to repeat a run (%(default)s)",
     },
     "--repeat": {

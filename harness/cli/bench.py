@@ -86,11 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "compared with the first",
     )
     add(parser, "--seconds", "S", _seconds, 2, "seconds that each timed part lasts, at least")
-    add(parser, "--rounds", "N", whole(1), 3, "minimum of rounds in each timed part")
+    add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")
     add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
     silence = "seconds of silence after which a line counts as missing"
     add(parser, "--patience", "S", _seconds, 10, silence)
-    add(parser, "--limit", "S", _seconds, 300, "maximum of seconds for one run")
+    add(parser, "--limit", "S", _seconds, 300, "maximum number of seconds for one run")
     parser.add_argument(
         "--plot",
         metavar="FILE.svg",

@@ -37,7 +37,7 @@ from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
 BUDGET = 400
-"""Maximum of scripts to try."""
+"""Maximum number of scripts to try."""
 
 _FILE = '''"""{about}
 

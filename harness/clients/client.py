@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from harness.errors import RefusedError, Violation
 
 CHUNK = 1 << 18
-"""Maximum of bytes per read."""
+"""Maximum number of bytes per read."""
 
 KEPT = 256
-"""Maximum of bytes of one event in the wire log."""
+"""Maximum number of bytes of one event in the wire log."""
 
 MAX_EVENTS = 2000
-"""Maximum of events in the wire log of one test: half of them the first, and half the last."""
+"""Maximum number of events in the wire log of one test: half of them the first, half the last."""
 
 MOST = 64 << 20
 """Bytes that a client holds before it stops reading: more than any test sends."""
@@ -100,7 +100,7 @@ class Client:
         self.heard = bytearray()
         """Bytes that were received and not taken yet."""
         self.ended = ""
-        """How the connection ended: "closed" or "reset"; empty while it is open."""
+        """State after the end of the connection: "closed" or "reset"; empty while it is open."""
         self.flooded = False
         """True if it has stopped reading because it holds too much."""
         self._socket = connection
@@ -246,7 +246,7 @@ class Client:
         while not condition():
             left = deadline - self._loop.time()
             if self.flooded:
-                raise Violation(f"{self.name} heard {MOST >> 20} MiB, and not what was due")
+                raise Violation(f"{self.name} heard {MOST >> 20} MiB without the expected text")
             if self.ended or left <= 0:
                 return False
             self._news.clear()
@@ -281,7 +281,7 @@ class Client:
             self._drop_line_end()
             self._news.set()
             if len(self.heard) >= MOST:
-                self._log.add(self.name, "reads no more: it is flooded")
+                self._log.add(self.name, "stops reading: flooded")
                 self.flooded = True
                 self.pause()
         else:

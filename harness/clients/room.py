@@ -111,7 +111,7 @@ class Room:
             if self.target.ours or self._clients or not self.since:
                 raise
             raise TargetGoneError(
-                f"the server at {self.target} accepts no connections any more, since {self.since}"
+                f"the server at {self.target} has accepted no connections since {self.since}"
             ) from None
         except OSError as error:
             check_descriptors(error)

@@ -49,9 +49,9 @@ LIMIT = 60
 """Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
 timeout; this one ends a test that loops, and is not for busy machines."""
 MOST_SHOWN = 1 << 20
-"""Maximum of bytes, expected and actual, in a result."""
+"""Maximum number of bytes, expected and actual, in a result."""
 LAST_OUTPUT = 4000
-"""Maximum of characters of the target's output in a result."""
+"""Maximum number of characters of the target's output in a result."""
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
 CANNOT_JUDGE = "could-not-judge"
@@ -236,7 +236,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 async def _play(room: Room, test: Any) -> None:
-    """Run a test within LIMIT; raise CannotJudge if a failure may be the harness' own."""
+    """Run a test within LIMIT; raise CannotJudge if a failure may be the harness's own."""
     watch = asyncio.create_task(room.watch())
     limit = LIMIT * room.clock.patience
     try:

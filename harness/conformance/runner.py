@@ -166,7 +166,7 @@ class _Listener:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         found = [text for name, text in report.user_properties if name == RESULT]
-        # The result is in the harness' own report: a wire log would swell pytest's.
+        # The result is in the harness's own report: a wire log would swell pytest's.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != RESULT]
         for text in found:
             result = Result(**json.loads(str(text)))

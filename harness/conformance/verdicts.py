@@ -29,7 +29,7 @@ _CAUSES = {
 """Verdicts of a clause, each with the results that lead to it. The first that occurs wins."""
 
 KEPT = 512
-"""Maximum of bytes, expected and actual, in a record."""
+"""Maximum number of bytes, expected and actual, in a record."""
 
 
 @dataclass(frozen=True)

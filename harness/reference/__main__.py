@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--announce", action="store_true", help="print 'listening on HOST:PORT' when ready"
     )
     for name, what in (
-        ("max_clients", "maximum of members"),
+        ("max_clients", "maximum number of members"),
         ("max_lag", "maximum lag of a slow reader, in bytes"),
         ("rate", "bytes per second read from one member"),
         ("burst", "bytes read from one member at once"),

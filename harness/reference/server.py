@@ -31,7 +31,7 @@ from harness.descriptors import raise_descriptor_limit
 
 KIB = 1024
 CHUNK = 64 * KIB
-"""Maximum of bytes read or sent in one call."""
+"""Maximum number of bytes read or sent in one call."""
 
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: close resets the connection, and the kernel drops unsent data."""
@@ -95,11 +95,11 @@ class Server:
     greeting = b"Welcome to socket practice\n"
     refusal = b"The room is full\n"
     limit = 8 * KIB
-    """Maximum of bytes in a line (LINE-7)."""
+    """Maximum number of bytes in a line (LINE-7)."""
     errors = "replace"
     """Error handler of the codecs for bytes that are not UTF-8 (TEXT-2)."""
     pause = 0.05
-    """Minimum of seconds for which a throttled member is not read (LOAD-3)."""
+    """Minimum number of seconds for which a throttled member is not read (LOAD-3)."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

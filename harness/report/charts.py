@@ -175,7 +175,7 @@ def short(value: float) -> str:
 
 
 def _axis(values: Sequence[float], *, log: bool) -> tuple[float, float, list[float]]:
-    """Return an axis' lowest and highest value, and its labels."""
+    """Return the lowest and highest value of an axis, and its labels."""
     if not log:
         ticks = steps(max(values, default=1.0), 4)
         highest = max(max(values, default=1.0), ticks[-1])

@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 EVENTS = 60
 EVENTS_OF_A_FAILURE = 600
-"""Maximum of events of a wire log on a page, half of them from its beginning."""
+"""Maximum number of events of a wire log on a page, half of them from its beginning."""
 
 PAUSE = 10
 """Maximum length of a pause in a timeline, in multiples of the median pause."""
 LANES = 40
-"""Maximum of clients in a timeline."""
+"""Maximum number of clients in a timeline."""
 LANE, LEFT, WIDTH = 14, 34, 900
 """Height of a lane, and beginning and end of its line."""
 
 SHOWN_OUTPUT = 12
-"""Maximum of lines of the target's output."""
+"""Maximum number of lines of the target's output."""
 
 Wire = Sequence[tuple[float, str, str, str, int]]
 

@@ -31,15 +31,15 @@ STYLES = {
 """Styles for rich, by name."""
 
 LAST_EVENTS = 12
-"""Maximum of wire events with a failure."""
+"""Maximum number of wire events with a failure."""
 REASONS = 5
-"""Maximum of reasons why a run is invalid."""
+"""Maximum number of reasons why a run is invalid."""
 LAST_OUTPUT = 8
-"""Maximum of lines of the target's output with a failure."""
+"""Maximum number of lines of the target's output with a failure."""
 BYTES = 96
-"""Maximum of bytes, expected or actual."""
+"""Maximum number of bytes, expected or actual."""
 BYTES_OF_AN_EVENT = 64
-"""Maximum of bytes of a wire event: it stays on one line on most terminals."""
+"""Maximum number of bytes of a wire event: it stays on one line on most terminals."""
 BYTES_IN_HEX = 16
 """Bytes per line of hex."""
 
@@ -194,5 +194,5 @@ def conclusion(verdict: Verdict) -> Line:
     if aside:
         told.append(f"failures not counted: {len(aside)}")
         if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
-            told.append("but nothing passed")
+            told.append("and nothing passed")
     return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]

@@ -23,7 +23,7 @@ KEPT_OUTPUT = 16384
 """Bytes of a server's latest output to keep: enough for its last message."""
 
 PORTS = range(20_000, 32_768)
-"""Ports to draw from. They are below Linux' ephemeral ports: a client that was given the server's
+"""Ports to draw from. They are below Linux's ephemeral ports: a client that was given the server's
 port before the server has bound it would keep the server out."""
 
 _random = random.SystemRandom()  # `random` may be seeded, and all processes would draw alike
@@ -121,7 +121,7 @@ class Server:
         if self._ready is None:
             return None
         if not comes(self._told.is_set, limit):
-            raise NotReadyError(f"said nothing of being ready for {limit:g} s{self._said()}")
+            raise NotReadyError(f"did not say that it is ready within {limit:g} s{self._said()}")
         if not self._match:
             raise NotReadyError(self.death(limit) or "closed its output before it was ready")
         return self._match

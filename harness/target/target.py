@@ -36,7 +36,7 @@ KILL_WITHIN = 5.0
 LAST_WORDS_WITHIN = 0.5
 """Seconds to read the rest of the output of a server that has ended."""
 SHOWN = 300
-"""Maximum of characters of a server's output in a message."""
+"""Maximum number of characters of a server's output in a message."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""Maximum of attempts that a busy machine may spoil; the last one counts in any case."""
+"""Maximum number of attempts that a busy machine may spoil; the last one counts in any case."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def _by_sender(
     speaker_of: dict[bytes, Client],
     rank: dict[Client, dict[bytes, int]],
 ) -> list[bytes]:
-    """Return the words with the senders in the same places, each one's words in its own order."""
+    """Return the words with the senders in the same places, each one's words in the order sent."""
     own: dict[Client, list[bytes]] = {}
     for word in words:
         own.setdefault(speaker_of[word], []).append(word)

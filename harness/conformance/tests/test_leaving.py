@@ -18,7 +18,7 @@ GUESTS = 100
 SPARE_DESCRIPTORS = 8
 """Number of descriptors by which a server's count may have grown when they have left."""
 SPARE_MEMORY = 24 << 20
-"""The same, in bytes of memory: an allocator keeps what it had at its peak."""
+"""Bytes of memory by which it may have grown: an allocator keeps its peak."""
 IDLE = 0.1
 """Share of a processor that an idle server may use."""
 
@@ -30,7 +30,7 @@ def leave(client: Client, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_the_others_go_on(room: Room, way: str) -> None:
-    """Of six members, one after another leaves. After each, all others hear each other."""
+    """Six members leave, one after another. After each, the others still hear each other."""
     members = await room.join(6)
     while len(members) > 2:
         leaver = members.pop(len(members) // 2)
@@ -45,8 +45,8 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -> None:
-    """Of 16 members, the last speaks. The first leaves as soon as it has heard the word, when
-    others may not have heard it yet: they all hear it. This is repeated until two are left."""
+    """The last of 16 members speaks. The first leaves as soon as it has heard the word, when others
+    may not have heard it yet: they all hear it. This is repeated until two are left."""
     members = await room.join(16)
     speaker = members[-1]
     while len(members) > 2:

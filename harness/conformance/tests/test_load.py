@@ -147,5 +147,5 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
         expect(
             words == said[speaker],
             f"{listener} heard {len(words)} lines of {speaker},"
-            f" not its {len(said[speaker])} in their order",
+            f" not its {len(said[speaker])} in order",
         )

@@ -47,7 +47,7 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-2", PROVED)
 async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
-    """Three members connect from different addresses. Each one's prefix is its address."""
+    """Three members connect from different addresses. The prefix of each is its address."""
     if not room.target.local:
         raise Undecided("the addresses that the server sees are known only on loopback")
     members = await room.join(3)

@@ -27,7 +27,7 @@ In reading order; a module uses only those above it:
     deliveries.py    the messages that each session heard, and damage to them: `Deliveries`
     order.py         each message once, not to its sender, in one order for all: `Order`
     lost_messages.py messages that never reached a member: `check_losses`
-    figures.py       latencies, the harness' own delay, the target's costs: `figures`
+    figures.py       latencies, the harness's own delay, the target's costs: `figures`
     results.py       the verdict, and results.json: `results`
 """
 

@@ -1,4 +1,4 @@
-"""The figures of a run: latencies, the harness' own delay, the target's costs. Pure.
+"""The figures of a run: latencies, the harness's own delay, the target's costs. Pure.
 
 *Corrected* latencies count from when a message was due, whatever delayed it. *Raw* ones
 are those that a closed-loop tester would see, which waits until a message is heard before
@@ -59,7 +59,7 @@ class Figures:
     heard: list[Heard]
     """Every message that was heard, except last words, in order of due times."""
     closed_loop: list[Heard]
-    """Those of them that count for the raw latencies."""
+    """Messages of `heard` that count for the raw latencies."""
     by_population: dict[str, dict[str, Percentiles]]
     """Corrected latencies of each population's messages: a throttled flooder must not hide the
     latencies of others."""
@@ -70,7 +70,7 @@ class Figures:
     """Number of times that each fault began, of the target and of links."""
     sessions: int
     most: int
-    """Maximum of members at the same time."""
+    """Maximum number of members at the same time."""
 
 
 def figures(history: History) -> Figures:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from harness.simulation.judge.facts import Message, Session
 
 SHOWN = 50
-"""Maximum of violations of one kind that are described; all are counted."""
+"""Maximum number of violations of one kind that are described; all are counted."""
 
 LETTERS = 60
-"""Maximum of characters of a quoted text."""
+"""Maximum number of characters of a quoted text."""
 
 LOST, DUPLICATED, MISORDERED = "lost", "duplicated", "misordered"
 MISPREFIXED, ECHOED, TORN = "misprefixed", "echoed", "torn"

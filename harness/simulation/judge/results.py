@@ -11,7 +11,7 @@ from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
 
 LATE = 100.0
-"""Milliseconds of the harness' own delay of 1 in 100 messages, above which the harness was the
+"""Milliseconds of the harness's own delay of 1 in 100 messages, above which the harness was the
 bottleneck and the run is INVALID."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
@@ -19,7 +19,7 @@ PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 
 SHOWN = 5
-"""Maximum of violations on a terminal."""
+"""Maximum number of violations on a terminal."""
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:

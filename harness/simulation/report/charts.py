@@ -15,7 +15,7 @@ from harness.simulation.history import Event
 from harness.simulation.judge.figures import Figures, rank
 
 BINS = 600
-"""Maximum of intervals in a chart."""
+"""Maximum number of intervals in a chart."""
 
 SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Lengths of an interval, in seconds."""
@@ -42,7 +42,7 @@ class Charts:
         self._bins = range(int(until / self._size) + 1)
 
     def all(self, *, with_lag: bool) -> list[Chart]:
-        """Draw all charts if anything was heard; `with_lag`: also the harness' own delay."""
+        """Draw all charts if anything was heard; `with_lag`: also the harness's own delay."""
         if not any("hears" in event for event in self._events):
             return []
         lag = [self._lag()] if with_lag else []

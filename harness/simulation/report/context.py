@@ -17,25 +17,25 @@ from harness.simulation.judge import MISORDERED
 from harness.simulation.report.recording import Group, Recording, named
 
 WRONGED, OTHERS = 6, 6
-"""Maximum of sessions shown: wronged ones, and others that heard the message."""
+"""Maximum number of sessions shown: wronged ones, and others that heard the message."""
 
 NEIGHBOURS = 3
 """Messages shown before the message in question, and after it."""
 
 QUOTED = 10
-"""Maximum of messages whose text is shown."""
+"""Maximum number of messages whose text is shown."""
 
 LETTERS = 120
-"""Maximum of characters shown of a message or line."""
+"""Maximum number of characters shown of a message or line."""
 
 EVENTS = 14
-"""Maximum of events listed around a violation."""
+"""Maximum number of events listed around a violation."""
 
 FELT = 5.0
 """Seconds before a violation without a message in which its cause is looked for."""
 
 SOONEST, LATEST = 0.01, 10.0
-"""Minimum and maximum of seconds shown before and after."""
+"""Minimum and maximum number of seconds shown before and after."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from harness.simulation.report.recording import (
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
 TIMELINES = 10
-"""Maximum of violations shown in context."""
+"""Maximum number of violations shown in context."""
 
 LISTED = 100
-"""Maximum of violations listed."""
+"""Maximum number of violations listed."""
 
 LETTER = 6.8
 """Width of a letter, in SVG's user units."""

@@ -15,7 +15,7 @@ TICK = 80
 """Minimum distance between two ticks."""
 
 DOTS = 60
-"""Maximum of other messages in one lane."""
+"""Maximum number of other messages in one lane."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Child = subprocess.Popen[bytes]
 def spawn(module: str, name: str, stderr: int | None = None) -> Child:
     """Start a module as a child; `name` stands for it in errors. Raise CannotJudge on failure.
 
-    Signals of the terminal do not reach the child: the caller has to pass an interrupt on.
+    Signals of the terminal do not reach the child: the caller must pass an interrupt on.
     """
     try:
         return subprocess.Popen(

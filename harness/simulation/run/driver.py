@@ -39,10 +39,10 @@ from harness.simulation.scenario.plan import Plan, Say, Session
 from harness.simulation.scenario.vocabulary import harmless
 
 CHUNK = 1 << 18
-"""Maximum of bytes per read."""
+"""Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Maximum of connections to handle before the schedule is checked: less than a millisecond."""
+"""Maximum number of connections to handle before the schedule is checked: less than 1 ms."""
 
 HALF = 0.5
 """Seconds between two reports of progress."""

@@ -30,13 +30,13 @@ CLOSED, RESET = "closed", "reset"
 """Ways in which a side ends: by FIN, by RST."""
 
 HELD = 1 << 16
-"""Maximum of bytes that a gate holds."""
+"""Maximum number of bytes that a gate holds."""
 
 HELD_BY_DELAY = 1 << 20
-"""Maximum of bytes that a delay holds, and so carries in its holding time."""
+"""Maximum number of bytes that a delay holds, and so carries in its holding time."""
 
 CHUNK = 1 << 16
-"""Maximum of bytes that are due at once."""
+"""Maximum number of bytes that are due at once."""
 
 GRAIN = 0.05
 """Seconds between two portions of a slow gate; longer at rates below 20 bytes per second."""

@@ -24,7 +24,7 @@ STOP_LIMIT = 5.0
 """Seconds until it must have ended by itself."""
 
 KEPT_WORDS = 20
-"""Maximum of lines kept of its output, besides events."""
+"""Maximum number of lines kept of its output, besides events."""
 
 
 class Proxy:

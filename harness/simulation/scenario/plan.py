@@ -17,8 +17,8 @@ from harness.simulation.scenario.scenario import Fault, Link, Phase, Population,
 from harness.simulation.scenario.vocabulary import payload, token
 
 FINALS = 20
-"""Maximum of sessions that say a last word at the end. Once it has arrived, nothing that was said
-before is still to come."""
+"""Maximum number of sessions that say a last word at the end. Once it has arrived, nothing that was
+said before is still to come."""
 
 CALM = 0.5
 """Seconds between the end of all talk and faults, and the last words."""

@@ -36,7 +36,7 @@ _ALPHABETS = {
 }
 
 MOST = 2000
-"""Maximum of bytes of a text: with token and LF, the message must arrive whole (LINE-7)."""
+"""Maximum number of bytes of a text: with token and LF, the message must arrive whole (LINE-7)."""
 
 
 def token(sender: int, number: int) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any
 PATIENCE = 2.0  # seconds of silence to wait when something is still due
 CALM = 0.3  # … when all last words have come, or nobody is there to hear them
 GRACE = 0.05  # … when everything has come
-STEP = 0.05  # maximum of seconds to wait until a line is heard by anyone
+STEP = 0.05  # maximum number of seconds to wait until a line is heard by anyone
 HURRY = 0.01  # seconds to wait for the welcome in a hurry
 PAUSE = 0.02  # seconds between two pieces of a line
 MAY_FLUSH = 0.1  # … after which a server may deliver the first as a message (LINE-5)
@@ -97,7 +97,7 @@ class Person:
 class Room:
     def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
         self.where, self.welcome, self.hurry = where, welcome, hurry
-        self.greets = True  # until a client has waited for the welcome in vain
+        self.greets = True  # false once a client has got no welcome in time
         self.everyone: list[Person] = []
         self.here: dict[int, Person] = {}
         self.messages: dict[bytes, Message] = {}  # by token
@@ -123,7 +123,7 @@ class Room:
             # If nobody is let in, or this machine lacks something, the script shows nothing.
             if not self.everyone or error.errno in (errno.EADDRNOTAVAIL, errno.EMFILE):
                 raise
-            self.wrong.append(f"refused: {who} at {address} was refused: {error}")
+            self.wrong.append(f"refused: {who} at {address}: {error}")
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -321,7 +321,9 @@ class Judge:
         elif plain(line[at:]) not in message.texts and not self.may_be_in_pieces(message):
             self.wrong.append(f"torn: {person} heard {message} as {line[at:][:80]!r}")
         elif not self.is_prefix(line[:at], message.sender):
-            self.wrong.append(f"misprefixed: {person} heard {message} behind {line[:at]!r}")
+            self.wrong.append(
+                f"misprefixed: {person} heard {message} with the prefix {line[:at]!r}"
+            )
         return message
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:

@@ -124,7 +124,7 @@ def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(
     found = {
         clause["id"]: (clause["verdict"], clause["detail"]) for clause in clauses if clause["tests"]
     }
-    gone = f"the server at {address} accepts no connections any more, since LINE-4"
+    gone = f"the server at {address} has accepted no connections since LINE-4"
     assert found.pop("CAST-7")[0] == "pass"
     assert found.pop("LINE-4")[0] == "fail"
     assert found == {

@@ -186,7 +186,7 @@ def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test(client: Client) -> None:
         began = time.monotonic()
-        with pytest.raises(Violation, match="A heard 2 MiB, and not what was due"):
+        with pytest.raises(Violation, match="A heard 2 MiB without the expected text"):
             await client.hears(b"token")
         assert time.monotonic() - began < Clock().patience
         assert 2 << 20 <= len(client.heard) < (2 << 20) + CHUNK

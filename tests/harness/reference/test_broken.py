@@ -3,7 +3,7 @@
 A check returns whether the defect shows. Which clauses a defect breaks is tested by
 test_kill_matrix.
 
-The clients here are plain sockets, so that the harness' own clients can neither hide nor fake a
+The clients here are plain sockets, so that the harness's own clients can neither hide nor fake a
 defect. The kill matrix judges each server in each run, and of the harness only the reference is
 tested here: so a default run takes a sample.
 """

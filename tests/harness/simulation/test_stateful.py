@@ -46,7 +46,7 @@ PATIENCE = 20.0
 _HOSTS = count()
 """Addresses, each used only once."""
 PEOPLE = 12
-"""Maximum of clients at the same time."""
+"""Maximum number of clients at the same time."""
 
 
 class Person:

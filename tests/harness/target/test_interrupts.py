@@ -189,7 +189,7 @@ HARNESS = [sys.executable, "-m", "harness"]
 
 
 def surroundings(folder: Path) -> dict[str, Any]:
-    """Return arguments for Popen: the harness' folder and environment."""
+    """Return arguments for Popen: the harness's folder and environment."""
     variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
     return {"cwd": folder, "env": variables}
 

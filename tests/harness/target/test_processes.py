@@ -58,7 +58,11 @@ def test_without_a_sign_nothing_is_waited_for() -> None:
     [
         ("print('no luck\\n'); sys.exit(3)", 20, r"ended \(exit status 3\), saying: no luck$"),
         ("sys.exit(0)", 20, r"ended \(exit status 0\)$"),
-        ("print('hm', flush=True); signal.pause()", 0.3, "nothing of being ready for 0.3 s"),
+        (
+            "print('hm', flush=True); signal.pause()",
+            0.3,
+            "did not say that it is ready within 0.3 s",
+        ),
         ("os.close(1); os.close(2); signal.pause()", 0.2, "closed its output"),
     ],
 )

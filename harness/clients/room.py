@@ -227,7 +227,7 @@ class Room:
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
         """Have the speaker say a new word; return what each listener receives before it.
 
-        All that the speaker said earlier comes before (CAST-4): the rest will not come.
+        All that the speaker said earlier comes before it (CAST-4). What is missing is lost.
         """
         token = self.token()
         await speaker.say(token + b"\n")
@@ -248,10 +248,9 @@ class Room:
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> bytes:
-        """Take all that a listener receives up to `last`, without line ends and prefixes.
+        """Take all that a listener receives up to `last`, the last word of a long text.
 
-        For much text that is sent at once; `last` is its last word. Line ends and prefixes are
-        removed wherever they are.
+        Line ends and prefixes are removed, wherever they are.
         """
         await self.waits_through(listener, last, within)
         return stream.squeezed(listener.take(len(listener.heard)), self.profile)
@@ -259,7 +258,7 @@ class Room:
     async def waits_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> None:
-        """Wait until a listener has received the last word of much text that is sent at once.
+        """Wait until a listener has received the last word of a long text.
 
         The word may be cut in two, with a prefix and a line end inside. Only the end of the
         stream is searched for that, as squeezing all of it takes long; all of it is searched

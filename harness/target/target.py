@@ -279,8 +279,8 @@ class Command(Target):
         self.start()
 
     def death(self) -> str:
-        """Return as for any target; a server also runs on if its first process has left it to
-        others."""
+        """Return how it ended, as for any target. It runs while any of its processes does, even
+        without the first."""
         if self._server is None or not self._server.death(0) or self.processes():
             return ""
         return _shown(self._server.death(LAST_WORDS_WITHIN))

@@ -199,11 +199,14 @@ def test_clauses_are_selected(
 @pytest.mark.parametrize(
     ("test", "complaint"),
     [
-        ("clause('CAST-99', PROVED)\nasync def test_it(room): ...", "no clause 'CAST-99'"),
-        ("clause('CAST-1', 'sure')\nasync def test_it(room): ...", "or no evidence 'sure'"),
-        ("clause('CAST-1')\nasync def test_it(room): ...", "it has to be clause(id, evidence)"),
-        ("clause('CAST-1', PROVED)\ndef test_it(room): ...", "is a coroutine function"),
-        ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "has a fixture `room`"),
+        ("clause('CAST-99', PROVED)\nasync def test_it(room): ...", "unknown clause 'CAST-99'"),
+        ("clause('CAST-1', 'sure')\nasync def test_it(room): ...", "or evidence 'sure'"),
+        (
+            "clause('CAST-1')\nasync def test_it(room): ...",
+            "the marker must be clause(id, evidence)",
+        ),
+        ("clause('CAST-1', PROVED)\ndef test_it(room): ...", "must be a coroutine function"),
+        ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "must have the fixture `room`"),
     ],
 )
 def test_a_test_that_can_judge_nothing_is_refused(

@@ -64,7 +64,7 @@ class Reassembly:
     def is_rest(self, session: Session, t: float, found: Line) -> bool:
         """Return whether a line is a later piece of a message from before this session's join.
 
-        It is unknown when the server received the beginning.
+        The time at which the server received the beginning is unknown.
         """
         those, messages = self._divisible_as(found), self._facts.messages
         welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}

@@ -377,7 +377,7 @@ def test_of_an_address_nothing_is_known() -> None:
     assert not there.local
     with pytest.raises(Undecided, match="no server of its kind"):
         there.another()
-    with pytest.raises(Undecided, match="what it costs"):
+    with pytest.raises(Undecided, match="its costs are unknown"):
         there.costs()
     with pytest.raises(NotApplicable, match="processes"):
         there.holders([1])

@@ -595,7 +595,7 @@ def test_a_process_that_gets_no_job_says_so() -> None:
 
 def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(("::1", 9), 1, [FAITHFUL])
-    why = "the target has to have an IPv4 address, and '::1' has none"
+    why = "the target must have an IPv4 address, and '::1' has none"
     with pytest.raises(
         CannotJudge, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"
     ):

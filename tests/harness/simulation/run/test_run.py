@@ -312,7 +312,7 @@ def test_a_run_starts_when_its_drivers_are_ready(
 @pytest.mark.parametrize(
     ("does", "complaint"),
     [
-        ("echo oh", "a driver said 'oh', and not that it is ready"),
+        ("echo oh", "a driver printed 'oh' instead of 'ready'"),
         ("exec true", "a driver failed with exit status 0"),
         ("exec sleep 60", "a driver was not ready within 0.1 s"),
     ],

@@ -80,7 +80,7 @@ clients = 10
 def test_a_server_that_is_wrong_fails_in_just_that(
     broken: str, what: str, scenario: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # At the end, the harness waits in vain for lines that were damaged.
+    # At the end, the harness waits until its timeout for lines that were damaged.
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
     command = f"{REFERENCE} --broken {broken} --rate 1000000"
     results, said = simulate(harness, scenario, command, code=1)

@@ -1,4 +1,4 @@
-"""What a gate holds and passes on, at made-up times."""
+"""Bytes that a gate holds and passes on, at made-up times."""
 
 from itertools import pairwise
 from math import inf

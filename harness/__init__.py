@@ -1,19 +1,19 @@
-"""Judges chat servers from outside: it speaks to a socket and starts commands.
+"""Judge chat servers from outside, through their sockets and their processes.
 
-It never imports the server under test, so it can judge any server. In reading order:
+The harness never imports the server under test, so it can judge any server. In reading order:
 
     clauses.py       the clauses, read from PROTOCOL.md
     toml_reader.py   dataclasses from TOML
-    profile.py       how a server speaks, and what it claims to hold; profiles/ ship
+    profile.py       the dialect of a server, and the clauses that it claims; profiles/ ship
     target/          the server under test
-    clients/         scripted clients, and the room that they are in
+    clients/         scripted clients, and a room of them
     conformance/     the tests of the clauses, and their verdicts
-    report/          what people read of a run
-    reference/       a correct server, and those that are broken on purpose
-    simulation/      crowds by script, and faults; scenarios/ ship
-    bench/           speed
+    report/          the reports of a run, on a terminal and as pages
+    reference/       a correct server, and servers that are broken on purpose
+    simulation/      simulated crowds, and faults; scenarios/ ship
+    bench/           benchmarks
     cli/             one file for each sub-command
-    entry.py         what pytest loads where the harness is installed
-    descriptors.py   the limit of a process's descriptors
-    errors.py        how a check can end, other than well
+    entry.py         the pytest plugin's entry point, where the harness is installed
+    descriptors.py   the limit on this process's descriptors
+    errors.py        the ways in which a check ends without a pass
 """

@@ -31,7 +31,7 @@ from harness.target.interrupts import interrupt_on_signals
 
 
 class Command(Protocol):
-    """What a module has to offer to be a sub-command."""
+    """The interface of a module that is a sub-command."""
 
     __doc__: str | None
 
@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, without the usage."""
+    """An argument parser that reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
@@ -64,8 +64,8 @@ class OneLineParser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
-        description="Judges chat servers from outside.",
-        epilog="bench, check and scenarios need Python alone; the others need the packages of the"
+        description="Judge chat servers from outside.",
+        epilog="bench, check and scenarios need only Python; the others need the packages of the"
         ' extra "harness": pip install "chatroom[harness]", or ".[harness]" in a clone.',
         allow_abbrev=False,
     )
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        say("interrupted")  # perhaps by the end of its terminal
+        say("interrupted")  # the terminal itself may have gone
         return 128 + signal.SIGINT
     except CannotJudge as error:
         print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The limit of this process's descriptors: raise it, and tell when it is reached."""
+"""Raise this process's limit on descriptors, and tell when it is reached."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import resource
 from harness.errors import CannotJudge
 
 ENOUGH = 1 << 20
-"""Descriptors that are asked for where the system sets no limit."""
+"""Limit to set where the system has none."""
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process, and those it starts, as many descriptors as it may have; return it."""
+    """Raise this process's limit to the highest allowed, for its children too; return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit: int = ENOUGH if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -20,6 +20,6 @@ def raise_descriptor_limit() -> int:
 
 
 def check_descriptors(error: OSError) -> None:
-    """Raise CannotJudge where an error says that the harness itself can open nothing more."""
+    """Raise CannotJudge if `error` says that the harness itself can open no more descriptors."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise CannotJudge(f"the harness itself has no more descriptors: {error.strerror}") from None

@@ -1,7 +1,7 @@
-"""What every pytest loads where the harness is installed: the plugin, where it is asked for.
+"""The entry point that pytest loads wherever the harness is installed.
 
-The plugin's options have plain names, such as --seed, which another plugin may
-have too. So it is there only in runs that collect `harness.conformance`.
+The plugin's options have plain names, such as --seed, which may clash with another
+plugin's. So the plugin is loaded only in runs that collect `harness.conformance`.
 """
 
 from __future__ import annotations

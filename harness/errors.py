@@ -1,18 +1,19 @@
-"""The ways in which a check ends without a pass. The type says whose fault that is.
+"""The ways in which a check ends without a pass. The type says who is at fault.
 
 Violation        the target: it broke the clause that the test names
-Undecided        nobody: what the check needs is not available here
-TargetGoneError  the target, but in an earlier check: this one found no server any more
+Undecided        nobody: something that the check needs is missing here
+TargetGoneError  the target, but in an earlier check: it no longer accepts connections
 NotApplicable    nobody: the clause has no meaning for this target
-CannotJudge      the harness: it was too slow itself to judge, or lacked a resource
-StartError       the target never began: there is nothing to judge
+CannotJudge      the harness: it was too slow to judge, or lacked a resource
+StartError       the target did not start: there is nothing to judge
 """
 
 from __future__ import annotations
 
 
 class Violation(AssertionError):
-    """`what` happened, in a sentence; and the bytes that were due and that came, if it is bytes."""
+    """A broken clause: `what` happened, in one sentence; the expected and the actual bytes, if
+    the violation is about bytes."""
 
     def __init__(
         self, what: str, expected: bytes | None = None, actual: bytes | None = None
@@ -27,11 +28,11 @@ class Violation(AssertionError):
 
 
 class JoinError(Violation):
-    """A newcomer does not hear what others say: a violation of the clauses of joining alone."""
+    """A newcomer does not receive what others say. Only the clauses on joining are broken by it."""
 
 
 class RefusedError(Violation):
-    """The server accepts no connections."""
+    """The server does not accept connections."""
 
 
 class Undecided(Exception):
@@ -39,7 +40,7 @@ class Undecided(Exception):
 
 
 class TargetGoneError(Undecided):
-    """The server accepts no connections any more; the message says since when."""
+    """The server no longer accepts connections; the message says since when."""
 
 
 class NotApplicable(Exception):
@@ -47,8 +48,8 @@ class NotApplicable(Exception):
 
 
 class CannotJudge(Exception):
-    """The harness itself was too late, or lacked something; the message says which."""
+    """The harness was too slow, or lacked a resource; the message says which."""
 
 
 class StartError(Exception):
-    """The target can't be talked to; the message says why, with its last words."""
+    """The target can't be reached or did not start; the message says why, with its last output."""

@@ -1,9 +1,9 @@
-"""A profile: how a server speaks, and what it claims to hold.
+"""A profile: the dialect of a server, and the clauses that it claims to hold.
 
-Written in TOML, for `profiles/` or by `python -m harness probe`. It describes
-what PROTOCOL.md leaves open (the words of the welcome, notices), what a server
-does otherwise (so that one defect does not hide all others), and what a test
-has to know to bring a server to its limits. It never makes a clause hold.
+A profile is a TOML file: one that ships in `profiles/`, or one that `python -m harness
+probe` wrote. It describes what PROTOCOL.md leaves open (the text of the welcome, notices),
+where a server deviates (so that one defect does not hide all others), and the figures that
+a test needs to bring a server to its limits. It never makes a clause hold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.clauses import all_clauses
 from harness.toml_reader import TomlFiles, parser, string, whole
 
 DEFAULT = "chatroom"
-"""The profile of a server of which nothing else is said."""
+"""Name of the profile that is used if none is given."""
 
 _FILES = TomlFiles("profile", Path(__file__).parent / "profiles")
 
@@ -27,9 +27,9 @@ find = _FILES.find
 
 def _compile(text: Any) -> re.Pattern[bytes]:
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is no text")
+        raise ValueError(f"{text!r} is not a string")
     try:
-        re.compile(b"(?:" + text.encode() + b")")  # which no flag for the whole of it survives
+        re.compile(b"(?:" + text.encode() + b")")  # rejects flags for the whole pattern
         return re.compile(text.encode())
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
@@ -49,7 +49,7 @@ def _parse_claims(ids: Any) -> frozenset[str]:
         raise ValueError
     for claim in ids:
         if not isinstance(claim, str) or claim not in should:
-            raise ValueError(f"{claim!r} is none")
+            raise ValueError(f"{claim!r} is not a SHOULD clause")
     return frozenset(ids)
 
 
@@ -62,15 +62,15 @@ _count = whole(0)
 
 @dataclass(frozen=True)
 class Profile:
-    """One server's dialect.
+    """One server's dialect, limits and claims.
 
-    welcome: a pattern of the whole text that greets a newcomer; empty: there is none.
-    prefix: a pattern of what stands before a message.
-    notices: patterns of whole lines that the server says by itself.
-    claims: the ids of the SHOULD clauses that it claims to hold.
-    full_options: arguments that make a room of `full_clients`; empty: not known.
-    lag_limit: bytes that a member may lag; 0: not known.
-    rate, burst: bytes a second, and bytes, that a member may send; 0: not known.
+    welcome: pattern of the whole greeting of a newcomer; None (empty in a file): no greeting.
+    prefix: pattern of the text before a message.
+    notices: patterns of whole lines that the server itself sends.
+    claims: ids of the SHOULD clauses that it claims to hold.
+    full_options: arguments that limit the room to `full_clients`; empty: unknown.
+    lag_limit: bytes that a member may lag; 0: unknown.
+    rate, burst: bytes per second, and bytes at once, that a member may send; 0: unknown.
     """
 
     name: str
@@ -87,10 +87,10 @@ class Profile:
 
 
 def load(name: str) -> Profile:
-    """Return the profile of that name, or in that file. Raise TomlError."""
+    """Return the profile of that name, or in that file. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), find(name).stem)
 
 
 def parse(text: str, name: str) -> Profile:
-    """Return the profile that a TOML text describes. Raise TomlError."""
+    """Return the profile that a TOML text describes. Raise TomlError if it is invalid."""
     return _FILES.parse(Profile, text, name, name=name)

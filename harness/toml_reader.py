@@ -1,12 +1,12 @@
-"""Read dataclasses from TOML; a mistake is told in one line, which names the key.
+"""Read dataclasses from TOML; report a mistake in one line that names the key.
 
-A field that is `Annotated[type, parser]` is a key of the table; it has to be there unless the
-field has a default. What no key tells, the class checks in `__post_init__`, by a ValueError.
+A field that is `Annotated[type, parser]` is a key of the table, required unless the field has
+a default. A class checks what concerns several keys in `__post_init__`, and raises ValueError.
 
-    scenario 'classroom': population 2 'late': rate has to be a number from 0 to 10000, not -1
+    scenario 'classroom': population 2 'late': rate must be a number from 0 to 10000, not -1
 
-Alternatives: msgspec and pydantic. Their messages do not say which keys there are, pydantic's take
-several lines, and `check` and `scenarios` are to need nothing but Python.
+Alternatives: msgspec and pydantic. msgspec's and pydantic's messages do not list the known keys,
+pydantic's take several lines, and `check` and `scenarios` must need only Python.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any, TypeVar, get_type_hints
 T = TypeVar("T")
 
 Parser = Callable[[Any, str], Any]
-"""From a value of TOML, and its path for complaints, to ours. Raises TomlError."""
+"""Function that converts a TOML value. The second argument is the key's path, for errors. Raises
+TomlError."""
 
 
 class TomlError(ValueError):
-    """A file is missing, or does not say what it has to; the message is one line."""
+    """A file is missing or invalid; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class TomlFiles:
     folder: Path
 
     def names(self) -> list[str]:
-        """Return the names of those that ship."""
+        """Return the names of the files that ship."""
         return sorted(path.stem for path in self.folder.glob("*.toml"))
 
     def find(self, name: str) -> Path:
-        """Return the path of the file that ships under this name, or else is called so."""
+        """Return the path of the file that ships under this name, or else the name as a path."""
         return self.folder / f"{name}.toml" if name in self.names() else Path(name)
 
     def text(self, name: str) -> str:
-        """Return what a file says. Raise TomlError where it can't be read."""
+        """Return the text of a file. Raise TomlError if it can't be read."""
         path = self.find(name)
         try:
             return path.read_text(encoding="utf-8")
@@ -56,7 +57,10 @@ class TomlFiles:
             raise TomlError(f"{self.kind} {name!r} can't be read: {reason}") from None
 
     def parse(self, kind: type[T], text: str, name: str, /, **given: object) -> T:
-        """Return the object that a text describes; `given` are fields that it does not tell."""
+        """Return the object that a text describes; `given` are fields without a key.
+
+        Raise TomlError if the text is invalid.
+        """
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -73,7 +77,7 @@ def _parsers(kind: type[Any]) -> dict[str, Parser]:
 
 
 def read(kind: type[T], table: Mapping[str, Any], where: str, **given: object) -> T:
-    """Return the object of a dataclass that a table describes. Raise TomlError."""
+    """Return the dataclass object that a table describes. Raise TomlError if it is invalid."""
     parsers, values = _parsers(kind), dict(given)
     required = {
         field.name
@@ -86,10 +90,10 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, **given: object) -
             if key in ("name", "kind"):
                 where += f" {values[key]!r}"
         elif key in required:
-            raise TomlError(f"{where}: {key} has to be there")
+            raise TomlError(f"{where}: {key} is missing")
     for key in table:
         if key not in parsers:
-            raise TomlError(f"{where}: {key} is not known; there are {', '.join(parsers)}")
+            raise TomlError(f"{where}: {key} is unknown; the keys are {', '.join(parsers)}")
     try:
         return kind(**values)
     except ValueError as error:
@@ -100,9 +104,10 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, **given: object) -
 
 
 def parser(what: str, parse: Callable[[Any], Any]) -> Parser:
-    """Return a parser of `what` from a function that raises ValueError for anything else.
+    """Return a parser from a function that raises ValueError for an invalid value.
 
-    The text of the ValueError, if there is one, is added in parentheses.
+    `what` describes a valid value in the error; the ValueError's text, if any, follows it in
+    parentheses.
     """
 
     def complaining(value: Any, path: str) -> Any:
@@ -110,13 +115,13 @@ def parser(what: str, parse: Callable[[Any], Any]) -> Parser:
             return parse(value)
         except ValueError as error:
             more = f" ({error})" if error.args else ""
-            raise TomlError(f"{path} has to be {what}{more}, not {value!r}") from None
+            raise TomlError(f"{path} must be {what}{more}, not {value!r}") from None
 
     return complaining
 
 
 def _that(fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Return a function that returns a value that fits, and raises ValueError for another."""
+    """Return a function that returns a value if it fits, and raises ValueError if not."""
 
     def parse(value: Any) -> Any:
         if not fits(value):
@@ -131,7 +136,7 @@ def _is_number(value: Any, kind: Any = int | float) -> bool:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return a list as it is, and anything else as the only element of one."""
+    """Return a list as it is, and any other value in a list of its own."""
     return value if isinstance(value, list) else [value]
 
 
@@ -158,7 +163,7 @@ def number(lowest: float, highest: float) -> Parser:
 
 
 def numbers(what: str, lowest: float, highest: float) -> Parser:
-    """Return a parser of a number between these bounds, or a list of such."""
+    """Return a parser of a number between these bounds, or of a list of such numbers."""
 
     def parse(value: Any) -> tuple[float, ...]:
         found = _listed(value)
@@ -193,7 +198,7 @@ def one_of(choice: Sequence[str]) -> Parser:
 
 
 def some_of(choice: Sequence[str]) -> Parser:
-    """Return a parser of one of these texts, or of a list of some."""
+    """Return a parser of one of these texts, or of a list of them."""
     fits = _that(lambda found: bool(found) and all(name in choice for name in found))
     return parser(f"some of {', '.join(choice)}", lambda value: tuple(fits(_listed(value))))
 
@@ -203,18 +208,18 @@ def table(kind: type[Any]) -> Parser:
 
     def parse(value: Any, path: str) -> Any:
         if not isinstance(value, dict):
-            raise TomlError(f"{path} has to be a table, not {value!r}")
+            raise TomlError(f"{path} must be a table, not {value!r}")
         return read(kind, value, path)
 
     return parse
 
 
 def tables(kind: type[Any]) -> Parser:
-    """Return a parser of an array of tables, each as `table` parses it."""
+    """Return a parser of an array of tables, each parsed as by `table`."""
 
     def parse(value: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-            raise TomlError(f"{path} has to be tables: [[{path.rpartition(' ')[2]}]]")
+            raise TomlError(f"{path} must be an array of tables: [[{path.rpartition(' ')[2]}]]")
         return tuple(read(kind, each, f"{path} {n}") for n, each in enumerate(value, 1))
 
     return parse

@@ -1,9 +1,9 @@
-"""The connections of a load, all in one process.
+"""The connections of the load generator, all in one process.
 
-Two ways of listening. The thorough one (`gather`) keeps what every client
-hears, for the stages that no clock sees. The light one (`play`) only counts, for
-the timed rounds: the load shares the processors with the server, so whatever it
-does there shows in the server's figure.
+There are two ways to receive. The thorough one (`gather`) keeps what every client
+receives, for the stages that are not timed. The light one (`play`) only counts, for the
+timed rounds: the load generator shares the processors with the server, so its work slows
+the server down.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
 
 BUFFER = 1 << 20
-"""Bytes read in one call. More than a round brings one client, in most rounds."""
+"""Maximum number of bytes per read: more than one client receives in most rounds."""
 
 AT_ONCE = 16
-"""Clients that are read from between two looks at the clock, where that matters."""
+"""Maximum number of clients to read from between two looks at the clock, if messages are paced."""
 
 JOIN_TAIL = 1024
-"""Bytes kept of what a client hears while others join: more than any `joined`.
-ncat tells everyone of everyone, which grows with the cube of the clients."""
+"""Bytes to keep of a client's input while others join: more than any `joined`. ncat tells everyone
+of every join, which grows with the cube of the number of clients."""
 
 
 class Clients:
     """N clients of one server, numbered from 0.
 
-    `patience` is how many seconds may pass without a byte for anyone before
-    what is still due is called missing.
+    `patience`: seconds without a byte for any client after which the rest counts as missing.
     """
 
     def __init__(self, address: tuple[str, int], dialect: Dialect, patience: float) -> None:
@@ -55,11 +54,11 @@ class Clients:
     # -- joining ---------------------------------------------------------------------
 
     def join(self, count: int, at_once: int, start_limit: float) -> list[float]:
-        """Connect `count` clients, at most `at_once` of them on their way at a time.
+        """Connect `count` clients, at most `at_once` of them joining at a time.
 
-        Returns, in ascending order, the seconds from the start of the first to
-        each one's welcome. A server that refuses the first is asked again for
-        `start_limit` seconds: it may not listen yet.
+        Return, in ascending order, the seconds from the start of the first to each client's
+        welcome. The first connection is retried for `start_limit` seconds, as the server may not
+        listen yet.
         """
         joined = self.dialect.joined
         start = time.monotonic()
@@ -109,7 +108,7 @@ class Clients:
         return number
 
     def settle(self) -> None:
-        """Wait until everyone is a member and nothing of the joining is under way."""
+        """Wait until every client is a member and nothing of the joins is under way."""
         asked = self.dialect.asked
         if asked:
             waiting = set(range(len(self.sockets)))
@@ -119,9 +118,9 @@ class Clients:
         self.barrier(generation=0)
 
     def barrier(self, generation: int) -> None:
-        """One client says a line that all others hear, then a second one, for the first.
+        """Have client 0 send a line to all others, and then client 1 one to client 0.
 
-        Whatever came before it in anyone's stream is forgotten.
+        Everything that a client has received before that line is dropped.
         """
         for speaker in (0, 1):
             line = payload.line(speaker, generation)
@@ -144,7 +143,7 @@ class Clients:
     # -- the thorough way --------------------------------------------------------------
 
     def verify(self, generation: int) -> Heads:
-        """Everyone says a line; everything that anyone hears is read and checked."""
+        """Have everyone send a line; read and check everything that is received."""
         everyone = range(len(self.sockets))
         ending = payload.ending(self.dialect)
         expected = [len(payload.audible(n, everyone, self.dialect)) for n in everyone]
@@ -164,7 +163,7 @@ class Clients:
         return payload.agree(heads)
 
     def quiet(self, seconds: float) -> None:
-        """Nothing is due any more: `ArrivalError` if something comes within `seconds`."""
+        """Raise `ArrivalError` if anything more comes within `seconds`."""
         for descriptor, _ in self._poll.poll(seconds):
             self._read(self._number[descriptor])
         for number, heard in enumerate(self.heard):
@@ -172,7 +171,7 @@ class Clients:
                 raise ArrivalError(f"client {number} received {len(heard)} bytes too many")
 
     def gather(self, waiting: set[int], done: Callable[[int], bool], what: str) -> None:
-        """Keep what everyone hears until `done` is true of each client in `waiting`."""
+        """Keep what everyone receives until `done` is true of each client in `waiting`."""
         waiting -= {number for number in waiting if done(number)}
         while waiting:
             self._gather_some(waiting, done, what)
@@ -204,7 +203,7 @@ class Clients:
     # -- the light way -----------------------------------------------------------------
 
     def score(self, speakers: Sequence[int], heads: Heads) -> list[int]:
-        """What each client has to receive in a round of `speakers`, by descriptor."""
+        """Return the bytes that each client must receive in a round, by descriptor."""
         by_descriptor = [0] * (max(self._number) + 1)
         for descriptor, number in self._number.items():
             by_descriptor[descriptor] = payload.due(number, speakers, self.dialect, heads)
@@ -213,11 +212,11 @@ class Clients:
     def play(
         self, speakers: Iterable[int], words: Sequence[bytes], score: list[int], witness: int
     ) -> bytearray:
-        """One timed round: `speakers` say `words`, and everyone receives the `score`.
+        """Play one timed round: `speakers` send `words`, and everyone receives the `score`.
 
-        Returns all that client `witness` heard. Everyone else's bytes are counted
-        and forgotten; the score is a number of bytes per descriptor, counted down.
-        This loop is the load's whole cost, so it has no more in it than it needs.
+        Return all that client `witness` received. The bytes of others are only counted:
+        `score`, the bytes per descriptor, is counted down. This loop is the load generator's
+        whole cost, so it contains only what it needs.
         """
         left = score.copy()
         waiting = len(left) - left.count(0)
@@ -253,14 +252,13 @@ class Clients:
         return kept
 
     def take(self, seconds: float) -> list[tuple[int, bytes]]:
-        """Wait that long at most; return who received what.
+        """Wait at most `seconds`; return the data received, each with its client.
 
-        Of those who have received any, a few: it is little that comes between two looks at the
-        clock.
+        At most AT_ONCE clients are read from: little comes between two looks at the clock.
         """
         events = self._poll.poll(0, AT_ONCE)
         if not events:
-            # epoll's own clock has whole milliseconds only.
+            # epoll's own timeout has a resolution of a millisecond.
             select.select((self._poll,), (), (), seconds)
             events = self._poll.poll(0, AT_ONCE)
         came = []
@@ -289,7 +287,7 @@ class Clients:
 
     @contextmanager
     def _naming(self, number: int) -> Iterator[None]:
-        """Turn what a socket raises into an `ArrivalError` that names the client."""
+        """Turn a socket's error into an `ArrivalError` that names the client."""
         try:
             yield
         except OSError as error:

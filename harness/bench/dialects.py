@@ -1,8 +1,8 @@
-"""How each kind of server is spoken to. Pure: bytes, no socket.
+"""The protocol of each kind of server. Pure: bytes, no socket.
 
-A dialect is data. The differences that matter to a load are few: what a client
-says to get in, what shows that it is in, how it says a line, what is put around
-a line when it is delivered, and whether its sender hears it too.
+A dialect is data. Few differences matter to a load: what a client sends to join, what
+shows that it has joined, how it sends a line, what surrounds a delivered line, and
+whether the sender receives it too.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a load has to know of a server's protocol.
+    """A server's protocol, as far as a load needs it.
 
-    A client joins by sending `hello`, and has joined when `joined` has arrived
-    (where that is empty: when anything has). A line is said as `before` + line
-    + `after`, and is heard as a head that matches the regular expression
-    `head`, the line, and `tail`.
+    A client joins by sending `hello`, and has joined when `joined` has arrived (if
+    that is empty: when anything has). A line is sent as `before` + line + `after`,
+    and received as a head that matches the regular expression `head`, the line, and
+    `tail`.
 
-    Some servers ask a question of their own some time after a join: `asked` is
-    it, `answer` the reply, and nothing is timed before every client has been
-    asked.
+    Some servers ask a question some time after a join: `asked` is the question,
+    `answer` the reply. Nothing is timed before every client has been asked.
     """
 
     name: str
@@ -41,11 +40,11 @@ class Dialect:
 
 CHAT = Dialect("chat", head=rb"<127\.0\.0\.1>")
 
-# ncat numbers its users, so the length of a head depends on who speaks.
+# ncat numbers its users, so the length of a head depends on the speaker.
 NCAT = Dialect("ncat", head=rb"<user\d+> ")
 
-# CLIENT REPLY OFF silences the answers to PUBLISH, not the messages (they are
-# "pushes"). It comes last, because it would silence the answer to SUBSCRIBE.
+# CLIENT REPLY OFF turns off the replies to PUBLISH, but not the messages, which are
+# "pushes". It comes last, because it would turn off the reply to SUBSCRIBE.
 REDIS = Dialect(
     "redis",
     hello=b"HELLO 3\r\nSUBSCRIBE room\r\nCLIENT REPLY OFF\r\n",
@@ -57,8 +56,8 @@ REDIS = Dialect(
     echo=True,
 )
 
-# The server sends its first PING two seconds after a join, whatever its
-# interval: it would fall into the timed part, so it is waited for.
+# The server sends its first PING two seconds after a join, whatever its interval.
+# It would fall into the timed part, so the load waits for it.
 NATS = Dialect(
     "nats",
     hello=b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\nSUB room 1\r\nPING\r\n',

@@ -1,15 +1,14 @@
-"""The floor: the same bytes through as many sockets, with as little of a server as can be.
+"""The floor: the same bytes through as many sockets, with as little of a server as possible.
 
     python -m harness.bench.floor SPEAKERS
 
-It reads until as many lines have come as are said in a round, or nothing has for
-PAUSE seconds; puts before each the prefix that all clients of a load have; and
-sends each client all of it, less its own, in one call. It takes whatever a read
-brings for one line, as the load's lines are short; it checks nothing, limits
-nobody, has one process and one order, and would break with any other load. What
-it reaches is what the kernel, the interpreter and the load cost: the nearer a
-server comes, the less of the time is its own. A server of several processes may
-do better, where there are processors for them.
+It reads until it has the lines of a round, or until no line has come for PAUSE seconds.
+Then it puts the clients' common prefix before each line, and sends each client all other
+clients' lines in one call. It takes each read for one line, as the load's lines are short.
+It checks nothing, limits nobody, has one process and one order, and would break with any
+other load. Its figure is the cost of the kernel, the interpreter and the load generator:
+the closer a server comes, the less of the time is its own. A server of several processes
+may be faster if there are processors for them.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ WELCOME = b"Welcome\n"
 CHUNK = 1 << 16
 
 PAUSE = 0.005
-"""Seconds without a line after which a round is delivered though it is not whole: before and after
-the timed part, fewer speak."""
+"""Seconds without a line after which an incomplete round is delivered: fewer clients speak before
+and after the timed part."""
 
 
 class Floor:
-    """`speakers`: how many lines there are in a round."""
+    """The floor's server. `speakers`: lines in a round."""
 
     def __init__(self, listener: socket.socket, speakers: int) -> None:
         self._listener = listener
         self._speakers = speakers
         self._clients: dict[int, socket.socket] = {}
         self._said: dict[int, bytes] = {}
-        """What has come in this round, by who has said it."""
+        """Data received in this round, by the sender's descriptor."""
         self._owed: dict[int, bytes] = {}
-        """What a client did not take at once."""
+        """Data that a client did not take at once, by its descriptor."""
         self._poll = select.epoll()
         self._poll.register(listener, select.EPOLLIN)
 
@@ -61,8 +60,8 @@ class Floor:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         client.setblocking(False)
-        # Or else the listeners, who never answer, are told the next line only when their kernels
-        # have acknowledged this one, up to 40 ms later.
+        # Without it, the next line would wait until the kernels of silent listeners have
+        # acknowledged this one, up to 40 ms later.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.send(WELCOME)
         self._clients[client.fileno()] = client
@@ -91,7 +90,7 @@ class Floor:
         self._said.clear()
 
     def _send(self, fd: int, parts: list[bytes | memoryview]) -> None:
-        """Send what is owed, and these; what is not taken is owed."""
+        """Send what is owed and these parts; what the socket does not take is owed."""
         client = self._clients.get(fd)
         before = self._owed.pop(fd, None)
         if before:

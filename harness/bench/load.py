@@ -1,13 +1,12 @@
-"""The load: one process that plays one workload on one server and says how it went.
+"""The load generator: a process that plays one workload on one server and prints the result.
 
-``python -m harness.bench.load JOB`` with the JSON of a `Job`; it prints one line
-of JSON: the figures, or ``{"failed": "why"}``. It runs in a process of its own so
-that nothing else is measured with it, and its clock is the only one: monotonic,
-from before the first ``send`` to after the last ``recv``.
+``python -m harness.bench.load JOB`` takes the JSON of a `Job` and prints one line of
+JSON: the figures, or ``{"failed": "why"}``. It is a process of its own so that nothing
+else is measured with it. Its clock is the only one: monotonic, from before the first
+``send`` to after the last ``recv``.
 
-In the workload "idle", it first prints the figures of the joining, then keeps
-all clients connected until it reads a line: so that its starter can weigh the
-server.
+In the workload "idle", it first prints the figures on joining, and then keeps all clients
+connected until it reads a line, so that its parent can measure the server's memory.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ QUIET = 0.1
 """Seconds at the end in which nothing more may come."""
 
 PARTS = (0.1, 0.5)
-"""Of its capacity, at which a server's latency is taken."""
+"""Shares of a server's capacity at which its latency is measured."""
 
 START_LIMIT = 10.0
-"""Seconds in which a server has to listen."""
+"""Seconds until a server must listen."""
 
 BLOCK = 1000
-"""Clients in a block whose rate of joining is given; fewer if there are not two such blocks."""
+"""Clients in a block over which joins per second are taken; fewer if there are not two blocks."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a load has to do.
+    """The job of a load generator.
 
-    seconds: how long the timed part lasts, at least; it ends with a round.
-    rounds: how many rounds it has, at least.
-    at_once: how many clients may be connecting at a time.
-    patience: seconds without a byte for anyone after which what is due is missing.
+    seconds: minimum duration of the timed part, which ends with a round.
+    rounds: minimum number of its rounds.
+    at_once: maximum number of clients that connect at the same time.
+    patience: seconds without a byte for any client after which the rest counts as missing.
     """
 
     workload: str
@@ -65,7 +64,7 @@ class Job:
 
 
 class Stage:
-    """All that the rounds of one workload need, worked out before the clock runs."""
+    """The data for the rounds of one workload, computed before the clock runs."""
 
     def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
         self.clients = clients
@@ -79,11 +78,11 @@ class Stage:
             for generation in range(payload.GENERATIONS)
         ]
         self.score = clients.score(self.speakers, heads)
-        # Lines to others only: what a server sends back to the speaker is not counted.
+        # Only lines to others count, not what a server sends back to the speaker.
         self.deliveries = len(self.speakers) * (job.clients - 1)
 
     def play(self, seconds: float, rounds: int) -> Report:
-        """Play for `seconds` and `rounds` at least; then check what the witnesses heard."""
+        """Play for `seconds` and `rounds` at least; then check what the witnesses received."""
         testimony: list[bytearray] = []
         busy = time.process_time()
         start = now = time.monotonic()
@@ -109,13 +108,13 @@ class Stage:
 
 
 def measure(clients: Clients, job: Job) -> Report:
-    """Verify, warm up, time, verify: the figures of one crowd or solo.
+    """Verify, warm up, time and verify; return the figures of a crowd, a solo or a latency.
 
-    Of a latency: those of a solo, which is the capacity, and then of parts of it.
+    A latency has the figures of a solo, its capacity, and those at shares of it.
     """
     heads = clients.verify(generation=1)
     stage = Stage(clients, job, heads)
-    # Nothing in the rounds makes a cycle, and the collector's pauses would be ours.
+    # Rounds make no reference cycles, and the collector's pauses would distort the figures.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
@@ -131,7 +130,7 @@ def measure(clients: Clients, job: Job) -> Report:
 
 
 def joining(times: list[float]) -> Report:
-    """The rate of joining, connect to welcome, in the first and in the last block."""
+    """Return joins per second, from connect to welcome, in the first and the last block."""
     block = min(BLOCK, len(times) // 2)
     return {
         "block": block,
@@ -149,7 +148,7 @@ def play(job: Job) -> Report:
             return measure(clients, job)
         print(json.dumps(joining(times)), flush=True)
         sys.stdin.readline()
-        # Those that were weighed are there, all of them, and members.
+        # All clients whose memory was measured must still be members.
         clients.barrier(generation=1)
         clients.quiet(QUIET)
         return {}

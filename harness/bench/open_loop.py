@@ -1,9 +1,9 @@
-"""Latency at a load that is held: an open loop, messages on a schedule that does not wait.
+"""Latency at a constant load: an open loop, with messages on a fixed schedule.
 
-Clients speak in turn, evenly in time. Each delivery counts from when its message
-was due, not from when it was sent, so that a server that stalls is not asked less
-meanwhile. Each message is told by its text, so it does not matter in which order
-they come; and every byte that anyone hears is checked when the clock has stopped.
+Clients speak in turn, at equal intervals. Each delivery is timed from when its message
+was due, not from when it was sent: so a server that stalls does not get less load.
+Messages are identified by their text, so their order does not matter. Every byte that
+anyone receives is checked when the clock has stopped.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
 
 TRUSTED = 0.25
-"""The part of a latency that may be the load's own lateness, each percentile for itself."""
+"""Maximum share of a latency that may be the load's own delay, for each percentile."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
 MOST = SPEAKERS * payload.GENERATIONS
-"""As many messages as can be told apart: the number of one stands where others name speaker and
-round."""
+"""Maximum number of messages that can be told apart. A message's number takes the place of speaker
+and round in its line."""
 
 Arrivals = list[tuple[float, bytes]]
-"""What one client heard, a read at a time, and when: in seconds from the start."""
+"""Data that one client received, one entry per read, with the seconds since the start."""
 
 
 class Timetable:
-    """When each of `count` messages is due, and what it looks like to whoever hears it. Pure."""
+    """Due time, speaker and text of each of `count` messages. Pure."""
 
     def __init__(self, dialect: Dialect, heads: Heads, count: int, rate: float) -> None:
-        """`rate`: messages a second, of all together."""
+        """`rate`: messages per second, of all clients together."""
         self.due = [number / rate for number in range(count)]
         self.speakers = [number % len(heads) for number in range(count)]
         texts = [payload.line(number % SPEAKERS, number // SPEAKERS) for number in range(count)]
@@ -51,20 +51,22 @@ class Timetable:
         }
 
     def latencies(self, arrivals: Arrivals, listener: int) -> Iterator[float]:
-        """Of each delivery, the seconds from when it was due to when its last byte had come.
+        """Yield, for each delivery, the seconds from its due time to its last byte.
 
-        Raises ArrivalError unless each message has come once that had to, and nothing else.
-        What comes back to its speaker is no delivery.
+        Raise ArrivalError unless each message that is due has come once, and nothing else.
+        A line that comes back to its speaker is not a delivery.
         """
         ending = self._ending
         *pieces, rest = b"".join(data for _, data in arrivals).split(ending)
         numbers = [self._known.get(piece, -1) for piece in pieces]
         if rest or -1 in numbers:
             strange = rest if -1 not in numbers else pieces[numbers.index(-1)]
-            raise ArrivalError(f"client {listener} received {payload.shown(strange)}, unsaid")
+            raise ArrivalError(
+                f"client {listener} received {payload.shown(strange)}, which nobody sent"
+            )
         due = [n for n, who in enumerate(self.speakers) if self._echo or who != listener]
         if sorted(numbers) != due:
-            raise ArrivalError(f"client {listener} has not heard each message once")
+            raise ArrivalError(f"client {listener} has not received each message once")
         reads = iter(arrivals)
         now, received, end = 0.0, 0, 0
         for number, piece in zip(numbers, pieces, strict=True):
@@ -77,9 +79,9 @@ class Timetable:
 
 
 def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[str, float]:
-    """Say `rate` messages a second for so many seconds; return latencies and lateness, in ms.
+    """Send `rate` messages per second; return latencies and delays, in ms.
 
-    Raises ArrivalError where not exactly what is due arrives.
+    Raise ArrivalError if not exactly what is due arrives.
     """
     count = min(MOST, max(len(heads), int(rate * seconds)))
     table = Timetable(clients.dialect, heads, count, rate)
@@ -94,9 +96,9 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
 def play(
     clients: Clients, table: Timetable, score: Sequence[int]
 ) -> tuple[list[Arrivals], Sequence[float]]:
-    """Keep to the timetable until everyone has received as many bytes as the score says.
+    """Follow the timetable until everyone has received as many bytes as the score says.
 
-    Returns what each client heard, and how many seconds late each message was sent.
+    Return what each client received, and the delay of each message in seconds.
     """
     count, due = len(table.due), table.due
     left = [score[sock.fileno()] for sock in clients.sockets]
@@ -129,14 +131,14 @@ def play(
 
 @contextlib.contextmanager
 def punctual(slack: Path = Path("/proc/self/timerslack_ns")) -> Iterator[None]:
-    """Have the kernel wake us when it was asked to, and not up to 50 µs later."""
+    """Set the timer slack to 1 ns: by default, the kernel may wake a process 50 µs late."""
     usual = _write(slack, "1")
     yield
     _write(slack, usual)
 
 
 def _write(file: Path, text: str) -> str:
-    """Return what was there; where the system has none such, it wakes us later."""
+    """Write a file if it exists; return its former content."""
     before = ""
     with contextlib.suppress(OSError):
         before = file.read_text()
@@ -145,7 +147,7 @@ def _write(file: Path, text: str) -> str:
 
 
 def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, float]:
-    """Percentiles, nearest-rank, in ms, of seconds: `late p99` is that of how late the load was."""
+    """Return percentiles (nearest-rank), in ms, of seconds: `late p99` is the load's delay."""
     found = {}
     for prefix, values in (("", sorted(latencies)), ("late ", sorted(lateness))):
         for name, part in PERCENTILES.items():
@@ -155,5 +157,5 @@ def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, 
 
 
 def trusted(latency: float, late: float) -> bool:
-    """Whether the load kept its schedule well enough for a latency to be the server's."""
+    """Return whether the load kept its schedule well enough to trust a latency."""
     return late <= TRUSTED * latency

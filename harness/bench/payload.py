@@ -1,8 +1,7 @@
-"""What is said, what has to be heard, and the check that it was. Pure.
+"""The lines that are sent, the bytes that must be received, and the check. Pure.
 
-Every line is 64 bytes, LF included, and names its speaker and the round in
-which it is said (modulo ten), so that a line which comes twice, late, or to the
-wrong client can't pass for another.
+Every line is 64 bytes, LF included, and names its speaker and its round (modulo ten).
+So a line that comes twice, late, or to the wrong client can't be taken for another.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ Heads = dict[int, bytes]
 
 
 class ArrivalError(Exception):
-    """Something did not arrive as it had to. The message says what, to whom."""
+    """Something did not arrive as it should have. The message says what, and at which client."""
 
 
 def line(speaker: int, generation: int) -> bytes:
-    """The line that `speaker` says in round `generation`."""
+    """Return the line of `speaker` in round `generation`."""
     start = b"%d %05d " % (generation % GENERATIONS, speaker)
     return start + _FILLER[: SIZE - len(start) - len(END)] + END
 
@@ -36,27 +35,27 @@ def speaker_of(text: bytes) -> int:
 
 
 def due(listener: int, speakers: Sequence[int], dialect: Dialect, heads: Heads) -> int:
-    """How many bytes `listener` has to receive when each of `speakers` says a line."""
+    """Return the bytes that `listener` must receive when each of `speakers` says a line."""
     around = SIZE + len(dialect.tail)
     return sum(len(heads[speaker]) + around for speaker in audible(listener, speakers, dialect))
 
 
 def audible(listener: int, speakers: Sequence[int], dialect: Dialect) -> list[int]:
-    """Those of `speakers` whom `listener` has to hear: all but itself, or all."""
+    """Return the speakers that `listener` must hear: all but itself, or all if echoed."""
     return [speaker for speaker in speakers if dialect.echo or speaker != listener]
 
 
 def ending(dialect: Dialect) -> bytes:
-    """What ends each delivered line, and occurs nowhere else: count it to count lines."""
+    """Return the bytes that end each delivered line and occur nowhere else."""
     return END + dialect.tail
 
 
 def check(
     heard: bytes, listener: int, speakers: Sequence[int], generation: int, dialect: Dialect
 ) -> Heads:
-    """Read all that one client heard in one round; return what headed each speaker's line.
+    """Check all that one client received in a round; return the head of each speaker's line.
 
-    Raises `ArrivalError` unless it is exactly one line of each audible speaker,
+    Raise `ArrivalError` unless it is exactly one line of each audible speaker,
     and nothing before, between or after.
     """
     frame = re.compile(b"(" + dialect.head + rb")(\d \d{5} [^#]*#\n)" + re.escape(dialect.tail))
@@ -73,7 +72,7 @@ def check(
 
 
 def agree(of_all: Sequence[Heads]) -> Heads:
-    """The heads as all listeners saw them; `ArrivalError` where two saw different ones."""
+    """Return the heads as all listeners saw them. Raise `ArrivalError` if two differ."""
     merged: Heads = {}
     for listener, heads in enumerate(of_all):
         for speaker, head in heads.items():
@@ -96,5 +95,5 @@ def _difference(got: Counter[bytes], expected: Counter[bytes]) -> str:
 
 
 def shown(data: bytes) -> str:
-    """Bytes for a message that has to stay on one line."""
+    """Return bytes for a one-line message."""
     return repr(data if len(data) <= 24 else data[:20] + b"...")[1:]

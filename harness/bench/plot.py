@@ -1,4 +1,4 @@
-"""Deliveries per second against clients, one line per server, as a picture in SVG. Pure."""
+"""Deliveries per second against clients, one line per server, as an SVG image. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 120, 50, 60
 
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
-"""Of the servers, in their order; on black, all are brighter."""
+"""Colours of the servers, in order; on a dark background, all are brighter."""
 
 APART = 16
-"""Between two names at the ends of lines, at least."""
+"""Minimum distance between two names at the ends of lines."""
 
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px; }
@@ -31,7 +31,7 @@ text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px;
 
 
 def plot(results: Sequence[Result]) -> str:
-    """The crowds among the results as a picture."""
+    """Return the crowds among the results as an SVG image."""
     servers = dict.fromkeys(result.server for result in results)
     found = {server: _rates(results, server) for server in servers}
     found = {server: rates for server, rates in found.items() if rates}
@@ -43,7 +43,7 @@ def plot(results: Sequence[Result]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
         f"<style>{_STYLE}</style>",
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<text class="title" x="{LEFT}" y="26">Deliveries per second, when all of so many clients '
+        f'<text class="title" x="{LEFT}" y="26">Deliveries per second, when all clients '
         "speak at once</text>",
         *_axes(clients, values, x, y),
     ]
@@ -61,8 +61,8 @@ def plot(results: Sequence[Result]) -> str:
 
 
 def spaced(ends: Mapping[str, float]) -> dict[str, float]:
-    """Where names go that would stand at these places: from above, each as far down as it has to be
-    so that none covers another."""
+    """Return the places of names at these ends of lines, moved down just enough that none covers
+    another."""
     places: dict[str, float] = {}
     free = float("-inf")
     for server, place in sorted(ends.items(), key=lambda end: end[1]):
@@ -98,7 +98,7 @@ def _axes(clients: Sequence[int], values: Sequence[float], x: Scale, y: Scale) -
 
 
 def _line(rates: Mapping[int, Sequence[float]], x: Scale, y: Scale, colour: str) -> list[str]:
-    """The medians as a line, and around it the lowest and the highest as a band."""
+    """Return the medians as a line, in a band from the lowest to the highest."""
     middle = " ".join(f"{x(n)},{y(statistics.median(those))}" for n, those in rates.items())
     above = [f"{x(n)},{y(max(those))}" for n, those in rates.items()]
     below = [f"{x(n)},{y(min(those))}" for n, those in reversed([*rates.items()])]

@@ -1,7 +1,7 @@
-"""The servers that can be timed: how each is started, and how fair that is.
+"""The servers that can be timed, and how to start each in a comparable way.
 
-All listen on 127.0.0.1 only, keep nothing on disk, and run with their own
-defaults otherwise, limits of clients excepted.
+All listen only on 127.0.0.1, write nothing to disk, and otherwise run with their own
+defaults, except for the limit on clients.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SPARE_CLIENTS = 16
-"""How many more clients than needed a server is told to expect."""
+"""Clients that a server is configured for besides those that connect."""
 
-# With what ends the line: a number may arrive in two pieces.
+# Includes what ends the line: a number may arrive in two pieces.
 _ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
 
 
@@ -30,17 +30,17 @@ class NotInstalledError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start a server.
+    """A way to start a server.
 
-    In `command`, as typed into a shell, and in `files`, {python}, {host}, {port} (a
-    free one), {workers}, {clients}, {speakers} (of a round) and {dir} (a directory of
-    its own) are filled in. `ready` is what it prints when it listens; a group ``port`` in it
-    tells where. Without `ready`, it is taken to listen at {port} when it accepts a
-    connection.
+    In `command`, which is split like a shell's, and in `files`, {python}, {host}, {port} (a
+    free one), {workers}, {clients}, {speakers} (of a round) and {dir} (a directory of its
+    own) are filled in. `ready` matches the server's output when it listens; its group
+    ``port``, if any, is the port. Without `ready`, the server listens at {port} once it
+    accepts a connection.
 
-    `at_once` is how many newcomers may be on their way when joining is timed:
-    enough to keep it busy, and fewer than its backlog holds, for who finds that
-    full comes again a second later.
+    `at_once`: clients that connect at the same time when joins are timed. It is enough to
+    keep the server busy, and below its backlog: a client that finds the backlog full retries
+    a second later.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Recipe:
     def fill(
         self, directory: Path, port: int, workers: int, clients: int, speakers: int
     ) -> list[str]:
-        """Write the files that the server wants, and return its command."""
+        """Write the server's files, and return its command."""
         values = {
             "python": sys.executable,
             "host": "127.0.0.1",
@@ -86,8 +86,8 @@ CHATROOM = Recipe(
     module="chatroom",
 )
 
-# -v only to hear that it listens: it then also prints a line per connection, none
-# per message.
+# -v prints the line that shows that it listens. It also prints a line per connection,
+# but none per message.
 NCAT = Recipe(
     "ncat",
     "ncat",
@@ -118,26 +118,26 @@ NATS = Recipe(
 )
 
 FLOOR = Recipe("floor", "chat", "{python} -m harness.bench.floor {speakers}", _ANNOUNCED)
-"""No server, but what one would cost that has nothing to do: see floor.py."""
+"""The cost of a server that has nothing to do: see floor.py."""
 
 RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR)}
 
 
 def custom(name: str, command: str) -> Recipe:
-    """Any server of the chatroom's protocol, from a command as typed into a shell."""
+    """Return a recipe for any server of the chatroom's protocol, from a shell command."""
     if not shlex.split(command):
         raise ValueError("an empty command")
     return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
 
 
 def find_program(name: str) -> str | None:
-    """Where a program is. Servers often live where an ordinary user's PATH does not lead."""
+    """Return a program's path; servers are often outside an ordinary user's PATH."""
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=os.pathsep.join((path, "/usr/local/sbin", "/usr/sbin")))
 
 
 def version_of(recipe: Recipe) -> str:
-    """The first line in which the server's program tells its version, or nothing."""
+    """Return the first line of the server's version output; empty if there is none."""
     if not recipe.version:
         return ""
     command = _command(recipe.version, {"python": sys.executable})
@@ -157,11 +157,11 @@ def version_of(recipe: Recipe) -> str:
 
 
 def _command(text: str, values: Mapping[str, str]) -> list[str]:
-    """Return a command as its parts, filled in, with the program's path."""
+    """Return a command, split and filled in, with the program's path."""
     program, *rest = [_fill(part, values) for part in shlex.split(text)]
     return [find_program(program) or program, *rest]
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Fill in {names}; other braces stay, as shell and JSON have them, too."""
+    """Fill in {names}; keep other braces, as in shell and JSON."""
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)

@@ -1,4 +1,4 @@
-"""One trial: one server, one load, one result; and the order of all trials."""
+"""One trial: one server, one workload, one result; and the order of all trials."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NOT_STARTED = "did not start"
 NOT_INSTALLED = "not installed"
 
 AT_ONCE = 4
-"""Clients on their way at a time where joining is not timed: few enough for any backlog."""
+"""Clients that connect at the same time if joins are not timed: few enough for any backlog."""
 
 DYING = 0.1
-"""Seconds that a server may need to be dead after it has let go of its clients."""
+"""Seconds until a crashed server has ended, after it has dropped its clients."""
 
 
 class LoadError(Exception):
-    """The load itself failed: that says nothing about the server."""
+    """The load generator itself failed: this says nothing about the server."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Workload:
 
     @property
     def speakers(self) -> int:
-        """How many say a line in a round."""
+        """Clients that say a line in a round."""
         return self.clients if self.kind == "crowd" else 1
 
     def __str__(self) -> str:
@@ -49,8 +49,8 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done. `seconds`, `rounds` and `patience` are those of `Job`;
-    `limit` is how many seconds one trial may take."""
+    """The trials to run. `seconds`, `rounds` and `patience` are those of `Job`; `limit`: maximum
+    of seconds for one trial."""
 
     workloads: Sequence[Workload]
     servers: Sequence[Recipe]
@@ -62,7 +62,7 @@ class Plan:
     limit: float = 300.0
 
     def trials(self) -> Iterator[tuple[Workload, int, Recipe]]:
-        """Each workload `repeat` times, the servers taking turns: A B C A B C."""
+        """Yield each workload `repeat` times, the servers taking turns: A B C A B C."""
         for workload in self.workloads:
             for repetition in range(self.repeat):
                 for recipe in self.servers:
@@ -71,7 +71,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one trial. `reason` says why there are no figures."""
+    """The result of one trial. `reason` says why there are no figures."""
 
     workload: str
     server: str
@@ -83,7 +83,7 @@ class Result:
 
 
 def run_all(plan: Plan, told: Callable[[Result], None]) -> list[Result]:
-    """Every trial in turn; `told` hears of each result as it comes."""
+    """Run every trial in turn; call `told` with each result as it comes."""
     results = []
     for workload, repetition, recipe in plan.trials():
         result = run(plan, workload, repetition, recipe)
@@ -93,7 +93,7 @@ def run_all(plan: Plan, told: Callable[[Result], None]) -> list[Result]:
 
 
 def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Result:
-    """Start a server, put a load on it, end both, whatever happens."""
+    """Start a server, put a load on it, and end both in any case."""
 
     def result(status: str, reason: str = "", figures: Report | None = None) -> Result:
         numbers = {name: float(value) for name, value in (figures or {}).items()}
@@ -146,7 +146,7 @@ def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int) -> Job:
 
 
 def _load(job: Job, server: Server, limit: float) -> Report:
-    """Run the load; for an idle one, weigh the server before and while it is there."""
+    """Run the load; for an idle one, measure the server's memory before and with it."""
     idle = job.workload == "idle"
     before = weight(server.pid) if idle else None
     report: Report = {}
@@ -162,7 +162,7 @@ def _load(job: Job, server: Server, limit: float) -> Report:
         return {"failed": f"took longer than {limit:g} s"}
     if process.returncode:
         last = "".join(complaint.strip().splitlines()[-1:])
-        raise LoadError(f"the load broke off: {last or 'without a word'}")
+        raise LoadError(f"the load generator failed: {last or 'without a message'}")
     for line in output.splitlines():
         report |= json.loads(line)
     return report
@@ -170,8 +170,8 @@ def _load(job: Job, server: Server, limit: float) -> Report:
 
 @contextlib.contextmanager
 def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
-    """The load's process. It is killed after `limit` seconds, which sets the event, or when the
-    block is left."""
+    """The load generator's process. It is killed after `limit` seconds, which sets the event, or at
+    the end of the block."""
     late = threading.Event()
 
     def end() -> None:
@@ -188,7 +188,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            start_new_session=True,  # an interrupt is for us to handle
+            start_new_session=True,  # an interrupt is handled here
         ) as process,
     ):
         try:
@@ -198,4 +198,4 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
         finally:
             timer.cancel()
             process.kill()
-            process.wait()  # `with process` would not, where it was interrupted
+            process.wait()  # `with process` would not, if interrupted

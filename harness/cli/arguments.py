@@ -1,7 +1,7 @@
-"""The arguments that several commands take, each written once, and what the commands do with them.
+"""The arguments that several commands share, and the steps that follow from them.
 
-A command names those that it takes: `add_shared(parser, "--profile", "--seed")`, and `add_target`
-for the server under test.
+A command names the arguments that it takes: `add_shared(parser, "--profile", "--seed")`, and
+`add_target` for the server under test.
 """
 
 from __future__ import annotations
@@ -22,58 +22,59 @@ from harness.descriptors import raise_descriptor_limit
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.toml_reader import TomlError
 
-if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+if TYPE_CHECKING:  # `bench` runs without the extra's packages.
     from harness.simulation.history import History
     from harness.target.target import Target
 
 SPARE_DESCRIPTORS = 64
-"""Descriptors that a process has open besides those of its clients."""
+"""Descriptors that a process needs besides those of its clients."""
 
 # --- types ---------------------------------------------------------------------------------------
 
 
 def whole(lowest: int) -> Callable[[str], int]:
-    """Return a type: a whole number, `lowest` or more."""
+    """Return an argument type: a whole number, `lowest` or more."""
 
     def parse(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"has to be {lowest} or more, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {text!r}")
         return int(text)
 
     return parse
 
 
 def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    """Return a type: a number that fits, which a complaint describes as `what`."""
+    """Return an argument type: a number for which `fits`; `what` describes it in errors."""
 
     def parse(text: str) -> float:
         with contextlib.suppress(ValueError):
             if fits(found := float(text)):
                 return found
-        raise argparse.ArgumentTypeError(f"has to be {what}, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
 
     return parse
 
 
 seconds = number("a number of seconds from 0 to 86400", lambda found: 0 < found <= 86_400)
 
-DRAWN_ANEW = "drawn anew"
+RANDOM_SEED = "random"
+"""Default of --seed, for which `seed` draws one."""
 
 
 def seed(text: str) -> int:
-    """Parse a seed; in place of one, draw one."""
-    return random.SystemRandom().randrange(1 << 32) if text == DRAWN_ANEW else whole(0)(text)
+    """Parse a seed, or draw one for the default."""
+    return random.SystemRandom().randrange(1 << 32) if text == RANDOM_SEED else whole(0)(text)
 
 
 def clause_id(text: str) -> str:
-    """Parse the id of a clause, in capitals or not."""
+    """Parse the id of a clause, in upper or lower case."""
     if text.upper() not in all_clauses():
         raise argparse.ArgumentTypeError(f"there is no clause {text!r}")
     return text.upper()
 
 
 def writable(text: str) -> Path:
-    """Parse the path of a file; complain of one that can't be written before the work."""
+    """Parse a path to write to. Reject an unwritable one now, not after the work."""
     path = Path(text)
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"can't be written: {text!r}")
@@ -85,34 +86,42 @@ def writable(text: str) -> Path:
 _TARGET: dict[str, dict[str, Any]] = {
     "--command": {
         "metavar": "COMMAND",
-        "help": "start the server so; {host} and {port} are filled in",
+        "help": "start the server with this command; {host} and {port} are filled in",
     },
-    "--target": {"metavar": "HOST:PORT", "help": "the server that runs there"},
+    "--target": {"metavar": "HOST:PORT", "help": "address of a running server"},
 }
 
 _SHARED: dict[str, dict[str, Any]] = {
-    "history": {"metavar": "HISTORY", "type": Path, "help": "a history.jsonl"},
-    "--profile": {"metavar": "NAME|FILE", "help": f"how it speaks ({profiles.DEFAULT})"},
+    "history": {
+        "metavar": "HISTORY",
+        "type": Path,
+        "help": "a history.jsonl that simulate has written",
+    },
+    "--profile": {"metavar": "NAME|FILE", "help": f"the server's dialect ({profiles.DEFAULT})"},
     "--seed": {
         "metavar": "N",
         "type": seed,
-        "default": DRAWN_ANEW,
-        "help": "what is drawn at random comes from it (%(default)s)",
+        "default": RANDOM_SEED,
+        "help": "seed of all random choices; reuse it to repeat a run (%(default)s)",
     },
     "--repeat": {
         "metavar": "N",
         "type": whole(1),
         "default": 1,
-        "help": "do everything N times (%(default)s)",
+        "help": "repeat each test or measurement N times (%(default)s)",
     },
     "--timeout-scale": {
         "metavar": "X",
         "type": number("a number above 0", lambda found: 0 < found <= 1000),
         "default": 1.0,
-        "help": "times the patience, for slow servers and busy machines (%(default)g)",
+        "help": "multiply all timeouts, for a slow server or a busy machine (%(default)g)",
     },
-    "--report": {"metavar": "DIR", "type": Path, "help": "write all that was found into DIR"},
-    "--json": {"metavar": "FILE", "type": writable, "help": "also write it to FILE, as JSON"},
+    "--report": {"metavar": "DIR", "type": Path, "help": "write the full report into DIR"},
+    "--json": {
+        "metavar": "FILE",
+        "type": writable,
+        "help": "also write the results to FILE, as JSON",
+    },
 }
 
 
@@ -124,7 +133,7 @@ def add(
     default: float,
     about: str,
 ) -> None:
-    """Add an argument that is a number; its help names the default."""
+    """Add a numeric argument; its help names the default."""
     help = f"{about} (%(default)s)"
     parser.add_argument(name, metavar=metavar, type=kind, default=default, help=help)
 
@@ -137,16 +146,16 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add those of the shared arguments that a command takes, by name."""
+    """Add these of the shared arguments."""
     for name in names:
         parser.add_argument(name, **_SHARED[name])
 
 
-# --- what comes of them --------------------------------------------------------------------------
+# --- steps that follow from the arguments --------------------------------------------------------
 
 
 def load_profile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> profiles.Profile:
-    """Return the profile that is named, or else the default."""
+    """Return the profile that is named, or the default."""
     try:
         return profiles.load(options.profile or profiles.DEFAULT)
     except TomlError as error:
@@ -164,7 +173,7 @@ def read_history(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument: str = "") -> None:
-    """Complain of more clients than this process may have connections for."""
+    """Exit with an error if so many clients need more descriptors than a process may have."""
     limit = raise_descriptor_limit()
     if clients + SPARE_DESCRIPTORS > limit:
         parser.error(
@@ -173,7 +182,7 @@ def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument:
 
 
 def make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
-    """Complain of a folder that can't be made, or written into, before the work, not after."""
+    """Create the report's folder. Exit with an error now, not after the work, if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -183,7 +192,7 @@ def make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
 
 
 def write(parser: argparse.ArgumentParser, path: Path, text: str, mode: str = "w") -> None:
-    """Write a file; end the program with one line where that fails."""
+    """Write a file; exit with a one-line error if that fails."""
     try:
         with path.open(mode, encoding="utf-8") as file:
             file.write(text)
@@ -192,7 +201,7 @@ def write(parser: argparse.ArgumentParser, path: Path, text: str, mode: str = "w
 
 
 def write_json(parser: argparse.ArgumentParser, path: Path, record: object) -> None:
-    """Write a record as JSON; end the program with one line where that fails."""
+    """Write a record as JSON; exit with a one-line error if that fails."""
     write(parser, path, json.dumps(record, indent=2) + "\n")
 
 
@@ -205,8 +214,8 @@ def started(
 ) -> Iterator[Target]:
     """Start the target that the arguments name, and stop it after the block.
 
-    scale: of the time to start. End the program with one line where no target is named (2), or
-    where it does not start (3), after a call of `on_failure` with the reason.
+    `scale` multiplies the time to start. Exit with a one-line error if no target is named
+    (status 2), or if the target does not start (3; `on_failure` is called with the reason).
     """
     from harness.errors import CannotJudge, StartError
     from harness.target.target import make_target
@@ -227,5 +236,5 @@ def started(
         finally:
             try:
                 target.stop()
-            except CannotJudge as error:  # said, and no more: what was found out stands
+            except CannotJudge as error:  # only a warning: the results stand
                 print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -1,16 +1,15 @@
-"""Time chat servers side by side: deliveries per second, memory, joining.
+"""Time chat servers side by side: deliveries per second, memory, joins per second.
 
-Runs without arguments: the workloads crowd 100, crowd 900, solo 100, latency 100
-and idle 300 on the chatroom, ncat, Redis and NATS, as far as they are installed,
-and on the floor, which is what a server would cost that has nothing to do. In
-crowd N, each of N clients says a line of 64 bytes, all at once, and again when
-all have received all; in solo N, one speaks, and again when the others have
-heard it. A run in which anything is missing, doubled or sent to the wrong client
-shows no figure.
+Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100 and
+idle 300. The servers are the chatroom, ncat, Redis and NATS, as far as they are
+installed, and the floor: the cost of a server that has nothing to do. In crowd N,
+each of N clients sends a line of 64 bytes at once; a round ends when all clients
+have received all lines. In solo N, one client sends and the others receive. A run
+in which a line is missing, doubled or sent to the wrong client shows no figure.
 
-Exit status: 0 if the first server was measured throughout, whatever became of
-the others; 1 if it failed; 2 for wrong arguments, or if the load itself broke
-off; 3 if the first server is not installed or did not start.
+Exit status: 0 if the first server was measured in all workloads, whatever happened
+to the others; 1 if it failed; 2 for wrong arguments, or if the load generator
+itself failed; 3 if the first server is not installed or did not start.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ from harness.cli.arguments import (
 )
 
 KINDS = {
-    "crowd": "all speak",
-    "solo": "are there, and one speaks",
-    "latency": "speak by a schedule that does not wait, at a tenth and at half of what the server "
-    "delivers in a solo of N: how long until a line is heard",
-    "idle": "join and are silent: memory each, and joins per second of the first and of the last "
-    "1,000",
+    "crowd": "speak, all at once",
+    "solo": "are in the room, and one of them speaks",
+    "latency": "speak on a fixed schedule, at 10%% and at 50%% of the server's throughput in solo "
+    "N; measures how long a line takes",
+    "idle": "join and stay silent; measures memory per client, and joins per second of the first "
+    "and of the last 1,000",
 }
-"""What N clients do in each kind of workload."""
+"""Description of each kind of workload, after 'N clients'."""
 
 DEFAULT_WORKLOADS = (
     Workload("crowd", 100),
@@ -58,13 +57,13 @@ DEFAULT_WORKLOADS = (
 )
 
 SWEEP = tuple(Workload("crowd", clients) for clients in (10, 30, 100, 300, 900))
-"""What is plotted, where nothing else is asked for."""
+"""Workloads to plot if none is given."""
 
 BUSY = 0.5
-"""The load average, before the start, above which other processes spoil the figures."""
+"""Load average before the start above which other processes distort the figures."""
 
 SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
-"""The arguments that bear on every run, and so are written down with the figures."""
+"""Arguments that bear on every run; the JSON file records them."""
 
 
 _seconds = number("a number of seconds", lambda found: 0 <= found < 1e6)
@@ -81,23 +80,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         type=_server,
         nargs="+",
-        help=f"of {', '.join(RECIPES)} (all by default), or NAME=COMMAND for any other server of "
-        "the chatroom's protocol, {host}, {port}, {workers}, {clients} and {python} filled in; "
-        "without {port}, it has to print 'listening on HOST:PORT'. The others are compared with "
-        "the first",
+        help=f"servers to measure: of {', '.join(RECIPES)} (default: all), or NAME=COMMAND for any "
+        "server of the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} are "
+        "filled in; without {port}, it must print 'listening on HOST:PORT'. The others are "
+        "compared with the first",
     )
-    add(parser, "--seconds", "S", _seconds, 2, "how long each timed part lasts, at least")
-    add(parser, "--rounds", "N", whole(1), 3, "rounds in each timed part, at least")
+    add(parser, "--seconds", "S", _seconds, 2, "seconds that each timed part lasts, at least")
+    add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")
     add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
-    silence = "seconds of silence after which what is due is missing"
+    silence = "seconds of silence after which a line counts as missing"
     add(parser, "--patience", "S", _seconds, 10, silence)
-    add(parser, "--limit", "S", _seconds, 300, "seconds that one run may take")
+    add(parser, "--limit", "S", _seconds, 300, "maximum number of seconds for one run")
     parser.add_argument(
         "--plot",
         metavar="FILE.svg",
         type=writable,
-        help="draw deliveries per second against clients into FILE.svg: of the crowds that are "
-        "named, or else of those of 10, 30, 100, 300 and 900",
+        help="draw deliveries per second against clients into FILE.svg, for the crowds that are "
+        "given, or else for crowds of 10, 30, 100, 300 and 900",
     )
 
 
@@ -110,7 +109,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     servers = options.server or list(RECIPES.values())
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
-        parser.error("argument --server: two servers of one name")
+        parser.error("argument --server: two servers have the same name")
     plan = Plan(
         workloads or (SWEEP if options.plot else DEFAULT_WORKLOADS),
         servers,
@@ -176,7 +175,7 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
     if machine["load_average"] > BUSY:
         note += (
             f" The machine was busy with other things (load average {machine['load_average']:.1f} "
-            "before the start), so these figures are too low, and not by the same factor."
+            "before the start): these figures are too low, and not all by the same factor."
         )
     return note
 
@@ -190,7 +189,7 @@ def _server(text: str) -> Recipe:
     if not name or not command:
         if text not in RECIPES:
             known = ", ".join(RECIPES)
-            raise argparse.ArgumentTypeError(f"has to be {known} or NAME=COMMAND, not {text!r}")
+            raise argparse.ArgumentTypeError(f"must be {known} or NAME=COMMAND, not {text!r}")
         return RECIPES[text]
     try:
         return custom(name, command)

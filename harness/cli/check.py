@@ -1,7 +1,7 @@
-"""Judge a saved history again: that of a run of `simulate`.
+"""Judge a history of `simulate` again.
 
-Exit status: 0 if all was heard as it has to be; 1 if it was not; 2 if that can't
-be told, or the file is no history.
+Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
+could not judge, or if the file is not a history.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tell of a clause: what it says, how it is tested, and who was caught by that.
+"""Explain a clause: its text, its tests, and the broken servers that they catch.
 
-Exit status: 0; 2 for a clause that does not exist.
+Exit status: 0; 2 if there is no such clause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ WIDTH = 88
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clause", metavar="CLAUSE", type=clause_id, help="its id, as in CAST-2")
+    parser.add_argument(
+        "clause", metavar="CLAUSE", type=clause_id, help="id of the clause, such as CAST-2"
+    )
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def broken(clause: str) -> dict[str, str]:
-    """The servers of the harness that break a clause, by name, and in what they are wrong."""
+    """Return the broken servers that break a clause, by name, with their descriptions."""
     from harness.reference.broken import REGISTRY
 
     return {
@@ -52,16 +54,16 @@ def broken(clause: str) -> dict[str, str]:
 
 
 def explain(clause: Clause, checks: Sequence[Check], caught: Mapping[str, str]) -> Iterator[str]:
-    """All there is to tell, in lines."""
+    """Yield the explanation, line by line."""
     of_it = [check for check in checks if check.clause == clause.id]
     yield f"{clause.id} ({clause.level}, {clause.section})"
     yield from _indented(clause.text, "  ")
     yield ""
     yield from _section("Tests", _docs(of_it))
     yield ""
-    yield "A pass rests on"
+    yield "Evidence for a pass"
     evidence = weakest([check.evidence for check in of_it])
-    yield f"  {RESTS_ON[evidence] if evidence else 'nothing: it is never judged'}"
+    yield f"  {RESTS_ON[evidence] if evidence else 'none: the clause is never judged'}"
     yield ""
     yield from _section("Broken servers that it catches", caught)
 
@@ -76,7 +78,7 @@ def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _docs(checks: Sequence[Check]) -> dict[str, str]:
-    """What the tests do, by name: once for all parameters of one."""
+    """Return each test's description by name, once for all its parameters."""
     return {check.name.partition("[")[0]: check.about for check in checks}
 
 

@@ -1,15 +1,14 @@
-"""Judge a chat server by the clauses of PROTOCOL.md, each of them.
+"""Judge a chat server by the clauses of PROTOCOL.md.
 
-The server is started from a command, in which {host} and {port} are filled in,
-or reached where it runs; in the first case several of them are judged at once.
-A MUST that it breaks fails the run; a SHOULD does with --strict, or where the
-profile that is named claims it. A clause that could not be judged is "unknown".
-Where LINE-2 cuts its lines comes from the seed. --report writes results.json,
+The server is started from a command, in which {host} and {port} are filled in, or
+reached at an address. With a command, several servers are judged at once. A MUST
+that the server breaks fails the run; a SHOULD fails it with --strict, or if the
+named profile claims it. A clause that could not be judged is "unknown". --seed
+fixes the points at which LINE-2 cuts its lines. --report writes results.json,
 junit.xml and report.html.
 
-Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong
-arguments, or if the harness itself could not judge; 3 if the server did not
-start.
+Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,
+or if the harness could not judge; 3 if the server did not start.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from harness.cli.arguments import (
 )
 from harness.cli.optional_deps import needs_extra
 
-if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+if TYPE_CHECKING:  # `bench` runs without the extra's packages.
     from rich.console import Console
 
     from harness.conformance.runner import Check, Options, Outcome
@@ -46,24 +45,24 @@ if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
     from harness.report.terminal import Line
 
 JOBS = 4
-"""Servers that are judged at once, where there are as many cores."""
+"""Servers to judge at once, if there are as many cores."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--repeat", "--report", "--timeout-scale")
-    parser.add_argument("--strict", action="store_true", help="a SHOULD decides as a MUST does")
+    parser.add_argument("--strict", action="store_true", help="fail on a broken SHOULD too")
     parser.add_argument(
         "--known-failures",
         metavar="FILE",
         type=_text,
-        help="clauses that do not decide, one id a line; # begins a comment",
+        help="clauses to report but not to count, one id per line; # begins a comment",
     )
     parser.add_argument(
-        "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge these only"
+        "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge only these"
     )
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
-    jobs = "judge N servers at once, where they are started from a command"
+    jobs = "servers to judge at once, with --command"
     add(parser, "--jobs", "N", whole(1), min(JOBS, os.cpu_count() or 1), jobs)
 
 
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         checks = runner.collect(chosen)
     except runner.CollectError as error:
         parser.error(str(error))
-    # A process without a test would only cost a second.
+    # Each process without a test would cost a second for nothing.
     chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
     if options.list:
         _print(_listed(checks))
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
     with started(parser, options, options.timeout_scale, unstarted):
-        pass  # It can be started, and stopped: tried once, before it is judged.
+        pass  # Start and stop it once, to report a server that does not start.
     print(
         f"judging {options.command or options.target}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
@@ -98,7 +97,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         flush=True,
     )
     outcome = _run(chosen, checks)
-    if outcome.interrupted:  # pytest has kept it to itself
+    if outcome.interrupted:  # pytest catches KeyboardInterrupt
         raise KeyboardInterrupt
     return _conclude(options, chosen, checks, outcome, rules, parser)
 
@@ -106,7 +105,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _options(options: argparse.Namespace) -> Options:
     from harness.conformance.runner import Options
 
-    # Its path: the tests run elsewhere, and a folder here may bear the name of a profile.
+    # A path: the tests run in another folder, and a folder here may have a profile's name.
     profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
         command=options.command,
@@ -122,7 +121,7 @@ def _options(options: argparse.Namespace) -> Options:
 
 
 def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
-    """What decides. Nobody has claimed anything where no profile was named."""
+    """Return the rules of the verdict. Without --profile, no claims count."""
     from harness.conformance.verdicts import Rules, parse_known_failures
 
     claims = load_profile(parser, options).claims if options.profile else frozenset()
@@ -150,7 +149,7 @@ def _conclude(
     parser: argparse.ArgumentParser,
     shown: bool = True,
 ) -> int:
-    """Judge, show it, if it is to be `shown`, and write the report."""
+    """Judge the outcome, print the summary if `shown`, and write the report."""
     from harness.conformance.verdicts import judge, record
     from harness.report.terminal import summary
 
@@ -164,13 +163,13 @@ def _conclude(
         "timeout_scale": options.timeout_scale,
     }
     asked = None
-    if options.only:  # and who is gone breaks JOIN-1, asked for or not
+    if options.only:  # JOIN-1 is broken by a server that is gone, chosen or not
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))
         if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
-            print(f"to repeat it, add {again}", file=sys.stderr)
+            print(f"to repeat the failures, add {again}", file=sys.stderr)
     if options.report:
         from harness.report import page
 
@@ -181,7 +180,7 @@ def _conclude(
 
 
 def _print(lines: Iterable[Line]) -> None:
-    """Show lines: with their styles on a terminal, else as they are."""
+    """Print lines, with their styles on a terminal, else plain."""
     from harness.report.terminal import plain
 
     if sys.stdout.isatty():
@@ -193,7 +192,7 @@ def _print(lines: Iterable[Line]) -> None:
 
 
 def show_on(console: Console, lines: Iterable[Line]) -> None:
-    """Show lines on a terminal; one that is too long for it goes on in the next, word by word."""
+    """Print lines on a terminal, wrapped between words."""
     from rich.text import Text
 
     from harness.report.terminal import STYLES
@@ -204,7 +203,8 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
 
 
 def _listed(checks: Sequence[Check]) -> Iterable[Line]:
-    """The clauses that the tests judge, each with its tests."""
+    """Yield the clauses that the tests judge, each with its tests."""
+    from harness.conformance.evidence import label
     from harness.report.terminal import quote
 
     for clause in all_clauses().values():
@@ -212,7 +212,7 @@ def _listed(checks: Sequence[Check]) -> Iterable[Line]:
         if of_it:
             yield from quote(clause)
         for check in of_it:
-            yield [(f"  {check.name}", "plain"), (f"  {check.evidence}", "faint")]
+            yield [(f"  {check.name}", "plain"), (f"  {label(check.evidence)}", "faint")]
 
 
 def _text(path: str) -> str:

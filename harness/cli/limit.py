@@ -1,13 +1,13 @@
-"""Search for the highest load that a server holds: so many people, who say ever more.
+"""Search for the highest load that a server holds, in messages per second.
 
-All talk, each as often as the others, by a schedule that does not wait. A load
-is held where all of it was heard as it has to be, and 99 of 100 messages by
-their last listener within --p99. The load is doubled until one is not held, then
-the gap is halved until it is a tenth. What stopped it was the server, or the
-harness, which could not keep its schedule: then --processes may take it further.
+All clients talk, each at the same rate, on a fixed schedule. A server holds a load
+if it delivers all messages correctly, and 99 of 100 within --p99, counted to the last
+listener. The load is doubled until one is not held; then the search continues between
+the two until they differ by a tenth. A load is not held because of the server, or
+because the harness could not keep its schedule; then --processes may help.
 
 Exit status: 0 if some load was held; 1 if none was; 2 if the harness could not judge
-before, or an argument is wrong; 3 if the target did not start.
+the first loads, or for wrong arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -38,25 +38,28 @@ from harness.simulation.scenario.plan import plan
 from harness.simulation.scenario.scenario import Phase, Population, Scenario
 
 FIRST = 16.0
-"""Messages a second, of all together, with which the search begins."""
+"""Messages per second, of all clients together, at which the search begins."""
 
 MOST = 1_000_000.0
-"""Messages a second at which it ends."""
+"""Messages per second at which the search ends."""
 
 CLOSE = 1.1
-"""How many times as high the load that is not held may be as the one that is, at the end."""
+"""Ratio of the lowest load that is not held to the highest that is, at which the search ends."""
 
 JOINS_PER_SECOND = 300
-"""That they arrive with, before anyone speaks."""
+"""Rate at which the clients join, before anyone speaks."""
 
 HELD, SERVER, HARNESS = "held", "server", "harness"
-"""What became of a load, or what stopped it."""
+"""Outcomes of a load: held, or not held because of the server or the harness."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One load that was tried. messages: a second, of all together. p99: in ms, of the last
-    listener; None: nothing was heard. why: it was not held; empty: it was."""
+    """One load that was tried.
+
+    messages: per second, of all clients together. p99: milliseconds to the last listener; None:
+    no message was received. why: reason why the load was not held; empty if it was held.
+    """
 
     clients: int
     messages: float
@@ -66,7 +69,7 @@ class Step:
 
     @property
     def deliveries(self) -> float:
-        """A second."""
+        """Deliveries per second."""
         return self.messages * (self.clients - 1)
 
 
@@ -75,14 +78,14 @@ class Limit:
     held: Step | None
     """The highest load that was held."""
     stopped: Step | None
-    """The lowest that was not; None: the search ended before."""
+    """The lowest load that was not held; None: the search ended before."""
 
 
 def search(attempt: Callable[[float], Step], first: float = FIRST, most: float = MOST) -> Limit:
-    """The highest load between `first` and `most`, as far as `attempt` tells.
+    """Return the highest load between `first` and `most` for which `attempt` succeeds.
 
-    A load that was not held is tried once more: a busy moment of the machine is
-    no limit of the server.
+    A load that was not held is tried once more: it may have met a busy moment of the
+    machine rather than a limit of the server.
     """
 
     def tried(messages: float) -> Step:
@@ -108,10 +111,10 @@ def search(attempt: Callable[[float], Step], first: float = FIRST, most: float =
 
 
 def scenario_of(clients: int, messages: float, length: float) -> Scenario:
-    """All come, and then all talk for so many seconds."""
+    """Return a scenario: all clients join, and then talk for `length` seconds."""
     return Scenario(
         "limit",
-        "all talk ever more",
+        "all talk at a fixed rate",
         (Phase("all come", 0.5 + clients / JOINS_PER_SECOND, 0.0), Phase("all talk", length)),
         (
             Population(
@@ -129,10 +132,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--timeout-scale", "--json")
     parser.set_defaults(seed=1)
-    add(parser, "--clients", "N", whole(2), 100, "people")
-    bound = "milliseconds in which the last listener has to hear 99 of 100"
+    add(parser, "--clients", "N", whole(2), 100, "clients")
+    bound = "milliseconds within which the last listener must receive 99 of 100 messages"
     add(parser, "--p99", "MS", whole(1), 100, bound)
-    add(parser, "--seconds", "S", seconds, 5, "how long they talk at each load")
+    add(parser, "--seconds", "S", seconds, 5, "seconds of talk at each load")
     add(parser, "--processes", "N", whole(1), 1, "processes that drive the clients")
 
 
@@ -141,7 +144,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     profile = load_profile(parser, options)
     raise_descriptor_limit()
     with started(parser, options, options.timeout_scale):
-        pass  # It can be started, and stopped: tried once, before it is loaded.
+        pass  # Start and stop it once, to report a server that does not start.
     found = search(lambda messages: _attempt(options, parser, profile, messages))
     print(conclusion(found))
     if options.json:
@@ -157,7 +160,7 @@ def _attempt(
     profile: Profile,
     messages: float,
 ) -> Step:
-    """Put a load on a fresh target, and tell what became of it."""
+    """Put a load on a fresh target, and return the outcome."""
     from harness.simulation.outcome import simulated
     from harness.simulation.run.run import Run
 
@@ -183,12 +186,12 @@ def _attempt(
             shutil.rmtree(folder)
     print(described(step), file=sys.stderr, flush=True)
     if keep:
-        print(f"  what was recorded is in {folder}", file=sys.stderr, flush=True)
+        print(f"  the recording is in {folder}", file=sys.stderr, flush=True)
     return step
 
 
 def judged(results: dict[str, object], clients: int, messages: float, bound: float) -> Step:
-    """What the results of a run say of its load; `bound`: of p99, in ms."""
+    """Return the outcome of a load from the results of its run; `bound`: milliseconds for p99."""
     latencies = results["latency_ms"]
     assert isinstance(latencies, dict)
     p99 = latencies["corrected"]["last"]["p99"]
@@ -205,7 +208,7 @@ def judged(results: dict[str, object], clients: int, messages: float, bound: flo
 
 
 def described(step: Step) -> str:
-    """A line on one load."""
+    """Return a line on one load."""
     load = f"{step.messages:,.0f} messages/s, {step.deliveries:,.0f} deliveries/s: "
     if step.outcome == HELD:
         return load + f"held, p99 {step.p99:.1f} ms"
@@ -219,7 +222,7 @@ def conclusion(limit: Limit) -> str:
         each = step.messages / step.clients
         lines.append(f"holds {step.clients} clients × {each:.3g} messages/s = {described(step)}")
     else:
-        lines.append("holds no load that was tried")
+        lines.append("held no load that was tried")
     if limit.stopped:
         lines.append(f"stopped at {described(limit.stopped)}")
     return "\n".join(lines)

@@ -1,9 +1,9 @@
-"""Set servers side by side, from the results.json of each: servers × clauses.
+"""Compare servers by their results.json: a table of servers and clauses.
 
-A server is called by the folder that its results.json lies in. Written as a
-page of HTML with --out, else to standard output.
+A server is named after the folder of its results.json. The table is printed, or
+written as an HTML page with --out.
 
-Exit status: 0; 2 for a file that is no such record.
+Exit status: 0; 2 if a file is not a results.json.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.report.matrix import markdown, merge, name_all, plain, read
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", metavar="RESULTS.JSON", type=Path, nargs="+")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--out", metavar="FILE.html", type=Path, help="write a page of HTML")
-    shape.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    shape.add_argument("--out", metavar="FILE.html", type=Path, help="write an HTML page")
+    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

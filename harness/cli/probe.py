@@ -1,15 +1,15 @@
-"""Find out how a server speaks, and write it down as a profile.
+"""Find out the dialect of a server, and write it down as a profile.
 
     python -m harness probe --command "python3 server.py {host} {port}" > server.toml
 
-A few people join, speak and leave. What a newcomer hears before anyone has
-spoken is the welcome; what stands before a word is the prefix; whole lines that
-nobody has said are notices. Addresses, ports and numbers in them become
-patterns. The profile claims those SHOULD clauses of framing that were seen to
-hold; whether they do, and all others, is for `conform` to judge.
+A few clients join, speak and leave. The text that a newcomer receives before anyone
+has spoken is the welcome; the text before a word is the prefix; whole lines that
+no client has sent are notices. Addresses, ports and numbers in them become
+patterns. The profile claims the SHOULD clauses on lines that seemed to hold;
+`conform` judges whether they do hold, and all other clauses.
 
-Exit status: 0 a profile was written; 2 wrong arguments; 3 the target did not
-start, or nobody was heard in it.
+Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
+not start, or delivered no message.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from harness.clients.client import Client, Clock, Log
 from harness.errors import CannotJudge, Undecided, Violation
 from harness.profile import Profile
 
-if TYPE_CHECKING:  # The extra is not there where only `bench` is wanted.
+if TYPE_CHECKING:  # `bench` runs without the extra's packages.
     from harness.clients.room import Room
     from harness.target.target import Target
 
 PEOPLE = 4
 
 MOST = 1 << 16
-"""Bytes of a greeting, and of what is heard while nobody speaks: more is a flood."""
+"""Bytes of a greeting, and of output while nobody speaks, above which a server is flooding."""
 
 _VARYING = re.compile(rb"(?P<v4>\d+\.\d+\.\d+\.\d+)|(?P<number>\d+)")
 
 
 @dataclass
 class Findings:
-    """What was heard; all of it is bytes as they came."""
+    """Everything that was received, as raw bytes."""
 
     welcomes: list[bytes] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
@@ -51,15 +51,14 @@ class Findings:
     claims: list[str] = field(default_factory=list)
 
 
-# --- pure: from what was heard to a profile ------------------------------------------------------
+# --- pure: from received bytes to a profile ------------------------------------------------------
 
 
 def pattern(texts: Sequence[bytes]) -> str:
-    """A pattern that all the texts match, and what is of their kind: '' for no text, or none.
+    """Return a pattern that all the texts and similar ones match; '' if there is no text.
 
-    Texts that differ otherwise than in their numbers are alike line by line: where a line of
-    theirs differs, its beginning is kept, up to the first difference; lines that not all of them
-    have may be missing.
+    Texts may differ in more than their numbers. They are then compared line by line: a line
+    that differs is kept up to the first difference; a line that some texts lack is optional.
     """
     found = [[_generalised(line) for line in text.split(b"\n")] for text in texts if text]
     if not found:
@@ -73,7 +72,7 @@ def pattern(texts: Sequence[bytes]) -> str:
 
 
 def _generalised(text: bytes) -> str:
-    """The pattern of a text in which addresses and numbers may vary."""
+    """Return the pattern of a text in which addresses and numbers may vary."""
     made, end = "", 0
     for varying in _VARYING.finditer(text):
         made += _escaped(text[end : varying.start()])
@@ -83,7 +82,7 @@ def _generalised(text: bytes) -> str:
 
 
 def _escaped(text: bytes) -> str:
-    """The pattern of just that text, in characters that TOML allows."""
+    """Return the pattern of exactly this text, in characters that TOML allows."""
     return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
 
 
@@ -96,13 +95,13 @@ def _escaped_character(char: str) -> str:
 
 
 def _common(lines: set[str]) -> str:
-    """One pattern for lines that begin alike."""
+    """Return one pattern for lines that begin alike."""
     begin = min(lines, key=len)
     if len(lines) == 1:
         return begin
     while not all(line.startswith(begin) for line in lines):
         begin = begin[:-1]
-    while True:  # not in the middle of an escape
+    while True:  # do not cut in the middle of an escape
         try:
             re.compile(begin)
             break
@@ -112,11 +111,11 @@ def _common(lines: set[str]) -> str:
 
 
 def as_toml(name: str, findings: Findings) -> str:
-    """The profile, as the file that `harness.profile` reads."""
+    """Return the profile as a file that `harness.profile` reads."""
     notices = _gathered({_generalised(line) for line in findings.notices})
     shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
-        f"# How {shown} speaks, as `python -m harness probe` heard it.",
+        f"# The dialect of {shown}, as `python -m harness probe` found it.",
         f"welcome = {_quoted(pattern(findings.welcomes))}",
         f"prefix = {_quoted(pattern(findings.prefixes))}",
         f"notices = [{', '.join(map(_quoted, notices))}]",
@@ -126,7 +125,7 @@ def as_toml(name: str, findings: Findings) -> str:
 
 
 def _gathered(lines: set[str]) -> list[str]:
-    """Patterns of lines; those that are alike up to where they first vary become one."""
+    """Return patterns of lines; lines that are equal up to their first number become one."""
     groups: dict[str, set[str]] = {}
     for line in lines:
         groups.setdefault(line.partition(r"\d")[0], set()).add(line.removesuffix(r"\n"))
@@ -143,7 +142,7 @@ def _quoted(text: str) -> str:
 
 
 async def listen(target: Target, clock: Clock) -> Findings:
-    """Let people join, speak and leave. Raises Violation where one is not heard by the others."""
+    """Have clients join, speak and leave. Raise Violation if one does not receive another."""
     from harness.clients.room import Room
 
     room = Room(target, Profile(name="unknown"), clock, Log())
@@ -153,7 +152,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
     try:
         for _ in range(PEOPLE):
             people.append(await room.connect())
-            # The first waits for a server that is not quite ready yet.
+            # The first client waits for a server that is not quite ready yet.
             greets = not findings.welcomes or findings.welcomes[0]
             await people[-1].waits(lambda: bool(people[-1].heard), None if greets else 0)
             await room.quiet()
@@ -167,7 +166,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
             for listener in others:
                 heard = (await listener.hears_line(token)).removesuffix(token)
                 before, _, prefix = heard.rpartition(b"\n")
-                # What somebody said comes again where a server doubles, or echoes: no notice.
+                # A server may double or echo a client's line: that is not a notice.
                 findings.notices += [
                     line
                     for line in _lines(before + b"\n" if before else b"")
@@ -175,7 +174,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
                 ]
                 findings.prefixes.append(prefix)
         await _framing(room, people[0], people[1], findings)
-        await room.quiet()  # what a server echoes may be late
+        await room.quiet()  # an echo may be late
         for person in people:
             _take(person)
         people.pop().close()
@@ -187,7 +186,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
 
 
 async def _framing(room: Room, speaker: Client, listener: Client, findings: Findings) -> None:
-    """Note which of the SHOULD clauses of framing seem to hold."""
+    """Note the SHOULD clauses on lines that seem to hold."""
     prefix = re.compile(pattern(findings.prefixes).encode())
     first, second = room.tokens(2)
     await speaker.say(first + b"\n" + second + b"\n")
@@ -211,12 +210,12 @@ async def _framing(room: Room, speaker: Client, listener: Client, findings: Find
 
 def _take(client: Client) -> bytes:
     if len(client.heard) > MOST:
-        raise Violation(f"{client} heard more than {MOST >> 10} KiB while nobody spoke")
+        raise Violation(f"{client} received more than {MOST >> 10} KiB while nobody spoke")
     return client.take(len(client.heard))
 
 
 def _note(findings: Findings, people: Iterable[Client]) -> None:
-    """What they heard while nobody spoke are notices."""
+    """Note what clients received while nobody spoke as notices."""
     for person in people:
         findings.notices += _lines(_take(person))
 
@@ -232,7 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--timeout-scale")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write the profile there, not to standard output"
+        "--out", metavar="FILE", type=Path, help="write the profile to FILE, not to standard output"
     )
 
 

@@ -1,7 +1,7 @@
-"""List the scenarios that ship, or show one: `simulate` runs them.
+"""List the scenarios that ship, or print one of them.
 
-A scenario is a file of TOML that says who takes part and what goes wrong. To
-write your own, begin with one of these: `scenarios NAME > mine.toml`.
+`simulate` runs a scenario. It is a TOML file that says who takes part and which
+faults occur. To write your own, begin with one that ships: `scenarios NAME > mine.toml`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from harness.simulation.scenario.scenario import FOLDER, load, names
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "scenario", metavar="NAME", nargs="?", choices=names(), help="print this one"
+        "scenario", metavar="NAME", nargs="?", choices=names(), help="scenario to print"
     )
 
 
@@ -23,5 +23,5 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:  #
         return 0
     for name in names():
         scenario = load(name)
-        print(f"{name:13} {scenario.clients:5} people, {scenario.seconds:g} s  {scenario.about}")
+        print(f"{name:13} {scenario.clients:5} clients, {scenario.seconds:g} s  {scenario.about}")
     return 0

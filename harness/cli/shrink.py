@@ -1,12 +1,12 @@
 """Shrink a failing history to the smallest script that still shows its violation.
 
-What people did is played again and again, each time with less of it, against a
-fresh target; what is left becomes a file of Python that needs nothing but its
-standard library: `python3 shrunk.py HOST PORT`. Times, faults of the target and
-bad networks are left out of it: a violation that needs them does not show again.
+The clients' actions are replayed, each time fewer of them, against a fresh target.
+The rest becomes a Python file that needs only the standard library:
+`python3 shrunk.py HOST PORT`. The script has no times, no faults of the target and
+no faulty networks: a violation that needs one of them does not recur.
 
-Exit status: 0 if a script was written; 2 if the violation does not show again,
-or an argument is wrong; 3 if the target did not start.
+Exit status: 0 if a script was written; 2 if the violation does not recur, or for
+wrong arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
 BUDGET = 400
-"""Scripts that are tried, at most."""
+"""Maximum number of scripts to try."""
 
 _FILE = '''"""{about}
 
     python3 {name} HOST PORT
 
-plays it against the server that listens there, says what went wrong, and exits with 1 if this
-did, with 0 if it did not, and with 2 if there is no server. Made from a longer run against:
+replays it against the server that listens there and prints what went wrong. Exit status: 1 if the
+violation above occurred, 0 if not, 2 if there is no server. Made from a longer run against:
 
     {target}
 """
@@ -57,12 +57,12 @@ PREFIX = {prefix!r}
 NOTICES = {notices!r}
 HURRY = {hurry!r}
 
-# Who is still there at the end says a last word, too.
+# Clients that are still connected at the end send a last line, too.
 SCRIPT = [
 {script}
 ]
 
-# --- how it is played ----------------------------------------------------------------------------
+# --- the player ----------------------------------------------------------------------------------
 
 {replay}
 
@@ -87,23 +87,26 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Manner:
-    """How a script is played. tries: how often, before it does not show it."""
+    """A way to play a script. tries: plays without the violation before it counts as gone."""
 
     hurry: bool
     tries: int
 
 
 Plays = Callable[[Script, bool], bool]
-"""Whether a script shows it when it is played once, hurried or not."""
+"""Function that plays a script once, hurried or not; true if the violation occurred."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "history", "--profile")
     parser.add_argument(
-        "--out", metavar="FILE.py", type=writable, help="where to (shrunk.py beside the history)"
+        "--out",
+        metavar="FILE.py",
+        type=writable,
+        help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "how often a script is played before it does not show it"
+    tries = "plays of a script without the violation before it is discarded"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 
@@ -113,7 +116,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     recorded = read_history(parser, options)
     out = options.out or options.history.parent / "shrunk.py"
     if out.exists():
-        parser.error(f"{str(out)!r} is there already; name another with --out")
+        parser.error(f"{str(out)!r} exists; name another file with --out")
     violations = judge(recorded, profile).violations
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
@@ -131,7 +134,7 @@ def _against(
     violation: Violation,
     profile: Profile,
 ) -> tuple[Script, bool]:
-    """The smallest script, and whether it has to be hurried."""
+    """Return the smallest script, and whether it must be hurried."""
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
@@ -142,7 +145,7 @@ def _against(
             host, port = target.address
             try:
                 found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
-            except OSError:  # it lets in nobody
+            except OSError:  # it accepts no connections
                 return False
             return any(finding.startswith(f"{violation.kind}:") for finding in found)
 
@@ -156,14 +159,14 @@ def _shrunk(
     tries: int,
     parser: argparse.ArgumentParser,
 ) -> tuple[Script, bool]:
-    """The smallest script, and whether it has to be hurried."""
+    """Return the smallest script, and whether it must be hurried."""
     whole_script = script_of(recorded)
     print(f"{violation.kind}, of {described(whole_script)}", file=sys.stderr, flush=True)
     manner = manner_of(lambda hurry: plays(whole_script, hurry), tries)
     if manner is None:
         without = ", ".join(["times", *left_out(recorded)])
         parser.error(
-            f"{violation.kind!r} does not show again, played patiently and in a hurry, with "
+            f"{violation.kind!r} does not recur, neither patiently nor in a hurry, with "
             f"--tries {tries}; left out are {without}"
         )
     tried = 0
@@ -181,16 +184,16 @@ def _shrunk(
 
 
 def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
-    """Two people who may be enough: who was wronged, and who spoke."""
+    """Return two clients that may suffice: the one that was wronged, and the sender."""
     sender = violation.message.partition(".")[0]
     first = [violation.who, *([int(sender)] if sender else []), *everyone]
     return list(dict.fromkeys(first))[:2]
 
 
 def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
-    """How the whole script shows it: patiently, or else hurried; None where it does neither.
+    """Return how the whole script shows the violation: patiently, else hurried; None if it doesn't.
 
-    What shows each time is played but once from then on.
+    A script that shows it each time needs only one try from then on.
     """
     for hurry in (False, True):
         shown = [shows(hurry) for _ in range(tries)]
@@ -200,12 +203,12 @@ def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
 
 
 def described(script: Script) -> str:
-    """How much of it there is."""
-    return f"people: {len(people(script))}, lines that they say: {lines(script)}"
+    """Return the size of a script, in clients and lines."""
+    return f"clients: {len(people(script))}, lines: {lines(script)}"
 
 
 def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
-    """Welcome, prefix and notices as `play` wants them; no prefix where it is as in PROTOCOL.md."""
+    """Return welcome, prefix and notices for `play`; no prefix if it is that of PROTOCOL.md."""
     return (
         profile.welcome.pattern if profile.welcome else b"",
         b"" if profile.prefix.pattern == Profile("").prefix.pattern else profile.prefix.pattern,
@@ -216,7 +219,7 @@ def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
 def file_of(
     script: Script, hurry: bool, violation: Violation, target: str, profile: Profile, name: str
 ) -> str:
-    """The file that shows the violation. Pure."""
+    """Return the text of the file that shows the violation. Pure."""
     source = Path(replay.__file__).read_text(encoding="utf-8")
     welcome, prefix, notices = _dialect(profile)
     return _FILE.format(
@@ -234,6 +237,6 @@ def file_of(
 
 
 def _quoted(text: str) -> str:
-    """As it stands in a docstring."""
+    """Escape a text for a docstring."""
     shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,15 +1,14 @@
-"""Simulate people in a room: a scenario is run, its history judged, its figures shown.
+"""Run a scenario: simulated clients, a recorded history, a verdict, figures.
 
-SCENARIO is one of those that ship (`scenarios` lists them) or a file of TOML.
-Every send and every receipt is recorded, and judged when all is over: whether
-each message has reached everyone else once, in one order, unharmed, with the
-true prefix. Latencies count from when a message was due, whatever held it up.
-The same seed gives the same schedule. --report writes history.jsonl, results.json
-and report.html.
+SCENARIO is one that ships (`scenarios` lists them) or a TOML file. All that is sent
+and received is recorded, and judged at the end: each message must reach every other
+client once, in one order, unchanged, with the true prefix. Latencies count from the
+time at which a message was due, whatever delayed it. The same seed gives the same
+schedule. --report writes history.jsonl, results.json and report.html.
 
-Exit status: 0 if all that was said was heard as it has to be; 1 if it was not;
-2 if that can't be told: the harness could not keep its schedule, nothing was
-heard, the target ended, or an argument is wrong; 3 if the target did not start.
+Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
+could not judge (it could not keep its schedule, nothing was received, the target
+ended), or for wrong arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from harness.simulation.scenario.scenario import Scenario, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", metavar="SCENARIO", help="one that ships, or a file")
+    parser.add_argument("scenario", metavar="SCENARIO", help="a scenario that ships, or a file")
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--report", "--timeout-scale")
     parser.add_argument(
-        "--duration", metavar="S", type=seconds, help="seconds that people talk (the scenario's)"
+        "--duration", metavar="S", type=seconds, help="seconds of talk (default: the scenario's)"
     )
     parser.add_argument(
-        "--clients", metavar="N", type=whole(1), help="people in all (the scenario's)"
+        "--clients", metavar="N", type=whole(1), help="clients in all (default: the scenario's)"
     )
 
 
@@ -82,7 +81,7 @@ def _simulate(
 
     seed, patience = options.seed, options.timeout_scale
     with started(parser, options, patience) as target:
-        print(f"{scenario.name} of {target}, seed {seed}", file=sys.stderr, flush=True)
+        print(f"{scenario.name} against {target}, seed {seed}", file=sys.stderr, flush=True)
         with live(sys.stderr, scenario.seconds) as told:
             found = simulated(
                 Run(plan(scenario, seed), target, profile, folder, told, scale=patience)
@@ -97,17 +96,17 @@ def _simulate(
 
 
 def _keep_or_not(folder: Path, *, asked: bool) -> None:
-    """What was recorded is kept, where anything went wrong; an empty folder is not."""
+    """Keep the recording if anything went wrong; remove an empty folder."""
     if asked:
         return
     if any(folder.iterdir()):
-        say(f"what was recorded is in {folder}")
+        say(f"the recording is in {folder}")
     else:
         folder.rmdir()
 
 
 def _chosen(options: argparse.Namespace) -> Scenario:
-    """The scenario with what the options change of it. Raises ValueError."""
+    """Return the scenario, changed by the options. Raise ValueError if it is invalid."""
     scenario = load(options.scenario)
     if options.clients:
         scenario = scenario.peopled(options.clients)

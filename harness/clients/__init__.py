@@ -2,5 +2,5 @@
 
 client.py   one client, and a log of the bytes in both directions
 stream.py   a client's bytes as lines
-room.py     several clients in the room of a target
+room.py     a target's room, with several clients
 """

@@ -1,8 +1,8 @@
-"""One scripted client, and a log of all that went over its wire.
+"""One scripted client, and a log of the bytes in both directions.
 
-A client never judges. It says what it is told to, gathers what comes, and waits
-for tokens: what a token proves is the test's business. All waiting is bounded
-by the `Clock`'s patience.
+A client never judges. It sends, collects what it receives, and waits for tokens;
+the test decides what a token proves. All waits are bounded by the `Clock`'s
+patience.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from dataclasses import dataclass, field
 from harness.errors import RefusedError, Violation
 
 CHUNK = 1 << 18
-"""Bytes read in one call."""
+"""Maximum number of bytes per read."""
 
 KEPT = 256
-"""Bytes of one event that the wire log keeps."""
+"""Maximum number of bytes of one event in the wire log."""
 
 MAX_EVENTS = 2000
-"""Events that the wire log of one test keeps: half of them the first, and half the last."""
+"""Maximum number of events in the wire log of one test: half of them the first, half the last."""
 
 MOST = 64 << 20
-"""Bytes that a client holds untaken; past that it reads no more: no test has so much to hear."""
+"""Bytes that a client holds before it stops reading: more than any test sends."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened on a wire: `time` in seconds from the test's start."""
+    """An event on a connection. `time`: seconds since the test's start."""
 
     time: float
     client: str
     what: str
-    """`says`, `hears`, or what happened to the connection."""
+    """`says`, `hears`, or an event of the connection."""
     data: bytes = b""
     size: int = 0
 
 
 @dataclass
 class Log:
-    """What happened on all wires of one test, in order."""
+    """The events on all connections of one test, in order."""
 
     start: float = field(default_factory=time.monotonic)
     first: list[Event] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Log:
     dropped: int = 0
 
     ended: bool = False
-    """Whether what happens from now on is of no interest."""
+    """True once further events are of no interest."""
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
         if self.ended:
@@ -72,10 +72,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Clock:
-    """How long things may take, in seconds; all are multiples of one scale.
+    """Timeouts in seconds, all multiplied by one scale.
 
-    patience: for what has to come. window: in which what must not come would
-    have.
+    patience: for something that must come. window: for something that must not come.
     """
 
     scale: float = 1.0
@@ -90,7 +89,7 @@ class Clock:
 
 
 class Client:
-    """A connection to the target, from `address`. Made by `connect`."""
+    """A connection to the target from `address`. Made by `connect`."""
 
     def __init__(
         self, name: str, address: str, connection: socket.socket, clock: Clock, log: Log
@@ -99,11 +98,11 @@ class Client:
         self.address = address
         """The source address, as the server should see it."""
         self.heard = bytearray()
-        """All that has come and was not taken yet."""
+        """Bytes that were received and not taken yet."""
         self.ended = ""
-        """How the connection ended: "closed" or "reset"; empty while it has not."""
+        """State after the end of the connection: "closed" or "reset"; empty while it is open."""
         self.flooded = False
-        """Whether more has come than it holds."""
+        """True if it has stopped reading because it holds too much."""
         self._socket = connection
         self._clock = clock
         self._log = log
@@ -112,18 +111,18 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """Whether the next byte, if it is LF, ends a line that was taken already."""
+        """True if the next LF belongs to a line that was taken already."""
         self.resume()
 
     @property
     def port(self) -> int:
-        """Its source port."""
+        """Source port."""
         port: int = self._socket.getsockname()[1]
         return port
 
     @property
     def reading(self) -> bool:
-        """Whether what comes is read: neither it nor the server has ended the connection."""
+        """True while it reads: neither side has ended the connection, and it is not paused."""
         return self._reading
 
     def __repr__(self) -> str:
@@ -132,7 +131,10 @@ class Client:
     # --- saying --------------------------------------------------------------
 
     async def say(self, text: bytes) -> None:
-        """Send it, in one segment if it is short. Raises Violation where it is not taken."""
+        """Send a text, in one segment if it is short. Raise Violation if the server does not read.
+
+        Raise Violation, too, if the connection is lost.
+        """
         self._log.add(self.name, "says", text)
         try:
             async with asyncio.timeout(self._clock.patience):
@@ -146,7 +148,7 @@ class Client:
             ) from None
 
     async def say_in_pieces(self, pieces: Iterable[bytes], pause: float) -> float:
-        """Send pieces with pauses between; return the longest pause that it became."""
+        """Send pieces with pauses between them; return the longest pause, in seconds."""
         longest, before = 0.0, time.monotonic()
         for piece in pieces:
             await self.say(piece)
@@ -156,7 +158,7 @@ class Client:
         return longest
 
     def finish(self) -> None:
-        """Close the side that speaks (FIN), and still listen."""
+        """Close the sending side (FIN), and go on receiving."""
         if self._socket.fileno() < 0 or self._finished:
             return
         self._finished = True
@@ -165,14 +167,14 @@ class Client:
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """End the connection: FIN, unless something is unread."""
+        """Close the connection: with a FIN, or a RST if something is unread."""
         if self._socket.fileno() >= 0:
             self._log.add(self.name, "closes")
             self.pause()
             self._socket.close()
 
     def reset(self) -> None:
-        """End the connection the hard way: RST."""
+        """Reset the connection (RST)."""
         self._log.add(self.name, "resets")
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -182,7 +184,7 @@ class Client:
     # --- hearing -------------------------------------------------------------
 
     def pause(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._socket)
@@ -194,30 +196,30 @@ class Client:
             self._loop.add_reader(self._socket, self._read)
 
     async def hears(self, token: bytes, within: float | None = None) -> bytes:
-        """Take all up to and with `token`. Raises Violation where it does not come."""
+        """Take all up to the end of `token`. Raise Violation if it does not come."""
         if not await self.comes(token, within):
             raise Violation(f"{self.name} did not hear it{self._fate()}", token, bytes(self.heard))
         return self.take(self.heard.index(token) + len(token))
 
     async def hears_line(self, token: bytes, within: float | None = None) -> bytes:
-        """As `hears`, for a token that was said as a line: its LF, if it has one, is dropped."""
+        """Like `hears`, for a token that was sent as a line: its LF, if it has one, is dropped."""
         heard = await self.hears(token, within)
         self.skip_line_end()
         return heard
 
     def skip_line_end(self) -> None:
-        """Drop what comes next, if it is a line end."""
+        """Drop a line end, if it comes next."""
         self._line_ends = True
         self._drop_line_end()
 
     def _drop_line_end(self) -> None:
-        if self._line_ends and self.heard and self.heard != b"\r":  # its LF may come yet
+        if self._line_ends and self.heard and self.heard != b"\r":  # the LF may follow
             self._line_ends = False
             if self.heard.startswith((b"\n", b"\r\n")):
                 del self.heard[: self.heard.index(b"\n") + 1]
 
     async def comes(self, token: bytes, within: float | None = None) -> bool:
-        """Whether `token` comes, or has come; it is not taken."""
+        """Return whether `token` has come, or comes in time; do not take it."""
         searched = 0
 
         def came() -> bool:
@@ -229,22 +231,22 @@ class Client:
         return await self.waits(came, within)
 
     async def hears_end(self, within: float | None = None) -> bytes:
-        """Take all up to the end of the connection. Raises Violation where it does not end."""
+        """Take all up to the end of the connection. Raise Violation if it does not end."""
         if not await self.ends(within):
             raise Violation(f"the server did not close the connection of {self.name}")
         return self.take(len(self.heard))
 
     async def ends(self, within: float | None = None) -> bool:
-        """Whether the server ends the connection in time."""
+        """Return whether the server ends the connection in time."""
         return await self.waits(lambda: bool(self.ended), within)
 
     async def waits(self, condition: Callable[[], bool], within: float | None = None) -> bool:
-        """Wait until `condition` holds, which is asked whenever something has come."""
+        """Wait until `condition` holds; it is evaluated whenever data has come."""
         deadline = self._loop.time() + (self._clock.patience if within is None else within)
         while not condition():
             left = deadline - self._loop.time()
             if self.flooded:
-                raise Violation(f"{self.name} heard {MOST >> 20} MiB, and not what was due")
+                raise Violation(f"{self.name} heard {MOST >> 20} MiB without the expected text")
             if self.ended or left <= 0:
                 return False
             self._news.clear()
@@ -254,7 +256,7 @@ class Client:
         return True
 
     def take(self, size: int) -> bytes:
-        """Take the next bytes of what has come."""
+        """Take the next `size` bytes of what was received."""
         taken = bytes(self.heard[:size])
         del self.heard[:size]
         if self.flooded and len(self.heard) < MOST and self._socket.fileno() >= 0:
@@ -279,7 +281,7 @@ class Client:
             self._drop_line_end()
             self._news.set()
             if len(self.heard) >= MOST:
-                self._log.add(self.name, "reads no more: it is flooded")
+                self._log.add(self.name, "stops reading: flooded")
                 self.flooded = True
                 self.pause()
         else:
@@ -301,12 +303,11 @@ async def connect(
     log: Log,
     receive_buffer: int = 0,
 ) -> Client:
-    """A client that has connected; nothing is known of its welcome.
+    """Connect a client; its welcome is not waited for.
 
-    source: the address to bind to; None: as the system likes. receive_buffer:
-    its bytes, for one that can hold little of what it does not read. Raises
-    Violation where the server does not accept it, RefusedError where nobody listens,
-    OSError where `source` is not ours.
+    source: address to bind to; None: the system's choice. receive_buffer: bytes of
+    SO_RCVBUF, for a client that must hold little unread. Raise Violation if the server
+    does not accept it, RefusedError if nothing listens, OSError if `source` is not local.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
@@ -322,7 +323,7 @@ async def connect(
                 await asyncio.get_running_loop().sock_connect(connection, server)
         except (TimeoutError, ConnectionError) as error:
             reason = os.strerror(error.errno) if error.errno else "no answer"
-            # A listener that goes away while one waits in its queue resets the connection.
+            # A listener that is closed resets the connections in its queue.
             gone = isinstance(error, (ConnectionRefusedError, ConnectionResetError))
             kind = RefusedError if gone else Violation
             raise kind(f"{name} could not connect: {reason}") from None

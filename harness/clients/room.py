@@ -1,9 +1,9 @@
-"""What a test of conformance has: the room of the target, and people in it.
+"""The environment of a conformance test: the target's room, and clients in it.
 
-What makes a join certain is a token. The welcome proves nothing: a server may
-send it before it has registered the client. So `join` has a witness say a token
-until all have heard it; only then does the test begin, and each client's stream
-begins behind it.
+Only a token proves that a client has joined. The welcome does not: a server may send
+it before it has registered the client. So `join` has a witness say tokens until all
+have received one. Only then does the test begin, and each client's stream begins
+behind that token.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from harness.target.interrupts import defer_signals
 from harness.target.target import Target
 
 LONGEST_WELCOME = 1 << 20
-"""Bytes in which a welcome is looked for."""
+"""Bytes in which to search for a welcome."""
 
 ATTENTIVE = 0.05
-"""Seconds by which the harness may be late and still counts as having watched."""
+"""Seconds of delay below which the harness counts as having watched."""
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
 
 
 class Room:
-    """The target's room, for one test. `server`: where it is reached, if not at the target."""
+    """The target's room, for one test."""
 
     def __init__(self, target: Target, profile: Profile, clock: Clock, log: Log) -> None:
         self.target = target
@@ -53,13 +53,13 @@ class Room:
         self.clock = clock
         self.log = log
         self.late = 0.0
-        """Seconds by which the harness itself was late, at most."""
+        """Largest delay of the harness itself, in seconds."""
         self.random = random.Random(0)
-        """What a test draws: it comes of the run's seed and the test's name, and of no more."""
+        """The test's random numbers, seeded by the run's seed and the test's name."""
         self.since = ""
-        """The clause that was judged before, if one was."""
+        """Clause that was judged before, if any."""
         self._looked = inf
-        """When the harness was last seen to be in time, less what it was blocked until then."""
+        """Time at which the harness was last seen to be on time, less the time it was blocked."""
         self._clients: list[Client] = []
         self._members: list[Client] = []
         self._others: list[Target] = []
@@ -71,33 +71,33 @@ class Room:
     # --- words ---------------------------------------------------------------
 
     def token(self) -> bytes:
-        """A word that was never said: letters and digits, always as many."""
+        """Return a word that was never said: letters and digits, of fixed length."""
         return f"{self._run}{next(self._tokens):05}".encode()
 
     def tokens(self, count: int) -> list[bytes]:
         return [self.token() for _ in range(count)]
 
     def texts(self, heard: bytes) -> list[bytes]:
-        """The texts of what was heard, line by line, without prefixes and notices."""
+        """Return the texts of the lines received, without prefixes and notices."""
         return stream.texts(heard, self.profile)
 
     def plain(self, heard: bytes) -> bytes:
-        """What was heard, without the notices."""
+        """Return the bytes received, without notices."""
         return stream.without_notices(heard, self.profile)
 
     def lines(self, heard: bytes) -> list[stream.Line]:
         return stream.lines(heard, self.profile)
 
-    # --- people --------------------------------------------------------------
+    # --- clients -------------------------------------------------------------
 
     async def connect(
         self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
     ) -> Client:
-        """Somebody who has connected, and has not heard anything yet.
+        """Connect a client that has received nothing yet.
 
-        source: an address; None: one that nobody has had in this test, where
-        the target is local. Raises Undecided where it is not to be had; TargetGoneError where
-        nobody listens at the target's address since before the test.
+        source: an address; None: one that no client of this test has had, if the target is
+        local. Raise Undecided if it can't be bound to; raise TargetGoneError if nothing listens
+        at the target's address since before the test.
         """
         server = target or self.target
         number = next(self._numbers)
@@ -111,7 +111,7 @@ class Room:
             if self.target.ours or self._clients or not self.since:
                 raise
             raise TargetGoneError(
-                f"the server at {self.target} accepts no connections any more, since {self.since}"
+                f"the server at {self.target} has accepted no connections since {self.since}"
             ) from None
         except OSError as error:
             check_descriptors(error)
@@ -122,15 +122,15 @@ class Room:
     async def enter(
         self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
     ) -> Client:
-        """Somebody who has heard the welcome, if one comes: not yet surely a member."""
+        """Connect a client and take its welcome, if one comes. It may not be a member yet."""
         client = await self.connect(source, receive_buffer, target)
         await self.welcomed(client, self.window)
         return client
 
     async def welcomed(self, client: Client, within: float | None = None) -> bytes:
-        """Take what comes up to the end of the welcome; nothing, where none comes in time.
+        """Take all up to the end of the welcome; return nothing if none comes in time.
 
-        The line end behind it is dropped: whether there is one is WELCOME-4's business.
+        The line end behind it is dropped: WELCOME-4 judges whether there is one.
         """
         welcome = self.profile.welcome
         if welcome is None:
@@ -147,24 +147,24 @@ class Room:
         return taken
 
     async def join(self, count: int) -> list[Client]:
-        """`count` members, each from an address of its own."""
+        """Return `count` members, each at its own address."""
         members = [await self.enter() for _ in range(count)]
         self._members += members
         await self.settle()
         return members
 
     def count_in(self, *clients: Client) -> None:
-        """They are members from now on: the next `settle` is for them too."""
+        """Count clients as members from now on: the next `settle` waits for them too."""
         self._members += clients
 
     def count_out(self, *clients: Client) -> None:
-        """They are members no more."""
+        """Count clients as members no longer."""
         self._members = [member for member in self._members if member not in clients]
 
     async def settle(self) -> dict[Client, bytes]:
-        """Wait until every member hears what is said, and return what each heard up to then.
+        """Wait until every member receives others; return what each has received up to then.
 
-        Raises JoinError where one of them never does.
+        Raise JoinError if a member receives nothing.
         """
         witness = await self._ensure_witness()
         token, deaf = await self._speak_until_heard(witness, self._members)
@@ -182,7 +182,7 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each speak until the next one hears it. Raises JoinError where that is in vain."""
+        """Have each speak until the next one receives it. Raise JoinError if one never does."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)
@@ -190,7 +190,7 @@ class Room:
                 raise JoinError(error.what, error.expected, error.actual) from None
 
     async def greet(self, speaker: Client, listener: Client) -> None:
-        """Have one speak until the other hears it. Raises Violation where it never does."""
+        """Have one speak until the other receives it. Raise Violation if it never does."""
         token, deaf = await self._speak_until_heard(speaker, [listener])
         if deaf:
             raise Violation(
@@ -201,7 +201,7 @@ class Room:
     async def _speak_until_heard(
         self, speaker: Client, listeners: Sequence[Client]
     ) -> tuple[bytes, list[Client]]:
-        """Have one say words until all hear one: the last of them, and who does not hear it."""
+        """Have one say words until all receive one; return the last, and who did not receive it."""
         deadline = time.monotonic() + self.clock.patience
         while True:
             token = self.token()
@@ -218,25 +218,25 @@ class Room:
                 return token, deaf
 
     async def tell(self, speaker: Client, listener: Client) -> bytes:
-        """Have one say a word that the other hears; what stands before it, on its line."""
+        """Have one say a word to another; return the text before the word, on its line."""
         token = self.token()
         await speaker.say(token + b"\n")
         heard = (await listener.hears_line(token)).removesuffix(token)
         return self.plain(heard).rpartition(b"\n")[2]
 
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
-        """What each listener heard before a new word of the speaker's, which is not in it.
+        """Have the speaker say a new word; return what each listener receives before it.
 
-        The speaker's earlier words are before it (CAST-4): what is not there will not come.
+        All that the speaker said earlier comes before it (CAST-4). What is missing is lost.
         """
         token = self.token()
         await speaker.say(token + b"\n")
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
     async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
-        """What each has heard when each has heard a last word of each other.
+        """Have each member say a last word; return what each has received by then.
 
-        What they said before is in it: nothing of it is under way.
+        It includes all that they said before: nothing is under way.
         """
         heard = dict.fromkeys(members, b"")
         for speaker in members:
@@ -248,9 +248,9 @@ class Room:
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> bytes:
-        """Take what a listener hears up to a word, less line ends and prefixes, wherever they are.
+        """Take all that a listener receives up to `last`, the last word of a long text.
 
-        For much that is said at once. `last` is the last that is said.
+        Line ends and prefixes are removed, wherever they are.
         """
         await self.waits_through(listener, last, within)
         return stream.squeezed(listener.take(len(listener.heard)), self.profile)
@@ -258,11 +258,11 @@ class Room:
     async def waits_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> None:
-        """Wait until a listener has heard the last word of much that is said at once.
+        """Wait until a listener has received the last word of a long text.
 
-        A server may have cut the word in two: a prefix and a line end may be inside it. That is
-        looked for at the end of what was heard, as squeezing all of it takes long; in all of it
-        only when the time is up.
+        The word may be cut in two, with a prefix and a line end inside. Only the end of the
+        stream is searched for that, as squeezing all of it takes long; all of it is searched
+        once, at the timeout.
         """
         far = len(last) + 200  # the word, a prefix and a line end
         searched = 0
@@ -274,7 +274,7 @@ class Room:
 
         if not (await listener.waits(came, within) or self._holds(listener.heard, last)):
             raise Violation(
-                f"{listener} did not hear the end of much that was said{self.fate()}",
+                f"{listener} did not hear the end of a long text{self.fate()}",
                 last,
                 bytes(listener.heard[-far:]),
             )
@@ -283,7 +283,7 @@ class Room:
         return word in stream.squeezed(bytes(heard), self.profile)
 
     def before(self, heard: bytes, token: bytes) -> bytes:
-        """What was heard before a token, and the prefix that it bears."""
+        """Return what was received before a token and its prefix."""
         text = heard[: heard.rindex(token)]
         prefix = re.search(rb"(?:%b)\Z" % self.profile.prefix.pattern, text)
         return text[: prefix.start()] if prefix else text
@@ -292,11 +292,11 @@ class Room:
 
     @property
     def window(self) -> float:
-        """Seconds in which what must not come would have come."""
+        """Seconds to wait for something that must not come."""
         return self.clock.window
 
     async def quiet(self) -> None:
-        """Let a window go by in which the harness was attentive all the time."""
+        """Let a window go by in which the harness was on time throughout."""
         left = self.window
         while left > 0:
             before = time.monotonic()
@@ -306,9 +306,9 @@ class Room:
     # --- addresses, other servers --------------------------------------------
 
     def address(self) -> str:
-        """An address of this machine from which nobody has come yet in this run.
+        """Return a local address that no client of this run has used.
 
-        Raises Undecided where it has but one.
+        Raise Undecided if the machine's loopback has only one address.
         """
         number = next(_addresses)
         found = f"127.{1 + number // 62500 % 250}.{number // 250 % 250}.{number % 250 + 2}"
@@ -318,38 +318,38 @@ class Room:
         except OSError as error:
             check_descriptors(error)
             raise Undecided(
-                "this machine's loopback has one address only: senders can't be told apart"
+                "this machine's loopback has only one address: senders can't be told apart"
             ) from None
         return found
 
     def another(self, options: str = "", host: str = "127.0.0.1") -> Target:
-        """A server of its own, started as the target is; it is stopped after the test."""
+        """Start another server of the target's kind; it is stopped after the test."""
         other = self.target.another(options, host)
         self._others.append(other)
         other.start()
         return other
 
     def own_server(self) -> Target:
-        """A server for this test alone, where one can be started; else the target."""
+        """Return a server for this test alone if one can be started, else the target."""
         return self.another() if self.target.ours else self.target
 
     def at(self, server: Target, host: str) -> Target:
-        """The same server, reached at another of its addresses."""
+        """Return the same server, reached at another of its addresses."""
         return Target(host, server.port)
 
     def output(self) -> str:
-        """The last that the server has printed; of several, the one that was started last."""
+        """Return the latest output of the server that was started last."""
         return [self.target, *self._others][-1].output()
 
     def fate(self) -> str:
-        """How the target ended, if it did."""
+        """Return how the target ended, for a message; empty if it runs."""
         how = self.target.death()
         return f"; the server {how}" if how else ""
 
     # --- the end -------------------------------------------------------------
 
     async def leave(self) -> None:
-        """End all that the test has opened: without a reset, where the server lets us."""
+        """Close all that the test has opened, without a reset if the server closes in time."""
         try:
             await self._leave()
         finally:
@@ -361,7 +361,7 @@ class Room:
         self.log.ended = True
         for client in self._clients:
             client.finish()
-        # A server that closes its side may be late; one that does not is waited for but once.
+        # A server may close its side late. One that never does is waited for only once.
         within = self.window if self.target.stays_open else self.clock.patience
         deadline = time.monotonic() + within
         while any(client.reading for client in self._clients) and time.monotonic() < deadline:
@@ -371,7 +371,7 @@ class Room:
             client.close()
 
     async def watch(self) -> None:
-        """Note by how much the harness itself is late, until cancelled."""
+        """Note the largest delay of the harness itself, until cancelled."""
         while True:
             self._looked = time.monotonic() - self._blocked()
             await asyncio.sleep(ATTENTIVE)
@@ -382,11 +382,11 @@ class Room:
         self.late = max(self.late, late)
 
     def _blocked(self) -> float:
-        """Seconds for which servers were started, stopped or weighed: that is no lateness."""
+        """Return the seconds in which servers were started, stopped or inspected: no delay."""
         return sum(server.blocked for server in (self.target, *self._others))
 
     def check_punctual(self) -> None:
-        """Raises CannotJudge where the harness was so late that a failure may be its own."""
+        """Raise CannotJudge if the harness was so late that a failure may be its own."""
         self._look()
         if self.late > self.clock.patience / 4:
             raise CannotJudge(
@@ -395,13 +395,13 @@ class Room:
 
 
 def applies(condition: object, reason: str) -> None:
-    """Raises NotApplicable, for that reason, unless the condition holds."""
+    """Raise NotApplicable with this reason unless the condition holds."""
     if not condition:
         raise NotApplicable(reason)
 
 
 def needs_ipv6() -> None:
-    """Raises Undecided where this machine has none."""
+    """Raise Undecided if this machine has no IPv6 loopback."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass
@@ -413,16 +413,16 @@ def needs_ipv6() -> None:
 def expect(
     condition: object, what: str, expected: bytes | None = None, actual: bytes | None = None
 ) -> None:
-    """Raises Violation, unless the condition holds."""
+    """Raise Violation unless the condition holds."""
     if not condition:
         raise Violation(what, expected, actual)
 
 
 def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
-    """Raises Violation, unless the bytes are those that are due."""
+    """Raise Violation unless the bytes are equal."""
     expect(expected == actual, what, expected, actual)
 
 
 def _name(number: int) -> str:
-    """Return A to Z, then A1 to Z1, and so on."""
+    """Return a name for a client: A to Z, then A1 to Z1, and so on."""
     return f"{chr(ord('A') + number % 26)}{number // 26 or ''}"

@@ -1,9 +1,8 @@
-"""What a client heard, as the lines that it is made of. Pure.
+"""A client's received bytes as lines. Pure.
 
-A stream is cut at LF, never by reads: TCP keeps no boundaries. The prefix of a
-line is whatever the profile takes for one, true or not; a line without it is
-all text. So a defect of the prefix shows in the clauses of the prefix, and
-hides no others.
+A stream is split at LF, never at the boundaries of reads: TCP keeps none. The prefix
+of a line is the text that the profile's pattern matches, true or not; a line without
+a match is all text. So a wrong prefix breaks the clauses on prefixes, and no others.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from harness.profile import Profile
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a stream, with its LF; the last may lack it. `prefix` None: it has none."""
+    """One line of a stream, with its LF; the last line may lack it. `prefix`: None if missing."""
 
     prefix: bytes | None
     text: bytes
 
 
 def lines(heard: bytes, profile: Profile) -> list[Line]:
-    """The lines of a stream, less the notices that the server says by itself."""
+    """Return the lines of a stream, without the server's notices."""
     found = []
     for line in without_notices(heard, profile).split(b"\n"):
         prefix = profile.prefix.match(line)
@@ -38,21 +37,21 @@ def lines(heard: bytes, profile: Profile) -> list[Line]:
 
 
 def texts(heard: bytes, profile: Profile) -> list[bytes]:
-    """The texts of the lines of a stream."""
+    """Return the texts of the lines of a stream."""
     return [line.text for line in lines(heard, profile)]
 
 
 def squeezed(heard: bytes, profile: Profile) -> bytes:
-    """A stream less its line ends and all that could be a prefix, wherever a server has put them.
+    """Return a stream without line ends and without anything that could be a prefix.
 
-    Where a message is what one read brought, they come in the middle of a line.
+    A server whose messages are reads puts them in the middle of a line.
     """
     text = profile.prefix.sub(b"", without_notices(heard, profile))
     return text.replace(b"\r", b"").replace(b"\n", b"")
 
 
 def sequence(heard: bytes, words: Set[bytes]) -> list[bytes]:
-    """Those of the words that are in what was heard: in its order, as often as they are there."""
+    """Return the occurrences of the words in the stream, in its order, with repetitions."""
     return re.findall(b"|".join(map(re.escape, words)), heard)
 
 

@@ -1,25 +1,30 @@
-"""What a pass rests on, from the strongest to the weakest."""
+"""Kinds of evidence for a pass, from the strongest to the weakest."""
 
 from __future__ import annotations
 
 PROVED = "proved"
-"""A barrier shows it: a later word of the same sender has come."""
+"""Proved by a barrier: a later word of the same sender has arrived."""
 OBSERVED = "observed"
-"""It was seen to happen."""
+"""Seen to happen."""
 ABSENT = "absent-within-window"
-"""It was not seen to happen while the harness watched."""
+"""Not seen to happen while the harness watched."""
 
 STRENGTH = (ABSENT, OBSERVED, PROVED)
 
 
 def weakest(found: list[str]) -> str | None:
-    """What several passes together rest on; None for no pass."""
+    """Return the weakest evidence of several passes; None for no pass."""
     return min(found, key=STRENGTH.index) if found else None
 
 
 RESTS_ON = {
-    PROVED: "proved: a barrier shows it, a later word of the same sender that has come",
+    PROVED: "proved: a later word of the same sender has arrived",
     OBSERVED: "observed: it was seen to happen",
-    ABSENT: "absent within a window: it was not seen to happen while the harness watched",
+    ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale",
 }
-"""What is said of the evidence."""
+"""Explanation of each kind of evidence, for reports."""
+
+
+def label(evidence: str | None) -> str:
+    """Return a short text for a kind of evidence; empty for none."""
+    return RESTS_ON[evidence].partition(":")[0] if evidence else ""

@@ -1,16 +1,16 @@
 """The pytest plugin: a target for each process, a room for each test.
 
-It does nothing until a test bears the marker ``clause(id, evidence)``, which
-names the clause that the test judges and what its pass rests on. Such a test is
-a coroutine function with a fixture `room`, and runs in an event loop of its own:
+The plugin does nothing until a test bears the marker ``clause(id, evidence)``, which names
+the clause that the test judges and the evidence for a pass. Such a test is a coroutine
+function with a fixture `room`, and runs in an event loop of its own:
 
     @pytest.mark.clause("CAST-7", OBSERVED)
     async def test_a_member_alone_talks_to_nobody(room: Room) -> None: ...
 
-What became of it is in its report's `user_properties`, under RESULT, as JSON:
-see `Result`. Two of them are not pytest's business and come as skips: the clause
-was not decided here, or has no meaning for this target. The first test that
-finds nobody at the target's address any more has one more result: JOIN-1's.
+Its result is in its report's `user_properties`, under RESULT, as JSON: see `Result`. Two
+verdicts have no equal in pytest and appear as skips: the clause was not decided here, or has
+no meaning for this target. The first test that finds that the target has gone has one more
+result, a failure of JOIN-1.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from harness.toml_reader import TomlError
 RESULT = "conformance"
 
 LIMIT = 60
-"""Times the patience: what a test may take. All it waits for has its own limit; this one
-is for what never ends, not for a busy machine."""
+"""Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
+timeout; this one ends a test that loops, and is not for busy machines."""
 MOST_SHOWN = 1 << 20
-"""Bytes, of what was due and of what came, that a result keeps."""
+"""Maximum number of bytes, expected and actual, in a result."""
 LAST_OUTPUT = 4000
-"""Characters of the target's output that are kept with a result."""
+"""Maximum number of characters of the target's output in a result."""
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
 CANNOT_JUDGE = "could-not-judge"
@@ -59,11 +59,10 @@ CANNOT_JUDGE = "could-not-judge"
 
 @dataclass
 class Result:
-    """What became of one test.
+    """The result of one test.
 
-    `expected`, `actual`: bytes in hex. `wire`: of each event the time in
-    seconds, the client, what happened, the beginning of the bytes in hex, and
-    how many they are.
+    `expected`, `actual`: bytes in hex. `wire`: for each event the time in seconds, the client,
+    the kind of event, the first bytes in hex, and the number of bytes.
     """
 
     test: str
@@ -81,46 +80,60 @@ class Result:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance", "judging a chat server (harness.conformance)")
-    group.addoption("--command", help="start the server so: {host} and {port} are filled in")
-    group.addoption("--target", metavar="HOST:PORT", help="the server that runs there")
-    group.addoption("--profile", default="chatroom", help="its dialect: a name, or a file")
-    group.addoption("--clause", action="append", metavar="ID", help="judge this clause only")
     group.addoption(
-        "--timeout-scale", type=float, default=1.0, metavar="X", help="times the patience"
+        "--command", help="command that starts the server; {host} and {port} are filled in"
     )
-    group.addoption("--repeat", type=int, default=1, metavar="N", help="judge everything N times")
+    group.addoption("--target", metavar="HOST:PORT", help="address of a running server")
     group.addoption(
-        "--seed", type=int, default=0, metavar="N", help="of it comes where LINE-2 cuts its lines"
+        "--profile", default="chatroom", help="the server's dialect: name or file of a profile"
+    )
+    group.addoption("--clause", action="append", metavar="ID", help="judge only this clause")
+    group.addoption(
+        "--timeout-scale", type=float, default=1.0, metavar="X", help="multiply all timeouts"
+    )
+    group.addoption("--repeat", type=int, default=1, metavar="N", help="repeat each test N times")
+    group.addoption(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed for LINE-2's cut points; reuse it to repeat a run",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "clause(id, evidence): the clause of PROTOCOL.md that the test judges"
+        "markers",
+        "clause(id, evidence): clause of PROTOCOL.md that the test judges, and evidence for a pass",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
-        # One server: one test at a time, in order. (xdist may have seen its options before.)
+        # One server: one test at a time, in order. (xdist may have read its options already.)
         config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
 def clause_of(item: pytest.Item) -> tuple[str, str] | None:
-    """The clause that a test judges, and what its pass rests on. Raises UsageError."""
+    """Return the clause that a test judges and the evidence for a pass, or None if it judges none.
+
+    Raise UsageError if the marker or the function is wrong.
+    """
     marker = item.get_closest_marker("clause")
     if marker is None:
         return None
     if len(marker.args) != 2 or marker.kwargs:
-        raise pytest.UsageError(f"{item.nodeid}: it has to be clause(id, evidence)")
+        raise pytest.UsageError(f"{item.nodeid}: the marker must be clause(id, evidence)")
     clause, evidence = marker.args
     if clause not in all_clauses() or evidence not in STRENGTH:
-        raise pytest.UsageError(f"{item.nodeid}: no clause {clause!r}, or no evidence {evidence!r}")
+        raise pytest.UsageError(
+            f"{item.nodeid}: unknown clause {clause!r} or evidence {evidence!r}"
+        )
     if not inspect.iscoroutinefunction(getattr(item, "function", None)):
-        raise pytest.UsageError(f"{item.nodeid}: what judges a clause is a coroutine function")
+        raise pytest.UsageError(f"{item.nodeid}: a test of a clause must be a coroutine function")
     if "room" not in getattr(item, "fixturenames", ()):
-        raise pytest.UsageError(f"{item.nodeid}: what judges a clause has a fixture `room`")
+        raise pytest.UsageError(f"{item.nodeid}: a test of a clause must have the fixture `room`")
     return clause, evidence
 
 
@@ -144,7 +157,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def conformance_profile(request: pytest.FixtureRequest) -> profiles.Profile:
-    """How the target speaks."""
+    """The target's profile."""
     try:
         return profiles.load(request.config.getoption("profile"))
     except TomlError as error:
@@ -166,7 +179,7 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
                 yield target
         except StartError as error:
             if hasattr(request.config, "workerinput"):
-                raise  # A worker of xdist can't end the run; its tests say why they were none.
+                raise  # A worker of xdist can't end the run; its tests report the error.
             pytest.exit(f"the target did not start: {error}", 3)
         finally:
             target.stop()
@@ -174,7 +187,7 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture
 def repetition(request: pytest.FixtureRequest) -> int:
-    """Which of the times it is, where each test runs several times (--repeat)."""
+    """Number of the repetition, with --repeat."""
     number: int = request.param
     return number
 
@@ -185,9 +198,9 @@ def room(
     conformance_target: Target,
     conformance_profile: profiles.Profile,
 ) -> Room:
-    """The target's room, with nobody of this test in it yet."""
+    """The target's room, with no client of this test in it yet."""
     if conformance_target.death() or request.session.stash.get(_SPOILED, False):
-        request.session.stash[_SPOILED] = True  # until it has started
+        request.session.stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
         request.session.stash[_SPOILED] = False
     clock = Clock(request.config.getoption("timeout_scale"))
@@ -200,14 +213,14 @@ def room(
 
 _ROOM = pytest.StashKey[Room]()
 _JUDGED = pytest.StashKey[str]()
-"""The clause that was judged last: a target that is gone may have ended then."""
+"""Clause that was judged last: a target that has gone may have ended in its test."""
 _GONE = pytest.StashKey[bool]()
-"""Whether the target was found to be gone."""
+"""True once the target was found to be gone."""
 _SPOILED = pytest.StashKey[bool]()
-"""Whether something may have been done to the target, so that the next test needs another."""
+"""True if a test may have harmed the target, so that the next test needs a new one."""
 
 
-# --- running, and what became of it --------------------------------------------------------------
+# --- running, and the result ---------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -223,17 +236,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 async def _play(room: Room, test: Any) -> None:
-    """Run a test, in bounded time, and see whether its failure may be our own."""
+    """Run a test within LIMIT; raise CannotJudge if a failure may be the harness's own."""
     watch = asyncio.create_task(room.watch())
     limit = LIMIT * room.clock.patience
     try:
         async with asyncio.timeout(limit) as whole:
             await test
     except TimeoutError:
-        if not whole.expired():  # a fault of the test's
+        if not whole.expired():  # a defect of the test
             raise
         room.check_punctual()
-        raise Violation(f"it did not come to an end in {limit:g} s") from None
+        raise Violation(f"it did not end within {limit:g} s") from None
     except Violation:
         room.check_punctual()
         raise
@@ -254,7 +267,7 @@ def pytest_runtest_makereport(
     room = item.stash.get(_ROOM, None)
     result = Result(item.name, *named, *_verdict(error, named[0]), seconds=call.duration)
     if isinstance(error, StartError) and call.when == "setup":
-        result.verdict, result.detail = CANNOT_JUDGE, f"the target did not start once more: {error}"
+        result.verdict, result.detail = CANNOT_JUDGE, f"the target did not start again: {error}"
     if isinstance(error, Violation):
         result.expected, result.actual = _hex(error.expected), _hex(error.actual)
     if room is not None:
@@ -271,7 +284,7 @@ def pytest_runtest_makereport(
     results = [result]
     if not isinstance(error, TargetGoneError):
         item.session.stash[_JUDGED] = result.clause
-    elif not item.session.stash.get(_GONE, False):  # told once, by a clause that decides
+    elif not item.session.stash.get(_GONE, False):  # reported once, by a MUST
         item.session.stash[_GONE] = True
         results.append(replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL))
     report.user_properties += [(RESULT, json.dumps(asdict(result))) for result in results]
@@ -282,7 +295,7 @@ def pytest_runtest_makereport(
 
 
 def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
-    """The verdict, and why."""
+    """Return the verdict and the reason."""
     match error:
         case None:
             return PASS, ""
@@ -297,7 +310,7 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
         case pytest.skip.Exception():
             return UNKNOWN, str(error)
         case StartError():
-            return FAIL, f"one more server of its kind did not start: {error}"
+            return FAIL, f"another server of its kind did not start: {error}"
         case CannotJudge():
             return CANNOT_JUDGE, str(error)
         case _:

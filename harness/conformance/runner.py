@@ -1,8 +1,8 @@
-"""The tests of conformance, run by pytest in this process.
+"""Run the conformance tests with pytest, in this process.
 
-Nothing of the user's own pytest has a say in it: no configuration, no conftest,
-no plugin. A run is what `Options` say, and ends as an `Outcome`, whatever
-happens; what each test found goes to a listener as it comes.
+The user's own pytest does not matter: configuration, conftest files and plugins are ignored.
+A run depends only on `Options` and always returns an `Outcome`; the result of each test is
+passed to a listener as it comes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.target.processes import ROOT
 _TESTS = Path(__file__).parent / "tests"
 
 RUN = "CHATROOM_HARNESS_RUN"
-"""In the environment of all that a run starts."""
+"""Variable in the environment of all processes that a run starts."""
 
 _OF_ITS_OWN = (
     *("-c", os.devnull),
@@ -47,10 +47,10 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 
 @dataclass(frozen=True)
 class Options:
-    """What is run. Either `command` or `address` is set for a run, neither to collect.
+    """Options of a run. A run has either `command` or `address`; a collection has neither.
 
-    clauses: these only; empty: all. jobs: how many servers are judged at once. junit: where
-    pytest's own report goes.
+    clauses: clauses to judge; empty: all. jobs: number of servers judged at once. junit: file for
+    pytest's own report.
     """
 
     command: str | None = None
@@ -64,7 +64,7 @@ class Options:
     junit: Path | None = None
 
     def arguments(self) -> list[str]:
-        """For pytest."""
+        """Return the arguments for pytest."""
         named: list[tuple[str, Any]] = [
             ("command", self.command),
             ("target", self.address),
@@ -79,7 +79,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Check:
-    """A test of conformance. `about`: its docstring, in one line."""
+    """A conformance test. `about`: its docstring, in one line."""
 
     name: str
     clause: str
@@ -89,8 +89,8 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What became of a run. `troubles`: what went wrong with the harness itself, apart from what
-    a result says. `interrupted`: by the user."""
+    """The outcome of a run. `troubles`: problems of the harness that are not in a result.
+    `interrupted`: true if the user has interrupted it."""
 
     results: list[Result] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -98,11 +98,11 @@ class Outcome:
 
 
 class CollectError(Exception):
-    """The tests themselves are broken; the message says how, in one line."""
+    """The tests themselves are broken; the message gives the reason in one line."""
 
 
 def collect(options: Options | None = None) -> list[Check]:
-    """The tests that a run would consist of, in their order. Raises CollectError."""
+    """Return the tests that a run would consist of, in order. Raise CollectError."""
     collector = _Collector()
     status, said = _pytest([*(options or Options()).arguments(), "--collect-only"], collector)
     if status == pytest.ExitCode.INTERRUPTED:
@@ -113,7 +113,7 @@ def collect(options: Options | None = None) -> list[Check]:
 
 
 def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
-    """Run the tests; `heard` is called with each result as it comes."""
+    """Run the tests; call `heard` with each result as it comes."""
     listener = _Listener(heard)
     report = [f"--junitxml={options.junit}"] if options.junit else []
     parallel = options.jobs > 1 and options.command is not None
@@ -136,7 +136,7 @@ def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
 
 
 class _Collector:
-    """A plugin of pytest that writes down what it collects."""
+    """A pytest plugin that records the tests that are collected."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
@@ -157,7 +157,7 @@ class _Collector:
 
 
 class _Listener:
-    """A plugin of pytest that passes on what the tests found."""
+    """A pytest plugin that passes on the tests' results."""
 
     def __init__(self, heard: Callable[[Result], None]) -> None:
         self.outcome = Outcome()
@@ -166,13 +166,13 @@ class _Listener:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         found = [text for name, text in report.user_properties if name == RESULT]
-        # Its place is in our own report: a wire log would swell pytest's.
+        # The result is in the harness's own report: a wire log would swell pytest's.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != RESULT]
         for text in found:
             result = Result(**json.loads(str(text)))
             self.outcome.results.append(result)
         if found:
-            self._heard(self.outcome.results[-len(found)])  # the test's own
+            self._heard(self.outcome.results[-len(found)])  # the test's own, not JOIN-1's
         if report.failed and not found:
             self.outcome.troubles.append(f"{report.nodeid}: {_last_line(str(report.longrepr))}")
 
@@ -191,9 +191,9 @@ class _Listener:
 
 
 def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
-    """Run pytest; its exit status, and the last line that it said.
+    """Run pytest; return its exit status and the last line of its output.
 
-    Neither it nor its workers, who have our standard error, say anything to the user.
+    The user sees no output of pytest and its workers, which inherit standard error.
     """
     where = str(_TESTS)
     words = io.StringIO()
@@ -209,7 +209,7 @@ def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _silent(descriptor: int) -> Iterator[None]:
-    """Let what is written to a descriptor go nowhere meanwhile."""
+    """Discard what is written to a descriptor meanwhile."""
     kept = os.dup(descriptor)
     try:
         with open(os.devnull, "wb") as nowhere:
@@ -222,10 +222,10 @@ def _silent(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spoken_beside(stream: TextIO) -> Iterator[TextIO]:
-    """A stream to where `stream` goes, heard while pytest runs, too."""
+    """Yield a duplicate of `stream`, which works even while pytest is silenced."""
     try:
         descriptor = os.dup(stream.fileno())
-    except (OSError, ValueError):  # It has none: it is a test's.
+    except (OSError, ValueError):  # a stream without descriptor, in tests
         yield stream
         return
     with open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace") as beside:
@@ -234,7 +234,7 @@ def spoken_beside(stream: TextIO) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _set(values: dict[str, str]) -> Iterator[None]:
-    """Set variables of the environment meanwhile."""
+    """Set environment variables meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -248,7 +248,7 @@ def _set(values: dict[str, str]) -> Iterator[None]:
 
 
 def _sweep(mark: str) -> None:
-    """End what a run has left behind: nothing, unless it was broken off."""
+    """Kill the processes that an interrupted run has left behind."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(RUN) == mark:
@@ -257,4 +257,4 @@ def _sweep(mark: str) -> None:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "pytest broke off, and did not say why"
+    return lines[-1] if lines else "pytest ended without a message"

@@ -1,10 +1,9 @@
-"""From what became of the tests to the verdict of each clause, and of the run. Pure.
+"""The verdict of each clause, and of the run, from the tests' results. Pure.
 
-A clause holds if none of its tests found otherwise and one passed; its pass
-rests on the weakest of their evidence. What was not judged is unknown, never a
-pass. A run fails by the clauses that decide: every MUST, a SHOULD where it is
-asked for or was claimed, less the failures that are known. Where nothing passed,
-any failure does.
+A clause holds if one of its tests passed and none failed; its evidence is the weakest
+of theirs. A clause that was not judged is unknown, never a pass. A run fails if a clause
+that counts fails: a MUST, or a SHOULD under --strict or claimed by the profile, unless it
+is a known failure. If nothing passed, any failure fails the run.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ _CAUSES = {
     PASS: (PASS,),
     NOT_APPLICABLE: (NOT_APPLICABLE,),
 }
-"""What of its tests makes a clause be so: the first that is there does."""
+"""Verdicts of a clause, each with the results that lead to it. The first that occurs wins."""
 
 KEPT = 512
-"""Bytes of what was due, and of what came, that a record keeps."""
+"""Maximum number of bytes, expected and actual, in a record."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides. `claims`: SHOULD clauses that do; `known`: clauses that do not, as
-    they are known to fail."""
+    """The clauses that count. `claims`: SHOULD clauses that count without `strict`. `known`: ids
+    of clauses that do not count, as they are known to fail."""
 
     strict: bool = False
     claims: frozenset[str] = frozenset()
@@ -49,7 +48,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class ClauseVerdict:
-    """What became of a clause. `decides`: whether a failure of it is one of the run."""
+    """The verdict of a clause. `decides`: true if its failure fails the run."""
 
     clause: Clause
     verdict: str
@@ -61,10 +60,9 @@ class ClauseVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a run.
+    """The verdict of a run.
 
-    why: what makes it invalid, a reason each. stale: what is said of known
-    failures that are none.
+    why: reasons why it is invalid. stale: messages on known failures that do not fail.
     """
 
     verdict: str
@@ -77,12 +75,12 @@ class Verdict:
         return {PASS: 0, FAIL: 1, INVALID: 2}[self.verdict]
 
     def failed(self) -> list[ClauseVerdict]:
-        """The clauses that were broken, whether they decide or not."""
+        """Return the clauses that were broken, whether they count or not."""
         return [clause for clause in self.clauses if clause.verdict == FAIL]
 
 
 def parse_known_failures(text: str) -> tuple[str, ...]:
-    """The clause ids of a file: one a line; `#` begins a comment."""
+    """Return the clause ids of a file: one per line; `#` begins a comment."""
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return tuple(line for line in lines if line)
 
@@ -93,7 +91,7 @@ def judge(
     rules: Rules,
     troubles: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict of a run. `troubles`: what kept the harness from judging, apart from a test."""
+    """Return the verdict of a run. `troubles`: reasons, besides tests, why it can't be judged."""
     judged = tuple(
         _judge_clause(clause, [result for result in results if result.clause == clause.id], rules)
         for clause in clauses.values()
@@ -112,10 +110,10 @@ def judge(
         verdict = FAIL
     elif any(clause.verdict == PASS for clause in judged):
         verdict = PASS
-    elif any(clause.verdict == FAIL for clause in judged):  # none of them decides, but none passed
+    elif any(clause.verdict == FAIL for clause in judged):  # none counts, but none passed
         verdict = FAIL
     else:
-        verdict, why = INVALID, ["nothing passed: there is nothing that speaks for the server"]
+        verdict, why = INVALID, ["no clause passed"]
     return Verdict(verdict, judged, tuple(why), tuple(_stale(judged, rules.known)))
 
 
@@ -137,14 +135,14 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
 
 
 def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
-    """What there is to say of the entries of a file of known failures."""
+    """Return messages on the entries of a file of known failures that do not fail."""
     by_id = {clause.clause.id: clause for clause in judged}
     said = []
     for entry in known:
         if entry not in by_id:
             said.append(f"known failure {entry}: there is no such clause")
         elif by_id[entry].verdict in (PASS, NOT_APPLICABLE):
-            said.append(f"known failure {entry}: it does not fail any more")
+            said.append(f"known failure {entry}: it no longer fails")
     return said
 
 
@@ -152,7 +150,7 @@ def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]
 
 
 def record(verdict: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as JSON, without the wire logs. `about`: its target, profile, seed and the like."""
+    """Return a run as JSON, without the wire logs. `about`: its target, profile, seed and so on."""
     return {
         "verdict": verdict.verdict,
         **about,

@@ -1,11 +1,11 @@
-"""``python -m harness.reference``: a server that is right, and others that are wrong.
+"""``python -m harness.reference``: a correct server, and servers that are broken on purpose.
 
-Who judges servers has to be judged: a check that never failed proves nothing.
-In reading order:
+The harness is tested with them: a check that never failed proves nothing. In reading
+order:
 
-- `server`    the reference: one small server that keeps every clause of
-  PROTOCOL.md but LOAD-4, which is about worker processes, and it has none
+- `server`    the reference: one small server that holds every clause of PROTOCOL.md,
+  except LOAD-4, which is about worker processes: it has none
 - `broken`    servers that differ from it in one thing, and break the clauses
   that their registry names
-- `hopeless`  targets that are no servers at all
+- `hopeless`  targets that are not servers at all
 """

@@ -1,4 +1,4 @@
-"""``python -m harness.reference HOST PORT``: a server that is right, or wrong as it is told."""
+"""``python -m harness.reference HOST PORT``: a correct server, or one that is broken on purpose."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def size(text: str) -> int:
-    """Bytes, of which there is at least one: `65536`, `64K`, `4M`, `1G`."""
+    """Parse a size in bytes, 1 or more: `65536`, `64K`, `4M`, `1G`."""
     digits = text.rstrip("KMG")
     if not digits.isascii() or not digits.isdigit() or text[len(digits) :] not in UNITS:
-        raise argparse.ArgumentTypeError(f"a size is a number, with K, M or G: not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number, with K, M or G, not {text!r}")
     if not int(digits):
-        raise argparse.ArgumentTypeError("has to be 1 or more")
+        raise argparse.ArgumentTypeError("must be 1 or more")
     return int(digits) * UNITS[text[len(digits) :]]
 
 
@@ -28,16 +28,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m harness.reference", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("host", metavar="HOST", nargs="?", help="a name or an address")
-    parser.add_argument("port", metavar="PORT", nargs="?", type=int, help="0: a free one")
+    parser.add_argument("host", metavar="HOST", nargs="?", help="name or address to listen at")
     parser.add_argument(
-        "--announce", action="store_true", help="print 'listening on HOST:PORT' when it does"
+        "port", metavar="PORT", nargs="?", type=int, help="port to listen at; 0: any free port"
+    )
+    parser.add_argument(
+        "--announce", action="store_true", help="print 'listening on HOST:PORT' when ready"
     )
     for name, what in (
-        ("max_clients", "members that the room holds"),
-        ("max_lag", "bytes by which a slow reader may lag"),
-        ("rate", "bytes that are read from one member in a second"),
-        ("burst", "bytes that are read from one member at once"),
+        ("max_clients", "maximum number of members"),
+        ("max_lag", "maximum lag of a slow reader, in bytes"),
+        ("rate", "bytes per second read from one member"),
+        ("burst", "bytes read from one member at once"),
     ):
         option = "--" + name.replace("_", "-")
         default = getattr(Options, name)
@@ -50,17 +52,24 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=float,
         default=Options.flush_after,
-        help=f"silence after which text without line end is delivered ({Options.flush_after})",
+        help=f"seconds of silence until text without LF is delivered ({Options.flush_after})",
     )
     wrong = parser.add_mutually_exclusive_group()
-    wrong.add_argument("--broken", metavar="NAME", choices=REGISTRY, help="be wrong in this")
-    wrong.add_argument("--hopeless", metavar="NAME", choices=HOPELESS, help="be no server at all")
-    wrong.add_argument("--list", action="store_true", help="print what there is to be wrong in")
+    wrong.add_argument("--broken", metavar="NAME", choices=REGISTRY, help="run this broken server")
+    wrong.add_argument(
+        "--hopeless",
+        metavar="NAME",
+        choices=HOPELESS,
+        help="run this target, which is not a server",
+    )
+    wrong.add_argument(
+        "--list", action="store_true", help="list the broken servers and the hopeless targets"
+    )
     return parser
 
 
 def catalogue() -> str:
-    """The names of the broken servers, what they do, and what that breaks; then the hopeless."""
+    """Return the list of the broken servers, with the clauses that they break, and the hopeless."""
     rows = [
         (name, f"{summary(kind)} [{', '.join(sorted(clauses))}]")
         for name, (kind, clauses) in REGISTRY.items()
@@ -81,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(catalogue())
         sys.exit()
     if given.host is None or given.port is None:
-        parser.error("HOST and PORT are needed")
+        parser.error("HOST and PORT are required")
     options = Options(
         given.host,
         given.port,

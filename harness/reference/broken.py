@@ -1,17 +1,16 @@
-"""Servers that are wrong in one thing each, and the clauses that this breaks.
+"""Servers with one defect each, and the clauses that the defect breaks.
 
-Each differs from the reference in a method or two: `broken` registers those that an expression
-describes, `breaks` the classes of the others. None leaves anything to chance: where a defect shows
-now and then, a counter of what one member has said says when, so that neither the words of others
-nor a busy machine have a say in it. As each is here to be found by one check and by no other, it is
-as narrow as it can be and still be certain to show: the server that strips spaces leaves the rest
-alone.
+Each differs from the reference in a method or two. `broken` registers a server that an expression
+can describe; `breaks` registers a class. None relies on chance: a defect that shows only now and
+then is triggered by a count of one member's messages, so neither other members nor a busy machine
+matter. Each defect is as narrow as it can be and still certain to show, as one check must find it
+and no other: the server that strips spaces strips nothing else.
 
-`WIDE` names those in whose rooms so little works that a check of another clause may fail too, or
-not come to a verdict.
+`WIDE` names the servers on which so little works that checks of other clauses may fail, too, or
+reach no verdict.
 """
 
-# ruff: noqa: ARG002, ARG005  (a method that does it wrong has no use for all that it is given)
+# ruff: noqa: ARG002, ARG005  (a defective method need not use all its arguments)
 
 from __future__ import annotations
 
@@ -35,13 +34,13 @@ from typing import Any, ClassVar, NoReturn
 from harness.reference.server import BIDI, C1, KIB, SEPARATORS, VISIBLE, Member, Options, Server
 
 REGISTRY: dict[str, tuple[type[Server], frozenset[str]]] = {}
-"""The broken servers by name, each with the ids of the clauses that it breaks."""
+"""Broken servers by name, each with the ids of the clauses that it breaks."""
 
 WIDE = frozenset({"stops-at-silence", "dies-when-empty"})
 
 
 def breaks(what: str) -> Callable[[type[Server]], type[Server]]:
-    """Register a class: `what` is its name, and the clauses that it breaks."""
+    """Register a class under `what`: its name, a colon and the ids of the clauses it breaks."""
     name, _, clauses = what.partition(": ")
 
     def register(kind: type[Server]) -> type[Server]:
@@ -57,16 +56,16 @@ def broken(what: str, about: str, base: type[Server] = Server, **different: Any)
 
 
 class Noting(Server):
-    """Right, but notes who has said how much, and has room for more notes."""
+    """A correct server that counts each member's messages, and has fields for more notes."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.said: Counter[Member] = Counter()
-        """Messages of each member, the one that is being delivered included."""
+        """Messages of each member so far, the current one included."""
         self.noted: set[Member] = set()
         self.addresses: set[str] = set()
         self.held: dict[Member, Any] = {}
-        """Messages that wait."""
+        """Delayed messages."""
         self.kept: list[Any] = []
 
     def broadcast(self, sender: Member, message: bytes) -> None:
@@ -78,14 +77,14 @@ class Noting(Server):
 
 broken(
     "fifty-clients: JOIN-1",
-    "Takes 50 clients and not one more; to the next it says so.",
+    "Refuses the 51st client with the line for a full room.",
     full=lambda self: len(self.members) >= 50 or Server.full(self),
 )
 
 
 @breaks("stops-at-silence: JOIN-1 JOIN-2")
 class StopsAtSilence(Server):
-    """Waits for a newcomer's first words, and serves nobody until it has heard them."""
+    """Serves nobody until a newcomer has spoken."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -94,7 +93,7 @@ class StopsAtSilence(Server):
 
 
 class Napping(Server):
-    """Right, but takes its time to accept: a client in a hurry is gone by then."""
+    """A correct server that accepts late: a client in a hurry has left by then."""
 
     def accept(self) -> None:
         time.sleep(0.02)
@@ -103,7 +102,7 @@ class Napping(Server):
 
 @breaks("dies-of-an-early-reset: JOIN-2")
 class DiesOfAnEarlyReset(Napping):
-    """Asks the system who has connected, and ends when nobody is there any more, as ncat does."""
+    """Exits if a newcomer has left before getpeername, as ncat does."""
 
     def join(self, member: Member) -> None:
         member.socket.getpeername()
@@ -112,7 +111,7 @@ class DiesOfAnEarlyReset(Napping):
 
 @breaks("dies-of-a-port-scan: JOIN-2")
 class DiesOfAPortScan(Napping):
-    """Looks what a newcomer has to say before it welcomes it, and ends when it was reset."""
+    """Peeks at a newcomer's input before the welcome, and exits if it was reset."""
 
     def join(self, member: Member) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -122,7 +121,7 @@ class DiesOfAPortScan(Napping):
 
 @breaks("dies-of-a-reset: JOIN-2 LEAVE-1")
 class DiesOfAReset(Server):
-    """Ends when a connection is reset, whenever that is."""
+    """Exits whenever a connection is reset."""
 
     def receive(self, member: Member, size: int) -> bytes | None:
         with contextlib.suppress(BlockingIOError):
@@ -132,7 +131,7 @@ class DiesOfAReset(Server):
 
 @breaks("no-reuseaddr: JOIN-3")
 class NoReuseaddr(Server):
-    """Does not set SO_REUSEADDR: its port is taken for a minute after it has stopped."""
+    """Does not set SO_REUSEADDR: its port stays taken for a minute after it has stopped."""
 
     def configure(self, listener: socket.socket) -> None:
         super().configure(listener)
@@ -141,7 +140,7 @@ class NoReuseaddr(Server):
 
 @breaks("ipv4-only: JOIN-4")
 class Ipv4Only(Server):
-    """Knows only IPv4: `::` is all its IPv4 addresses, and `::1` is 127.0.0.1."""
+    """Supports only IPv4: it takes `::` for 0.0.0.0 and `::1` for 127.0.0.1."""
 
     def resolve(self) -> tuple[int, tuple[str, int]]:
         host = {"::": "0.0.0.0", "::1": "127.0.0.1"}.get(self.options.host, self.options.host)
@@ -150,14 +149,14 @@ class Ipv4Only(Server):
 
 broken(
     "refuses-in-silence: JOIN-5",
-    "Closes a newcomer's connection without a word when it is full.",
+    "Closes a newcomer's connection without a message when it is full.",
     refusal=b"",
 )
 
 
 @breaks("refuses-without-end: JOIN-5")
 class RefusesWithoutEnd(Noting):
-    """Says why, and leaves the connection open."""
+    """Says that it is full, but leaves the connection open."""
 
     def refuse(self, connection: socket.socket) -> None:
         self.kept.append(connection)
@@ -167,12 +166,12 @@ class RefusesWithoutEnd(Noting):
 
 broken(
     "dies-when-full: JOIN-5",
-    "Ends when one more comes than it holds.",
+    "Exits when a client more than the maximum connects.",
     refuse=lambda self, connection: sys.exit("no room for one more"),
 )
 broken(
     "never-full: JOIN-5",
-    "Lets everyone in, whatever --max-clients says.",
+    "Accepts everyone, whatever --max-clients says.",
     full=lambda self: False,
 )
 
@@ -180,15 +179,15 @@ broken(
 
 broken(
     "no-welcome: WELCOME-1 WELCOME-3 WELCOME-4",
-    "Greets nobody: there is nothing by which a newcomer knows that it is in.",
+    "Sends no welcome: a newcomer can't tell that it has joined.",
     greeting=b"",
 )
-broken("welcome-twice: WELCOME-1", "Greets each newcomer twice.", greeting=2 * Server.greeting)
+broken("welcome-twice: WELCOME-1", "Sends the welcome twice.", greeting=2 * Server.greeting)
 
 
 @breaks("welcome-late: WELCOME-1")
 class WelcomeLate(Noting):
-    """Greets a newcomer 50 ms after it has become a member, or behind the first line it heard."""
+    """Sends the welcome 50 ms after the join, or after the newcomer's first received line."""
 
     def welcome(self, member: Member) -> None:
         self.noted.add(member)
@@ -208,7 +207,7 @@ class WelcomeLate(Noting):
 
 @breaks("last-words-first: WELCOME-1")
 class LastWordsFirst(Server):
-    """Shows a newcomer the last line that was said, and greets it then."""
+    """Sends a newcomer the last line of the room before the welcome."""
 
     last = b""
 
@@ -224,7 +223,7 @@ class LastWordsFirst(Server):
 
 @breaks("greets-everyone: WELCOME-2")
 class GreetsEveryone(Server):
-    """Sends the welcome to all who are there, when somebody comes."""
+    """Sends the welcome to all members when one joins."""
 
     def welcome(self, member: Member) -> None:
         super().welcome(member)
@@ -235,7 +234,7 @@ class GreetsEveryone(Server):
 
 @breaks("late-member: WELCOME-3")
 class LateMember(Noting):
-    """Registers a newcomer behind the first message that is said after it was welcomed."""
+    """Makes a newcomer a member only after the first message that follows its welcome."""
 
     def enter(self, member: Member) -> None:
         self.kept.append(member)
@@ -250,7 +249,7 @@ class LateMember(Noting):
 
 broken(
     "welcome-without-lf: WELCOME-4",
-    "Does not end the welcome, as the tutorial's server does not.",
+    "Does not end the welcome with LF, like the tutorial's server.",
     greeting=Server.greeting.strip(),
 )
 
@@ -278,7 +277,7 @@ class DoublesOneInFiveHundred(Noting):
 
 @breaks("forgets-one: CAST-1")
 class ForgetsOne(Noting):
-    """Forgets one of eight and more, but not of a crowd, in every fortieth message of a member."""
+    """Skips one receiver in every 40th message of a member, with 8 to 49 receivers."""
 
     def recipients(self, sender: Member) -> list[Member]:
         found = super().recipients(sender)
@@ -289,7 +288,7 @@ class ForgetsOne(Noting):
 
 @breaks("echoes: CAST-2")
 class Echoes(Server):
-    """Sends a line back to its sender too, unless nobody else is there."""
+    """Sends a line back to its sender too, unless the sender is alone."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         super().broadcast(sender, message)
@@ -304,26 +303,26 @@ broken(
 )
 broken(
     "collapses-spaces: CAST-3",
-    "Makes one space of many, as a server does that splits and joins words.",
+    "Replaces several spaces by one, like a server that splits and joins words.",
     sanitize=lambda self, text: Server.sanitize(self, re.sub(" +", " ", text)),
 )
 broken(
     "lowercases: CAST-3",
-    "Writes ASCII text in lower case.",
+    "Lowercases ASCII text.",
     sanitize=lambda self, text: Server.sanitize(self, text.lower() if text.isascii() else text),
 )
 broken(
     "obeys-commands: CAST-3",
-    "Takes /quit, and what is said behind it, for a command, which is not shown to others.",
+    "Takes /quit and the text after it for a command, and does not deliver it.",
     sanitize=lambda self, text: Server.sanitize(self, text.partition("/quit")[0]),
 )
 
 
 @breaks("swaps-neighbours: CAST-4")
 class SwapsNeighbours(Noting):
-    """Every 23rd message of a member waits for its next one, which overtakes it.
+    """Swaps every 23rd message of a member with its next one.
 
-    Where eight and more hear it: with fewer, who speaks may wait until it is heard.
+    Only with 8 or more receivers: with fewer, the sender may wait until they have received it.
     """
 
     def broadcast(self, sender: Member, message: bytes) -> None:
@@ -346,7 +345,7 @@ class SwapsNeighbours(Noting):
 
 @breaks("an-order-of-its-own: CAST-5")
 class AnOrderOfItsOwn(Noting):
-    """To every second member, a line of one sender waits up to 50 ms for another sender's line."""
+    """Delays a sender's line to every second member by up to 50 ms, behind another sender's."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         receivers = self.recipients(sender)
@@ -381,7 +380,7 @@ class AnOrderOfItsOwn(Noting):
 
 broken(
     "tells-addresses: CAST-6 JOIN-4",
-    "Sends nothing to the address that it came from.",
+    "Sends nothing to other members at the sender's address.",
     recipients=lambda self, sender: [
         member for member in Server.recipients(self, sender) if member.address != sender.address
     ],
@@ -390,7 +389,7 @@ broken(
 
 @breaks("one-per-address: CAST-6 JOIN-4")
 class OnePerAddress(Server):
-    """Knows one connection for each address, the latest: the others hear nothing any more."""
+    """Keeps one connection for each address, the latest: earlier ones receive nothing."""
 
     def recipients(self, sender: Member) -> list[Member]:
         latest = {member.address: member for member in self.members}
@@ -399,7 +398,7 @@ class OnePerAddress(Server):
 
 @breaks("dies-alone: CAST-7")
 class DiesAlone(Server):
-    """Divides by the number of those who hear a member, and ends where there is none."""
+    """Divides by the number of receivers, and exits if there is none."""
 
     share = 0.0
 
@@ -411,7 +410,7 @@ class DiesAlone(Server):
 
 @breaks("kicks-the-lonely: CAST-7")
 class KicksTheLonely(Server):
-    """Takes it for an error that a member talks alone, and disconnects it."""
+    """Takes a message of a lonely member for an error, and disconnects it."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -428,28 +427,28 @@ broken(
 )
 broken(
     "square-brackets: PREFIX-1",
-    "Writes [IP].",
+    "Writes [IP] instead of <IP>.",
     prefix=lambda self, sender, receiver: b"[%s]" % sender.address.encode(),
 )
 broken(
     "no-prefix: PREFIX-1 PREFIX-2 PREFIX-3 PREFIX-4",
-    "Does not say who speaks.",
+    "Sends no prefix.",
     prefix=lambda self, sender, receiver: b"",
 )
 broken(
     "prefix-twice: PREFIX-1 PREFIX-4",
-    "Says twice who speaks.",
+    "Sends the prefix twice.",
     prefix=lambda self, sender, receiver: 2 * Server.prefix(self, sender, receiver),
 )
 broken(
     "user-numbers: PREFIX-2 PREFIX-3",
-    "Writes <user5>, as ncat does, and no address.",
+    "Writes <user5>, as ncat does, instead of an address.",
     prefix=lambda self, sender, receiver: b"<user%d>" % sender.number,
 )
 
 
 class WrongPrefix(Server):
-    """Right where it listens at an IPv6 address; else it shows another address."""
+    """Correct if it listens at an IPv6 address; else the prefix is `shown`."""
 
     shown: ClassVar[Callable[..., str]]
 
@@ -467,19 +466,19 @@ broken(
 )
 broken(
     "always-localhost: PREFIX-2 PREFIX-4",
-    "Writes <127.0.0.1>, its own address, whoever speaks.",
+    "Writes its own address, <127.0.0.1>, for every sender.",
     WrongPrefix,
     shown=lambda self, sender, receiver: "127.0.0.1",
 )
 broken(
     "receivers-address: PREFIX-2 PREFIX-4",
-    "Writes the address of the member who hears it.",
+    "Writes the receiver's address.",
     WrongPrefix,
     shown=lambda self, sender, receiver: receiver.address,
 )
 broken(
     "latest-address: PREFIX-2 PREFIX-4",
-    "Keeps the address in one variable for all: whoever speaks, it is the latest newcomer's.",
+    "Keeps the address in a global variable: it is always the latest newcomer's.",
     WrongPrefix,
     shown=lambda self, sender, receiver: [*self.members, sender][len(self.members) - 1].address,
 )
@@ -487,7 +486,7 @@ broken(
 
 @breaks("keeps-mapped: PREFIX-3")
 class KeepsMapped(Server):
-    """Writes <::ffff:127.0.0.1> where IPv4 arrives mapped into IPv6."""
+    """Writes <::ffff:127.0.0.1> for IPv4 that arrives mapped into IPv6."""
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:
         mapped = self.listener.family == socket.AF_INET6 and ":" not in sender.address
@@ -508,7 +507,7 @@ class LongIpv6(Server):
 
 broken(
     "strips-lf: LINE-1 LINE-3 LINE-4 LINE-6 PREFIX-4",
-    "Strips the LF from a line: the next message is delivered on the same one.",
+    "Strips the LF from a line: the next message continues the same line.",
     broadcast=lambda self, sender, message: Server.broadcast(
         self, sender, message.removesuffix(b"\n")
     ),
@@ -516,7 +515,7 @@ broken(
 )
 broken(
     "pictures-crlf: LINE-1",
-    "Shows the CR of CR LF as its control picture.",
+    "Replaces the CR of CR LF by its control picture.",
     frame=lambda self, member, data: Server.frame(self, member, data.replace(b"\r\n", b"\r\r\n")),
 )
 
@@ -532,7 +531,7 @@ class KeepsCrlf(Server):
 
 broken(
     "doubles-lf: LINE-1 PREFIX-4",
-    "Prints a line that has its LF already: an empty line follows each.",
+    "Adds a LF to a line that has one: an empty line follows each line.",
     broadcast=lambda self, sender, message: Server.broadcast(
         self, sender, message.replace(b"\n", b"\n\n")
     ),
@@ -541,7 +540,7 @@ broken(
 
 @breaks("reads-are-messages: LINE-2 LINE-3 PREFIX-4")
 class ReadsAreMessages(Server):
-    """Takes what one read returns for one message, as the tutorial's server does."""
+    """Takes each read for one message, like the tutorial's server."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         message = b"".join(super().frame(member, data) + self.flush(member))
@@ -550,32 +549,32 @@ class ReadsAreMessages(Server):
 
 broken(
     "impatient: LINE-2",
-    "Does not wait for the rest of a line.",
+    "Delivers a partial line at once, as a message.",
     frame=lambda self, member, data: Server.frame(self, member, data) + self.flush(member),
 )
 
 
 @breaks("prefix-once-per-read: LINE-3 PREFIX-4")
 class PrefixOncePerRead(Server):
-    """Leaves the prefix out before the second line of what it has read, and the next ones."""
+    """Writes a prefix only before the first line of a read."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         messages = super().frame(member, data)
         if max(map(len, messages), default=0) > 1 * KIB:
-            return messages  # a line that is cut is another matter (LINE-7)
+            return messages  # long lines are LINE-7's matter
         return [b"".join(messages)] if messages else []
 
 
 broken(
     "loses-empty-lines: LINE-4",
-    "Takes an empty line for nothing.",
+    "Ignores an empty line.",
     frame=lambda self, member, data: [
         message for message in Server.frame(self, member, data) if message != b"\n"
     ],
 )
 broken(
     "waits-for-lf: LINE-5 LINE-6",
-    "Waits for the LF for ever, or until its sender leaves.",
+    "Delivers text without LF only when its sender leaves.",
     flush=lambda self, member: [],
 )
 broken(
@@ -602,12 +601,12 @@ class ShowsTheLfToItsSender(Server):
 
 broken(
     "cuts-at-1024: LINE-7",
-    "Reads 1,024 bytes of a line, and takes the rest for another.",
+    "Cuts lines at 1,024 bytes.",
     limit=1 * KIB,
 )
 broken(
     "loses-the-excess: LINE-7",
-    "Loses what is beyond the limit in a line.",
+    "Drops the part of a line beyond the limit.",
     cut=lambda self, line: Server.cut(self, line)[:1],
 )
 
@@ -615,29 +614,29 @@ broken(
 
 broken(
     "latin-1: LINE-2 TEXT-1 TEXT-2 TEXT-3",
-    "Takes all bytes for Latin-1.",
+    "Decodes all bytes as Latin-1.",
     frame=lambda self, member, data: Server.frame(self, member, data.decode("latin-1").encode()),
 )
 broken(
     "ascii-only: LINE-2 TEXT-1 TEXT-2 TEXT-3",
-    "Writes a question mark for all that is not ASCII.",
+    "Replaces all characters that are not ASCII by a question mark.",
     encode=lambda self, text: self.sanitize(text).encode("ascii", "replace"),
 )
 broken(
     "drops-joiners: TEXT-1",
-    "Leaves out zero-width joiners, as characters that nobody sees: emoji fall apart.",
+    "Removes zero-width joiners: emoji fall apart.",
     sanitize=lambda self, text: Server.sanitize(self, text).replace("\u200d", ""),
 )
 broken(
     "normalises: TEXT-1",
-    "Writes e and U+0301 as é.",
+    "Normalises text (NFC): e and U+0301 become é.",
     sanitize=lambda self, text: unicodedata.normalize("NFC", Server.sanitize(self, text)),
 )
 
 
 @breaks("tears-characters: LINE-2 TEXT-1")
 class TearsCharacters(Server):
-    """Decodes each 1,024 bytes on their own, and each read: a character may lie across."""
+    """Decodes each read, and each 1,024 bytes of it, separately: characters are torn."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
@@ -645,12 +644,12 @@ class TearsCharacters(Server):
         return super().frame(member, text.encode())
 
 
-broken("dies-of-bad-bytes: TEXT-2", "Ends when it can't decode what it has read.", errors="strict")
+broken("dies-of-bad-bytes: TEXT-2", "Exits if it can't decode a read.", errors="strict")
 
 
 @breaks("kicks-bad-bytes: TEXT-2")
 class KicksBadBytes(Server):
-    """Disconnects a member who says what it can't decode."""
+    """Disconnects a member that sends bytes that are not UTF-8."""
 
     errors = "strict"
 
@@ -667,17 +666,17 @@ class KicksBadBytes(Server):
         return []
 
 
-broken("passes-bad-bytes: TEXT-2", "Passes bytes on that are not UTF-8.", errors="surrogateescape")
-broken("ignores-bad-bytes: TEXT-2", "Leaves out bytes that are not UTF-8.", errors="ignore")
+broken("passes-bad-bytes: TEXT-2", "Passes on bytes that are not UTF-8.", errors="surrogateescape")
+broken("ignores-bad-bytes: TEXT-2", "Removes bytes that are not UTF-8.", errors="ignore")
 broken(
     "passes-controls: PREFIX-4 TEXT-3",
-    "Passes all control characters on.",
+    "Passes on all control characters.",
     sanitize=lambda self, text: text,
 )
 
 
 class Passing(Server):
-    """Passes `passed` on."""
+    """Passes on the characters of `passed`."""
 
     passed: tuple[int, ...] = ()
 
@@ -688,11 +687,11 @@ class Passing(Server):
 
 broken(
     "passes-cr: PREFIX-4 TEXT-3",
-    "Passes CR on: it goes back to where the prefix is, and writes another over it.",
+    "Passes on CR, with which a text can overwrite its prefix.",
     Passing,
     passed=(0x0D,),
 )
-broken("passes-bidi: TEXT-3", "Passes on what turns the direction of text.", Passing, passed=BIDI)
+broken("passes-bidi: TEXT-3", "Passes on bidirectional controls.", Passing, passed=BIDI)
 broken(
     "passes-separators: PREFIX-4 TEXT-3",
     "Passes on U+2028 and U+2029, which begin a line on some terminals.",
@@ -707,12 +706,12 @@ broken(
 )
 broken(
     "drops-controls: TEXT-3",
-    "Leaves control characters out, and does not show that there were any.",
+    "Removes control characters, without a replacement.",
     sanitize=lambda self, text: text.translate(dict.fromkeys(VISIBLE, "")),
 )
 broken(
     "pictures-tabs: CAST-3 TEXT-3",
-    "Shows TAB as its control picture, which is no control character but text.",
+    "Replaces TAB, which is text, by its control picture.",
     sanitize=lambda self, text: Server.sanitize(self, text).replace("\t", "␉"),
 )
 
@@ -721,7 +720,7 @@ broken(
 
 @breaks("dies-when-empty: LEAVE-1")
 class DiesWhenEmpty(Server):
-    """Ends when the last member has left, as if that were all."""
+    """Exits when the last member has left."""
 
     def close(self, member: Member) -> None:
         super().close(member)
@@ -731,10 +730,10 @@ class DiesWhenEmpty(Server):
 
 @breaks("skips-after-leave: LEAVE-1")
 class SkipsAfterLeave(Server):
-    """Removes from a list while it goes through it: once, the member after the leaver is skipped.
+    """Removes from a list during iteration: the member after a leaver misses the next message.
 
-    Where two and more came after it: a leaver that came last, or was just followed by somebody
-    new, harms nobody.
+    Only if two or more joined after the leaver. A leaver that joined last, or second to last,
+    harms nobody.
     """
 
     skipped: Member | None = None
@@ -755,7 +754,7 @@ class SkipsAfterLeave(Server):
 
 @breaks("drops-last-words: LEAVE-2")
 class DropsLastWords(Server):
-    """Looks at what it has read 20 ms later, and not at all if its sender has left by then."""
+    """Handles input 20 ms late, and drops it if its sender has left by then."""
 
     def hear(self, member: Member, data: bytes) -> None:
         self.later(0.02, lambda: self.look(member, data))
@@ -767,14 +766,14 @@ class DropsLastWords(Server):
 
 broken(
     "drops-the-unfinished: LEAVE-2",
-    "Forgets the unfinished line of a leaver.",
+    "Drops the unfinished line of a leaver.",
     last_words=lambda self, member: [],
 )
 
 
 @breaks("leaks-sockets: LEAVE-3")
 class LeaksSockets(Server):
-    """Keeps a descriptor of each connection that has ended."""
+    """Keeps a descriptor of each closed connection."""
 
     def close(self, member: Member) -> None:
         if not member.gone:
@@ -786,7 +785,7 @@ class LeaksSockets(Server):
 
 @breaks("leaks-threads: LEAVE-3")
 class LeaksThreads(Server):
-    """Has a thread for each member, which opens a pipe and waits for ever for something in it."""
+    """Starts a thread for each member, which waits on a pipe forever."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -795,7 +794,7 @@ class LeaksThreads(Server):
 
 @breaks("spins-after-leave: LEAVE-3")
 class SpinsAfterLeave(Server):
-    """Never waits again once a member has left, as the tutorial's threads do not."""
+    """Busy-waits once a member has left, like the tutorial's threads."""
 
     spinning = False
 
@@ -809,7 +808,7 @@ class SpinsAfterLeave(Server):
 
 @breaks("keeps-a-megabyte: LEAVE-3 LOAD-2")
 class KeepsAMegabyte(Noting):
-    """Keeps a megabyte for each member that was there, for ever."""
+    """Keeps a megabyte for each member that has left."""
 
     def close(self, member: Member) -> None:
         super().close(member)
@@ -818,7 +817,7 @@ class KeepsAMegabyte(Noting):
 
 @breaks("keeps-its-side-open: LEAVE-3 LEAVE-4 LOAD-2")
 class KeepsItsSideOpen(Noting):
-    """Does not close its own side when a member has closed its."""
+    """Does not close its side when a member has closed its own."""
 
     def close(self, member: Member) -> None:
         self.kept.append(member.socket.dup())
@@ -827,7 +826,7 @@ class KeepsItsSideOpen(Noting):
 
 @breaks("closes-late: LEAVE-4")
 class ClosesLate(KeepsItsSideOpen):
-    """Closes its own side when the next member has closed its."""
+    """Closes its side only when the next member has closed its own."""
 
     def close(self, member: Member) -> None:
         super().close(member)
@@ -838,7 +837,7 @@ class ClosesLate(KeepsItsSideOpen):
 
 @breaks("bans-who-comes-back: LEAVE-5")
 class BansWhoComesBack(Noting):
-    """Lets nobody in from an address from which a member has spoken and left."""
+    """Refuses an address from which a member has spoken and left."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -861,7 +860,7 @@ class BansWhoComesBack(Noting):
 
 @breaks("blocking-sends: LOAD-1 LOAD-2")
 class BlockingSends(Server):
-    """Waits until a member takes what it is sent, and freezes behind one who does not read."""
+    """Blocks in send, and so freezes when a member does not read."""
 
     def send(self, member: Member) -> None:
         with contextlib.suppress(OSError):  # it may have left, and its socket is closed
@@ -873,24 +872,24 @@ class BlockingSends(Server):
 
 broken(
     "unbounded-queue: LOAD-2",
-    "Keeps all that a member does not read, however much it is.",
+    "Queues all that a member does not read, without limit.",
     lags=lambda self, member: False,
 )
 broken(
     "drops-for-the-slow: LOAD-2",
-    "Loses what a member lags too far to hear, and leaves it connected.",
+    "Drops the queue of a member that lags too far, and leaves it connected.",
     put_out=lambda self, member: member.queue.clear(),
 )
 broken(
     "kicks-flooders: LOAD-3",
-    "Disconnects a member who is beyond its allowance.",
+    "Disconnects a member that exceeds its allowance.",
     rest=lambda self, member: self.leave(member),
 )
 
 
 @breaks("loses-the-flood: LOAD-3")
 class LosesTheFlood(Server):
-    """Reads what is beyond a member's allowance, and throws it away."""
+    """Reads what exceeds a member's allowance, and drops it."""
 
     def rest(self, member: Member) -> None:
         with contextlib.suppress(OSError):
@@ -901,7 +900,7 @@ class LosesTheFlood(Server):
 
 @breaks("no-allowance: LOAD-3")
 class NoAllowance(Server):
-    """Slows nobody down."""
+    """Throttles nobody."""
 
     def allowance(self, member: Member) -> float:
         member.allowance = 1 << 30
@@ -910,7 +909,7 @@ class NoAllowance(Server):
 
 @breaks("twice-its-rate: LOAD-3")
 class TwiceItsRate(Server):
-    """Slows a member down to twice the rate that it may have."""
+    """Throttles a member to twice its rate."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(replace(options, rate=2 * options.rate))
@@ -918,7 +917,7 @@ class TwiceItsRate(Server):
 
 @breaks("one-worker: LOAD-4")
 class OneWorker(Server):
-    """Has a worker process, which holds all connections: when it dies, they are lost."""
+    """Has one worker process with all connections: they are lost when it dies."""
 
     worker = 0
 
@@ -927,7 +926,7 @@ class OneWorker(Server):
             self.worker = os.fork()
             if not self.worker:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not to outlive us
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent
                 super().serve()
             os.waitpid(self.worker, 0)
 

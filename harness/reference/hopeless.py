@@ -1,8 +1,8 @@
-"""Targets that are no servers at all, or do not end, start or print as a server should.
+"""Targets that are not servers at all, or do not end, start or print as a server should.
 
-No clause is judged by them: they are there to show that who judges is not
-hung, flooded, fooled, or left with processes behind. As they are made to be
-left behind, each ends by itself after ten minutes.
+They judge no clause. They show that the harness does not hang, is not flooded or fooled,
+and leaves no process behind. Each ends by itself after ten minutes, in case the harness
+does leave it behind.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 from harness.reference.server import Member, Options, Server
 
 AT_MOST = 600
-"""Seconds that any of them lives."""
+"""Maximum lifetime, in seconds."""
 
 HOPELESS: dict[str, Callable[[Options], None]] = {}
-"""The targets by name: functions that do not return."""
+"""Targets by name: functions that do not return."""
 
 
 def hopeless(name: str) -> Callable[[Any], Any]:
-    """Register a target under a name: a function that runs it, or a class of servers."""
+    """Register a target under a name: a function that runs it, or a server class."""
 
     def register(target: Any) -> Any:
         def limited(options: Options) -> None:
@@ -57,7 +57,7 @@ def never_listens(_: Options) -> NoReturn:
 
 @hopeless("never-accepts")
 def never_accepts(options: Options) -> NoReturn:
-    """Listens, and accepts nobody."""
+    """Listens, and accepts no connection."""
     server = Server(options)
     server.listener = server.listen()
     server.announce()
@@ -75,7 +75,7 @@ class ClosesAtOnce(Server):
 
 @hopeless("floods-with-garbage")
 class FloodsWithGarbage(Server):
-    """Sends each newcomer all bytes there are, for ever, and listens to nobody."""
+    """Sends all byte values to each newcomer without end, and reads nothing."""
 
     def accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ class FloodsWithGarbage(Server):
 
 @hopeless("hangs-after-a-message")
 class HangsAfterAMessage(Server):
-    """Does nothing any more once a message was delivered; the system still accepts for it."""
+    """Hangs after it has delivered a message; the kernel still accepts connections."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -103,14 +103,14 @@ class HangsAfterAMessage(Server):
 
 @hopeless("exits-with-3")
 def exits_with_3(_: Options) -> NoReturn:
-    """Says on standard error why it can't run, and exits with 3."""
+    """Prints on standard error why it can't run, and exits with status 3."""
     print("no chat today: the moon is wrong", file=sys.stderr, flush=True)
     sys.exit(3)
 
 
 @hopeless("dies-by-signal")
 def dies_by_signal(_: Options) -> NoReturn:
-    """Is killed half-way through its start."""
+    """Kills itself during its start."""
     print("starting up ...", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     wait()
@@ -118,7 +118,7 @@ def dies_by_signal(_: Options) -> NoReturn:
 
 @hopeless("ignores-sigterm")
 class IgnoresSignals(Server):
-    """Serves as it should, and ends of SIGKILL only."""
+    """Serves correctly, and ends only on SIGKILL."""
 
     def stop(self, *_: object) -> None:  # type: ignore[override]
         pass
@@ -126,24 +126,24 @@ class IgnoresSignals(Server):
 
 @hopeless("forks-and-leaves")
 def forks_and_leaves(options: Options) -> NoReturn:
-    """Serves from a child in a session of its own, as daemons do; the parent exits with 0."""
+    """Serves from a daemon child in its own session; the parent exits with status 0."""
     if os.fork():
         os._exit(0)
     os.setsid()
-    signal.alarm(AT_MOST)  # A child does not inherit it.
+    signal.alarm(AT_MOST)  # not inherited by a child
     Server(options).run()
 
 
 @hopeless("starts-late")
 def starts_late(options: Options) -> NoReturn:
-    """Serves as it should, from two seconds after its start."""
+    """Serves correctly, but starts to listen only after two seconds."""
     time.sleep(2)
     Server(options).run()
 
 
 @hopeless("prints-nothing")
 class PrintsNothing(Server):
-    """Serves as it should, and does not print that it listens, though told to."""
+    """Serves correctly, but does not print that it listens, even with --announce."""
 
     def announce(self) -> None:
         pass
@@ -151,7 +151,7 @@ class PrintsNothing(Server):
 
 @hopeless("floods-its-output")
 class FloodsItsOutput(Server):
-    """Serves as it should, and prints without end."""
+    """Serves correctly, and prints without end."""
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self.print, daemon=True).start()

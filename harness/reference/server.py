@@ -1,13 +1,12 @@
 """The reference server: one process, one thread, every clause but LOAD-4.
 
-Written to be read, and to be broken (`harness.reference.broken`): each method
-does one thing that a subclass can do wrong. Bytes take this way:
+It is written to be read, and to be broken (`harness.reference.broken`): each method does
+one thing that a subclass can do wrong. Bytes take this way:
 
     read → hear → frame → say → broadcast → deliver → send
 
-Nothing that is called on the way up to `deliver` touches a socket, so nobody
-leaves while others are being told something: who is found to lag, or to be
-broken, is dealt with at the end of the turn.
+Up to `deliver`, nothing touches a socket. So no member leaves in the middle of a
+broadcast: lagging and broken members are handled at the end of the turn.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from harness.descriptors import raise_descriptor_limit
 
 KIB = 1024
 CHUNK = 64 * KIB
-"""Bytes that are read, or sent, in one call."""
+"""Maximum number of bytes read or sent in one call."""
 
 ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER, for no seconds: close resets, and the kernel forgets what was still to be sent."""
+"""SO_LINGER of zero seconds: close resets the connection, and the kernel drops unsent data."""
 
 C1, BIDI = (
     range(0x80, 0xA0),
@@ -44,7 +43,7 @@ C1, BIDI = (
 SEPARATORS = (0x2028, 0x2029)
 VISIBLE = {code: 0x2400 + code for code in range(0x20) if code != ord("\t")}
 VISIBLE |= {0x7F: 0x2421} | dict.fromkeys((*C1, *BIDI, *SEPARATORS), 0xFFFD)
-"""What a terminal would obey, and what arrives instead (TEXT-3)."""
+"""Control characters and their replacements (TEXT-3)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Options:
 
 
 class Member:
-    """A connection that is in the room (CAST-6: a connection, not an address)."""
+    """A connection in the room (CAST-6: a connection, not an address)."""
 
     def __init__(self, number: int, connection: socket.socket, address: str, port: int) -> None:
         self.number = number
@@ -69,26 +68,26 @@ class Member:
         self.address = address
         self.port = port
         self.decoder: codecs.IncrementalDecoder
-        """Holds the bytes that begin a character, until the others come (LINE-2)."""
+        """Holds an incomplete character until its other bytes come (LINE-2)."""
         self.text = ""
-        """The line that has no LF yet."""
+        """Unfinished line."""
         self.due = 0.0
-        """When its silence will have lasted long enough (LINE-5)."""
+        """Time at which the unfinished line is to be flushed (LINE-5)."""
         self.timed = False
-        """A timer looks after that."""
+        """True while a timer for `due` runs."""
         self.queue = bytearray()
-        """What it is to hear and its socket has not taken yet (LOAD-1)."""
+        """Bytes to send that the socket has not taken yet (LOAD-1)."""
         self.stuck = False
-        """Its socket takes no more for now."""
+        """True while the socket takes no more."""
         self.broken = False
-        """It hears nothing any more, but what it said may still be there to read (LEAVE-2)."""
+        """True once it can't be sent to; its input may still be there to read (LEAVE-2)."""
         self.allowance = 0.0
-        """Bytes that may be read now (LOAD-3), as reckoned at `reckoned`."""
+        """Bytes that may be read (LOAD-3), as of the time `reckoned`."""
         self.reckoned = 0.0
         self.paused = False
-        """Not read, until it has allowance again."""
+        """True while it is not read, until it has allowance again."""
         self.watched = 0
-        """The events for which the selector watches it."""
+        """Events for which the selector watches it."""
         self.gone = False
 
 
@@ -96,21 +95,21 @@ class Server:
     greeting = b"Welcome to socket practice\n"
     refusal = b"The room is full\n"
     limit = 8 * KIB
-    """Bytes in the longest line (LINE-7)."""
+    """Maximum number of bytes in a line (LINE-7)."""
     errors = "replace"
-    """What becomes of bytes that are not UTF-8 (TEXT-2); the codecs' name for it."""
+    """Error handler of the codecs for bytes that are not UTF-8 (TEXT-2)."""
     pause = 0.05
-    """Seconds for which who has used up its allowance is not read, at least (LOAD-3)."""
+    """Minimum number of seconds for which a throttled member is not read (LOAD-3)."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.max_clients = min(options.max_clients, raise_descriptor_limit() - 32)
         self.members: dict[Member, None] = {}
-        """All who are in the room, in the order in which they came."""
+        """Members of the room, in the order in which they joined."""
         self.midline: set[Member] = set()
-        """Those who have heard the beginning of a line, and not its end (LINE-6)."""
+        """Members that have received the beginning of a line, but not its end (LINE-6)."""
         self.unsent: dict[Member, None] = {}
-        """Those for whom there is something in their queue since this turn began."""
+        """Members with new data in their queue since this turn began."""
         self.laggards: dict[Member, None] = {}
         self.numbers = itertools.count(1)
         self.alarms = itertools.count()
@@ -134,28 +133,31 @@ class Server:
         sys.exit(0)
 
     def resolve(self) -> tuple[int, Any]:
-        """The family and the address of HOST:PORT; IPv4, where a name has both (JOIN-4)."""
+        """Return family and address of HOST:PORT; IPv4 if a name has both (JOIN-4)."""
         host, port = self.options.host, self.options.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         return family, address
 
     def listen(self) -> socket.socket:
-        """`::` takes IPv4 clients too. The accepted sockets inherit the options."""
+        """Return the listening socket, whose options accepted sockets inherit.
+
+        `::` accepts IPv4 clients too.
+        """
         family, address = self.resolve()
         listener = socket.socket(family, socket.SOCK_STREAM)
         self.configure(listener)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
-        listener.listen(1024)  # JOIN-1: a crowd that comes at once
+        listener.listen(1024)  # JOIN-1: a crowd may connect at once
         listener.setblocking(False)
         return listener
 
     def configure(self, listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # JOIN-3
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # CAST-3, of urgent text
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # CAST-3, urgent data too
 
     def serve(self) -> NoReturn:
         self.selector = selectors.DefaultSelector()
@@ -165,8 +167,8 @@ class Server:
 
     def turn(self) -> None:
         ready = self.selector.select(self.patience())
-        # Newcomers first, to hear what is said after they came; where the room is full, leavers
-        # first, to make room for them.
+        # Newcomers first: they receive what is said after they connected. In a full room, leavers
+        # first: they make room for newcomers.
         ready.sort(key=lambda pair: pair[0].data is not None, reverse=self.full())
         for key, events in ready:
             if key.data is None:
@@ -188,7 +190,7 @@ class Server:
                 self.put_out(member)
 
     def patience(self) -> float | None:
-        """Seconds that may pass until there is something to do; None if that is for others."""
+        """Return the seconds until the next timer; None if there is none."""
         return max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -200,7 +202,7 @@ class Server:
         while True:
             try:
                 connection, address = self.listener.accept()
-            except ConnectionError:  # JOIN-2: it was reset before
+            except ConnectionError:  # JOIN-2: it was reset before the accept
                 continue
             except OSError:
                 return
@@ -215,7 +217,10 @@ class Server:
         return len(self.members) >= self.max_clients
 
     def refuse(self, connection: socket.socket) -> None:
-        """JOIN-5. What it said is read first: unread text would turn the end into a reset."""
+        """Say that the room is full, and close (JOIN-5).
+
+        The input is read first: with unread input, close would send a RST.
+        """
         with contextlib.suppress(OSError):
             connection.send(self.refusal)
             connection.shutdown(socket.SHUT_WR)
@@ -230,11 +235,11 @@ class Server:
         self.enter(member)
 
     def welcome(self, member: Member) -> None:
-        """WELCOME-1, WELCOME-2."""
+        """Send the greeting (WELCOME-1, WELCOME-2)."""
         self.deliver(member, self.greeting)
 
     def enter(self, member: Member) -> None:
-        """From now on it hears what others say (WELCOME-3)."""
+        """Make a connection a member: from now on it receives messages (WELCOME-3)."""
         self.members[member] = None
 
     def watch(self, member: Member) -> None:
@@ -251,7 +256,7 @@ class Server:
     # --- what members say ----------------------------------------------------
 
     def read(self, member: Member) -> None:
-        """LOAD-3: no faster than its allowance; TCP slows its sender down."""
+        """Read from a member, within its allowance; TCP slows the sender down (LOAD-3)."""
         size = min(CHUNK, int(self.allowance(member)))
         data = self.receive(member, size) if size else None
         if data == b"":
@@ -263,7 +268,7 @@ class Server:
             self.rest(member)
 
     def receive(self, member: Member, size: int) -> bytes | None:
-        """Empty at the end, and a reset is one; None where there is nothing yet."""
+        """Return the bytes read; empty at EOF or after a reset, None if there are none yet."""
         try:
             return member.socket.recv(size)
         except BlockingIOError:
@@ -279,7 +284,7 @@ class Server:
         return member.allowance
 
     def rest(self, member: Member) -> None:
-        """It is not read for a while."""
+        """Throttle a member: do not read from it for a while."""
         if not member.gone and not member.paused:
             member.paused = True
             self.watch(member)
@@ -290,14 +295,14 @@ class Server:
         if not member.gone:
             member.paused = False
             self.watch(member)
-            self.wait(member)  # that it was not read was no silence of its own
+            self.wait(member)  # the pause was not the member's silence
 
     def hear(self, member: Member, data: bytes) -> None:
         self.say(member, self.frame(member, data))
         self.wait(member)
 
     def wait(self, member: Member) -> None:
-        """LINE-5: its silence begins now."""
+        """Restart the timer of the member's silence (LINE-5)."""
         member.due = time.monotonic() + self.options.flush_after
         if member.text and not member.timed:
             member.timed = True
@@ -314,16 +319,16 @@ class Server:
             self.say(member, self.flush(member))
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
-        """The messages that `data` completes (LINE-1 to LINE-4, LINE-7); the rest waits."""
+        """Return the messages that `data` completes (LINE-1 to LINE-4, LINE-7); keep the rest."""
         *lines, rest = (member.text + member.decoder.decode(data)).split("\n")
         texts = [piece for line in lines for piece in self.cut(line.removesuffix("\r"))]
-        body = rest.removesuffix("\r")  # with a LF behind it, CR is no text
+        body = rest.removesuffix("\r")  # before a LF, CR is not text
         *pieces, last = self.cut(body)
         member.text = last + rest[len(body) :]
         return [self.encode(text) + b"\n" for text in texts + pieces]
 
     def cut(self, line: str) -> list[str]:
-        """LINE-7: in pieces of at most `limit` bytes, none cut inside a character."""
+        """Cut a line into pieces of at most `limit` bytes, between characters (LINE-7)."""
         if len(line) * 4 <= self.limit:
             return [line]
         data, pieces = line.encode("utf-8", self.errors), []
@@ -336,13 +341,13 @@ class Server:
         return [piece.decode("utf-8", self.errors) for piece in [*pieces, data]]
 
     def flush(self, member: Member) -> list[bytes]:
-        """LINE-5. What may yet become a CR LF, or a whole character, waits on."""
+        """Return the unfinished line, except a CR or a partial character at its end (LINE-5)."""
         text = member.text.removesuffix("\r")
         member.text = member.text[len(text) :]
         return [self.encode(text)] if text else []
 
     def last_words(self, member: Member) -> list[bytes]:
-        """LEAVE-2: the unfinished line, the unfinished character too."""
+        """Return the unfinished line, with a partial character at its end (LEAVE-2)."""
         text = member.text + member.decoder.decode(b"", True)
         return [self.encode(text)] if text else []
 
@@ -350,7 +355,7 @@ class Server:
         return self.sanitize(text).encode("utf-8", self.errors)
 
     def sanitize(self, text: str) -> str:
-        """TEXT-3, and so PREFIX-4."""
+        """Replace control characters (TEXT-3, and so PREFIX-4)."""
         return text.translate(VISIBLE)
 
     # --- what members hear ---------------------------------------------------
@@ -361,13 +366,13 @@ class Server:
             self.broadcast(sender, message)
 
     def end_lines(self) -> None:
-        """LINE-6, to all who have heard the beginning."""
+        """End unfinished lines, for all members that have received their beginning (LINE-6)."""
         for member in self.midline:
             self.deliver(member, b"\n")
         self.midline.clear()
 
     def broadcast(self, sender: Member, message: bytes) -> None:
-        """CAST-1, CAST-4, CAST-5: one message to all, before the next one."""
+        """Deliver one message to all, before the next (CAST-1, CAST-4, CAST-5)."""
         receivers = self.recipients(sender)
         for receiver in receivers:
             self.deliver(receiver, self.prefix(sender, receiver) + message)
@@ -375,11 +380,11 @@ class Server:
             self.midline.update(receivers)
 
     def recipients(self, sender: Member) -> list[Member]:
-        """CAST-2, CAST-6; nobody, where it is alone (CAST-7)."""
+        """Return all members but the sender (CAST-2, CAST-6); none if it is alone (CAST-7)."""
         return [member for member in self.members if member is not sender]
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:  # noqa: ARG002
-        """PREFIX-1, PREFIX-2: the same for every receiver."""
+        """Return the prefix (PREFIX-1, PREFIX-2), which is the same for every receiver."""
         return b"<%s>" % sender.address.encode("ascii")
 
     def deliver(self, receiver: Member, data: bytes) -> None:
@@ -393,11 +398,11 @@ class Server:
             self.laggards[receiver] = None
 
     def lags(self, member: Member) -> bool:
-        """LOAD-2: beyond what it may."""
+        """Return whether a member lags beyond the limit (LOAD-2)."""
         return len(member.queue) > self.options.max_lag
 
     def send(self, member: Member) -> None:
-        """LOAD-1: as much as its socket takes; the rest waits."""
+        """Send as much as the socket takes; keep the rest (LOAD-1)."""
         member.stuck = False
         try:
             while member.queue:
@@ -413,7 +418,7 @@ class Server:
     # --- leaving -------------------------------------------------------------
 
     def leave(self, member: Member) -> None:
-        """LEAVE-1, LEAVE-2, LEAVE-4."""
+        """Remove a member: deliver its unfinished line, and close (LEAVE-1, LEAVE-2, LEAVE-4)."""
         if not member.gone:
             self.members.pop(member, None)
             self.midline.discard(member)
@@ -422,7 +427,7 @@ class Server:
             self.close(member)
 
     def put_out(self, member: Member) -> None:
-        """LOAD-2: it lags too far, and the kernel keeps nothing for it either."""
+        """Disconnect a member that lags too far; the kernel drops its unsent data (LOAD-2)."""
         member.queue.clear()
         if not member.gone:
             with contextlib.suppress(OSError):
@@ -430,7 +435,7 @@ class Server:
         self.leave(member)
 
     def close(self, member: Member) -> None:
-        """LEAVE-3."""
+        """Close the connection and free what it holds (LEAVE-3)."""
         member.gone = True
         member.queue.clear()
         if member.watched:
@@ -440,7 +445,7 @@ class Server:
 
 
 def canonical(host: str) -> str:
-    """PREFIX-3: mapped IPv4 as IPv4, IPv6 in its shortest form, without its scope."""
+    """Return mapped IPv4 as IPv4, and IPv6 in its shortest form without scope (PREFIX-3)."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -1,8 +1,8 @@
-"""What people read of a run.
+"""The reports of a run.
 
 terminal.py   lines for a terminal
-progress.py   how far a run is
-page.py       a page of HTML
+progress.py   the progress of a run
+page.py       HTML pages
 charts.py     the charts of a page
-matrix.py     servers side by side
+matrix.py     the table of servers and clauses
 """

@@ -1,6 +1,6 @@
-"""The lines, bands and axes of a report's charts: from numbers to places in a picture. Pure.
+"""The lines, bands and axes of a report's charts: from numbers to coordinates. Pure.
 
-A chart is WIDTH × HEIGHT of the picture's own units; y grows downwards.
+A chart is WIDTH × HEIGHT of SVG's user units; y grows downwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 WIDTH = 1000
 HEIGHT = 170
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 24, 26
-"""Margins, for what is written beside the axes."""
+"""Margins for the labels of the axes."""
 
 Point = tuple[float, float]
 
@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One line; style: a class of the page's style sheet; places: as SVG's points."""
+    """One line. style: a class of the page's style sheet; places: SVG's points."""
 
     name: str
     style: str
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened, from `at` on and `width` long; a moment is 0 wide."""
+    """An event from `at` on, `width` long; a moment has width 0."""
 
     at: float
     width: float
@@ -61,7 +61,7 @@ class Chart:
 
 
 class Scale:
-    """From values to places, evenly or, if `log`, by their logarithms."""
+    """Map of values to coordinates, linear or, if `log`, logarithmic."""
 
     def __init__(
         self, lowest: float, highest: float, begin: float, end: float, *, log: bool = False
@@ -89,7 +89,7 @@ def over_time(
     *,
     log: bool = False,
 ) -> Chart:
-    """A chart of (name, style, [(second, value)]), with marks of (from, to, style, words)."""
+    """Return a chart of (name, style, [(second, value)]), with marks of (from, to, style, text)."""
     values = [value for _, _, points in series for _, value in points if value > 0]
     lowest, highest, ys = _axis(values, log=log)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
@@ -111,7 +111,10 @@ def over_time(
 
 
 def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]]]) -> Chart:
-    """How values (in ascending order) are spread, the last thousandth as wide as the first half."""
+    """Return a chart of the distribution of sorted values.
+
+    The last thousandth is as wide as the first half.
+    """
     values = [value for _, _, those in series for value in those if value > 0]
     lowest, highest, ys = _axis(values, log=True)
     most = max(1, *(len(those) for _, _, those in series))
@@ -145,7 +148,7 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
 
 
 def ranks(count: int) -> list[int]:
-    """Of so many values in order, those that are drawn: few of the many, and all of the last."""
+    """Return the ranks to draw of `count` sorted values: a few of the lower, all of the last."""
     found, left = [], count
     while left > 0:
         found.append(count - left)
@@ -154,7 +157,7 @@ def ranks(count: int) -> list[int]:
 
 
 def steps(most: float, count: int) -> list[float]:
-    """Round numbers from 0 to `most`, about so many."""
+    """Return about `count` round numbers from 0 to `most`."""
     if most <= 0:
         return [0.0]
     raw = most / count
@@ -164,7 +167,7 @@ def steps(most: float, count: int) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number in few characters."""
+    """Return a number in few characters."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g} {letter}"
@@ -172,7 +175,7 @@ def short(value: float) -> str:
 
 
 def _axis(values: Sequence[float], *, log: bool) -> tuple[float, float, list[float]]:
-    """From where to where an axis goes, and what is written at it."""
+    """Return the lowest and highest value of an axis, and its labels."""
     if not log:
         ticks = steps(max(values, default=1.0), 4)
         highest = max(max(values, default=1.0), ticks[-1])

@@ -1,4 +1,4 @@
-"""Servers side by side: what became of each clause with each of them. Pure but for `read`."""
+"""Servers side by side: the verdict of each clause on each of them. Pure but for `read`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 VERDICTS = ("pass", "fail", "unknown", "not-applicable")
-"""Of a clause."""
+"""Verdicts of a clause."""
 
 _CLAUSE = {"id": str, "level": str, "verdict": str, "detail": str}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A clause, and what became of it with each server; None: that record lacks it."""
+    """A clause, and its verdict on each server; None: the record lacks the clause."""
 
     id: str
     level: str
@@ -24,7 +24,7 @@ class Row:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record that `conform` wrote. Raises ValueError for what is none."""
+    """Return a record that `conform` wrote. Raise ValueError for anything else."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -32,7 +32,7 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not _is_record(record):
-        raise ValueError("it is no results.json of `conform`")
+        raise ValueError("it is not a results.json of `conform`")
     found: dict[str, Any] = record
     return found
 
@@ -56,7 +56,7 @@ def _is_clause(clause: Any) -> bool:
 
 
 def name_all(paths: Sequence[Path]) -> list[str]:
-    """What the servers are called: by their folders, by the whole paths where those are alike."""
+    """Return the servers' names: their folders', or the whole paths if those are equal."""
     names = [path.resolve().parent.name for path in paths]
     return [
         name if names.count(name) == 1 else str(path)
@@ -65,7 +65,7 @@ def name_all(paths: Sequence[Path]) -> list[str]:
 
 
 def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
-    """The clauses of all records, in the order in which they come first."""
+    """Return the clauses of all records, in the order of their first occurrence."""
     tables = [{clause["id"]: clause for clause in record["clauses"]} for record in records]
     levels = {clause["id"]: clause["level"] for table in tables for clause in table.values()}
     return [
@@ -75,7 +75,7 @@ def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def plain(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """Aligned columns."""
+    """Yield the table in aligned columns."""
     table = list(_table(names, verdicts, rows))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -83,7 +83,7 @@ def plain(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) ->
 
 
 def markdown(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """A table for a README; what fails is bold."""
+    """Yield the table in Markdown; failures are bold."""
     head, *body = _table(names, verdicts, rows)
     yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in head)} |"
     yield f"|{'---|' * len(head)}"

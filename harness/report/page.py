@@ -1,7 +1,7 @@
-"""Pages of HTML: one file each, which loads nothing.
+"""HTML pages: one file each, which loads nothing.
 
-All that is filled in is escaped: a server's bytes never become markup, and the
-page's policy allows neither scripts nor anything from elsewhere.
+All values are escaped: a server's bytes never become markup. The page's policy forbids
+scripts and external resources.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from harness.conformance.evidence import RESTS_ON
+from harness.conformance.evidence import RESTS_ON, label
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Verdict
 from harness.report.terminal import (
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 EVENTS = 60
 EVENTS_OF_A_FAILURE = 600
-"""Events of a wire log that a page shows at most, half of them from its beginning."""
+"""Maximum number of events of a wire log on a page, half of them from its beginning."""
 
 PAUSE = 10
-"""Times the median pause: what a timeline draws of one at most."""
+"""Maximum length of a pause in a timeline, in multiples of the median pause."""
 LANES = 40
-"""Clients that a timeline shows at most."""
+"""Maximum number of clients in a timeline."""
 LANE, LEFT, WIDTH = 14, 34, 900
-"""A lane's height, where its line begins, and where it ends."""
+"""Height of a lane, and beginning and end of its line."""
 
 SHOWN_OUTPUT = 12
-"""Lines of the target's output."""
+"""Maximum number of lines of the target's output."""
 
 Wire = Sequence[tuple[float, str, str, str, int]]
 
@@ -91,12 +91,12 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Test:
-    """A test as the page shows it. `events`: None stands for the `left_out`.
+    """A test on the page. `events`: None stands for the events that are left out.
 
-    last: the last events of a failure, where they are seen without opening the log.
+    last: last events of a failure, which the page shows even while the log is closed.
     """
 
-    __test__ = False  # It is none of pytest's.
+    __test__ = False  # not a test for pytest
 
     result: Result
     anchor: str
@@ -111,7 +111,7 @@ class Test:
 
 
 def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) -> str:
-    """The page of a run. `docs`: what the tests do, by their names."""
+    """Return the page of a run. `docs`: descriptions of the tests, by name."""
     target = about["target"]
     return render(
         "report.html",
@@ -131,7 +131,7 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
 
 
 def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
-    """The page of a matrix: what became of each clause with each server."""
+    """Return the page of a matrix: the verdict of each clause on each server."""
     passed = [
         sum(cell is not None and cell["verdict"] == PASS for cell in cells)
         for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
@@ -140,7 +140,7 @@ def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of templates/ makes of the values."""
+    """Return a page from a template of templates/ and its values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -148,7 +148,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
+    environment.filters |= {"visible": visible, "label": label}
     return environment.get_template(template).render(**values)
 
 
@@ -183,7 +183,7 @@ def _bytes(name: str, digits: str) -> tuple[str, str, str]:
 
 
 def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:
-    """The events that are shown, with None where some are left out; and how many there were."""
+    """Return the events to show, with None for those left out, and the number of all."""
     limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
     total = len(result.wire) + result.wire_dropped
     if total <= limit:
@@ -200,7 +200,7 @@ def _event(event: tuple[float, str, str, str, int]) -> Event:
 
 
 def timeline(wire: Wire) -> Timeline | None:
-    """Events as a picture; None where there are none."""
+    """Return events as a picture; None if there are none."""
     if not wire:
         return None
     clients = list(dict.fromkeys(client for _, client, *_ in wire))
@@ -226,7 +226,7 @@ def timeline(wire: Wire) -> Timeline | None:
 
 
 def _places(times: Sequence[float]) -> list[float]:
-    """Where times are drawn, from 0 to 1. Pauses are shortened: what happened between shows."""
+    """Return where times are drawn, from 0 to 1. Long pauses are shortened."""
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     longest = PAUSE * statistics.median(pauses) if pauses else 0.0
     drawn = [min(pause, longest) if longest else pause for pause in pauses]

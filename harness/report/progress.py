@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, else a line for each section that is done."""
+"""The progress of a run: a bar on a terminal, else a line for each finished section."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Heard(Protocol):
 
 @contextmanager
 def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[Heard]:
-    """Tell of a run of these tests on the stream: call what it yields with each result."""
+    """Report the progress of these tests on the stream; yield a function to call with results."""
     if stream.isatty():
         with _bar(len(checks), stream) as heard:
             yield heard
@@ -39,7 +39,7 @@ def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    # What else prints meanwhile is pytest's, and kept from the terminal: nothing to redirect.
+    # Only pytest prints meanwhile, and is silenced: nothing to redirect.
     with Progress(
         *columns,
         console=Console(file=stream),
@@ -59,7 +59,7 @@ def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
 
 
 class _Sections:
-    """Tells of each section when its last test is done."""
+    """Prints each section when its last test is done."""
 
     def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
         self._stream = stream

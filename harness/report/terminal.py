@@ -1,8 +1,7 @@
-"""What a run found, as lines for people: the same on a terminal and in a file. Pure.
+"""The results of a run as lines of text, the same on a terminal and in a file. Pure.
 
-A line is a list of parts, each with the name of a style; a file gets the parts
-alone. Whatever a server said is shown by what it consists of: nothing of it
-reaches the terminal as it is.
+A line is a list of parts, each with the name of a style; a file gets only the text.
+A server's bytes are shown escaped: none of them reaches the terminal as it is.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.clauses import Clause
+from harness.conformance.evidence import label
 from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
 
 Line = list[tuple[str, str]]
-"""Parts of a line: a text, and its style, of STYLES."""
+"""Parts of a line: text, and name of a style in STYLES."""
 
 STYLES = {
     "plain": "",
@@ -28,53 +28,53 @@ STYLES = {
     NOT_APPLICABLE: "dim",
     INVALID: "bold yellow",
 }
-"""What the names of styles mean to rich."""
+"""Styles for rich, by name."""
 
 LAST_EVENTS = 12
-"""Events of the wire that are shown with a failure."""
+"""Maximum number of wire events with a failure."""
 REASONS = 5
-"""Why a run is invalid: as many reasons as are shown."""
+"""Maximum number of reasons why a run is invalid."""
 LAST_OUTPUT = 8
-"""Lines of the target's output that are shown with a failure."""
+"""Maximum number of lines of the target's output with a failure."""
 BYTES = 96
-"""Of what was due, and of what came, that are shown at most."""
+"""Maximum number of bytes, expected or actual."""
 BYTES_OF_AN_EVENT = 64
-"""Of an event of the wire: it stays one line on most terminals."""
+"""Maximum number of bytes of a wire event: it stays on one line on most terminals."""
 BYTES_IN_HEX = 16
-"""In a line."""
+"""Bytes per line of hex."""
 
 
 def visible(text: str) -> str:
-    """The text in one line, with escapes for what does not print: control characters and such."""
+    """Return the text in one line, with escapes for what is not printable."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def as_text(data: bytes) -> str:
-    """Bytes as text; what is no text, and what does not print, as escapes."""
+    """Return bytes as text, with escapes for what is not UTF-8 or not printable."""
     return visible(data.decode(errors="backslashreplace"))
 
 
 def as_hex(data: bytes) -> list[str]:
-    """Bytes in hexadecimal, in lines of a width that fits everywhere."""
+    """Return bytes in hexadecimal, in short lines."""
     return [
         data[begin : begin + BYTES_IN_HEX].hex(" ") for begin in range(0, len(data), BYTES_IN_HEX)
     ]
 
 
 def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
-    """The beginning of the bytes, and what to say of the rest."""
+    """Return the beginning of the bytes, and a note on the rest."""
     return data[:limit], "" if len(data) <= limit else f" … of {len(data):,} bytes"
 
 
 def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
-    """The last lines of a target's output, less those that are empty."""
+    """Return the last lines of a target's output, without empty ones."""
     return [visible(line) for line in output.splitlines() if line.strip()][-limit:]
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """Lines as text for a file: no style, no control characters, LF at the end of each."""
+    """Return lines as text for a file: no styles, no control characters, LF after each."""
     return "".join("".join(part for part, _ in line).rstrip() + "\n" for line in lines)
 
 
@@ -82,7 +82,7 @@ def plain(lines: Iterable[Line]) -> str:
 
 
 def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
-    """Everything that is shown at the end of a run. `asked`: only of these clauses."""
+    """Yield the lines for the end of a run. `asked`: only these clauses."""
     if asked is not None:
         shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
         verdict = replace(verdict, clauses=shown)
@@ -104,13 +104,19 @@ def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[
 
 
 def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
-    """A line for each clause: id, level, verdict, evidence, and why where it did not pass."""
+    """Yield a line for each clause: id, level, verdict, evidence, and detail if it did not pass."""
     rows = [("clause", "level", "verdict", "evidence", "")]
     for clause in judged:
-        mark = "" if clause.decides or clause.verdict != FAIL else "does not decide: "
+        mark = "" if clause.decides or clause.verdict != FAIL else "not counted: "
         detail = visible(mark + clause.detail)
         rows.append(
-            (clause.clause.id, clause.clause.level, clause.verdict, clause.evidence or "-", detail)
+            (
+                clause.clause.id,
+                clause.clause.level,
+                clause.verdict,
+                label(clause.evidence) or "-",
+                detail,
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for number, row in enumerate(rows):
@@ -125,17 +131,17 @@ def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
 
 
 def failure(broken: ClauseVerdict) -> Iterator[Line]:
-    """A clause in its words, and how each test found it broken."""
+    """Yield a clause's text, and how each test found it broken."""
     yield from quote(broken.clause, FAIL)
     if not broken.decides:
-        yield [("  does not decide", "faint")]
+        yield [("  not counted", "faint")]
     for result in broken.results:
         if result.verdict == FAIL:
             yield from _failed_test(result)
 
 
 def quote(clause: Clause, style: str = "strong") -> Iterator[Line]:
-    """A clause, in its words."""
+    """Yield a clause's text."""
     yield [(f"{clause.id} {clause.level}", style), (f"  {clause.text}", "plain")]
 
 
@@ -153,7 +159,7 @@ def _failed_test(result: Result) -> Iterator[Line]:
 
 
 def describe(event: Sequence[float | str | int]) -> str:
-    """One event of a wire log, as `Result.wire` has it."""
+    """Return one line on an event of `Result.wire`."""
     time, client, what, digits, size = event
     said = bytes.fromhex(str(digits))
     data, _ = clip(said, BYTES_OF_AN_EVENT)
@@ -163,15 +169,15 @@ def describe(event: Sequence[float | str | int]) -> str:
 
 
 def broken_clauses(verdict: Verdict) -> Iterator[Line]:
-    """The ids of what was broken: those that decide, and those that do not."""
-    for said, decides in (("broken", True), ("broken, but does not decide", False)):
+    """Yield the ids of broken clauses: those that count, and those that do not."""
+    for said, decides in (("broken", True), ("broken, but not counted", False)):
         ids = [broken.clause.id for broken in verdict.failed() if broken.decides == decides]
         if ids:
             yield [(f"{said}: ", "faint"), (", ".join(ids), FAIL if decides else "plain")]
 
 
 def conclusion(verdict: Verdict) -> Line:
-    """The verdict of a run, and how many clauses were judged how."""
+    """Return the verdict of a run, and the number of clauses for each verdict."""
     counts = Counter(clause.verdict if clause.results else NOT_RUN for clause in verdict.clauses)
     told = [
         f"{counts[each]} {name}"
@@ -186,7 +192,7 @@ def conclusion(verdict: Verdict) -> Line:
     ]
     aside = [broken for broken in verdict.failed() if not broken.decides]
     if aside:
-        told.append(f"{len(aside)} of the failures do{'es' if len(aside) == 1 else ''} not decide")
+        told.append(f"failures not counted: {len(aside)}")
         if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
-            told.append("but nothing passed")
+            told.append("and nothing passed")
     return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]

@@ -1,27 +1,26 @@
-"""The history of a run, as JSON lines: written as it happens, read, merged.
+"""The history of a run as JSON lines: written during the run, merged, read.
 
-The first line is the header: `history` (the format's version), and what was
-run. Then one event a line, times `t` in seconds of one monotonic clock, from
-the run's start. The last line has the key `end`: how the run ended; where it is
-missing, the history was cut short. Sessions are numbers, and a message is
-`SESSION.NUMBER`, as in its token. Bytes are text in UTF-8, what is no UTF-8
-escaped as Python's surrogateescape does.
+The first line is the header: `history` (the format's version), and a description of the
+run. Each other line is an event; `t` is its time, in seconds from the run's start, on one
+monotonic clock. The last line has the key `end`: how the run ended. Without it, the
+history was cut short. A session is a number; a message is `SESSION.NUMBER`, as in its
+token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
 
     {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
     {"t", "who", "what": "connected", "port"}
     {"t", "who", "what": "refused", "why"}
     {"t", "who", "what": "welcomed"}        has read the whole welcome
     {"t", "who", "what": "unwelcomed", "rest"}   something else came first
-    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is to be sent now;
-                                            due: when its last one was to be; lag: seconds by which
-                                            the harness itself is late; text: without its LF
-    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has all of it; gap: the longest time between
-                                            two of its pieces
-    {"t", "who", "hears": [...]}            whole lines, in order: a message's name where it came
-                                            byte for byte as it was due, else the line as {"line"}
+    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is sent now;
+                                            due: when its last byte is due; lag: delay of the
+                                            harness, in seconds; text: without its LF
+    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has taken all of it; gap: the longest pause
+                                            between two of its pieces
+    {"t", "who", "hears": [...]}            whole lines, in order: a message's name if it came
+                                            byte for byte as expected, else the line as {"line"}
     {"t", "who", "what": "leaves", "how"}   by itself: close, reset, half-close
-    {"t", "who", "what": "ended", "how", "rest"}   the target has ended it: closed, reset
-    {"t", "fault", "what": "begins" | "ends", ...}  of the target; with `who`: of one's link
+    {"t", "who", "what": "ended", "how", "rest"}   by the target: closed, reset
+    {"t", "fault", "what": "begins" | "ends", ...}  of the target; with `who`: of the session's link
     {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
     {"t", "end"}
 """
@@ -40,19 +39,19 @@ from typing import Any, TextIO
 VERSION = 1
 
 COMPLETE = "complete"
-"""The end of a run that ran to its end."""
+"""End of a complete run."""
 
 CANNOT_JUDGE = "the harness could not judge"
-"""Beginning of the end of a run that the harness itself could not go on with."""
+"""Beginning of the `end` of a run that the harness could not complete or judge."""
 
 HISTORY = "history.jsonl"
-"""A history's file, in the folder of a run."""
+"""Name of the history in a run's folder."""
 
 Event = dict[str, Any]
 
 
 class HistoryError(ValueError):
-    """A file is not there, or is no history; the message says where and why, in one line."""
+    """A file is missing or not a history; the message gives place and reason in one line."""
 
 
 @dataclass
@@ -61,7 +60,7 @@ class History:
     events: list[Event] = field(default_factory=list)
     """Events in order of time."""
     end: str = ""
-    """End of the run: "complete", or what ended it; empty where the file was cut short."""
+    """End of the run: "complete", or the reason; empty if the file was cut short."""
 
 
 def as_text(data: bytes) -> str:
@@ -73,19 +72,21 @@ def as_bytes(text: str) -> bytes:
 
 
 def read(path: Path) -> History:
-    """Read a history. Raises HistoryError, but not for a file that was cut short: then the last
-    line, if it is torn, is left out, and `end` is empty."""
+    """Read a history; raise HistoryError if it is missing or invalid.
+
+    A file that was cut short is valid: a torn last line is left out, and `end` is empty.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             return parse(file, str(path))
     except OSError as error:
         raise HistoryError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise HistoryError(f"{path}: is no history: it is not text") from None
+        raise HistoryError(f"{path}: is not a history: it is not text") from None
 
 
 def parse(lines: Iterable[str], name: str) -> History:
-    """Do as `read` does, with the lines of a file of that name."""
+    """Read a history from the lines of a file of that name, as `read` does."""
     history: History | None = None
     for number, line in enumerate(lines, 1):
         try:
@@ -97,11 +98,11 @@ def parse(lines: Iterable[str], name: str) -> History:
         if history is None:
             if not isinstance(event, dict) or event.get("history") != VERSION:
                 raise HistoryError(
-                    f'{name}: is no history: its first line has to have "history": {VERSION}'
+                    f'{name}: is not a history: its first line must have "history": {VERSION}'
                 )
             history = History(event)
         elif trouble := _trouble(event):
-            raise HistoryError(f"{name}: line {number} is no event: {trouble}")
+            raise HistoryError(f"{name}: line {number} is not an event: {trouble}")
         elif history.end:
             raise HistoryError(f"{name}: line {number} comes after the end")
         elif "end" in event:
@@ -114,14 +115,14 @@ def parse(lines: Iterable[str], name: str) -> History:
 
 
 def _trouble(event: Any) -> str:
-    """Return why it is no event; empty: it is one."""
+    """Return why a value is not an event; empty if it is one."""
     if not isinstance(event, dict) or not _is_number(event.get("t")):
         return "it has no time `t`"
-    return "" if _is_whole(event) else "it lacks what it has to have"
+    return "" if _is_whole(event) else "it lacks a field, or a field has a wrong type"
 
 
 def _is_whole(event: Event) -> bool:
-    """Return whether it has the fields of its kind; of an unknown kind it may have any."""
+    """Return whether it has the fields of its kind; an unknown kind may have any."""
     keys = (key for key in ("says", "sent", "hears", "fault", "costs") if key in event)
     kind: Any = next(keys, event.get("what", ""))
     return isinstance(kind, str) and all(
@@ -130,7 +131,7 @@ def _is_whole(event: Event) -> bool:
 
 
 Check = Callable[[Any], bool]
-"""A test whether a value is what it has to be."""
+"""Function that returns whether a value is valid."""
 
 
 def _is_a(*kinds: type) -> Check:
@@ -173,7 +174,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
     "welcomed": _WHO,
     "unwelcomed": _WHO,
 }
-"""Fields of an event of each kind, by the key or the `what` that it is known by."""
+"""Fields of each kind of event; the kind is a key of the event, or its `what`."""
 
 
 def write(event: Event, file: TextIO) -> None:
@@ -185,13 +186,13 @@ def line_of(event: Event) -> str:
 
 
 def time_of(line: str) -> float:
-    """Return the time of a line that `line_of` made; every event begins with its time."""
+    """Return the time of a line from `line_of`; every event begins with its time."""
     return float(line[len('{"t":') : line.index(",")])
 
 
 def merge(parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Merge the lines of several parts, each in order of time. They are not read beyond that: there
-    may be millions."""
+    """Merge the lines of several parts, each in order of time. They are read lazily, as there may
+    be millions."""
     return heapq.merge(*parts, key=time_of)
 
 

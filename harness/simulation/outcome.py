@@ -1,4 +1,4 @@
-"""The outcome of a simulation: run, judged, measured, and written down."""
+"""The outcome of a simulation: run, judged, measured, and written to files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Outcome:
         return lines(self.results)
 
     def write(self, folder: Path) -> None:
-        """Write results.json and report.html beside the history. Raises OSError."""
+        """Write results.json and report.html beside the history. Raise OSError on failure."""
         text = json.dumps(self.results, indent=2) + "\n"
         (folder / RESULTS).write_text(text, encoding="utf-8")
         report = page.report(self.results, self.history, self.figures)
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run it and judge what was recorded. Raise CannotJudge where the harness lacked something."""
+    """Run a simulation and judge its history. Raise CannotJudge if the harness is at fault."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and the end of the terminal end a command together with all that it started.
+"""Ctrl-C, SIGTERM and SIGHUP end a command together with all that it started.
 
-A signal may arrive between any two steps, of the standard library's too. If it interrupted the
-start of a process, its end or a check whether it has ended, that process would be lost, or a lock
-would never be released. So signals are deferred meanwhile, and allowed in the parts between:
+A signal may arrive between any two steps, even inside the standard library. If it interrupted
+the start or the end of a process, or a poll of its status, the process would be lost or a lock
+never released. So signals are deferred there, and allowed in the parts between:
 
     with defer_signals():
         server = Server(command)
@@ -12,7 +12,8 @@ would never be released. So signals are deferred meanwhile, and allowed in the p
         finally:
             server.stop()
 
-For the main thread, as signals are. Outside of `interrupt_on_signals`, nothing is deferred.
+For the main thread only, as signal handlers are. Outside of `interrupt_on_signals`, nothing is
+deferred.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _State:
-    """The state of this process's signals: there is one."""
+    """This process's signal state; there is one instance."""
 
     def __init__(self) -> None:
         self.active = False
-        """Whether the signals are caught."""
+        """True while the signals are caught."""
         self.pending = False
-        """Whether a signal has come that has not interrupted anything yet."""
+        """True if a signal has come and has not interrupted anything yet."""
         self.deferred = False
 
     def interrupt(self) -> None:
@@ -53,10 +54,9 @@ _state = _State()
 def interrupt_on_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt in the block on SIGINT, SIGTERM or SIGHUP.
 
-    The signals of the next SECONDS_TO_CLEAN_UP do nothing, so that the block can clean up.
-    (They are not ignored by the system, since processes started from then on would inherit that.)
-    A SIGHUP that is ignored stays so, as under nohup. Nested, and in another thread than the main
-    one, this does nothing.
+    Signals in the next SECONDS_TO_CLEAN_UP are dropped, so that the block can clean up. (SIG_IGN
+    would be inherited by processes started from then on.) A SIGHUP that is ignored stays ignored,
+    as under nohup. Nested, or in another than the main thread, this does nothing.
     """
     if _state.active or threading.current_thread() is not threading.main_thread():
         yield
@@ -90,7 +90,7 @@ def defer_signals() -> AbstractContextManager[None]:
 
 
 def allow_signals() -> AbstractContextManager[None]:
-    """Let signals interrupt the block, within one that defers them."""
+    """Let signals interrupt the block, inside a block that defers them."""
     return _set_deferred(False)
 
 

@@ -1,13 +1,13 @@
-"""Sockets that listen at a port, by inode, and the sockets that a process holds.
+"""Inodes of the sockets that listen at a port, and of the sockets that a process holds.
 
 Goals:
 
-- A look is cheap. A server that starts is looked at every few milliseconds, and a run starts many.
-- A look is harmless. A connection, just to see whether somebody answers, could upset a server.
+- A look is cheap: a starting server is polled every few milliseconds, and a run starts many.
+- A look is harmless: a test connection could upset a server.
 
-Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, its
-tables of all connections say the same; the kernel takes milliseconds to write them out, and longer
-with each connection that was closed within the last minute. Other systems tell nothing.
+Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, /proc/net
+lists all connections; the kernel takes milliseconds for that, and longer with each connection that
+was closed within the last minute. Other systems give no answer.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST_DUMP = 0x301
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-"""Length, type, flags, sequence number, port: of each message."""
+"""Header of each message: length, type, flags, sequence number, port."""
 _REQUEST = struct.Struct("=BBBBI48x")
-"""Family, protocol, two unused bytes, states; zeros stand for any socket."""
+"""Family, protocol, two unused bytes, states; zeros match any socket."""
 _ANSWER = struct.Struct("=4x2s62xI")
-"""Port, in network order; inode."""
+"""Port, in network order, and inode."""
 _LISTEN = 1 << 10
 
 
 def listening(port: int) -> set[int] | None:
-    """Return the inodes of the sockets that listen at a port; None where the system hides them."""
+    """Return the inodes of the sockets that listen at a port; None if the system hides them."""
     try:
         return {inode for found, inode in _ask_kernel() if found == port}
     except (OSError, AttributeError):  # AttributeError: there is no AF_NETLINK
@@ -46,7 +46,7 @@ def listening(port: int) -> set[int] | None:
 
 
 def _ask_kernel() -> Iterator[tuple[int, int]]:
-    """Yield the port and the inode of each listening socket; raise OSError without netlink."""
+    """Yield port and inode of each listening socket. Raise OSError without netlink."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
         for family in _FAMILIES:
             request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTEN)
@@ -77,11 +77,11 @@ def _read_tables(port: int) -> set[int] | None:
 
 
 def sockets_of(process: int) -> set[int]:
-    """Return the inodes of the sockets that a process has open; none if they may not be seen."""
+    """Return the inodes of a process's open sockets; none without permission to see them."""
     found = set()
-    with contextlib.suppress(OSError):  # it has ended since, or is somebody else's
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user
         for entry in os.scandir(f"/proc/{process}/fd"):
-            with contextlib.suppress(OSError):  # it was closed since
+            with contextlib.suppress(OSError):  # it was closed meanwhile
                 if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry.path)):
                     found.add(int(match[1]))
     return found

@@ -1,4 +1,4 @@
-"""Starting a server, hearing that it is ready, weighing it, and ending all of it."""
+"""Start a server, wait until it is ready, measure its memory, and end it with its children."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from typing import Any
 from harness.target.interrupts import defer_signals
 
 KEPT_OUTPUT = 16384
-"""Bytes of a server's latest output that are kept: enough for its last words."""
+"""Bytes of a server's latest output to keep: enough for its last message."""
 
 PORTS = range(20_000, 32_768)
-"""Below those from which Linux, by default, gives one to whoever names none: a client that got it,
-before the server was there, would keep it out."""
+"""Ports to draw from. They are below Linux's ephemeral ports: a client that was given the server's
+port before the server has bound it would keep the server out."""
 
-_random = random.SystemRandom()  # who seeds the other one would have all draw the same ports
+_random = random.SystemRandom()  # `random` may be seeded, and all processes would draw alike
 
 KILLED_WITHIN = 2.0
-"""Seconds in which what was killed has let go of its output."""
+"""Seconds after a kill until the output is closed."""
 
 STEP = 0.01
-"""Seconds between two looks at what nobody tells us of."""
+"""Seconds between two polls."""
 
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Folder of the harness."""
+"""Parent of the harness package."""
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, in which a child finds the harness wherever we were started."""
+    """Return this process's environment, with a PYTHONPATH on which a child finds the harness."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path}
 
@@ -50,9 +50,9 @@ class NotReadyError(Exception):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody has there, so far, and that no client will be given.
+    """Return a port that is free on a host, and that no client will be given.
 
-    Raises OSError where the host is none of ours, or none of its ports is free.
+    Raise OSError if the host is not local, or if none of its ports is free.
     """
     first = _random.randrange(PORTS.start, PORTS.stop)
     for port in chain(range(first, PORTS.stop), range(PORTS.start, first)):
@@ -62,7 +62,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether no server could listen there, as somebody has that port. Raises OSError."""
+    """Return whether the port is in use. Raise OSError if the host is not local."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         try:
             probe.bind((host, port))
@@ -74,10 +74,10 @@ def is_taken(host: str, port: int) -> bool:
 
 
 class Server:
-    """A running server with all its children: a session of its own, ended as one.
+    """A running server with all its children, as a session of its own.
 
-    Its output is read as it comes, so that it never waits for us, and only the
-    latest is kept.
+    Its output is read as it comes, so that the server never blocks on it. Only the
+    latest part is kept.
     """
 
     def __init__(
@@ -114,17 +114,20 @@ class Server:
         self._told.set()
 
     def wait_ready(self, limit: float) -> re.Match[bytes] | None:
-        """Wait until the server says that it is ready; return what it said."""
+        """Wait up to `limit` s until the server says that it is ready; return the match.
+
+        Raise NotReadyError if it does not.
+        """
         if self._ready is None:
             return None
         if not comes(self._told.is_set, limit):
-            raise NotReadyError(f"said nothing of being ready for {limit:g} s{self._said()}")
+            raise NotReadyError(f"did not say that it is ready within {limit:g} s{self._said()}")
         if not self._match:
             raise NotReadyError(self.death(limit) or "closed its output before it was ready")
         return self._match
 
     def death(self, limit: float) -> str:
-        """How the server ended, with its last words; empty if it runs for `limit` s more."""
+        """Return how the server ended, with its last line; empty if it runs for `limit` s more."""
         status = status_within(self._process, limit)
         if status is None:
             return ""
@@ -133,7 +136,7 @@ class Server:
         return f"ended ({how}){self._said()}"
 
     def output(self) -> str:
-        """The latest that it has printed."""
+        """Return the latest output."""
         return self._output.decode(errors="backslashreplace")
 
     def _said(self) -> str:
@@ -142,10 +145,10 @@ class Server:
         return f", saying: {last}" if last else ""
 
     def stop(self, limit: float = 5.0) -> None:
-        """Ask the server to end, and after `limit` seconds make it and its children.
+        """Terminate the server; after `limit` seconds, kill it and its children.
 
-        Its output ends when the last process that holds it has: that shows that
-        the children are gone, too, without watching each.
+        The output ends when the last process that holds it has ended: so the children
+        need not be watched one by one.
         """
         assert self._process.stdout is not None
         if self._process.stdout.closed:
@@ -157,15 +160,15 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
         status_within(self._process, limit)
         self._reader.join(KILLED_WITHIN)
-        if not self._reader.is_alive():  # else it would read from whatever gets this descriptor
+        if not self._reader.is_alive():  # else it would read from this descriptor's next user
             self._process.stdout.close()
 
 
 def comes(what: Callable[[], bool], limit: float) -> bool:
-    """Whether it does within `limit` seconds; at once, if that is 0.
+    """Poll until `what` holds; return False if it does not within `limit` seconds (0: one poll).
 
-    It is looked for again and again, signals deferred: one in the midst of a lock or of a wait of
-    the standard library would break these, and between two looks it does no harm.
+    Signals are deferred during a poll, where they could break a lock or a wait of the standard
+    library. Between two polls they do no harm.
     """
     deadline = time.monotonic() + limit
     while True:
@@ -178,7 +181,7 @@ def comes(what: Callable[[], bool], limit: float) -> bool:
 
 
 def status_within(process: subprocess.Popen[Any], limit: float) -> int | None:
-    """Its exit status, or None if it runs for `limit` seconds more."""
+    """Return the exit status; None if the process runs for `limit` seconds more."""
     comes(lambda: process.poll() is not None, limit)
     return process.returncode
 
@@ -186,18 +189,18 @@ def status_within(process: subprocess.Popen[Any], limit: float) -> int | None:
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # one of those for real time has no name
+    except ValueError:  # a real-time signal has no name
         return f"signal {number}"
 
 
 def family(root: int, proc: Path = Path("/proc")) -> list[int]:
-    """`root` and all its descendants, by process id."""
+    """Return the process ids of `root` and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
-        with contextlib.suppress(OSError):  # it has ended since
-            # The name, in parentheses, may hold anything, parentheses too.
+        with contextlib.suppress(OSError):  # it has ended
+            # The name, in parentheses, may itself contain parentheses.
             stat = (entry / "stat").read_text().rpartition(")")[2]
             children.setdefault(int(stat.split()[1]), []).append(int(entry.name))
     found = [root]
@@ -207,16 +210,16 @@ def family(root: int, proc: Path = Path("/proc")) -> list[int]:
 
 
 def weight(root: int, proc: Path = Path("/proc")) -> int | None:
-    """Bytes of memory that `root` and its descendants have made, a shared page counted once.
+    """Return the bytes of memory of `root` and its descendants, a shared page counted once.
 
-    That is the sum of their Pss_Anon and Pss_Shmem; None where the system does
-    not tell (Linux does). Pages of files are left out: they do not grow with the
-    clients, but a process's share in them shrinks as soon as anything else, such
-    as our load, maps the same file. What the kernel spends on sockets is not in it.
+    The figure is the sum of Pss_Anon and Pss_Shmem; None if the system has no such figures
+    (Linux has). File pages are left out: they do not grow with the number of clients, and a
+    process's share of them shrinks as soon as another process, such as the load generator,
+    maps the same file. The kernel's memory for sockets is not included.
     """
     found = []
     for pid in family(root, proc):
-        with contextlib.suppress(OSError):  # it has ended since
+        with contextlib.suppress(OSError):  # it has ended
             text = (proc / str(pid) / "smaps_rollup").read_text()
             found += re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB$", text, re.MULTILINE)
     return 1024 * sum(map(int, found)) if found else None

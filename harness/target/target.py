@@ -1,7 +1,7 @@
 """The server under test: started from a command, or reached at an address.
 
-Whatever a command starts bears a mark in its environment, so that nothing of it
-is left behind, wherever it has moved: children, daemons, sessions of their own.
+Each process that a command starts inherits a mark in its environment. So children, daemons and
+sessions of their own are found and ended with it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from harness.target.processes import STEP, Server, comes, free_port, is_taken
 MARK = "CHATROOM_HARNESS_TARGET"
 
 START_WITHIN = 10.0
-"""Seconds in which a server has to listen."""
+"""Seconds until a server must listen."""
 STOP_WITHIN = 2.0
-"""Seconds that a server is given to end by itself, once it was told to."""
+"""Seconds between SIGTERM and SIGKILL."""
 KILL_WITHIN = 5.0
-"""Seconds in which what was killed has to be gone."""
+"""Seconds until killed processes must be gone."""
 LAST_WORDS_WITHIN = 0.5
-"""Seconds in which the last words of a server that has ended are read."""
+"""Seconds to read the rest of the output of a server that has ended."""
 SHOWN = 300
-"""Characters of a server's words that a message quotes."""
+"""Maximum number of characters of a server's output in a message."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a process tree holds: descriptors, bytes of memory."""
+    """Resources of a process tree: open descriptors, and bytes of memory."""
 
     descriptors: int
     memory: int
@@ -49,17 +49,17 @@ class Costs:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds for which a thread has run, and for which it had to wait for a processor to run."""
+    """Seconds that a thread has run, and seconds that it was runnable and waited for a CPU."""
 
     ran: float
     waited: float
 
 
 def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
-    """The part of a processor that these threads would have used, if each had had one to itself.
+    """Return the number of processors that these threads would use if each had one to itself.
 
-    Each thread's part is that of the time in which it ran or slept: on a busy machine who never
-    sleeps gets little, and waits for the rest.
+    A thread's share is its running time in the time that it ran or slept. Its time on the run
+    queue is left out: on a busy machine, a thread that never sleeps runs little.
     """
     part = 0.0
     for thread, now in after.items():
@@ -70,16 +70,16 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
 
 class Target:
-    """A server that can be talked to at `address`. Nothing is known of its insides."""
+    """A server at `address`. Nothing is known of its internals."""
 
     ours = False
-    """Whether it can be started, stopped and looked into."""
+    """True if the harness can start, stop and inspect it."""
     blocked = 0.0
-    """Seconds that it took to start it, stop it and look into it: meanwhile, this process did
-    nothing else."""
+    """Seconds that starting, stopping and inspecting it has taken. This process could do nothing
+    else meanwhile."""
 
     stays_open = False
-    """Whether it was seen not to close connections whose clients have closed their side."""
+    """True once it was seen not to close connections that the client has closed."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -94,52 +94,55 @@ class Target:
 
     @property
     def local(self) -> bool:
-        """Whether it is reached through this machine's loopback."""
+        """True if it is reached through this machine's loopback."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     def start(self) -> None:
-        """See that it can be reached. Raises StartError."""
+        """Check that it can be reached. Raise StartError if not."""
         try:
             socket.create_connection(self.address, START_WITHIN).close()
-        except (OSError, UnicodeError) as error:  # UnicodeError: it can't be a host's name
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             reason = getattr(error, "strerror", None) or error
             raise StartError(f"{self} can't be reached: {reason}") from None
 
     def stop(self) -> None:
-        """It is not ours to stop."""
+        """Do nothing: the harness has not started it."""
 
     def fresh(self) -> None:
-        """Start anew, if it can be started, after a test that may have harmed it."""
+        """Restart it, if the harness has started it, after a test that may have harmed it."""
 
     def death(self) -> str:
-        """How it ended, with its last words; empty while it runs, as far as can be known."""
+        """Return how it ended, with its last output; empty while it runs, or if unknown."""
         return ""
 
     def output(self) -> str:
-        """The last that it has printed."""
+        """Return its latest output."""
         return ""
 
     def another(
         self,
-        options: str = "",  # noqa: ARG002  (of those that can be started)
+        options: str = "",  # noqa: ARG002  (`Command` uses it)
         host: str = "127.0.0.1",  # noqa: ARG002
     ) -> Command:
-        """One more server of the same kind, with more arguments, at `host`.
+        """Return another server of the same kind, with more arguments, at `host`.
 
-        Raises Undecided where none can be started.
+        Raise Undecided if none can be started.
         """
         raise Undecided("the target is an address: no server of its kind can be started")
 
     def costs(self) -> Costs:
-        """What it costs. Raises Undecided where that can't be seen."""
-        raise Undecided("the target is an address: what it costs can't be seen")
+        """Return its costs. Raise Undecided if they are unknown."""
+        raise Undecided("the target is an address: its costs are unknown")
 
     def times(self) -> dict[int, Times]:
-        """The times of each of its threads. Raises Undecided where they can't be seen."""
-        raise Undecided("the target is an address: what it does can't be seen")
+        """Return the times of each of its threads. Raise Undecided if they are unknown."""
+        raise Undecided("the target is an address: its threads' times are unknown")
 
     def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
-        """The processes, the main one excepted, that hold connections from these ports."""
+        """Return the processes, except the main one, with connections from these ports.
+
+        Raise NotApplicable if its processes can't be reached.
+        """
         raise NotApplicable("the target is an address: its processes can't be reached")
 
 
@@ -151,9 +154,9 @@ class Command(Target):
     def __init__(
         self, template: str, options: str = "", host: str = "127.0.0.1", scale: float = 1.0
     ) -> None:
-        """`options`: more arguments; `scale`: of the time that a start may take.
+        """Prepare a command; raise ValueError if `template` can't be one.
 
-        Raises ValueError for a template that can't be one.
+        `options`: more arguments. `scale` multiplies the time to start.
         """
         super().__init__(host, 0)
         self._start_within = START_WITHIN * scale
@@ -162,10 +165,10 @@ class Command(Target):
         self._options = options
         self._server: Server | None = None
         self._printed = ""
-        """The last that it had printed when it was stopped."""
+        """Its last output when it was stopped."""
         self._mark = ""
         if "{port}" not in template:
-            raise ValueError("the command has to say {port} where the port goes")
+            raise ValueError("the command must contain {port}")
         if not shlex.split(template):
             raise ValueError("the command is empty")
 
@@ -173,7 +176,7 @@ class Command(Target):
         return f"{self._template} {self._options}".strip()
 
     def start(self) -> None:
-        """Start it on a free port and wait until it listens. Raises StartError."""
+        """Start it on a free port and wait until it listens. Raise StartError if it does not."""
         with self._blocking(), defer_signals():
             drawn = not self.port
             self._start()
@@ -182,14 +185,14 @@ class Command(Target):
             except StartError:
                 if not (drawn and self._lost_its_port()):
                     raise
-                # Somebody has taken the port between our drawing it and the server's start.
+                # Another process has taken the port before the server has bound it.
                 self.port = 0
                 self._start()
                 self._await_listening()
 
     @contextlib.contextmanager
     def _blocking(self) -> Iterator[None]:
-        """Count what is done within as time in which nothing else could be done."""
+        """Add the duration of the block to `blocked`."""
         began = time.monotonic()
         try:
             yield
@@ -231,7 +234,7 @@ class Command(Target):
                 time.sleep(STEP)
 
     def _given_up(self, why: str) -> StartError:
-        """What is said of it, once it was stopped."""
+        """Stop it; return an error with the reason."""
         try:
             self.stop()
         except CannotJudge as error:
@@ -239,9 +242,9 @@ class Command(Target):
         return StartError(why)
 
     def stop(self) -> None:
-        """End it: asked first, made to after STOP_WITHIN. All that it started is gone then.
+        """Terminate it, and after STOP_WITHIN kill it and all that it started.
 
-        Raises CannotJudge where something of it can't be ended.
+        Raise CannotJudge if a process can't be ended.
         """
         if self._server is not None:
             with self._blocking(), defer_signals():
@@ -254,7 +257,7 @@ class Command(Target):
             with contextlib.suppress(psutil.Error):
                 main.terminate()
             comes(lambda: not _alive(main), STOP_WITHIN)
-        # Those of before, too: who has lost both mark and parent is not found again.
+        # `processes` again: one that has lost both mark and parent since is not found any more.
         deadline = time.monotonic() + KILL_WITHIN
         while left := [*filter(_alive, processes), *self.processes()]:
             for process in left:
@@ -268,7 +271,7 @@ class Command(Target):
         self._server = None
         if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
-            raise CannotJudge(f"what the target started can't be ended: process {pids}")
+            raise CannotJudge(f"the target's processes can't be ended: {pids}")
 
     def fresh(self) -> None:
         self.stop()
@@ -276,7 +279,8 @@ class Command(Target):
         self.start()
 
     def death(self) -> str:
-        """As for any; a server goes on, too, when its first process has left it to others."""
+        """Return how it ended, as for any target. It runs while any of its processes does, even
+        without the first."""
         if self._server is None or not self._server.death(0) or self.processes():
             return ""
         return _shown(self._server.death(LAST_WORDS_WITHIN))
@@ -288,10 +292,10 @@ class Command(Target):
         return Command(self._template, options, host, self._scale)
 
     def processes(self) -> list[psutil.Process]:
-        """All of its processes that are alive, the main one first.
+        """Return all its processes that are alive, the main one first.
 
-        Those that bear the mark; and, as some write over their environment or
-        start with another, the main one, and the children of all of these.
+        These are the main process, those that bear the mark, and the children of both: some
+        processes overwrite their environment or start with another.
         """
         main = self._server.pid if self._server and not self._server.death(0) else 0
         found: dict[int, psutil.Process] = {}
@@ -339,9 +343,9 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Return whether it listens, by the kernel's word: a connection as a probe could harm it.
+        """Return whether it listens, according to the kernel: a connection could harm it.
 
-        Somebody else's socket does not count, where it is known whose it is.
+        Another server's socket does not count, if its owner can be seen.
         """
         sockets = listening(self.port)
         if sockets is None:  # not Linux
@@ -350,17 +354,17 @@ class Command(Target):
             return False
         if not sockets:
             return False
-        # Mostly it is the main process, which costs a hundredth of a look at all processes.
+        # Mostly the main process holds it: a hundredth of the cost of a look at all processes.
         if self._server and sockets & sockets_of(self._server.pid):
             return True
         if any(sockets & sockets_of(process.pid) for process in self.processes()):
             return True
         everybody = (sockets_of(process.pid) for process in psutil.process_iter())
-        return not sockets <= set().union(*everybody)  # else we may not see whose it is
+        return not sockets <= set().union(*everybody)  # its owner can't be seen
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError."""
+    """Parse `HOST:PORT`, with an IPv6 address in brackets. Raise ValueError if it is malformed."""
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"{text!r} is not HOST:PORT")
@@ -368,22 +372,25 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def make_target(command: str | None, address: str | None, scale: float = 1.0) -> Target:
-    """The target that the options name; `scale`: of the time to start. Raises ValueError."""
+    """Return the target that the options name. Raise ValueError if they name none, or two.
+
+    `scale` multiplies the time to start.
+    """
     if bool(command) == bool(address):
-        raise ValueError("say either --command or --target")
+        raise ValueError("give either --command or --target")
     return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
 
 
 def _shown(words: str) -> str:
-    """Words of a server as a message quotes them: no more than some, and harmless to a terminal."""
+    """Return a server's output for a message: shortened, and harmless to a terminal."""
     return "".join(char if char.isprintable() else "\ufffd" for char in words[:SHOWN])
 
 
 def _times(process: psutil.Process) -> dict[int, Times]:
-    """Of each thread; of the process as one, where the system does not tell (Linux does)."""
+    """Return the times of each thread; of the whole process if only that is known (not Linux)."""
     found = {}
     for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # it has ended since
+        with contextlib.suppress(OSError):  # it has ended
             ran, waited, _ = path.read_text().split()
             found[int(path.parent.name)] = Times(int(ran) / 1e9, int(waited) / 1e9)
     if not found:
@@ -400,6 +407,6 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _port(address: Any) -> int:
-    """Of one end of a connection as psutil tells it; 0 where there is no such end."""
+    """Return the port of one end of a connection; 0 if there is none."""
     port: int = address.port if address else 0
     return port

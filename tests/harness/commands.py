@@ -1,4 +1,4 @@
-"""Commands of the harness, as tests run them: in this process, and again if it was late."""
+"""Commands of the harness, run in this process, and again if the machine was too slow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""Attempts at something that a busy machine may spoil; the last one counts in any case."""
+"""Maximum number of attempts that a busy machine may spoil; the last one counts in any case."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Harness(Protocol):
     """The type of the fixture `harness`."""
 
     def __call__(self, *arguments: str, code: int = 0) -> Done:
-        """Run a command, again if it came too late to judge; its exit status has to be `code`."""
+        """Run a command, again if it was too late to judge; assert its exit status, `code`."""
 
 
 def in_time(attempt: Callable[[], T], was_late: Callable[[T], bool]) -> T:
-    """Return what `attempt` returns; try again if the machine was too late to judge by it.
+    """Return what `attempt` returns; repeat it if the machine was too slow to judge.
 
-    A machine that stands still for a moment makes the harness late, which says so (INVALID): that
-    proves nothing, for or against a server.
+    A machine that pauses delays the harness, which reports INVALID: that says nothing about the
+    server.
     """
     for _ in range(ATTEMPTS - 1):
         found = attempt()

@@ -1,4 +1,4 @@
-"""A right server that notes each of its starts, so that a test sees whether all of them end."""
+"""A correct server that notes each of its starts, so that a test can see that all of them end."""
 
 import shlex
 import sys
@@ -8,7 +8,7 @@ import psutil
 
 from tests.integration.waiting import PATIENCE, until
 
-#: Each server that is started leaves its pid in the current folder, as a file's name.
+#: Each start leaves a file in the current folder, named after the pid.
 NOTED = (
     f"sh -c 'touch pid.$$ && exec {shlex.quote(sys.executable)} "
     "-m harness.reference {host} {port}'"
@@ -16,7 +16,7 @@ NOTED = (
 
 
 def servers_are_there(folder: Path, count: int = 1) -> None:
-    """Wait until `count` servers have been started, by a harness that has to start first."""
+    """Wait until `count` servers were started, by a harness that must start first."""
     patience = (1 + count) * PATIENCE
     until(lambda: len(pids(folder)) >= count, f"{count} servers are started", patience)
 

@@ -1,4 +1,4 @@
-"""The clauses are read from PROTOCOL.md, all of them, as they stand there."""
+"""The clauses are read from PROTOCOL.md, all of them, word by word."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_what_is_no_clause_is_passed_over() -> None:
 
 
 def test_an_id_is_there_once() -> None:
-    with pytest.raises(ValueError, match="A-1 is there twice"):
+    with pytest.raises(ValueError, match="A-1 occurs twice"):
         parse("| A-1 | MUST | one |\n| B-1 | MUST | two |\n| A-1 | SHOULD | three |\n")
 
 

@@ -1,4 +1,4 @@
-"""Each clause of PROTOCOL.md is judged by a test, and each test judges a clause, and says how."""
+"""Each clause of PROTOCOL.md has a test, and each test names a clause and describes itself."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from harness.conformance.runner import Check, collect
 
 @pytest.fixture(scope="module")
 def checks() -> list[Check]:
-    return collect()  # which fails for a test that names no clause, or none that exists
+    return collect()  # fails if a test names no clause, or an unknown one
 
 
 def test_each_clause_is_judged(checks: list[Check]) -> None:

@@ -1,11 +1,11 @@
 """The kill matrix: each broken server fails the clauses that it breaks, and no others.
 
 So each clause is seen to fail, for the reason that it names; and the reference, which all of them
-are made from, passes.
+derive from, passes.
 
 A default run judges each server by the clauses that it breaks and by a sample of the others;
-``--all`` judges it by all of them. The servers are judged in this process, by what `conform` calls:
-what `conform` makes of its arguments and of the verdict is for test_conform.
+``--all`` judges it by all of them. The servers are judged in this process, by the functions that
+`conform` calls; test_conform covers its arguments and its output.
 """
 
 import itertools
@@ -29,13 +29,13 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 
-#: Scale of the patience. What these servers leave out is waited for again and again.
+#: Scale of the timeouts, which these servers exhaust again and again.
 SCALE = 0.8
 
-#: Factor of the patience of an attempt, where the machine was too busy for the one before.
+#: Factor of the timeouts for another attempt, if the machine was too busy.
 MORE_PATIENCE = 2
 
-#: Clauses that a broken server has to hold, in a default run.
+#: Number of clauses that a broken server must hold, in a default run.
 OTHERS = 1
 
 
@@ -65,7 +65,7 @@ def judge(clauses: Sequence[str], *options: str) -> Verdict:
 
 
 def with_verdict(verdict: Verdict, *wanted: str) -> dict[str, str]:
-    """Return the clauses that ended so, each with the reason."""
+    """Return the clauses with these verdicts, each with its detail."""
     return {
         clause.clause.id: clause.detail for clause in verdict.clauses if clause.verdict in wanted
     }

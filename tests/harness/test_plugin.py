@@ -1,4 +1,4 @@
-"""The plugin, in runs of pytest of its own: what it selects, refuses, starts and reports."""
+"""The plugin, in pytest runs of its own: what it selects, refuses, starts and reports."""
 
 import json
 import re
@@ -35,14 +35,14 @@ async def test_line(room):
     await room.join(2)
 """
 
-#: How a test ends, and what becomes of it.
+#: Ends of a test, and their verdicts.
 ENDS = {
     "pass": ("pass", "passed", ""),
     "raise Violation('late', b'a\\n', b'\\xff')": ("fail", "failed", "late"),
     "raise Undecided('one address')": ("unknown", "skipped", "one address"),
     "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
     "raise CannotJudge('too late')": ("could-not-judge", "failed", "too late"),
-    "raise StartError('it ended')": ("fail", "failed", "one more server of its kind did not start"),
+    "raise StartError('it ended')": ("fail", "failed", "another server of its kind did not start"),
     "pytest.skip('not here')": ("unknown", "skipped", "not here"),
     "assert 1 == 2": ("could-not-judge", "failed", "the harness failed at test_it:"),
     "raise TimeoutError('mine')": ("could-not-judge", "failed", "TimeoutError('mine')"),
@@ -54,7 +54,7 @@ ENDS = {
 
 @pytest.fixture
 def tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A folder of a user's tests; the harness can be imported there, and other plugins are out."""
+    """A folder of a user's tests that can import the harness; other plugins are disabled."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
@@ -69,7 +69,7 @@ def tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def run(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """Run pytest with the plugin: in this process, which takes a tenth of the time."""
+    """Run pytest with the plugin in this process, which takes a tenth of the time."""
     return tests.runpytest_inprocess(
         "-p", "harness.conformance.plugin", "-p", "no:cacheprovider", *options
     )
@@ -80,7 +80,7 @@ def judge(tests: pytest.Pytester, *options: str) -> pytest.RunResult:
 
 
 def results(tests: pytest.Pytester) -> list[tuple[str, dict[str, Any]]]:
-    """Of each result, what pytest made of it, and the result."""
+    """Return each result, with pytest's outcome."""
     reports = map(json.loads, (tests.path / "reports").read_text().splitlines())
     return [
         (outcome, json.loads(text))
@@ -122,10 +122,10 @@ def test_a_test_that_never_ends_is_cut_off(
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
     [(_, result)] = results(tests)
-    assert (result["verdict"], result["detail"]) == ("fail", "it did not come to an end in 1 s")
+    assert (result["verdict"], result["detail"]) == ("fail", "it did not end within 1 s")
 
 
-def test_who_was_late_itself_is_unfit(tests: pytest.Pytester) -> None:
+def test_a_harness_that_was_late_cannot_judge(tests: pytest.Pytester) -> None:
     tests.makepyfile(f"""{HEAD}
 @pytest.mark.clause('CAST-1', PROVED)
 async def test_late(room):
@@ -155,7 +155,7 @@ def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
     assert (outcome, found["detail"]) == ("passed", "")
 
 
-#: In the first attempt, a piece is late, and the server delivers what it has: half a word.
+#: In the first attempt, a piece is late, and the server delivers half a word.
 LATE_ONCE = """
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
 from harness.clients.client import Client
@@ -199,11 +199,14 @@ def test_clauses_are_selected(
 @pytest.mark.parametrize(
     ("test", "complaint"),
     [
-        ("clause('CAST-99', PROVED)\nasync def test_it(room): ...", "no clause 'CAST-99'"),
-        ("clause('CAST-1', 'sure')\nasync def test_it(room): ...", "or no evidence 'sure'"),
-        ("clause('CAST-1')\nasync def test_it(room): ...", "it has to be clause(id, evidence)"),
-        ("clause('CAST-1', PROVED)\ndef test_it(room): ...", "is a coroutine function"),
-        ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "has a fixture `room`"),
+        ("clause('CAST-99', PROVED)\nasync def test_it(room): ...", "unknown clause 'CAST-99'"),
+        ("clause('CAST-1', 'sure')\nasync def test_it(room): ...", "or evidence 'sure'"),
+        (
+            "clause('CAST-1')\nasync def test_it(room): ...",
+            "the marker must be clause(id, evidence)",
+        ),
+        ("clause('CAST-1', PROVED)\ndef test_it(room): ...", "must be a coroutine function"),
+        ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "must have the fixture `room`"),
     ],
 )
 def test_a_test_that_can_judge_nothing_is_refused(
@@ -219,7 +222,7 @@ def test_a_test_that_can_judge_nothing_is_refused(
 @pytest.mark.parametrize(
     ("options", "status", "complaint"),
     [
-        ([], 4, "say either --command or --target"),
+        ([], 4, "give either --command or --target"),
         (["--target=nowhere"], 4, "'nowhere' is not HOST:PORT"),
         ([f"--command={REFERENCE}", "--profile=none"], 4, "profile 'none' is neither a file nor"),
         (["--command=/nowhere {port}"], 3, "the target did not start: can't run '/nowhere'"),
@@ -344,7 +347,7 @@ def test_what_a_test_draws_comes_of_the_seed_and_its_name(tests: pytest.Pytester
 
 
 def test_with_xdist_each_process_has_its_own_server(tests: pytest.Pytester) -> None:
-    # Each waits for the other, so that they are in two processes.
+    # Each test waits for the other: they run in two processes.
     test = """
 @pytest.mark.clause("CAST-1", PROVED)
 @pytest.mark.parametrize("one, other", [("a", "b"), ("b", "a")])

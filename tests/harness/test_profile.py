@@ -1,4 +1,4 @@
-"""Profiles: those that ship, what one may say, and what is said of one that is none."""
+"""Profiles: those that ship, valid ones, and the errors for others."""
 
 import re
 import tomllib
@@ -75,25 +75,31 @@ def test_patterns_are_of_bytes() -> None:
     ("text", "complaint"),
     [
         ("welcome", "'x' is not TOML: "),
-        ("greeting = 'hi'", "greeting is not known; there are about, welcome, prefix"),
-        ("name = 'x'", "name is not known; there are about, welcome"),
-        ("about = 3", "about has to be text, not 3"),
-        ("welcome = 3", "welcome has to be a pattern (3 is no text), not 3"),
-        ("welcome = '('", "welcome has to be a pattern (missing"),
-        ("welcome = 'a{99999999999}'", "welcome has to be a pattern (the repetition number"),
-        # It could not stand in a larger pattern, as that of a line with a prefix.
-        ("prefix = '(?i)a'", "prefix has to be a pattern (global flags"),
-        ("prefix = 'a)|(?:b'", "prefix has to be a pattern (unbalanced"),
-        ("notices = 'a'", "notices has to be a list of patterns, not 'a'"),
-        ("notices = [1]", "notices has to be a list of patterns (1 is no text), not [1]"),
-        ("notices = ['[']", "notices has to be a list of patterns (unterminated"),
-        ("claims = 'all'", "claims has to be a list of SHOULD clauses, or ['all'], not 'all'"),
-        ("claims = ['CAST-1']", "claims has to be a list of SHOULD clauses, or ['all'] ('CAST-1'"),
-        ("claims = ['all', 'LINE-2']", "or ['all'] ('all' is none), not ['all', 'LINE-2']"),
-        ("claims = [['LINE-2']]", "or ['all'] (['LINE-2'] is none), not [['LINE-2']]"),
-        ("rate = 1.5", "rate has to be a whole number, 0 or more, not 1.5"),
-        ("rate = true", "rate has to be a whole number, 0 or more, not True"),
-        ("burst = -1", "burst has to be a whole number, 0 or more, not -1"),
+        ("greeting = 'hi'", "greeting is unknown; the keys are about, welcome, prefix"),
+        ("name = 'x'", "name is unknown; the keys are about, welcome"),
+        ("about = 3", "about must be text, not 3"),
+        ("welcome = 3", "welcome must be a pattern (3 is not a string), not 3"),
+        ("welcome = '('", "welcome must be a pattern (missing"),
+        ("welcome = 'a{99999999999}'", "welcome must be a pattern (the repetition number"),
+        # It could not be part of a larger pattern, such as that of a line with a prefix.
+        ("prefix = '(?i)a'", "prefix must be a pattern (global flags"),
+        ("prefix = 'a)|(?:b'", "prefix must be a pattern (unbalanced"),
+        ("notices = 'a'", "notices must be a list of patterns, not 'a'"),
+        ("notices = [1]", "notices must be a list of patterns (1 is not a string), not [1]"),
+        ("notices = ['[']", "notices must be a list of patterns (unterminated"),
+        ("claims = 'all'", "claims must be a list of SHOULD clauses, or ['all'], not 'all'"),
+        ("claims = ['CAST-1']", "claims must be a list of SHOULD clauses, or ['all'] ('CAST-1'"),
+        (
+            "claims = ['all', 'LINE-2']",
+            "or ['all'] ('all' is not a SHOULD clause), not ['all', 'LINE-2']",
+        ),
+        (
+            "claims = [['LINE-2']]",
+            "or ['all'] (['LINE-2'] is not a SHOULD clause), not [['LINE-2']]",
+        ),
+        ("rate = 1.5", "rate must be a whole number, 0 or more, not 1.5"),
+        ("rate = true", "rate must be a whole number, 0 or more, not True"),
+        ("burst = -1", "burst must be a whole number, 0 or more, not -1"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(text: str, complaint: str) -> None:
@@ -131,7 +137,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def complaint_of(parse: Callable[[], Profile]) -> str:
-    """What is said of a profile that is none; empty for one that is."""
+    """Return the error for a profile that is invalid; empty if it is valid."""
     try:
         assert parse().claims <= SHOULD
     except TomlError as error:

@@ -1,4 +1,4 @@
-"""Verdicts of clauses and of runs, from results that were made up."""
+"""Verdicts of clauses and of runs, from made-up results."""
 
 import json
 
@@ -119,7 +119,7 @@ def test_what_only_fails_has_not_passed_though_no_failure_decides() -> None:
 def test_without_a_pass_a_run_is_invalid(results: list[Result]) -> None:
     judged = run(*results)
     assert (judged.verdict, judged.exit_status) == (INVALID, 2)
-    assert "nothing passed" in judged.why[0]
+    assert "no clause passed" in judged.why[0]
 
 
 def test_a_harness_that_cannot_judge_makes_a_run_invalid() -> None:
@@ -142,7 +142,7 @@ def test_known_failures_that_are_none_are_told() -> None:
     rules = Rules(known=("CAST-1", "CAST-9", "CAST-5"))
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
     assert judged.stale == (
-        "known failure CAST-1: it does not fail any more",
+        "known failure CAST-1: it no longer fails",
         "known failure CAST-9: there is no such clause",
     )
 

@@ -1,9 +1,9 @@
-"""The tutorial's server, written anew as it stands there, its defects too: a target for tests.
+"""The tutorial's server, rewritten with all its defects: a target for tests.
 
 Usage: python3 tutorial.py HOST PORT
 
-One thread for each client; a message is what one `recv` brought; whoever closes is taken off the
-list, and its socket is neither closed nor left alone: its thread goes on receiving nothing.
+One thread for each client; each `recv` is a message. When a client closes, it is removed from the
+list, but its socket is not closed, and its thread goes on receiving nothing.
 """
 
 import _thread

@@ -31,14 +31,14 @@ TEXTS = (
 
 
 async def speak(client: Client, tokens: list[bytes]) -> None:
-    """One line for each token, each sent by itself."""
+    """Say each token as a line of its own, in a send of its own."""
     for token in tokens:
         await client.say(token + b"\n")
         await asyncio.sleep(0)
 
 
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
-    """All talk at once: what each has said, and what of it each has heard, in its order."""
+    """Have all talk at once; return what each has said, and what of it each has heard, in order."""
     members = await room.join(MEMBERS)
     said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
@@ -50,21 +50,21 @@ async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Clie
 def expect_each_once(
     listener: Client, heard: list[bytes], speaker: Client, tokens: list[bytes]
 ) -> None:
-    """Raises Violation, unless each token of the speaker's is once in what was heard."""
+    """Raise Violation unless each token of the speaker was heard once."""
     times = Counter(heard)
     for number, token in enumerate(tokens):
         expect(
             times[token] == 1,
             f"{listener} heard line {number} of {speaker}'s {len(tokens)} {times[token]} times,"
-            " not once",
+            " instead of once",
             token,
         )
 
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_everyone_else_hears_it_once(room: Room) -> None:
-    """12 members say 50 lines each, all at once. Behind a last word of each, every other member
-    has heard each line exactly once."""
+    """12 members say 50 lines each, all at once. By the time of a last word of each, every other
+    member has heard each line exactly once."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -74,7 +74,7 @@ async def test_everyone_else_hears_it_once(room: Room) -> None:
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_none_of_many_is_lost(room: Room) -> None:
-    """One member says 1,200 lines to two others, a hundred at once; each hears each of them exactly
+    """One member says 1,200 lines to two others, a hundred at once; each hears each line exactly
     once."""
     speaker, *listeners = await room.join(3)
     tokens = room.tokens(1200)
@@ -91,8 +91,8 @@ async def test_none_of_many_is_lost(room: Room) -> None:
 
 @pytest.mark.clause("CAST-2", ABSENT)
 async def test_a_sender_does_not_hear_itself(room: Room) -> None:
-    """A member speaks, another hears it and answers, several times; then a window goes by in
-    which nothing of its own has come to the first."""
+    """A member speaks, another hears it and answers, several times. By the end of a window, the
+    first has heard nothing of its own."""
     speaker, other = await room.join(2)
     own = room.tokens(5)
     heard = b""
@@ -108,8 +108,8 @@ async def test_a_sender_does_not_hear_itself(room: Room) -> None:
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_text_arrives_as_it_was_sent(room: Room) -> None:
-    """Lines that begin with spaces, tabs, punctuation, commands, or 500 letters, and end with a
-    word: before it is heard what was sent."""
+    """Lines that begin with spaces, tabs, punctuation, commands or 500 letters, and end with a
+    word. Before the word, exactly that is heard."""
     speaker, listener = await room.join(2)
     for text in TEXTS:
         token = room.token()
@@ -120,7 +120,7 @@ async def test_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
-    """Lines that begin with a word, and end with spaces or a tab: these are heard behind it."""
+    """Lines that begin with a word, and end with spaces or a tab. Both are heard after the word."""
     speaker, listener = await room.join(2)
     for text in (b"  ", b"\t", b" .", b"  two   words  "):
         first, second = room.tokens(2)
@@ -133,7 +133,7 @@ async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-4", PROVED)
 async def test_the_order_of_one_sender(room: Room) -> None:
-    """12 members say 50 lines each, all at once. Each hears each other's in their order."""
+    """12 members say 50 lines each, all at once. Each hears another's lines in their order."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -148,15 +148,15 @@ async def test_the_order_of_one_sender(room: Room) -> None:
 
 
 def _order(numbers: list[int]) -> str:
-    """The numbers around the first one that is out of order."""
+    """Return the numbers around the first one that is out of order."""
     late = next(at for at in range(1, len(numbers)) if numbers[at] < numbers[at - 1])
     return "…, " + ", ".join(map(str, numbers[max(0, late - 3) : late + 3])) + ", …"
 
 
 @pytest.mark.clause("CAST-5", PROVED)
 async def test_one_order_for_all(room: Room) -> None:
-    """12 members say 50 lines each, all at once. Any two of them have heard what both have heard
-    in the same order (the lines of one sender apart, which are CAST-4's)."""
+    """12 members say 50 lines each, all at once. Any two members hear the lines of the others in
+    the same order (except for the order within one sender's lines, which CAST-4 judges)."""
     said, heard = await conversation(room)
     speaker_of = {token: speaker for speaker, tokens in said.items() for token in tokens}
     rank = {member: {token: n for n, token in enumerate(tokens)} for member, tokens in said.items()}
@@ -182,7 +182,7 @@ def _by_sender(
     speaker_of: dict[bytes, Client],
     rank: dict[Client, dict[bytes, int]],
 ) -> list[bytes]:
-    """The same senders in the same places, each one's own words in the order it said them."""
+    """Return the words with the senders in the same places, each one's words in the order sent."""
     own: dict[Client, list[bytes]] = {}
     for word in words:
         own.setdefault(speaker_of[word], []).append(word)
@@ -194,7 +194,7 @@ def _by_sender(
 
 @pytest.mark.clause("CAST-6", PROVED)
 async def test_members_behind_one_address_read_each_other(room: Room) -> None:
-    """Two members come from one address, a third from another: all read each other."""
+    """Two members share an address, a third has another one: all hear each other."""
     third = (await room.join(1))[0]
     member, other = [await room.enter(third.address) for _ in range(2)]
     await room.greet(third, member)
@@ -205,8 +205,8 @@ async def test_members_behind_one_address_read_each_other(room: Room) -> None:
 
 @pytest.mark.clause("CAST-7", OBSERVED)
 async def test_a_member_alone_talks_to_nobody(room: Room) -> None:
-    """A member is alone in a server of its own, or as alone as it can be, and talks. Then another
-    comes, and both read each other."""
+    """A member talks, alone in a server of its own, or as alone as it can be. Then another joins,
+    and the two hear each other."""
     server = room.own_server()
     alone = await room.enter(target=server)
     for _ in range(3):

@@ -17,7 +17,7 @@ RESETS = 20
 
 @pytest.mark.clause("JOIN-1", PROVED)
 async def test_a_crowd_joins_at_once(room: Room) -> None:
-    """100 clients connect at once; each of them hears what a member says, and is heard."""
+    """100 clients connect at once. Each of them hears a member, and is heard."""
     listener = (await room.join(1))[0]
     crowd = await asyncio.gather(*[room.enter() for _ in range(CROWD)])
     room.count_in(*crowd)
@@ -31,7 +31,7 @@ async def test_a_crowd_joins_at_once(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_who_says_nothing_harms_nobody(room: Room) -> None:
-    """Clients connect and say nothing, not even goodbye; others join and talk meanwhile."""
+    """Clients connect and send nothing, and do not close; others join and talk meanwhile."""
     for _ in range(3):
         await room.connect()
     await _two_talk(room)
@@ -39,8 +39,8 @@ async def test_who_says_nothing_harms_nobody(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_who_is_reset_harms_nobody(room: Room) -> None:
-    """Connections are reset: at once, which may be before they are accepted, and when they have
-    been welcomed. Members go on talking, and others still join."""
+    """Connections are reset: at once, perhaps before they are accepted, and after the welcome.
+    Members go on talking, and others still join."""
     members = await room.join(2)
     for number in range(RESETS):
         client = await (room.enter() if number % 2 else room.connect())
@@ -57,7 +57,7 @@ async def _two_talk(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-3", OBSERVED)
 async def test_it_starts_again_on_the_same_port(room: Room) -> None:
-    """A server is stopped while clients are connected, and started again with the same port."""
+    """A server is stopped while clients are connected, and started again on the same port."""
     server = room.another()
     clients = [await room.enter(target=server) for _ in range(3)]
     await clients[0].say(room.token() + b"\n")
@@ -68,19 +68,19 @@ async def test_it_starts_again_on_the_same_port(room: Room) -> None:
         server.start()
     except StartError as error:
         raise Violation(
-            f"stopped with clients connected, it does not start again: {error}"
+            f"after a stop with clients connected, it does not start again: {error}"
         ) from None
     await room.enter(target=server)
 
 
 @pytest.mark.clause("JOIN-4", PROVED)
 async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
-    """A server is started at ::1; two clients join it and read each other."""
+    """A server is started at ::1; two clients join it and hear each other."""
     needs_ipv6()
     try:
         server = room.another(host="::1")
     except StartError as error:
-        raise Violation(f"at ::1 it does not start: {error}") from None
+        raise Violation(f"it does not start at ::1: {error}") from None
     member, other = [await room.enter(target=server) for _ in range(2)]
     await room.greet(member, other)
     await room.greet(other, member)
@@ -88,10 +88,10 @@ async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-5", OBSERVED)
 async def test_a_full_room_says_so(room: Room) -> None:
-    """A room is filled; the next one is told so in one line and put out; the members go on; when
-    one of them leaves, another comes in."""
+    """A room is filled. The next client receives one line and is disconnected; the members go on.
+    When a member leaves, another client can join."""
     profile = room.profile
-    applies(profile.full_clients, "the profile does not say how a room becomes full")
+    applies(profile.full_clients, "the profile has no `full_options` to fill a room")
     server = room.another(profile.full_options)
     members = [await room.enter(target=server) for _ in range(profile.full_clients)]
     for speaker, other in itertools.pairwise(members):
@@ -100,17 +100,22 @@ async def test_a_full_room_says_so(room: Room) -> None:
     heard = await refused.hears_end()
     expect(
         heard.count(b"\n") == 1 and heard.endswith(b"\n"),
-        "it was not told why, in one line",
+        "the refused client did not receive exactly one line",
         None,
         heard,
     )
     welcome = profile.welcome
-    expect(not (welcome and welcome.search(heard)), "it was welcomed first", None, heard)
+    expect(
+        not (welcome and welcome.search(heard)),
+        "the refused client was welcomed first",
+        None,
+        heard,
+    )
     await room.greet(members[0], members[-1])
     members.pop().finish()
-    for _ in range(int(room.clock.patience / room.window)):  # that one left takes its time
+    for _ in range(int(room.clock.patience / room.window)):  # the server may notice a leave late
         newcomer = await room.connect(target=server)
-        await newcomer.waits(lambda: bool(newcomer.heard))  # noqa: B023  (the welcome, or why not)
+        await newcomer.waits(lambda: bool(newcomer.heard))  # noqa: B023  (welcome or refusal)
         if not await newcomer.ends(room.window):
             break
         await room.quiet()

@@ -14,13 +14,13 @@ from harness.conformance.evidence import OBSERVED, PROVED
 from harness.target.target import Costs, Target, part_used
 
 GUESTS = 100
-"""Who come and go, one after another."""
+"""Clients that join and leave, one after another."""
 SPARE_DESCRIPTORS = 8
-"""Descriptors by which a server may differ after they have gone."""
+"""Number of descriptors by which a server's count may have grown when they have left."""
 SPARE_MEMORY = 24 << 20
-"""Bytes likewise: an allocator keeps what it had at its height."""
+"""Bytes of memory by which it may have grown: an allocator keeps its peak."""
 IDLE = 0.1
-"""The part of the time in which it could sleep that an idle server may run."""
+"""Share of a processor that an idle server may use."""
 
 
 def leave(client: Client, way: str) -> None:
@@ -30,7 +30,7 @@ def leave(client: Client, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_the_others_go_on(room: Room, way: str) -> None:
-    """Of six members, one after another leaves; after each, each who is left is heard by all."""
+    """Six members leave, one after another. After each, the others still hear each other."""
     members = await room.join(6)
     while len(members) > 2:
         leaver = members.pop(len(members) // 2)
@@ -45,8 +45,8 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -> None:
-    """Of 16 members, the last speaks; the first leaves as soon as it has heard the word, when
-    others may not have heard it yet: each who is left hears it; and so on, until two are left."""
+    """The last of 16 members speaks. The first leaves as soon as it has heard the word, when others
+    may not have heard it yet: they all hear it. This is repeated until two are left."""
     members = await room.join(16)
     speaker = members[-1]
     while len(members) > 2:
@@ -62,7 +62,7 @@ async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -
 
 @pytest.mark.clause("LEAVE-1", PROVED)
 async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
-    """Two members of a server of its own talk, and both leave; others come, and talk; again."""
+    """Two members of a server of its own talk, and both leave; others join and talk; again."""
     server = room.own_server()
     for _ in range(3):
         speaker, other = [await room.enter(target=server) for _ in range(2)]
@@ -77,8 +77,8 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
 @pytest.mark.clause("LEAVE-2", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
 async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
-    """A member says two lines, the last of them with or without its end, and closes at once, again
-    and again: both are heard each time."""
+    """A member says two lines, the second with or without LF, and closes at once, ten times: both
+    lines are heard each time."""
     [listener] = await room.join(1)
     for _ in range(10):
         guest = await room.enter()
@@ -92,8 +92,8 @@ async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
 async def test_what_it_cost_is_given_back(room: Room) -> None:
-    """100 guests join, speak and leave. The server, one of its own, then has as many
-    descriptors as before, about as much memory, and does nothing."""
+    """100 guests join, speak and leave. The server, one of its own, then has as many descriptors
+    as before, about as much memory, and is idle."""
     server = room.own_server()
     listener = await room.enter(target=server)
     await _guests(room, server, listener, GUESTS // 5)
@@ -101,12 +101,12 @@ async def test_what_it_cost_is_given_back(room: Room) -> None:
     await _guests(room, server, listener, GUESTS)
     after = await _until_given_back(room, server, before)
     more = after.descriptors - before.descriptors
-    expect(more <= SPARE_DESCRIPTORS, f"after {GUESTS} guests it holds {more} descriptors more")
+    expect(more <= SPARE_DESCRIPTORS, f"after {GUESTS} guests it holds {more} more descriptors")
     grown = after.memory - before.memory
-    expect(grown <= SPARE_MEMORY, f"after {GUESTS} guests it holds {grown >> 20} MiB more")
+    expect(grown <= SPARE_MEMORY, f"after {GUESTS} guests it holds {grown >> 20} MiB more memory")
     listener.close()
     used = await _use(server)
-    expect(used <= IDLE, f"with nobody in it, it uses {used:.0%} of a processor, where it gets one")
+    expect(used <= IDLE, f"an empty server uses {used:.0%} of a processor")
 
 
 async def _guests(room: Room, server: Target, listener: Client, count: int) -> None:
@@ -118,7 +118,7 @@ async def _guests(room: Room, server: Target, listener: Client, count: int) -> N
 
 
 async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
-    """What it costs, when it costs no more than before, or never will."""
+    """Return the costs when they are about as low as before, or at the timeout."""
     deadline = time.monotonic() + room.clock.patience
     while True:
         costs = server.costs()
@@ -131,7 +131,7 @@ async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
 
 
 async def _use(server: Target) -> float:
-    """The part of a processor that it uses: the least of a few windows."""
+    """Return the share of a processor that a server uses: the least of a few windows."""
     least = inf
     for _ in range(6):
         before, began = server.times(), time.monotonic()
@@ -144,7 +144,7 @@ async def _use(server: Target) -> float:
 
 @pytest.mark.clause("LEAVE-4", OBSERVED)
 async def test_the_server_closes_its_own_side(room: Room) -> None:
-    """A member closes the side that speaks: the server closes the other."""
+    """A member closes its sending side: the server closes the connection."""
     member = (await room.join(2))[0]
     member.finish()
     await member.hears_end()
@@ -152,8 +152,8 @@ async def test_the_server_closes_its_own_side(room: Room) -> None:
 
 @pytest.mark.clause("LEAVE-5", PROVED)
 async def test_it_may_come_back(room: Room) -> None:
-    """A member leaves and comes back, again and again, from the same address: it reads and is read
-    as before."""
+    """A member leaves and comes back from the same address, four times. Each time it hears others
+    and is heard."""
     listener = (await room.join(1))[0]
     source = room.address()
     for _ in range(4):

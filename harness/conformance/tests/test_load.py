@@ -19,27 +19,27 @@ from harness.target.target import Target
 MIB = 1 << 20
 
 SPEECH = 128 << 10
-"""Bytes that one guest says: fewer than any server's allowance."""
+"""Bytes that one guest says: less than any server's allowance."""
 LINE = 1000
 
 KERNEL = 8 * MIB
-"""Bytes that the two kernels hold, at most, for one who does not read."""
+"""Bytes that the two kernels buffer, at most, for a member that does not read."""
 UNKNOWN_LAG = 24 * MIB
-"""Bytes by which one may lag where the profile does not say it: a generous bound."""
+"""Bytes of lag to try if the profile has no limit: a generous bound."""
 SPARE_MEMORY = 24 * MIB
 
 FLOOD = 2.0
-"""Seconds that a right server takes at least for a flood, or more where the rate is very low."""
+"""Seconds that a correct server takes at least for a flood; more if the rate is very low."""
 READ = 64 << 10
-"""Bytes by which a right server may exceed an allowance, once: those of one read. How many a read
-brings is known only afterwards, and depends on how the flood was cut on its way."""
+"""Bytes by which a correct server may exceed the allowance, once: one read. The size of a read is
+known only afterwards, and depends on how the network has split the flood."""
 UNKNOWN_FLOOD = 2 * MIB
 
 
 async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
-    """Have guests come one after another and say `size` bytes in all; the listener hears them.
+    """Have guests come one after another and say `size` bytes in all, heard by the listener.
 
-    Each says little, so that none exceeds an allowance.
+    Each guest says little, so that none exceeds an allowance.
     """
     line = b"." * (LINE - 1) + b"\n"
     while size > 0:
@@ -55,8 +55,8 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
 
 @pytest.mark.clause("LOAD-1", PROVED)
 async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
-    """A member stops reading, and can hold little of what it does not read. Others say more than
-    the kernels hold for it: each word is heard in time."""
+    """A member with small buffers stops reading. Others say more than the kernels buffer for it:
+    each word is heard in time."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -67,9 +67,9 @@ async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
 
 @pytest.mark.clause("LOAD-2", OBSERVED)
 async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
-    """A member stops reading. While it lags by less than it may, it stays, and loses nothing;
-    when it lags by more than it may, and the kernels hold, it is disconnected. What the server
-    spends on it is bounded."""
+    """A member stops reading. While its lag is within the limit, it stays, and loses nothing. When
+    its lag exceeds the limit and the kernels' buffers, it is disconnected. Its cost to the server
+    is bounded."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -91,18 +91,18 @@ async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
     await mute.waits(lambda: late in mute.heard[-2 * LINE :])
     expect(mute.ended, f"{mute} did not read {total >> 20} MiB, and was not disconnected")
     bound = (lag or UNKNOWN_LAG) + SPARE_MEMORY
-    expect(grown <= bound, f"for one who did not read, it holds {grown >> 20} MiB more")
+    expect(grown <= bound, f"for a member that did not read, it holds {grown >> 20} MiB more")
 
 
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
-    """A member says more than it is allowed, as fast as it can. All of it arrives, in its order,
-    no sooner than the allowance and one read more have it; and the member goes on."""
+    """A member says more than its allowance, as fast as it can. All of it arrives, in order, no
+    sooner than the allowance and one read more permit. Then the member goes on."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate, size, longest = profile.rate, UNKNOWN_FLOOD, FLOOD
     if rate:
-        # Two reads at least: else one read more would hide that a server takes twice its rate.
+        # At least two reads: otherwise a server with twice the rate would not be noticed.
         slow = max(int(FLOOD * rate), 2 * READ)
         size, longest = profile.burst + READ + slow, (READ + slow) / rate
     tokens = room.tokens(size // LINE)
@@ -111,27 +111,27 @@ async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
     await flooder.say(flood)
     heard = await room.hears_through(listener, tokens[-1], room.clock.patience + 2 * longest)
     took = time.monotonic() - began
-    expect_equal("a flood has lost, or won, something", flood.replace(b"\n", b""), heard)
+    expect_equal("the flood did not arrive as it was sent", flood.replace(b"\n", b""), heard)
     await room.greet(flooder, listener)
     if not rate:
-        raise Undecided("nothing is lost; but the profile does not say how fast one may speak")
+        raise Undecided("nothing is lost, but the profile has no `rate` to judge the speed")
     least = (len(flood) - profile.burst - READ) / rate
     expect(
         took >= least,
-        f"{len(flood) >> 10} KiB were read within {took:.2f} s; its allowance gives {least:.2f} s",
+        f"{len(flood) >> 10} KiB were read within {took:.2f} s; the least is {least:.2f} s",
     )
 
 
 @pytest.mark.clause("LOAD-4", PROVED)
 async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
-    """Members talk while each process that serves them, the main one excepted, is killed, one
-    after another. Nobody is disconnected, and each hears every line of each other exactly once,
-    in its order."""
+    """Members talk while each process that serves them, except the main one, is killed, one after
+    another. Nobody is disconnected, and each hears every line of every other exactly once, in
+    order."""
     server = room.own_server()
     members = [await room.enter(target=server) for _ in range(8)]
     await room.meet(*members)
     workers = server.holders({member.port for member in members})
-    applies(workers, "no process but the main one holds connections")
+    applies(workers, "no process except the main one holds connections")
     said: dict[Client, list[bytes]] = {member: [] for member in members}
     for victim in [*workers, None]:
         for speaker in members:
@@ -147,5 +147,5 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
         expect(
             words == said[speaker],
             f"{listener} heard {len(words)} lines of {speaker},"
-            f" not its {len(said[speaker])} in their order",
+            f" not its {len(said[speaker])} in order",
         )

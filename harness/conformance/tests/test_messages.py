@@ -11,11 +11,11 @@ from harness.conformance.evidence import ABSENT, PROVED
 from harness.errors import Undecided
 
 PAUSE = 0.02
-"""Seconds between the pieces of a line: a server reads them one by one."""
+"""Seconds between the pieces of a line: long enough that a server reads each by itself."""
 LONGEST_PAUSE = 0.1
-"""Seconds that such a pause may have become: half of the silence after which text is delivered."""
+"""Longest pause, in seconds, that a busy machine may make of it: half of LINE-5's silence."""
 CUTS = 10
-"""Places at which a line is cut that are drawn at random."""
+"""Number of cut points that are drawn at random."""
 ATTEMPTS = 10
 
 LINE = 2048
@@ -25,8 +25,8 @@ LONG = 20_000
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """A line is sent in one piece, and heard, before the next one is: between the two words there
-    is one line end, and what the profile takes for a prefix."""
+    """A line is sent in one piece, and heard before the next one is sent. Between their words is
+    one line end, and perhaps a prefix."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         first, second = room.tokens(2)
@@ -35,12 +35,12 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
         await speaker.say(second + end)
         between = (await listener.hears_line(second)).removesuffix(second)
         between = room.plain(between.replace(b"\r\n", b"\n"))
-        expect(between.startswith(b"\n"), "the line has lost its end", b"\n", between)
+        expect(between.startswith(b"\n"), "the line lost its end", b"\n", between)
         rest = between[1:]
         prefix = room.profile.prefix.match(rest)
         expect(
             rest == (prefix[0] if prefix else b""),
-            "there is more than a line end, and a prefix, between two lines",
+            "there is more than a line end and a prefix between two lines",
             b"\n",
             between,
         )
@@ -48,8 +48,8 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LINE-2", PROVED)
 async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
-    """A line is sent in pieces, with pauses that are shorter than a silence: cut after every third
-    byte, after every fifth, and at places that come of the seed; inside characters, too. Its text
+    """A line is sent in pieces, with pauses shorter than LINE-5's silence: cut after every third
+    byte, after every fifth, and at places drawn from the seed, also inside characters. Its text
     arrives whole, with one prefix."""
     speaker, listener = await room.join(2)
     size = len(_line(*room.tokens(2)))
@@ -60,7 +60,7 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
             line = _line(begin, end)
             pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
             if await speaker.say_in_pieces(pieces, PAUSE) < LONGEST_PAUSE:
-                break  # else it may have been delivered in pieces, its two words too
+                break  # else even its two words may have been cut
         else:
             raise Undecided("the machine is too busy to send the pieces of a line in time")
         await listener.hears(begin)
@@ -74,7 +74,7 @@ def _line(begin: bytes, end: bytes) -> bytes:
 
 @pytest.mark.clause("LINE-3", PROVED)
 async def test_lines_in_one_piece_are_that_many_messages(room: Room) -> None:
-    """Five lines are sent in one piece; each is heard on its own line, with a prefix of its own."""
+    """Five lines are sent in one piece. Each is heard on its own line, with its own prefix."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         tokens = room.tokens(5)
@@ -89,7 +89,7 @@ async def test_lines_in_one_piece_are_that_many_messages(room: Room) -> None:
         first = lines[0].prefix
         expect(
             all(line.prefix == first for line in lines),
-            "not every line has the prefix that the first has",
+            "not every line has the first line's prefix",
             first,
             heard,
         )
@@ -97,7 +97,7 @@ async def test_lines_in_one_piece_are_that_many_messages(room: Room) -> None:
 
 @pytest.mark.clause("LINE-4", PROVED)
 async def test_an_empty_line_is_a_message(room: Room) -> None:
-    """Empty lines are sent one by one between two words; as many are heard between them."""
+    """Empty lines are sent one by one between two words. All of them are heard there."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     await speaker.say(begin + b"\n")
@@ -113,13 +113,13 @@ async def test_an_empty_line_is_a_message(room: Room) -> None:
     await speaker.say(end + b"\n")
     heard = (await listener.hears_line(end)).removesuffix(end)
     texts = room.texts(heard[: heard.rfind(b"\n") + 1])
-    expect(texts.count(b"\n") >= 3, "of three empty lines was heard", b"\n\n\n", b"".join(texts))
+    expect(texts.count(b"\n") >= 3, "empty lines were lost", b"\n\n\n", b"".join(texts))
 
 
 @pytest.mark.clause("LINE-5", ABSENT)
 async def test_text_without_line_end_is_delivered(room: Room) -> None:
-    """A word is sent without line end. It is heard all the same; then a window goes by in which
-    nothing more comes."""
+    """A word is sent without LF. It is heard all the same, and nothing more comes within a
+    window."""
     speaker, listener = await room.join(2)
     for text in (b"", b" and some more"):
         token = room.token()
@@ -127,15 +127,15 @@ async def test_text_without_line_end_is_delivered(room: Room) -> None:
         await listener.hears(token + text)
         await room.quiet()
         rest = room.plain(bytes(listener.heard))
-        expect(not rest, "something was added to text without line end", b"", rest)
+        expect(not rest, "something was added to text without LF", b"", rest)
         await speaker.say(b"\n")
         await room.barrier(speaker, listener)
 
 
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
-    """One says a word without line end; another speaks. A third hears a line end between them; the
-    first does not, for the line was its own."""
+    """A member says a word without LF, and another speaks. A third hears a LF between them; the
+    first does not, as the line is its own."""
     speaker, other, third = await room.join(3)
     for _ in range(3):
         unfinished, word, last = room.tokens(3)
@@ -149,7 +149,7 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
         own = room.plain((await speaker.hears_line(word)).removesuffix(word))
         expect(
             b"\n" not in own[len(before) :],
-            "who had not finished its line has heard the line's end",
+            "the sender of the unfinished line heard its line end",
             b"",
             own,
         )
@@ -160,8 +160,8 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_the_same_member_goes_on(room: Room) -> None:
-    """A word without line end is delivered, and then its sender says a line: for others, it
-    begins a new one."""
+    """A word without LF is delivered; then its sender says a line. For others, it begins a new
+    line."""
     speaker, third = await room.join(2)
     unfinished, word = room.tokens(2)
     await speaker.say(unfinished)
@@ -173,7 +173,7 @@ async def test_the_same_member_goes_on(room: Room) -> None:
 
 @pytest.mark.clause("LINE-7", PROVED)
 async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
-    """A line of 2,048 bytes, its LF counted, is heard as it was sent, with nothing inside it."""
+    """A line of 2,048 bytes, LF included, is heard as it was sent, with nothing inside it."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     middle = _digits(LINE - 1 - len(begin) - len(end))
@@ -185,17 +185,17 @@ async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
 
 @pytest.mark.clause("LINE-7", PROVED)
 async def test_a_longer_line_loses_nothing(room: Room) -> None:
-    """A line of 20,000 bytes is heard whole or in pieces; without the line ends and prefixes that
-    were put between, it is what was sent."""
+    """A line of 20,000 bytes is heard whole or in pieces. Without the line ends and prefixes
+    between the pieces, it is as it was sent."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     middle = _digits(LONG)
     await speaker.say(begin + middle + end + b"\n")
     heard = (await room.hears_through(listener, end)).partition(begin)[2].removesuffix(end)
-    expect_equal("a long line has lost, or won, something", middle, heard)
+    expect_equal("a long line did not arrive as it was sent", middle, heard)
 
 
 def _digits(size: int) -> bytes:
-    """As many bytes, no two places alike, so that a loss shows where it is."""
+    """Return that many bytes that differ at each place, so that a loss can be located."""
     text = b"".join(b"%d," % number for number in range(size))
     return text[:size]

@@ -28,18 +28,18 @@ FORGERIES = (
 )
 
 LINE_ENDS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x85|\xc2\x9b")
-"""What begins a line on some terminal, or moves to where one began."""
+"""Sequences that begin a line on some terminal, or move the cursor to a line's beginning."""
 
 
 @pytest.mark.clause("PREFIX-1", PROVED)
 async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
-    """A word is heard as `<`, something, `>`, and the word, on a line of its own."""
+    """A word is heard as `<`, a text, `>` and the word, on a line of its own."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         prefix = await room.tell(speaker, listener)
         expect(
             SHAPE.fullmatch(prefix),
-            "it is not prefixed with <IP>, and nothing between",
+            "the prefix is not <IP> right before the word",
             b"<IP>",
             prefix,
         )
@@ -47,22 +47,22 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-2", PROVED)
 async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
-    """Three members come from different addresses; each one's word bears its own, without port."""
+    """Three members connect from different addresses. The prefix of each is its address."""
     if not room.target.local:
-        raise Undecided("only on this machine's loopback is it known how the server sees us")
+        raise Undecided("the addresses that the server sees are known only on loopback")
     members = await room.join(3)
     for speaker, listener in itertools.permutations(members, 2):
         prefix = await room.tell(speaker, listener)
         expect(
             _names(prefix, speaker.address),
-            f"the prefix of {speaker}, who came from {speaker.address}, is not its address",
+            f"the prefix of {speaker} is not its address, {speaker.address}",
             speaker.address.encode(),
             prefix,
         )
 
 
 def _names(prefix: bytes, address: str) -> bool:
-    """Whether a prefix of whatever shape has just this address in it."""
+    """Return whether a prefix, of any shape, contains exactly this address."""
     return (
         re.search(rb"(?<![\w.:])(?:::ffff:)?%s(?![\w.:])" % re.escape(address.encode()), prefix)
         is not None
@@ -71,16 +71,16 @@ def _names(prefix: bytes, address: str) -> bool:
 
 @pytest.mark.clause("PREFIX-3", PROVED)
 async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
-    """A server is started at ::, and joined from 127.0.0.1 and from ::1: the one is written as
-    IPv4, the other as RFC 5952 wants it."""
+    """A server is started at ::, and joined from 127.0.0.1 and from ::1. The first is written as
+    IPv4, the second as in RFC 5952."""
     needs_ipv6()
     try:
         server = room.another(host="::")
         listener = speaker = await room.enter(target=room.at(server, "::1"))
     except (StartError, Violation) as error:
-        raise NotApplicable(f"it does not serve IPv6, which is JOIN-4's: {error}") from None
+        raise NotApplicable(f"it does not serve IPv6, which JOIN-4 judges: {error}") from None
     speakers = [speaker]
-    with contextlib.suppress(Violation):  # it serves IPv6 only: then none arrives mapped
+    with contextlib.suppress(Violation):  # it serves only IPv6: no mapped address arrives
         listener = await room.enter(target=room.at(server, "127.0.0.1"))
         speakers.append(await room.enter(target=room.at(server, "127.0.0.1")))
     if listener is speaker:
@@ -90,21 +90,19 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
         prefix = await room.tell(speaker, listener)
         found = re.findall(rb"[0-9A-Fa-f:.]*[:.][0-9A-Fa-f:.]*", prefix)
         due = str(ipaddress.ip_address(speaker.address)).encode()
-        expect(found, "there is no address in the prefix", due, prefix)
-        expect_equal(
-            f"the address of one who came from {speaker.address} is written", due, found[0]
-        )
+        expect(found, "the prefix contains no address", due, prefix)
+        expect_equal(f"the address {speaker.address} is not in its shortest form", due, found[0])
 
 
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
-    """A member sends lines that hold another's prefix behind everything that begins a line, or
-    moves the cursor to where one began. Every line, whatever ends it, begins with what its
-    sender's plain words begin with, which is one prefix, and not another's."""
+    """A member sends another's prefix behind everything that begins a line, or moves the cursor to
+    a line's beginning. However lines are split, each begins with the sender's own prefix, and not
+    with another's."""
     forger, victim, listener = await room.join(3)
     own = await room.tell(forger, listener)
     theirs = await room.tell(victim, listener)
-    expect(own != theirs, f"the words of {forger} and {victim} begin alike", None, own)
+    expect(own != theirs, f"the prefixes of {forger} and {victim} are equal", None, own)
     expect(own.count(b"<") <= 1, "there is more than one prefix", None, own)
     for forgery in FORGERIES:
         await forger.say(forgery.replace(b"%s", theirs) + b"\n")
@@ -120,25 +118,25 @@ async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
-    """One has said something without a line end when another speaks: the other's words begin with
-    their own prefix, on a line of their own."""
+    """A member speaks while another's line is unfinished. Its words begin with its own prefix, on a
+    line of their own."""
     speaker, other, listener = await room.join(3)
     prefix = await room.tell(other, listener)
     begun, word = room.tokens(2)
     await speaker.say(begun)
     begun_is_there = await listener.comes(begun)
-    if begun_is_there:  # if not, that is LINE-5's
+    if begun_is_there:  # LINE-5 judges this
         await listener.hears(begun)
     await other.say(word + b"\n")
     heard = room.plain((await listener.hears_line(word)).removesuffix(word))
     expect_equal(
-        f"the words of {other} do not begin with its prefix, on a line of their own",
+        f"the words of {other} do not begin with its prefix on a new line",
         prefix,
         heard.rpartition(b"\n")[2],
     )
     expect(
         heard.startswith((b"\n", b"\r\n")) or not begun_is_there,
-        f"the words of {other} begin in the midst of a line",
+        f"the words of {other} begin in the middle of a line",
         b"\n",
         heard,
     )

@@ -40,7 +40,7 @@ REPLACED = (
 
 
 async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> bytes:
-    """What becomes of a text, between two words, on its way from one to another."""
+    """Send a text between two words; return what the listener hears between them."""
     begin, end = room.tokens(2)
     await speaker.say(begin + text + end + b"\n")
     await listener.hears(begin)
@@ -58,8 +58,8 @@ async def test_utf8_arrives_unharmed(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-1", PROVED)
 async def test_much_utf8_arrives_unharmed(room: Room) -> None:
-    """Lines of characters of three bytes, of every length modulo the sizes that a server may read
-    in: where it cuts, it cuts inside a character. Line ends and prefixes apart, all arrives."""
+    """Long lines of three-byte characters, whose lengths differ modulo usual read sizes: some read
+    ends inside a character. All arrives, apart from line ends and prefixes."""
     speaker, listener = await room.join(2)
     for size in (340, 682, 683):
         text = "€" * size
@@ -71,32 +71,32 @@ async def test_much_utf8_arrives_unharmed(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-2", PROVED)
 async def test_bytes_that_are_not_utf8_harm_nobody(room: Room) -> None:
-    """Each of several ill-formed sequences, between two words. What is heard there is UTF-8, with
-    U+FFFD in it; and the sender can go on."""
+    """Several ill-formed sequences, each between two words. What is heard between them is UTF-8
+    and contains U+FFFD; the sender can go on."""
     speaker, listener = await room.join(2)
     for text in NOT_UTF8:
         heard = await sent(room, speaker, listener, text)
         shown = heard.decode("utf-8", "backslashreplace")
-        expect("\ufffd" in shown, f"{text!r} was not delivered as U+FFFD", "\ufffd".encode(), heard)
-        expect_equal("what was delivered is not UTF-8", shown.encode(), heard)
+        expect("\ufffd" in shown, f"{text!r} has not become U+FFFD", "\ufffd".encode(), heard)
+        expect_equal("the delivered text is not UTF-8", shown.encode(), heard)
         await room.barrier(speaker, listener)
 
 
 @pytest.mark.clause("TEXT-3", PROVED)
 async def test_control_characters_are_made_visible(room: Room) -> None:
     """Every C0 character but TAB and LF, DEL, and some C1, bidirectional and separator characters,
-    each between two words. The first are heard as their pictures, the others as U+FFFD. A CR that
-    belongs to a line end is not heard."""
+    each between two words. The first are heard as their pictures, the others as U+FFFD. The CR of
+    CR LF is not heard."""
     speaker, listener = await room.join(2)
     for code in [*C0, 0x0D, 0x7F]:
         picture = chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
         heard = await sent(room, speaker, listener, b"a" + bytes([code]) + b"b")
-        expect_equal(f"U+{code:04X} was delivered", b"a" + picture + b"b", heard)
+        expect_equal(f"U+{code:04X} was not replaced by its picture", b"a" + picture + b"b", heard)
     for character in REPLACED:
         heard = await sent(room, speaker, listener, character.encode())
-        expect_equal(f"U+{ord(character):04X} was delivered", "\ufffd".encode(), heard)
+        expect_equal(f"U+{ord(character):04X} was not replaced by U+FFFD", "\ufffd".encode(), heard)
     heard = await sent(room, speaker, listener, b"\t")
-    expect_equal("TAB, which is text, was delivered", b"\t", heard)
+    expect_equal("TAB, which is text, was changed", b"\t", heard)
     first, second = room.tokens(2)
     await speaker.say(first + b"\r\n" + second + b"\r\n")
     await listener.hears(first)

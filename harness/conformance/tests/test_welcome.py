@@ -12,19 +12,19 @@ JOINS = 20
 
 @pytest.mark.clause("WELCOME-1", PROVED)
 async def test_the_welcome_comes_first_and_once(room: Room) -> None:
-    """Newcomers come while others talk; the welcome is at the head of what each hears, and
-    nowhere in it again, up to a word that was said after it had joined."""
+    """Newcomers join while others talk. Each receives the welcome first, and not again up to a word
+    that was said after the join."""
     welcome = room.profile.welcome
-    applies(welcome, "the profile knows of no welcome")
+    applies(welcome, "the profile has no welcome")
     assert welcome is not None
     talker = (await room.join(2))[0]
     for _ in range(JOINS):
         await talker.say(room.token() + b"\n")
         newcomer = await room.connect()
-        await talker.say(room.token() + b"\n")  # it has come, and may yet have to be welcomed
+        await talker.say(room.token() + b"\n")  # it may not have been welcomed yet
         first = await room.welcomed(newcomer)
         expect(first, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
-        expect(welcome.fullmatch(first), f"{newcomer} heard something before it", None, first)
+        expect(welcome.fullmatch(first), f"{newcomer} heard text before the welcome", None, first)
         room.count_in(newcomer)
         later = (await room.settle())[newcomer]
         later += (await room.barrier(talker, newcomer))[0]
@@ -35,9 +35,9 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-2", ABSENT)
 async def test_nobody_else_is_welcomed(room: Room) -> None:
-    """Two members listen while others join and talk; neither hears a welcome meanwhile."""
+    """Two members listen while others join and talk. Neither hears a welcome meanwhile."""
     welcome = room.profile.welcome
-    applies(welcome, "the profile knows of no welcome")
+    applies(welcome, "the profile has no welcome")
     assert welcome is not None
     talker, listener = await room.join(2)
     newcomers = [await room.enter() for _ in range(JOINS)]
@@ -51,8 +51,8 @@ async def test_nobody_else_is_welcomed(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-3", PROVED)
 async def test_who_was_welcomed_is_a_member(room: Room) -> None:
-    """As soon as a newcomer has read the whole welcome, a member speaks: the newcomer hears it."""
-    applies(room.profile.welcome, "the profile knows of no welcome: nothing tells when one is in")
+    """A member speaks once a newcomer has received the whole welcome: the newcomer hears it."""
+    applies(room.profile.welcome, "the profile has no welcome to wait for")
     [talker] = await room.join(1)
     for _ in range(JOINS):
         newcomer = await room.connect()
@@ -60,19 +60,17 @@ async def test_who_was_welcomed_is_a_member(room: Room) -> None:
         expect(greeted, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
         token, later = room.tokens(2)
         await talker.say(token + b"\n")
-        if not await newcomer.comes(token, room.window):  # it may only be slow
+        if not await newcomer.comes(token, room.window):  # it may just be slow
             await talker.say(later + b"\n")
             heard = await newcomer.hears(later)
-            expect(
-                token in heard, f"{newcomer} was welcomed, and then missed a message", token, heard
-            )
+            expect(token in heard, f"{newcomer} missed a message after its welcome", token, heard)
         newcomer.finish()
 
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)
 async def test_the_welcome_ends_its_line(room: Room) -> None:
-    """What a newcomer hears before anyone has said anything ends with LF."""
-    applies(room.profile.welcome, "the profile knows of no welcome")
+    """The text that a newcomer receives before anyone has spoken ends with LF."""
+    applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()
     await newcomer.waits(lambda: bool(newcomer.heard))
     await room.quiet()

@@ -1,33 +1,33 @@
-"""The judge of a history: was all that was said heard as it has to be? Pure.
+"""The judge of a history: was every message delivered correctly? Pure.
 
-A deviation that can be proved counts as a violation; one that overlaps with a join, a
-leave or a fault, so that the protocol allows either, counts as undecided, and never as
-passed. The grounds of a proof (PROTOCOL.md):
+A deviation that can be proved counts as a violation. A deviation that overlaps with a
+join, a leave or a fault, where the protocol allows both, counts as undecided, never as
+passed. Proofs rest on these clauses (PROTOCOL.md):
 
 - A client that has read the whole welcome is a member (WELCOME-3): all that is said
   from then on is due to it.
 - The messages of one sender arrive in the order in which it sent them (CAST-4):
   a member that has heard a later one will not hear an earlier one any more.
-- There is one order for all (CAST-5): a member that has heard what, for another, came
-  behind a message will not hear that message any more.
+- There is one order for all (CAST-5): once a member has heard a message that came after
+  another for somebody else, it will not hear that other message any more.
 - A message is in the room or it is not: a message that one member has heard is due to
-  all, and so is all that the same sender said before it.
+  all, and so is everything that the same sender said before it.
 
-Speed: a history may hold a million deliveries. Work for each of them is done by sets,
-dicts and slices; only deviations are looked at one by one, and a line that is no
-message as it was due is read once, however many heard it.
+A history may hold a million deliveries. So the work per delivery is done by sets, dicts
+and slices; only deviations are looked at one by one, and an unexpected line is read only
+once, however many heard it.
 
 In reading order; a module uses only those above it:
 
     facts.py         the messages, sessions and faults of a history: `Facts`
-    judgement.py     the violations that are found, and their kinds: `Judgement`
-    connections.py   each connection let in, greeted, kept and ended: `Connections`
-    lines.py         the message that a line is meant to be: `Lines.read`
-    reassembly.py    messages that come in pieces, and whether these add up: `Reassembly`
-    deliveries.py    the messages that each session heard, and the harm to them: `Deliveries`
+    judgement.py     the violations, and their kinds: `Judgement`
+    connections.py   checks of joins, welcomes and ends of connections: `Connections`
+    lines.py         the message that an unexpected line stands for: `Lines.read`
+    reassembly.py    messages that arrive in pieces, and whether they are complete: `Reassembly`
+    deliveries.py    the messages that each session heard, and damage to them: `Deliveries`
     order.py         each message once, not to its sender, in one order for all: `Order`
     lost_messages.py messages that never reached a member: `check_losses`
-    figures.py       latencies, the harness's own lag, the target's costs: `figures`
+    figures.py       latencies, the harness's own delay, the target's costs: `figures`
     results.py       the verdict, and results.json: `results`
 """
 
@@ -48,7 +48,7 @@ __all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
 
 
 def judge(history: History, profile: Profile | None = None) -> Judgement:
-    """Judge a history; `profile`: of a server that speaks otherwise than ours."""
+    """Judge a history; `profile`: dialect of the server, if not the chatroom's."""
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)
@@ -60,7 +60,7 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
     Deliveries(facts, lines, pieces, judgement).hear()
     sessions = facts.sessions.values()
     for session in sessions:
-        order.check_repeats(session)  # from here on, each message was heard once
+        order.check_repeats(session)  # now each message is in `heard` once
         judgement.deliveries += len(session.heard)
     check_losses(facts, order.check(), judgement)
     for session in sessions:

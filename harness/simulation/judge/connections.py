@@ -1,4 +1,4 @@
-"""Connections: each has to be let in, greeted, kept, and ended."""
+"""Checks of connections: accepted, welcomed, kept and closed."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from harness.simulation.judge.judgement import (
 )
 
 CLEANED_WITHIN = 2.0
-"""Seconds after which a half-closed connection has to be ended (LEAVE-4)."""
+"""Seconds until a half-closed connection must be closed (LEAVE-4)."""
 
 GREETED_WITHIN = 5.0
-"""Seconds after which a client that was let in has to be greeted."""
+"""Seconds until an accepted client must have received the welcome."""
 
 DIES_WITHIN = 2.0
-"""Seconds before the end of a run that broke off, in which the target may have been dying."""
+"""Seconds before the end of an incomplete run in which the target may have been dying."""
 
 FELT_WITHIN = 5.0
-"""Seconds after a fault of the target in which a disconnection is taken for its effect."""
+"""Seconds after a fault of the target in which a disconnection counts as its effect."""
 
 KERNELS = 12 << 20
-"""Bytes that kernels may hold for a slow reader, beyond what the server lets it lag (LOAD-2)."""
+"""Bytes that kernels may buffer for a slow reader, besides the server's limit (LOAD-2)."""
 
 SLOW = ("slow", "stall")
-"""Faults of a link for which a server may put somebody out (LOAD-2)."""
+"""Faults of a link for which a server may disconnect a client (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""Beginnings of a refusal that was not the target's: this machine lacked something."""
+"""Beginnings of the reason of a refusal that is this machine's fault, not the target's."""
 
 
 class Connections:
     def __init__(self, facts: Facts, lag_limit: int, judgement: Judgement) -> None:
-        """`lag_limit`: bytes that a member may lag; 0: not known."""
+        """`lag_limit`: bytes that a member may lag; 0: unknown."""
         self._facts = facts
         self._lag_limit = lag_limit
         self._judgement = judgement
 
     def check_arrivals(self) -> None:
-        """Check that each is let in (JOIN-1), but while the target is started again, and greeted
-        first (WELCOME-1)."""
+        """Check that each client is accepted (JOIN-1), except during a restart of the target, and
+        gets the welcome first (WELCOME-1)."""
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
-            says = f"{session} heard other things before a welcome"
+            says = f"{session} heard something else before the welcome"
             judgement.violated(UNWELCOMED, t, session, says)
         for t, session, why in self._facts.refused:
             if why.startswith(OURS):
                 judgement.cannot_judge = (
-                    judgement.cannot_judge or f"{session} could not come: {why}"
+                    judgement.cannot_judge or f"{session} could not connect: {why}"
                 )
             elif session.link is None and not self._facts.is_restarting(session.connects, t):
-                judgement.violated(REFUSED, t, session, f"{session} was not let in: {why}")
+                judgement.violated(REFUSED, t, session, f"{session} was refused: {why}")
 
     def check(self, session: Session) -> None:
         self._check_end(session)
@@ -66,7 +66,7 @@ class Connections:
         self._check_bounded(session)
 
     def _check_end(self, session: Session) -> None:
-        """Check that nobody is disconnected without asking for it (LEAVE-1, LOAD-4)."""
+        """Check that nobody is disconnected without a reason (LEAVE-1, LOAD-4)."""
         facts, ended = self._facts, session.ended
         if (
             ended is None
@@ -78,7 +78,7 @@ class Connections:
         ):
             return
         felt = [t for t in facts.kills if ended - FELT_WITHIN <= t <= ended]
-        after = f", {ended - felt[-1]:.3f} s after the target was struck" if felt else ""
+        after = f", {ended - felt[-1]:.3f} s after a fault of the target" if felt else ""
         says, clause = f"{session} was disconnected{after}", "LOAD-4" if felt else ""
         self._judgement.violated(DISCONNECTED, ended, session, says, clause=clause)
 
@@ -90,7 +90,7 @@ class Connections:
             and session.connected is not None
             and session.connected < self._facts.end - GREETED_WITHIN
         ):
-            says = f"{session} was let in, and not greeted"
+            says = f"{session} was accepted, but got no welcome"
             self._judgement.violated(UNWELCOMED, session.connected, session, says)
 
     def _check_cleaned(self, session: Session) -> None:
@@ -102,7 +102,7 @@ class Connections:
             and session.leaves is not None
             and session.leaves < self._facts.end - CLEANED_WITHIN
         ):
-            says = f"{session} has closed its side, and the server not its own"
+            says = f"{session} closed its side, but the server did not close its own"
             self._judgement.violated(UNCLEANED, session.leaves, session, says)
 
     def _check_bounded(self, session: Session) -> None:
@@ -123,5 +123,5 @@ class Connections:
             and message.sender != session.number
         )
         if owed > self._lag_limit + KERNELS:
-            says = f"{session} lags by {owed} bytes, and was not put out"
+            says = f"{session} lags by {owed} bytes, and was not disconnected"
             self._judgement.violated(UNBOUNDED, self._facts.end, session, says)

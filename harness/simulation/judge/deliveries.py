@@ -1,4 +1,4 @@
-"""The messages that each session heard, in order, and the harm that was done to them."""
+"""The messages that each session heard, in order, and the damage to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.simulation.judge.reassembly import Reassembly
 
 
 class Deliveries:
-    """Fills each session's `heard`."""
+    """Fills `heard` of each session."""
 
     def __init__(
         self, facts: Facts, lines: Lines, pieces: Reassembly, judgement: Judgement
@@ -20,9 +20,9 @@ class Deliveries:
         self._pieces = pieces
         self._judgement = judgement
         self._read: dict[str, Line | None] = {}
-        """Lines that were read before; None: it is a notice."""
+        """Lines that were read before; None: a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Sessions whose welcome is yet to come, behind what should have followed it."""
+        """Sessions whose welcome has yet to come, after text that should have followed it."""
 
     def hear(self) -> None:
         facts, index = self._facts, self._facts.index
@@ -30,7 +30,7 @@ class Deliveries:
             session = facts.session(event["who"])
             try:
                 session.heard += [index[name] for name in event["hears"]]
-            except (KeyError, TypeError):  # some are no messages as they were due
+            except (KeyError, TypeError):  # some are unexpected lines
                 self._one_by_one(session, event)
 
     def _one_by_one(self, session: Session, event: Event) -> None:
@@ -42,7 +42,7 @@ class Deliveries:
                 session.heard.append(index[heard])
 
     def _strange(self, session: Session, t: float, line: str) -> None:
-        """Take a line that is no message as it was due."""
+        """Handle an unexpected line."""
         pieces = self._pieces
         try:
             found = self._read[line]
@@ -61,7 +61,7 @@ class Deliveries:
         elif found.message is None and not (
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
-            says = f"{session} heard a line that nobody said: “{shown(as_bytes(line))}”"
+            says = f"{session} heard a line that nobody sent: “{shown(as_bytes(line))}”"
             self._judgement.violated(TORN, t, session, says)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
@@ -70,11 +70,11 @@ class Deliveries:
         self._judgement.violated(MISPREFIXED, t, session, says, name)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
-        """Check that a text is what was said (CAST-3, TEXT), or begins it where it may be cut."""
+        """Check that a text is as it was sent (CAST-3, TEXT), or begins it if it may be cut."""
         message = self._facts.messages[index]
         if found.due and self._facts.may_be_in_pieces(message):
             self._pieces.begin(session, found, index)
             return
         was, came = shown(message.text), shown(found.text.encode())
-        says = f"{session} heard {self._facts.whose(index)} as “{came}”, not as “{was}”"
+        says = f"{session} heard {self._facts.whose(index)} as “{came}”, but it was sent as “{was}”"
         self._judgement.violated(TORN, t, session, says, message.name)

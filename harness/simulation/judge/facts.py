@@ -1,4 +1,4 @@
-"""The facts of a history: messages, sessions, and the faults that were done to them."""
+"""The facts of a history: messages, sessions, and faults."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from harness.simulation.history import COMPLETE, Event, History, as_bytes
 
 MAY_FLUSH = 0.1
-"""Seconds between two pieces of a message, as the harness saw it, from which on a server may take
-the first for unfinished text, and deliver it (LINE-5; ours: after 0.2 s)."""
+"""Shortest pause (s) between two pieces of a message, as measured by the harness, after which a
+server may deliver the first piece as unfinished text (LINE-5; ours waits 0.2 s)."""
 
 KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
-"""Faults of the target of which nobody may be disconnected (LOAD-4)."""
+"""Faults of the target that must disconnect nobody (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")
-"""Faults of a link that end a connection, or its sender's side."""
+"""Faults of a link that end a connection, or the client's side of it."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Message:
     sender: int
     number: int
     t: float
-    """Time at which it was taken up."""
+    """Time at which its sender began to send it."""
     text: bytes
     sent: float | None = None
     gap: float = 0.0
@@ -31,9 +31,9 @@ class Message:
 
 @dataclass
 class PartialMessage:
-    """A message that one session hears in pieces. whole: its text; at: of which so much was heard.
+    """A message that one session hears in pieces. whole: its text; at: number of characters heard.
 
-    certain: its token was heard whole; else it is only one of those that it may be.
+    certain: its token was heard whole; otherwise it is only a candidate.
     """
 
     message: int
@@ -44,7 +44,7 @@ class PartialMessage:
 
 @dataclass
 class Session:
-    """A connection. heard, pieces, partly: filled by `Deliveries`."""
+    """A connection. `Deliveries` fills heard, pieces and partly."""
 
     number: int
     address: str = ""
@@ -56,51 +56,51 @@ class Session:
     how: str = ""
     ended: float | None = None
     rest: str = ""
-    """Beginning of a line that had come when it was ended."""
+    """Beginning of a line that was received before the end."""
     stalled: float | None = None
     """Time at which its link's fault began."""
     calmed: bool = False
-    """True once that is over."""
+    """True once the link's fault is over."""
     said: list[int] = field(default_factory=list)
     """Its messages, by index, in order."""
     heard: list[int] = field(default_factory=list)
-    """Messages, by index, in order, whole ones and those that were harmed."""
+    """Messages, by index, in the order heard, damaged ones included."""
     pieces: dict[bytes, list[PartialMessage]] = field(default_factory=dict)
-    """Messages that it has heard in pieces, by the prefix that these had."""
+    """Messages heard in pieces, by their prefix."""
     partly: set[int] = field(default_factory=set)
-    """Messages of which it has heard the rest only."""
+    """Messages of which only the rest was heard."""
 
     def __str__(self) -> str:
         return f"session {self.number} ({self.address})"
 
     @property
     def until(self) -> float:
-        """Time up to which messages are due to it, but for those on the way."""
+        """Time up to which messages are due to it, except for those under way."""
         times = (self.leaves, self.ended, self.stalled if self.link in CUTS else None)
         return min((time for time in times if time is not None), default=float("inf"))
 
     @property
     def stays(self) -> bool:
-        """True where it has to have heard all, to the end."""
+        """True if it must have heard everything, to the end."""
         return self.link is None and self.until == float("inf")
 
 
 class Facts:
-    """All of a history; of what each session heard, only the events, in `hears`."""
+    """The content of a history; received lines only as events, in `hears`."""
 
     def __init__(self, history: History) -> None:
         self.complete = history.end == COMPLETE
         self.messages: list[Message] = []
-        """Messages in order of time; so an index tells what was said before what."""
+        """Messages in order of time: an index tells what was said before what."""
         self.index: dict[str, int] = {}
         """Index of each message, by its name."""
         self.sessions: dict[int, Session] = {}
         self.unwelcomed: list[tuple[float, Session]] = []
-        """Sessions that heard other things before a welcome, and when."""
+        """Sessions that heard something else before the welcome, and when."""
         self.refused: list[tuple[float, Session, str]] = []
-        """Sessions that were not let in, when and why."""
+        """Sessions that were refused, when and why."""
         self.kills: list[float] = []
-        """Times at which the target was struck."""
+        """Times of the target's faults."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
@@ -111,44 +111,44 @@ class Facts:
         for event in events:
             if "hears" not in event:
                 self._take(event)
-        # Read later: how a message came may be known only after some have heard of it.
+        # Read last: facts on a message may come after it was heard.
         self.hears = [event for event in events if "hears" in event]
-        """Events of what was heard."""
+        """Events of received lines."""
 
     def session(self, number: int) -> Session:
-        """Return the session of that number, of which nothing may be known yet."""
+        """Return the session of that number, created if unknown."""
         session = self.sessions.get(number)
         if session is None:
             session = self.sessions[number] = Session(number)
         return session
 
     def whose(self, index: int) -> str:
-        """Name a message, and its sender's address."""
+        """Return a message's name with its sender's address."""
         message = self.messages[index]
         return f"message {message.name} of {self.sessions[message.sender].address}"
 
     def latest(self, session: Session) -> dict[int, int]:
-        """Return the last message of each sender that a session has heard."""
+        """Return the last message that a session has heard from each sender."""
         messages = self.messages
         return {messages[index].sender: index for index in sorted(session.heard)}
 
     def is_restarting(self, begin: float, end: float) -> bool:
-        """Return whether the target is started again in this time, at least for a part of it."""
+        """Return whether the target was restarted in this interval, at least in part."""
         return any(begin <= up and down <= end for down, up in self._restarts)
 
     def was_cut(self, index: int) -> bool:
-        """Return whether it may never have come to the server, though it was taken up."""
+        """Return whether a message may never have reached the server."""
         message = self.messages[index]
         sender = self.sessions[message.sender]
         if sender.ended is None:
             cut = sender.how == "reset"
-        else:  # who has closed its side may be ended at any time afterwards
+        else:  # after a half-close, the server may end it at any time
             cut = sender.how != "half-close" or self.is_restarting(message.t, sender.ended)
-        # What a bad network holds comes late, or never.
+        # A faulty network delivers late, or never.
         return cut or message.sent is None or sender.link is not None
 
     def may_be_in_pieces(self, message: Message) -> bool:
-        """Return whether a server may have taken its beginning for all of it (LINE-5, LEAVE-2)."""
+        """Return whether a server may have taken its beginning for the whole (LINE-5, LEAVE-2)."""
         sender = self.sessions[message.sender]
         return (
             message.sent is None

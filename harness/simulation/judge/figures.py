@@ -1,15 +1,16 @@
-"""The figures of a run: latencies, the harness's own lag, what the target cost. Pure.
+"""The figures of a run: latencies, the harness's own delay, the target's costs. Pure.
 
-*Corrected* latencies count from when a message was due, whatever has held it up.
-*Raw* ones are what a tester would have seen who waits for each message to be heard
-before the next is sent: of each sender's messages those are left out that were due
-while its last one was still on its way, and time counts from when a message was
-sent. Where a server stands still, nearly all that it delays are left out of these.
+*Corrected* latencies count from when a message was due, whatever delayed it. *Raw* ones
+are those that a closed-loop tester would see, which waits until a message is heard before
+it sends the next: they count from when a message was sent, and leave out messages that
+were due while the sender's last one was under way. During a stall of the server, that
+leaves out nearly all delayed messages.
 
-Both leave out clients that come by a bad network (a link of the scenario), as senders and
-as receivers: they wait for that network.
+Both leave out clients on faulty networks (a link of the scenario), as senders and as
+receivers: they wait for their network.
 
-Percentiles are nearest-rank: the smallest value that so many of all do not exceed.
+Percentiles are nearest-rank: the smallest value that this share of all values does not
+exceed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from harness.simulation.scenario.vocabulary import name_in
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
 RECEIVERS = ("first", "median", "last")
-"""Receivers of a message whose latency is told."""
+"""Receivers of a message whose latency is measured."""
 
 Percentiles = dict[str, float | None]
 
@@ -34,8 +35,8 @@ Percentiles = dict[str, float | None]
 class Heard:
     """One message and when it was heard. Times in seconds of the run.
 
-    due: when its last byte was to be sent; sent: when the kernel had it; first,
-    median, last: when these of its receivers heard it.
+    due: when its last byte was due; sent: when the kernel had it; first, median, last:
+    when that receiver heard it.
     """
 
     name: str
@@ -54,22 +55,22 @@ class Figures:
     corrected: dict[str, Percentiles]
     raw: dict[str, Percentiles]
     lag: Percentiles
-    """Time by which the harness itself was late, in ms."""
+    """Delay of the harness itself, in ms."""
     heard: list[Heard]
-    """Every message that was heard, last words excepted, in order of their due times."""
+    """Every message that was heard, except last words, in order of due times."""
     closed_loop: list[Heard]
-    """Messages of these that count for the raw latencies."""
+    """Messages of `heard` that count for the raw latencies."""
     by_population: dict[str, dict[str, Percentiles]]
-    """Corrected latencies of what each population says: who floods a room and is slowed down does
-    not hide how it is for the others."""
+    """Corrected latencies of each population's messages: a throttled flooder must not hide the
+    latencies of others."""
     costs: dict[str, float]
-    """Costs of the target: memory and descriptors, at the first look, the last and the most; cpu
-    between these looks, in seconds, and in processors that were in use on average."""
+    """Costs of the target: memory (bytes) and descriptors, at the first and the last measurement,
+    and the most; cpu between the two, in seconds, and as the mean number of busy processors."""
     faults: Counter[str]
     """Number of times that each fault began, of the target and of links."""
     sessions: int
     most: int
-    """Members at once, at most."""
+    """Maximum number of members at the same time."""
 
 
 def figures(history: History) -> Figures:
@@ -101,7 +102,7 @@ def figures(history: History) -> Figures:
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """Return the percentiles of `RANKS`; None where there are no values."""
+    """Return the percentiles of `RANKS`; None if there are no values."""
     if not values:
         return dict.fromkeys(RANKS)
     ordered = sorted(values)
@@ -109,12 +110,12 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 
 
 def rank(ordered: Sequence[float], part: float) -> float:
-    """Return the nearest-rank percentile of ascending values; `part`: from 0 to 100."""
+    """Return the nearest-rank percentile of ascending values; `part`: 0 to 100."""
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
-    """Return the times at which each message was heard by these, in order."""
+    """Return the times at which each message was heard by these sessions, in order."""
     times: dict[str, list[float]] = {}
     for event in events:
         if "hears" in event and event["who"] in near:
@@ -139,7 +140,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
-    """Return the messages of a sender that waits until its last one was heard by somebody."""
+    """Return the messages of senders that wait until their last one was heard by somebody."""
     free: dict[int, float] = {}
     found = []
     for message in heard:

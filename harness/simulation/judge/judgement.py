@@ -1,4 +1,4 @@
-"""The judgement of a history: its violations, and what nobody can decide."""
+"""The judgement of a history: its violations, and the undecided deliveries."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from harness.simulation.judge.facts import Message, Session
 
 SHOWN = 50
-"""Violations of one kind that are described; all are counted."""
+"""Maximum number of violations of one kind that are described; all are counted."""
 
 LETTERS = 60
-"""Letters of a text that is quoted."""
+"""Maximum number of characters of a quoted text."""
 
 LOST, DUPLICATED, MISORDERED = "lost", "duplicated", "misordered"
 MISPREFIXED, ECHOED, TORN = "misprefixed", "echoed", "torn"
@@ -31,12 +31,12 @@ KINDS = {
     UNCLEANED: "LEAVE-4",
     UNBOUNDED: "LOAD-2",
 }
-"""Each kind of violation, and the clause that it breaks most often."""
+"""Kinds of violations, each with the clause that it usually breaks."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """`t`: seconds of the run. who: the session that was wronged. message: its name, or empty."""
+    """A violation. t: seconds of the run. who: session wronged. message: its name, or empty."""
 
     kind: str
     clause: str
@@ -51,18 +51,18 @@ class Judgement:
     messages: int = 0
     deliveries: int = 0
     undecided: int = 0
-    """Deliveries of which nobody can know whether they were due, or whole."""
+    """Deliveries that can't be judged: whether due, or whether complete."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Violations of each kind."""
+    """Number of violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
     """First SHOWN violations of each kind, in order of time."""
     cannot_judge: str = ""
-    """Reason why the harness itself could not do its part; empty: it could."""
+    """Reason why the harness could not judge; empty if it could."""
 
     def violated(
         self, kind: str, t: float, session: Session, says: str, message: str = "", clause: str = ""
     ) -> None:
-        """Add a violation. message: its name. clause: where it is not its kind's."""
+        """Add a violation. message: its name. clause: if not the usual one of its kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= SHOWN:
             found = Violation(kind, clause or KINDS[kind], t, session.number, message, says)
@@ -71,7 +71,7 @@ class Judgement:
     def about(
         self, kind: str, message: Message, session: Session, says: str, clause: str = ""
     ) -> None:
-        """Do as `violated` does, at the time when the message was taken up."""
+        """Add a violation at the time at which the message was sent."""
         self.violated(kind, message.t, session, says, message.name, clause)
 
 

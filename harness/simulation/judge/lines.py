@@ -1,4 +1,4 @@
-"""Lines that are no message as it was due, and the message that each is meant to be."""
+"""Unexpected lines, and the message that each stands for."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _BAD_RUN = re.compile(BAD + "+")
 
 @dataclass(frozen=True)
 class Line:
-    """A line that is no message as it was due.
+    """A line that differs from every expected one.
 
-    message: the one whose token it has, by index; None: it has no known one.
-    prefix, text: what stands before the token, and from it on; where there is no
-    token, as the profile parts them. truly: the prefix is its sender's. due: the
-    whole text that it is, or begins; empty where it is neither.
+    message: index of the message whose token it contains; None: no known token.
+    prefix, text: the parts before the token and from it on; without a token, as the
+    profile splits them. truly: the prefix is its sender's. due: the whole text that the
+    line is, or begins; empty if neither.
     """
 
     message: int | None
@@ -37,10 +37,10 @@ class Lines:
         self._facts = facts
         self._profile = profile
         self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
-        """True where a prefix is the sender's address, as in PROTOCOL.md."""
+        """True if a prefix is the sender's address, as in PROTOCOL.md."""
 
     def read(self, line: bytes) -> Line | None:
-        """Read a line; None: it is a notice."""
+        """Read a line; return None for a notice."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
         head = self._profile.prefix.match(line)
@@ -61,38 +61,38 @@ class Lines:
         return welcome is not None and welcome.match(as_bytes(line)) is not None
 
     def parted(self, found: Line) -> tuple[bytes, str]:
-        """Part a line into prefix and text as the profile does, whether it has a token or not."""
+        """Split a line into prefix and text as the profile does, with or without a token."""
         head = self._profile.prefix.match(found.prefix)
         if head is None:
             return found.prefix, found.text
         return head[0], plain(found.prefix[head.end() :]) + found.text
 
     def prefix_of(self, message: Message) -> bytes:
-        """Return the prefix of its pieces; empty where a server speaks otherwise."""
+        """Return the prefix of a message's pieces; empty for another dialect."""
         address = self._facts.sessions[message.sender].address
         return b"<%s>" % address.encode() if self.is_ours else b""
 
     def _is_prefix(self, prefix: bytes, message: Message) -> bool:
-        """Check PREFIX-1 and PREFIX-2; a server that speaks otherwise is right in its own way."""
+        """Check PREFIX-1 and PREFIX-2, or the prefix of another dialect's profile."""
         if self.is_ours:
             return prefix == self.prefix_of(message)
         return self._profile.prefix.fullmatch(prefix) is not None
 
 
 def plain(text: bytes) -> str:
-    """Decode a text, a run of U+FFFD as one: servers differ in how many stand for what is no
-    UTF-8."""
+    """Decode a text, with each run of U+FFFD as one: servers differ in how many replace bytes that
+    are not UTF-8."""
     decoded = text.decode("utf-8", "replace")
     return _BAD_RUN.sub(BAD, decoded) if BAD * 2 in decoded else decoded
 
 
 def delivered(message: Message) -> str:
-    """Return the text of a message as it is heard, harmless."""
+    """Return the text of a message as it should be delivered."""
     return plain(harmless(message.text))
 
 
 def _due(message: Message, text: str) -> str:
-    """Return the text of a message, as it was said or harmless, whichever this is or begins."""
+    """Return the text of a message, raw or harmless, that this text is or begins."""
     both = delivered(message), plain(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""

@@ -1,4 +1,4 @@
-"""Messages that never reached a member, and those that may have been on the way."""
+"""Messages that never reached a member, and messages that may be under way."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import LOST, SHOWN, Judgement
 
 OBSERVERS = 4
-"""Sessions by whose order it is found out what came before what: those that heard most."""
+"""Sessions whose order shows what came before what: those that heard most."""
 
 Observer = tuple[Session, dict[int, int]]
-"""A session, and at which place in its hearing each message stands."""
+"""A session, and the place of each message in its stream."""
 
 
 def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
     """Check that each message reached those that were members by then (CAST-1, WELCOME-3).
 
-    ordered: one order explains what everyone heard.
+    ordered: there is one order for all streams.
     """
     sessions = facts.sessions.values()
     times = [message.t for message in facts.messages]
     observers: list[Observer] = []
-    if ordered:  # else what one has heard says nothing of what another will hear
+    if ordered:  # else one stream says nothing about another
         longest = sorted(sessions, key=lambda session: -len(session.heard))
         observers = [
             (session, {index: at for at, index in enumerate(session.heard)})
@@ -34,7 +34,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
         for sender, index in facts.latest(session).items():
             newest[sender] = max(index, newest.get(sender, -1))
     sent = sorted((message.sent, at) for at, message in enumerate(facts.messages) if message.sent)
-    # Of what was sent from then on, the first that was taken up.
+    # For each time of sending: the first message, by index, that was sent from then on.
     begun = [len(times), *accumulate((at for _, at in reversed(sent)), min)][::-1]
     for session in sessions:
         if session.welcomed is None:
@@ -51,7 +51,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
 
 
 class _Losses:
-    """The messages that one session has not heard: lost, or maybe on the way."""
+    """The messages that one session has not heard: lost, or perhaps under way."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class _Losses:
         }
         known = {*session.heard}
         self._reached: list[tuple[Observer, int, int]] = []
-        """First and last place of each observer that this session has heard, too."""
+        """First and last place in each observer's stream that this session has heard, too."""
         for observer in observers:
             places = [observer[1][index] for index in known & observer[1].keys()]
             if places:
                 self._reached.append((observer, min(places), max(places)))
 
     def check(self, missing: list[int], came: int, first: int) -> None:
-        """came, first: what was the next to be said when it came, and when it was welcomed."""
+        """Judge missing messages. came, first: the next message when it connected, was welcomed."""
         messages = self._facts.messages
         for index in missing:
             message = messages[index]
@@ -91,37 +91,37 @@ class _Losses:
                 self._judgement.undecided += 1
 
     def _is_there(self, index: int) -> bool:
-        """Return whether the server must have it: so it is due to all."""
+        """Return whether the server must have the message, so that it is due to all."""
         newest = self._newest.get(self._facts.messages[index].sender, -1)
         return newest >= index or not self._facts.was_cut(index)
 
     def _was_member(self, index: int) -> bool:
-        """Return whether it was, though not welcomed yet: it has heard what came before."""
+        """Return whether it was a member without a welcome: it has heard an earlier message."""
         earliest = self._earliest.get(self._facts.messages[index].sender)
         return (earliest is not None and earliest < index) or any(
             places.get(index, -1) > first for (_, places), first, _ in self._reached
         )
 
     def _passed(self, index: int) -> bool:
-        """Return whether it has heard what came behind (CAST-4, CAST-5)."""
+        """Return whether it has heard a later message (CAST-4, CAST-5)."""
         return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
             places.get(index, last) < last for (_, places), _, last in self._reached
         )
 
     def _told(self, index: int) -> str:
-        """Describe a loss, and how it is known."""
+        """Describe a loss, with its proof."""
         facts, messages, session = self._facts, self._facts.messages, self._session
         says = f"{facts.whose(index)} never reached {session}"
         if self._judgement.counts[LOST] >= SHOWN:
-            return says  # it is not shown
+            return says  # not shown anyway
         heard = {*session.heard}
         own = [said for said in facts.sessions[messages[index].sender].said if said in heard]
         at = bisect_left(own, index)
         near = [messages[said].name for said in own[max(0, at - 1) : at + 1]]
         if near:
-            return f"{says}, who heard {' and '.join(near)}"
+            return f"{says}, which heard {' and '.join(near)}"
         for (other, places), _, last in self._reached:
             if places.get(index, last) < last:
                 behind = messages[other.heard[last]].name
-                return f"{says}, who heard {behind}, which came behind it for {other}"
+                return f"{says}, which heard {behind}, a later one in the order of {other}"
         return says

@@ -1,4 +1,4 @@
-"""The order of messages: each is heard once, not by its sender, and in one order by all."""
+"""The order of messages: each is heard once, not by its sender, and in the same order by all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Order:
         self._judgement = judgement
 
     def check_repeats(self, session: Session) -> None:
-        """Check that it heard each once (CAST-1), and none of its own (CAST-2).
+        """Check that a session heard each message once (CAST-1), and none of its own (CAST-2).
 
-        Then each message is in `heard` once.
+        Afterwards each message is in `heard` once.
         """
         messages, heard = self._facts.messages, session.heard
         once = dict.fromkeys(heard)
@@ -37,7 +37,7 @@ class Order:
             heard[:] = [index for index in once if index not in own]
 
     def check(self) -> bool:
-        """Return whether one order explains what everyone heard (CAST-5), and each sender's own
+        """Return whether one order explains all streams (CAST-5), and each sender's own
         (CAST-4)."""
         edges: set[tuple[int, int]] = set()
         for session in self._facts.sessions.values():
@@ -55,7 +55,7 @@ class Order:
         return True
 
     def _check_each_sender(self) -> bool:
-        """Return whether somebody has heard a sender's messages in another order, and tell."""
+        """Report messages of one sender out of order; return whether there are any."""
         messages, found = self._facts.messages, False
         for session in self._facts.sessions.values():
             latest: dict[int, int] = {}
@@ -65,14 +65,14 @@ class Order:
                 if index < last:
                     found = True
                     behind = messages[last].name
-                    says = f"{session} heard {self._facts.whose(index)} behind {behind}"
+                    says = f"{session} heard {self._facts.whose(index)} after {behind}"
                     self._judgement.about(MISORDERED, messages[index], session, says, "CAST-4")
                 else:
                     latest[sender] = index
         return found
 
     def _check_all_senders(self, cycle: list[int]) -> None:
-        """Find the sessions that disagree with most others about messages of several senders."""
+        """Report the sessions that disagree with most others on the order of several senders."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
@@ -91,13 +91,13 @@ class Order:
                 self._disagrees(session, first, then, reference)
         if not dissenters:
             names = " → ".join(messages[index].name for index in cycle[:6])
-            says = f"no one order explains what was heard of {names}"
+            says = f"no single order explains how {names} were heard"
             self._judgement.about(MISORDERED, messages[cycle[0]], reference, says)
 
     def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
         messages = self._facts.messages
         says = (
             f"{session} heard {self._facts.whose(first)} before {messages[then].name}, "
-            f"and {other} behind it"
+            f"but {other} after it"
         )
         self._judgement.about(MISORDERED, messages[first], session, says)

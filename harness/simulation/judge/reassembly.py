@@ -1,4 +1,4 @@
-"""Messages that may come in pieces (LINE-5): which lines are pieces, and whether they add up."""
+"""Messages that may arrive in pieces (LINE-5): which lines are pieces, and their sums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reassembly:
         self._lines = lines
         self._judgement = judgement
         self._divisible: dict[bytes, list[int]] = {}
-        """Messages that may come in pieces, by their prefix."""
+        """Messages that may arrive in pieces, by their prefix."""
         for index, message in enumerate(facts.messages):
             if facts.may_be_in_pieces(message):
                 self._divisible.setdefault(lines.prefix_of(message), []).append(index)
@@ -34,7 +34,7 @@ class Reassembly:
         session.pieces.setdefault(found.prefix, []).append(pieces)
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
-        """Return whether it is the beginning of a message, cut within its token."""
+        """Return whether a line is the beginning of a message that was cut within its token."""
         if not _TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
@@ -47,11 +47,11 @@ class Reassembly:
         return bool(candidates)
 
     def goes_on(self, session: Session, found: Line) -> bool:
-        """Return whether it is the next piece of what this session has heard the beginning of."""
+        """Return whether a line is the next piece of a message that this session has begun."""
         prefix, text = self._lines.parted(found)
         for pieces in session.pieces.get(prefix, ()):
             whole, at = pieces.whole, pieces.at
-            # A run of what is no UTF-8 may be cut, too, and is one U+FFFD in each piece.
+            # A run of bad bytes may be cut, too, and is one U+FFFD in each piece.
             again = 0 < at <= len(whole) and whole[at - 1] == text[:1] == BAD
             for place in (at, at - 1) if again else (at,):
                 if text and whole.startswith(text, place):
@@ -62,8 +62,10 @@ class Reassembly:
         return False
 
     def is_rest(self, session: Session, t: float, found: Line) -> bool:
-        """Return whether it is a later piece of a message that was begun before this session came:
-        when the server heard of that is not known."""
+        """Return whether a line is a later piece of a message from before this session's join.
+
+        The time at which the server received the beginning is unknown.
+        """
         those, messages = self._divisible_as(found), self._facts.messages
         welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}
         partly = {
@@ -73,20 +75,20 @@ class Reassembly:
             and messages[index].t <= welcomed
             and found.text in delivered(messages[index])
         }
-        # Of a message that was taken for whole before its LF came, the LF is the rest.
+        # If a message was delivered before its LF came, the rest is just the LF.
         is_end = not found.text and any(messages[index].t <= t for index in those)
         self._judgement.undecided += bool(partly or is_end)
         session.partly |= partly
         return bool(partly or is_end)
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
-        """Return the messages of which it may be a piece, by its prefix."""
+        """Return the messages that have a line's prefix and may come in pieces."""
         return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
 
-    # --- whether they add up -------------------------------------------------
+    # --- their sums ----------------------------------------------------------
 
     def check(self, session: Session) -> None:
-        """Check that pieces add up (CAST-3), unless the sender or this session was cut off."""
+        """Check that pieces are complete (CAST-3), unless sender or listener was cut off."""
         facts, judgement = self._facts, self._judgement
         latest = {facts.messages[index].sender: index for index in session.heard}
         for pieces in (pieces for some in session.pieces.values() for pieces in some):
@@ -104,15 +106,15 @@ class Reassembly:
             judgement.about(TORN, message, session, says)
         if session.rest and not self._is_beginning(session):
             rest = shown(as_bytes(session.rest))
-            says = f"the last that {session} heard is the beginning of nothing: “{rest}”"
+            says = f"the last text that {session} heard begins no line of the room: “{rest}”"
             judgement.violated(TORN, session.ended or 0.0, session, says)
 
     def _is_beginning(self, session: Session) -> bool:
-        """Return whether the rest that it heard begins a line that is due."""
+        """Return whether the rest of its stream begins a line that is due."""
         rest = as_bytes(session.rest)
         found = self._lines.read(rest)
         if session.welcomed is None or found is None:
-            return True  # of the welcome, which was never whole
+            return True  # it may begin the welcome
         if found.message is not None:
             return found.due != ""
         if not self._lines.is_ours:

@@ -11,15 +11,15 @@ from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
 
 LATE = 100.0
-"""Milliseconds by which 1 of 100 messages may be late through the harness itself: beyond that it
-was the bottleneck, and the run is INVALID."""
+"""Milliseconds of the harness's own delay of 1 in 100 messages, above which the harness was the
+bottleneck and the run is INVALID."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
 
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 
 SHOWN = 5
-"""Violations that a terminal is shown."""
+"""Maximum number of violations on a terminal."""
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 
 
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
-    """Return a verdict, and why it is no pass.
+    """Return the verdict, and the reason if it is not a pass.
 
-    A violation counts however late the harness was, but a target is not blamed for what the
-    harness could not do.
+    A violation counts however late the harness was. Otherwise a target is not blamed for a
+    failure of the harness.
     """
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
@@ -66,7 +66,7 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
         return UNKNOWN, history.end or "the history was cut short"
     lag = figures.lag["p99"]
     if lag is not None and lag > LATE:
-        return INVALID, f"the harness itself was late: 1 of 100 messages by {lag:.0f} ms and more"
+        return INVALID, f"the harness itself was late: 1 in 100 messages by {lag:.0f} ms or more"
     if not judgement.deliveries:
         return UNKNOWN, "nothing was heard"
     return PASS, ""
@@ -81,7 +81,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     why = f": {results['why']}" if results["why"] else ""
     yield f"{results['verdict']}{why}"
     if results["verdict"] == FAIL and results["end"] != COMPLETE:
-        yield f"it did not run to its end: {results['end']}"
+        yield f"the run is incomplete: {results['end']}"
     yield (
         f"{results['clients']} members at once, {results['sessions']} connections, "
         f"{results['messages']:,} messages, {results['deliveries']:,} deliveries, "
@@ -89,7 +89,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     )
     yield from _latencies(results["latency_ms"])
     lag, costs = results["schedule_lag_ms"], results["target_costs"]
-    yield f"the harness was late by {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
+    yield f"delay of the harness: {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
     if costs:
         yield (
             f"the target used {costs['cpu_seconds']:.1f} s of processor, at most "
@@ -116,8 +116,8 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
     populations = latencies["by_population"]
     for name, theirs in populations.items() if len(populations) > 1 else ():
         cells = (_ms(value) for value in theirs["last"].values())
-        yield f"  {f'last, of {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
-    yield "  (raw: as a tester sees it who waits for each message to be heard)"
+        yield f"  {f'last, from {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
+    yield "  (in parentheses: raw, as seen by a tester that waits for each message to be heard)"
 
 
 def _ms(value: float | None) -> str:

@@ -1,7 +1,7 @@
-"""The charts of a whole run, all over one axis of time. Pure.
+"""The charts of a whole run, all over the same time axis. Pure.
 
-A history may have a million deliveries: what is drawn is put into at most BINS
-parts of the run first.
+A history may have a million deliveries: they are first put into at most BINS
+intervals.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from harness.simulation.history import Event
 from harness.simulation.judge.figures import Figures, rank
 
 BINS = 600
-"""Parts of the run that a chart tells apart, at most."""
+"""Maximum number of intervals in a chart."""
 
 SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-"""Seconds that such a part may last."""
+"""Lengths of an interval, in seconds."""
 
 ChartMark = tuple[float, float, str, str]
-"""Something that goes through all charts: from, to, style, and what it says."""
+"""A mark through all charts: from, to, style, text."""
 
 
 def size_of_bins(until: float) -> float:
-    """Return the seconds that a part of the run lasts: a second, less in a short run, more in a
-    long one."""
+    """Return the length of an interval, in seconds: 1, less in a short run, more in a long one."""
     least = 1.0 if until > 60 else 0.5 if until > 20 else 0.25
     return next((size for size in SIZES if size >= least and until / size <= BINS), SIZES[-1])
 
@@ -43,20 +42,20 @@ class Charts:
         self._bins = range(int(until / self._size) + 1)
 
     def all(self, *, with_lag: bool) -> list[Chart]:
-        """Draw each, if anything was heard; the harness's own lag where that counts."""
+        """Draw all charts if anything was heard; `with_lag`: also the harness's own delay."""
         if not any("hears" in event for event in self._events):
             return []
         lag = [self._lag()] if with_lag else []
         return [self._latencies(), *lag, self._deliveries(), self._members(), *self._costs()]
 
     def spread(self) -> Chart | None:
-        """Draw the latencies from the quickest to the slowest; None where there are none."""
+        """Draw the latencies from the fastest to the slowest; None if there are none."""
         corrected = sorted(1000 * (message.last - message.due) for message in self._figures.heard)
         raw = sorted(1000 * (message.last - message.sent) for message in self._figures.closed_loop)
         if not corrected:
             return None
         return tail(
-            "How long messages took to their last listener, from the quickest to the slowest",
+            "Latency to the last listener, from the fastest message to the slowest",
             "ms",
             [("corrected", "says", corrected), ("raw", "hears", raw)],
         )
@@ -65,7 +64,7 @@ class Charts:
         return max(0, int(t / self._size))
 
     def _middle(self, place: int) -> float:
-        """Return the middle of a bin; the last one may be cut short."""
+        """Return the middle of an interval; the last one may be cut short."""
         return min(round((place + 0.5) * self._size, 3), self._until)
 
     def _per_second(self, counts: Counter[int]) -> list[Point]:
@@ -91,7 +90,7 @@ class Charts:
             return [(second, rank(those, part)) for second, those in parts]
 
         return self._draw(
-            "How long a message took to its last listener, by when it was due",
+            "Latency to the last listener, by due time",
             "ms",
             ("slowest", "faint", line(100)),
             ("p99", "says", line(99)),
@@ -106,7 +105,7 @@ class Charts:
                 place = self._bin(event["t"])
                 most[place] = max(most.get(place, 0.0), 1000 * event["lag"])
         points = [(self._middle(place), lag) for place, lag in sorted(most.items())]
-        title = "How late the harness itself was, at most"
+        title = "Largest delay of the harness itself"
         return self._draw(title, "ms", ("", "says", points), log=True)
 
     def _deliveries(self) -> Chart:
@@ -134,15 +133,15 @@ class Charts:
                     continue
             most[self._bin(event["t"])] = len(here)
         return self._draw(
-            "Members in the room, and how many came and went per second",
-            "people",
+            "Members, and joins and leaves per second",
+            "clients",
             ("members", "says", [*self._kept(most)]),
-            ("came", "hears", self._per_second(joins)),
-            ("went", "faint", self._per_second(leaves)),
+            ("joins", "hears", self._per_second(joins)),
+            ("leaves", "faint", self._per_second(leaves)),
         )
 
     def _kept(self, values: Mapping[int, int]) -> Iterator[Point]:
-        """Yield a number for each bin: where none is known, it stays as it was."""
+        """Yield a number for each interval; one without a value keeps the last."""
         last = 0
         for place in self._bins:
             last = values.get(place, last)
@@ -163,7 +162,7 @@ class Charts:
         ]
         for title, unit, points in (
             ("The target’s memory", "MiB", [(t, look["memory"] / (1 << 20)) for t, look in looks]),
-            ("Descriptors it has open", "", [(t, look["descriptors"]) for t, look in looks]),
-            ("Processors it keeps busy", "", cores),
+            ("The target’s open descriptors", "", [(t, look["descriptors"]) for t, look in looks]),
+            ("Processors that the target keeps busy", "", cores),
         ):
             yield self._draw(title, unit, ("", "says", points))

@@ -1,8 +1,8 @@
-"""The context of a violation: who said the message, who heard it when, and who did not. Pure.
+"""The context of a violation: the sender, the listeners, and those that missed it. Pure.
 
-Violations of one message are one group, however many sessions it was wrong for. A
-group is shown by what some sessions heard just before the message and just behind
-it, by the words of these messages, and by the events around it; `picture.py` draws it.
+Violations that concern one message are one group, however many sessions were wronged. A
+group is shown by the messages that some sessions heard just before and after it, the texts
+of these messages, and the events around it; `picture.py` draws it.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from harness.simulation.judge import MISORDERED
 from harness.simulation.report.recording import Group, Recording, named
 
 WRONGED, OTHERS = 6, 6
-"""Sessions that are shown, at most: of those that were wronged, and of those that heard it."""
+"""Maximum number of sessions shown: wronged ones, and others that heard the message."""
 
 NEIGHBOURS = 3
-"""Messages that are shown before the one in question, and as many behind it."""
+"""Messages shown before the message in question, and after it."""
 
 QUOTED = 10
-"""Messages of which the words are shown."""
+"""Maximum number of messages whose text is shown."""
 
 LETTERS = 120
-"""Letters of a message, or of a line, that are shown."""
+"""Maximum number of characters shown of a message or line."""
 
 EVENTS = 14
-"""Events that are listed around one."""
+"""Maximum number of events listed around a violation."""
 
 FELT = 5.0
-"""Seconds before something that is about no message, in which its cause is looked for."""
+"""Seconds before a violation without a message in which its cause is looked for."""
 
 SOONEST, LATEST = 0.01, 10.0
-"""Seconds that are shown on either side, at least and at most."""
+"""Minimum and maximum number of seconds shown before and after."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The course of a session: what it heard before the message, of it, and behind it.
+    """One session's stream: before the message, the message, and after it.
 
-    heard: how long after it was said.
+    heard: delay after it was sent.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Quote:
-    """The words of a message."""
+    """The text of a message."""
 
     message: str
     sender: str
@@ -67,7 +67,7 @@ class Quote:
 
 @dataclass(frozen=True)
 class EventLine:
-    """An event, in words."""
+    """An event as text."""
 
     t: str
     who: str
@@ -77,12 +77,11 @@ class EventLine:
 
 
 Course = list[tuple[float, str, str]]
-"""The messages that a session heard: when, the name, and the line where it was not as it was
-due."""
+"""Messages that a session heard: time, name, and the line if it differs from the expected one."""
 
 
 class ViolationContext:
-    """A group of violations, and all that there is to show of it."""
+    """A group of violations, and everything to show about it."""
 
     def __init__(self, group: Group, recording: Recording) -> None:
         self.group = group
@@ -90,42 +89,42 @@ class ViolationContext:
         self.said = recording.said.get(group.message)
         self.heard = recording.heard.get(group.message, [])
         self.t: float = self.said["t"] if self.said else group.t
-        """Time at which the message was said; without one, of the violation."""
+        """Time at which the message was sent, or time of a violation without a message."""
         self.begin, self.end = self._window()
         self.people = self._people()
-        """Sessions that are shown, the sender first."""
+        """Sessions shown, the sender first."""
         self.courses = self._courses()
-        """Course of each of these, within the time that is shown."""
+        """Stream of each of these, within the time shown."""
         self.expected = self.heard[len(self.heard) // 2].t if self.heard else self.t
-        """Time at which the others should have heard it: in the middle of those that did."""
+        """Time at which the others should have heard it: the median of those that did."""
         self.others = self._mentioned()
-        """Messages besides its own that it is about."""
+        """Other messages that the violation is about."""
         self.rows = [
             self._row(who)
             for who in self.people
             if self.said is None or who != self.said["who"] or who in group.who
         ]
         self.rest = self._rest()
-        """Sessions that have no row, in words."""
+        """Note on the sessions without a row."""
         self.quotes = self._quotes()
         self.lines = self._lines()
 
     def is_it(self, name: str) -> bool:
-        """Return whether that is the message in question."""
+        """Return whether this is the message in question."""
         return bool(name) and name == self.group.message
 
     def _mentioned(self) -> list[str]:
-        """Return the messages that stand in a wrong order to the group's own."""
+        """Return the messages whose order with the group's own is wrong."""
         if self.group.kind != MISORDERED:
             return []
         names = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", self.group.says)
         return [name for name in dict.fromkeys(names) if name != self.group.message]
 
     def _window(self) -> tuple[float, float]:
-        """Return from when to when it is shown: all of the message, and what is next to it."""
+        """Return begin and end of the time shown: the whole message, and its neighbours."""
         begin = self.t
         end = max([begin, self.group.t, *(delivery.t for delivery in self.heard)])
-        if not self.said:  # what was done to the target shortly before may be why
+        if not self.said:  # a fault of the target just before may be the cause
             faults = self.recording.faults
             causes = [first for first, _, _ in faults if begin - FELT <= first <= begin]
             begin = max(causes, default=begin)
@@ -138,14 +137,14 @@ class ViolationContext:
         return first - spare, last + spare
 
     def _wronged_heard(self, begin: float, end: float) -> list[float]:
-        """Return the times at which those that were wronged heard anything."""
+        """Return the times at which wronged sessions heard anything."""
         wronged = {*self.group.who[:WRONGED]}
         events = self.recording.between(begin, end)
         return [event["t"] for event in events if "hears" in event and event["who"] in wronged]
 
     def _people(self) -> list[int]:
-        """Return the sender, some that were wronged, and of the others those that are named, the
-        first and the last."""
+        """Return the sender, some wronged sessions, and of the others the named, first and last
+        ones."""
         sender = [self.said["who"]] if self.said else []
         wronged = [who for who in self.group.who if who not in sender][:WRONGED]
         hearers = dict.fromkeys(delivery.who for delivery in self.heard)
@@ -194,7 +193,7 @@ class ViolationContext:
         )
 
     def _rest(self) -> str:
-        """Return how many more there are, and when they heard it."""
+        """Return a note on the sessions that are not shown."""
         if self.said is None:
             return ""
         wronged = {*self.group.who}
@@ -218,8 +217,7 @@ class ViolationContext:
         return "; ".join(told)
 
     def _quotes(self) -> list[Quote]:
-        """Return the words of the messages that the rows name, the nearest first, in order of
-        time."""
+        """Return the texts of messages in the rows, the nearest ones, in order of time."""
         recording = self.recording
         names = dict.fromkeys([self.group.message, *self.others])
         for distance in range(NEIGHBOURS):
@@ -241,7 +239,7 @@ class ViolationContext:
     # --- the events ----------------------------------------------------------
 
     def _lines(self) -> list[EventLine]:
-        """Return the events around it: of its sender, of the first that was wronged, or of the
+        """Return the events around the violation: of the sender, the first wronged session, or the
         target."""
         t, between = self.group.t, self.recording.between
         behind = [event for event in between(t, t + LATEST) if event["t"] > t]
@@ -258,7 +256,7 @@ class ViolationContext:
         ]
 
     def _some(self, events: Iterable[Event]) -> list[Event]:
-        """Return the first of these that concern it."""
+        """Return the first of these events that concern the violation."""
         first = self.group.who[0]
         about = {self.said["who"] if self.said else first, first, None}
         theirs = (
@@ -271,7 +269,7 @@ class ViolationContext:
         return list(islice(theirs, EVENTS))
 
     def _described(self, event: Event) -> tuple[str, str, bool]:
-        """Return what happened, in words, and whether it is of the message."""
+        """Return kind and text of an event, and whether it is about the message."""
         if "says" in event:
             return "says", event["text"][:LETTERS], event["says"] == self.group.message
         if "hears" in event:
@@ -291,7 +289,7 @@ class ViolationContext:
 
 
 def called(name: str, line: str) -> str:
-    """Return what stands for a message: its name, or the beginning of its line."""
+    """Return a message's name, or the beginning of its line."""
     return name or f"“{line[:20]}”"
 
 

@@ -1,6 +1,6 @@
-"""report.html: one simulation on one page, to be read by a person. Pure.
+"""report.html: one simulation on one page. Pure.
 
-One file with no script, which continues the look of the other reports.
+The page is one file without scripts, in the style of the other reports.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from harness.simulation.report.recording import (
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
 TIMELINES = 10
-"""Violations that are shown with what was around them."""
+"""Maximum number of violations shown in context."""
 
 LISTED = 100
-"""Violations that have a line, at most."""
+"""Maximum number of violations listed."""
 
 LETTER = 6.8
-"""Width of a letter in a picture, in its units."""
+"""Width of a letter, in SVG's user units."""
 
 ROW = 30
-"""Height of a row of the strip that tells what happened."""
+"""Height of a row in the strip of faults and violations."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Label:
 
 @dataclass(frozen=True)
 class StripRow:
-    """A row of the strip: all that happened of one kind."""
+    """A row of the strip: all faults of one kind, or the violations."""
 
     name: str
     y: int
@@ -93,12 +93,12 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
 
 
 def span(events: Sequence[Event]) -> float:
-    """Return the seconds that the charts show: to the end, less the time of waiting in vain."""
+    """Return the seconds that the charts show: to the last event, without the final wait."""
     last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
     return max(1.0, last)
 
 
-# --- what happened when --------------------------------------------------------------------------
+# --- faults and violations over time -------------------------------------------------------------
 
 
 def _phases(history: History, until: float) -> list[Span]:
@@ -113,7 +113,7 @@ def _phases(history: History, until: float) -> list[Span]:
 def _marks(
     phases: Sequence[Span], struck: Sequence[Span], groups: Sequence[Group]
 ) -> Iterator[ChartMark]:
-    """Yield the marks that go through all charts."""
+    """Yield the marks through all charts."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
     for begin, end, kind in struck:
@@ -127,7 +127,7 @@ def _told(begin: float, end: float, kind: str) -> str:
 
 
 def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list[Label]:
-    """Place the names of what goes through the charts: as many as have room, the rarest first."""
+    """Place the labels of phases and faults, the rarest first, as far as there is room."""
     often = Counter(kind for _, _, kind in struck)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
@@ -146,7 +146,7 @@ def _end(label: Label) -> float:
 
 
 def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
-    """Draw a row for each kind of what happened."""
+    """Draw a row for each kind of fault, and one for violations."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
     def row(name: str, spans: Iterable[Span], style: str) -> StripRow:

@@ -1,4 +1,4 @@
-"""A violation as a picture, with a lane for each session that is shown. Pure."""
+"""A violation as a picture, with a lane for each session. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
 from harness.simulation.report.context import LETTERS, ViolationContext, called
 
 LEFT, LANE, TOP, BOTTOM = 110, 18, 26, 24
-"""Begin of the lanes, height of a lane, margins above the lanes and below."""
+"""Begin of the lanes, height of a lane, margins above and below the lanes."""
 
 TICK = 80
-"""Distance between two ticks, at least."""
+"""Minimum distance between two ticks."""
 
 DOTS = 60
-"""Other messages that are drawn in one lane, at most."""
+"""Maximum number of other messages in one lane."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """style: says, hears, other (another message), wrong, never (it did not come)."""
+    """style: says, hears, other (another message), wrong, never (was not received)."""
 
     style: str
     x: float
@@ -29,7 +29,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Lane:
-    """The lane of a session, a member from `begin` to `end`."""
+    """The lane of a session that was a member from `begin` to `end`."""
 
     name: str
     style: str
@@ -49,7 +49,7 @@ class Picture:
         self.height = TOP + LANE * len(self.lanes) + BOTTOM
 
     def _within(self, t: float) -> float:
-        """Return where a time is drawn, which may be beyond what is shown."""
+        """Return the place of a time, limited to the picture."""
         return self._x(max(self._context.begin, min(self._context.end, t)))
 
     def _lane(self, place: int, who: int) -> Lane:
@@ -64,8 +64,8 @@ class Picture:
         return Lane(f"session {who}", style, y, min(begin, end), end, dots)
 
     def _dots(self, who: int) -> Iterator[Dot]:
-        """Yield what a session heard, of other messages as many as can be told apart; and what it
-        said, or never heard."""
+        """Yield the message as sent, received or missed, and a selection of the session's other
+        messages."""
         context, group, x = self._context, self._context.group, self._x
         course, is_wronged = context.courses[who], who in group.who
         others = [heard for heard in course if not context.is_it(heard[1])]
@@ -92,7 +92,7 @@ class Picture:
                 yield Mark(at, width, "band" if width else "moment", kind)
 
     def _ticks(self) -> Iterator[Tick]:
-        """Yield when it was said, in seconds of the run, and then times from there."""
+        """Yield the time at which it was sent, in seconds of the run, and times after that."""
         zero, end, x = self._context.t, self._context.end, self._x
         yield Tick(self._within(zero), f"{zero:.3f} s")
         room = int((x(end) - x(zero)) / TICK)

@@ -1,4 +1,4 @@
-"""A history with what is to be known of some violations at hand. Pure."""
+"""A history, indexed for questions about some violations. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.simulation.history import Event, as_bytes
 from harness.simulation.scenario.vocabulary import name_in
 
 MOMENTS = ("kill-worker", "kill-workers", "hangup")
-"""Faults of the target that are over as soon as they have begun."""
+"""Faults of the target that have no duration."""
 
 Span = tuple[float, float, str]
-"""Begin, end, and what it is; a moment ends as it begins."""
+"""Begin, end and text; both times are equal for a moment."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Violations of one kind that are about one message, or one that is about none.
+    """Violations of one kind that concern one message, or a single one without a message.
 
-    who: the sessions that were wronged. says: of the first of them.
+    who: sessions that were wronged. says: text of the first violation.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass
 class Person:
-    """A session; from `since` on a member, until `until`; None: never, and to the end."""
+    """A session; a member from `since` to `until`. None: never became one; to the end."""
 
     number: int
     address: str = ""
@@ -47,7 +47,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A session has heard a message; line: as it came, where that was not as it was due."""
+    """A message heard by a session; line: as received, if that differs from the expected one."""
 
     t: float
     who: int
@@ -55,7 +55,7 @@ class Delivery:
 
 
 def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
-    """Group violations, in the order of the first of each group."""
+    """Group violations, in the order of their first ones."""
     found: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for violation in violations:
         about = violation["message"] or (violation["who"], violation["says"])
@@ -74,7 +74,7 @@ def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
 
 
 def chosen(groups: Sequence[Group], count: int) -> list[int]:
-    """Return the places of so many, in order: the first of each kind before the second of any."""
+    """Return the places of `count` groups, the first of each kind before the second of any."""
     seen: Counter[str] = Counter()
     turns = []
     for place, group in enumerate(groups):
@@ -102,7 +102,7 @@ def strikes(events: Iterable[Event], until: float) -> list[Span]:
 
 
 class Recording:
-    """Events, and what they say of each session and of these messages."""
+    """Events, indexed by time, session and message."""
 
     def __init__(self, events: Sequence[Event], messages: Iterable[str]) -> None:
         self.events = events
@@ -138,7 +138,7 @@ class Recording:
                 person.until = event["t"] if person.until is None else person.until
 
     def person(self, who: int) -> Person:
-        """Return the session of that number, of which nothing may be known."""
+        """Return the session of that number, created if unknown."""
         return self.people.setdefault(who, Person(who))
 
     def between(self, begin: float, end: float) -> Sequence[Event]:
@@ -147,9 +147,9 @@ class Recording:
 
 
 def named(heard: Any) -> tuple[str, str]:
-    """Return the name of a message as it was heard, and its line where that was not as it was due.
+    """Return the name of a message that was heard, and its line if that was unexpected.
 
-    A line that is no message has no name.
+    A line that is not a message has no name.
     """
     if isinstance(heard, str):
         return heard, ""

@@ -1,6 +1,6 @@
-"""The child processes of a run: each runs one module of ours.
+"""The child processes of a run: each runs one module of the harness.
 
-A child reads its job from standard input, pickled, and ends when that input does.
+A child reads its job, pickled, from standard input, and ends at EOF.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Child = subprocess.Popen[bytes]
 
 
 def spawn(module: str, name: str, stderr: int | None = None) -> Child:
-    """Start a module as a child, which `name` calls in errors. Raises CannotJudge.
+    """Start a module as a child; `name` stands for it in errors. Raise CannotJudge on failure.
 
-    An interrupt does not reach it: to pass that on is for the caller.
+    Signals of the terminal do not reach the child: the caller must pass an interrupt on.
     """
     try:
         return subprocess.Popen(
@@ -37,15 +37,15 @@ def spawn(module: str, name: str, stderr: int | None = None) -> Child:
 
 
 def send(child: Child, what: object) -> None:
-    """Pickle something to its standard input."""
+    """Pickle an object to the child's standard input."""
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # its end tells
+    with contextlib.suppress(BrokenPipeError):  # its exit status tells
         pickle.dump(what, child.stdin)
         child.stdin.flush()
 
 
 def end(children: Sequence[Child], limit: float) -> None:
-    """End the standard input of all, and kill those that run for `limit` seconds more."""
+    """Close the standard input of all children; kill those that still run after `limit` seconds."""
     for child in children:
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError):

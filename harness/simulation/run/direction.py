@@ -1,4 +1,4 @@
-"""One direction of a connection through the bad network: bytes go as its gate allows."""
+"""One direction of a connection through the faulty network: bytes pass as its gate allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.simulation.run.gates import CHUNK, CLOSED, RESET, Gate
 
 
 class Direction:
-    """The way from one socket of a connection to the other."""
+    """The direction from one socket of a connection to the other."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Direction:
         reset: Callable[[], None],
         close_if_done: Callable[[], None],
     ) -> None:
-        """reset, close_if_done: what this asks of its connection."""
+        """reset, close_if_done: functions that reset or close the connection."""
         self.back = self
         """The other direction of the same connection."""
         self._loop = asyncio.get_running_loop()
@@ -32,11 +32,11 @@ class Direction:
         self._sink = sink
         self._gate = gate
         self._heard_all = False
-        """True once the source has ended, or is gone."""
+        """True once the source has ended or failed."""
         self._finished = False
-        """True once the sink has been told so."""
+        """True once the sink was shut down for writing."""
         self._dropping = False
-        """True where what the source says is read and dropped."""
+        """True while input is read and dropped."""
         self._active = False
         self._reading = False
         self._writing = False
@@ -47,12 +47,12 @@ class Direction:
         return self._heard_all and self._finished
 
     def start(self) -> None:
-        """Begin, as both sides are there."""
+        """Begin to carry: both sides are connected."""
         self._active = True
         self.turn()
 
     def turn(self) -> None:
-        """Pass on what is due, and see to it that this is called again when more can be done."""
+        """Pass on what is due, and schedule the next turn."""
         if not self._active:
             return
         self._gate.now = self._loop.time()
@@ -71,7 +71,7 @@ class Direction:
             return
         if ending == CLOSED and not self._finished:
             self._finished = True
-            with contextlib.suppress(OSError):  # it is gone: whoever reads from it will see
+            with contextlib.suppress(OSError):  # if it is gone, the other direction notices
                 self._sink.shutdown(socket.SHUT_WR)
         room = self._dropping or self._gate.room() > 0
         self._watch(reading=room and not self._heard_all, writing=blocked)
@@ -79,7 +79,7 @@ class Direction:
         self._close_if_done()
 
     def drop(self) -> None:
-        """End the source for the sink, and read on so that its end is seen."""
+        """End the sink's stream, and read on to see the source's end."""
         if not self._heard_all:
             self._dropping = True
             self._gate.now = self._loop.time()
@@ -87,7 +87,7 @@ class Direction:
             self.turn()
 
     def lost(self) -> None:
-        """Note that the source is gone: it says nothing more, and hears nothing more."""
+        """Note that the source is gone: it can be neither read from nor written to."""
         self._heard_all = True
         self._gate.now = self._loop.time()
         self._gate.end(RESET)
@@ -95,7 +95,7 @@ class Direction:
         self.turn()
 
     def stop(self) -> None:
-        """Neither read nor pass on any more."""
+        """Stop reading and writing."""
         self._active = False
         self._watch(reading=False, writing=False)
         self._wake_at(inf)
@@ -103,7 +103,7 @@ class Direction:
     def _read(self) -> None:
         self._gate.now = self._loop.time()
         room = CHUNK if self._dropping else min(self._gate.room(), CHUNK)
-        if room > 0:  # it may be less than when it was asked last
+        if room > 0:  # it may have shrunk since the last turn
             try:
                 self._take(self._source.recv(room))
             except BlockingIOError:

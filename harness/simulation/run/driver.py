@@ -1,17 +1,15 @@
-"""The clients of a simulation: one process, one loop, as many sessions as it is given.
+"""The clients of a simulation: one process, one loop, any number of sessions.
 
     python -m harness.simulation.run.driver
 
-On standard input, `drivers.py` gives it a `Job`, pickled, and, once it has said
-READY, the start of the run; then standard input stays open for as long as the run
-may go on. Events go into the job's file, in the form of history.py; progress is
-told on standard output, a JSON line every HALF second. It uses the standard library
-alone: one process has to carry 20,000 deliveries a second and keep its schedule
-meanwhile, or it would measure itself.
+`drivers.py` sends a pickled `Job` on standard input and, after the answer READY, the start
+of the run; the driver ends at EOF. Events go into the job's file, in the format of
+history.py; progress goes to standard output, as a JSON line every HALF second. The driver
+uses only the standard library: one process must handle 20,000 deliveries per second and
+keep its schedule, or the harness would measure itself.
 
-The schedule does not wait: what is due is taken up when it is due, and how late
-that was is recorded with it. Where the target takes no more, what is to be sent
-waits here.
+The schedule does not wait: an action is taken when it is due, and its delay is recorded.
+If the target takes no more, the rest is queued here.
 """
 
 from __future__ import annotations
@@ -41,36 +39,35 @@ from harness.simulation.scenario.plan import Plan, Say, Session
 from harness.simulation.scenario.vocabulary import harmless
 
 CHUNK = 1 << 18
-"""Bytes read in one call."""
+"""Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Connections attended to before it is looked at what is due: less than a millisecond's work."""
+"""Maximum number of connections to handle before the schedule is checked: less than 1 ms."""
 
 HALF = 0.5
-"""Seconds between two words of how it goes."""
+"""Seconds between two reports of progress."""
 
 QUIET = 0.3
-"""Seconds in which nobody hears anything, when all have heard the last words: then it is over."""
+"""Seconds of silence after all have heard the last words: then the run is over."""
 
 WELCOME_MOST = 4096
-"""Bytes in which the welcome has to be found."""
+"""Bytes in which the welcome must be found."""
 
 READY = "ready"
-"""Line that a driver says when it has read its job."""
+"""Line that a driver prints when it has read its job."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER, for no seconds: close resets the connection."""
+"""SO_LINGER of zero seconds: close resets the connection."""
 
 
 @dataclass(frozen=True)
 class Job:
     """The job of one driver.
 
-    mine: the sessions that are its own, by number. ports: of the plan's links, in
-    their order. source: the address that all come from, where the target is not on this
-    machine; empty: each from its own. welcome: a pattern of the welcome's text;
-    None: there is none. patience: seconds of silence after which nothing more is
-    expected. path: of the file for what happens.
+    mine: numbers of its sessions. ports: ports of the plan's links, in their order.
+    source: source address for all, if the target is on another machine; empty: each
+    session's own. welcome: pattern of the welcome; None: there is none. patience: seconds
+    of silence after which nothing more is expected. path: file for its events.
     """
 
     plan: Plan
@@ -85,26 +82,26 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A session while it lasts."""
+    """A session while it is connected."""
 
     session: Session
     socket: socket.socket
     awaited: int
-    """Last words of others that it has not heard."""
+    """Number of last words that it has not heard yet."""
     established: bool = False
     welcomed: bool = False
     ending: bool = False
-    """True once it has said all that it will."""
+    """True once it sends no more."""
     ended: bool = False
     line_end_due: bool = False
-    """True where the next byte, if it is LF, ends the welcome."""
+    """True if a LF that comes next belongs to the welcome."""
     tail: bytes = b""
-    """The beginning of a line, or of the welcome."""
+    """Beginning of a line, or of the welcome."""
     pending: deque[tuple[bytes, str]] = field(default_factory=deque)
-    """Pieces to be sent, and the message that each of them ends; empty where it ends none."""
+    """Pieces to send, each with the message that it completes, or empty."""
     waits_to_write: bool = True
     gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Time of the last piece of each message that is begun, and its longest pause."""
+    """Time of the last piece of each unfinished message, and its longest pause."""
 
     @property
     def number(self) -> int:
@@ -125,7 +122,7 @@ class Driver:
         plan = job.plan
         names: dict[bytes, str] = {}
         self._finals: set[str] = set()
-        """Last words, as the record has them."""
+        """Names of the last words, as in the record."""
         for session in plan.sessions:
             prefix = b"<%s>" % self._address(session).encode()
             for say in session.says:
@@ -136,11 +133,11 @@ class Driver:
         self._record = Recorder(file, names)
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """Time at which anything was heard last, but by those on a bad network."""
+        """Time at which a session without a link last heard anything."""
         self._now_read = 0.0
-        """Time at which what is being attended to was read."""
+        """Time at which the current input was read."""
         self._awaiting = 0
-        """Connections that lack the last words of others."""
+        """Number of connections that lack last words of others."""
         self._actions = self._schedule()
 
     def _address(self, session: Session) -> str:
@@ -155,7 +152,7 @@ class Driver:
             actions.append((session.arrives, partial(self._connect, session)))
             due = session.arrives
             for say in session.says:
-                due, begin = max(due, say.due), 0  # never before the last piece of the one before
+                due, begin = max(due, say.due), 0  # never before the previous message is out
                 actions.append((due, partial(self._say, session, say, due)))
                 text = say.text + b"\n"
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
@@ -170,12 +167,12 @@ class Driver:
     # --- the loop ------------------------------------------------------------
 
     def run(self, start: float) -> None:
-        """Run until all have heard all, or nothing comes any more, or standard input ends.
+        """Run until all have heard everything, nothing comes any more, or standard input ends.
 
-        start: of the run, on the monotonic clock, in seconds.
+        start: start of the run, on the monotonic clock, in seconds.
         """
         self._record.start = start
-        # Nothing here makes cycles, and a collection would hold up the schedule.
+        # Nothing here makes reference cycles, and a collection would delay the schedule.
         gc.freeze()
         gc.disable()
         self._poll.register(sys.stdin, select.EPOLLIN)
@@ -196,7 +193,7 @@ class Driver:
                 break
 
     def _attend(self, timeout: float) -> bool:
-        """Wait, and attend to some connections; return whether the run goes on."""
+        """Wait, and handle some connections; return whether the run goes on."""
         for fd, events in self._poll.poll(timeout, EVENTS):
             connection = self._connections.get(fd)
             if connection is None:
@@ -220,7 +217,7 @@ class Driver:
         status = {"elapsed": now, "connected": connected, **self._record.news()}
         print(json.dumps(status), file=self._told, flush=True)
 
-    # --- coming --------------------------------------------------------------
+    # --- connecting ----------------------------------------------------------
 
     def _connect(self, session: Session) -> None:
         job = self._job
@@ -273,7 +270,7 @@ class Driver:
         connection.welcomed = True
         self._record.happened(connection.number, "welcomed")
 
-    # --- saying --------------------------------------------------------------
+    # --- sending -------------------------------------------------------------
 
     def _say(self, session: Session, say: Say, due: float) -> None:
         connection = self._by_number.get(session.number)
@@ -294,7 +291,7 @@ class Driver:
             self._write(connection)
 
     def _write(self, connection: Connection) -> None:
-        """Send what is pending, as much as is taken."""
+        """Send as much as the socket takes."""
         pending = connection.pending
         while pending:
             piece, message = pending[0]
@@ -303,7 +300,7 @@ class Driver:
             except BlockingIOError:
                 size = 0
             except OSError:
-                pending.clear()  # to read tells how it ended
+                pending.clear()  # the next read shows how it ended
                 break
             if size < len(piece):
                 pending[0] = piece[size:], message
@@ -317,7 +314,7 @@ class Driver:
             events = select.EPOLLIN | (select.EPOLLOUT if pending else 0)
             self._poll.modify(connection.socket, events)
 
-    # --- hearing -------------------------------------------------------------
+    # --- receiving -----------------------------------------------------------
 
     def _read(self, connection: Connection) -> bool:
         """Read once; return whether anything came."""
@@ -342,7 +339,7 @@ class Driver:
 
     def _hear(self, connection: Connection, data: bytes) -> None:
         now = self._now_read
-        if connection.line_end_due and data:  # of a welcome that came in two pieces
+        if connection.line_end_due and data:  # the welcome came in two pieces
             connection.line_end_due = False
             data = data.removeprefix(b"\n")
         lines = data.split(b"\n")
@@ -372,7 +369,7 @@ class Driver:
         else:
             connection.tail = data
 
-    # --- going ---------------------------------------------------------------
+    # --- leaving -------------------------------------------------------------
 
     def _leave(self, session: Session) -> None:
         connection = self._by_number.get(session.number)
@@ -380,7 +377,7 @@ class Driver:
             return
         how = session.how
         if how == "close":
-            # What has come is read, so that it is no reset that ends the connection.
+            # With unread input, close would send a RST.
             while self._read(connection):
                 pass
             if connection.ended:
@@ -396,7 +393,7 @@ class Driver:
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:
-        """Note that the target has ended it."""
+        """Note that the target has closed or reset a connection."""
         more = {"rest": as_text(connection.tail)} if connection.tail else {}
         if connection.established:
             self._record.happened(connection.number, "ended", how=how, **more)
@@ -415,10 +412,10 @@ class Driver:
 
 
 def main() -> int:
-    """Read the job; say that it was read; read when it starts, and do it. Exit status: 1 where it
-    came to no end of its own."""
+    """Read the job and the start, and run. Return the exit status: 1 if standard input ended
+    before."""
     raise_descriptor_limit()
-    # Who says what there is to do, and when, may be interrupted before it has.
+    # The parent may be interrupted before it has sent all.
     with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
         job: Job = pickle.load(sys.stdin.buffer)
         with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:

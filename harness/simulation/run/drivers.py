@@ -1,4 +1,4 @@
-"""The drivers, for the run that starts them: the processes of its clients."""
+"""The driver processes of a run, for their parent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.target.processes import status_within
 MODULE = "harness.simulation.run.driver"
 
 READY_WITHIN = 60.0
-"""Seconds in which a driver has to have read its job."""
+"""Seconds until a driver must have read its job."""
 
 END_WITHIN = 5.0
-"""Seconds in which the drivers have to end, all of them."""
+"""Seconds until all drivers must have ended."""
 
 
 class Drivers:
@@ -29,15 +29,15 @@ class Drivers:
         self._children: list[Child] = []
         self._poll = select.poll()
         self._open: dict[int, IO[bytes]] = {}
-        """Output of each that runs, by descriptor."""
+        """Output of each running driver, by descriptor."""
         self._unread: dict[int, bytes] = {}
         self._latest: dict[int, dict[str, Any]] = {}
-        """Last report of each."""
+        """Last report of each driver."""
 
     def start(self, jobs: Sequence[Job], scale: float) -> None:
-        """Start a driver for each job, and wait until all are ready. Raises CannotJudge.
+        """Start a driver for each job, and wait until all are ready. Raise CannotJudge on failure.
 
-        scale: a factor for the time that they may take.
+        `scale` multiplies the timeout.
         """
         for job in jobs:
             with defer_signals():
@@ -49,7 +49,7 @@ class Drivers:
             self._poll.register(output, select.POLLIN)
 
     def begin(self, start: float) -> None:
-        """Tell all when the run starts, on the monotonic clock."""
+        """Send the start of the run, on the monotonic clock, to all drivers."""
         for child in self._children:
             send(child, start)
 
@@ -58,7 +58,7 @@ class Drivers:
         return bool(self._open)
 
     def wait(self, seconds: float) -> None:
-        """Wait until a driver tells how it goes, or ends, for so many seconds at most."""
+        """Wait at most `seconds` until a driver reports or ends."""
         for fd, _ in self._poll.poll(seconds * 1000):
             data = os.read(fd, 65536)
             if not data:
@@ -70,7 +70,7 @@ class Drivers:
                 self._latest[fd] = json.loads(line)
 
     def status(self, now: float, latest: str) -> Status:
-        """Return how it goes, by what all have told last."""
+        """Return the progress, from the last reports."""
         news = self._latest.values()
         connected, said, heard, strange = (
             sum(driver[key] for driver in news) for key in ("connected", "said", "heard", "strange")
@@ -79,13 +79,13 @@ class Drivers:
         return Status(now, connected, said, heard, strange, lag, latest)
 
     def check(self) -> None:
-        """Wait until all have ended. Raises CannotJudge if a driver has not come to its own end."""
+        """Wait until all have ended. Raise CannotJudge if a driver failed."""
         broken = [child.returncode for child in self._children if child.wait() != 0]
         if broken:
-            raise CannotJudge(f"a driver broke off with exit code {broken[0]}")
+            raise CannotJudge(f"a driver failed with exit status {broken[0]}")
 
     def stop(self) -> None:
-        """End all, after a moment to write what they have."""
+        """End all drivers, after a moment to write what they have."""
         end(self._children, END_WITHIN)
         for child in self._children:
             assert child.stdout is not None
@@ -93,15 +93,15 @@ class Drivers:
 
 
 def _ready_output(child: Child, limit: float) -> IO[bytes]:
-    """Return the output of a driver that is ready. Raises CannotJudge if it is not in time."""
+    """Return the output of a driver once it is ready. Raise CannotJudge if it is not in time."""
     output = child.stdout
     assert output is not None
     if not select.select([output], [], [], limit)[0]:
-        raise CannotJudge(f"a driver was not ready for {limit:g} s")
+        raise CannotJudge(f"a driver was not ready within {limit:g} s")
     line = output.readline().decode(errors="backslashreplace").rstrip("\n")
     if not line:
-        raise CannotJudge(f"a driver broke off with exit code {status_within(child, END_WITHIN)}")
+        raise CannotJudge(f"a driver failed with exit status {status_within(child, END_WITHIN)}")
     if line != READY:
-        raise CannotJudge(f"a driver said {line!r}, and not that it is ready")
+        raise CannotJudge(f"a driver printed {line!r} instead of {READY!r}")
     os.set_blocking(output.fileno(), False)
     return output

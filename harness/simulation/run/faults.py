@@ -1,6 +1,6 @@
-"""Faults of the target: it is killed, stopped or restarted while people talk, in part or whole.
+"""Faults of the target: its processes are killed, stopped or restarted during the run.
 
-Only where the target is a command; an address can't be struck.
+The target must be a command; the processes behind an address can't be reached.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from harness.simulation.scenario.plan import Strike
 from harness.target.target import Command
 
 Tell = Callable[[dict[str, Any]], None]
-"""Takes what becomes an event of the history; its time is when it is told."""
+"""Function that records an event of the history, with the current time."""
 
 
 class Striker:
-    """Strikes a target when it is due, and lets go of what it holds."""
+    """Strikes a target on schedule, and resumes stopped processes."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Striker:
         tell: Tell,
         clock: Callable[[], float],
     ) -> None:
-        """`tell` hears of each fault as it happens. clock: the seconds of the run."""
+        """tell: called with each fault as it happens. clock: returns the seconds of the run."""
         self.latest = ""
         """Kind of the last fault."""
         self._target = target
@@ -42,16 +42,16 @@ class Striker:
         self._tell = tell
         self._clock = clock
         self._held: list[tuple[float, Strike, list[psutil.Process]]] = []
-        """Processes that are stopped, and until when."""
+        """Stopped processes, and the times at which to resume them."""
 
     @property
     def due(self) -> float:
-        """Time at which there is something to do, in seconds of the run; `inf`: never."""
+        """Time of the next action, in seconds of the run; `inf`: none."""
         strikes = (strike.due for strike in [*self._strikes][:1])
         return min((*strikes, *(until for until, _, _ in self._held)), default=inf)
 
     def act(self) -> None:
-        """Do what is due. Raises StartError if the target does not start again."""
+        """Take all actions that are due. Raise StartError if the target does not start again."""
         now = self._clock()
         self.release(now)
         while self._strikes and self._strikes[0].due <= now:
@@ -76,12 +76,12 @@ class Striker:
                 self._say(strike, "ends", [])
 
     def release(self, now: float = inf) -> None:
-        """Let those go on whose time is over by then."""
+        """Resume the stopped processes whose time is over."""
         for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, strike, processes = held
             for process in processes:
-                with contextlib.suppress(psutil.Error):  # it was taken for hung, and killed
+                with contextlib.suppress(psutil.Error):  # the target may have killed it as hung
                     process.send_signal(signal.SIGCONT)
             self._say(strike, "ends", processes)
 
@@ -108,7 +108,7 @@ class Striker:
 
 
 def workers_of(target: Command) -> list[psutil.Process]:
-    """Return the processes that hold clients' connections, the first one excepted."""
+    """Return the processes, except the first, that hold connections of clients."""
     found = []
     for process in target.processes()[1:]:
         with contextlib.suppress(psutil.Error):

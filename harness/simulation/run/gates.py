@@ -1,18 +1,17 @@
-"""The gates of a bad network: the bytes that may be passed on, and when. Pure.
+"""The gates of a faulty network: which bytes may be passed on, and when. Pure.
 
-A `Link` describes the fault of the connections that come by it, a `Course` what was
-drawn for one of them. A connection has two gates, one for what the client says and one for
-what it hears. A gate holds what was read from one side until it may be passed on
-to the other; it knows neither sockets nor a clock: whoever asks sets its time, in
-seconds of one monotonic clock.
+A `Link` describes the fault of its connections; a `Course` is drawn from it for one
+connection. A connection has two gates, one for each direction. A gate holds what was read
+from one side until it may be passed on to the other. It has neither sockets nor a clock:
+its caller sets the time, in seconds of one monotonic clock.
 
-    slow           what the server says is carried at so many bytes per second
-    stall          nothing of it is carried: a client that does not read
-    drip           what the client says is carried byte by byte, with pauses
-    delay          what either says is held for a while before it is carried
-    cut-off        the server is reset; the client's side is closed
-    reset          both are reset
-    half-close     the client's side is ended (FIN), and it still hears
+    slow           the server's bytes are carried at a limited rate
+    stall          none of them is carried: a client that does not read
+    drip           the client's bytes are carried one by one, with pauses
+    delay          bytes in both directions are held for a while
+    cut-off        the server's side is reset; the client's is closed
+    reset          both sides are reset
+    half-close     the client's side is ended (FIN), but it still receives
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ from math import inf
 from harness.simulation.scenario.scenario import Link
 
 BEFALL = ("cut-off", "reset", "half-close")
-"""Faults of a connection, not of what it carries: their gates are faithful."""
+"""Faults of a connection as a whole: the gates themselves pass everything."""
 
 CLOSED, RESET = "closed", "reset"
-"""The ways in which a side ends: by FIN, by RST."""
+"""Ways in which a side ends: by FIN, by RST."""
 
 HELD = 1 << 16
-"""Bytes, at most, that a gate holds: there is no room for more."""
+"""Maximum number of bytes that a gate holds."""
 
 HELD_BY_DELAY = 1 << 20
-"""Bytes, at most, that a delay holds; so it carries no more in the time for which it holds."""
+"""Maximum number of bytes that a delay holds, and so carries in its holding time."""
 
 CHUNK = 1 << 16
-"""Bytes, at most, that are due at once."""
+"""Maximum number of bytes that are due at once."""
 
 GRAIN = 0.05
-"""Seconds: what is slow is carried so often, but a byte at a time below 20 bytes per second."""
+"""Seconds between two portions of a slow gate; longer at rates below 20 bytes per second."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """The fault of one connection. begins, ends: times; ends: `inf` where it stays so."""
+    """The fault of one connection. begins, ends: its times; ends: `inf` if it lasts."""
 
     fault: str
     begins: float
@@ -55,15 +54,15 @@ class Course:
     held: float
 
     def holds(self, now: float) -> bool:
-        """Return whether the fault is there now."""
+        """Return whether the fault is present at this time."""
         return self.begins <= now < self.ends
 
 
 def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Course:
-    """Draw the course of a connection that came at a time.
+    """Draw the course of a connection that came at time `came`.
 
-    number: the link's. connection: which of those that came by it this one is. The
-    same seed and numbers give the same course, whatever happens to others.
+    number: the link's. connection: counts the link's connections. The same seed and numbers
+    give the same course, whatever happens to others.
     """
     chance = random.Random(f"{seed} {number} {connection}")
     begins = came + chance.uniform(*link.after)
@@ -79,7 +78,7 @@ def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Co
 
 
 def gates(course: Course) -> tuple[Gate, Gate]:
-    """Make the gates for what the client says, and for what it hears."""
+    """Return the gates for the client's bytes and for the server's."""
     match course.fault:
         case "slow":
             return Gate(), SlowGate(course, course.bytes_per_second)
@@ -94,53 +93,52 @@ def gates(course: Course) -> tuple[Gate, Gate]:
 
 
 class Gate:
-    """One direction, carried faithfully."""
+    """A gate that passes on everything at once."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        """The time, to be set before anything is asked or told."""
+        """Current time; to be set before each call."""
         self._held = bytearray()
         self._ending = ""
 
     def room(self) -> int:
-        """Return the bytes that may be read now."""
+        """Return the number of bytes that may be read now."""
         return HELD - len(self._held)
 
     def put(self, data: bytes) -> None:
-        """Take what was read."""
+        """Take bytes that were read."""
         self._held += data
 
     def end(self, how: str) -> None:
-        """Note that the side that is read from has ended: CLOSED or RESET."""
+        """Note that the source has ended: CLOSED or RESET."""
         self._ending = how
 
     def due(self) -> bytes:
-        """Return what is to be passed on now: some of it, empty if nothing."""
+        """Return bytes to pass on now; empty if there are none."""
         return bytes(self._held[:CHUNK])
 
     def took(self, size: int) -> None:
-        """Note that so many bytes, of what is due, were passed on."""
+        """Note that `size` of the bytes due were passed on."""
         del self._held[:size]
 
     def ending(self) -> str:
-        """Return how the other side is to be ended now; empty: not yet. Ask after `due`.
+        """Return how to end the other side now; empty: not yet. Ask after `due`.
 
-        What came before a FIN goes before it; a RST overtakes what could not be
-        passed on yet, as TCP's does.
+        A FIN follows all bytes before it; a RST overtakes bytes that could not be passed
+        on yet, as TCP's does.
         """
         return self._ending if self._ending == RESET or not self._held else ""
 
     def wake(self) -> float:
-        """Return the time at which to ask again though nothing has happened; `inf`: never."""
+        """Return the time at which to ask again without an event; `inf`: never."""
         return inf
 
 
 class SlowGate(Gate):
-    """A gate for so many bytes per second while the fault is there; for none where that is 0.
+    """A gate with a limited rate, in bytes per second, during the fault; 0 stops it.
 
-    Nothing is read before it may be passed on, so that what waits, waits at the
-    server. A server that said nothing for a while has saved up two
-    grains at most.
+    It reads nothing before it may pass it on, so that the backlog stays at the server. A
+    server that was silent for a while may send at most two grains at once.
     """
 
     def __init__(self, course: Course, rate: float) -> None:
@@ -149,9 +147,9 @@ class SlowGate(Gate):
         self._rate = rate
         self._size = min(max(1, int(rate * GRAIN)), CHUNK)
         self._grain = self._size / rate if rate else inf
-        """Seconds that it takes to be allowed `_size` bytes."""
+        """Seconds after which `_size` more bytes are allowed."""
         self._spent = course.begins
-        """The time up to which the rate is used up."""
+        """Time up to which the rate is used up."""
 
     def room(self) -> int:
         return max(0, min(super().room(), self._allowed() - len(self._held)))
@@ -179,7 +177,7 @@ class SlowGate(Gate):
 
 
 class DripGate(Gate):
-    """One byte at a time, with a pause after each, while the fault is there."""
+    """A gate that passes one byte at a time, with a pause after each, during the fault."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()
@@ -203,16 +201,16 @@ class DripGate(Gate):
 
 
 class DelayGate(Gate):
-    """A gate that holds all that comes during the fault; what comes later stays behind it."""
+    """A gate that delays all input during the fault; later input stays behind it."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()
         self._course = course
         self._later: deque[tuple[float, bytes]] = deque()
         self._size = 0
-        """Bytes in `_later`."""
+        """Number of bytes in `_later`."""
         self._last = -inf
-        """Nothing that comes from now on is due before that."""
+        """Time before which no new input is due."""
 
     def room(self) -> int:
         return HELD_BY_DELAY - len(self._held) - self._size

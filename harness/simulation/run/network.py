@@ -1,37 +1,35 @@
-"""The bad network's process: carries simulated clients to the target, each with its link's fault.
+"""The faulty network's process: carries clients' connections, each with its link's fault.
 
-`proxy.py` starts it as a child, with the target's address, a seed and the links.
-It listens on a free port of 127.0.0.1 for each link and says ``{"ports": [...]}``.
-A client that connects to one of them is connected to the target *from the same
-address*, by another port, and carried both ways with that link's fault. Each fault
-is told as a line of JSON:
+`proxy.py` starts this process with the target's address, a seed and the links. It listens
+on a free port of 127.0.0.1 for each link and prints ``{"ports": [...]}``. A client that
+connects to one of them is connected to the target *from the same address*, by another
+port, and carried in both directions with that link's fault. Each fault is printed as a
+line of JSON:
 
     {"t", "address", "port", "fault", "what": "begins" | "ends"}
 
-t: seconds of the monotonic clock, from which on, or until which, the fault is
-there. port: the client's own. A fault ends when its time is over or its
-connection is; a `cut-off` and a `reset` only begin. All ends with standard input,
-or by SIGTERM. Exit: 0, or 2 with one line that says why it can't go on, such as
-that it lacks descriptors or ports.
+t: time, in seconds of the monotonic clock. port: the client's own. A fault ends when its
+time is over or its connection ends; a `cut-off` and a `reset` only begin. The process ends
+at EOF on standard input, or by SIGTERM. Exit status: 0, or 2 after one line with the
+reason, such as a lack of descriptors or ports.
 
-FIN is passed on as FIN, after all that came before it; RST as RST. A side is
-not read from while the other takes nothing: what is on its way in one direction is at most
-64 KiB here (1 MiB of a `delay`) and about as much in each of the kernel's two
-buffers, and a `slow` or `stall` reads nothing ahead and has a small buffer.
+A FIN is passed on as FIN, after all bytes before it; a RST as RST. A side is not read from
+while the other takes nothing: the process holds at most 64 KiB in one direction (1 MiB in
+a `delay`), and each of the kernel's two buffers about as much. A `slow` or `stall` reads
+nothing ahead and has a small buffer.
 
-Its cost: two descriptors a connection, some 22 MiB of memory in all, and 20
-to 40 µs of one processor for each message that is carried to one client. 300
-clients that all hear 30 messages a second take a fifth of it, and the last of the
-300 hears each 10 ms later than it would. So it is for hundreds of clients that
-talk, and not for measuring how fast a room is.
+Cost: two descriptors per connection, some 22 MiB of memory in all, and 20 to 40 µs of
+processor time for each message that is carried to one client. 300 clients that all receive
+30 messages per second take a fifth of a processor, and the last of them receives each
+message 10 ms late. So the network suits hundreds of talking clients, but no measurements
+of speed.
 
-Its limits: Linux, where all of 127.0.0.0/8 is ours; a target with an IPv4
-address. Which connection of a link is the first is for the kernel to say where
-several come at once, so a seed says which courses there are, not whose each is.
-Where it does not read it does not see a RST either, until it writes. A target
-that has not accepted yet is a connection that stays silent; one that refuses, a
-connection that is reset. It stops when its
-output is not read and the pipe is full: `Proxy` does read.
+Limits: it needs Linux, where all of 127.0.0.0/8 is local, and a target with an IPv4
+address. If several clients connect at once, the kernel decides which is first: a seed
+fixes the set of courses, but not which client gets which. While the process does not read
+from a side, it sees its RST only at the next write. If the target has not accepted yet, the
+client's connection is silent; if it refuses, the connection is reset. The process blocks
+when its output pipe is full: `Proxy` reads it.
 """
 
 from __future__ import annotations
@@ -56,20 +54,20 @@ from harness.simulation.run.gates import BEFALL, CHUNK, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
 
 BUFFER = 1 << 16
-"""Bytes of each of the kernel's buffers, which doubles it."""
+"""Bytes of each of the kernel's buffers, which doubles the figure."""
 
 SMALL_BUFFER = 1 << 12
-"""Bytes of the buffer for what a server says to a slow client: the server is to feel it."""
+"""Bytes of the buffer for a slow client's input: the server must feel the backpressure."""
 
 BACKLOG = 1024
-"""Clients that may come at once."""
+"""Clients that may connect at once."""
 
 CANNOT_JUDGE = 2
-"""The exit status where it can't go on."""
+"""Exit status if the network can't go on."""
 
 
 class Network:
-    """The links, and the connections that came by them."""
+    """The links, and the connections through them."""
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.target = target
@@ -82,7 +80,7 @@ class Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Carry until it is stopped. Raises CannotJudge, OSError."""
+        """Carry connections until stopped. Raise CannotJudge or OSError if that fails."""
         self.loop.set_exception_handler(self._broken)
         for ending in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(ending, self.stop)
@@ -104,12 +102,12 @@ class Network:
             self._over.set_result(None)
 
     def fail(self, why: BaseException) -> None:
-        """End, as it can't go on."""
+        """End with an error."""
         if not self._over.done():
             self._over.set_exception(why)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Fail, by a defect of ours."""
+        """Fail because of a defect of the harness."""
         self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
@@ -126,7 +124,7 @@ class Network:
     def _accept(self, number: int) -> None:
         try:
             client, address = self._listeners[number].accept()
-        except (BlockingIOError, ConnectionError):  # it has gone again
+        except (BlockingIOError, ConnectionError):  # the client has gone again
             return
         except OSError as error:
             self.fail(error)
@@ -140,9 +138,9 @@ class Network:
 
 
 class Connection:
-    """A client that came, and its connection to the target.
+    """A client's connection, and its connection to the target.
 
-    Raises OSError where we lack descriptors, ports, or the client's address.
+    Raises OSError without descriptors, ports, or the client's address.
     """
 
     def __init__(
@@ -154,9 +152,9 @@ class Connection:
         self._address = address
         self._course = course
         self._present = False
-        """True while the fault has begun, and not ended."""
+        """True while the fault lasts."""
         self._began = 0.0
-        """Time at which it was told to have begun."""
+        """Time at which the fault was said to begin."""
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         says, hears = gates(course)
@@ -186,9 +184,9 @@ class Connection:
 
     def _greet(self, error: int) -> None:
         if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-            self._network.fail(OSError(error, os.strerror(error)))  # we lack ports
+            self._network.fail(OSError(error, os.strerror(error)))  # no ports are left
         elif error:
-            self.reset()  # the target refuses
+            self.reset()  # the target has refused
         else:
             self._says.start()
             self._hears.start()
@@ -197,7 +195,7 @@ class Connection:
 
     def _begin(self) -> None:
         fault = self._course.fault
-        # Of what is carried, the gates know when it begins, however late we are.
+        # The gates begin on time by themselves; other faults begin now.
         self._began = self.loop.time() if fault in BEFALL else self._course.begins
         self._tell("begins", self._began)
         match fault:
@@ -225,7 +223,7 @@ class Connection:
 
     def _cut_off(self) -> None:
         with contextlib.suppress(OSError):
-            self._client.recv(CHUNK)  # else what it has just said would make its FIN a RST
+            self._client.recv(CHUNK)  # with unread input, close would send a RST
         _linger(self._server)
         self.close()
 
@@ -253,7 +251,7 @@ class Connection:
 
 
 def _linger(connection: socket.socket) -> None:
-    """Make its closing a RST."""
+    """Make close reset the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -263,19 +261,17 @@ def _set_buffers(connection: socket.socket, receive: int) -> None:
 
 
 def _say(told: Mapping[str, object]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # then standard input ends, too
+    with contextlib.suppress(BrokenPipeError):  # the parent has ended, and so will standard input
         os.write(1, json.dumps(told).encode() + b"\n")
 
 
 def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
-    """Return the target by its address. Raises CannotJudge."""
+    """Return the target with its IPv4 address. Raise CannotJudge if it has none."""
     host, port = target
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise CannotJudge(
-            f"the target has to have an IPv4 address, and {host!r} has none"
-        ) from None
+        raise CannotJudge(f"the target must have an IPv4 address, and {host!r} has none") from None
     return str(found[0][4][0]), port
 
 

@@ -1,4 +1,4 @@
-"""The progress of a run: a line that changes, or one every few seconds."""
+"""The progress of a run: a line that is updated, or a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 EVERY = 5.0
-"""Seconds between two lines, where they stay."""
+"""Seconds between two lines, if the output is not a terminal."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """elapsed: seconds of the run. connected: members. said, heard: messages and deliveries so
-    far; strange: lines that were no message as it was due. lag: ms by which the harness was late
-    at most, lately. latest: what was done to the target last."""
+    """The progress of a run. elapsed: seconds. connected: members. said, heard: messages and
+    deliveries so far; strange: unexpected lines. lag: largest recent delay of the harness, in
+    ms. latest: last fault of the target."""
 
     elapsed: float
     connected: int
@@ -34,7 +34,7 @@ Told = Callable[[Status], None]
 
 @contextmanager
 def live(stream: TextIO, seconds: float) -> Iterator[Told]:
-    """Show the progress of a run of so many seconds: call what this yields now and then."""
+    """Show the progress of a run of `seconds`; yield a function to call with each status."""
     if stream.isatty():
         with _bar(stream, seconds) as told:
             yield told
@@ -46,7 +46,7 @@ def live(stream: TextIO, seconds: float) -> Iterator[Told]:
 def _bar(stream: TextIO, seconds: float) -> Iterator[Told]:
     columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=Console(file=stream), transient=True) as shown:
-        task = shown.add_task("they come", total=seconds)
+        task = shown.add_task("joining", total=seconds)
         rate = _Rate()
 
         def told(status: Status) -> None:
@@ -71,7 +71,7 @@ class _Lines:
 
 
 class _Rate:
-    """Deliveries a second, since it was asked last."""
+    """Deliveries per second since the last call."""
 
     def __init__(self) -> None:
         self._before = Status(0.0, 0, 0, 0, 0, 0.0, "")
@@ -83,9 +83,9 @@ class _Rate:
 
 
 def described(status: Status, seconds: float, rate: float, *, brief: bool = False) -> str:
-    """Describe a status in words; brief: in so few that a terminal has room for all.
+    """Return a status as text; brief: short enough for a terminal's line.
 
-    rate: deliveries a second.
+    rate: deliveries per second.
     """
     said, heard = ("said", "heard") if brief else ("messages", "deliveries")
     parts = [
@@ -94,7 +94,7 @@ def described(status: Status, seconds: float, rate: float, *, brief: bool = Fals
         f"{about(status.heard)} {heard} ({about(rate)}/s)",
     ]
     if status.strange:
-        parts.append(f"{about(status.strange)} strange lines")
+        parts.append(f"{about(status.strange)} unexpected lines")
     parts.append(f"lag {status.lag:.0f} ms")
     if status.latest:
         parts.append(status.latest)
@@ -102,7 +102,7 @@ def described(status: Status, seconds: float, rate: float, *, brief: bool = Fals
 
 
 def about(value: float) -> str:
-    """Format a number, rounded where it is large: 9,999, 324 k, 12 M."""
+    """Return a number, rounded if it is large: 9,999, 324 k, 12 M."""
     for size, letter in ((1e7, "M"), (1e4, "k")):
         if value >= size:
             return f"{value / (size / 10):,.0f} {letter}"

@@ -1,4 +1,4 @@
-"""The bad network between simulated clients and the target, for the run that starts it."""
+"""The faulty network between simulated clients and the target, for its parent."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from harness.target.processes import comes, status_within
 MODULE = "harness.simulation.run.network"
 
 START_LIMIT = 20.0
-"""Seconds within which it has to be ready."""
+"""Seconds until it must be ready."""
 
 STOP_LIMIT = 5.0
-"""Seconds within which it has to end by itself."""
+"""Seconds until it must have ended by itself."""
 
 KEPT_WORDS = 20
-"""Lines that it says, other than what it tells, of which the last are kept."""
+"""Maximum number of lines kept of its output, besides events."""
 
 
 class Proxy:
-    """The process, for its parent. `start` it, or enter it as a context."""
+    """The network's process, for its parent. Call `start`, or enter it as a context."""
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.ports: list[int] = []
-        """Ports that it listens on, one for each link in their order, once it has started."""
+        """Ports that it listens on, in the links' order, once it has started."""
         self._job = (target, seed, tuple(links))
         self._process: Child | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._events: deque[dict[str, Any]] = deque()
         self._words: deque[str] = deque(maxlen=KEPT_WORDS)
-        self._told = threading.Event()  # its ports, or that it has ended
+        self._told = threading.Event()  # set when its ports are known, or when it has ended
 
     def __enter__(self) -> Proxy:
         self.start()
@@ -48,23 +48,23 @@ class Proxy:
         self.stop()
 
     def start(self) -> None:
-        """Raises CannotJudge where it does not listen within START_LIMIT."""
+        """Start the process. Raise CannotJudge if it does not listen within START_LIMIT."""
         with defer_signals():
             self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
             self._reader.start()
         send(self._process, self._job)
         in_time = comes(self._told.is_set, START_LIMIT)
         if not self.ports:
-            how = self.death(STOP_LIMIT) if in_time else f"was not ready for {START_LIMIT:g} s"
+            how = self.death(STOP_LIMIT) if in_time else f"was not ready within {START_LIMIT:g} s"
             self.stop()
             raise CannotJudge(f"the proxy {how}")
 
     def events(self) -> list[dict[str, Any]]:
-        """Take what it has told since this was asked last."""
+        """Take the events since the last call."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def death(self, limit: float = 0.0) -> str:
-        """Return how it ended, with its last words; empty if it runs for `limit` seconds more."""
+        """Return how it ended, with its last line; empty if it runs for `limit` seconds more."""
         if self._process is None:
             return ""
         status = status_within(self._process, limit)
@@ -75,7 +75,7 @@ class Proxy:
         return f"ended (exit status {status}){said}"
 
     def stop(self) -> None:
-        """End it, and all that it carries; what it told can still be asked for."""
+        """End the process and its connections; its events can still be taken."""
         if self._process is None:
             return
         assert self._process.stdout is not None

@@ -1,7 +1,7 @@
-"""The record of one driver: what happens to its sessions, as events of the history.
+"""The record of one driver: the events of its sessions, in the format of the history.
 
-There is no object for each delivery, and no call of `json` for one that came as it
-was due: there may be 20,000 a second.
+There is no object for a delivery, and no call of `json` for an expected line: there may
+be 20,000 per second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.simulation.scenario.plan import Say, Session
 
 class Recorder:
     def __init__(self, file: TextIO, names: Mapping[bytes, str]) -> None:
-        """names: of the messages, in quotes, by the lines as which they are due."""
+        """names: name of each message, in quotes, by the line that is expected."""
         self.start = 0.0
         """Start of the run, on the monotonic clock, in seconds."""
         self._file = file
@@ -29,12 +29,12 @@ class Recorder:
         return monotonic() - self.start
 
     def happened(self, number: int, what: str, **more: object) -> None:
-        """Record what happened to a session."""
+        """Record an event of a session."""
         event = {"t": round(self.now(), 6), "who": number, "what": what, **more}
         self._file.write(line_of(event))
 
     def says(self, session: Session, say: Say, due: float) -> None:
-        """Record that a message is taken up, and how late."""
+        """Record that a message is sent from now on, and its delay."""
         now = self.now()
         lag = now - due
         self._lag = max(self._lag, lag)
@@ -52,13 +52,13 @@ class Recorder:
         self._file.write(line_of(event))
 
     def sent(self, number: int, message: str, gap: float) -> None:
-        """Record that the kernel has all of a message."""
+        """Record that the kernel has taken all of a message."""
         self._file.write(
             f'{{"t":{self.now():.6f},"who":{number},"sent":"{message}","gap":{gap:.6f}}}\n'
         )
 
     def hears(self, t: float, number: int, lines: Sequence[bytes]) -> list[str]:
-        """Record the lines that a session has heard; return what stands for each."""
+        """Record the lines that a session has received; return the text recorded for each."""
         heard = [self._names.get(line) or self._strange_line(line) for line in lines]
         self._heard += len(heard)
         self._file.write(f'{{"t":{t:.6f},"who":{number},"hears":[{",".join(heard)}]}}\n')
@@ -69,7 +69,7 @@ class Recorder:
         return json.dumps({"line": as_text(line)})
 
     def news(self) -> dict[str, float]:
-        """Flush the file, and return how it goes; the lag is that since the last call."""
+        """Flush the file, and return the progress; the lag is the largest since the last call."""
         self._file.flush()
         lag, self._lag = self._lag, 0.0
         return {"said": self._said, "heard": self._heard, "strange": self._strange, "lag": lag}

@@ -1,12 +1,12 @@
-"""One simulation: starts the target's clients, their network and what strikes it, and ends them.
+"""One simulation: starts the clients, their network and the target's faults, and ends them.
 
     run ─┬─ target          the server under test (target.py)
-         ├─ proxy           the bad network, where the scenario has one
-         ├─ driver 1 … N    the clients, each with a part of the sessions
-         └─ this process    strikes the target, weighs it, tells how it goes
+         ├─ proxy           the faulty network, if the scenario has one
+         ├─ driver 1 … N    the clients, each with a share of the sessions
+         └─ this process    strikes the target, measures its costs, shows progress
 
-Each driver records what happens into a part of its own; when all is over, the
-parts and what this process has recorded are merged into one history.
+Each driver records its events into a part of its own. At the end, the parts and the
+records of this process are merged into one history.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.target import Command, Target
 
 SESSIONS_PER_DRIVER = 1000
-"""Sessions that one process carries, where it is not said how many processes there are to be."""
+"""Sessions per driver, if the number of drivers is not given."""
 
 HEAD_START = 0.2
-"""Seconds from when all drivers are ready to the start of the run: so all hear of it in time."""
+"""Seconds from when all drivers are ready to the start of the run: enough to tell all of them."""
 
 PATIENCE = 15.0
-"""Seconds of silence, when all was said, after which nothing more is expected."""
+"""Seconds of silence, after all was sent, after which nothing more is expected."""
 
 WEIGH_EVERY = 1.0
-"""Seconds between two looks at what the target costs."""
+"""Seconds between two measurements of the target's costs."""
 
 
 @dataclass
 class Run:
-    """A run: the plan, the target, and what came of it.
+    """A run: the plan, the target, and the outcome.
 
-    told: is called with a `Status` twice a second. processes: drivers; 0: as many
-    as the plan needs. end: how it ended: `complete`, or why it did not.
+    told: called with a `Status` twice a second. processes: number of drivers; 0: as many
+    as the plan needs. end: how the run ended: `complete`, or the reason.
     """
 
     plan: Plan
@@ -66,16 +66,16 @@ class Run:
     events: list[history.Event] = field(default_factory=list)
     _start: float = 0.0
     _ran: dict[int, float] = field(default_factory=dict)
-    """Seconds of each thread of the target that was seen, those of the dead included."""
+    """Seconds that each thread of the target has run, ended threads included."""
 
     @property
     def path(self) -> Path:
         return self.folder / history.HISTORY
 
     def run(self) -> None:
-        """Run it to its end; the history is kept whatever happens.
+        """Run the simulation; write the history in any case.
 
-        Raises CannotJudge where the harness itself has too little.
+        Raise CannotJudge if the harness lacks a resource.
         """
         with tempfile.TemporaryDirectory(prefix="simulation-") as parts:
             try:
@@ -92,13 +92,13 @@ class Run:
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
-        self._start = time.monotonic()  # until all is ready
+        self._start = time.monotonic()  # provisional, until the drivers are ready
         with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
                 proxy = Proxy(self.target.address, plan.seed, plan.links)
-                cleanup.callback(self._take_of_links, proxy)  # what it told until its end, too
-                cleanup.callback(proxy.stop)  # where it is interrupted while it starts, too
+                cleanup.callback(self._take_of_links, proxy)  # its last events, too
+                cleanup.callback(proxy.stop)  # even if its start is interrupted
                 proxy.start()
             drivers = Drivers()
             cleanup.callback(drivers.stop)
@@ -112,7 +112,7 @@ class Run:
             self._watch(drivers, striker, proxy)
 
     def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
-        """Share the sessions out."""
+        """Return the drivers' jobs, with the sessions shared out."""
         plan, welcome = self.plan, self.profile.welcome
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         return [
@@ -142,7 +142,7 @@ class Run:
                     return
             if proxy:
                 if how := proxy.death():
-                    raise CannotJudge(f"the bad network {how}")
+                    raise CannotJudge(f"the faulty network {how}")
                 self._take_of_links(proxy)
             if now >= weigh_at:
                 weigh_at = now + WEIGH_EVERY
@@ -167,7 +167,7 @@ class Run:
         self.events.append({"t": round(self._now(), 6), **event})
 
     def _take_of_links(self, proxy: Proxy) -> None:
-        """Record what the proxy has told; `with_sessions` finds out whose it is, by the port."""
+        """Record the proxy's events; `with_sessions` finds their sessions, by the port."""
         for event in proxy.events():
             self.events.append({**event, "t": round(event["t"] - self._start, 6)})
 
@@ -208,9 +208,9 @@ class Run:
 
 
 def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """Yield events in order, those of links with their session: known by address and port.
+    """Yield events in order, those of links with their session, found by address and port.
 
-    A port may be used again: then it is of the session that came last before that.
+    If a port was used again, the event belongs to the latest session before it.
     """
     whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
@@ -236,7 +236,7 @@ def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[hi
 
 
 def source_to(target: Target) -> str:
-    """Return our address for a target; empty where each client can have its own."""
+    """Return the source address for a target; empty if each client can have its own."""
     host, port = target.address
     if host == "localhost" or host.startswith("127."):
         return "" if sys.platform == "linux" else "127.0.0.1"

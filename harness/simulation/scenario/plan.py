@@ -1,10 +1,10 @@
-"""The plan of a run, drawn from a scenario and a seed: who comes, says what and goes when. Pure.
+"""The plan of a run, drawn from a scenario and a seed: joins, messages, leaves, faults. Pure.
 
-The same seed gives the same plan, message by message. A plan waits for nobody:
-its times count from the run's start, in seconds, whatever the target does.
+The same seed gives the same plan, message by message. A plan does not wait: its times are
+seconds from the run's start, whatever the target does.
 
-A *session* is one connection: a person that leaves and comes back is another session
-of the same address. Sessions are numbered from 0 in the order of their arrival.
+A *session* is one connection: a client that leaves and comes back is another session from
+the same address. Sessions are numbered from 0 in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from harness.simulation.scenario.scenario import Fault, Link, Phase, Population,
 from harness.simulation.scenario.vocabulary import payload, token
 
 FINALS = 20
-"""Sessions, at most, that say a last word each when all is over, by which it is known that nothing
-that was said before is still to come."""
+"""Maximum number of sessions that say a last word at the end. Once it has arrived, nothing that was
+said before is still to come."""
 
 CALM = 0.5
 """Seconds between the end of all talk and faults, and the last words."""
@@ -26,10 +26,10 @@ CALM = 0.5
 
 @dataclass(frozen=True)
 class Say:
-    """A message. due: when its first byte is to be sent. text: without its LF.
+    """A message. due: time at which to send its first byte. text: without its LF.
 
-    cuts: where it is cut, in bytes from its beginning. pauses: seconds after each
-    of these pieces. final: it is a last word.
+    cuts: offsets at which it is cut, in bytes. pauses: seconds after each piece but the last.
+    final: true for a last word.
     """
 
     due: float
@@ -42,9 +42,9 @@ class Say:
 
 @dataclass
 class Session:
-    """One connection. leaves: when it goes by itself; None: it stays.
+    """One connection. leaves: time at which it leaves by itself; None: it stays.
 
-    link: which of the plan's links it comes by; None: straight to the target.
+    link: index of its link in the plan; None: it connects straight to the target.
     """
 
     number: int
@@ -57,13 +57,13 @@ class Session:
     says: list[Say] = field(default_factory=list)
 
     def name_of(self, say: Say) -> str:
-        """Return the name of a message, as its token and the history have it."""
+        """Return the name of a message, as in its token and the history."""
         return f"{self.number}.{say.number}"
 
 
 @dataclass(frozen=True)
 class Strike:
-    """One fault of the target: `seconds` is how long a stop lasts."""
+    """One fault of the target. `seconds`: duration of a stop."""
 
     due: float
     kind: str
@@ -78,12 +78,12 @@ class Plan:
     strikes: list[Strike]
     links: list[Link]
     talk: float
-    """Seconds until all but the last words is to be said."""
+    """Seconds until all but the last words should have been sent."""
 
 
 def plan(scenario: Scenario, seed: int) -> Plan:
     """Draw a plan. Each part has a random generator of its own, so that one more message of one
-    person leaves all others as they were."""
+    client changes nothing else."""
     sessions: list[Session] = []
     links: list[Link] = []
     hosts = _addresses()
@@ -123,7 +123,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
 
 
 def _addresses() -> Iterator[str]:
-    """Yield addresses of this machine, none twice, 127.0.0.1 not among them."""
+    """Yield addresses of this machine, each once, without 127.0.0.1."""
     for number in range(2, 1 << 22):
         yield f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -135,7 +135,7 @@ def _visits(
     address: str,
     link: int | None,
 ) -> Iterator[Session]:
-    """Yield the sessions of one person, one after another."""
+    """Yield the sessions of one client, one after another."""
     begin, end = 0.0, scenario.seconds
     for phase in scenario.phases:
         if phase.name == population.phase:
@@ -169,15 +169,15 @@ def _says(
     arrives: float,
     until: float,
 ) -> Iterator[Say]:
-    """Yield the messages of a session; their tokens are put before them when it has a number."""
+    """Yield the messages of a session, without tokens: these need the session's number."""
     number = 0
-    begin = free = 0.0  # free: when the last piece of what was said before is out
+    begin = free = 0.0  # free: when the last message is out
     for phase in phases:
         end = begin + phase.seconds
         rate = population.rate * phase.rate
         due = max(begin, arrives)
         if rate:
-            # Not all at once, even where they are to speak evenly.
+            # Clients that speak evenly do not all begin at once.
             due += chance.random() / rate if population.timing == "evenly" else _gap(chance, rate)
         while rate and due < min(end, until):
             for _ in range(population.burst):
@@ -227,8 +227,8 @@ def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[St
 
 
 def _say_last_words(sessions: list[Session], due: float) -> None:
-    """Have some that stay say one more thing each, when all is calm: those that have said most,
-    since what they said may take longest."""
+    """Give some staying sessions a last word: those that have said most, as their messages may
+    take longest."""
     stay = [session for session in sessions if session.leaves is None and session.link is None]
     stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
     for session in stay[:FINALS]:

@@ -1,12 +1,12 @@
-"""What a scenario says: who takes part, what they do, and what goes wrong. Pure.
+"""A scenario: who takes part, what they do, and which faults occur. Pure.
 
-A scenario is TOML: `about`, how long it lasts (`seconds`, or `[[phase]]`s), one
-`[[population]]` for each kind of people, and `[[fault]]`s of the target. Every
-key is checked; a complaint names the key and says what it may be. See
-`Population`, `Link`, `Fault` and `Phase` for the keys: their names are the fields'.
+A scenario is TOML: `about`, its length (`seconds`, or `[[phase]]`s), one `[[population]]`
+for each kind of client, and `[[fault]]`s of the target. Every key is checked; an error
+names the key and its valid values. The keys are the fields of `Population`, `Link`,
+`Fault` and `Phase`.
 
-Times that say *where* in the run something happens (`arrives`, `at`) stretch with
-the run's length; times that say *how long* or *how often* do not.
+Times that are a *place* in the run (`arrives`, `at`) scale with its length; *durations* and
+*intervals* do not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.toml_reader import (
 )
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-"""The folder of the scenarios that ship."""
+"""Folder of the scenarios that ship."""
 
 _FILES = TomlFiles("scenario", FOLDER)
 
@@ -46,22 +46,22 @@ MOST_CLIENTS = 20_000
 MOST_SECONDS = 86_400.0
 
 USUAL_SECONDS = 10.0
-"""The length of a run, in seconds, where the file says nothing of it."""
+"""Length of a run, in seconds, if the file has none."""
 
 Range = tuple[float, float]
-"""From the first to the second, both included, drawn evenly; written as a number or a pair."""
+"""Bounds, both included, of a value that is drawn evenly; written as a number or a pair."""
 
 _places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
 
 
 @dataclass(frozen=True)
 class Link:
-    """A bad network between a population and the target: one fault for each connection.
+    """A faulty network between a population and the target: one fault for each connection.
 
     after: seconds from the connection's beginning to the fault's.
-    seconds: how long `slow`, `stall`, `drip` and `delay` last; absent: to the end.
-    bytes_per_second: of `slow`. pause: seconds between two bytes of a `drip`.
-    held: seconds for which a `delay` holds what goes either way.
+    seconds: duration of `slow`, `stall`, `drip` and `delay`; absent: to the end.
+    bytes_per_second: rate of `slow`. pause: seconds between two bytes of a `drip`.
+    held: seconds for which a `delay` holds bytes, in both directions.
     """
 
     fault: Annotated[str, one_of(LINK_FAULTS)]
@@ -74,19 +74,19 @@ class Link:
 
 @dataclass(frozen=True)
 class Population:
-    """People of one kind.
+    """Clients of one kind.
 
-    clients: how many. addresses: of how many addresses they come: 0 is one each.
+    clients: their number. addresses: number of addresses that they share; 0: one each.
     phase: the phase in which they arrive; empty: the whole run.
-    arrives: where in it each arrives, in parts of it: [0, 0.5] is its first half.
-    rate: times a second that each of them says something, by a schedule that does
-    not wait; 0: they listen. timing: `evenly`, or `at-random` (Poisson).
-    burst: messages that are said at once, each such time.
-    size: characters of a message. alphabets: of which one is drawn for each.
-    pieces: how many segments a message is cut into, anywhere; pause: seconds
-    between two of them.
-    stays: seconds until one leaves; absent: to the end. leaves: how, one is drawn.
-    returns: whether who has left comes back; away: seconds until then.
+    arrives: place in it at which each arrives, from 0 to 1: [0, 0.5] is its first half.
+    rate: times per second that each says something, on a fixed schedule; 0: they only
+    listen. timing: `evenly`, or `at-random` (Poisson).
+    burst: number of messages said at once, each time.
+    size: characters of a message. alphabets: one is drawn for each message.
+    pieces: number of segments that a message is cut into; pause: seconds between two of
+    them.
+    stays: seconds until a client leaves; absent: to the end. leaves: ways to leave, of which
+    one is drawn. returns: whether it comes back; away: seconds until then.
     """
 
     name: Annotated[str, text]
@@ -110,14 +110,14 @@ class Population:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is done to the target, where it is a command.
+    """A fault of the target, which must be a command.
 
-    kind: `kill-worker` (SIGKILL of one process that holds clients), `kill-workers`
-    (of all those at once), `stop-worker` (SIGSTOP of one, SIGCONT after `seconds`),
-    `stop` (of all its processes), `hangup` (SIGHUP to its first process), `restart`
-    (it is ended and started again on the same port).
-    at: where in the run, in parts of it; every: or so many seconds apart, drawn anew
-    each time, from the first such pause on. seconds: how long a stop lasts.
+    kind: `kill-worker` (SIGKILL to one process that holds clients), `kill-workers` (to all
+    of them at once), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `stop` (to all
+    processes), `hangup` (SIGHUP to the first process), `restart` (stopped, and started again
+    on the same port).
+    at: places in the run, from 0 to 1; every: or seconds between two faults, drawn each time,
+    also before the first. seconds: duration of a stop.
     """
 
     kind: Annotated[str, one_of(TARGET_FAULTS)]
@@ -127,12 +127,12 @@ class Fault:
 
     def __post_init__(self) -> None:
         if bool(self.at) == (self.every is not None):
-            raise ValueError("at or `every` has to be there, and not both")
+            raise ValueError("either at or `every` must be there, and not both")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run. rate: by which all rates are multiplied in it."""
+    """A part of the run. rate: factor of all rates in it."""
 
     name: Annotated[str, text]
     seconds: Annotated[float, number(0.1, MOST_SECONDS)]
@@ -149,7 +149,7 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """How long people talk; then it is waited until all have heard all."""
+        """Seconds of talk. The run ends when all have heard everything."""
         return sum(phase.seconds for phase in self.phases)
 
     @property
@@ -157,7 +157,7 @@ class Scenario:
         return sum(population.clients for population in self.populations)
 
     def lasting(self, seconds: float) -> Scenario:
-        """The same, stretched or shortened to so many seconds."""
+        """Return the scenario, stretched or shortened to so many seconds."""
         factor = seconds / self.seconds
         phases = tuple(
             dataclasses.replace(phase, seconds=phase.seconds * factor) for phase in self.phases
@@ -165,7 +165,7 @@ class Scenario:
         return dataclasses.replace(self, phases=phases)
 
     def peopled(self, clients: int) -> Scenario:
-        """The same with so many clients, each population its share, and at least one."""
+        """Return the scenario with so many clients, each population in proportion, at least 1."""
         factor = clients / self.clients
         shares = [max(1, round(population.clients * factor)) for population in self.populations]
         shares[shares.index(max(shares))] += clients - sum(shares)
@@ -182,7 +182,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class _File:
-    """What a file says, by its keys."""
+    """The content of a scenario's file, by its keys."""
 
     about: Annotated[str, text]
     phase: Annotated[tuple[Phase, ...], tables(Phase)] = ()
@@ -192,30 +192,30 @@ class _File:
 
     def __post_init__(self) -> None:
         if self.phase and self.seconds is not None:
-            raise ValueError("seconds can't be there where there are phases, which have their own")
+            raise ValueError("seconds is not allowed with phases, which have their own")
         if not self.population:
-            raise ValueError("population has to be there, once at least: [[population]]")
+            raise ValueError("population is missing: at least one [[population]] is needed")
         phases = [phase.name for phase in self.phase]
         for population in self.population:
             if population.phase and population.phase not in phases:
                 raise ValueError(
-                    f"population {population.name!r}: phase has to be one of "
+                    f"population {population.name!r}: phase must be one of "
                     f"{', '.join(phases) or 'none: there are no phases'}, not {population.phase!r}"
                 )
         for key, named in (("population", self.population), ("phase", self.phase)):
             if len({each.name for each in named}) < len(named):
-                raise ValueError(f"{key} has to have names that differ")
+                raise ValueError(f"{key} names must differ")
         if sum(population.clients for population in self.population) > MOST_CLIENTS:
-            raise ValueError(f"population there may be {MOST_CLIENTS} clients in all")
+            raise ValueError(f"populations have more than {MOST_CLIENTS} clients in all")
 
 
 def load(name: str) -> Scenario:
-    """Return a scenario that ships, by name, or one in a file. Raise TomlError."""
+    """Return a scenario that ships, or the one in a file. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), _FILES.find(name).stem)
 
 
 def parse(text: str, name: str) -> Scenario:
-    """Return the scenario of that name that the text describes. Raise TomlError."""
+    """Return the scenario that a text describes. Raise TomlError if it is invalid."""
     file = _FILES.parse(_File, text, name)
     phases = file.phase or (Phase("", file.seconds or USUAL_SECONDS),)
     return Scenario(name, file.about, phases, file.population, file.fault)

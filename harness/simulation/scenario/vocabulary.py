@@ -1,8 +1,8 @@
-"""The texts that are said in a simulation, and how they arrive. Pure.
+"""The texts of messages in a simulation, and how they should arrive. Pure.
 
-A message begins with a token, `SENDER.NUMBER:`, which nothing else in the run
-has; so it is known wherever it appears, torn or whole. Its text is drawn
-from an alphabet. A message is one line and ends with LF.
+A message begins with a token, `SENDER.NUMBER:`, which is unique in the run: so a message is
+recognised wherever it appears, torn or whole. Its text is drawn from an alphabet. It is one
+line that ends with LF.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from harness.reference.server import VISIBLE
 
 TOKEN = re.compile(rb"(\d+)\.(\d+):")
-"""Number of the sender, and of the message among its own."""
+"""Number of the sender, and number of the message among the sender's."""
 
 _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
@@ -36,7 +36,7 @@ _ALPHABETS = {
 }
 
 MOST = 2000
-"""Bytes of a text: with its token and its LF, a message that has to arrive whole (LINE-7)."""
+"""Maximum number of bytes of a text: with token and LF, the message must arrive whole (LINE-7)."""
 
 
 def token(sender: int, number: int) -> bytes:
@@ -44,15 +44,15 @@ def token(sender: int, number: int) -> bytes:
 
 
 def name_in(line: bytes) -> str:
-    """Return the name of the message that a line is, however it was harmed; empty if it is none."""
+    """Return the name of the message in a line, damaged or not; empty if there is none."""
     found = TOKEN.search(line)
     return found[0][:-1].decode() if found else ""
 
 
 def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
-    """Draw so many characters, about as many bytes if they are hostile, but MOST bytes at most.
+    """Draw `size` characters (hostile ones: about `size` bytes), but at most MOST bytes.
 
-    There is no LF in it, and no CR at its end.
+    There is no LF in the text, and no CR at its end.
     """
     if alphabet == "hostile":
         text = b""
@@ -64,5 +64,5 @@ def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
 
 
 def harmless(text: bytes) -> bytes:
-    """Return a text without LF as it is delivered (TEXT-2, TEXT-3)."""
+    """Return a text without LF as it should be delivered (TEXT-2, TEXT-3)."""
     return text.decode("utf-8", "replace").translate(VISIBLE).encode()

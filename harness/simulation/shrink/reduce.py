@@ -1,9 +1,8 @@
-"""Scripts: from a history, and the smallest that still shows the same. Pure.
+"""Scripts from a history, and the smallest that still shows the violation. Pure.
 
-Delta debugging: parts are left out, half of them first and then fewer, as long as
-what is left still shows it. First whole people, then what they say, then how it is
-cut and how they leave, then the texts themselves; and again, until nothing more
-can be left out.
+The method is delta debugging: parts are left out, first half of them and then fewer, as
+long as the rest still shows the violation. First whole clients, then their lines, then
+cuts and ways to leave, then the texts; and again, until nothing more can be left out.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ Step = list[Any]
 Script = list[Step]
 
 Shows = Callable[[Script], bool]
-"""A test whether a script still shows it."""
+"""Function that returns whether a script still shows the violation."""
 
 _CUTS = {"cut-off": "reset", "reset": "reset", "half-close": "half-close"}
-"""Faults of a bad network, and the way to leave that looks the same."""
+"""Faults of a link, and the way to leave that looks the same."""
 
 
 class Spent(Exception):
-    """The budget is used up: as many scripts were tried as there may be."""
+    """The budget of scripts to try is used up."""
 
 
 # --- from a history ------------------------------------------------------------------------------
 
 
 def script_of(history: History) -> Script:
-    """Return what people did, in order. Left out are times, faults of the target, last words, which
-    are said anyway, and ends of a connection by the target, which has to do so by itself.
+    """Return the clients' actions, in order. These are left out: times; faults of the target; last
+    words, which are said anyway; ends of connections by the target, which must recur by itself.
 
-    A history does not tell where a message was cut: it is cut in the middle.
+    A history does not record where a message was cut: the script cuts it in the middle.
     """
     script: Script = []
     here: set[int] = set()
@@ -59,7 +58,7 @@ def script_of(history: History) -> Script:
 
 
 def left_out(history: History) -> list[str]:
-    """Describe the faults of the target and of the network, which a script leaves out."""
+    """Describe the faults of the target and of links, which a script leaves out."""
     faults = Counter(
         f"{event['fault']} of {'a link' if 'who' in event else 'the target'}"
         for event in history.events
@@ -69,11 +68,11 @@ def left_out(history: History) -> list[str]:
 
 
 def _leaving(event: dict[str, Any]) -> str:
-    """Return how somebody leaves by that; empty where nobody does."""
+    """Return how a session leaves by this event; empty if it does not."""
     if event.get("what") == "leaves":
         return str(event["how"])
     if event.get("what") == "refused":
-        return "close"  # where it is let in, it goes at once: nobody has heard of it
+        return "close"  # if it is accepted this time, it leaves at once
     return _CUTS.get(event.get("fault", ""), "") if event.get("what") == "begins" else ""
 
 
@@ -84,12 +83,12 @@ def _halves(text: bytes) -> list[bytes]:
 
 
 def _begin(text: bytes) -> int:
-    """Return where the text behind the token begins."""
+    """Return the offset of the text after the token."""
     found = TOKEN.match(text)
     return found.end() if found else 0
 
 
-# --- of a script ---------------------------------------------------------------------------------
+# --- the parts of a script -----------------------------------------------------------------------
 
 
 def people(script: Script) -> list[int]:
@@ -97,7 +96,7 @@ def people(script: Script) -> list[int]:
 
 
 def lines(script: Script) -> int:
-    """Count the lines that are said in it."""
+    """Return the number of lines that are said."""
     return sum(step[0] == "say" for step in script)
 
 
@@ -110,14 +109,14 @@ def _places(script: Script, kind: str) -> list[int]:
     return [at for at, step in enumerate(script) if step[0] == kind]
 
 
-# --- smaller and smaller -------------------------------------------------------------------------
+# --- reducing ------------------------------------------------------------------------------------
 
 
 def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
-    """Find the smallest script within so many calls of `shows`, which holds for `script`.
+    """Return the smallest script found within `budget` calls of `shows`, which is true of `script`.
 
-    likely: people who, alone, may be enough. Where the budget is enough, no single person,
-    line, cut or leaving can be left out of what is found. None is tried twice.
+    likely: clients that may suffice alone. With enough budget, no single client, line, cut
+    or leave can be left out of the result. No script is tried twice.
     """
     search = _Search(script, shows, budget)
     try:
@@ -134,7 +133,7 @@ def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()
 
 
 class _Search:
-    """best: the smallest script that shows it, so far."""
+    """The state of a search. best: the smallest script so far that shows the violation."""
 
     def __init__(self, script: Script, shows: Shows, budget: int) -> None:
         self.best = script
@@ -143,7 +142,7 @@ class _Search:
         self._failed: set[str] = set()
 
     def shows(self, candidate: Script) -> bool:
-        """Return whether that shows it: then it is the best. Raises Spent."""
+        """Return whether a script shows it, and is the new best. Raise Spent without budget."""
         if candidate == self.best:
             return True
         key = repr(candidate)
@@ -196,9 +195,9 @@ def _fewer_cuts(search: _Search) -> None:
 
 
 def _plainer(search: _Search) -> None:
-    """Say less behind the tokens, and in plain letters, where that still shows it."""
+    """Shorten and simplify the texts after the tokens, as long as that still shows it."""
     script = search.best
-    # Where a line is cut, there has to be something on either side.
+    # A line that is cut needs text on either side of the cut.
     bare = {at: _cut_as(script[at][2], b"a"[: len(script[at][2]) - 1]) for at in _longer(script)}
     _fewest(
         [*bare],
@@ -226,7 +225,7 @@ def _shorten(search: _Search, at: int) -> None:
 
 
 def _longer(script: Script) -> list[int]:
-    """Return the places at which more is said than has to be."""
+    """Return the places of lines whose text can be shortened."""
     return [
         at
         for at in _places(script, "say")
@@ -236,7 +235,7 @@ def _longer(script: Script) -> list[int]:
 
 
 def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
-    """Put another text behind the token of what is said, cut where there is a cut."""
+    """Put another text after the token of a line, and keep its cut."""
     text = b"".join(pieces)
     text = text[: _begin(text)] + rest
     return _halves(text) if len(pieces) > 1 else [text]
@@ -252,13 +251,13 @@ def _as_letters(pieces: list[bytes]) -> list[bytes]:
 
 
 def _with(script: Script, changes: dict[int, Any]) -> Script:
-    """Return the script with something else as the last of some steps, by place."""
+    """Return the script with other last elements of some steps, by place."""
     return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
 
 
 def _fewest(parts: Sequence[int], shows: Callable[[Sequence[int]], bool]) -> None:
     """Leave out parts as long as the rest shows it: first all of them, then halves, quarters, … and
-    in the end single ones."""
+    finally single ones."""
     left = list(parts)
     for size in _sizes(len(left)):
         at = 0

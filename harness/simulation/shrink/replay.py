@@ -1,11 +1,11 @@
-"""Plays a script against a chat server, and says what went wrong. The standard library alone.
+"""Play a script against a chat server, and report what went wrong. Standard library only.
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
-["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a token of its
-own, `WHO.NUMBER:`. Each step waits until it has shown somewhere, for a moment at most: by the
-welcome, by whoever hears it, by the server's end of the connection; a hurried script waits
-for nothing. People that are there at the end say a last word, and hear those of all others;
-then their hearing is judged.
+["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a unique token,
+`WHO.NUMBER:`. After each step, the player waits a moment for its effect: the welcome, a
+listener that receives the line, or the server's end of the connection; a hurried script does
+not wait. Clients that are still there at the end say a last word, and receive those of all
+others; then their streams are judged.
 """
 
 import contextlib
@@ -19,27 +19,27 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-PATIENCE = 2.0  # seconds of silence, when something still has to come
-CALM = 0.3  # … when the last words of all have come, or there is nobody to hear any
-GRACE = 0.05  # … when all has come
-STEP = 0.05  # seconds that are waited, at most, until what was said is heard by anyone
-HURRY = 0.01  # seconds that a hurried newcomer is given to be greeted
+PATIENCE = 2.0  # seconds of silence to wait when something is still due
+CALM = 0.3  # … when all last words have come, or nobody is there to hear them
+GRACE = 0.05  # … when everything has come
+STEP = 0.05  # maximum number of seconds to wait until a line is heard by anyone
+HURRY = 0.01  # seconds to wait for the welcome in a hurry
 PAUSE = 0.02  # seconds between two pieces of a line
-MAY_FLUSH = 0.1  # … from which on a server may take the first for a message of its own (LINE-5)
-OBSERVERS = 4  # people with whose order that of all is compared: those that heard most
+MAY_FLUSH = 0.1  # … after which a server may deliver the first as a message (LINE-5)
+OBSERVERS = 4  # clients that all orders are compared with: those that heard most
 
 TOKEN = re.compile(rb"\d+\.\d+:")
 PREFIX = rb"<[^<>\n]*>"
 RESET = struct.pack("ii", 1, 0)
 
-# What a terminal would obey, and what arrives instead (TEXT-3).
+# Control characters and their replacements (TEXT-3).
 VISIBLE = {code: 0x2400 + code for code in range(0x20) if code != 0x09} | {0x7F: 0x2421}
 VISIBLE |= dict.fromkeys((*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, 0x2028, 0x2029), 0xFFFD)
 VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 
 
 def plain(text: bytes) -> str:
-    """Decode, a run of U+FFFD as one: servers differ in how many stand for what is no UTF-8."""
+    """Decode, with each run of U+FFFD as one: servers differ in how many replace bad bytes."""
     return re.sub("\ufffd+", "\ufffd", text.decode("utf-8", "replace"))
 
 
@@ -50,8 +50,8 @@ class Message:
         text = text.removesuffix(b"\r")
         self.said = plain(text)
         shown = text.decode("utf-8", "replace").translate(VISIBLE).encode()
-        self.texts = {self.said, plain(shown)}  # as which it may arrive (TEXT-2, TEXT-3)
-        self.slow = False  # whether its pieces came so late that each may be a message
+        self.texts = {self.said, plain(shown)}  # texts that may arrive (TEXT-2, TEXT-3)
+        self.slow = False  # pieces may be delivered as messages, as they were late
 
     def __str__(self) -> str:
         return f"{self.token[:-1].decode()} ({self.said[:40]!r} of {self.sender})"
@@ -61,14 +61,14 @@ class Person:
     def __init__(self, who: int, connection: socket.socket, *, greeted: bool) -> None:
         self.who, self.socket, self.greeted = who, connection, greeted
         self.address = connection.getsockname()[0]
-        self.strange = b""  # what it heard in place of a welcome
-        self.certain = False  # whether it was welcomed, and so is a member (WELCOME-3)
-        self.line_end_due = False  # of a welcome that came in two pieces
-        self.unread = b""  # the beginning of a line, or of the welcome
+        self.strange = b""  # text that it heard instead of the welcome
+        self.certain = False  # it was welcomed, and so is a member (WELCOME-3)
+        self.line_end_due = False  # the welcome's LF may still come
+        self.unread = b""  # beginning of a line, or of the welcome
         self.lines: list[bytes] = []
         self.said: list[Message] = []
         self.due: list[Message] = []
-        self.awaited: set[bytes] = set()  # the tokens of what is due, and has not come
+        self.awaited: set[bytes] = set()  # tokens of lines that are due and have not come
         self.left = ""
         self.ended = False
 
@@ -97,12 +97,12 @@ class Person:
 class Room:
     def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
         self.where, self.welcome, self.hurry = where, welcome, hurry
-        self.greets = True  # until somebody has waited for it in vain
+        self.greets = True  # false once a client has got no welcome in time
         self.everyone: list[Person] = []
         self.here: dict[int, Person] = {}
         self.messages: dict[bytes, Message] = {}  # by token
         self.wrong: list[str] = []
-        self.received = 0  # how often anyone has heard anything
+        self.received = 0  # number of reads by anyone
         self.selector = selectors.DefaultSelector()
 
     def close(self) -> None:
@@ -110,20 +110,20 @@ class Room:
             person.socket.close()
         self.selector.close()
 
-    # --- what is done --------------------------------------------------------
+    # --- the steps -----------------------------------------------------------
 
     def join(self, who: int, address: str) -> None:
         host = self.where[0]
-        is_ours = host == "localhost" or host.startswith("127.")  # each has an address of its own
+        is_ours = host == "localhost" or host.startswith("127.")  # each has its own address
         try:
             connection = socket.create_connection(
                 self.where, PATIENCE, (address, 0) if is_ours else None
             )
         except OSError as error:
-            # That nobody is let in, or that this machine lacks something, shows nothing.
+            # If nobody is let in, or this machine lacks something, the script shows nothing.
             if not self.everyone or error.errno in (errno.EADDRNOTAVAIL, errno.EMFILE):
                 raise
-            self.wrong.append(f"refused: {who} at {address} was not let in: {error}")
+            self.wrong.append(f"refused: {who} at {address}: {error}")
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -134,7 +134,7 @@ class Room:
         self.greets = self.wait(lambda: person.greeted or person.ended, patience) or self.hurry
 
     def say(self, who: int, pieces: Sequence[bytes]) -> Message | None:
-        """Say a line; it is due to everyone else who is there and was greeted."""
+        """Say a line; it is due to everyone else who is there and was welcomed."""
         speaker = self.here.get(who)
         if speaker is None or speaker.ended:
             return None
@@ -160,7 +160,7 @@ class Room:
         return message
 
     def send(self, speaker: Person, data: bytes) -> bool:
-        """Return whether all of it was taken."""
+        """Send data; return whether the server took all of it."""
         deadline = time.monotonic() + PATIENCE
         while data and not speaker.ended and time.monotonic() < deadline:
             try:
@@ -174,7 +174,7 @@ class Room:
     def leave(self, who: int, how: str) -> None:
         person = self.here.pop(who, None)
         if person is not None:
-            self.wait(lambda: False, 0.0)  # with what has come unread, a close would be a reset
+            self.wait(lambda: False, 0.0)  # with unread input, close would send a RST
         if person is None or person.ended:
             return
         person.left = how
@@ -185,7 +185,7 @@ class Room:
             patience = PATIENCE if how == "half-close" else STEP
             is_noticed = self.wait(lambda: person.ended, patience)
         if how == "half-close" and not is_noticed:
-            says = f"{person} has closed its side, and the server not its own"
+            says = f"{person} closed its side, but the server did not close its own"
             self.wrong.append(f"uncleaned: {says}")
         if not person.ended:
             self.selector.unregister(person.socket)
@@ -193,10 +193,10 @@ class Room:
             person.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         person.socket.close()
         if how == "reset" and not self.hurry:
-            self.wait(lambda: False, PAUSE)  # nothing tells that it was noticed
+            self.wait(lambda: False, PAUSE)  # nothing shows that it was noticed
 
     def end(self) -> None:
-        """Say the last words: when they are heard, nothing that was said before is to come."""
+        """Say the last words: once they are heard, nothing that was said before is to come."""
         last = set()
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
@@ -216,9 +216,9 @@ class Room:
                 return
 
     def wait(self, came: Callable[[], bool], seconds: float) -> bool:
-        """Take what everybody hears until it came, for that long at most; return whether it did.
+        """Take input until `came` is true, for `seconds` at most; return whether it is.
 
-        What is there already is taken in any case.
+        Input that is there already is taken in any case.
         """
         deadline = time.monotonic() + seconds
         left = 0.0
@@ -252,11 +252,11 @@ def play(
     *,
     hurry: bool = False,
 ) -> list[str]:
-    """Play a script, and return what went wrong: sentences that begin with its kind and a colon.
+    """Play a script; return what went wrong: sentences that begin with a kind and a colon.
 
-    welcome, prefix, notices: patterns of the welcome, of what stands before a text, and of
-    lines that the server says by itself; without a prefix it has to be <ADDRESS>. Raises
-    OSError where not even the first is let in.
+    welcome, prefix, notices: patterns of the welcome, of the text before a message, and of
+    lines that the server itself sends; without a prefix it must be <ADDRESS>. Raises OSError
+    if not even the first client is accepted.
     """
     room = Room((host, port), welcome, hurry=hurry)
     try:
@@ -291,7 +291,7 @@ class Judge:
         if person.strange:
             self.wrong.append(f"unwelcomed: {person} heard {person.strange[:80]!r} first")
         elif not person.greeted and not person.left and not person.ended:
-            self.wrong.append(f"unwelcomed: {person} was let in, and not greeted")
+            self.wrong.append(f"unwelcomed: {person} was accepted, but got no welcome")
         if person.ended and not person.left:
             self.wrong.append(f"disconnected: {person} was disconnected")
 
@@ -309,23 +309,25 @@ class Judge:
 
     def is_notice(self, person: Person, line: bytes) -> bool:
         if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
-            return True  # the welcome, behind what should have followed it
+            return True  # the welcome, after text that should have followed it
         return any(re.fullmatch(notice, line + b"\n") for notice in self.notices)
 
     def read(self, person: Person, line: bytes) -> Message | None:
-        """Return the message that it is; tell what is wrong with its text, or its prefix."""
+        """Return the message in a line; report a wrong text or prefix."""
         message, at = self.message_of(line)
         if message is None:
             if not any(map(self.may_be_in_pieces, self.room.messages.values())):
-                self.wrong.append(f"torn: {person} heard {line[:80]!r}, which nobody said")
+                self.wrong.append(f"torn: {person} heard {line[:80]!r}, which nobody sent")
         elif plain(line[at:]) not in message.texts and not self.may_be_in_pieces(message):
             self.wrong.append(f"torn: {person} heard {message} as {line[at:][:80]!r}")
         elif not self.is_prefix(line[:at], message.sender):
-            self.wrong.append(f"misprefixed: {person} heard {message} behind {line[:at]!r}")
+            self.wrong.append(
+                f"misprefixed: {person} heard {message} with the prefix {line[:at]!r}"
+            )
         return message
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:
-        """Return the message that a line is meant to be, and where its text begins."""
+        """Return the message that a line stands for, and the offset of its text."""
         head = re.match(self.prefix or PREFIX, line)
         for found in TOKEN.finditer(line):
             message, at = self.room.messages.get(found[0]), found.start()
@@ -342,14 +344,14 @@ class Judge:
         return prefix == b"<%s>" % sender.address.encode()
 
     def was_cut(self, person: Person) -> bool:
-        """Return whether what it said last may be lost."""
+        """Return whether the last lines of a client may be lost."""
         return person.left == "reset" or (person.ended and not person.left)
 
     def may_be_in_pieces(self, message: Message) -> bool:
         return message.slow or self.was_cut(message.sender)
 
     def losses(self, person: Person, reached: set[Message]) -> None:
-        """Find what was due and did not come, though it was in the room and there was time."""
+        """Report lines that were due and did not come, though they were in the room in time."""
         heard = {*self.heard[person]}
         is_there = not person.left and not person.ended
         due = person.due
@@ -366,7 +368,7 @@ class Judge:
                 self.wrong.append(f"lost: {person} never heard {message}")
 
     def order(self, person: Person, place: dict[Message, int]) -> None:
-        """Check that it heard each sender's messages in order (CAST-4)."""
+        """Check that a client heard each sender's lines in order (CAST-4)."""
         last: dict[Person, Message] = {}
         for message in self.heard[person]:
             before = last.get(message.sender, message)
@@ -376,7 +378,7 @@ class Judge:
             last[message.sender] = message
 
     def orders(self) -> None:
-        """Find two that have heard two lines in two orders (CAST-5)."""
+        """Report two clients that heard two lines in different orders (CAST-5)."""
         most = sorted(self.heard, key=lambda observer: -len(self.heard[observer]))[:OBSERVERS]
         for observer in most:
             place = {message: at for at, message in enumerate(self.heard[observer])}
@@ -386,6 +388,6 @@ class Judge:
                     if place[first] > place[then]:
                         self.wrong.append(
                             f"misordered: {other} heard {first} before {then}, "
-                            f"and {observer} behind it"
+                            f"but {observer} after it"
                         )
                         return

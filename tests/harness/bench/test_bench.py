@@ -1,4 +1,4 @@
-"""The arguments, what is printed and written, and that nothing is left behind."""
+"""The command `bench`: arguments, output, files, and nothing left behind."""
 
 import json
 import os
@@ -24,22 +24,25 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
     ("arguments", "complaint"),
     [
         ([], "COMMAND"),
-        (["bench", "--crowd", "1"], "argument --crowd: has to be 2 or more, not '1'"),
+        (["bench", "--crowd", "1"], "argument --crowd: must be 2 or more, not '1'"),
         (["bench", "--crowd"], "argument --crowd: expected at least one argument"),
-        (["bench", "--solo", "ten"], "argument --solo: has to be 2 or more, not 'ten'"),
+        (["bench", "--solo", "ten"], "argument --solo: must be 2 or more, not 'ten'"),
         (["bench", "--idle", "-5"], "argument --idle: "),
         (["bench", "--idle", "9999999"], "argument --idle: 9999999 clients need more descr"),
-        (["bench", "--repeat", "0"], "argument --repeat: has to be 1 or more"),
-        (["bench", "--rounds", "²"], "argument --rounds: has to be 1 or more"),
-        (["bench", "--workers", "0"], "argument --workers: has to be 1 or more"),
-        (["bench", "--seconds", "nan"], "argument --seconds: has to be a number of seconds"),
+        (["bench", "--repeat", "0"], "argument --repeat: must be 1 or more"),
+        (["bench", "--rounds", "²"], "argument --rounds: must be 1 or more"),
+        (["bench", "--workers", "0"], "argument --workers: must be 1 or more"),
+        (["bench", "--seconds", "nan"], "argument --seconds: must be a number of seconds"),
         (["bench", "--patience", "-1"], "argument --patience: "),
-        (["bench", "--limit", "long"], "argument --limit: has to be a number of seconds"),
-        (["bench", "--server", "irc"], "argument --server: has to be chatroom, ncat, redis, nats"),
-        (["bench", "--server", "=x"], "argument --server: has to be"),
+        (["bench", "--limit", "long"], "argument --limit: must be a number of seconds"),
+        (["bench", "--server", "irc"], "argument --server: must be chatroom, ncat, redis, nats"),
+        (["bench", "--server", "=x"], "argument --server: must be"),
         (["bench", "--server", "a= "], "argument --server: 'a= ': an empty command"),
         (["bench", "--server", "a='"], 'argument --server: "a=\'": No closing quotation'),
-        (["bench", "--server", "ncat", "ncat"], "argument --server: two servers of one name"),
+        (
+            ["bench", "--server", "ncat", "ncat"],
+            "argument --server: two servers have the same name",
+        ),
         (["bench", "--json", "/"], "argument --json: can't be written: '/'"),
         (["bench", "--json", "/no/such/x"], "argument --json: can't be written"),
         (["bench", "--crow", "5"], "unrecognized arguments: --crow"),
@@ -79,7 +82,7 @@ def test_a_whole_bench(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    # The bad one loses a line of the crowd only; the others have less to say.
+    # The bad server loses a line only in the crowd; the other workloads have fewer lines.
     assert done.returncode == 0, done.stderr
     speed, idle, note = done.stdout.split("\n\n")
     assert [row.split()[1:5:3] for row in speed.split("\n")[2:]] == [
@@ -105,7 +108,7 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     os.mkfifo(pipe)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    # A server that tells, once the load has connected, who it is; and never welcomes.
+    # A server that writes its pid once the load has connected, and never sends a welcome.
     server = tmp_path / "server.py"
     server.write_text(
         "import os, signal, socket\n"
@@ -128,7 +131,7 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     pid = int(pipe.read_text())
     children = children_of(bench.pid)
     assert pid in children
-    assert len(children) == 2  # the load is the other
+    assert len(children) == 2  # the other is the load generator
     bench.send_signal(number)
     _, complaint = bench.communicate(timeout=20)
     assert (bench.returncode, complaint) == (130, "interrupted\n")
@@ -199,7 +202,7 @@ def test_a_load_that_breaks_off_is_not_the_servers_fault(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert main(["bench", *QUICK, "--crowd", "3", "--server", f"good={TINY}"]) == 2
-    assert "the load broke off: without a word\n" in capsys.readouterr().err
+    assert "the load generator failed: without a message\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

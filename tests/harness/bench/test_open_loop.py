@@ -1,4 +1,4 @@
-"""Latencies by a schedule that does not wait: each check by example, and seen to fail."""
+"""Latencies on a fixed schedule: each check by example, and seen to fail."""
 
 import dataclasses
 import socket
@@ -42,20 +42,20 @@ def test_what_comes_back_to_its_speaker_has_to_come_and_is_no_delivery() -> None
     table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
     own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
     assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
-    with pytest.raises(ArrivalError, match="client 0 has not heard each message once"):
+    with pytest.raises(ArrivalError, match="client 0 has not received each message once"):
         [*table.latencies([(1.0, other)], 0)]
 
 
 @pytest.mark.parametrize(
     ("heard", "complaint"),
     [
-        (ZERO + TWO, "has not heard each message once"),
-        (ZERO + TWO + THREE + THREE, "has not heard each message once"),
-        (ZERO + TWO + THREE + ONE, "has not heard each message once"),  # its own
-        (ZERO + TWO + THREE[:-1], "received '<127.*, unsaid"),
-        (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, unsaid"),
-        (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, unsaid"),
-        (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, unsaid"),
+        (ZERO + TWO, "has not received each message once"),
+        (ZERO + TWO + THREE + THREE, "has not received each message once"),
+        (ZERO + TWO + THREE + ONE, "has not received each message once"),  # its own
+        (ZERO + TWO + THREE[:-1], "received '<127.*, which nobody sent"),
+        (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which nobody sent"),
+        (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which nobody sent"),
+        (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, which nobody sent"),
     ],
 )
 def test_whatever_else_is_heard_is_a_violation(heard: bytes, complaint: str) -> None:
@@ -78,7 +78,7 @@ def test_a_load_that_was_late_is_not_to_be_trusted() -> None:
 
 def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: Path) -> None:
     slack = tmp_path / "timerslack_ns"
-    with punctual(slack):  # there is none here
+    with punctual(slack):  # the file does not exist
         assert not slack.exists()
     slack.write_text("50000")
     with punctual(slack):
@@ -90,11 +90,11 @@ def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: 
 
 
 def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were_due() -> None:
-    # What it says comes back, so that one client is a room.
+    # The server echoes, so that one client is a room.
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=5) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
-        table.due = [-5.0, -3.0]  # seconds before the start: no load could be in time
+        table.due = [-5.0, -3.0]  # seconds before the start: no load can be on time
         server.sendall(ZERO + ONE)
         ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
         said = b"".join(table.words)

@@ -1,4 +1,4 @@
-"""What is said and what is due, by example; and each check, seen to fail."""
+"""Lines sent and due, by example; and each check, seen to fail."""
 
 import pytest
 

@@ -32,7 +32,7 @@ def test_each_server_has_a_line_a_band_and_its_name() -> None:
     left, right = (float(points.split(",")[0]) for points in (lines[0][0], lines[0][-1]))
     assert left < right
     low, high = (float(points.split(",")[1]) for points in (lines[0][0], lines[0][-1]))
-    assert high < low, "more is higher up"
+    assert high < low, "larger values are higher up"
 
 
 def test_names_do_not_cover_each_other() -> None:

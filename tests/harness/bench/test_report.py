@@ -144,7 +144,7 @@ def test_the_table_of_latencies_marks_what_is_not_to_be_trusted() -> None:
     assert "3.00 (2.00 to 4.00) |" in shown
     assert "deliveries/s" not in shown
     assert "?" not in shown
-    # The same lateness is much of one figure and little of another.
+    # The same delay is much of one figure and little of another.
     doubtful = report.tables([found(0, 2.0, 0.6), found(1, 4.0, 0.6)])
     assert "| 1.00 (1.00 to 1.00) | 3.00 (2.00 to 4.00) ? | 9.00 (9.00 to 9.00) |" in doubtful
     assert report.summary(found(0, 2.0, 0.5)).endswith("p99 2.00 and 2.00 ms")

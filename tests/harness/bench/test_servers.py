@@ -1,4 +1,4 @@
-"""How servers are found, filled in and started."""
+"""Recipes of servers: found, filled in and started."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_server_without_a_port_of_its_own_has_to_announce_one() -> None:
     found = announced.search(b"listening on 127.0.0.1:4711\n")
     assert found
     assert found["port"] == b"4711"
-    assert not announced.search(b"listening on 127.0.0.1:47")  # there may be more to come
+    assert not announced.search(b"listening on 127.0.0.1:47")  # the number may be incomplete
     assert custom("mine", "./serve {port}").ready is None
 
 

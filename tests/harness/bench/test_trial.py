@@ -1,4 +1,4 @@
-"""Real servers, real loads: what is right is timed, what is wrong is not."""
+"""Real servers, real loads: correct servers are timed, wrong ones are not."""
 
 import dataclasses
 import re
@@ -34,8 +34,8 @@ from tests.programs import program
 TINY = Path(__file__).with_name("tiny.py")
 PYTHON = sys.executable
 
-# With four clients and this plan: messages 1-2 settle the joining, 3-6 are the first
-# check, then 4 of a crowd (1 of a solo) warm up, 12 (3) are timed, 4 are the last check.
+# With four clients and this plan: messages 1-2 settle the joins, 3-6 are the first check, then
+# 4 of a crowd (1 of a solo) warm up, 12 (3) are timed, 4 are the last check.
 CLIENTS = 4
 QUICK = Plan([], [], seconds=0, rounds=3, patience=10, limit=20)
 IMPATIENT = dataclasses.replace(QUICK, patience=2)
@@ -48,7 +48,7 @@ def tiny(*arguments: object) -> Recipe:
 
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
-    """As `play`, of a server that is late on purpose: how long it is listened to is short."""
+    """Like `play`, for a server that is late on purpose: the patience is short."""
     return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
 
 
@@ -112,7 +112,7 @@ def test_the_timed_part_lasts_as_long_as_was_asked() -> None:
 )
 def test_a_wrong_server_is_not_timed(fault: str, complaint: str, tmp_path: Path) -> None:
     name, _, start = fault.rpartition(" ") if fault[-1].isdigit() else (fault, "", "1")
-    # Only what never comes is waited for.
+    # Only a line that never comes takes the whole patience.
     plan = IMPATIENT if name in ("lose", "mute") else QUICK
     result = (caught if name == "late" else play)(tiny(name, start), plan=plan)
     assert result.status == FAILED
@@ -142,12 +142,12 @@ def test_latencies_are_taken_at_parts_of_the_capacity() -> None:
         ("double", "bytes too many"),
         ("lose", "got nothing for"),
         ("reset", "was disconnected"),
-        ("echo", "bytes too many|has not heard each message once"),  # which comes first
-        ("garble", "received '<127.0.0.1>.*, unsaid"),
+        ("echo", "bytes too many|has not received each message once"),  # whichever comes first
+        ("garble", "received '<127.0.0.1>.*, which nobody sent"),
     ],
 )
 def test_latencies_of_a_wrong_server_are_no_figure(fault: str, complaint: str) -> None:
-    """It is right until the schedule has begun: ten messages are said before."""
+    """The server is correct until the schedule has begun: ten messages are sent before."""
     result = play(tiny(fault, 12), "latency", plan=dataclasses.replace(IMPATIENT, seconds=0))
     assert (result.status, result.figures) == (FAILED, {})
     assert re.search(complaint, result.reason)
@@ -218,11 +218,11 @@ def test_a_run_that_takes_too_long() -> None:
 def test_a_load_that_breaks_off_says_nothing_of_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(LoadError, match="broke off: KeyError: 'no such dialect'"):
+    with pytest.raises(LoadError, match="failed: KeyError: 'no such dialect'"):
         play(dataclasses.replace(tiny(), dialect="no such dialect"))
     recipe = tiny()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(LoadError, match="broke off: without a word"):
+    with pytest.raises(LoadError, match="failed: without a message"):
         play(recipe)
 
 

@@ -2,8 +2,8 @@
 
     python tiny.py [FAULT [FROM]]
 
-The fault strikes at message number FROM and every later one (1 unless said
-otherwise), and its victim is the last other client.
+The fault strikes at message number FROM (default: 1) and at every later one; its
+victim is the last other client.
 """
 
 import os
@@ -18,7 +18,7 @@ FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 FROM = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 PREFIX = b"<127.0.0.1>"
 
-#: What the victim receives instead of a line.
+#: Text that the victim receives instead of a line.
 INSTEAD: dict[str, Callable[[bytes], bytes]] = {
     "lose": lambda _: b"",
     "double": lambda line: line * 2,

@@ -1,4 +1,4 @@
-"""The command `check`: a history is judged again, however it ended, and what is none is said."""
+"""The command `check`: judges histories, complete or not, and rejects other files."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def saved(folder: Path, story: Story, end: str = COMPLETE) -> str:
 
 
 def talk(heard: int = 3) -> Story:
-    """Three messages, of which one listener hears all, and one so many, the first ones left out."""
+    """Three messages; one listener hears all, another only the last `heard` of them."""
     story = Story(3)
     names = ["0.0", "0.1", "0.2"]
     for name in names:
@@ -45,7 +45,7 @@ def test_what_was_wrong_fails_and_is_written_down(
     assert main(["check", saved(tmp_path, talk(2)), "--json", str(out)]) == 1
     said = capsys.readouterr().out
     assert said.startswith("fail: 1 lost\n")
-    assert "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), who heard 0.1" in said
+    assert "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which heard 0.1" in said
     found = json.loads(out.read_text())
     assert (found["verdict"], found["lost"]) == ("fail", 1)
     assert found["violations"][0]["message"] == "0.0"
@@ -86,8 +86,8 @@ def test_a_profile_says_how_the_server_speaks(
         (None, "can't be read: No such file or directory"),
         ("", "is empty"),
         ("what\n", "line 1 is not JSON"),
-        ('{"verdict":"pass"}\n', "is no history: its first line has to have"),
-        ('{"history":1}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is no event"),
+        ('{"verdict":"pass"}\n', "is not a history: its first line must have"),
+        ('{"history":1}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is not an event"),
     ],
 )
 def test_a_complaint_is_one_line(
@@ -113,7 +113,7 @@ def test_a_profile_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_events_that_make_no_sense_together_are_judged_all_the_same(tmp_path: Path) -> None:
-    """As in a history of which parts are missing."""
+    """The events are those of a history with missing parts."""
     story = Story(2)
     story.add(who=0, sent="0.7", gap=0.0)
     story.hear(1, "0.8", "7.7")

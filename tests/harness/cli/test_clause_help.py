@@ -1,4 +1,4 @@
-"""What is told of a clause."""
+"""The command `explain`."""
 
 import pytest
 
@@ -29,8 +29,8 @@ Tests
   test_more
     It is watched.
 
-A pass rests on
-  absent within a window: it was not seen to happen while the harness watched
+Evidence for a pass
+  nothing came: the harness watched for at least 0.3 s, times --timeout-scale
 
 Broken servers that it catches
   echoes
@@ -41,7 +41,7 @@ Broken servers that it catches
 def test_what_there_is_none_of_is_told() -> None:
     told = "\n".join(explain(CLAUSE, [], {}))
     assert "Tests\n  none" in told
-    assert "nothing: it is never judged" in told
+    assert "none: the clause is never judged" in told
     assert told.endswith("catches\n  none")
 
 

@@ -1,4 +1,4 @@
-"""`conform` as a user runs it, on servers that are right and wrong."""
+"""The command `conform`, as a user runs it, on correct and broken servers."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
     [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)
-    assert done.stderr.endswith(f"\nto repeat it, add --only CAST-2 --seed {seed}\n")
+    assert done.stderr.endswith(f"\nto repeat the failures, add --only CAST-2 --seed {seed}\n")
     assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
 
 
@@ -82,7 +82,7 @@ def a_server_that_breaks(clause: str) -> str:
 
 @contextlib.contextmanager
 def running(folder: Path, *program: str) -> Iterator[str]:
-    """A server that was started by somebody else: its address."""
+    """Start a server outside of the harness; yield its address."""
     with subprocess.Popen(
         [sys.executable, *program, "127.0.0.1", "0", "--announce"],
         cwd=folder,
@@ -119,12 +119,12 @@ def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(
     with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
         done = harness("conform", "--target", address, *only, code=1)
     assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
-    assert "\nbroken: JOIN-1, LINE-4\n" in done.stdout  # though JOIN-1 was not asked for
+    assert "\nbroken: JOIN-1, LINE-4\n" in done.stdout  # although JOIN-1 was not chosen
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
     found = {
         clause["id"]: (clause["verdict"], clause["detail"]) for clause in clauses if clause["tests"]
     }
-    gone = f"the server at {address} accepts no connections any more, since LINE-4"
+    gone = f"the server at {address} has accepted no connections since LINE-4"
     assert found.pop("CAST-7")[0] == "pass"
     assert found.pop("LINE-4")[0] == "fail"
     assert found == {
@@ -189,7 +189,7 @@ def test_no_color_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Return what a terminal shows when CAST-7 is judged."""
+    """Return the output on a terminal when CAST-7 is judged."""
     monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as screen:
@@ -197,7 +197,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
             patch.setattr(sys, "stdout", terminal)
             assert main(["conform", "--command", REFERENCE, "--only", "CAST-7"]) == 0
         shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+        with contextlib.suppress(OSError):  # on Linux: the other side has closed
             while data := screen.read(65536):
                 shown += data
         return shown
@@ -242,7 +242,7 @@ def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -
         stderr=subprocess.STDOUT,
         text=True,
     )
-    # The first is the one that shows whether it starts at all; two more are judged.
+    # The first server only shows that it starts; two more are judged.
     try:
         servers_are_there(tmp_path, 3)
         process.send_signal(number)
@@ -257,8 +257,8 @@ def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
-        ([], 2, "say either --command or --target"),
-        (["--command", "x"], 2, "has to say {port}"),
+        ([], 2, "give either --command or --target"),
+        (["--command", "x"], 2, "must contain {port}"),
         (["--command", "x '{port}"], 2, "quotation"),
         (["--command", "x {port}", "--target", "a:1"], 2, "not allowed with"),
         (["--target", "localhost"], 2, "is not HOST:PORT"),
@@ -291,7 +291,7 @@ def test_the_clauses_and_their_tests_are_listed(capfd: pytest.CaptureFixture[str
     assert main(["conform", "--list", "--only", "cast-2"]) == 0
     assert capfd.readouterr().out == (
         "CAST-2 MUST  It never reaches its sender.\n"
-        "  test_a_sender_does_not_hear_itself  absent-within-window\n"
+        "  test_a_sender_does_not_hear_itself  nothing came\n"
     )
 
 

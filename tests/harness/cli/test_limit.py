@@ -1,4 +1,4 @@
-"""The search for the highest load, and what it says."""
+"""The command `limit`: the search for the highest load, and its output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -116,4 +116,4 @@ def test_it_says_what_was_held_and_what_stopped_it() -> None:
         "p99 5.0 ms\n"
         "stopped at 1,100 messages/s, 9,900 deliveries/s: not held, by the server: it was too slow"
     )
-    assert conclusion(Limit(None, None)) == "holds no load that was tried"
+    assert conclusion(Limit(None, None)) == "held no load that was tried"

@@ -1,4 +1,4 @@
-"""Servers side by side, from records that were made up."""
+"""The command `matrix`, on made-up records."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The probe: patterns from what was heard, and the profiles of servers that differ."""
+"""The command `probe`: patterns from texts, and profiles of real servers."""
 
 import argparse
 import re
@@ -135,7 +135,7 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("hopeless", "complaint"),
     [
-        ("floods-with-garbage", f"A heard more than {MOST >> 10} KiB while nobody spoke"),
+        ("floods-with-garbage", f"A received more than {MOST >> 10} KiB while nobody spoke"),
         ("closes-at-once", "and its connection was "),
         ("never-accepts", "did not hear it"),
         ("exits-with-3", "did not start: it ended (exit status 3), saying: no chat today"),

@@ -1,4 +1,4 @@
-"""``python -m harness shrink``, whole; and the file that it writes, played by a bare Python."""
+"""The command `shrink`, and the file that it writes, run by a bare Python."""
 
 import ast
 import shlex
@@ -66,7 +66,7 @@ def shrink(harness: Harness, command: str | None, *options: str, code: int = 0) 
 
 @contextmanager
 def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
-    """If it still runs in the end, it is asked to end: killed, it would leave its server behind."""
+    """Start a harness; terminate it at the end: if it was killed, its server would be left."""
     with subprocess.Popen(
         [sys.executable, "-m", "harness", "shrink", HISTORY, "--command", command],
         cwd=folder,
@@ -82,7 +82,7 @@ def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def script_in(file: Path) -> Script:
-    """What the file has as its SCRIPT."""
+    """Return the SCRIPT of the file."""
     (found,) = (
         node.value
         for node in ast.parse(file.read_text()).body
@@ -93,7 +93,7 @@ def script_in(file: Path) -> Script:
 
 
 def play(file: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the file by a Python that knows nothing of us, in a folder that is empty."""
+    """Run the file with a Python that can't import the harness, in an empty folder."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-I", str(file), *arguments],
@@ -127,10 +127,10 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
     said = sum("says" in event and not event.get("final") for event in recorded.events)
     assert said > 40
     done = shrink(harness, wrong, "--tries", "1")
-    summary = "people: 2, lines that they say: 2"
+    summary = "clients: 2, lines: 2"
     assert done.stdout == f"{summary}; to see it: python3 shrunk.py HOST PORT\n"
     told = done.stderr.splitlines()
-    assert told[0] == f"{kind}, of people: 5, lines that they say: {said}"
+    assert told[0] == f"{kind}, of clients: 5, lines: {said}"
     assert told[-1].startswith(summary)
 
     file = tmp_path / "shrunk.py"
@@ -138,10 +138,10 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
     assert text.startswith(f"{kind} ({clause}): ")
     assert "python3 shrunk.py HOST PORT" in text
     script = script_in(file)
-    assert (len(people(script)), lines(script)) == (2, 2), "the last word is the third"
+    assert (len(people(script)), lines(script)) == (2, 2), "the third line is the last word"
     assert [step[0] for step in script] == ["join", "join", "say", "say"]
     tokens = [b"".join(step[2]) for step in script[2:]]
-    assert all(token.endswith(b":") for token in tokens), "nothing is behind them"
+    assert all(token.endswith(b":") for token in tokens), "no text follows the tokens"
 
     for command, status in ((wrong, 1), (REFERENCE, 0)):
         with running(command) as target:
@@ -174,8 +174,7 @@ def test_what_does_not_show_again_is_said(harness: Harness, tmp_path: Path) -> N
     write_history(tmp_path, echoed())
     done = shrink(harness, REFERENCE, "--tries", "1", code=2)
     assert (
-        "'echoed' does not show again, played patiently and in a hurry, with --tries 1"
-        in done.stderr
+        "'echoed' does not recur, neither patiently nor in a hurry, with --tries 1" in done.stderr
     )
     assert done.stderr.endswith("left out are times\n")
     assert not (tmp_path / "shrunk.py").exists()
@@ -189,7 +188,7 @@ def test_what_needs_a_fault_of_the_target_does_not_show_again(
     story.what(1, "ended", how="reset")
     write_history(tmp_path, story)
     done = shrink(harness, REFERENCE, "--tries", "1", code=2)
-    assert "'disconnected' does not show again" in done.stderr
+    assert "'disconnected' does not recur" in done.stderr
     assert done.stderr.endswith("left out are times, kill-worker of the target (1)\n")
 
 
@@ -200,7 +199,7 @@ def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -
     with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
         assert process.stderr is not None
         for _ in range(lines_told):
-            process.stderr.readline()  # so it is about to stop a server, and to start the next
+            process.stderr.readline()  # it is about to stop a server and start the next
         process.terminate()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
@@ -217,8 +216,8 @@ def runs_in(folder: Path, process: psutil.Process) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        ((), 2, "say either --command or --target"),
-        (("--command", "true"), 2, "the command has to say {port}"),
+        ((), 2, "give either --command or --target"),
+        (("--command", "true"), 2, "the command must contain {port}"),
         (("--command", "true {port}"), 3, "the target did not start: it ended"),
         (("--target", "127.0.0.1:1"), 3, "the target did not start: 127.0.0.1:1 can't be reached"),
     ],
@@ -235,7 +234,7 @@ def test_there_has_to_be_a_target(
 
 
 def echoed() -> Story:
-    """Tell of a room in which people heard what they had said themselves."""
+    """Return a story in which clients heard their own messages."""
     names = [f"{who}.{number}" for number in range(4) for who in range(4)]
     story = Story(4)
     for name in names:
@@ -262,12 +261,12 @@ def test_there_has_to_be_a_violation(harness: Harness, tmp_path: Path) -> None:
     ("text", "options", "complaint"),
     [
         ("", (), "is empty"),
-        ("{}\n", (), "is no history"),
+        ("{}\n", (), "is not a history"),
         (None, (), "can't be read: No such file"),
         ('{"history":1}\n', ("--profile", "nope"), "profile 'nope'"),
-        ('{"history":1}\n', ("--tries", "0"), "has to be 1 or more"),
+        ('{"history":1}\n', ("--tries", "0"), "must be 1 or more"),
         ('{"history":1}\n', ("--out", "nowhere/x.py"), "can't be written"),
-        ('{"history":1}\n', ("--out", HISTORY), "is there already; name another with --out"),
+        ('{"history":1}\n', ("--out", HISTORY), "exists; name another file with --out"),
     ],
 )
 def test_a_complaint_is_one_line(

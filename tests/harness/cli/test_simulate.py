@@ -1,4 +1,4 @@
-"""``python -m harness simulate``, whole: what it says, what it writes, and how it exits."""
+"""The command `simulate`: output, files, exit status."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ clients = 10
 """
 
 
-@pytest.mark.sample(2)  # All that the checkers find is in test_checkers.py.
+@pytest.mark.sample(2)  # test_judge.py covers all that the judge finds.
 @pytest.mark.parametrize(
     ("broken", "what", "scenario"),
     [
@@ -80,7 +80,7 @@ clients = 10
 def test_a_server_that_is_wrong_fails_in_just_that(
     broken: str, what: str, scenario: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # At the end the harness waits in vain for lines that arrived with a fault.
+    # At the end, the harness waits until its timeout for lines that were damaged.
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
     command = f"{REFERENCE} --broken {broken} --rate 1000000"
     results, said = simulate(harness, scenario, command, code=1)
@@ -105,7 +105,7 @@ seconds = 2
 """
 
 
-@pytest.mark.thorough  # test_figures.py proves it of a history that is written by hand.
+@pytest.mark.thorough  # test_figures.py proves it on a history written by hand.
 def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw(
     harness: Harness,
 ) -> None:
@@ -115,7 +115,7 @@ def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw
     assert 1900 < corrected["max"] < 4000
     assert 1700 < corrected["p99"] <= corrected["max"]
     assert raw["p99"] < 1000
-    assert raw["max"] > 1500, "one of each sender was on its way when it stopped"
+    assert raw["max"] > 1500, "a message of each sender was under way when the server stopped"
 
 
 def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(
@@ -149,11 +149,11 @@ def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(
     ("arguments", "code", "complaint"),
     [
         (("nope", "--command", REFERENCE), 2, "'nope' is neither a file nor one of chaos,"),
-        (("crowd",), 2, "say either --command or --target"),
-        (("crowd", "--command", "true"), 2, "the command has to say {port}"),
+        (("crowd",), 2, "give either --command or --target"),
+        (("crowd", "--command", "true"), 2, "the command must contain {port}"),
         (("crowd", "--command", "true {port}"), 3, "the target did not start: it ended"),
         (("crowd", "--target", "127.0.0.1:1"), 3, "can't be reached: Connection refused"),
-        (("crowd", "--duration", "0"), 2, "has to be a number of seconds"),
+        (("crowd", "--duration", "0"), 2, "must be a number of seconds"),
         (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 9 clients or more"),
         (("crowd", "--profile", "nope", "--command", REFERENCE), 2, "nope"),
         (("crowd", "--report", "/proc/x", "--command", REFERENCE), 2, "can't make '/proc/x'"),

@@ -1,4 +1,4 @@
-"""A scripted client, against a server in the same event loop that does what a test has it do."""
+"""A scripted client, against a server in the same event loop."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ QUICK = Clock(0.02)
 
 
 def play(serve: Serve, test: Callable[[Client], Awaitable[None]], clock: Clock = Clock()) -> Log:  # noqa: B008
-    """Let one client do something at a server; return what went over its wire."""
+    """Run a test with one client and a server; return the wire log."""
     log = Log()
 
     async def main() -> None:
@@ -186,13 +186,13 @@ def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test(client: Client) -> None:
         began = time.monotonic()
-        with pytest.raises(Violation, match="A heard 2 MiB, and not what was due"):
+        with pytest.raises(Violation, match="A heard 2 MiB without the expected text"):
             await client.hears(b"token")
         assert time.monotonic() - began < Clock().patience
         assert 2 << 20 <= len(client.heard) < (2 << 20) + CHUNK
-        assert await client.comes(b"garbage")  # what has come has come
+        assert await client.comes(b"garbage")  # data that was received is kept
         before = client.reading
-        client.take(1 << 20)  # there is room again
+        client.take(1 << 20)  # makes room again
         assert (before, client.reading) == (False, True)
         assert await client.waits(lambda: len(client.heard) >= 2 << 20)
 

@@ -1,4 +1,4 @@
-"""A room as the tests of conformance have it, of servers that are right and hopeless."""
+"""A conformance test's room, with correct and hopeless servers."""
 
 import asyncio
 import contextlib
@@ -69,15 +69,15 @@ def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
     async def test(room: Room) -> None:
         room.another("--announce")
         room.another("--announce", host="::1")
-        until(room.output, "the second server says that it listens")  # a moment after it does
+        until(room.output, "the second server says that it listens")  # it says so a moment later
 
     with server("--announce") as target:
         room = room_of(target)
-        # It listens a moment before it says so.
+        # It says so a moment after it listens.
         until(lambda: room.output().endswith("\n"), "it says that it listens")
         assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
         play(room, test)
-        assert "listening on [::1]:" in room.output()  # though it was stopped
+        assert "listening on [::1]:" in room.output()  # although it was stopped
 
 
 def test_a_word_is_told_and_last_words_end_a_talk() -> None:
@@ -127,7 +127,7 @@ def test_much_is_heard_through_whatever_comes_behind_it() -> None:
         await member.say(b"".join(word + b"\n" for word in [*words, *room.tokens(50)]))
         heard = await room.hears_through(other, words[-1])
         assert heard.startswith(b"".join(words))
-        with pytest.raises(Violation, match="B did not hear the end of much that was said"):
+        with pytest.raises(Violation, match="B did not hear the end of a long text"):
             await room.hears_through(other, room.token(), 0.1)
 
     with server() as target:
@@ -158,7 +158,7 @@ def test_nobody_can_join(hopeless: str, complaint: str) -> None:
 def test_a_server_that_hangs_after_a_message() -> None:
     async def test(room: Room) -> None:
         with contextlib.suppress(Violation):
-            await room.join(1)  # the word that shows it to be a member is delivered
+            await room.join(1)  # the token that proves the join is delivered
         with pytest.raises(Violation, match="does not hear what others say"):
             await room.join(1)
 
@@ -173,9 +173,9 @@ def test_a_server_that_has_ended_is_told_of() -> None:
             member, other = await room.join(2)
             target.processes()[0].kill()
             await other.hears_end()
-            with contextlib.suppress(Violation):  # that it can't speak is said elsewhere
+            with contextlib.suppress(Violation):  # that the connection is lost is tested elsewhere
                 await member.hears_end()
-            until(target.death, "it has ended")  # its connections end a little before it does
+            until(target.death, "it has ended")  # its connections end just before the process
             assert room.fate() == "; the server ended (SIGKILL)"
 
         play(room_of(target), test)
@@ -204,7 +204,7 @@ def test_an_address_that_is_not_to_be_had() -> None:
     play(room_of(NOWHERE), test)
 
 
-def test_too_few_descriptors_of_our_own_make_unfit() -> None:
+def test_too_few_descriptors_of_our_own_cannot_judge() -> None:
     async def test(room: Room) -> None:
         source, server = room.address(), Command("true {port}")
         server.port = 9
@@ -222,7 +222,7 @@ def test_too_few_descriptors_of_our_own_make_unfit() -> None:
     play(room_of(NOWHERE), test)
 
 
-def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
+def test_delays_cannot_be_judged_except_for_starts_and_stops() -> None:
     target = Target("127.0.0.1", 9)
 
     async def test(room: Room) -> None:
@@ -230,7 +230,7 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)
-        target.blocked = 0.6  # as if a server had been started meanwhile
+        target.blocked = 0.6  # as after a start of a server
         room.check_punctual()
         time.sleep(0.6)
         with pytest.raises(CannotJudge, match=r"the harness itself was 0\.\d s late"):
@@ -241,7 +241,7 @@ def test_lateness_makes_unfit_but_for_what_it_takes_to_start_and_stop() -> None:
 
 
 class _Stoppable(Target):
-    """It can't be ended, and says so; but it was asked to."""
+    """A target whose `stop` fails, and notes the call."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 9)

@@ -1,4 +1,4 @@
-"""From the bytes that a client heard to their lines."""
+"""From a client's received bytes to lines."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ NCAT = profile.load("ncat-chat")
         (b"<a>b\nc", [Line(b"<a>", b"b\n"), Line(None, b"c")]),
         (b"<a><b>c\r\n", [Line(b"<a>", b"<b>c\r\n")]),
         (b"<a", [Line(None, b"<a")]),
-        (b"<a>", [Line(b"<a>", b"")]),  # its text may still come
+        (b"<a>", [Line(b"<a>", b"")]),  # its text may follow
         (b"a<b>\n\n", [Line(None, b"a<b>\n"), Line(None, b"\n")]),
     ],
 )

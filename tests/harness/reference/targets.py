@@ -1,4 +1,4 @@
-"""Targets of the tests here, each a child process, and clients: plain blocking sockets."""
+"""Targets of these tests, each a child process, and clients: plain blocking sockets."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.integration.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
-#: Seconds in which what is to come would have come, and in which nothing is to come.
+#: Seconds to wait for something that must not come.
 QUIET = 0.4
 
 WELCOME = b"Welcome to socket practice\n"
 
 
 class Client(clients.Client):
-    """Somebody in the room of a target, from an address of this machine."""
+    """A client of a target, from an address of this machine."""
 
     def __init__(self, target: Target, source: str = "127.0.0.1", buffer: int = 0) -> None:
         super().__init__("::1" if ":" in source else "127.0.0.1", target.port, source, buffer)
 
     def hear_for(self, seconds: float) -> bytes:
-        """All that comes in so many seconds of silence."""
+        """Return all that comes until so many seconds of silence."""
         self.socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             while self.receive():
@@ -44,7 +44,7 @@ class Client(clients.Client):
 
 
 class Target:
-    """`python -m harness.reference`, and who is in its room."""
+    """`python -m harness.reference`, and its clients."""
 
     def __init__(self, *options: object, host: str = "127.0.0.1", port: int = 0) -> None:
         self.process = subprocess.Popen(
@@ -67,7 +67,7 @@ class Target:
         return self
 
     def line(self) -> bytes:
-        """The next line of its output; empty at the end."""
+        """Return the next line of its output; empty at the end."""
         assert self.process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -75,7 +75,7 @@ class Target:
         return self.process.stdout.readline()
 
     def errors(self) -> bytes:
-        """Its last words: all of its standard error, at its end."""
+        """Return all of its standard error, at its end."""
         return self.process.communicate(timeout=PATIENCE)[1]
 
     def knock(self, source: str = "127.0.0.1", buffer: int = 0) -> Client:
@@ -87,7 +87,7 @@ class Target:
         return client
 
     def join_all(self, count: int) -> list[Client]:
-        """From 127.0.0.2, 127.0.0.3, …"""
+        """Join from 127.0.0.2, 127.0.0.3, …"""
         return [self.join(f"127.0.0.{number + 2}") for number in range(count)]
 
     def stop(self) -> int:
@@ -98,7 +98,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def seconds(self) -> float:
-        """Processor time, of all its threads."""
+        """Return its processor time, of all threads."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -114,7 +114,7 @@ class Target:
 
     def __exit__(self, *_: object) -> None:
         self.clients.close()
-        # All of its session: what it forked too.
+        # The whole session, forked children too.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)

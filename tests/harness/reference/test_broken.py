@@ -1,11 +1,11 @@
-"""Each broken server shows what it is said to do wrong; the reference, asked the same, does not.
+"""Each broken server shows its defect; the reference, tested in the same way, does not.
 
-A check returns whether the defect shows. What clauses that breaks is for the
-harness to find out (test_kill_matrix).
+A check returns whether the defect shows. Which clauses a defect breaks is tested by
+test_kill_matrix.
 
-The clients here are plain sockets. So a fault that the harness's own clients hide, or make up, does
-not pass for a defect. As the kill matrix judges each server in each run, and nothing of the harness
-but the reference itself is tested here, a default run takes a sample.
+The clients here are plain sockets, so that the harness's own clients can neither hide nor fake a
+defect. The kill matrix judges each server in each run, and of the harness only the reference is
+tested here: so a default run takes a sample.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALL_AT_ONCE = ("--rate", "1G", "--burst", "1G")
 
 
 def fails(act: Callable[[], object]) -> bool:
-    """Whether somebody does not hear what he should, or the server is gone."""
+    """Return whether a listener misses something, or the server is gone."""
     try:
         act()
     except (AssertionError, OSError):
@@ -50,7 +50,7 @@ def fails(act: Callable[[], object]) -> bool:
 
 
 def talk(speaker: Client, *listeners: Client) -> bool:
-    """True; or else it raises, as do all that wait."""
+    """Return True if the listeners hear the speaker; raise otherwise, like all waits."""
     speaker.say(b"hello\n")
     for listener in listeners:
         listener.socket.settimeout(2)
@@ -59,7 +59,7 @@ def talk(speaker: Client, *listeners: Client) -> bool:
 
 
 def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
-    """Two of four members speak in turn; what a third hears differs."""
+    """Two of four members speak in turn; a third does not hear `heard`."""
 
     def check(start: Start) -> bool:
         with start() as here:
@@ -74,7 +74,7 @@ def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
 
 
 def says_alone(said: bytes, heard: bytes) -> Check:
-    """One of two members speaks; what the other hears differs."""
+    """One of two members speaks; the other does not hear `heard`."""
 
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
@@ -283,7 +283,7 @@ def in_pieces(start: Start) -> bool:
         member, other = here.join_all(2)
         for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
             member.say(piece)
-            time.sleep(0.02)  # less than a silence
+            time.sleep(0.02)  # shorter than LINE-5's silence
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
 
@@ -368,7 +368,7 @@ LINES = (b"x" * 1023 + b"\n") * 1024
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Say it, or what can be said of it."""
+    """Say a text, as much of it as the server takes."""
 
     def say() -> None:
         with contextlib.suppress(OSError):
@@ -380,13 +380,13 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
 
 
 def hang_up(speaker: Client) -> None:
-    """Whoever waits until all is said has waited enough."""
+    """End the connection, and with it the wait of `speak`."""
     with contextlib.suppress(OSError):
         speaker.socket.shutdown(socket.SHUT_RDWR)
 
 
 def heard(listener: Client, size: int) -> bool:
-    """Whether so much is heard, less than a second passing without a byte."""
+    """Return whether so many bytes come, without a second of silence."""
     listener.socket.settimeout(1)
     with contextlib.suppress(TimeoutError):
         while len(listener.unread) < size and listener.receive():
@@ -395,8 +395,8 @@ def heard(listener: Client, size: int) -> bool:
 
 
 def slow_reader(megabytes: int, ends: bool) -> Check:
-    """One does not read, while so much is said: another is delayed, or it is not put out as it
-    should, or though it should not."""
+    """One does not read while so many megabytes are said: it delays others, or is disconnected
+    although `ends` is false, or stays although it is true."""
 
     def check(start: Start) -> bool:
         with start(*ALL_AT_ONCE) as here:
@@ -432,14 +432,14 @@ def flood(start: Start) -> bool:
 
 
 def death_of_a_worker(start: Start) -> bool:
-    """Of a server that has one; the reference has none."""
+    """Kill the worker of a server that has one; the reference has none."""
     with start() as here:
         member, other = here.join_all(2)
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
             assert member.hear_rest() == b""
-            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # by another worker
+            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # served by another worker
         failed = fails(lambda: talk(member, other))
         assert here.stop() == 0
         return failed

@@ -1,4 +1,4 @@
-"""The targets that are no servers are as hopeless as they say."""
+"""The targets that are not servers are as hopeless as they claim."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_forks_and_leaves() -> None:
 
 
 def child_that_listens(port: int) -> int:
-    """By the kernel's tables: it was told no port that its command line could show."""
+    """Find it by the kernel's tables: no command line shows its port."""
     inode = next(
         fields[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]

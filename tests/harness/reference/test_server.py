@@ -1,4 +1,4 @@
-"""The reference server keeps every clause of PROTOCOL.md but LOAD-4."""
+"""The reference server holds every clause of PROTOCOL.md but LOAD-4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1024 * KIB
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """For what can only be looked at, in /proc."""
+    """Poll for a condition that can only be seen in /proc."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -26,7 +26,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def barrier(speaker: Client, *listeners: Client) -> None:
-    """Nothing else was to be heard before this."""
+    """Check that the listeners hear nothing else before a line of the speaker."""
     speaker.say(b"that is all\n")
     for listener in listeners:
         listener.hear(speaker.prefix + b"that is all\n")
@@ -36,7 +36,7 @@ def barrier(speaker: Client, *listeners: Client) -> None:
 
 
 def test_100_at_once() -> None:
-    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all are connected before anyone is greeted."""
+    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all connect before anyone has read the welcome."""
     with room() as here:
         here.process.send_signal(signal.SIGSTOP)
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
@@ -52,7 +52,7 @@ def test_100_at_once() -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
-    """JOIN-2: reset before or after it was accepted."""
+    """JOIN-2: reset before or after the accept."""
     with room() as here:
         member, other = here.join_all(2)
         here.knock("127.0.0.7")
@@ -66,7 +66,7 @@ def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
 
 
 def test_it_starts_again_at_once() -> None:
-    """JOIN-3, and SIGTERM ends it with 0."""
+    """JOIN-3; SIGTERM ends the server with status 0."""
     port = 0
     for _ in range(3):
         with room(port=port) as here:
@@ -75,7 +75,7 @@ def test_it_starts_again_at_once() -> None:
             barrier(member, other)
             assert here.stop() == 0
             assert member.hear_rest() == b""
-            here.clients.pop_all()  # Connected still: closed by the server, not by them.
+            here.clients.pop_all()  # still connected: the server closes, not they
             member.close()
             other.close()
 
@@ -89,7 +89,7 @@ def test_sigint_ends_it_with_0() -> None:
 
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_ipv6(host: str) -> None:
-    """JOIN-4, PREFIX-3: and IPv4 members of `::` bear IPv4 prefixes."""
+    """JOIN-4, PREFIX-3; IPv4 members of `::` have IPv4 prefixes."""
     with room(host=host) as here:
         assert here.host == f"[{host}]"
         member, other = here.join("::1"), here.join("::1")
@@ -162,7 +162,7 @@ A = "é🍜\u0301ẞ".encode()
 LONG = b"x" * 8192
 
 WHOLE = [
-    # What is said, and the messages that are heard.
+    # Bytes sent, and messages heard.
     (b"hello\n", [b"hello\n"]),
     (b"\n\n", [b"\n", b"\n"]),
     (b"a\r\nb\r\r\n\rc\n", [b"a\n", "b␍\n".encode(), "␍c\n".encode()]),
@@ -187,7 +187,7 @@ WHOLE = [
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 def test_what_is_said_and_what_is_heard(step: int) -> None:
     """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
-    with room("--burst", MIB, "--flush-after", 60) as here:  # no pause between pieces is a silence
+    with room("--burst", MIB, "--flush-after", 60) as here:  # no pause is as long as a silence
         member, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):
@@ -198,8 +198,8 @@ def test_what_is_said_and_what_is_heard(step: int) -> None:
 
 
 def test_text_without_end() -> None:
-    """LINE-5, LINE-6: nothing is added; its line ends before the next message, not for its
-    sender, nor for who came later."""
+    """LINE-5, LINE-6: nothing is added; its line ends before the next message, but not for its
+    sender, nor for a later newcomer."""
     with room() as here:
         member, other, third = here.join_all(3)
         member.say(b"who is")
@@ -222,7 +222,7 @@ def test_text_without_end() -> None:
 
 
 def test_what_may_be_completed_waits_on() -> None:
-    """LINE-2, TEXT-1: through a silence."""
+    """LINE-2, TEXT-1: it waits longer than LINE-5's silence."""
     with room() as here:
         member, other = here.join_all(2)
         member.say(b"caf\xc3")
@@ -286,7 +286,7 @@ def test_what_a_member_cost_is_given_back() -> None:
         other.close()
         wait_for(lambda: here.descriptors() == before - 2)
         spent = here.seconds()
-        time.sleep(1)  # a silence
+        time.sleep(1)  # longer than a silence
         assert here.seconds() - spent < 0.1
 
 
@@ -297,7 +297,7 @@ SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Say it all, however long that takes; join the thread before the end."""
+    """Say all of a text, however long that takes; join the thread before the end."""
     thread = threading.Thread(target=speaker.say, args=(text,))
     thread.start()
     return thread
@@ -335,7 +335,7 @@ def test_who_lags_a_little_hears_it_all() -> None:
 
 
 def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
-    """LOAD-3; and it delays nobody else."""
+    """LOAD-3; others are not delayed."""
     with room("--rate", "256K", "--burst", "512K") as here:
         member, other, third = here.join_all(3)
         began = time.monotonic()
@@ -350,16 +350,16 @@ def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
         third.hear(SAID)
         heard += other.hear_for(QUIET)
         assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
-        # It came in the midst of the flood: not behind what took its time.
+        # It came in the middle of the flood, not after its throttled part.
         assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
-        # 1 MiB, of which the first 512 KiB are free, at 256 KiB/s.
+        # 1 MiB at 256 KiB/s; the first 512 KiB are not throttled.
         assert 1.9 < took < 10
         member.say(b"no end")
         other.hear(b"<127.0.0.2>no end")
 
 
 def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
-    """LINE-2, where LOAD-3 makes it wait for longer than a silence lasts."""
+    """LINE-2, when LOAD-3 delays a piece for longer than LINE-5's silence."""
     with room("--rate", "100", "--burst", "50") as here:
         member, other = here.join_all(2)
         member.say(b"a" * 150 + b"\n")

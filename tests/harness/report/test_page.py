@@ -1,4 +1,4 @@
-"""Pages: whatever a server said is text in them, and they load nothing."""
+"""HTML pages: a server's bytes stay text, and the pages load nothing."""
 
 import re
 from html.parser import HTMLParser
@@ -18,7 +18,7 @@ VOID = {"meta"}
 
 
 class Reader(HTMLParser):
-    """Sees that elements nest, and notes ids, links and the names of elements."""
+    """A parser that checks the nesting of elements, and notes ids, links and names of elements."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def test_the_verdict_comes_first_and_leads_to_what_was_broken() -> None:
     read = made(failed(), Result("test_it", "CAST-5", "observed", FAIL))
     head = read.text.partition("Clauses")[0]
     assert "broken: CAST-1\n" in head
-    assert "broken, but does not decide: CAST-5\n" in head
+    assert "broken, but not counted: CAST-5\n" in head
     assert read.links[:2] == ["#CAST-1", "#CAST-5"]
 
 
@@ -109,7 +109,7 @@ def test_a_failure_is_seen_without_opening_anything() -> None:
     assert f"lost {visible(EVIL)}" in read.text
     assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
     assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m says "' in read.text
-    assert read.opened == [False, True]  # The log; the output.
+    assert read.opened == [False, True]  # the log, the output
 
 
 def test_every_wire_log_is_linked() -> None:
@@ -133,7 +133,7 @@ def test_all_colours_of_text_can_be_read(scheme: int) -> None:
 
 
 def luminance(colour: str) -> float:
-    """Of a colour as WCAG 2 has it."""
+    """Return the relative luminance of a colour, by WCAG 2."""
     digits = "".join(2 * digit for digit in colour) if len(colour) == 3 else colour
     parts = [part / 255 for part in bytes.fromhex(digits)]
     red, green, blue = (

@@ -1,4 +1,4 @@
-"""How far a run is: told in lines where no terminal is, and as a bar on one."""
+"""The progress of a run: lines without a terminal, a bar on one."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Runs small scenarios, and gives the history that came of it."""
+"""Run small scenarios, and return their histories."""
 
 import shlex
 import sys
@@ -23,8 +23,8 @@ PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 {{host}} {{port}}"
 
-#: A server for each connection of which `serve(connection)` is called, in a thread. It lets nobody
-#: in any more when its `server` was shut down.
+#: A server that calls `serve(connection)` for each connection, in a thread. It accepts no more
+#: connections once its `server` was shut down.
 SERVES = """
 import os, socket, sys, threading
 server = socket.create_server((sys.argv[1], int(sys.argv[2])))
@@ -38,7 +38,7 @@ while True:
 
 
 def python(code: str) -> str:
-    """A server that serves each connection as the code's `serve` does."""
+    """Return the command of a server that runs the code's `serve` for each connection."""
     return f"{PYTHON} -c {shlex.quote(code + SERVES)} {{host}} {{port}}"
 
 
@@ -53,9 +53,9 @@ def record(
     ready: Callable[[Command], None] = lambda _: None,
     told: Callable[[Status], None] = lambda _: None,
 ) -> History:
-    """Return the history of a scenario, which needs no `about`, run against a server in time.
+    """Return the history of a scenario (without `about`) that was run against a server in time.
 
-    ready: returns when the server is ready for the scenario. told: hears how it goes.
+    ready: returns when the server is ready for the scenario. told: called with the progress.
     """
     planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
 
@@ -82,20 +82,20 @@ def running(command: str) -> Iterator[Command]:
 
 
 def was_late(found: History) -> bool:
-    """Return whether a server may have heard otherwise than the scenario has it.
+    """Return whether a server may have received something else than the scenario describes.
 
-    Either messages were late, or the pieces of one were so far apart that a server may take each
-    for a message (LINE-5).
+    Either messages were late, or pieces of one were so far apart that a server may deliver each
+    as a message (LINE-5).
     """
     lag = figures(found).lag["p99"] or 0.0
     return lag > LATE or any(event["gap"] >= MAY_FLUSH for event in of(found, "sent"))
 
 
 def of(found: History, key: str, value: object = None) -> list[Event]:
-    """The events that have the key, and that value of it if there is one."""
+    """Return the events that have the key, with this value if one is given."""
     return [event for event in found.events if key in event and value in (None, event[key])]
 
 
 def heard(found: History, who: int) -> list[object]:
-    """What a session has heard, line by line."""
+    """Return the lines that a session has heard."""
     return [line for event in of(found, "hears") if event["who"] == who for line in event["hears"]]

@@ -1,4 +1,4 @@
-"""A history for tests, told step by step, without a run."""
+"""A history for tests, written step by step, without a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.simulation.judge import Judgement, judge
 
 
 class Story:
-    """A history that is told step by step, each a millisecond after the one before."""
+    """A history, written step by step, each a millisecond after the one before."""
 
     def __init__(self, people: int = 0) -> None:
         self.t = 0.0
@@ -48,7 +48,7 @@ class Story:
         self.add(who=who, hears=[{"line": as_text(line)}])
 
     def all_hear(self, *names: str, but: int | None = None) -> None:
-        """Everyone hears what others said."""
+        """Have everyone hear these messages of others."""
         for who in self.addresses:
             if who != but:
                 self.hear(who, *(name for name in names if not name.startswith(f"{who}.")))
@@ -60,7 +60,7 @@ class Story:
         return judge(History({"history": VERSION}, self.events, end), profile)
 
     def found(self, end: str = COMPLETE, profile: Profile | None = None) -> dict[str, int]:
-        """The violations of each kind, and what is undecided."""
+        """Return the number of violations of each kind, and of undecided deliveries."""
         judgement = self.judged(end, profile)
         assert sum(judgement.counts.values()) >= len(judgement.violations)
         undecided = {"undecided": judgement.undecided} if judgement.undecided else {}

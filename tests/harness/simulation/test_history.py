@@ -1,4 +1,4 @@
-"""Histories that are whole, cut short, broken, or none."""
+"""Histories: complete, cut short, broken, or not histories at all."""
 
 from pathlib import Path
 
@@ -51,10 +51,10 @@ def test_one_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
     [
         ([], "h: is empty"),
         (["what\n"], "h: line 1 is not JSON"),
-        (['{"history":2}\n'], 'h: is no history: its first line has to have "history": 1'),
-        (["[]\n"], "h: is no history"),
-        ([HEADER, "{}\n"], "h: line 2 is no event: it has no time `t`"),
-        ([HEADER, '{"t":"now"}\n'], "h: line 2 is no event: it has no time `t`"),
+        (['{"history":2}\n'], 'h: is not a history: its first line must have "history": 1'),
+        (["[]\n"], "h: is not a history"),
+        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no time `t`"),
+        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no time `t`"),
         ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
         ([HEADER, "[" * 100_000 + "\n"], "h: line 2 is not JSON"),
         ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
@@ -88,8 +88,8 @@ def test_a_complaint_says_where_and_why(lines: list[str], complaint: str) -> Non
     ],
 )
 def test_an_event_has_what_one_of_its_kind_has(event: str) -> None:
-    """So whoever judges a history need not ask."""
-    with pytest.raises(HistoryError, match="h: line 2 is no event: it lacks what it has to have"):
+    """The judge relies on the fields."""
+    with pytest.raises(HistoryError, match="h: line 2 is not an event: it lacks a field"):
         parse([HEADER, f'{{"t":1,{event}}}\n'], "h")
 
 

@@ -1,8 +1,8 @@
-"""Whatever people do in a real room, in whatever order: the judge finds nothing.
+"""Whatever clients do in a real room, in whatever order: the judge finds nothing.
 
-Hypothesis draws the steps: who joins, says something, whole or in two parts,
-leaves in one way or another; and workers are killed meanwhile. All is recorded
-as a simulation records it, and judged in the same way.
+Hypothesis draws the steps: clients join, say something, whole or in two parts, and leave in
+one way or another; workers are killed meanwhile. Everything is recorded and judged as in a
+simulation.
 """
 
 import contextlib
@@ -39,18 +39,18 @@ from harness.simulation.scenario.vocabulary import harmless, payload, token
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, REFERENCE
 
-pytestmark = pytest.mark.timeout(240)  # Each example is a visit to a real room.
+pytestmark = pytest.mark.timeout(240)  # each example visits a real room
 
 WELCOME = b"Welcome to socket practice\n"
 PATIENCE = 20.0
 _HOSTS = count()
-"""Nobody comes from an address from which somebody came before."""
+"""Addresses, each used only once."""
 PEOPLE = 12
-"""Who may be there at once."""
+"""Maximum number of clients at the same time."""
 
 
 class Person:
-    """One connection, and what of it is recorded."""
+    """One connection, and its record."""
 
     def __init__(self, visit: "Visit", number: int) -> None:
         self.number = number
@@ -61,11 +61,11 @@ class Person:
         self._said = 0
         self._heard = b""
         self._rest: tuple[str, bytes, float] | None = None
-        """The message that is begun: its name, what is to be sent yet, and when it was begun."""
+        """Message that is begun: name, rest to send, time of its beginning."""
         self.here = True
         self.heard: set[str] = set()
         self.sent: list[tuple[float, str]] = []
-        """What it has said in one piece, or nearly: when, and its name."""
+        """Messages said in one piece, or nearly: time and name."""
         self._record(what="connects", population="people", address=self.address, link=None)
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE)
@@ -85,7 +85,7 @@ class Person:
         self._visit.record({"who": self.number, **event})
 
     def begin(self, text: bytes, part: int, *, final: bool = False) -> str:
-        """Say a part of a message; return its name."""
+        """Say a part of a message; return the message's name."""
         text = token(self.number, self._said) + text
         name = f"{self.number}.{self._said}"
         self._said += 1
@@ -102,7 +102,7 @@ class Person:
         return name
 
     def end(self) -> None:
-        """Say the rest of what is begun."""
+        """Say the rest of the message that is begun."""
         if self._rest is None:
             return
         name, rest, begun = self._rest
@@ -118,7 +118,7 @@ class Person:
             self.socket.sendall(data)
 
     def hear(self) -> None:
-        """Record what has come."""
+        """Record the lines that have come."""
         data = b""
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while more := self.socket.recv(1 << 16):
@@ -126,7 +126,7 @@ class Person:
             self._record(what="ended", how="closed")
             self.here = False
         *lines, self._heard = (self._heard + data).split(b"\n")
-        # What an earlier visit's people have said last may still come.
+        # Last words of an earlier visit may still come.
         lines = [line for line in lines if line[: line.find(b">") + 1] in self._visit.prefixes]
         if not lines:
             return
@@ -155,7 +155,7 @@ class Person:
 
 
 class Visit:
-    """All who come in one example, and the history of it."""
+    """All clients of one example, and its history."""
 
     def __init__(self, target: Command) -> None:
         self.target = target
@@ -163,7 +163,7 @@ class Visit:
         self.prefixes: set[bytes] = set()
         self.people: list[Person] = []
         self.owed: list[tuple[float, str]] = []
-        """What those have said who went in peace: it may still be on its way (LEAVE-2)."""
+        """Messages of clients that closed normally: they may still be under way (LEAVE-2)."""
         self._start = monotonic()
         self._events: list[Event] = []
 
@@ -182,8 +182,8 @@ class Visit:
         return [person for person in self.people if person.here]
 
     def finish(self) -> History:
-        """All say a last word, and have heard those of all others, and what those have said who are
-        gone; then they go."""
+        """Have all say a last word, hear those of all others and the messages of those that have
+        left, and leave."""
         for person in self.present():
             person.end()
         here = self.present()
@@ -219,7 +219,7 @@ def fixture_room() -> Iterator[Command]:
 
 
 class Steps(RuleBasedStateMachine):
-    """The rules by which people visit a target."""
+    """Rules by which clients visit a target."""
 
     target: ClassVar[Command]
     people = Bundle("people")
@@ -242,7 +242,7 @@ class Steps(RuleBasedStateMachine):
         part=integers(1, 300),
     )
     def say(self, person: Person, alphabet: str, size: int, part: int) -> None:
-        """All of it, or its beginning, where it is longer than that part."""
+        """Say a text, or its beginning if it is longer than that part."""
         person.end()
         person.begin(payload(random.Random(next(self._seeds)), alphabet, size), part)
 
@@ -265,7 +265,7 @@ class Steps(RuleBasedStateMachine):
 
 
 class DeadlySteps(Steps):
-    """And by which its workers die."""
+    """The same rules, and one that kills workers."""
 
     @rule(which=integers(0, 3))
     def kill(self, which: int) -> None:
@@ -305,6 +305,6 @@ def test_a_server_that_is_wrong_is_found() -> None:
     target.start()
     try:
         with pytest.raises(AssertionError):
-            visits(Steps, target, 20, [Phase.generate])  # The smallest visit proves no more.
+            visits(Steps, target, 20, [Phase.generate])  # no shrinking: it proves no more
     finally:
         target.stop()

@@ -1,4 +1,4 @@
-"""What is interrupted between any two lines leaves nothing behind, and hears of it once."""
+"""A command that is interrupted between any two lines leaves nothing behind."""
 
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ from tests.selection import Sample
 
 PYTHON = shlex.quote(sys.executable)
 
-#: Quick to start: it has nothing to import but sockets.
+#: Fast to start: it imports only sockets.
 COMMAND = (
     f"{PYTHON} -S -c "
     + shlex.quote(
@@ -46,7 +46,7 @@ COMMAND = (
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """As they were, whatever a test does to them; SIGHUP by default, even under nohup."""
+    """Restore the signal handlers after a test; SIGHUP has its default, even under nohup."""
     before = [(number, signal.getsignal(number)) for number in interrupts.INTERRUPTS]
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -69,7 +69,7 @@ def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> Non
 
 
 def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the first may have got lost, as in what nobody may raise from."""
+    """The first signal may have got lost, as in code from which no exception may escape."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
     with interrupts.interrupt_on_signals():
         for _ in range(2):
@@ -139,7 +139,7 @@ def test_one_in_another_is_one() -> None:
     with interrupts.interrupt_on_signals():
         with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)  # the second
+        signal.raise_signal(signal.SIGINT)  # the second signal
 
 
 def test_nohup_s_word_counts() -> None:
@@ -189,7 +189,7 @@ HARNESS = [sys.executable, "-m", "harness"]
 
 
 def surroundings(folder: Path) -> dict[str, Any]:
-    """For Popen: where the harness runs, and what it finds there."""
+    """Return arguments for Popen: the harness's folder and environment."""
     variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
     return {"cwd": folder, "env": variables}
 
@@ -264,7 +264,7 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
 
 
 def test_a_wait_for_a_sign_is_interrupted() -> None:
-    """Though the server has closed its output, and so will never give one."""
+    """The wait would not end: the server has closed its output without the sign."""
     server = Server(["sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"], re.compile(b"ready"))
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     began = time.monotonic()
@@ -283,8 +283,8 @@ def test_a_wait_for_a_sign_is_interrupted() -> None:
 )
 @pytest.mark.timeout(300)
 def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sample) -> None:
-    """Each line of the module that is run while a target starts, starts anew, and ends."""
-    lines: dict[int, None] = {}  # in their order
+    """Interrupt at each line of the module that runs while a target starts, restarts and ends."""
+    lines: dict[int, None] = {}  # in order
     assert run(lines.setdefault, module) == "whole"
     assert len(lines) > 5
     struck = 0
@@ -298,16 +298,16 @@ def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sa
                 signal.raise_signal(signal.SIGTERM)
 
         found = run(strike, module)
-        # A line of a loop that waits is not run where nothing has to be waited for.
+        # A line of a waiting loop does not run if there is no wait.
         assert found == ("whole" if left else "interrupted"), chosen
         struck += not left
     assert struck > len(sampled) // 2
 
 
 def run(at_line: Callable[[int], object], module: ModuleType) -> str:
-    """Start it, start it anew, end it; `at_line` hears of each line of the module before it runs.
+    """Start, restart and end a target; `at_line` is called with each line of the module to run.
 
-    Returns how that ended. All that was started is gone.
+    Return how that ended. All that was started is gone.
     """
     assert module.__file__
 

@@ -13,7 +13,7 @@ from harness.target.listeners import listening, sockets_of
 
 @pytest.fixture(params=["netlink", "the tables"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the ways to ask the kernel."""
+    """Use netlink, or the tables of /proc."""
     if request.param == "the tables":
         monkeypatch.delattr(socket, "AF_NETLINK")
     else:

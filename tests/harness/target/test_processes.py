@@ -1,4 +1,4 @@
-"""Servers that start, do not start, do not want to end, and leave children behind."""
+"""Servers that start, do not start, do not end when asked, and leave children behind."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def python(code: str, ready: re.Pattern[bytes] | None = READY) -> Server:
 
 @contextmanager
 def seen_to_end(pid: int) -> Iterator[None]:
-    """Whatever happens in the block has to end the process `pid`, child of ours or not."""
+    """Assert that the process `pid`, a child or not, ends in the block."""
     descriptor = os.pidfd_open(pid)
     try:
         yield
@@ -58,7 +58,11 @@ def test_without_a_sign_nothing_is_waited_for() -> None:
     [
         ("print('no luck\\n'); sys.exit(3)", 20, r"ended \(exit status 3\), saying: no luck$"),
         ("sys.exit(0)", 20, r"ended \(exit status 0\)$"),
-        ("print('hm', flush=True); signal.pause()", 0.3, "nothing of being ready for 0.3 s"),
+        (
+            "print('hm', flush=True); signal.pause()",
+            0.3,
+            "did not say that it is ready within 0.3 s",
+        ),
         ("os.close(1); os.close(2); signal.pause()", 0.2, "closed its output"),
     ],
 )
@@ -66,7 +70,7 @@ def test_a_server_that_does_not_get_ready(code: str, limit: float, complaint: st
     server = python(code)
     try:
         if "close" in code:
-            # How long to wait for its end is the same limit, so let it get there first.
+            # The limit holds for the wait for its end, too: let it end first.
             server._reader.join(20)
         with pytest.raises(NotReadyError, match=complaint):
             server.wait_ready(limit)
@@ -112,7 +116,7 @@ def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
 
 
 def test_who_keeps_the_output_and_can_not_be_found_is_left_alone() -> None:
-    """What is read from is not closed: what is opened next would be read from instead."""
+    """Its output is not closed, as the reader would read from the descriptor's next user."""
     server = python(
         "if pid := os.fork():\n"
         "    print('ready', pid, flush=True)\n"
@@ -138,10 +142,10 @@ def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
     for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1)):
         (tmp_path / f"{pid}").mkdir()
         (tmp_path / f"{pid}" / "stat").write_text(f"{pid} (a ) b) S {parent} 0 0\n")
-    (tmp_path / "13").mkdir()  # has ended since
+    (tmp_path / "13").mkdir()  # has ended
     (tmp_path / "version").touch()
     assert family(10, tmp_path) == [10, 11, 12]
-    assert weight(10, tmp_path) is None  # this system does not tell
+    assert weight(10, tmp_path) is None  # this system has no such figures
     rollup = "Rss: 9 kB\nPss: 8 kB\nPss_Anon:   5 kB\nPss_File:  1 kB\nPss_Shmem: 2 kB\n"
     (tmp_path / "10" / "smaps_rollup").write_text(rollup)
     (tmp_path / "12" / "smaps_rollup").write_text("Pss_Anon:  20 kB\n")

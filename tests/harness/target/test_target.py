@@ -1,4 +1,4 @@
-"""Targets that start, that do not, and those that do not want to end: nothing of them is left."""
+"""Targets that start, that do not, and that do not end when asked: none leaves anything behind."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from tests.integration.waiting import until
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 
-#: A server that only listens, at its two arguments, with what it needs for worse.
+#: A server that only listens, at its two arguments, with imports for variants.
 LISTENS = """
 import os, signal, socket, sys, time
 def listen():
@@ -38,7 +38,7 @@ def python(code: str, before: str = "") -> str:
 
 @pytest.fixture
 def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """When the test is over, nothing that it started, or that was started by it, is there."""
+    """Assert that everything that a test starts has ended after it."""
     mark = uuid.uuid4().hex
     monkeypatch.setenv("CHATROOM_TEST_OF_TARGETS", mark)
     yield
@@ -52,7 +52,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether it runs: one that has just ended may still be there for its parent."""
+    """Return whether a process runs: one that has ended may still be there for its parent."""
     with contextlib.suppress(psutil.Error):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
@@ -93,7 +93,7 @@ def test_a_server_is_started_talked_to_and_stopped() -> None:
         server.stop()
     assert refused(server.address)
     assert server.processes() == []
-    server.stop()  # which does nothing
+    server.stop()  # does nothing
 
 
 def test_it_starts_again_at_its_port_and_fresh_at_another() -> None:
@@ -130,7 +130,7 @@ def test_one_that_ignores_sigterm_is_killed() -> None:
 
 
 def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a server under sudo."""
+    """The server runs as another user, as under sudo."""
     server = started(python("one = listen()\nsignal.signal(15, signal.SIG_IGN)\nsignal.pause()"))
     pid = server.processes()[0].pid
 
@@ -147,7 +147,7 @@ def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     process = server._server
     assert process is not None
     try:
-        with pytest.raises(CannotJudge, match=f"can't be ended: process {pid}$"):
+        with pytest.raises(CannotJudge, match=f"the target's processes can't be ended: {pid}$"):
             server.stop()
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -311,7 +311,7 @@ def test_what_it_costs_and_who_holds_whom() -> None:
 def test_who_never_sleeps_is_seen_though_it_seldom_gets_a_processor() -> None:
     spins = {1: Times(3.0, 7.0)}
     assert part_used(spins, {1: Times(3.04, 7.46)}, 0.5) == pytest.approx(1)
-    assert part_used(spins, {1: Times(3.04, 7.52)}, 0.5) == 1  # clocks differ a little
+    assert part_used(spins, {1: Times(3.04, 7.52)}, 0.5) == 1  # clocks differ slightly
     wakes_now_and_then = {1: Times(3.001, 7.17)}
     assert part_used(spins, wakes_now_and_then, 0.5) < 0.01
     assert part_used({}, {1: Times(0.25, 0), 2: Times(0.5, 0)}, 1.0) == 0.75
@@ -377,7 +377,7 @@ def test_of_an_address_nothing_is_known() -> None:
     assert not there.local
     with pytest.raises(Undecided, match="no server of its kind"):
         there.another()
-    with pytest.raises(Undecided, match="what it costs"):
+    with pytest.raises(Undecided, match="its costs are unknown"):
         there.costs()
     with pytest.raises(NotApplicable, match="processes"):
         there.holders([1])

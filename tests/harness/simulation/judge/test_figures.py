@@ -1,4 +1,4 @@
-"""Latencies, corrected and raw, and what else is measured by a history."""
+"""Latencies, corrected and raw, and other figures of a history."""
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ def test_each_population_s_messages_have_figures_of_their_own() -> None:
 
 
 def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None:
-    """So a standstill of two seconds shows once in the raw figures, and as often as it hit in the
+    """A stall of two seconds shows once in the raw figures, and for each delayed message in the
     corrected ones."""
     messages = [(n, n / 10) for n in range(100)]
     events: list[Event] = []
@@ -101,7 +101,7 @@ def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None
 
 
 def test_what_does_not_count() -> None:
-    """Last words, what nobody heard, and who is on a bad network."""
+    """Last words, messages that nobody heard, and clients on a faulty network do not count."""
     far: Event = {"t": 0.0, "who": 3, "what": "connects", "population": "p", "link": "slow"}
     found = of(
         {**far, "address": "a"},

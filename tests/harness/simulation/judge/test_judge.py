@@ -1,4 +1,4 @@
-"""The judge finds what is wrong, and is silent, or undecided, where the protocol allows it."""
+"""The judge finds violations; what the protocol allows is undecided or passes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_cast_1_what_who_stays_does_not_hear_is_lost() -> None:
     (lost,) = story.judged().violations
     assert (lost.kind, lost.clause, lost.who, lost.message) == ("lost", "CAST-1", 2, "0.0")
     assert lost.says == (
-        "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), who heard 0.1"
+        "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which heard 0.1"
     )
 
 
@@ -127,7 +127,7 @@ def test_who_is_cut_off_may_not_have_been_heard(how: str) -> None:
         story.what(2, "leaves", how="reset")
     assert story.found() == {"undecided": 2}
     story.hear(0, "2.0")
-    assert story.found() == {"lost": 1}, "what one has heard is due to all"
+    assert story.found() == {"lost": 1}, "a message that one has heard is due to all"
 
 
 def test_leave_2_what_was_sent_before_one_closed_is_due() -> None:
@@ -180,8 +180,8 @@ def test_welcome_3_who_has_heard_something_while_it_joined_hears_what_comes_behi
     story.hear(3, "0.1", "0.2")
     (lost,) = story.judged().violations
     assert (lost.who, lost.message) == (3, "1.0")
-    assert "who heard 0.2, which came behind it for session" in lost.says
-    assert story.judged().undecided == 1, "0.0, which may have come before it"
+    assert "which heard 0.2, a later one in the order of session" in lost.says
+    assert story.judged().undecided == 1, "message 0.0 may have come before the join"
 
 
 def test_welcome_3_what_was_on_the_way_when_one_came_may_reach_it_or_not() -> None:
@@ -292,7 +292,7 @@ def test_text_1_a_text_that_was_changed() -> None:
     story.line(1, b"<127.0.0.2>0.0:hello")
     (torn,) = story.judged().violations
     assert torn.kind == "torn"
-    assert torn.says.endswith("as “0.0:hello”, not as “0.0:Hello”")
+    assert torn.says.endswith("as “0.0:hello”, but it was sent as “0.0:Hello”")
 
 
 @pytest.mark.parametrize("text", [b"ab", b"a\xe8\xaab", b"a?b", b"a"])
@@ -495,7 +495,7 @@ def test_load_4_who_was_disconnected_had_not_asked_for_it() -> None:
         "session 0 (127.0.0.2) was disconnected",
     )
     assert (killed.kind, killed.clause) == ("disconnected", "LOAD-4")
-    assert killed.says.endswith("was disconnected, 0.001 s after the target was struck")
+    assert killed.says.endswith("was disconnected, 0.001 s after a fault of the target")
 
 
 def test_where_it_broke_off_who_was_disconnected_long_before_counts() -> None:
@@ -539,7 +539,7 @@ def test_join_1_who_could_not_come_through_the_harness_was_not_refused(why: str)
     story.what(2, "refused", why=why)
     judgement = story.judged()
     assert judgement.counts == {}
-    assert judgement.cannot_judge.endswith(f"could not come: {why}")
+    assert judgement.cannot_judge.endswith(f"could not connect: {why}")
 
 
 def test_welcome_1_who_heard_something_else_first() -> None:
@@ -610,7 +610,7 @@ PEOPLE = 11
 
 
 def a_crowd(messages: int, change: Callable[[int, list[str]], list[str]]) -> Story:
-    """People who each hear the room's sequence, less their own, after `change`."""
+    """Clients that each hear the room's sequence, less their own messages, after `change`."""
     story = Story(PEOPLE)
     names = [f"{at % PEOPLE}.{at // PEOPLE}" for at in range(messages)]
     for name in names:
@@ -667,11 +667,11 @@ def test_what_is_harmless_is_what_the_tests_think() -> None:
     assert harmless(b"\x07") == "␇".encode()
 
 
-# --- whatever a room that is right does ----------------------------------------------------------
+# --- whatever a correct room does ----------------------------------------------------------------
 
 
 class Guest:
-    """A connection to the model of a room. cursor: how much of the room's log it has been sent."""
+    """A connection to the model of a room. cursor: entries of the room's log sent to it."""
 
     def __init__(self, who: int) -> None:
         self.who = who
@@ -680,22 +680,22 @@ class Guest:
         self.here = True
         self.said = 0
         self.inbox = ""
-        """What it has sent and the room has not read yet."""
+        """Bytes that it has sent and the room has not read yet."""
         self.begun = ""
-        """What the room has read of a line."""
+        """Beginning of a line that the room has read."""
         self.rest = ""
-        """What it is to send yet of what it has begun."""
+        """Rest of a message that it has begun."""
         self.heard: list[object] = []
 
 
 class Room:
-    """A room that is right, and people who do whatever they can, by chance; their story is told."""
+    """A correct room with clients that act at random; their story is recorded."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.story = Story()
         self.log: list[tuple[int, str, str]] = []
-        """Who said it, the line, and whose whole message it is, if it is one."""
+        """Sender, line, and name of the message that the line is as a whole, if any."""
         self.guests: list[Guest] = []
         for _ in range(120):
             self.act(self.chance.choice([*self.ACTS, "say"]))
@@ -715,7 +715,7 @@ class Room:
             self.ACTS[act](self, self.chance.choice(here))
 
     def admit(self, guest: Guest) -> None:
-        """From now on it is a member, and does not know."""
+        """Make it a member, which does not know it yet."""
         if guest.cursor is None:
             guest.cursor = len(self.log)
 
@@ -750,12 +750,12 @@ class Room:
 
     def tell(self, guest: Guest, line: str) -> None:
         name = line.partition(":")[0]
-        own = name.partition(".")[0] == str(guest.who)  # else it is a piece that only looks so
+        own = name.partition(".")[0] == str(guest.who)  # a piece may look like another's
         whole = own and line.encode() == self.story.texts.get(name)
         self.log.append((guest.who, line, name if whole else ""))
 
     def flush(self, guest: Guest) -> None:
-        """It was silent for long."""
+        """Deliver its unfinished text, as after a silence."""
         if guest.begun and not guest.inbox:
             self.story.t += PAUSED
             self.tell(guest, guest.begun)
@@ -776,7 +776,7 @@ class Room:
     def leave(self, guest: Guest) -> None:
         how = self.chance.choice(("close", "reset", "half-close"))
         self.story.what(guest.who, "leaves", how=how)
-        if how == "reset":  # what was not read is gone
+        if how == "reset":  # unread input is lost
             guest.inbox = guest.inbox[: self.chance.randint(0, len(guest.inbox))]
         self.read(guest)
         if guest.begun:
@@ -798,8 +798,8 @@ class Room:
     }
 
     def deliveries(self) -> list[tuple[list[object], int]]:
-        """Whole messages that were heard by who was a member before, and stayed: a list of what
-        was heard, and the place in it."""
+        """Return whole messages heard by clients that were members before, and stayed: a list of
+        messages heard, and the place in it."""
         stay = {guest.who: self.welcome_of(guest.who) for guest in self.guests if guest.here}
         said = {event["says"]: event["t"] for event in self.story.events if "says" in event}
         return [
@@ -865,14 +865,14 @@ def test_whatever_was_torn_or_wrongly_prefixed_is_found(seed: int) -> None:
 
 @given(integers(0, 1 << 32))
 def test_where_a_room_broke_off_what_it_owes_is_not_held_against_it(seed: int) -> None:
-    """Of a history any beginning is the history of a room that is right."""
+    """Any beginning of a correct room's history is a correct history."""
     story = Room(seed).story
     del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
     assert story.judged("").violations == []
 
 
 def test_bytes_before_a_message_that_are_no_text_are_told_of_as_all_that_is_wrong() -> None:
-    """… also where a message that comes in pieces was begun."""
+    """This holds where a message in pieces has begun, too."""
     story = Story(2)
     story.say("0.0", b"abcdef", gap=0.2)
     story.say("0.1", b"hello")

@@ -1,4 +1,4 @@
-"""What a run comes to."""
+"""The verdict of a run, and its results."""
 
 from typing import Any
 
@@ -49,14 +49,14 @@ def broken() -> Story:
     [
         (broken, COMPLETE, 0.0, "fail", "2 lost", 1),
         (broken, COMPLETE, 9.0, "fail", "2 lost", 1),
-        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 of 100", 2),
+        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 in 100", 2),
         (well, "", 0.0, "unknown", "the history was cut short", 2),
         (well, "the target ended", 0.0, "unknown", "the target ended", 2),
         (Story, COMPLETE, 0.0, "unknown", "nothing was heard", 2),
     ],
 )
 def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, status: int) -> None:
-    """What is proved is proved, however late the harness was; and no operations, no pass."""
+    """A proof counts however late the harness was; without deliveries, there is no pass."""
     found = of(story(), end, lag)
     assert (found["verdict"], exit_status(found)) == (verdict, status)
     assert found["why"].startswith(why)
@@ -70,7 +70,7 @@ def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
     found = of(story)
     assert (found["verdict"], exit_status(found), found["refused"]) == ("invalid", 2, 0)
     assert "Too many open files" in found["why"]
-    cannot_judge = of(well(), "the harness could not judge: a driver broke off")
+    cannot_judge = of(well(), "the harness could not judge: a driver failed")
     assert (cannot_judge["verdict"], exit_status(cannot_judge)) == ("invalid", 2)
     story.say("0.1")
     assert of(story)["verdict"] == "fail"
@@ -84,7 +84,7 @@ def test_that_a_run_broke_off_is_said_of_one_that_failed_too() -> None:
     for end, said in (("", "cut short"), ("the target ended", "the target ended")):
         found = of(story, end)
         assert (found["verdict"], found["lost"]) == ("fail", 2)
-        assert [*lines(found)][1] == f"it did not run to its end: {said}"
+        assert [*lines(found)][1] == f"the run is incomplete: {said}"
 
 
 def test_the_first_violations_are_told_and_all_are_counted() -> None:
@@ -102,16 +102,16 @@ def test_the_first_violations_are_told_and_all_are_counted() -> None:
 
 def test_where_there_are_several_populations_each_has_a_row() -> None:
     story = well()
-    assert not any("last, of" in line for line in lines(of(story)))
+    assert not any("last, from" in line for line in lines(of(story)))
     story.what(9, "connects", population="others", address="127.0.0.9", link=None)
     story.what(9, "welcomed")
     story.say("9.0")
     story.all_hear("9.0")
     found = of(story)
     assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
-    assert [line.split()[:3] for line in lines(found) if "last, of" in line] == [
-        ["last,", "of", "p"],
-        ["last,", "of", "others"],
+    assert [line.split()[:3] for line in lines(found) if "last, from" in line] == [
+        ["last,", "from", "p"],
+        ["last,", "from", "others"],
     ]
 
 

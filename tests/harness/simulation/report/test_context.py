@@ -1,4 +1,4 @@
-"""The context of a violation: what is shown of it, in words and as a picture."""
+"""The context of a violation, as text and as a picture."""
 
 from dataclasses import asdict
 from itertools import pairwise
@@ -70,7 +70,7 @@ def test_who_disagrees_about_an_order_is_shown_with_the_other_message() -> None:
     story.say("1.0")
     for who in range(2, 20):
         story.hear(who, *(("1.0", "0.0") if who == 2 else ("0.0", "1.0")))
-    says = "session 2 (127.0.0.4) heard message 1.0 before 0.0, and session 11 behind it"
+    says = "session 2 (127.0.0.4) heard message 1.0 before 0.0, but session 11 after it"
     found = shown(story, Violation("misordered", "CAST-5", 0.1, 2, "1.0", says))
     assert found.others == ["0.0"]
     assert found.rows[0].behind == ["0.0"]
@@ -108,7 +108,7 @@ def test_a_violation_without_a_message_is_shown_with_what_happened_to_the_sessio
     found = shown(story, Violation("disconnected", "LEAVE-1", story.t, 1, "", "it was put out"))
     assert [line.what for line in found.lines][-2:] == ["kill-worker", "ended"]
     (lane,) = Picture(found).lanes
-    assert lane.end < WIDTH - 20  # it ends before the picture does
+    assert lane.end < WIDTH - 20  # it ends before the picture
     assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
 
 

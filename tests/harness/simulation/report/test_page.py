@@ -1,4 +1,4 @@
-"""The report's page, what is drawn on it, and what it shows around a violation."""
+"""The report's page, its charts, and the context of violations."""
 
 import random
 import re
@@ -38,7 +38,7 @@ def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
 
 
 def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
-    """The page of a story in which these were found, whatever the judge says of it."""
+    """Return the page of a story with these violations, whatever the judge says."""
     recorded = History({"history": 1}, story.events, COMPLETE)
     found = figures(recorded)
     results: Mapping[str, Any] = {
@@ -65,8 +65,8 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
 
 
 def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> Story:
-    """People who talk, and hear it soon; a worker is killed at 5 s, from 10 to 11 s all stands
-    still."""
+    """Clients that talk and hear each other soon; a worker is killed at 5 s, and the room stalls
+    from 10 to 11 s."""
     chance = random.Random(1)
     story = Story(people)
     numbers = [0] * people
@@ -96,7 +96,7 @@ def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> S
 def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     text = page_of(classroom(), tmp_path, phases=[["calm", 15.0], ["rush", 15.0]])
     assert '<header class="pass">' in text
-    assert text.count("<svg") == 8  # the tail, the strip, six charts over time
+    assert text.count("<svg") == 8  # the distribution, the strip, six charts over time
     assert "kill-worker at " in text
     assert "stop, 10." in text
     assert ">kill-worker</text>" in text
@@ -107,14 +107,14 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
 
 def test_where_there_are_several_populations_each_has_a_row(tmp_path: Path) -> None:
     story = classroom()
-    assert "of what p say" not in page_of(story, tmp_path)
+    assert "messages of p<" not in page_of(story, tmp_path)
     story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
     story.what(99, "welcomed")
     story.say("99.0")
     story.all_hear("99.0")
     text = page_of(story, tmp_path)
-    assert "of what p say" in text
-    assert "of what &lt;others&gt; say" in text
+    assert "messages of p<" in text
+    assert "messages of &lt;others&gt;" in text
 
 
 def test_a_page_of_a_run_in_which_nothing_happened(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_page_of_a_run_in_which_nothing_happened(tmp_path: Path) -> None:
 
 
 def test_a_page_of_a_run_whose_harness_was_late_shows_when() -> None:
-    shown = "How late the harness itself was"
+    shown = "Largest delay of the harness itself"
     assert shown in page_with(classroom(), [], verdict="invalid", why="it was late")
     assert shown not in page_with(classroom(), [])
 
@@ -154,7 +154,7 @@ def test_what_people_and_servers_say_does_not_become_markup() -> None:
     ]
     names = dict.fromkeys(("why", "scenario", "target"), evil)
     text = page_with(story, found, **names)
-    text.encode()  # nothing is left of what is no text
+    text.encode()  # no surrogate is left
     assert "script" not in Reader(text).names
     assert not re.search("[\x00\x1b\u202e]", text)
     assert visible(evil)[:12] in Reader(text).text

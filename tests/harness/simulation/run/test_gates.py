@@ -1,4 +1,4 @@
-"""What a gate holds and lets through, at times that the tests make up."""
+"""Bytes that a gate holds and passes on, at made-up times."""
 
 from itertools import pairwise
 from math import inf
@@ -35,7 +35,7 @@ def at(gate: Gate, now: float) -> Gate:
 
 
 def passed(gate: Gate, now: float) -> bytes:
-    """Take all that is due at a time."""
+    """Take all that is due at this time."""
     gate.now = now
     taken = b""
     while data := gate.due():
@@ -104,7 +104,7 @@ def test_all_that_is_put_in_comes_out_in_order_and_then_the_end(
         assert gate.ending() == ""
         assert put.startswith(taken)
     gate.end(CLOSED)
-    taken += passed(gate, max(now, 30.0))  # when all faults are over
+    taken += passed(gate, max(now, 30.0))  # all faults are over by then
     assert taken == put
     assert gate.ending() == CLOSED
 
@@ -172,7 +172,7 @@ def test_what_is_slow_keeps_its_rate_however_late_it_is_woken(rate: float) -> No
         room = gate.room()
         assert 0 < room <= HELD
         gate.put(bytes(room))
-        assert gate.room() == 0  # no more than it may carry
+        assert gate.room() == 0  # it reads no more than it may carry
         carried += len(passed(gate, gate.now))
     assert carried / (gate.now - 10) == pytest.approx(rate, rel=0.02)
 

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on."""
+"""The progress of a run."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def test_a_line_every_few_seconds_where_lines_stay() -> None:
 
 
 def test_strange_lines_are_told() -> None:
-    assert described(Status(1, 2, 3, 4, 5, 0.0, ""), 10, 0).endswith("5 strange lines, lag 0 ms")
+    assert described(Status(1, 2, 3, 4, 5, 0.0, ""), 10, 0).endswith("5 unexpected lines, lag 0 ms")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def fixture_terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
 
 
 def all_shown(ours: int, stream: io.TextIOWrapper) -> str:
-    """All that was written so far; it may come in pieces."""
+    """Return all that was written so far, which may come in pieces."""
     print("\x00", end="", file=stream, flush=True)
     shown = b""
     while not shown.endswith(b"\x00"):

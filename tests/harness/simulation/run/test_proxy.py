@@ -1,7 +1,7 @@
-"""The proxy, as a process: a client of one address, a server in the test, and what each sees.
+"""The proxy process, between a client with its own address and a server in the test.
 
-A wait for what has to come is bounded by PATIENCE; what must not come is watched
-for a WINDOW, which is also how long what must not go on is tried.
+Waits for something that must come are bounded by PATIENCE. Something that must not come is
+waited for during a WINDOW, in which things that must not go on are tried, too.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ ADDRESS = "127.0.3.7"
 
 NOBODY = ("127.0.0.1", 9)
 
-#: Carries everything as it comes: its fault begins when the test is long over.
+#: A link without a fault: it would begin long after the test.
 FAITHFUL = Link("half-close", after=(1e6, 1e6))
 
 
 def link_of(fault: str, bytes_per_second: float = 1024.0, **ranges: float | Range) -> Link:
-    """A link whose ranges may be single numbers."""
+    """Return a link; a range may be given as a single number."""
     pairs = {
         key: value if isinstance(value, tuple) else (value, value) for key, value in ranges.items()
     }
@@ -61,12 +61,12 @@ class Line:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def told(self, number: int = 1) -> dict[str, Any]:
-        """The first, second, … thing that the proxy tells."""
+        """Return the first, second, … event that the proxy reports."""
         deadline = time.monotonic() + PATIENCE
         while len(self.events) < number:
             assert time.monotonic() < deadline, self.events
             self.events += self.proxy.events()
-            time.sleep(0.005)  # nothing says that there is more
+            time.sleep(0.005)  # nothing signals a new event
         return self.events[number - 1]
 
 
@@ -96,14 +96,14 @@ def connect(port: int, address: str = ADDRESS, buffer: int = 0) -> socket.socket
 
 
 def process_of_the_proxy() -> psutil.Process:
-    """Return the only process that this one has for a proxy."""
+    """Return the only child process that is a proxy."""
     (found,) = (child for child in psutil.Process().children() if MODULE in child.cmdline())
     return found
 
 
 @contextlib.contextmanager
 def line(link: Link, buffer: int = 0) -> Iterator[Line]:
-    """A client connected by a link. buffer: bytes of the kernel's, at either end; 0: its own."""
+    """A client connected by a link. buffer: bytes of the kernel's buffers; 0: the default."""
     with listening(buffer) as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
         client = connect(proxy.ports[0], buffer=buffer)
         with client, listener.accept()[0] as server:
@@ -113,7 +113,7 @@ def line(link: Link, buffer: int = 0) -> Iterator[Line]:
 
 
 def heard(connection: socket.socket, size: int) -> bytes:
-    """So many bytes, or less if it ends before."""
+    """Return so many bytes, or fewer if the connection ends."""
     found = b""
     while len(found) < size and (data := connection.recv(size - len(found))):
         found += data
@@ -121,13 +121,13 @@ def heard(connection: socket.socket, size: int) -> bytes:
 
 
 def hear_to_the_end(connection: socket.socket) -> None:
-    """Hear all, and drop it."""
+    """Read everything, and drop it."""
     while connection.recv(1 << 16):
         pass
 
 
 def silent(connection: socket.socket) -> bool:
-    """Whether nothing comes, not even an end."""
+    """Return whether nothing comes, not even an end."""
     return not select.select([connection], [], [], WINDOW)[0]
 
 
@@ -137,7 +137,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def taken(connection: socket.socket, most: int = 64 << 20) -> int:
-    """Bytes that can be said until nothing more is taken."""
+    """Return the number of bytes that can be sent until nothing more is taken."""
     connection.setblocking(False)
     total = 0
     while total < most and select.select([], [connection], [], WINDOW)[1]:
@@ -200,7 +200,7 @@ def test_a_server_that_ends_its_side_still_hears() -> None:
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_a_reset_is_passed_on_after_what_came_before(speaker: str) -> None:
     with line(FAITHFUL) as wire:
-        wire.server.sendall(b"hi")  # the proxy is there
+        wire.server.sendall(b"hi")  # the proxy is ready
         assert heard(wire.client, 2) == b"hi"
         speaks, hears = wire.client, wire.server
         if speaker == "server":
@@ -222,7 +222,7 @@ def test_a_reset_is_passed_on_while_the_other_side_speaks() -> None:
 
 
 def test_who_is_not_read_is_stopped() -> None:
-    """Each buffer of the kernel's holds twice what was asked for, and there are four on the way."""
+    """Each kernel buffer holds twice its size, and there are four on the way."""
     with line(FAITHFUL, buffer=1 << 16) as wire:
         for speaker, listener in ((wire.server, wire.client), (wire.client, wire.server)):
             total = taken(speaker)
@@ -280,7 +280,7 @@ def test_what_it_tells_late_was_so_in_time() -> None:
     with line(link_of("stall", after=0.2, seconds=0.1)) as wire:
         process = process_of_the_proxy()
         process.send_signal(signal.SIGSTOP)
-        time.sleep(0.5)  # until it is too late
+        time.sleep(0.5)  # longer than the fault
         goes_on = time.monotonic()
         process.send_signal(signal.SIGCONT)
         begins, ends = wire.told(1), wire.told(2)
@@ -303,7 +303,7 @@ def test_a_fault_ends_with_its_connection() -> None:
 
 def test_a_fault_that_never_began_is_not_told() -> None:
     with line(link_of("slow", after=100)) as wire:
-        wire.server.sendall(bytes(1 << 16))  # many times what it is slow for
+        wire.server.sendall(bytes(1 << 16))  # far more than the slow rate
         assert len(heard(wire.client, 1 << 16)) == 1 << 16
     assert wire.proxy.events() == []
 
@@ -366,7 +366,7 @@ def test_who_is_slow() -> None:
         assert len(heard(wire.client, 1000)) == 1000
         assert time.monotonic() < begins["t"] + PATIENCE
         assert len(heard(wire.client, 99999)) == 9000
-        assert time.monotonic() >= begins["t"] + 0.4  # it has saved up a tenth of a second at most
+        assert time.monotonic() >= begins["t"] + 0.4  # at most a tenth of a second was saved up
 
 
 def test_the_server_feels_who_is_slow() -> None:
@@ -450,7 +450,7 @@ def test_who_is_cut_off(said: bytes) -> None:
 
 def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        while True:  # until nobody is accepted any more
+        while True:  # until the backlog is full
             client = stack.enter_context(socket.socket())
             client.settimeout(WINDOW)
             try:
@@ -487,7 +487,7 @@ def test_a_half_close() -> None:
         assert heard(wire.client, 99) == b""
         deadline = time.monotonic() + WINDOW
         while time.monotonic() < deadline:
-            wire.client.sendall(b"still unheard")  # which fails, once it has been reset
+            wire.client.sendall(b"still unheard")  # fails after the reset
             time.sleep(0.01)
         wire.client.close()
         assert (wire.told(1)["what"], wire.told(2)["what"]) == ("begins", "ends")
@@ -507,7 +507,7 @@ def test_stopping_closes_all() -> None:
     with listening() as listener:
         proxy = Proxy(listener.getsockname(), 1, [link_of("stall")])
         assert proxy.death() == ""
-        proxy.stop()  # it has not even started
+        proxy.stop()  # it has not started
         with proxy, connect(proxy.ports[0]) as client, listener.accept()[0] as server:
             process = process_of_the_proxy()
             assert Line(proxy, client, server).told()["what"] == "begins"
@@ -595,7 +595,7 @@ def test_a_process_that_gets_no_job_says_so() -> None:
 
 def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(("::1", 9), 1, [FAITHFUL])
-    why = "the target has to have an IPv4 address, and '::1' has none"
+    why = "the target must have an IPv4 address, and '::1' has none"
     with pytest.raises(
         CannotJudge, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"
     ):
@@ -609,14 +609,14 @@ def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
             Proxy(NOBODY, 1, [FAITHFUL]).start()
     monkeypatch.setattr(proxy_module, "START_LIMIT", 0.0)
     slow = Proxy(NOBODY, 1, [FAITHFUL])
-    with pytest.raises(CannotJudge, match="the proxy was not ready for 0 s"):
+    with pytest.raises(CannotJudge, match="the proxy was not ready within 0 s"):
         slow.start()
     assert slow.death().startswith("ended")
 
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_proxy_without_descriptors_says_so(spare: int) -> None:
-    """A connection needs two: here the first or the second can't be had."""
+    """A connection needs two descriptors: here the first or the second is missing."""
     with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid
         limit = len(os.listdir(f"/proc/{pid}/fd")) + spare
@@ -625,4 +625,4 @@ def test_a_proxy_without_descriptors_says_so(spare: int) -> None:
             proxy.death(PATIENCE)
         death = proxy.death(PATIENCE)
     assert death.startswith("ended (exit status 2), saying: the proxy can't go on: ")
-    assert "Too many open files" in death  # or what it wanted to import then can't be opened
+    assert "Too many open files" in death  # or an import failed

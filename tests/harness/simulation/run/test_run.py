@@ -1,4 +1,4 @@
-"""The clients, in real processes, and what they record of servers of all kinds."""
+"""The clients, in real processes, and their records of several servers."""
 
 import contextlib
 import pickle
@@ -61,7 +61,7 @@ def test_all_that_was_said_is_recorded_and_heard(processes: int, tmp_path: Path)
     assert {event["sent"] for event in of(found, "sent")} == said.keys()
     for who in range(7):
         others = {name for name, event in said.items() if event["who"] != who}
-        assert {*heard(found, who)} == others, "each is recognized, byte for byte"
+        assert {*heard(found, who)} == others, "each message is recognised, byte for byte"
         assert len(heard(found, who)) == len(others)
     assert all(before["t"] <= after["t"] for before, after in pairwise(found.events))
     for who in range(7):
@@ -150,7 +150,7 @@ def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
 def test_the_last_words_end_it_when_all_have_heard_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the patience, which is for what does not come."""
+    """The run does not wait for the whole patience."""
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 10_000.0)
     found = record(tmp_path, TWO)
     last = [event["says"] for event in of(found, "final")]
@@ -173,10 +173,10 @@ def test_links_are_bad_networks(tmp_path: Path) -> None:
     (address,) = (event["address"] for event in of(found, "population", "cut"))
     said = [event["says"] for event in of(found, "says") if event["who"] == whose]
     assert said
-    assert {*said} & {*heard(found, (whose + 1) % 3)}, f"the server knows it as {address}"
+    assert {*said} & {*heard(found, (whose + 1) % 3)}, f"the server sees it as {address}"
 
 
-# --- the target is struck ------------------------------------------------------------------------
+# --- faults of the target ------------------------------------------------------------------------
 
 
 def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_pat
 
 
 def both_workers_serve(target: Command) -> None:
-    """Wait until each worker serves somebody: from then on, faults find it."""
+    """Wait until each worker serves a client: from then on, faults find the workers."""
     with ExitStack() as people:
 
         def come() -> bool:
@@ -254,10 +254,10 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
         "hangup": [("begins", 1)],
         "stop": [("begins", stopped), ("ends", stopped)],
     }
-    assert stopped >= 3, "main process, registry, and a worker: another may not be there yet"
+    assert stopped >= 3, "main process, registry and a worker; another may not have started yet"
     (killed,) = of(found, "fault", "kill-worker")[0]["processes"]
     assert not psutil.pid_exists(killed)
-    assert of(found, "what", "ended") == [], "it is this project's server"
+    assert of(found, "what", "ended") == [], "the chatroom disconnects nobody"
     said = {event["says"] for event in of(found, "says")}
     everyone = {name for who in range(4) for name in heard(found, who)}
     assert everyone == said
@@ -312,9 +312,9 @@ def test_a_run_starts_when_its_drivers_are_ready(
 @pytest.mark.parametrize(
     ("does", "complaint"),
     [
-        ("echo oh", "a driver said 'oh', and not that it is ready"),
-        ("exec true", "a driver broke off with exit code 0"),
-        ("exec sleep 60", "a driver was not ready for 0.1 s"),
+        ("echo oh", "a driver printed 'oh' instead of 'ready'"),
+        ("exec true", "a driver failed with exit status 0"),
+        ("exec sleep 60", "a driver was not ready within 0.1 s"),
     ],
 )
 def test_drivers_that_do_not_get_ready(
@@ -335,11 +335,11 @@ def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> No
     def break_off(status: Status) -> None:
         if status.said:
             for driver in psutil.Process().children():
-                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already
+                with contextlib.suppress(psutil.NoSuchProcess):  # already ended
                     if "harness.simulation.run.driver" in driver.cmdline():
                         driver.send_signal(signal.SIGINT)
 
-    with pytest.raises(CannotJudge, match="a driver broke off with exit code"):
+    with pytest.raises(CannotJudge, match="a driver failed with exit status"):
         record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
 
 

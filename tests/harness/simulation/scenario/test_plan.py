@@ -1,4 +1,4 @@
-"""From a scenario and a seed, the plan."""
+"""The plan, from a scenario and a seed."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ def of(body: str, seconds: float = 10.0) -> Scenario:
 
 
 def sessions(body: str, seconds: float = 10.0) -> list[Session]:
-    """The sessions of a plan for one population."""
+    """Return the sessions of a plan for one population."""
     return plan(of(f'[[population]]\nname = "one"\n{body}', seconds), 1).sessions
 
 

@@ -1,4 +1,4 @@
-"""What a scenario says, and what is said of one that says it wrong."""
+"""Scenarios: valid ones, and the errors for others."""
 
 from pathlib import Path
 
@@ -114,51 +114,57 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
     ("text", "complaint"),
     [
         ("about = ", "'x' is not TOML: "),
-        (ONE, "'x': about has to be there"),
-        ('about = "a"', "'x': population has to be there, once at least: [[population]]"),
-        ('about = ""\n' + ONE, "'x': about has to be text, not ''"),
-        ('about = "a"\nseconds = 0\n' + ONE, "'x': seconds has to be a number from 0.1 to 86400"),
-        ('about = "a"\nsecond = 1\n' + ONE, "'x': second is not known; there are about, phase,"),
-        ('about = "a"\npopulation = 3', "'x': population has to be tables: [[population]]"),
-        ('about = "a"\n' + ONE + "rat = 1", "'x': population 1 'one': rat is not known; there are"),
-        ('about = "a"\n' + ONE + "rate = -1", "rate has to be a number from 0 to 10000, not -1"),
+        (ONE, "'x': about is missing"),
+        ('about = "a"', "'x': population is missing: at least one [[population]] is needed"),
+        ('about = ""\n' + ONE, "'x': about must be text, not ''"),
+        ('about = "a"\nseconds = 0\n' + ONE, "'x': seconds must be a number from 0.1 to 86400"),
+        ('about = "a"\nsecond = 1\n' + ONE, "'x': second is unknown; the keys are about, phase,"),
+        (
+            'about = "a"\npopulation = 3',
+            "'x': population must be an array of tables: [[population]]",
+        ),
+        (
+            'about = "a"\n' + ONE + "rat = 1",
+            "'x': population 1 'one': rat is unknown; the keys are",
+        ),
+        ('about = "a"\n' + ONE + "rate = -1", "rate must be a number from 0 to 10000, not -1"),
         (
             'about = "a"\n' + ONE + "rate = true",
-            "rate has to be a number from 0 to 10000, not True",
+            "rate must be a number from 0 to 10000, not True",
         ),
-        ('about = "a"\n' + ONE + "burst = 1.5", "burst has to be a whole number from 1 to 10000"),
+        ('about = "a"\n' + ONE + "burst = 1.5", "burst must be a whole number from 1 to 10000"),
         ('about = "a"\n' + ONE + "size = [9, 3]", "or a pair of them, [a, b], not [9, 3]"),
-        ('about = "a"\n' + ONE + 'alphabets = ["runes"]', "alphabets has to be some of ascii, cjk"),
-        ('about = "a"\n' + ONE + 'timing = "often"', "has to be one of evenly, at-random, not"),
-        ('about = "a"\n' + ONE + "returns = 1", "returns has to be true or false, not 1"),
+        ('about = "a"\n' + ONE + 'alphabets = ["runes"]', "alphabets must be some of ascii, cjk"),
+        ('about = "a"\n' + ONE + 'timing = "often"', "must be one of evenly, at-random, not"),
+        ('about = "a"\n' + ONE + "returns = 1", "returns must be true or false, not 1"),
         (
             'about = "a"\n' + ONE + "link = 1",
-            "'x': population 1 'one': link has to be a table, not 1",
+            "'x': population 1 'one': link must be a table, not 1",
         ),
         (
             'about = "a"\n' + ONE + '[population.link]\nfault = "rain"',
-            "'x': population 1 'one': link: fault has to be one of slow, stall,",
+            "'x': population 1 'one': link: fault must be one of slow, stall,",
         ),
         (
             'about = "a"\n' + ONE + 'phase = "noon"',
-            "population 'one': phase has to be one of none: there are no phases, not 'noon'",
+            "population 'one': phase must be one of none: there are no phases, not 'noon'",
         ),
-        ('about = "a"\n' + ONE + ONE, "'x': population has to have names that differ"),
+        ('about = "a"\n' + ONE + ONE, "'x': population names must differ"),
         (
             'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"',
-            "'x': fault 1 'stop': at or `every` has to be there, and not both",
+            "'x': fault 1 'stop': either at or `every` must be there, and not both",
         ),
         (
             'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"\nat = 3',
-            "at has to be a part of the run from 0 to 1, or a list of them, not 3",
+            "at must be a part of the run from 0 to 1, or a list of them, not 3",
         ),
         (
             'about = "a"\nseconds = 1\n[[phase]]\nname = "p"\nseconds = 1\n' + ONE,
-            "'x': seconds can't be there where there are phases, which have their own",
+            "'x': seconds is not allowed with phases, which have their own",
         ),
         (
             'about = "a"\n[[population]]\nname = "a"\nclients = 20000\n' + ONE,
-            "'x': population there may be 20000 clients in all",
+            "'x': populations have more than 20000 clients in all",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is said, and how it arrives."""
+"""The texts of messages, and how they should arrive."""
 
 import random
 

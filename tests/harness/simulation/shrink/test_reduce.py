@@ -1,4 +1,4 @@
-"""From a history to a script, and to the smallest that still shows the same."""
+"""From a history to a script, and to the smallest that still shows the violation."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def test_a_script_is_what_people_did_in_order() -> None:
 
 
 def after_joining(*events: Event) -> Script:
-    """The steps that come of these events, behind the coming of 0."""
+    """Return the steps for these events, without the join of 0."""
     joins = {"t": 0, "who": 0, "what": "connects", "address": "127.0.0.2"}
     (join, *script) = script_of(History({}, [joins, *({"t": 1, **event} for event in events)]))
     assert join == ["join", 0, "127.0.0.2"]
@@ -97,7 +97,7 @@ def a_script(count: int = 8, rest: bytes = b"some text") -> Script:
 
 
 def is_valid(script: Script) -> bool:
-    """Nobody speaks or leaves who is not there."""
+    """Return whether only clients that are there speak or leave."""
     here = set()
     for step in script:
         if step[0] == "join":
@@ -114,7 +114,7 @@ def said(step: Step) -> bytes:
 
 
 def asked_once(shows: Callable[[Script], bool]) -> Callable[[Script], bool]:
-    """The same, which can't bear to be asked nonsense, or twice."""
+    """Return `shows`, which then asserts that no script is invalid or tried twice."""
     asked: set[str] = set()
 
     def shows_once(script: Script) -> bool:
@@ -162,13 +162,13 @@ def test_what_is_needed_is_left_and_nothing_else(
     (spoken, *_) = steps
     rest = said(spoken).removeprefix(token)
     assert word in said(spoken)
-    # In characters, as it is shortened: the word may be a part of the umbrella.
+    # By characters, as texts are shortened: the word may be part of a character.
     assert len(as_text(rest)) <= max(len(word), is_cut)
     assert len(spoken[2]) == 1 + is_cut
 
 
 def without_one(script: Script) -> list[Script]:
-    """Without any one step, or any one person."""
+    """Return the script without any one step, and without any one client."""
     steps = [at for at, step in enumerate(script) if step[0] != "join"]
     return [[*script[:at], *script[at + 1 :]] for at in steps] + [
         [step for step in script if step[1] != who] for who in people(script)
@@ -180,7 +180,7 @@ def test_nothing_can_be_left_out_of_what_is_found(
     spoken: int, listeners: int, leavers: int, divisor: int
 ) -> None:
     def shows(script: Script) -> bool:
-        """Not all that is more shows it as well."""
+        """Hold for some longer scripts only: not every superset shows it."""
         return (
             lines(script) >= spoken
             and len(people(script)) > listeners
@@ -199,7 +199,7 @@ def test_nothing_can_be_left_out_of_what_is_found(
 
 def test_what_only_another_leaving_out_made_possible_is_left_out_too() -> None:
     def shows(script: Script) -> bool:
-        """Who listens is needed as long as more than one line is said."""
+        """Need the listener only as long as more than one line is said."""
         speaks = any(said(step).startswith(b"3.3:") for step in script)
         return speaks and (lines(script) == 1 or len(people(script)) >= 5)
 

@@ -1,4 +1,4 @@
-"""A script is played: silent where all is right; what is wrong is called by its kind."""
+"""Scripts are played: correct servers show nothing, wrong ones a violation of the right kind."""
 
 import ast
 import shlex
@@ -24,7 +24,7 @@ def saying(who: int, count: int, first: int = 0) -> Script:
     return [["say", who, [b"%d.%d:One Line" % (who, first + n)]] for n in range(count)]
 
 
-#: All that people do: they come late and again, are cut, say what is no text, and go in all ways.
+#: Everything that clients do: late and repeated joins, cuts, bad bytes, all ways to leave.
 ALL: Script = [
     *coming(4),
     *saying(0, 2),
@@ -66,8 +66,8 @@ def test_nothing_is_wrong_with_what_is_right(command: str, hurry: bool) -> None:
     assert played(command, ALL, hurry=hurry) == []
 
 
-#: Servers that lose, double or swap the second line of a member, where the broken ones of the
-#: reference wait for its hundredth; and others that they have not.
+#: Servers that lose, double or swap the second line of a member (the reference's broken servers
+#: wait for later lines), and others that the reference does not have.
 WRONG = """
 import sys
 from harness.reference.broken import *
@@ -150,7 +150,7 @@ def test_what_is_wrong_is_called_by_its_kind(command: str, script: Script, expec
 
 
 def test_who_tears_what_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # on a slow machine, too
+    monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # for slow machines
     script = [*coming(2), ["say", 0, [b"0.0:in", b"two"]]]
     assert kinds(played(broken("impatient"), script)) == {"torn"}
 
@@ -158,7 +158,7 @@ def test_who_tears_what_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None
 def test_who_is_in_a_hurry_hears_before_it_is_greeted() -> None:
     late = broken("welcome-late")
     script = coming(3) + saying(0, 3)
-    assert played(late, script) == [], "nobody speaks before all are greeted"
+    assert played(late, script) == [], "nobody speaks before all are welcomed"
     assert kinds(played(late, script, hurry=True)) == {"unwelcomed"}
 
 
@@ -186,7 +186,7 @@ def test_a_server_may_speak_otherwise() -> None:
 
 def test_without_a_welcome_it_is_not_known_from_when_on_one_is_a_member() -> None:
     script = coming(2) + saying(0, 3)
-    assert played(wrong("LateUnwelcomed"), script, b"") == [], "the first may have come before"
+    assert played(wrong("LateUnwelcomed"), script, b"") == [], "the first line may be older"
     assert kinds(played(wrong("LosesUnwelcomed"), script, b"")) == {"lost"}
 
 

@@ -23,7 +23,7 @@ from math import inf
 
 from harness.simulation.scenario.scenario import Link
 
-BEFALL = ("cut-off", "reset", "half-close")
+CONNECTION_FAULTS = ("cut-off", "reset", "half-close")
 """Faults of a connection as a whole: the gates themselves pass everything."""
 
 CLOSED, RESET = "closed", "reset"

@@ -50,7 +50,7 @@ from typing import Any
 from harness.descriptors import raise_descriptor_limit
 from harness.errors import CannotJudge
 from harness.simulation.run.direction import Direction
-from harness.simulation.run.gates import BEFALL, CHUNK, Course, draw, gates
+from harness.simulation.run.gates import CHUNK, CONNECTION_FAULTS, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
 
 BUFFER = 1 << 16
@@ -196,7 +196,7 @@ class Connection:
     def _begin(self) -> None:
         fault = self._course.fault
         # The gates begin on time by themselves; other faults begin now.
-        self._began = self.loop.time() if fault in BEFALL else self._course.begins
+        self._began = self.loop.time() if fault in CONNECTION_FAULTS else self._course.begins
         self._tell("begins", self._began)
         match fault:
             case "cut-off":

@@ -501,7 +501,7 @@ def test_what_is_next_comes_after_what_was_taken(spans: list[Span]) -> None:
     offsets = [offset for begin, stop in spans for offset in range(begin, stop)]
     for taken, following in enumerate(offsets):
         assert after(spans, taken) == following
-    with pytest.raises(ValueError, match="more were taken than there are"):
+    with pytest.raises(ValueError, match="taken must be less than the size"):
         after(spans, len(offsets) + 1)
 
 

@@ -151,7 +151,7 @@ def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyP
 def test_one_room_has_it_at_a_time(path: Path) -> None:
     with (
         closing(TranscriptFile.open(path, 0)),
-        pytest.raises(OSError, match="another room writes there"),
+        pytest.raises(OSError, match="another room is writing to it"),
     ):
         TranscriptFile.open(path, 0)
     TranscriptFile.open(path, 0).close()

@@ -1,17 +1,18 @@
-"""Every command in README.md and docs/ is run; every link and every test's name leads somewhere.
+"""Run every command in README.md and docs/, and check every link and every name of a test.
 
-How a page is read:
+A page is read as follows:
 
-- A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
+- A section, from one `## ` heading to the next, runs by itself, in a new folder that looks like a
   clone of the repository.
-- In a block of `console`, a line that begins with `$ ` is a command. What follows is what it
-  prints, numbers and spaces aside; `…` stands for anything, a line of its own for any lines.
-- A command that does not end by itself (`KEEPS_RUNNING`) goes on in a terminal of its own, until
-  the section ends, or another room wants its port; then it is stopped by Ctrl-C. Who starts a
-  server waits until it listens.
-- A block below a line that ends in "`NAME`:" is that file.
+- In a `console` block, a line that begins with `$ ` is a command. The lines after it are its
+  expected output; numbers and spaces may differ. `…` stands for any text, and a line `…` for any
+  lines.
+- A command that does not end by itself (`KEEPS_RUNNING`) runs in a terminal of its own until the
+  section ends, or until another room needs its port. Then Ctrl-C stops it. The next command runs
+  once a server listens.
+- A block below a line that ends in "`NAME`:" is the text of that file.
 - Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
-- What takes long is made short (`SHORTER`); what can't be run is named, and why (`NOT_RUN`).
+- Long commands are shortened (`SHORTER`). `NOT_RUN` lists commands that can't run, with reasons.
 """
 
 import ast
@@ -40,13 +41,13 @@ from tests.system.ports import free_port
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-#: What of the repository commands need.
+#: Parts of the repository that commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
-#: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
+#: Timeout of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
-#: Commands, as patterns, and why no test runs them.
+#: Patterns of commands that no test runs, with the reasons.
 NOT_RUN = {
     r"^pip install ": "tests/test_package.py does that, in an environment of its own",
     r"^sudo ": "needs a machine of its own, with systemd",
@@ -54,7 +55,7 @@ NOT_RUN = {
     r"^scripts/test$": "these tests are a part of it",
 }
 
-#: What is made shorter, and how: the command stays, it has less to do.
+#: Patterns of long commands, and their replacements, which do the same with less work.
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
@@ -62,7 +63,7 @@ SHORTER = [
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]
 
-#: What stands in the docs for what is different everywhere. Traffic stays on this machine.
+#: Patterns for names and addresses that differ everywhere, and their replacements on this machine.
 STANDS_FOR = [
     (r"^scripts/serve ", "scripts/serve 127.0.0.1 4000 "),
     (r"\b192\.0\.2\.7\b|\b0\.0\.0\.0\b", "127.0.0.1"),
@@ -72,11 +73,11 @@ STANDS_FOR = [
 
 PORT = r"\b400\d\b"
 
-#: Commands that go on until they are stopped. A pipe into one ends it.
+#: Commands that run until they are stopped. With a pipe as input, they end by themselves.
 ROOM = r"^(python -m chatroom|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
-#: What programs are called on the command line, where tests call them otherwise.
+#: Programs whose names in the docs differ from those in `PACKAGES`.
 CALLED = {"nc": "nc.openbsd"}
 
 
@@ -87,7 +88,7 @@ class Command:
 
     @property
     def spoken(self) -> str:
-        """Without the comment."""
+        """The command without its comment."""
         return re.sub(r"\s+# .*", "", self.text)
 
 
@@ -152,7 +153,7 @@ def not_run(command: Command) -> str | None:
 
 
 def pattern(printed: list[str]) -> str:
-    """Of what a command has to print, by what the page shows."""
+    """Return a pattern for the output of a command, from the lines that the page shows."""
     lines = [r"(?:.*\n)*?" if line == "…" else _line(line) + r"\s*\n" for line in printed]
     return r"\s*" + "".join(lines)
 
@@ -188,7 +189,7 @@ class Background:
         return re.search(ROOM, self.command) is not None
 
     def stop(self) -> None:
-        """By Ctrl-C, as at a terminal: the whole group hears it."""
+        """Send Ctrl-C to the process group, as a terminal does."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
         with self.process:  # closes its input
@@ -207,7 +208,7 @@ def stands_for(text: str) -> str:
 
 
 class Terminal:
-    """Where a section's commands are run."""
+    """A folder and an environment in which a section's commands run."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -235,7 +236,7 @@ class Terminal:
                 leaving.callback(command.stop)
 
     def here(self, text: str) -> str:
-        """As the text is to be understood on this machine."""
+        """Return the text with addresses and ports of this machine."""
         return re.sub(PORT, lambda found: str(self._port(found[0])), stands_for(text))
 
     def _port(self, number: str) -> int:
@@ -377,7 +378,7 @@ def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bo
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Of headings, as GitHub makes them."""
+    """Return the anchors of headings as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The project as a whole: what its files say of each other is true."""
+"""The project as a whole: statements of its files about each other are true."""
 
 import importlib
 import importlib.metadata

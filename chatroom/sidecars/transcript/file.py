@@ -73,7 +73,7 @@ class TranscriptFile:
         return os.fstat(self.fd).st_size == self.begin
 
     def repair(self) -> int:
-        """Cut off a torn last line, and return the last message number that the file accounts for."""
+        """Cut off a torn last line; return the last message number that the file accounts for."""
         if os.fstat(self.fd).st_size < self.begin:
             self.begin = 0  # somebody has truncated the file
         end = _mend(self.fd, self.begin)
@@ -131,7 +131,7 @@ def _mend(fd: int, begin: int) -> int:
 
 
 def _line_start(fd: int, end: int, begin: int) -> int:
-    """Return the offset, at least `begin`, at which the text after the last LF before `end` begins."""
+    """Return the start of the last line before `end`, which ends without LF; at least `begin`."""
     while end > begin:
         first = max(begin, end - BLOCK)
         found = os.pread(fd, end - first, first).rfind(b"\n")

@@ -1,4 +1,4 @@
-"""A message as it is delivered: its sender's prefix, then its text."""
+"""Messages as they are delivered: the sender's prefix, then the text."""
 
 import pytest
 from hypothesis import given

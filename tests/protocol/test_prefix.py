@@ -1,4 +1,4 @@
-"""What stands before each of a sender's messages, in the form that a room gives it."""
+"""The prefix before each of a sender's messages, in the form that an option sets."""
 
 import pytest
 from hypothesis import given

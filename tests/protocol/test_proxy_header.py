@@ -34,7 +34,7 @@ from chatroom.protocol.proxy_header import (
 )
 
 Says = tuple[str | None, int | None]
-"""An address and a port."""
+"""Address and port of a client."""
 
 LOCAL, PROXY = b"\x20", b"\x21"
 TCP4, UDP4, TCP6, UDP6, STREAM, DATAGRAM = b"\x11", b"\x12", b"\x21", b"\x22", b"\x31", b"\x32"
@@ -55,7 +55,7 @@ def block(command: bytes, family: bytes, rest: bytes) -> bytes:
 
 
 def bitwise(data: bytes) -> int:
-    """CRC32c by its definition, which is none of the table's."""
+    """Return the CRC32c by its definition, without a table."""
     crc = 0xFFFFFFFF
     for bit in (byte >> at & 1 for byte in data for at in range(8)):
         crc = crc >> 1 ^ (0x82F63B78 if (crc ^ bit) & 1 else 0)
@@ -63,7 +63,7 @@ def bitwise(data: bytes) -> int:
 
 
 def signed(command: bytes, family: bytes, before: bytes, after: bytes = b"") -> bytes:
-    """A block with its checksum between `before` and `after`."""
+    """Return a block with a checksum between `before` and `after`."""
     checksum = bitwise(block(command, family, before + CHECKSUM_LATER + after))
     return block(command, family, before + struct.pack("!BHI", CRC32C, 4, checksum) + after)
 
@@ -76,7 +76,7 @@ def answer(data: bytes) -> Header | type[HeaderError] | None:
 
 
 def refused(data: bytes) -> str:
-    """Why `data` is no header, which must be told in one line."""
+    """Assert that `data` is refused, with a reason in one line; return the reason."""
     with pytest.raises(HeaderError) as caught:
         parse(data)
     (line,) = str(caught.value).splitlines()
@@ -206,7 +206,7 @@ IPV6_IN_DOTS = b"ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
 
 
 def started(family: bytes, length: int, rest: bytes = b"") -> bytes:
-    """A block of which not all has come."""
+    """Return the beginning of a block."""
     return SIGNATURE + PROXY + family + struct.pack("!H", length) + rest
 
 
@@ -334,7 +334,7 @@ def test_the_rest_of_a_block_that_is_refused_is_not_waited_for(data: bytes) -> N
     refused(data)
 
 
-# All after the length but the checksum's own type, without which there is none.
+# All bytes after the length except the checksum's type: if that changes, there is no checksum.
 @pytest.mark.parametrize("at", [*range(16, 32), *range(33, 43)])
 def test_a_byte_that_changed_is_told_by_the_checksum(at: int) -> None:
     """ "If it is not [the same], the receiver MUST treat the TCP connection […] as invalid"."""
@@ -394,7 +394,7 @@ versions: SearchStrategy[Literal[4, 6]] = sampled_from([4, 6])
 
 
 def spellings(address: IPv4Address | IPv6Address) -> SearchStrategy[str]:
-    """The ways in which an address may be written in version 1."""
+    """Return a strategy for the forms of an address in version 1."""
     if isinstance(address, IPv4Address):
         return just(str(address))
     groups, last_two = address.exploded[:30], IPv4Address(address.packed[12:])
@@ -427,7 +427,7 @@ tlvs = lists(
 
 @composite
 def addresses(draw: DrawFn) -> tuple[bytes, bytes, Says]:
-    """A family with its transport, its block of addresses, and what that says."""
+    """Draw the byte of a family and transport, a block of addresses, and its meaning."""
     transport = draw(sampled_from([1, 2]))
     if draw(booleans()):
         return bytes([0x30 + transport]), draw(binary(min_size=216, max_size=216)), NOTHING
@@ -463,7 +463,7 @@ headers = short_lines | unknown_lines | blocks() | ignored_blocks()
 
 @composite
 def streams(draw: DrawFn) -> bytes:
-    """Headers, most with something wrong, or cut, and things that only begin like one."""
+    """Draw headers, most of them damaged or cut, with other bytes after them."""
     stream, _ = draw(headers)
     for _ in range(draw(integers(0, 2))):
         at = draw(integers(0, len(stream)))

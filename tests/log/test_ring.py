@@ -497,7 +497,7 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
     """It is killed at each line of `append`. The next writer is not affected."""
     say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
-    # The process traces its lines itself, because a test can't trace another process.
+    # The process traces its lines itself, because no other process can.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
         out, _ = process.communicate(timeout=60)

@@ -100,7 +100,7 @@ def test_load_3_who_has_left_is_forgotten() -> None:
 
 
 def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:
-    """After SIGHUP with a higher rate, a member does not wait as long as the lower rate required."""
+    """After SIGHUP with a higher rate, a member does not wait as long as the lower one required."""
     low, member, read = Allowance(RATE, BURST), member_on(Line()), 1500
     assert low.spend(member, BURST, 50.0)
     assert not low.spend(member, read, 50.0)

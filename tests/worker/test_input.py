@@ -187,7 +187,7 @@ def test_leave_2_what_waits_is_said_when_it_is_reset(reader: Reader) -> None:
 
 
 def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
-    """Whether it was readable, silent or throttled."""
+    """The member was readable, silent or throttled before."""
     reader.begin(rate=1000, burst=KIB)
     readable, silent, throttled = (reader.join() for _ in range(3))
     silent.say(b"half")

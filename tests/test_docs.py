@@ -149,7 +149,7 @@ def not_run(command: Command) -> str | None:
     return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def pattern(printed: list[str]) -> str:
@@ -174,7 +174,7 @@ def _part(part: str) -> str:
     return r"[\d.,:]*\d" if part[-1:].isdigit() else re.escape(part)
 
 
-# --- running it ----------------------------------------------------------------------------------
+# --- running commands ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -373,7 +373,7 @@ def test_what_is_printed_is_compared(shown: list[str], printed: str, matches: bo
     assert bool(re.match(pattern(shown), printed)) == matches
 
 
-# --- where links and names lead ------------------------------------------------------------------
+# --- links and names -----------------------------------------------------------------------------
 
 
 @cache

@@ -158,10 +158,10 @@ def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
     assert page.startswith(f'.TH {name} "1" ')
     assert f'"chatroom {chatroom.__version__}"' in page
     text = page.replace("\\-", "-")
-    assert f"\n{script} - " in text, "its name and what it is for"
-    assert "python -m" not in text, "they are called as they are installed"
+    assert f"\n{script} - " in text, "the name and a description"
+    assert "python -m" not in text, "the installed command is named"
     for here in ("/tmp", "/run/user", os.path.expanduser("~")):
-        assert here not in text, "nothing of the machine that built it"
+        assert here not in text, "no path of the machine that built it"
 
 
 def test_the_manual_tells_every_option_of_the_room(bin: Path) -> None:

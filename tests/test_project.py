@@ -72,7 +72,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert chatroom.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
-# --- what is installed, and what need not be -----------------------------------------------------
+# --- dependencies --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])

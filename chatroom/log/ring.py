@@ -201,7 +201,7 @@ class Log:
     ) -> None:
         fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
-    # --- what was appended ---------------------------------------------------
+    # --- reading -------------------------------------------------------------
 
     @property
     def head(self) -> int:

@@ -81,7 +81,7 @@ class Input:
     def _watch(self, member: Member) -> None:
         self.events.register(member, selectors.EVENT_READ, member)
 
-    # --- what it has yet to do -----------------------------------------------
+    # --- pending work --------------------------------------------------------
 
     @property
     def unsaid(self) -> bool:
@@ -199,7 +199,7 @@ class Input:
         self.batch.add(member.id, member.origin, member.framer.taken, text, count(block))
         self._speakers.append(member)
 
-    # --- the batch was appended ----------------------------------------------
+    # --- after the append ----------------------------------------------------
 
     def attribute(self, start: int) -> None:
         """Note each run of the batch as its sender's own, and begin a new batch.

@@ -107,7 +107,7 @@ def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
         b"012345678901234567890123",
         b"4567890123456789\n",
     ]
-    assert len(log.views(start, TINY.text)) == 1, "up to the ring's very end"
+    assert len(log.views(start, TINY.text)) == 1, "one view up to the end of the ring"
     assert [bytes(view) for view in log.views(TINY.text, end)] == [b"4567890123456789\n"]
     assert log.offset(head(log)) == end
 
@@ -163,7 +163,7 @@ def test_there_is_a_place_for_every_worker() -> None:
             log.wait_for_room(worker)
         assert log.serving() == [*range(SEATS)]
         assert log.retire(0) == [*range(SEATS)]
-        assert log.head == 1, "nothing else was written over"
+        assert log.head == 1, "no other word was overwritten"
         assert log.offset(1) == 0
 
 
@@ -238,7 +238,7 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
         log.serve(0, 1)
         log.wait_for_room(1)
         log.wait_for_room(1)
-        assert log.advance(0, 1) == [], "nothing was gained"
+        assert log.advance(0, 1) == [], "no room was made"
         assert log.advance(0, 2) == [1]
         assert log.advance(0, 3) == []
         log.wait_for_room(1)
@@ -246,7 +246,7 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
         assert log.retire(0) == [0, 1]
 
 
-# --- what the main process asks, and who takes over ----------------------------------------------
+# --- for the main process, and for recovery ------------------------------------------------------
 
 
 def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
@@ -289,10 +289,10 @@ def test_a_worker_that_takes_a_seat_begins_anew() -> None:
         log.seat(1)
         assert (log.suspect(1), log.waited_for) == (0, False)
         log.turn(1)
-        assert log.turns(1) == 2, "it changes, whoever has the seat"
+        assert log.turns(1) == 2, "the count goes on with the next worker"
         log.seat(7)
         log.serve(7, 6)
-        assert log.serving() == [7], "also in a seat beyond those before it"
+        assert log.serving() == [7], "also in a higher seat"
 
 
 # --- against a model -----------------------------------------------------------------------------
@@ -448,7 +448,7 @@ def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
 def test_load_4_it_is_known_who_holds_the_lock(log: Log) -> None:
     assert log.holder() is None
     with log:
-        assert log.holder() is None, "this process itself"
+        assert log.holder() is None, "this process is not another one"
     with python("with log: print('held', flush=True); signal.pause()", log) as holder:
         assert line_of(holder) == "held\n"
         assert log.holder() == holder.pid
@@ -551,7 +551,7 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
         for run in said:
             if run.sender == sender:
                 parts[run.reach] = parts.get(run.reach, b"") + run.text
-        assert list(parts) == [*range(1000)], "in order, and none is missing"
+        assert list(parts) == [*range(1000)], "all are there, in order"
         for reach, found in parts.items():
             name = b"%d-%d-" % (sender, reach)
             more = name * 3 + b"\n" if reach % 3 else b""

@@ -192,7 +192,7 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
     assert in_pieces(cut(stream, *places), limit) == whole(stream, limit)
 
 
-# --- nothing is lost, and nothing added ----------------------------------------------------------
+# --- nothing is lost or added --------------------------------------------------------------------
 
 
 @given(streams | binary())
@@ -257,7 +257,7 @@ def test_a_new_framer_goes_on_from_taken_where_the_old_one_stopped(
     play(old, before)
     fed = b"".join(piece for piece in before if piece is not None)
     new = Framer(limit)
-    assert new.feed(fed[old.taken :]) == b"", "what waits is no message yet"
+    assert new.feed(fed[old.taken :]) == b"", "the waiting text is not a message yet"
     assert new.unfinished == old.unfinished
     assert play(new, after) == play(old, after)
     assert new.close() == old.close()

@@ -84,7 +84,7 @@ def refused(data: bytes) -> str:
     return line
 
 
-# --- what is a header ----------------------------------------------------------------------------
+# --- valid headers -------------------------------------------------------------------------------
 
 IN_FULL = b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 SAYS = ("192.0.2.7", 56324)
@@ -198,7 +198,7 @@ def test_the_checksum_is_castagnoli_s(data: bytes, checksum: int) -> None:
     assert crc32c(data) == bitwise(data) == checksum
 
 
-# --- what is none --------------------------------------------------------------------------------
+# --- invalid headers -----------------------------------------------------------------------------
 
 OF_TCP4, OF_TCP6 = b"PROXY TCP4 ", b"PROXY TCP6 "
 LINE = OF_TCP4 + b"192.0.2.7 198.51.100.1 "
@@ -387,7 +387,7 @@ def test_the_reason_is_told(data: bytes, reason: str) -> None:
     assert refused(data).startswith(reason)
 
 
-# --- whatever comes ------------------------------------------------------------------------------
+# --- random input --------------------------------------------------------------------------------
 
 ports = integers(0, 0xFFFF)
 versions: SearchStrategy[Literal[4, 6]] = sampled_from([4, 6])

@@ -294,7 +294,7 @@ class Guest:
             return
         rest = self.said[reach:]
         begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
-        assert not rest or rest in begun, "all of it was said"
+        assert not rest or rest in begun, "all input was appended"
 
     def _check_heard(self, history: list[Run]) -> None:
         """Check that the guest received exactly the others' entries, from one entry on."""

@@ -51,7 +51,7 @@ def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed
     again = 0
     while allowance.spend(member, 100, now):
         again += 100
-    assert again == pytest.approx(BURST, abs=100), "an hour's silence is worth one burst"
+    assert again == pytest.approx(BURST, abs=100), "an hour's silence earns one burst"
 
 
 def test_load_3_who_waits_is_told_in_the_order_in_which_their_time_comes() -> None:
@@ -81,7 +81,7 @@ def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None
             read = max(run.reach for run in house.log.history if run.sender == flooder.id)
             since = house.clock.now - began
             assert read <= rate * since + burst + house.settings.read_size
-            assert since < 2 * size / rate, "and not slower than it may be"
+            assert since < 2 * size / rate, "not slower than the rate allows"
             house.clock.now += 0.1
             turns += 1
         assert since >= (size - burst) / rate - 0.2

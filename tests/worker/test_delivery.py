@@ -94,7 +94,7 @@ def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> Non
     assert member.heard == other.heard == b"<a>hi\n<b>hello\n"
     assert member.calls == other.calls == 1
     assert stage.turn() == []
-    assert member.calls == 1, "nothing new is no call"
+    assert member.calls == 1, "no call without new text"
 
 
 def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> None:
@@ -123,7 +123,7 @@ def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
     assert other.heard == b"<a>1\n<a>3\n"
     assert third.heard == b"<a>1\n<b>2\n<a>3\n"
     assert not alice.own
-    assert not bob.own, "what lies behind them is forgotten"
+    assert not bob.own, "spans behind the cursor are dropped"
 
 
 def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None:
@@ -176,7 +176,7 @@ def test_load_1_who_takes_a_part_is_behind_and_goes_on_there(stage: Stage) -> No
     assert stage.turn() == [slow]
     assert stage.delivery.behind == {1: slow}
     stage.say(b"<b>hi\n")
-    assert stage.turn() == [], "it is not offered what it can't take yet"
+    assert stage.turn() == [], "no further send before the socket is writable"
     assert wide.heard == b"<a>hello\n<b>hi\n"
     assert narrow.heard == b"<a>h"
     narrow.room = 6
@@ -252,7 +252,7 @@ def test_leave_1_a_broken_connection_harms_nobody_else(stage: Stage) -> None:
     stage.say(b"<b>2\n")
     assert stage.turn() == []
     assert line.heard == b"<a>1\n<b>2\n"
-    assert len(stage.delivery) == 1, "nothing is offered to them any more"
+    assert len(stage.delivery) == 1, "broken members are dropped"
 
 
 def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None:
@@ -262,7 +262,7 @@ def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None
     broken.broken = True
     assert stage.delivery.resume(gone), "there is nothing to wait for"
     assert not stage.delivery
-    assert positions(stage.log) == [], "and nobody to wait for"
+    assert positions(stage.log) == [], "the log does not wait for this worker"
 
 
 def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
@@ -400,7 +400,7 @@ def test_load_2_the_limit_in_entries(stage: Stage) -> None:
     for _ in range(LAG_ENTRIES + 1):
         stage.say(b"\n")
         stage.turn()
-    assert stage.delivery.too_slow() == [], "it has taken one of them"
+    assert stage.delivery.too_slow() == [], "the member has received one entry"
     narrow.room = 3
     stage.delivery.resume(slow)
     for _ in range(3):

@@ -67,7 +67,7 @@ def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None
         left = left[said:]
         room.settle()
         more = bob.hear()
-        assert said or more, "nothing comes any more"
+        assert said or more, "the transfer has stalled"
         heard += more
     assert heard == b"".join(alice.prefix + line for line in lines)
 

@@ -26,7 +26,7 @@ from tests.integration.waiting import PATIENCE
 from tests.selection import Sample
 from tests.worker.mortal import Guest, House, Killed, a_house
 
-# --- where one stands ----------------------------------------------------------------------------
+# --- cursors -------------------------------------------------------------------------------------
 
 SPANS = lists(integers(0, 40), unique=True, max_size=8).map(
     lambda ends: [*zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)]
@@ -201,7 +201,7 @@ def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
         assert line - step > 100, "the last death came too early to prove much"
 
 
-# --- who is handed over -------------------------------------------------------------------------
+# --- members handed over -------------------------------------------------------------------------
 
 
 def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then(
@@ -470,7 +470,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
             epoll.modify(connection, 0)
             with contextlib.suppress(ConnectionError):
                 connection.send(b"to nobody")
-            assert epoll.poll(PATIENCE), "and the reset"
+            assert epoll.poll(PATIENCE), "the reset has arrived"
         house.finish()
         house.log.record()
         mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)
@@ -518,7 +518,7 @@ def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_
         ]
 
 
-# --- whatever happens when -----------------------------------------------------------------------
+# --- random steps --------------------------------------------------------------------------------
 
 WORDS = [
     b"hello\n",

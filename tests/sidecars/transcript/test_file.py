@@ -145,7 +145,7 @@ def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyP
         file.sync()
         assert synced == [file.fd]
         file.append(line(1))
-    assert len(synced) == 2, "and at the end"
+    assert len(synced) == 2, "a sync at the end"
 
 
 def test_one_room_has_it_at_a_time(path: Path) -> None:

@@ -160,7 +160,7 @@ def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyP
     stage.later(SYNC_EVERY)
     assert len(synced) == 1
     assert stage.later(10 * SYNC_EVERY) == []
-    assert stage.waits is None, "there is nothing to be done"
+    assert stage.waits is None, "nothing is due"
     assert stage.say("x") == []
     stage.say("y")
     assert len(synced) == 1

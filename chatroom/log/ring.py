@@ -15,10 +15,10 @@ Invariants, kept under the lock:
   else (LINE-6). That LF belongs to the same sender. So the last line of the log is
   unfinished exactly if its last byte is not LF, and a member that must not receive
   that LF can skip it before it exists.
-- An append never overwrites the last `Geometry.kept` bytes before a worker's
-  position. These are the messages that its members have yet to receive, and those
-  that are needed to recover its members: see `append`. A dead worker's position
-  stays pinned until others serve its members (LOAD-4).
+- An append overwrites neither text after a worker's position nor the last
+  `Geometry.kept` bytes before it: its members may have yet to receive that text, or
+  it may be needed to recover them (see `append`). A dead worker's position stays
+  pinned until others serve its members (LOAD-4).
 
 Shared words are read and written as whole aligned words, and under the lock if
 another process writes them: taking the lock is a barrier on every CPU. The lock

@@ -99,7 +99,7 @@ class Slots:
         return self._input[at : min(at + most, first + self._input_size)]
 
     def input(self, slot: int, begin: int, end: int) -> bytes:
-        """Return the input from `begin` to `end`. Only the last `Settings.input_size` are kept."""
+        """Return the input from `begin` to `end`; the last `Settings.input_size` bytes are kept."""
         found = bytearray()
         while begin < end:
             view = self.room(slot, begin, end - begin)

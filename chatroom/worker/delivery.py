@@ -30,8 +30,7 @@ MAX_SPANS = 512
 
 MUCH = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
-than that part of the limit. The rest of the limit is enough for others, for messages that are
-appended meanwhile."""
+than that part of the limit. A member that lags less has the rest of the limit for new messages."""
 
 
 class Delivery:

@@ -76,19 +76,19 @@ STYLE = Style.from_dict(
     }
 )
 
-#: Minimum of seconds between two frames.
+#: Minimum time in seconds between two frames.
 FRAME = 0.05
 #: Seconds after which the status is drawn again.
 TICK = 1.0
 #: Rows to scroll for a step of the wheel.
 NOTCH = 3
-#: Maximum of visible rows of the line being typed.
+#: Maximum number of visible rows of the line being typed.
 HIGHEST_INPUT = 8
-#: Minimum of rows for the conversation, if the screen has as many.
+#: Minimum number of rows for the conversation, if the screen has as many.
 LEAST_SAID = 2
-#: Minimum of characters of a shortened name; with fewer, none is shown.
+#: Minimum length of a shortened name; a shorter one is not shown.
 SHORTEST_NAME = 6
-#: Minimum of seconds between two bells.
+#: Minimum time in seconds between two bells.
 SILENCE = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings for all tests."""
 
 import signal
 
@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester", "tests.selection"]
 
-# The assertions of these helpers, too, show what they compared. Any test may import them, so it is
-# said before the first.
+# Failed assertions in these helpers also show the compared values. Any test may import them, so
+# they are registered before the first one.
 for helper in ("client.panes", "integration.clients", "integration.rooms", "integration.waiting"):
     pytest.register_assert_rewrite(f"tests.{helper}")
 
-# Tests share two cores with each other and with coverage: how long an example took says nothing.
+# Tests share two cores with each other and with coverage, so the time of an example means nothing.
 settings.register_profile(
     "sample",
     deadline=None,

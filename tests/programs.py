@@ -1,11 +1,11 @@
-"""Programs that some tests need and pip can't install: found, skipped for, or insisted on."""
+"""Programs that some tests need and pip can't install."""
 
 import os
 import shutil
 
 import pytest
 
-#: Which Debian package brings which program. `.ci/run` installs them all.
+#: The Debian package of each program. `.ci/run` installs them all.
 PACKAGES = {
     "haproxy": "haproxy",
     "ip": "iproute2",
@@ -21,12 +21,12 @@ PACKAGES = {
     "unshare": "util-linux",
 }
 
-#: Debian puts daemons where only root's PATH leads.
+#: Folders in which Debian puts daemons, and which only root's PATH holds.
 SYSTEM = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
 
 
 def program(name: str) -> str:
-    """Return the path of a program; without it, skip the test, or fail it where CI is set."""
+    """Return the path of a program. If it is missing, skip the test; fail it if CI is set."""
     path = os.environ.get("PATH", os.defpath)
     if found := shutil.which(name, path=os.pathsep.join([path, *SYSTEM])):
         return found

@@ -1,15 +1,14 @@
 """Selection of tests: the default run takes a sample, ``--all`` takes everything.
 
-Goals, each kept by one of the parts below:
+Goals:
 
 - A default run takes minutes and still draws on every family of tests. A family too large to run
-  each time is marked ``@pytest.mark.sample(n)``: a run takes n of its parameter sets, others each
-  time. A loop inside a test uses the fixture `sample` for the same purpose.
+  each time is marked ``@pytest.mark.sample(n)``: each run takes n of its parameter sets at random.
+  A loop inside a test uses the fixture `sample` for the same purpose.
 - A test that is too long for each run is marked ``@pytest.mark.thorough``.
 - ``--all`` leaves nothing out. A test that is named on the command line (``FILE::TEST``, or by
   ``-k``) always runs, whatever its marks.
-- A failure is easy to repeat. The seed of the sample is printed, as is the command that runs each
-  failed test again.
+- A failure is easy to repeat: a run prints its seed, and the command that repeats each failed test.
 """
 
 import inspect
@@ -33,28 +32,31 @@ class Sample(Protocol):
     """The type of the fixture `sample`."""
 
     def __call__(self, population: Iterable[T], size: int) -> list[T]:
-        """Return `size` elements, in their order; all of them with ``--all``, or if fewer."""
+        """Return `size` elements in their order; with ``--all``, or if there are fewer, all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("selection")
-    group.addoption("--all", action="store_true", help="run every test, and each of them whole")
+    group.addoption("--all", action="store_true", help="run every test completely")
     group.addoption(
-        "--seed", type=int, metavar="N", help="seed of the sample; a run prints its own (drawn)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the sample (random by default, printed)",
     )
-    group.addoption("--clause", metavar="ID", help="run the tests that name this clause only")
+    group.addoption("--clause", metavar="ID", help="only run the tests that name this clause")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
-        # Each process of xdist parses the command line itself, and gets the seed of the first one.
+        # Each process of xdist parses the command line itself, but gets the main process' seed.
         told: dict[str, int] = getattr(config, "workerinput", {})
         config.option.seed = told.get("seed", random.SystemRandom().randrange(SEEDS))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process of xdist the seed."""
+    """Pass the seed to a process of xdist."""
     node.workerinput["seed"] = node.config.option.seed
 
 
@@ -65,13 +67,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return three for each core: often a test waits for a process, or for a silence."""
+    """Return three processes for each core: tests often wait for a process or a timeout."""
     return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """Take a sample of what a test would go through with ``--all``."""
+    """Return a function that takes a sample of the cases that a test runs with ``--all``."""
     config = request.config
     chance = random.Random(f"{config.option.seed} {request.node.nodeid}")
 
@@ -121,7 +123,7 @@ def _outside_the_sample(items: Iterable[pytest.Item], seed: int) -> set[pytest.I
 
 
 def clauses_named(item: pytest.Item) -> set[str]:
-    """Return the clauses that a test names: in its docstring, its parameters or its own name."""
+    """Return the clauses that a test names in its docstring, its marks or its name."""
     function: Callable[..., Any] | None = getattr(item, "function", None)
     return {
         *clauses_in(inspect.getdoc(function) or ""),
@@ -154,7 +156,7 @@ def pytest_terminal_summary(
     )
     if failed:
         terminalreporter.section("to repeat")
-    # A failure on another Python may be one of that Python only.
+    # A failure may occur only on the Python of this environment.
     environment = os.environ.get("TOX_ENV_NAME", "")
     where = f"-e {environment} -- -n 0 " if re.match(r"py\d", environment) else ""
     whole = " --all" if config.option.all else ""

@@ -14,7 +14,7 @@ CLAUSES = set(re.findall(r"^\| ([A-Z]+-\d+) \|", PROTOCOL, re.MULTILINE))
 
 
 def functions_of(folder: Path) -> Iterator[Function]:
-    """Yield the tests in a folder and below it, but not those of the harness."""
+    """Yield the tests below a folder, except the tests of the harness."""
     for path in folder.rglob("test_*.py"):
         if ROOT / "tests" / "harness" not in path.parents:
             for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -23,7 +23,7 @@ def functions_of(folder: Path) -> Iterator[Function]:
 
 
 def test_each_clause_is_named_by_a_test() -> None:
-    """By its docstring, or by its name: `test_load_4_…`. No docstring names another clause."""
+    """A docstring or a name (`test_load_4_…`) names it. No docstring names an unknown clause."""
     by_docstring: set[str] = set()
     by_name: set[str] = set()
     for test in functions_of(ROOT / "tests"):
@@ -34,7 +34,7 @@ def test_each_clause_is_named_by_a_test() -> None:
 
 
 def test_each_clause_is_judged_by_conformance() -> None:
-    """By the mark that each of these tests bears, which says what its verdict is about."""
+    """Each conformance test has a mark with the clause that it judges."""
     judged = {
         decorator.args[0].value
         for test in functions_of(ROOT / "harness" / "conformance")

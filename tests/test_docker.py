@@ -1,6 +1,6 @@
-"""The Dockerfile, as far as that can be told without Docker: CI has none, and builds no image.
+"""The Dockerfile, without Docker: CI has none, and builds no image.
 
-Its commands are run as they stand there, but for paths and the port.
+The tests run its commands, with other paths and another port.
 """
 
 import json
@@ -29,7 +29,7 @@ def all_of(name: str) -> list[str]:
 
 
 def words(name: str) -> list[str]:
-    """Of the one instruction of this name, in its JSON form: no shell comes between."""
+    """Return the words of the only instruction of this name, in its JSON form (without a shell)."""
     [rest] = all_of(name)
     found: list[str] = json.loads(rest[rest.index("[") :])
     return found
@@ -67,7 +67,7 @@ def test_it_is_asked_where_it_is_found() -> None:
 
 
 def context(folder: Path) -> Path:
-    """What Docker would copy: what .dockerignore lets through."""
+    """Return the files that Docker would copy, after .dockerignore."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     for name in (line[1:] for line in lines if line.startswith("!")):
         if (ROOT / name).is_dir():

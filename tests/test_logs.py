@@ -1,4 +1,4 @@
-"""What the room logs: one line an event, which nobody can forge."""
+"""The room's log lines: one for each event, and no text of a client can forge one."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ def json_of(message: object, **more: Any) -> Any:
 
 
 def read(line: str) -> dict[str, str]:
-    """What a reader of key=value finds in a line."""
+    """Parse a line of key=value pairs."""
     found = re.findall(r'(?:^| )(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=]*)(?= |$)', line)
     assert " ".join(f"{key}={value}" for key, value in found) == line
     assert len(dict(found)) == len(found)
@@ -42,7 +42,7 @@ def read(line: str) -> dict[str, str]:
 
 
 def joined(text: str) -> str:
-    """JSON does not tell two halves of a character from the whole."""
+    """Join surrogate pairs, as JSON does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
@@ -121,7 +121,7 @@ def test_no_value_can_forge_a_line_or_a_field(reason: str, says: str, number: in
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_what_others_log_is_an_event_too(form: str) -> None:
-    """… as what the standard library says of itself; an error with its whole traceback."""
+    """Records of the standard library and other modules, with the traceback of an error."""
     try:
         raise ZeroDivisionError("out of luck")
     except ZeroDivisionError:
@@ -137,7 +137,7 @@ def test_what_others_log_is_an_event_too(form: str) -> None:
 
 
 def test_whatever_the_room_logs_is_an_event() -> None:
-    """So that every line has a name, and every value its place."""
+    """So every line has a name, and every value a key."""
     calls = []
     for path in (ROOT / "chatroom").rglob("*.py"):
         calls += re.findall(r"logger\.(?!getLogger)\w+\(\s*(\w+)", path.read_text())

@@ -1,4 +1,4 @@
-"""The wheel: built, installed into an empty environment, and used there, far from the checkout."""
+"""The wheel: built, installed into an empty environment, and used there without the checkout."""
 
 import fcntl
 import json
@@ -22,14 +22,14 @@ from chatroom.config.options import OPTIONS
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-#: Seconds. Hatchling is fetched where it is not at hand.
+#: Timeout in seconds; building may have to download Hatchling.
 BUILT_WITHIN = 180
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that is made once, whichever of xdist's processes asks first."""
+    """Return a folder that is made once for all of xdist's processes."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
@@ -37,7 +37,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     with (base / f"{name}-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a failure left
+            shutil.rmtree(folder, ignore_errors=True)  # left by a failure
             make(folder)
             made.touch()
     return folder
@@ -62,7 +62,7 @@ def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="bin", scope="module")
 def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel in an environment of its own, without pip; return the commands' folder."""
+    """Install the wheel in an empty environment without pip; return the folder of its commands."""
 
     def install(folder: Path) -> None:
         subprocess.run(
@@ -76,7 +76,7 @@ def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="elsewhere")
 def fixture_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, and nothing in the environment that leads to the checkout."""
+    """Return an empty folder, with an environment in which nothing leads to the checkout."""
     for name in ("PYTHONPATH", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -158,10 +158,10 @@ def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
     assert page.startswith(f'.TH {name} "1" ')
     assert f'"chatroom {chatroom.__version__}"' in page
     text = page.replace("\\-", "-")
-    assert f"\n{script} - " in text, "its name and what it is for"
-    assert "python -m" not in text, "they are called as they are installed"
+    assert f"\n{script} - " in text, "the name and a description"
+    assert "python -m" not in text, "the installed command is named"
     for here in ("/tmp", "/run/user", os.path.expanduser("~")):
-        assert here not in text, "nothing of the machine that built it"
+        assert here not in text, "no path of the machine that built it"
 
 
 def test_the_manual_tells_every_option_of_the_room(bin: Path) -> None:

@@ -1,4 +1,4 @@
-"""The project as a whole: what its files say of each other is true."""
+"""The project as a whole: statements of its files about each other are true."""
 
 import importlib
 import importlib.metadata
@@ -72,7 +72,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert chatroom.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
-# --- what is installed, and what need not be -----------------------------------------------------
+# --- dependencies --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])

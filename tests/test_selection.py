@@ -1,4 +1,4 @@
-"""Selection of tests: what a default run takes, what --all takes, and what a failure prints."""
+"""Selection of tests: the tests of a default run and of --all, and the output of a failure."""
 
 import random
 import re
@@ -121,7 +121,7 @@ def test_a_clause_is_named_in_three_ways(run: Run, clause: str, expected: list[s
 def test_a_failure_says_how_to_repeat_it(
     run: Run, environment: str, where: str, more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the same Python; and with --all, if a loop inside it went through everything."""
+    """The command uses the same Python, and --all if the run did."""
     monkeypatch.setenv("TOX_ENV_NAME", environment)
     printed = run("--seed", "7", *more)
     command = f"""scripts/test {where}'test_it.py::test_that_fails[it'"'"'s]' --seed 7"""

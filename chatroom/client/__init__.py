@@ -1,16 +1,18 @@
 """The client that comes with the room.
 
-At a terminal, where prompt_toolkit is installed (`pip install prompt_toolkit`), it is a window:
-see view/. Everywhere else it is the plain form: what comes from standard input is sent, what comes
-from the room is shown, and a terminal's lines are the terminal's own business.
+At a terminal with prompt_toolkit (`pip install prompt_toolkit`) it shows a window: see view/.
+Everywhere else it has a plain form: standard input is sent to the room, the room's output is
+printed, and a terminal edits its lines itself.
 
 In reading order:
 
-    command.py   the command line: arguments in, exit code and at most one line of error out
-    address.py connection.py   how to connect to a room, and the connection, by TLS too
-    session.py   the plain form: bytes between standard streams and the room
-    streams.py signals.py      standard input and output, and signals, for asyncio
-    view/        the window
+    command.py      the command line: arguments in, an exit code and at most one error line out
+    address.py      the address of a room, and how to connect to it
+    connection.py   a connection, with or without TLS
+    session.py      the plain form: bytes between the standard streams and the room
+    streams.py      standard input and output for asyncio
+    signals.py      signals for asyncio
+    view/           the window
 
 `nc HOST PORT` is a full client too: nothing here is needed to talk to the room.
 """

@@ -1,4 +1,4 @@
-"""Where a room is, and how to connect to it."""
+"""The address of a room, and how to connect to it."""
 
 import asyncio
 import os
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from chatroom.client.connection import Connection, TlsConnection
 
-#: Seconds for each of a host's addresses to answer, and for a TLS handshake.
+#: Timeout in seconds for each of a host's addresses, and for a TLS handshake.
 CONNECT_TIMEOUT = 10.0
 
-UNCHECKED = "--insecure: nobody checks who answers, who may read and change all that is said"
+UNCHECKED = "--insecure: the server is not verified; others may read and change all messages"
 
-#: Reasons that OpenSSL, old or new, gives for an answer that is anything but TLS.
+#: Reasons that versions of OpenSSL give for an answer that is not TLS.
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
 @dataclass(frozen=True)
 class RoomAddress:
-    """A host and a port; by TLS where there is a context."""
+    """A host and a port, and a TLS context if the connection uses TLS."""
 
     host: str
     port: int
@@ -32,18 +32,18 @@ class RoomAddress:
 
     @property
     def name(self) -> str:
-        """The same, and how much one may trust in it."""
+        """The address, and whether the connection uses TLS."""
         if self.context is None:
             return str(self)
         return f"{self} (TLS, unchecked)" if self.unchecked else f"{self} (TLS)"
 
     @property
     def unchecked(self) -> bool:
-        """True where anyone may answer."""
+        """True if the server's certificate is not verified."""
         return self.context is not None and self.context.verify_mode == ssl.CERT_NONE
 
     async def connect(self) -> Connection:
-        """Return a connection. Raises OSError or UnicodeError, see `reason`."""
+        """Return a new connection. Raises OSError or UnicodeError: see `reason`."""
         room = await self._connect()
         try:
             if self.context is None:
@@ -57,10 +57,10 @@ class RoomAddress:
         return encrypted
 
     async def _connect(self) -> socket.socket:
-        """Return a socket that is connected to the first of the host's addresses that answers.
+        """Return a socket connected to the first of the host's addresses that answers.
 
-        To resolve a name may hang where the network does, and asyncio would wait for its own thread
-        even when the user leaves meanwhile. It does not wait for a daemon.
+        Resolving a name may hang if the network does. asyncio would wait for its own thread at its
+        end, even if the user has left; it does not wait for a daemon thread.
         """
         connected: Future[socket.socket] = Future()
         connected.set_running_or_notify_cancel()
@@ -68,7 +68,7 @@ class RoomAddress:
         def connect() -> None:
             try:
                 room = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT)
-                # A line is sent when Enter is pressed, not when the one before was acknowledged.
+                # Send each line at once, not only after the one before was acknowledged.
                 room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 room.setblocking(False)
                 connected.set_result(room)
@@ -80,9 +80,9 @@ class RoomAddress:
 
 
 def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in `cafile`, or else those of the system.
+    """Return a context that trusts the certificates in `cafile`, by default the system's.
 
-    Raises OSError.
+    `insecure`: do not verify the server. Raises OSError if `cafile` can't be used.
     """
     made = ssl.create_default_context(cafile=cafile)
     if insecure:
@@ -92,17 +92,17 @@ def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
 
 
 def reason(error: Exception) -> str:
-    """Return why there is no connection, in words."""
+    """Return the reason why there is no connection, for the user."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLError):
         if error.reason in NO_TLS:
-            return "it does not speak TLS"
+            return "the server does not speak TLS"
         return f"TLS failed: {(error.reason or 'cut off').lower().replace('_', ' ')}"
     if isinstance(error, UnicodeError):
-        return "no host has such a name"
-    if isinstance(error, TimeoutError) and not error.errno:  # Ours; the system's own has a number.
+        return "invalid host name"
+    if isinstance(error, TimeoutError) and not error.errno:  # Our timeout; the system's has errno.
         return f"no answer for {CONNECT_TIMEOUT:g} s"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        return os.strerror(error.errno)  # What asyncio says instead is for programmers.
+        return os.strerror(error.errno)  # asyncio replaces it by a text for programmers.
     return getattr(error, "strerror", None) or str(error) or "no answer"

@@ -1,4 +1,4 @@
-"""The command line: arguments in; an exit code, and at most one line of error, out."""
+"""The command line: arguments in, an exit code and at most one error line out."""
 
 import argparse
 import asyncio
@@ -22,24 +22,24 @@ from chatroom.client.streams import STDIN, STDOUT, Input, Output, hold_places
 
 NAME = "chatroom.client"
 
-WITHOUT_EXTRA = "what arrives tears the line you type; prompt_toolkit, installed, keeps it whole"
+WITHOUT_EXTRA = "messages will interrupt the line you type; to avoid that, install prompt_toolkit"
 
-#: Seconds after which a user at a window is told that the connection is not there yet.
+#: Seconds of connecting after which a user at a terminal sees a message.
 SOON = 1.0
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
-  Enter               send the line; of a paste, each line is a message
-  Up, Down            lines that were sent before
-  PageUp, PageDown    what was said before; sending a line goes back to the end
+  Enter               send the line; each line of a paste is a message
+  Up, Down            recall lines that you sent
+  PageUp, PageDown    scroll; sending a line returns to the end
   Ctrl-C              leave; so does Ctrl-D on an empty line
-The keys of Emacs and of shells edit the line. NO_COLOR in the environment is heeded.
-A connection that is lost is made again, after 1 second, then 2, 4 … up to 30, or at Enter.
+The keys of Emacs and of shells edit the line. NO_COLOR in the environment turns colours off.
+A lost connection is made again after 1 second, then 2, 4 … up to 30, or when you press Enter.
 
-Everywhere else, what is piped in is sent, and what arrives is shown until the server closes:
+Everywhere else, standard input is sent, and messages are printed until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
 
-Exit code: 0 after you left; 1 if there is no connection, or it was lost; 2 for wrong arguments.
+Exit code: 0 after you left; 1 if the connection failed or was lost; 2 for wrong arguments.
 """
 
 
@@ -54,62 +54,65 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("host", metavar="HOST", type=_host, help="name or address of the server")
     port = argument_type(partial(port_number, least=1))
-    made.add_argument("port", metavar="PORT", type=port, help="its port, 1 to 65535")
+    made.add_argument("port", metavar="PORT", type=port, help="port of the server, 1 to 65535")
     made.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
     window = made.add_argument_group("at a terminal, with prompt_toolkit")
-    window.add_argument("--time", action="store_true", help="show when each line came")
-    window.add_argument("--bell", action="store_true", help="ring when somebody says something")
+    window.add_argument("--time", action="store_true", help="show the time of each line")
+    window.add_argument("--bell", action="store_true", help="ring the bell for messages")
     window.add_argument(
         "--mouse",
         action="store_true",
-        help="the wheel scrolls; to select text, hold Shift, as terminals have it",
+        help="scroll with the wheel; to select text, hold Shift",
     )
     window.add_argument(
-        "--no-reconnect", action="store_true", help="end when the connection is lost"
+        "--no-reconnect", action="store_true", help="exit when the connection is lost"
     )
-    encrypted = made.add_argument_group("for a room behind something that ends TLS")
-    encrypted.add_argument("--tls", action="store_true", help="speak TLS")
+    encrypted = made.add_argument_group("for a room behind a TLS proxy")
+    encrypted.add_argument("--tls", action="store_true", help="use TLS")
     encrypted.add_argument(
         "--cafile",
         metavar="FILE",
-        help="trust the certificates in it (PEM), and not those that the system trusts",
+        help="trust the certificates in FILE (PEM) instead of the system's",
     )
     encrypted.add_argument(
-        "--insecure", action="store_true", help="do not check who answers, and say so"
+        "--insecure", action="store_true", help="do not verify the server, and warn about it"
     )
     return made
 
 
 def _host(text: str) -> str:
-    """A name or an address, which may be bracketed as in URLs. Raises ArgumentTypeError."""
+    """Convert a host name or an address, which may be in brackets as in URLs.
+
+    Raises ArgumentTypeError if a port follows.
+    """
     found = re.fullmatch(r"(?:\[(?P<bracketed>.+)\]|(?P<plain>[^:]+))(?::(?P<port>\d+))?", text)
     if not found:
         return text
     host: str = found["bracketed"] or found["plain"]
     if found["port"]:
-        raise argparse.ArgumentTypeError(f"the port stands by itself: {host} {found['port']}")
+        raise argparse.ArgumentTypeError(f"put a space before the port: {host} {found['port']}")
     return host
 
 
 def _room_address(command: argparse.ArgumentParser, options: argparse.Namespace) -> RoomAddress:
     for name in "cafile", "insecure":
         if getattr(options, name) and not options.tls:
-            command.error(f"argument --{name}: it needs --tls")
+            command.error(f"argument --{name}: requires --tls")
     if options.cafile and options.insecure:
-        command.error("argument --cafile: --insecure checks nothing")
+        command.error("argument --cafile: not allowed with --insecure")
     if not options.tls:
         return RoomAddress(options.host, options.port)
     try:
         context = tls_context(options.cafile, insecure=options.insecure)
     except OSError as error:
         no_pem = isinstance(error, ssl.SSLError)
-        why = "there is no certificate in it" if no_pem else reason(error)
+        why = "it contains no certificate" if no_pem else reason(error)
         command.error(f"argument --cafile: {options.cafile}: {why}")
     return RoomAddress(options.host, options.port, context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the client with these arguments, or those of the command line; return its exit code."""
+    """Run the client and return its exit code. Default arguments: those of the command line."""
     command = parser()
     options = command.parse_args(arguments)
     hold_places()
@@ -118,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if address.unchecked:
             _say(UNCHECKED)
         ending = asyncio.run(_chat(address, options))
-    except KeyboardInterrupt:  # While it was connecting.
+    except KeyboardInterrupt:  # Ctrl-C while connecting.
         return 0
     if ending.words:
         _complain(ending.words)
@@ -130,7 +133,10 @@ def _has_terminal() -> bool:
 
 
 def _has_window() -> bool:
-    """Whether a window can be shown here. (Windows has no termios; a dumb terminal can't erase.)"""
+    """Return True if a window can be shown.
+
+    (Windows has no termios; a dumb terminal can't erase.)
+    """
     return (
         _has_terminal()
         and os.environ.get("TERM") != "dumb"
@@ -147,7 +153,7 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
         _say(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
     try:
         room = await address.connect()
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host looks like this.
+    except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name.
         return Ending(1, f"cannot connect to {address}: {reason(error)}")
     finally:
         if window:
@@ -170,7 +176,7 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
 async def _plain(room: Connection) -> Ending:
     if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
         _say(WITHOUT_EXTRA)
-    # A user at a terminal leaves with Ctrl-D, and does not wait for a room that hangs.
+    # A user at a terminal leaves with Ctrl-D and must not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
     with closing(room), closing(Input()) as source, closing(Output()) as output:
         session = Session(room, source, output, patience=patience)
@@ -179,8 +185,8 @@ async def _plain(room: Connection) -> Ending:
 
 
 def _complain(words: str) -> None:
-    # It may have to wait for its reader. Nothing is left to be put in order by then: a signal ends
-    # us as it would any program.
+    # Writing may block until the terminal is read. Nothing is left to clean up, so from now on a
+    # signal ends the process.
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -188,7 +194,7 @@ def _complain(words: str) -> None:
 
 
 def _say(words: str) -> None:
-    # Standard error may be closed, or the terminal behind it gone: then there is nobody to tell.
+    # Standard error may be closed, or its terminal gone: then the message is dropped.
     if sys.stderr:
         with suppress(OSError):
             print(f"{NAME}: {words}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""A connection to a room, by TCP or by TLS over it, on asyncio.
+"""A connection to a room, over TCP or TLS, for asyncio.
 
-Not asyncio's own streams: where a write fails, they discard what has arrived and is yet to be read
-(mostly the reason why the room closes), and their TLS ends both directions at once. Here each
-direction ends on its own, with TLS as without: a user who pipes something in closes one side and
-receives the rest.
+asyncio's own streams do not fit. When a write fails, they discard input that was not read yet,
+which mostly holds the reason why the room closes; and their TLS closes both directions at once.
+Here each direction ends separately, with TLS too: after the end of piped input, the client closes
+its sending side and still receives the rest.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-#: Bytes read at once.
+#: Bytes to read at once.
 CHUNK = 64 * 1024
 
 
 class Connection:
-    """A connection by TCP. All of its methods but `close` raise OSError."""
+    """A connection over TCP. All methods but `close` raise OSError."""
 
     def __init__(self, room: socket.socket) -> None:
-        """`room` is connected, and does not block."""
+        """`room`: a connected socket that does not block."""
         self._socket = room
         self._loop = asyncio.get_running_loop()
 
     async def receive(self) -> bytes:
-        """Return what has arrived; nothing, at the end."""
+        """Wait for data and return it; return b"" at the end."""
         return await self._loop.sock_recv(self._socket, CHUNK)
 
     async def texts(self) -> AsyncIterator[str]:
-        """Yield what arrives as text, to the end; raise an error when all before it was taken."""
+        """Yield arriving text until the end. An error is raised after all text before it."""
         decode = getincrementaldecoder("utf-8")("replace").decode
         lost: OSError | None = None
         try:
@@ -44,11 +44,11 @@ class Connection:
             raise lost
 
     async def send(self, data: bytes) -> None:
-        """Send all of it. What has arrived can be received even where this fails."""
+        """Send all the data. If this fails, data that has arrived can still be received."""
         await self._loop.sock_sendall(self._socket, data)
 
     async def send_eof(self) -> None:
-        """Tell the room that nothing more comes; what it sends still arrives."""
+        """Close the sending side; receiving goes on."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -56,16 +56,16 @@ class Connection:
 
 
 class TlsConnection(Connection):
-    """A connection by TLS. `shake_hands` comes before all else."""
+    """A connection over TLS. Call `shake_hands` first."""
 
     def __init__(self, room: socket.socket, context: ssl.SSLContext, host: str) -> None:
         super().__init__(room)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._early = b""
-        """Text that came with the end of the handshake."""
+        """Data that arrived with the end of the handshake."""
         self._ended = False
-        """The room has said that nothing more comes."""
+        """True once the room has closed its sending side of TLS."""
 
     async def shake_hands(self) -> None:
         while True:
@@ -77,7 +77,7 @@ class TlsConnection(Connection):
                     raise ConnectionError("closed by the server") from None
                 self._incoming.write(data)
             except ssl.SSLError:
-                with suppress(OSError):  # The alert tells the room why.
+                with suppress(OSError):  # Send the TLS alert, which tells the room the reason.
                     await self._flush()
                 raise
             else:
@@ -87,14 +87,14 @@ class TlsConnection(Connection):
 
     async def receive(self) -> bytes:
         text, self._early = self._early, b""
-        # The room may end TLS and leave TCP open, or reset it: what comes after the end is ignored.
+        # After the end of TLS, the room may leave TCP open or reset it; neither matters.
         while not (text or self._ended) and (data := await super().receive()):
             self._incoming.write(data)
             text = self._decrypt()
         return text
 
     def _decrypt(self) -> bytes:
-        """Return all that can be: `send_eof` would fail on a whole record that is left."""
+        """Decrypt all complete records: `send_eof` would fail if one were left."""
         text = b""
         try:
             while data := self._tls.read(CHUNK):
@@ -113,7 +113,7 @@ class TlsConnection(Connection):
         await self._flush()
 
     async def send_eof(self) -> None:
-        with suppress(ssl.SSLWantReadError):  # The room's answer, for which `receive` waits.
+        with suppress(ssl.SSLWantReadError):  # `receive` waits for the room's answer.
             self._tls.unwrap()
         await self._flush()
 

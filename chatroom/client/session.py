@@ -1,9 +1,9 @@
 """The plain form: bytes from standard input to the room, and from the room to standard output.
 
-A source is read only when what it brought before was taken, so memory stays bounded, and neither
-direction can block the other.
+A source is read only after its last data was written, so memory stays bounded. Neither direction
+can block the other.
 
-The session ends when it knows its `Ending` and has shown everything, or when its time is up.
+The session ends once its `Ending` is known and everything is shown, or after a timeout.
 """
 
 import asyncio
@@ -16,45 +16,45 @@ from chatroom.client.connection import Connection
 from chatroom.client.streams import Input, Output
 from chatroom.protocol.text import printable
 
-#: Seconds that the room has to close after a user at a terminal left.
+#: Seconds to wait for the room to close after a user at a terminal has left.
 PATIENCE = 1.0
-#: Seconds after an ending signal in which what had arrived may still be shown.
+#: Seconds after a signal in which data that has arrived may still be shown.
 LAST_WORDS = 0.5
-#: The exit code that a shell reports of a program that wrote where nobody reads (SIGPIPE).
+#: Exit code that a shell reports for a program killed by SIGPIPE.
 BROKEN_PIPE = 128 + 13
 
 
 class Ending(NamedTuple):
-    """How it ended: the exit code, and what there is to say on standard error."""
+    """The end of the client: its exit code, and a message for standard error, if any."""
 
     code: int
     words: str = ""
 
 
 def ending_of(number: int) -> Ending:
-    """Return how a signal ends the client: Ctrl-C is an ordinary way to leave."""
+    """Return the ending for a signal. Ctrl-C is an ordinary way to leave, with exit code 0."""
     return Ending(0 if number == signal.SIGINT else 128 + number)
 
 
 class Session:
-    """A connection to a room, and the user's side of it."""
+    """A connection to a room, joined to standard input and output."""
 
     def __init__(
         self, room: Connection, source: Input, output: Output, *, patience: float | None
     ) -> None:
-        """`patience`: seconds that the room has to close after our side did; None: for ever."""
+        """`patience`: seconds to wait for the room to close after our side did; None: no limit."""
         self._room = room
         self._source = source
         self._output = output
         self._patience = patience
-        self._said_all = False  # Our side of the connection is closed, or about to be.
-        self._send_error: OSError | None = None  # The room takes nothing any longer.
+        self._said_all = False  # Our sending side is closed, or about to be.
+        self._send_error: OSError | None = None  # Set once sending has failed.
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
         self._deadline = asyncio.timeout(None)
 
     async def run(self) -> Ending:
-        """Run until the user leaves, the connection ends, or a signal ends it."""
+        """Run until the user leaves, the connection ends, or a signal comes."""
         with suppress(TimeoutError):
             async with self._deadline:
                 await self._converse()
@@ -63,12 +63,12 @@ class Session:
         return self._ending or Ending(0)
 
     def on_signal(self, number: int) -> None:
-        """End soon; or, if it is ending already, at once, whatever is still to be shown."""
+        """End soon. A second signal ends the session at once, even if output is left."""
         if self._ending is None:
             self._end(ending_of(number))
             self._end_within(LAST_WORDS)
         else:
-            # Nor is it said why it ended: that may have to wait for the same terminal.
+            # Print no message either: it may block on the same terminal.
             self._ending = self._ending._replace(words="")
             self._end_within(0)
 
@@ -93,7 +93,7 @@ class Session:
                 self._end_within(self._patience)
             await self._room.send_eof()
         except OSError as error:
-            # What the room said before it went may still be there to read: `_receive` ends this.
+            # The room's last messages may still be unread, so `_receive` ends the session.
             self._send_error = error
 
     async def _receive(self) -> None:
@@ -104,8 +104,8 @@ class Session:
         except OSError as error:
             lost = error
         lost = self._send_error or lost
-        # A user who pipes something in has to know if it may not have arrived; at a terminal, a
-        # user who left has left.
+        # Piped input may not have arrived, so report an error. A user who has left the terminal
+        # does not need it.
         if self._said_all and (lost is None or self._patience is not None):
             self._end(Ending(0))
         else:
@@ -130,6 +130,6 @@ class Session:
             self._ended.set()
 
     def _end_within(self, seconds: float) -> None:
-        """Show no more after so many seconds."""
-        with suppress(RuntimeError):  # The time is up already.
+        """Stop showing output after this many seconds."""
+        with suppress(RuntimeError):  # The timeout is over already.
             self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)

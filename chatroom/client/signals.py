@@ -1,11 +1,11 @@
-"""Signals as calls in asyncio's loop."""
+"""Signal handlers that run in asyncio's loop."""
 
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
 from types import FrameType
 
-#: Those that end the client. Windows lacks some.
+#: Signals that end the client. Windows lacks some of them.
 ENDING = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -14,10 +14,10 @@ ENDING = [
 
 
 def handle_signals(handlers: Mapping[int, Callable[[], object]]) -> None:
-    """Have the running loop call a handler when its signal comes.
+    """Let the running loop call a handler when its signal comes.
 
-    Not `loop.add_signal_handler`, which Windows lacks, and which ends with the loop: a second
-    Ctrl-C must not break the end that the first one began.
+    This does not use `loop.add_signal_handler`: Windows lacks it, and it ends with the loop, but a
+    second Ctrl-C must not interrupt the shutdown that the first one began.
     """
     loop = asyncio.get_running_loop()
 
@@ -26,6 +26,6 @@ def handle_signals(handlers: Mapping[int, Callable[[], object]]) -> None:
             loop.call_soon_threadsafe(handlers[number])
 
     for number in handlers:
-        # A signal that was ignored when the client was started (nohup, a shell's &) stays so.
+        # A signal that was ignored when the client started (nohup, a shell's &) stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, deliver)

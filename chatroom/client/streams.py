@@ -1,4 +1,4 @@
-"""Standard input and output, below Python's buffers: bytes as they come, as soon as they come."""
+"""Standard input and output without Python's buffers: bytes pass on as soon as they arrive."""
 
 import asyncio
 import os
@@ -14,32 +14,32 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 def hold_places() -> None:
-    """Open what was closed: a socket that took the place of standard output would get its text."""
+    """Open /dev/null for each closed standard stream, so that no socket gets its descriptor."""
     for descriptor in STDIN, STDOUT, STDERR:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free, so this one.
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number, which is this one.
 
 
 class _Stream(ABC):
-    """A standard stream. A thread copies between it and a socket, for which asyncio can wait.
+    """A standard stream. A thread copies between the stream and a socket.
 
-    asyncio can't wait for a file, nor on Windows for anything but a socket; and a pipe or terminal
-    that is ready may still make its writer wait. The sockets' buffers bound what is read ahead, and
-    what waits to be written.
+    asyncio can wait for a socket, but not for a file, and on Windows for nothing else. A pipe or
+    terminal that is ready may still block its writer. The sockets' buffers bound the data that is
+    read ahead or waits to be written.
     """
 
     def __init__(self) -> None:
         self.error: OSError | None = None
-        """The reason why the stream ended, if it is one."""
+        """Error that ended the stream, or None."""
         self._socket, end = socket.socketpair()
         self._socket.setblocking(False)
-        # A daemon: it may wait for ever, on a pipe that nobody writes to, or nobody reads.
+        # A daemon thread: it may block without end on a pipe that is neither written nor read.
         threading.Thread(target=self._run, args=(end,), daemon=True).start()
 
     def close(self) -> None:
-        """Read or write no more; the thread finds out when it has something to copy."""
+        """Stop reading or writing. The thread ends when it next has something to copy."""
         self._socket.close()
 
     def _run(self, end: socket.socket) -> None:
@@ -51,37 +51,40 @@ class _Stream(ABC):
 
     @abstractmethod
     def _copy(self, end: socket.socket) -> None:
-        """Copy everything. Not by sys.stdin or sys.stdout: a thread that waits in one of them holds
-        its lock, and the interpreter would trip over that at its end."""
+        """Copy everything until the end.
+
+        Do not use sys.stdin or sys.stdout: a thread that blocks in one of them holds its lock, and
+        the interpreter fails on that lock when it exits.
+        """
 
 
 class Input(_Stream):
-    """Standard input, whatever it is: a pipe, a file, a terminal that hands over whole lines."""
+    """Standard input: a pipe, a file, or a terminal."""
 
     async def read(self) -> bytes:
-        """Return what there is; nothing at its end, which `error` may explain."""
+        """Wait for data and return it; return b"" at the end or after an error: see `error`."""
         return await asyncio.get_running_loop().sock_recv(self._socket, CHUNK)
 
     def _copy(self, end: socket.socket) -> None:
         source = open(STDIN, "rb", buffering=0, closefd=False)  # noqa: SIM115
         while (data := source.read(CHUNK)) != b"":
-            if data is None:  # Another process that shares this input has made it non-blocking.
+            if data is None:  # Another process that shares this input made it non-blocking.
                 select.select([source], [], [])
             else:
                 end.sendall(data)
 
 
 class Output(_Stream):
-    """Standard output. A console of Windows takes UTF-8 this way."""
+    """Standard output. Written this way, a Windows console accepts UTF-8."""
 
     def __init__(self) -> None:
         super().__init__()
         self._writing: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Wait until there is room for it. If the caller is cancelled, it is written all the same.
+        """Queue data, waiting until there is room. It is written even if the caller is cancelled.
 
-        An error is left to `wait_closed`.
+        Errors are not raised here: see `wait_closed` and `error`.
         """
         loop = asyncio.get_running_loop()
         self._writing = asyncio.ensure_future(loop.sock_sendall(self._socket, data))
@@ -89,7 +92,7 @@ class Output(_Stream):
             await asyncio.shield(self._writing)
 
     async def finish(self) -> None:
-        """Wait until all is written, or can't be: see `error`."""
+        """Wait until everything is written, or an error prevents it: see `error`."""
         with suppress(OSError):
             if self._writing:
                 await self._writing
@@ -97,8 +100,8 @@ class Output(_Stream):
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is written any longer."""
-        with suppress(OSError):  # A reset: something was left unread when the thread ended.
+        """Wait until writing has ended, by `finish` or by an error."""
+        with suppress(OSError):  # A reset, if the thread ended with data left unread.
             await asyncio.get_running_loop().sock_recv(self._socket, 1)
 
     def _copy(self, end: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """The memory that the processes of a room share.
 
 ring.py       the room's log: a ring of rendered messages and their entries
-origin.py     what an entry says of its sender besides the id
-follower.py   reads the log without its lock, and knows what it has missed
-slots.py      one slot for each member: what another worker needs to go on with it
+origin.py     the sender's address in an entry, packed
+follower.py   a reader of the log that takes no lock and counts missed messages
+slots.py      one slot for each member: the state that another worker needs to go on
 """

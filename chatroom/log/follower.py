@@ -1,12 +1,12 @@
-"""A cursor in the log that holds up nobody: it never takes the log's lock.
+"""A cursor in the log that delays nobody: it never takes the log's lock.
 
-A process that is stopped while it has the lock stops the room, so those that only read the
-log (the console, the transcript) do without it. A follower reads, and then looks whether what
-it has read was still there: all that lies less than `Geometry.kept` behind the head is, for no
-append, done or begun, may overwrite that.
+A process that is stopped while it has the lock stops the room, so processes that only read the
+log (the console, the transcript) do without it. A follower reads first, and then checks that the
+text was not overwritten meanwhile. No append, done or begun, overwrites text that lies less than
+`Geometry.kept` behind the head.
 
-Nobody waits for a follower. Messages are numbered, so one that was lapped knows how many it has
-missed, and one that takes the place of another begins behind any message.
+No worker waits for a follower. Messages are numbered, so a follower that was lapped knows how
+many it has missed, and a new one can begin behind any message.
 """
 
 from bisect import bisect_right
@@ -17,11 +17,11 @@ from chatroom.config.sizes import KIB
 from chatroom.log.ring import Entry, Log
 
 CHUNK = 256 * KIB
-"""Bytes of the log, at most, that are read at once; but one entry at least."""
+"""Bytes of the log to read at once, at most; but one entry at least."""
 MAX_ENTRIES = 2048
-"""The same, in entries."""
+"""Entries to read at once, at most."""
 READ_AGAIN = 0.005
-"""Seconds after which to read again, where another process was just appending."""
+"""Seconds after which to read again if another process was just appending."""
 
 
 class Place(NamedTuple):
@@ -34,57 +34,58 @@ class Place(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Messages that one member said at once."""
+    """Messages of one member that were appended as one entry."""
 
     sender: int
     origin: bytes
     first: int
     """Number of its first message."""
     skip: int
-    """How many of its messages were read before."""
+    """Number of its messages that were read before."""
     text: bytes
 
 
 class Chunk(NamedTuple):
-    """Whole entries of the log; none where all is read, or messages were missed."""
+    """Whole entries of the log. There are none if all was read, or messages were missed."""
 
     begin: Place
     end: Place
     more: bool
-    """True where the log has more than that."""
+    """True if the log holds more entries behind these."""
     missed: range
-    """Numbers of messages that the log no longer had."""
+    """Numbers of messages that were left out: the log no longer has them, or too many waited."""
     text: bytes
     entries: list[Entry]
 
     def runs(self, number: int) -> Iterator[Run]:
-        """Yield the runs, less the messages up to `number`, which were read before."""
+        """Yield the runs that hold messages beyond `number`; those up to it were read before."""
         _, begin, before = self.begin
         for end, sender, _, messages, origin in self.entries:
             skip = max(0, number - before)
-            if messages - before > skip:  # a LF that ends a line is no message (LINE-6)
+            if messages - before > skip:  # an entry of a LF alone holds no message (LINE-6)
                 text = self.text[begin - self.begin.offset : end - self.begin.offset]
                 yield Run(sender, origin, before + 1, skip, text)
             begin, before = end, messages
 
 
 class Follower:
-    """One cursor: what was appended, in order, and what it has missed."""
+    """A cursor that reads what was appended, in order, and counts the messages it missed."""
 
     def __init__(
         self, log: Log, after: int, max_behind: int | None = None, rest: int | None = None
     ) -> None:
-        """`after`: number of the message behind which it begins. A follower that was lapped, or is
-        more than `max_behind` bytes behind the head, goes on `rest` bytes behind it; by default it
-        is given all that the log keeps, and goes on in the middle of that."""
+        """`after`: number of the message behind which the follower begins. If it was lapped, or is
+        more than `max_behind` bytes behind the head, it goes on `rest` bytes behind the head. By
+        default `max_behind` is all that the log keeps, and `rest` half of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
         self._rest = kept // 2 if rest is None else rest
         self._place = Place(0, 0, 0)
-        """Before the log's first entry, and so lapped some day, until `after` was found there."""
+        """Place up to which all was read. It is before the log's first entry until `after` was
+        found; if the log no longer has that message, the follower counts as lapped."""
         self.number = after
-        """Number of the last message that was read, or missed."""
+        """Number of the last message that was read or missed."""
 
     @property
     def position(self) -> int:
@@ -92,9 +93,9 @@ class Follower:
         return self._place.position
 
     def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
-        """Return what comes next, up to the position `stop`; None: read again in a moment.
+        """Return the next entries, up to the position `stop`, without moving: see `advance`.
 
-        The follower does not move before `advance`.
+        None means that another process was appending: read again after READ_AGAIN.
         """
         log = self._log
         head = log.try_head()
@@ -117,12 +118,12 @@ class Follower:
         return Chunk(begin, place, last < head, range(0), text, entries)
 
     def advance(self, chunk: Chunk) -> None:
-        """Go on behind a chunk."""
+        """Move behind a chunk."""
         self._place = chunk.end
         self.number = max(self.number, chunk.end.number)
 
     def _seek(self, head: int) -> None:
-        """Stand before the first message that was not read, if the log still has it."""
+        """Move behind message `number`, if the log still has the message after it."""
         log = self._log
         first = max(1, head + 1 - log.geometry.kept_entries)
         self.number = min(self.number, log.messages(head))
@@ -131,7 +132,7 @@ class Follower:
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
-        """Leave out what is lapped, or too far behind."""
+        """Return an empty chunk that leaves out messages: they are lapped, or too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
         middle = log.offset(head) - self._rest

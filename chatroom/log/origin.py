@@ -1,7 +1,7 @@
-"""What an entry of the log says of its sender besides the id: packed, as it is in shared memory.
+"""The origin of a message: its sender's address and prefix size, packed into each log entry.
 
-It is packed once for each member, and copied for each entry. Whoever reads the log asks nobody
-for it, so it does not matter whether the sender is still in the room.
+An origin is packed once for each member and copied into each entry. So a reader of the log needs
+nothing else to tell the sender's address, even after the sender has left.
 """
 
 import struct
@@ -10,22 +10,22 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 ROOM = "room"
-"""The address of the room itself."""
+"""Address that stands for the room itself."""
 
 _PACKED = struct.Struct("16sII")
-"""The address, or a name that stands for one; the IP version, 0 for a name; the prefix's size."""
+"""Address or name; IP version, or 0 for a name; size of the prefix in bytes."""
 
 ORIGIN_SIZE = _PACKED.size
-"""Bytes of a packed origin: whole words."""
+"""Bytes of a packed origin, a multiple of the word size."""
 
 
 class Origin(NamedTuple):
-    """Where messages come from, and how their text begins."""
+    """Address of a sender, and the size of its prefix."""
 
     address: str
-    """A canonical IP address, ROOM, or the UNIX of system/networks.py."""
+    """Canonical IP address, ROOM, or UNIX of system/networks.py."""
     prefix_size: int
-    """Bytes that stand before each of its messages."""
+    """Bytes of the prefix before each message."""
 
     def pack(self) -> bytes:
         try:

@@ -1,31 +1,31 @@
-"""The room's log: what was said, in one order, in memory that all workers share.
+"""The room's log: all messages in one order, in memory that all workers share.
 
-Two rings in one anonymous file. The *text* holds the rendered messages, back
-to back, just as members receive them. The *entries* say whose they are: one
-entry for each run of whole messages that one sender's input gave at once.
-Offsets (bytes of text) and positions (entries) only grow; their place in a ring
-is the number modulo the ring's size.
+It consists of two rings in one anonymous file. The *text* holds the rendered
+messages, back to back, just as members receive them. The *entries* name the
+senders: one entry for each run of whole messages that came from one read of one
+sender. Offsets (bytes of text) and positions (entries) only grow; their place in
+a ring is the number modulo the ring's size.
 
 Invariants, kept under the lock:
-- The head, one word, is the position at which the next entry goes, and it is
-  stored last. A writer that is killed half-way has appended nothing.
-- An offset follows from a position: `offset(p)` is where entry p-1 ends. The
-  log begins with one empty entry, so that this holds from the start.
-- A message that ends without LF is followed by the LF that ends its line, which
-  is its sender's too, before anything else (LINE-6). So the room's line is
-  unfinished just where the last byte of the log is not LF, and whoever must not
-  see that LF can skip it before it exists.
-- No worker's position is passed by more than the window, so what a worker's
-  members have yet to get, and what it takes to find out what they have got, is
-  still there: see `append`. A dead worker's position stays where it was until
-  its members are served by others (LOAD-4).
+- The head, one word, is the position of the next entry. It is stored last, so a
+  writer that is killed half-way has appended nothing.
+- An offset follows from a position: `offset(p)` is the end of entry p-1. The log
+  begins with one empty entry, so that this holds from the start.
+- A message without LF is followed by the LF that ends its line, before anything
+  else (LINE-6). That LF belongs to the same sender. So the last line of the log is
+  unfinished exactly if its last byte is not LF, and a member that must not receive
+  that LF can skip it before it exists.
+- An append overwrites neither text after a worker's position nor the last
+  `Geometry.kept` bytes before it: its members may have yet to receive that text, or
+  it may be needed to recover them (see `append`). A dead worker's position stays
+  pinned until others serve its members (LOAD-4).
 
-Shared words are read and written as whole aligned words, and under the lock
-where another process writes them: taking it is a barrier on every CPU. The lock
+Shared words are read and written as whole aligned words, and under the lock if
+another process writes them: taking the lock is a barrier on every CPU. The lock
 is `lockf`, which the kernel releases when its holder dies. It excludes
-processes, not threads: in each process one thread only takes it. It is lost
+processes, not threads, so only one thread of each process takes it. It is lost
 when *any* descriptor of the file is closed, so they stay open until the end.
-A process that only reads does not take it: see follower.py.
+Processes that only read do not take the lock: see follower.py.
 """
 
 import fcntl
@@ -49,13 +49,13 @@ RETRY_AFTER = 0.001
 """Seconds between two attempts to take the lock."""
 
 IDLE = 2**64 - 1
-"""The position of a worker that has no members, and for which nobody has to wait."""
+"""Position of a worker without members: no append waits for it."""
 
 Span = tuple[int, int]
-"""Offsets: from the first, up to the second."""
+"""Offsets of the start and the end of some text."""
 
-# The first pages, in words: the head, and how many seats for workers are in use; from the eighth
-# word on what there is of each seat: see `Log.__init__`.
+# The header, in words: the head; the number of seats in use; from the eighth word on, the arrays
+# with one word for each seat (see `Log.__init__`).
 _HEAD = 0
 _IN_USE = 1
 _BY_SEAT = 8
@@ -69,10 +69,10 @@ _LOCK = struct.Struct("hhqqi4x")
 Entry = tuple[int, int, int, int, bytes]
 """A run of whole messages of one sender:
 
-- the offset at which its text ends; it begins where the entry before it ends
-- the id of the member that sent it
-- the reach: bytes of its sender's input that this entry and those before it cover (LOAD-4)
-- the messages in the log up to here, this entry's included
+- the offset at which its text ends; its text begins where that of the previous entry ends
+- the id of its sender
+- the reach: bytes of its sender's input that this entry and earlier ones cover (LOAD-4)
+- the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """
 _ENTRY = struct.Struct(f"4Q{ORIGIN_SIZE}s")
@@ -84,7 +84,10 @@ _MESSAGES = 3
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The sizes of a log, and how much of it is kept behind the slowest worker's position."""
+    """The sizes of a log, and the part that is kept behind the slowest worker's position.
+
+    `text` and `kept` are in bytes, `entries` and `kept_entries` in entries.
+    """
 
     text: int
     entries: int
@@ -101,28 +104,28 @@ class Geometry:
 
 
 class Work(NamedTuple):
-    """What the workers that have had one seat have done."""
+    """Counters of a seat, summed over all workers that have had it."""
 
     waits: int
-    """Times that one found no room for its batch."""
+    """Times that a worker found no room for its batch."""
     said: int
-    """Messages of its members that it has appended."""
+    """Messages appended."""
     due: int
-    """Deliveries: messages that became due to its members, one for each of them. The last words of
-    those who left may count as if they had still been there."""
+    """Deliveries: a message counts once for each member that is due to receive it. The last
+    messages of a member that has left may count as if it had still been there."""
 
 
 class Batch:
-    """Messages to be appended at once, in the order in which they were added."""
+    """Messages to append at once, in the order in which they were added."""
 
     __slots__ = ("_parts", "ends_line", "messages", "runs", "size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.ends_line = True
-        """Whether LF ends it; if not, the LF that will is its last sender's."""
+        """True if the last byte is LF. If not, the LF that will follow is the last sender's."""
         self.runs: list[Entry] = []
-        """Entries to be; their ends and messages are counted from the batch's start."""
+        """Entries to append. Their ends and message numbers count from the batch's start."""
         self.size = 0
         self.messages = 0
 
@@ -130,9 +133,9 @@ class Batch:
         return len(self.runs)
 
     def add(self, sender: int, origin: bytes, reach: int, text: bytes, messages: int) -> None:
-        """Add a run of whole messages; only its last may be without LF."""
+        """Add a run of whole messages; only the last of them may lack LF."""
         if not self.ends_line:
-            self._parts.append(b"\n")  # it is the last sender's: LINE-6
+            self._parts.append(b"\n")  # it belongs to the last sender (LINE-6)
             self.size += 1
             self.runs[-1] = (self.size, *self.runs[-1][1:])
         self._parts.append(text)
@@ -146,7 +149,7 @@ class Batch:
 
 
 class Log:
-    """One process's view of the log in the file `fd`; `with log:` holds the lock."""
+    """A process' view of the log in the file `fd`; `with log:` holds the lock."""
 
     def __init__(self, fd: int, geometry: Geometry) -> None:
         """`fd`: an anonymous file of `geometry.file_size`."""
@@ -159,24 +162,27 @@ class Log:
             self._words[first : first + SEATS]
             for first in range(_BY_SEAT, _BY_SEAT + _WORDS_OF_SEAT * SEATS, SEATS)
         ]
-        # Where its worker stands, whether it waits for room, its turns, over whom it would die.
+        # For each seat: its worker's position, 1 if the worker waits for room, its turns, the id of
+        # its suspect; and the counters of `Work`.
         self._positions, self._waiting, self._turns, self._blamed, *work = by_seat
-        # What all that have had it have done: see `Work`.
         self._waits, self._said, self._due = work
         self._entries = memory[_HEADER:entries_end]
         self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
         self._threads = threading.Lock()
-        """Held with the log's lock by a thread that must not wait for it: see `_try_lock`."""
+        """Lock between threads of this process that call `_try_lock`."""
 
     def format(self) -> None:
-        """Make a zeroed file an empty log; once, before another process sees it."""
+        """Make a zeroed file an empty log. Call once, before another process maps the file."""
         self._words[_HEAD] = 1  # the empty entry
         for worker in range(SEATS):
             self._positions[worker] = IDLE
 
     def holder(self) -> int | None:
-        """The process that holds the lock, if it is another, and the system tells. Never waits."""
+        """Return the id of another process that holds the lock, or None. Never waits.
+
+        Only Linux tells it; elsewhere always None.
+        """
         if sys.platform != "linux":
             return None
         asked = _LOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)
@@ -195,18 +201,18 @@ class Log:
     ) -> None:
         fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
-    # --- what was appended ---------------------------------------------------
+    # --- reading -------------------------------------------------------------
 
     @property
     def head(self) -> int:
-        """The position behind the last entry. Hold the lock, unless an old one does no harm."""
+        """Position behind the last entry. Hold the lock, unless an old value does no harm."""
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
-        """Return the head, without waiting for the lock; None while another process has it.
+        """Return the head without waiting for the lock; None while another process has it.
 
-        The process that has stored this head has released the lock by then, so all that lies
-        before it can be seen. Where the system does not tell who has the lock, it is taken.
+        The process that stored this head has released the lock since, so all entries before it
+        are visible. On systems that do not tell the lock's holder, the lock is taken for a moment.
         """
         if sys.platform != "linux":
             if not self._try_lock():
@@ -219,10 +225,11 @@ class Log:
         return head if self.holder() is None else None
 
     def still_valid(self, position: int, offset: int) -> bool:
-        """Whether the entries from the one before `position` on, and the text from `offset` on, are
-        there, and so were when they were read just now. Needs no lock: see `append`.
+        """Return True if what was just read was not overwritten meanwhile.
 
-        It takes its time to tell (a call of the kernel's): what was read before it, was read.
+        This covers the entries from `position` - 1 on and the text from `offset` on. It needs no
+        lock: see `append`. `holder` is called for its system call, which is a barrier: all reads
+        before it are done when the head is read.
         """
         self.holder()
         head = self.head
@@ -232,32 +239,33 @@ class Log:
         )
 
     def offset(self, position: int) -> int:
-        """Where the text of the entries before `position` ends."""
+        """Return the offset at which the text of the entries before `position` ends."""
         return self._field(position - 1, _END)
 
     def sender(self, position: int) -> int:
-        """Who sent the last of the entries before `position`."""
+        """Return the id of the sender of the last entry before `position`."""
         return self._field(position - 1, _SENDER)
 
     def messages(self, position: int) -> int:
-        """How many messages the entries before `position` hold, from the room's beginning."""
+        """Return the number of messages before `position`, counted from the room's start."""
         return self._field(position - 1, _MESSAGES)
 
     def position(self, offset: int, first: int, last: int) -> int:
-        """The last position from `first` to `last` whose offset is not beyond `offset`.
+        """Return the last position from `first` to `last` whose offset is not beyond `offset`.
 
-        `offset` must lie between theirs, and their entries must not be lapped.
+        `offset` must lie between the offsets of both, and their entries must not be lapped.
         """
         return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
 
     def unfinished(self, offset: int) -> bool:
-        """Whether the line that ends at `offset` is without LF, so that LF comes next."""
+        """Return True if the line that ends at `offset` lacks LF, so that LF comes next."""
         return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
 
     def said(self, first: int, last: int) -> tuple[dict[int, list[Span]], dict[int, int]]:
-        """What each sender has in the entries from `first` up to `last`: spans, and the last reach.
+        """Return the spans and the last reach of each sender, by id, in some entries.
 
-        One pass, for all of a dead worker's members at once.
+        The entries are those from `first` up to `last`. One pass serves all members of a dead
+        worker.
         """
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
@@ -274,7 +282,7 @@ class Log:
         return [entry for view in views for entry in _ENTRY.iter_unpack(view)]
 
     def views(self, start: int, end: int) -> list[memoryview]:
-        """The text from `start` to `end`: one view, or two where it wraps; no copy."""
+        """Return the text from `start` to `end` without a copy: one view, or two if it wraps."""
         return _views(self._text, start, end)
 
     # --- appending -----------------------------------------------------------
@@ -282,10 +290,10 @@ class Log:
     def append(self, batch: Batch) -> int | None:
         """Append a batch that is not empty and return the offset of its start. Hold the lock.
 
-        None where a worker has not delivered enough yet to leave room for it:
-        what lies up to `kept` before a worker's position may still be owed to
-        its members, and is not overwritten. The slowest worker is waited for,
-        so that nothing is lost; the slowest client never is.
+        Return None if there is no room because a worker has not delivered enough
+        yet. The last `kept` bytes and `kept_entries` entries before a worker's position
+        may still be due to its members and are not overwritten. So senders wait for the
+        slowest worker and nothing is lost; they never wait for the slowest client.
         """
         geometry = self.geometry
         head = self.head
@@ -311,10 +319,10 @@ class Log:
         return start
 
     def append_within(self, seconds: float, batch: Batch) -> bool:
-        """Append, unless there is no room, or the lock is not had in time.
+        """Append a batch; return False if there is no room, or the lock can't be taken in time.
 
-        The main process appends so: the lock's holder may hang, and the main process is what
-        ends it then.
+        The main process appends this way: it must not wait for a lock's holder that hangs,
+        because it is the process that kills that holder.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():
@@ -327,9 +335,9 @@ class Log:
             self._unlock()
 
     def _try_lock(self) -> bool:
-        """Take the lock if neither another process nor another thread of this one has it so.
+        """Take the lock if no other process and no other thread in `_try_lock` has it.
 
-        `lockf` does not exclude threads: the end of one's lock would be that of the other's.
+        `lockf` does not exclude threads: one thread would release the other's lock.
         """
         if not self._threads.acquire(blocking=False):
             return False
@@ -347,44 +355,44 @@ class Log:
     # --- workers -------------------------------------------------------------
 
     def seat(self, worker: int) -> None:
-        """`worker` is about to start, in a seat that is free. By the main process only.
+        """Prepare a free seat for a worker that is about to start. Only for the main process.
 
-        The seats in use only grow: who appends looks at no more of them.
+        The number of seats in use only grows; `append` looks only at those.
         """
         self._waiting[worker] = self._blamed[worker] = 0
         self._words[_IN_USE] = max(self._words[_IN_USE], worker + 1)
 
     def stands(self, worker: int) -> int:
-        """Up to which position `worker` has delivered, as far as it has said so."""
+        """Return the position before which `worker` has reported all as delivered."""
         return self._positions[worker]
 
     def turn(self, worker: int) -> None:
-        """`worker` has done another turn: it makes progress."""
+        """Count a turn of `worker`, which shows that it makes progress."""
         self._turns[worker] += 1
 
     def turns(self, worker: int) -> int:
-        """A number that changes when `worker` has done a turn."""
+        """Return the number of turns of `worker`."""
         return self._turns[worker]
 
     def mark_suspect(self, worker: int, member: int) -> None:
-        """Should `worker` die now, it was over this member; 0: over nobody in particular."""
+        """Note the member whose data `worker` handles: the suspect if it dies now. 0: none."""
         self._blamed[worker] = member
 
     def suspect(self, worker: int) -> int:
-        """Over whom `worker` has died."""
+        """Return the id of the member that `worker` was handling when it died, or 0."""
         return self._blamed[worker]
 
     def serve(self, worker: int, position: int) -> None:
-        """`worker` has members from now on, and stands at `position`. Hold the lock."""
+        """Record that `worker` has members and stands at `position`. Hold the lock."""
         self._positions[worker] = position
 
     def advance(self, worker: int, position: int) -> list[int]:
         """Record that `worker` has delivered all before `position`. Hold the lock.
 
-        Returns the workers that waited for room: ring them, there may be some.
+        Return the workers that waited for room; the caller rings their doorbells.
         """
         if self._positions[worker] == position:
-            return []  # nothing was gained: to wake them would make them, and us, go round
+            return []  # no room was made: waking them would only make all of them spin
         self._positions[worker] = position
         waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
         for number in waiting:
@@ -392,43 +400,46 @@ class Log:
         return waiting
 
     def retire(self, worker: int) -> list[int]:
-        """Wait for `worker` no more: it has no members, or is dead. Returns as `advance` does.
+        """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
 
-        Hold the lock; or ring everyone afterwards, who may have found no room.
+        Hold the lock, or ring all workers afterwards: one may just have found no room.
         """
         return self.advance(worker, IDLE)
 
     def wait_for_room(self, worker: int) -> None:
-        """Have `worker` rung when another advances, after `append` returned None. Hold the lock."""
+        """Record, after `append` returned None, that `worker` waits for room. Hold the lock."""
         self._waiting[worker] = 1
         self._waits[worker] += 1
 
     @property
     def waited_for(self) -> bool:
-        """Whether anyone waits for room. Without the lock: who begins to, rings the slowest."""
+        """True while a worker waits for room.
+
+        It needs no lock: a worker that begins to wait rings those that must deliver.
+        """
         return any(self._in_use(self._waiting))
 
     def tally(self, worker: int, said: int, due: int) -> None:
-        """`worker` has appended so many messages, and so many became due to its members."""
+        """Count messages that `worker` has appended, and deliveries due to its members."""
         self._said[worker] += said
         self._due[worker] += due
 
     def work(self, worker: int) -> Work:
-        """What all that have had this seat have done."""
+        """Return the counters of a seat."""
         return Work(self._waits[worker], self._said[worker], self._due[worker])
 
     def serving(self) -> list[int]:
-        """The workers that have members. Hold the lock."""
+        """Return the workers that have members. Hold the lock."""
         positions = self._in_use(self._positions)
         return [number for number, position in enumerate(positions) if position != IDLE]
 
     def yet_to_deliver(self) -> list[int]:
-        """Those of them that have not said that they have delivered all. Hold the lock."""
+        """Return the workers that have not reported everything as delivered. Hold the lock."""
         head, positions = self.head, self._in_use(self._positions)
         return [number for number, position in enumerate(positions) if position < head]
 
     def _in_use(self, words: memoryview) -> list[int]:
-        """Of words that there is one of for each seat, those that are in use."""
+        """Return the words of the seats in use, from an array with one word for each seat."""
         return words[: self._words[_IN_USE]].tolist()
 
     # --- the rings -----------------------------------------------------------
@@ -448,7 +459,7 @@ class Log:
 
 
 def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
-    """The bytes `start` to `end` of what only grows, of which `ring` holds the last ones."""
+    """Return the bytes from `start` to `end` of a stream whose last bytes `ring` holds."""
     size = len(ring)
     at = start % size
     stop = at + end - start
@@ -458,7 +469,7 @@ def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
 
 
 def _store(ring: memoryview, start: int, data: bytes) -> None:
-    """Write `data`, not longer than `ring`, at `start` of what only grows."""
+    """Write `data`, not longer than `ring`, at offset `start` of the stream."""
     done = 0
     for view in _views(ring, start, start + len(data)):
         view[:] = data[done : done + len(view)]

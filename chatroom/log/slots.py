@@ -1,19 +1,20 @@
-"""What another worker needs to go on with a member, besides the log and the kernel's counts.
+"""Slots: the state that another worker needs to go on with a member.
 
-One slot for each member, in memory that all workers share:
+(It needs the log and the kernel's counts too: see worker/recovery.py.) Each member
+has a slot, in memory that all workers share. A slot holds:
 
-- a *checkpoint*: where in the log a member stood when the kernel had taken so
-  many bytes for it. It is noted now and then, before the log laps it; what was
-  taken since then, walked along the log, gives the cursor;
-- its *allowance*: the time at which its rate makes up for all that it has sent
-  (LOAD-3), so that another worker does not give it a new burst;
-- the *input*: what was last read from it, so that what is not in the log yet can
-  be framed again. It is read straight into the slot, at the place that its
-  offset in the member's stream gives it: there is nothing to note, and so
-  nothing that a death could leave half noted.
+- a *checkpoint*: the member's offset in the log, and the bytes that the kernel had
+  taken for it by then. It is noted now and then, before the log laps it. The
+  cursor is found from it and from the bytes that were taken since;
+- its *allowance*: the time until which the bytes read use up its rate (LOAD-3), so
+  that another worker does not grant a new burst;
+- its *input*: the bytes that were last read, so that those not in the log yet can
+  be framed again. They are read straight into the slot, at a place that follows
+  from their offset in the member's stream. So there is nothing else to note, and
+  a worker's death can't leave anything half noted.
 
 A slot has one writer at a time: the worker that serves its member. The main
-process gives slots out, and clears them.
+process assigns slots and clears them.
 """
 
 import contextlib
@@ -27,7 +28,8 @@ _WORD = 8
 
 _NANOSECONDS = 1_000_000_000
 
-# The words of a slot: which half of the checkpoint is valid, the allowance, and the two halves.
+# The words of a slot: the index of the valid half, the allowance, and two halves, each of which
+# holds a checkpoint.
 _VALID = 0
 _SPENT_UNTIL = 1
 _HALVES = (4, 8)
@@ -36,18 +38,18 @@ _STRIDE = 12
 
 
 class Checkpoint(NamedTuple):
-    """When the kernel had taken `taken` bytes for a member, it stood at `offset`."""
+    """A member's place in the log: it stood at `offset` after the kernel took `taken` bytes."""
 
     offset: int
     position: int
-    """Of an entry that does not begin beyond `offset`. 0: the member was never served."""
+    """Position of an entry that does not begin beyond `offset`. 0: the member was never served."""
     taken: int
     reach: int
-    """Bytes of its input that the entries before the log's head covered by then."""
+    """Bytes of its input that the log covered by then."""
 
 
 class Slots:
-    """One process's view of the slots in the file `fd`."""
+    """A process' view of the slots in the file `fd`."""
 
     def __init__(self, fd: int, settings: Settings) -> None:
         """`fd`: an anonymous file of `Slots.file_size(settings)`."""
@@ -61,11 +63,11 @@ class Slots:
 
     @staticmethod
     def file_size(settings: Settings) -> int:
-        """Bytes; only those that were written to cost memory."""
+        """Return the size of the file in bytes. Only pages that were written to use memory."""
         return _table_size(settings) + settings.max_clients * settings.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. Whoever dies in here leaves the old one, or the new one."""
+        """Replace the checkpoint. A process killed here leaves either the old or the new one."""
         words, at = self._words, slot * _STRIDE
         half = 1 - words[at + _VALID]
         first = at + _HALVES[half]
@@ -74,27 +76,30 @@ class Slots:
         words[at + _VALID] = half
 
     def checkpoint(self, slot: int) -> Checkpoint:
-        """What was noted last; zeros in a slot that is new."""
+        """Return the checkpoint that was noted last; all zeros in a new slot."""
         at = slot * _STRIDE
         first = at + _HALVES[self._words[at + _VALID]]
         return Checkpoint(*self._words[first : first + _FIELDS])
 
     def note_spent(self, slot: int, until: float) -> None:
-        """Keep the time (s, monotonic) at which a member's rate makes up for all that it sent."""
+        """Keep the time (s, monotonic) until which the bytes read use up a member's rate."""
         self._words[slot * _STRIDE + _SPENT_UNTIL] = int(until * _NANOSECONDS)
 
     def spent_until(self, slot: int) -> float:
-        """Return the time that `note_spent` kept last; 0.0 in a slot that is new."""
+        """Return the time that `note_spent` kept last; 0.0 in a new slot."""
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:
-        """Where the input from `begin` on is to be read to: `most` bytes, or fewer at the end."""
+        """Return the buffer to read input into that begins at offset `begin`.
+
+        It has `most` bytes, or fewer where the slot's buffer wraps.
+        """
         first = slot * self._input_size
         at = first + begin % self._input_size
         return self._input[at : min(at + most, first + self._input_size)]
 
     def input(self, slot: int, begin: int, end: int) -> bytes:
-        """The input from `begin` to `end`; the last `Settings.input_size` bytes are kept."""
+        """Return the input from `begin` to `end`; the last `Settings.input_size` bytes are kept."""
         found = bytearray()
         while begin < end:
             view = self.room(slot, begin, end - begin)
@@ -103,12 +108,12 @@ class Slots:
         return bytes(found)
 
     def clear(self, slot: int) -> None:
-        """Make a slot new, and give its memory back. By the main process, while nobody has it."""
+        """Reset a slot that no member has, and release its memory. Only for the main process."""
         at = slot * _STRIDE
         for number in range(_STRIDE):
             self._words[at + number] = 0
         if hasattr(mmap, "MADV_REMOVE"):
-            with contextlib.suppress(OSError):  # where it can't be given back, it is used again
+            with contextlib.suppress(OSError):  # not released: the next member uses it again
                 self._map.madvise(
                     mmap.MADV_REMOVE, self._table + slot * self._input_size, self._input_size
                 )

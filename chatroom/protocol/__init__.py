@@ -1,19 +1,17 @@
 """The protocol, pure: bytes in, bytes out. No socket, clock, process or shared memory.
 
-A member's input passes through three steps, in this order; each is one module:
+A member's input passes through three steps, in this order, one module each:
 
-    framing.py   what arrived, in whatever pieces, becomes whole messages
-    text.py      what could harm another's terminal becomes harmless
-    message.py   each message gets its sender's prefix
-    address.py   … which comes from the sender's address
+    framing.py   join and split what arrived into whole messages
+    text.py      replace characters that could harm another's terminal
+    message.py   put the sender's prefix before each message
 
-Before all input may stand what a proxy in front says of the connection:
+The rest:
 
-    proxy_header.py   the sender's address, where a proxy hides it
-
-When a member leaves, it leaves for one reason:
-
-    leave_reason.py   all the reasons
+    address.py        canonical form of an address
+    prefix.py         the prefix of a sender
+    proxy_header.py   header in which a proxy in front sends the client's address
+    leave_reason.py   reasons for which members leave
 
 `PROTOCOL.md` numbers the clauses that the modules cite.
 """

@@ -4,11 +4,11 @@ from ipaddress import IPv6Address, ip_address
 
 
 def canonical(host: str) -> str:
-    """The one spelling of a numeric `host`, by which members are shown and counted.
+    """Return the canonical form of a numeric `host`, by which members are shown and counted.
 
-    An IPv4 address mapped into IPv6 is the IPv4 address; an IPv6 address is in
-    its shortest form (RFC 5952) and without its scope, which means something
-    on this machine only. Raises ValueError where `host` is not numeric.
+    An IPv4 address mapped into IPv6 becomes the IPv4 address. An IPv6 address is
+    written in its shortest form (RFC 5952) and without its scope, which is only
+    valid on this machine. Raises ValueError if `host` is not numeric.
     """
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:

@@ -1,14 +1,13 @@
-"""What arrived, cut anywhere, becomes whole messages (LINE-1 … LINE-7).
+"""Framing: input that is cut anywhere becomes whole messages (LINE-1 … LINE-7).
 
-A `Framer` is fed with what was read from one member and returns *blocks*: zero
-or more whole messages in one bytes object, each ended by LF, so that a thousand
-lines that came at once cost little more than one. It never waits; its caller
-owns the clock and says when a silence has lasted long enough (`flush`) and when
-nothing more will come (`close`).
+A `Framer` is fed with the input of one member and returns *blocks*. A block is
+zero or more whole messages in one bytes object, each ended by LF, so a thousand
+lines that came at once cost little more than one. A Framer has no clock: its
+caller calls `flush` after a silence, and `close` at the end of the input.
 
-Invariant: all that was fed is either covered by what was returned, or waits.
-Nothing else is remembered, so a new Framer that is fed with the input from
-`taken` on goes on where this one stopped.
+Invariant: each byte that was fed is either covered by a returned block, or waits.
+A Framer has no other state, so a new one that is fed with the input from `taken`
+on goes on where this one stopped.
 """
 
 import codecs
@@ -23,9 +22,10 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Framer:
-    """One member's input; `limit`: bytes of text in a line, at least LONGEST_CHARACTER.
+    """The framing of one member's input.
 
-    `fed`: how much of the input was covered before, where this Framer goes on.
+    `limit`: longest text of a line in bytes, without its end, at least LONGEST_CHARACTER.
+    `fed`: bytes of the input before those that this Framer is fed with.
     """
 
     __slots__ = ("_limit", "_waiting", "fed")
@@ -34,20 +34,20 @@ class Framer:
         self._limit = limit
         self._waiting = b""
         self.fed = fed
-        """Bytes of the input that it was fed with, those before it began included."""
+        """Bytes of the input so far, including those before this Framer began."""
 
     @property
     def taken(self) -> int:
-        """Bytes of the input that what was returned covers."""
+        """Bytes of the input that returned blocks cover."""
         return self.fed - len(self._waiting)
 
     @property
     def unfinished(self) -> bool:
-        """Whether a text waits that `flush` would return."""
+        """True while `flush` would return some text."""
         return bool(self._waiting) and _complete(self._waiting) > 0
 
     def feed(self, data: bytes) -> bytes:
-        """The messages that `data` completes, as one block; empty where it completes none."""
+        """Return the messages that `data` completes as one block, empty if there are none."""
         self.fed += len(data)
         if not self._waiting and data[-1:] == LF and len(data) <= self._limit:
             return data.replace(CRLF, LF)  # nearly always: no line of it can be too long
@@ -58,7 +58,7 @@ class Framer:
             lines = block[:-1].split(LF)
             block = b"".join(piece + LF for line in lines for piece in _cut(line, self._limit))
         if len(rest) > self._limit:
-            text = rest.removesuffix(CR)  # with a LF behind it, it is no text
+            text = rest.removesuffix(CR)  # the CR may be part of a CR LF
             *pieces, last = _cut(text, self._limit)
             block += b"".join(piece + LF for piece in pieces)
             rest = last + rest[len(text) :]
@@ -66,23 +66,26 @@ class Framer:
         return block
 
     def flush(self) -> bytes:
-        """The text that waits, without LF (LINE-5), less what the next byte may complete.
+        """Return the text that waits, without LF (LINE-5).
 
-        A character of which a part has arrived, and a CR that may belong to a
-        CR LF, wait on: whoever types slowly is not to be harmed (TEXT-1).
+        An incomplete character at its end, and a CR that may be part of a CR LF, go
+        on waiting, so that slow senders lose nothing (TEXT-1).
         """
         end = _complete(self._waiting)
         text, self._waiting = self._waiting[:end], self._waiting[end:]
         return text
 
     def close(self) -> bytes:
-        """All that waits, without LF: nothing more will come (LEAVE-2)."""
+        """Return all that waits, without LF, at the end of the input (LEAVE-2)."""
         text, self._waiting = self._waiting, b""
         return text
 
 
 def _cut(line: bytes, limit: int) -> Iterator[bytes]:
-    """`line`, without its end, in pieces of at most `limit` bytes, none cut inside a character."""
+    """Yield pieces of `line` of at most `limit` bytes, none cut inside a character.
+
+    `line` has no line end.
+    """
     start = 0
     while len(line) - start > limit:
         end = start + limit
@@ -93,12 +96,12 @@ def _cut(line: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _complete(text: bytes) -> int:
-    """How many bytes of `text` stand whatever comes next."""
+    """Return the number of bytes of `text` that no later byte can affect."""
     return len(text) - (1 if text.endswith(CR) else _begun_character(text))
 
 
 def _begun_character(text: bytes) -> int:
-    """How many bytes at the end of `text` begin a character and do not complete it."""
+    """Return the number of bytes of an incomplete character at the end of `text`."""
     decoder = _decoder("replace")
     decoder.decode(text[1 - LONGEST_CHARACTER :])
     return len(decoder.getstate()[0])

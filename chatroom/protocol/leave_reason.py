@@ -1,10 +1,10 @@
-"""The reasons why a member left."""
+"""The reasons for which members leave."""
 
 from enum import StrEnum
 
 
 class LeaveReason(StrEnum):
-    """A reason; its value is a label of a metric, and a field of the event `left`."""
+    """A reason. Its value is a label of a metric, and a field of the event `left`."""
 
     CLOSED = "closed"
     RESET = "reset"

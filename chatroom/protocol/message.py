@@ -1,16 +1,15 @@
-"""A message as it is delivered: its sender's prefix, then its text (PREFIX-1, PREFIX-4)."""
+"""Messages as they are delivered: the sender's prefix, then the text (PREFIX-1, PREFIX-4)."""
 
 
 def render(prefix: bytes, block: bytes) -> bytes:
-    """`block` with `prefix` before each of its messages, ready for the log.
+    """Return `block` with `prefix` before each of its messages (LINE-3), ready for the log.
 
-    `block` holds one or more messages as `framing` gives them: each ends with
-    LF, but for the last one, which may be unfinished. LINE-3: every message of
-    a block bears its own prefix.
+    `block` is not empty and comes from `framing`: each message ends with LF, except
+    that the last one may be unfinished.
     """
     return prefix + block[:-1].replace(b"\n", b"\n" + prefix) + block[-1:]
 
 
 def count(block: bytes) -> int:
-    """How many messages a non-empty `block` holds, an unfinished one included."""
+    """Return the number of messages in a non-empty `block`, including an unfinished one."""
     return block.count(b"\n") + (not block.endswith(b"\n"))

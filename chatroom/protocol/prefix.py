@@ -1,24 +1,27 @@
-"""What stands before each of a sender's messages (PREFIX-1), in the form that a room gives it."""
+"""The prefix before each of a sender's messages (PREFIX-1). Its form is an option of the room."""
 
 from string import Formatter
 
 FORM = "<{ip}>"
-"""The protocol's."""
+"""Default form, that of PROTOCOL.md."""
 
 NAMES = ("ip", "port", "id")
-"""What a form may hold, in braces: the sender's address and port, and the number that it has in
-this room. `{{` and `}}` are braces."""
+"""Names that a form may hold in braces: the sender's address, port and id in the room. `{{` and
+`}}` stand for braces."""
 
 _LONGEST = {"ip": "f" * 39, "port": "9" * 5, "id": "9" * 20}
 
 
 def prefix(form: str, ip: str, port: int, id: int) -> str:
-    """The prefix of the sender at a canonical address; `form` must have passed `check`."""
+    """Return the prefix of a sender.
+
+    `ip` is a canonical address; `form` must have passed `check`.
+    """
     return form.format(ip=ip, port=port, id=id)
 
 
 def check(form: str) -> None:
-    """Raises ValueError, with what a form has to be, where it is none."""
+    """Raise ValueError, with a description of valid forms, if `form` is not one."""
     try:
         parts = [*Formatter().parse(form)]
     except ValueError:
@@ -29,9 +32,9 @@ def check(form: str) -> None:
     )
     if not (form and known and form.isprintable()):
         names = ", ".join(f"{{{name}}}" for name in NAMES)
-        raise ValueError(f"text without control characters, in which {names} may stand")
+        raise ValueError(f"text without control characters; it may hold {names}")
 
 
 def longest(form: str) -> int:
-    """Bytes that a prefix of this form has at most."""
+    """Return the size in bytes of the longest prefix of this form."""
     return len(form.format(**_LONGEST).encode())

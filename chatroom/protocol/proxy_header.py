@@ -1,11 +1,11 @@
 """The header of HAProxy's PROXY protocol, versions 1 and 2: the client's address behind a proxy.
 
 The proxy sends it before all else. A reader peeks at LONGEST bytes, calls
-`parse`, and takes `Header.size` of them: no byte beyond the header. `parse`
-waits for the whole header before it looks at its fields; a stream that does
-not begin like a header is refused at once.
+`parse`, and then reads `Header.size` of them: no byte beyond the header. `parse`
+checks the fields only once the header is complete. It refuses a stream that does
+not begin like a header at once.
 
-Invariant: more bytes never change an answer, they only replace "not yet".
+Invariant: more bytes never change an answer of `parse` other than None.
 
 The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 """
@@ -19,14 +19,14 @@ from chatroom.protocol.address import canonical
 from chatroom.protocol.framing import CRLF
 
 LONGEST = 536
-"""Bytes of a header, at most.
+"""Size in bytes of the longest header that is accepted.
 
-Its length field could say 65551. But "both formats are designed to fit in the
-smallest TCP segment that any TCP/IP host is required to support (576 - 40 = 536
-bytes)", and a server need not keep more for it than that.
+The length field of version 2 allows 65551. But "both formats are designed to fit
+in the smallest TCP segment that any TCP/IP host is required to support (576 - 40 =
+536 bytes)", so a server need not buffer more.
 """
 LONGEST_LINE = 107
-"""Bytes of a header of version 1, at most, with its CR LF."""
+"""Size in bytes of the longest header of version 1, including its CR LF."""
 
 LINE_START = b"PROXY "
 """The first bytes of version 1."""
@@ -35,23 +35,24 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 class HeaderError(ValueError):
-    """The stream does not begin with a valid header. The message is one line."""
+    """The stream does not begin with a valid header. The message is a single line."""
 
 
 class Header(NamedTuple):
-    """A whole header: the first `size` bytes of the stream, and what they say."""
+    """A complete header."""
 
     size: int
+    """Size of the header in bytes."""
     address: str | None = None
-    """The client's, canonical. None: the proxy gives none, the connection's own counts."""
+    """Canonical address of the client. None: the proxy gives none, use the connection's own."""
     port: int | None = None
-    """None where `address` is."""
+    """Port of the client; None if `address` is None."""
 
 
 def parse(data: bytes) -> Header | None:
-    """Return the header at the beginning of `data`, or None while it is not whole.
+    """Return the header at the beginning of `data`, or None while it is incomplete.
 
-    Raises HeaderError where no header begins so.
+    Raises HeaderError if no valid header begins so.
     """
     if data.startswith(LINE_START):
         return _parse_line(data)
@@ -82,9 +83,9 @@ def _parse_line(data: bytes) -> Header | None:
     if protocol == b"UNKNOWN":
         return Header(size)  # "The receiver must ignore anything presented before the CRLF".
     if protocol not in _FAMILIES:
-        raise HeaderError(f"version 1: {protocol!r} is no protocol")
+        raise HeaderError(f"version 1: {protocol!r} is not a protocol")
     if len(fields) != 4:
-        raise HeaderError("version 1: not two addresses and two ports with one space between them")
+        raise HeaderError("version 1: two addresses and two ports must follow, with single spaces")
     address, _ = (_read_address(_FAMILIES[protocol], field) for field in fields[:2])
     port, _ = (_read_port(field) for field in fields[2:])
     return Header(size, address, port)
@@ -97,23 +98,23 @@ def _read_address(family: _Family, field: bytes) -> str:
         except ValueError:
             pass
     name = family.__name__.removesuffix("Address")
-    raise HeaderError(f"version 1: {field!r} is no {name} address")
+    raise HeaderError(f"version 1: {field!r} is not an {name} address")
 
 
 def _read_port(field: bytes) -> int:
     if _PORT.fullmatch(field) and int(field) <= 0xFFFF:
         return int(field)
-    raise HeaderError(f"version 1: {field!r} is no port")
+    raise HeaderError(f"version 1: {field!r} is not a port")
 
 
 # --- version 2: binary ---------------------------------------------------------------------------
 
 _FIXED = struct.Struct("!12sBBH")
-"""Signature, version and command, family and transport, length of what follows."""
+"""Signature; version and command; family and transport; length of the rest in bytes."""
 
 _LOCAL, _PROXY = 0x20, 0x21  # version 2 and its commands
 
-_UNSPEC, _INET, _INET6, _UNIX = range(4)  # families; as a transport, _UNSPEC too
+_UNSPEC, _INET, _INET6, _UNIX = range(4)  # families; _UNSPEC is a transport too
 _DGRAM = 2  # the last transport
 
 _ADDRESSES = {
@@ -121,12 +122,12 @@ _ADDRESSES = {
     _INET6: struct.Struct("!16s16sHH"),
     _UNIX: struct.Struct("!108s108s"),
 }
-"""By family: source, destination, and the ports of both where there are such."""
+"""By family: source and destination, then the ports of both unless the family is _UNIX."""
 
 _TLV = struct.Struct("!BH")
-"""Type and length, before the value."""
+"""Type and length of a TLV; the value follows."""
 _CRC32C = 3
-"""The type of the TLV that holds the header's checksum."""
+"""Type of the TLV that holds the header's checksum."""
 _CHECKSUM = struct.Struct("!I")
 
 
@@ -138,7 +139,7 @@ def _parse_block(data: bytes) -> Header | None:
     # "The receiver must only accept" version 2, and "must drop connections presenting unexpected
     # values" of the command, which are one byte.
     if command not in (_LOCAL, _PROXY):
-        raise HeaderError(f"version 2: there is no command {command:#04x}")
+        raise HeaderError(f"version 2: unknown command {command:#04x}")
     if size > LONGEST:
         raise HeaderError(f"version 2: longer than {LONGEST} bytes")
     # "The receiver must not start to parse an address before the whole address block is received."
@@ -146,16 +147,16 @@ def _parse_block(data: bytes) -> Header | None:
         return None
     if command == _LOCAL:
         # "The receiver must […] use the real connection endpoints and discard the protocol block
-        # including the family which is ignored." So where TLVs would begin is unknown.
+        # including the family which is ignored." So TLVs can't be found, nor checked.
         return Header(size)
     return _parse_addresses(data[:size], *divmod(kind, 0x10))
 
 
 def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
     if family > _UNIX:
-        raise HeaderError(f"version 2: there is no family {family}")
+        raise HeaderError(f"version 2: unknown family {family}")
     if transport > _DGRAM:
-        raise HeaderError(f"version 2: there is no transport {transport}")
+        raise HeaderError(f"version 2: unknown transport {transport}")
     if _UNSPEC in (family, transport):
         # "The receiver is free to accept the connection anyway and use the real endpoint addresses
         # […] [It] should ignore address information", whose size is not specified either.
@@ -173,7 +174,9 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
 
 
 def _check_tlvs(header: bytes, at: int) -> None:
-    """Check that TLVs fill the header from `at` to its end, and its checksum, if it has one.
+    """Check that TLVs fill the header from `at` to its end; check the checksum if there is one.
+
+    Raises HeaderError.
 
     "Replace the 32 bits of the checksum field in the received PROXY header with
     all '0's and calculate a CRC32c checksum value of the whole PROXY header."
@@ -188,7 +191,7 @@ def _check_tlvs(header: bytes, at: int) -> None:
             if checksum is not None:
                 raise HeaderError("version 2: two checksums")
             if length != _CHECKSUM.size:
-                raise HeaderError("version 2: a checksum that is not of 4 bytes")
+                raise HeaderError("version 2: the checksum must have 4 bytes")
             checksum = at
         at += length
         if at > len(header):
@@ -196,7 +199,7 @@ def _check_tlvs(header: bytes, at: int) -> None:
     if checksum is not None:
         (received,) = _CHECKSUM.unpack_from(header, checksum)
         if received != crc32c(header[:checksum] + bytes(4) + header[checksum + 4 :]):
-            raise HeaderError("version 2: the checksum is not that of the header")
+            raise HeaderError("version 2: the checksum is wrong")
 
 
 def _remainder(byte: int) -> int:
@@ -209,7 +212,7 @@ _REMAINDERS = [_remainder(byte) for byte in range(0x100)]
 
 
 def crc32c(data: bytes) -> int:
-    """Return the checksum of RFC 4960, Appendix B."""
+    """Return the CRC32c checksum of `data` (RFC 4960, Appendix B)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _REMAINDERS[(crc ^ byte) & 0xFF]

@@ -1,9 +1,9 @@
 """Text that is safe to show (TEXT-1 … TEXT-3).
 
-What a member sends is printed on the others' terminals. A terminal obeys
-control characters, and bidirectional controls reorder what is around them, so
-either could write over, or hide, another's prefix. They are made visible
-instead of being dropped: nothing of a message is lost.
+A member's text is printed on the others' terminals. A terminal obeys control
+characters, and bidirectional controls reorder the text around them, so either
+could overwrite or hide another's prefix. They are made visible instead of being
+dropped, so that nothing of a message is lost.
 """
 
 import re
@@ -16,7 +16,7 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t
     0x7F: 0x2421
 }
 # C1, the characters with the Unicode property Bidi_Control, and the two
-# separators that some terminals and editors take as line ends.
+# separators that some terminals and editors treat as line ends.
 _REPLACED = "\x80-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029"
 _HARMFUL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_REPLACED}]")
 _PLAIN = bytes([*b"\t\n", *range(0x20, 0x7F)])
@@ -28,14 +28,17 @@ def _harmless(match: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with each character that a terminal would obey made visible; LF and TAB stay."""
+    """Return `text` with each character that a terminal would obey made visible.
+
+    LF and TAB stay as they are.
+    """
     return _HARMFUL.sub(_harmless, text)
 
 
 def sanitize(block: bytes) -> bytes:
-    """`block` as valid UTF-8 that is safe to show (TEXT-2, TEXT-3).
+    """Return `block` as valid UTF-8 that is safe to show (TEXT-2, TEXT-3).
 
-    Plain ASCII, which is nearly all that a room carries, is returned as it is.
+    Plain ASCII, the usual case, is returned as it is.
     """
     if not block.translate(None, delete=_PLAIN):
         return block

@@ -1,10 +1,10 @@
-"""`--metrics HOST:PORT`: a process of its own serves the room's metrics to Prometheus, by HTTP.
+"""`--metrics HOST:PORT`: a process that serves the room's metrics to Prometheus over HTTP.
 
-It asks the main process over its channel, once for each scrape: so a scrape costs no message
-anything, and a client that scrapes slowly, or breaks this process, harms nobody else. The main
-process starts it, and another where it dies: supervisor/metrics.py.
+It asks the main process over its channel, once for each scrape. So no message is delayed, and a
+client that reads slowly or breaks this process harms nobody else. supervisor/metrics.py starts
+it, and replaces it when it dies.
 
-It needs the extra `metrics`, prometheus-client; nothing else here does.
+It needs the extra `metrics`, prometheus-client; nothing else in the server does.
 """
 
 import contextlib
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 MOST_SCRAPES = 16
-"""At once; whoever comes beyond them is hung up on."""
+"""Scrapes at once; further connections are closed."""
 SCRAPE_WITHIN = 5.0
-"""Seconds for who scrapes to ask, and to read."""
+"""Seconds in which a client must send its request and read the answer."""
 ANSWER_WITHIN = 10.0
-"""Seconds for the main process to answer."""
+"""Seconds in which the main process must answer."""
 
 Totals = dict[str, Any]
-"""The answer of StatusReport.totals."""
+"""Result of StatusReport.totals."""
 
 
 def main(listener: socket.socket, end: socket.socket) -> None:
-    """Serve what `listener` brings, about the room at the other `end`, until that is gone."""
+    """Serve the metrics to connections of `listener` until the main process is gone.
+
+    `end`: this process' end of the channel. The target of the process.
+    """
     server = _Server(listener, Room(partial(ask, Channel(end))))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     parent = parent_process()
@@ -46,7 +49,10 @@ def main(listener: socket.socket, end: socket.socket) -> None:
 
 
 def ask(channel: Channel) -> Totals:
-    """Ask the main process. Raises OSError if no answer comes, ChannelClosed if it is gone."""
+    """Ask the main process for the totals.
+
+    Raises OSError if no answer comes in time, ChannelClosed if the main process is gone.
+    """
     channel.send({"ask": "totals"})
     if not connection.wait([channel.socket], ANSWER_WITHIN):
         raise TimeoutError
@@ -55,19 +61,19 @@ def ask(channel: Channel) -> Totals:
 
 
 class Room:
-    """As a collector of prometheus_client: asks the room for each scrape."""
+    """A collector for prometheus_client, which asks the room once for each scrape."""
 
     def __init__(self, ask: Callable[[], Totals]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        """Held from a question to its answer."""
+        """Lock held from a request to its answer."""
 
     def collect(self) -> "Iterator[Metric]":
         with self._lock:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # an answer that came later would be taken for the next one
+                os._exit(1)  # a late answer would be taken for that to the next request
         return families(found)
 
 
@@ -88,15 +94,16 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.set_app(make_wsgi_app(registry))
 
     def verify_request(self, *_: object) -> bool:
-        return threading.active_count() < 2 * MOST_SCRAPES + 2  # with a timer each, and two of ours
+        # Two threads for each scrape (one is its timer), and two of this process' own.
+        return threading.active_count() < 2 * MOST_SCRAPES + 2
 
     def handle_error(self, *_: object) -> None:
-        """Who scrapes has gone, or was too slow: that is no error of ours."""
+        """Ignore a client that has gone or was too slow."""
 
 
 class _Handler(WSGIRequestHandler):
     def handle(self) -> None:
-        """One request, in time however it is cut."""
+        """Handle a request; shut the connection down after SCRAPE_WITHIN."""
 
         def cut_off() -> None:
             with contextlib.suppress(OSError):
@@ -111,11 +118,11 @@ class _Handler(WSGIRequestHandler):
             timer.cancel()
 
     def log_message(self, *_: object) -> None:
-        """The room's standard error is no access log."""
+        """Log nothing: standard error is the room's."""
 
 
 def families(found: Totals) -> "Iterator[Metric]":
-    """What the room has told, under the names that docs/monitoring.md lists."""
+    """Yield the metrics for an answer of the room; docs/monitoring.md lists their names."""
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -126,53 +133,53 @@ def families(found: Totals) -> "Iterator[Metric]":
     room, workers = found["room"], found["workers"]
     yield InfoMetricFamily("chatroom", "The room.", {"version": room["version"]})
     for name, text, value in (
-        ("start_time_seconds", "When the room began, in seconds of the epoch.", room["since"]),
-        ("members", "Who is in the room.", room["members"]),
-        ("members_limit", "How many it holds.", room["capacity"]),
-        ("lag_bytes", "How far the slowest reader is behind.", room["lag"]),
+        ("start_time_seconds", "Start time of the room, in seconds of the epoch.", room["since"]),
+        ("members", "Members in the room.", room["members"]),
+        ("members_limit", "Limit of members in the room.", room["capacity"]),
+        ("lag_bytes", "Lag of the slowest reader in bytes.", room["lag"]),
         ("workers", "Workers that serve members.", sum(worker["ready"] for worker in workers)),
-        ("workers_wanted", "Workers that there are to be.", room["workers"]),
+        ("workers_wanted", "Workers that the room is configured to have.", room["workers"]),
         (
             "recovery_longest_seconds",
-            "The longest time in which members were without a worker.",
+            "Longest recovery from a worker's death.",
             room["longest_recovery"],
         ),
     ):
         yield GaugeMetricFamily(f"chatroom_{name}", text, value)
     for name, text, value in (
-        ("joins", "Newcomers who were let in.", room["joins"]),
-        ("messages", "Messages that were said.", room["messages"]),
-        ("message_bytes", "Bytes of these, with their prefixes.", room["bytes"]),
-        ("deliveries", "Messages that became due to members.", room["deliveries"]),
+        ("joins", "Members that joined.", room["joins"]),
+        ("messages", "Messages sent by members.", room["messages"]),
+        ("message_bytes", "Bytes of messages, with their prefixes.", room["bytes"]),
+        ("deliveries", "Messages due to members, one for each receiver.", room["deliveries"]),
         (
             "append_waits",
             "Times that a worker waited for a slower one to deliver.",
             room["append_waits"],
         ),
-        ("worker_restarts", "Workers that were replaced.", room["worker_deaths"]),
+        ("worker_restarts", "Workers that died and were replaced.", room["worker_deaths"]),
     ):
         yield CounterMetricFamily(f"chatroom_{name}", text, value)
     yield SummaryMetricFamily(
         "chatroom_recovery_seconds",
-        "From a worker's death until all its members were served again.",
+        "Time from a worker's death until all its members were served again.",
         count_value=room["recoveries"],
         sum_value=room["recovery_seconds"],
     )
-    # All are given from the start, so that the first leave for a reason is an increase.
+    # Each reason is listed from the start: Prometheus sees the first leave as an increase from 0.
     leaves = dict.fromkeys(LeaveReason, 0) | room["leaves"]
     for name, text, counts in (
-        ("leaves", "Members who left.", leaves),
-        ("refusals", "Newcomers who were not let in.", room["refusals"]),
+        ("leaves", "Members that left, by reason.", leaves),
+        ("refusals", "Connections that were refused, by reason.", room["refusals"]),
     ):
         by_reason = CounterMetricFamily(f"chatroom_{name}", text, labels=["reason"])
         for reason, number in counts.items():
             by_reason.add_metric([reason], number)
         yield by_reason
     kinds: tuple[tuple[Any, str, str, str], ...] = (
-        (GaugeMetricFamily, "members", "members", "Whom a worker serves."),
-        (GaugeMetricFamily, "lag_bytes", "lag", "How far its slowest reader is behind."),
-        (CounterMetricFamily, "messages", "messages", "Messages of its members."),
-        (CounterMetricFamily, "deliveries", "deliveries", "What became due to its members."),
+        (GaugeMetricFamily, "members", "members", "Members of a worker."),
+        (GaugeMetricFamily, "lag_bytes", "lag", "Lag of a worker's slowest reader in bytes."),
+        (CounterMetricFamily, "messages", "messages", "Messages of a worker's members."),
+        (CounterMetricFamily, "deliveries", "deliveries", "Messages due to a worker's members."),
     )
     for kind, name, key, text in kinds:
         by_worker = kind(f"chatroom_worker_{name}", text, labels=["worker"])

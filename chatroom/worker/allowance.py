@@ -1,8 +1,8 @@
-"""How much a worker reads from each member (LOAD-3).
+"""The rate limit of each member's input (LOAD-3).
 
-Each may say `burst` bytes at once, and `rate` bytes a second in the long run. A
-member that says more is throttled: it is read from later, feels that as TCP
-backpressure, and loses nothing.
+A member may send `burst` bytes at once, and `rate` bytes a second in the long
+run. A member that sends more is throttled: the worker reads from it later. The
+member feels that as TCP backpressure and loses nothing.
 """
 
 import heapq
@@ -11,22 +11,22 @@ from chatroom.worker.member import Member
 
 
 class Allowance:
-    """The throttled members, and when to read from each again. `rate` 0: there are none, ever."""
+    """The throttled members, and when to read from each again. With `rate` 0 there are none."""
 
     def __init__(self, rate: int, burst: int) -> None:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
-        """Seconds of its rate that a member may have used up before they are over."""
+        """Seconds of its rate that a member may use in advance: the burst."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
-        """When each of them, or one that is gone, may be read from again, the soonest first; and
-        its id."""
+        """Heap of times at which throttled members may be read from again, with their ids. It may
+        hold members that are gone."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
-        """Count `size` bytes that were read from a member; return whether more may be read at once.
+        """Count `size` bytes read from a member; return True if it may be read from at once.
 
-        If not, it is throttled until `over` returns it.
+        Otherwise the member is throttled until `over` returns it.
         """
         if not self._rate:
             return True
@@ -39,20 +39,20 @@ class Allowance:
         return False
 
     def resume(self, member: Member, until: float, now: float, read_size: int) -> None:
-        """Continue with the `spent_until` of the worker that served `member` before.
+        """Continue with `until`, the `spent_until` that an earlier worker has kept for a member.
 
-        Its rate may have been another one. No more than `burst` and one read of `read_size` bytes
-        count as used: after a higher rate is set, nobody waits for as long as the lower one took.
+        That worker may have had a lower rate. So at most `burst` and one read of `read_size` bytes
+        count as used: the member does not wait as long as the lower rate would require.
         """
         if self._rate:
             member.spent_until = min(until, now + self._ahead + read_size / self._rate)
 
     def forget(self, member: Member) -> None:
-        """Do not return a member from `over`: it is not read from any more."""
+        """Drop a member that is not read from any more: `over` will not return it."""
         self._throttled.discard(member)
 
     def over(self, now: float) -> list[Member]:
-        """Return the members that are throttled no longer."""
+        """Return, once, the members whose throttling has ended by `now`."""
         found = []
         while self._times and self._times[0][0] <= now:
             member = heapq.heappop(self._times)[2]
@@ -63,5 +63,5 @@ class Allowance:
 
     @property
     def next(self) -> float | None:
-        """The time at which `over` has something to return, or None."""
+        """Time at which `over` has a member to return, or None."""
         return self._times[0][0] if self._times else None

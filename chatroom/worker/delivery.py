@@ -1,11 +1,11 @@
-"""Delivery of the log to members: all that is new, less what each of them said itself.
+"""Delivery of the log to members: each gets all new messages but its own.
 
-A worker stands at one place in the log: all before it was sent to all its
-members. Nearly all of them took it: these are *level*, need no cursor of their
-own, and share one view of what comes next. A member that did not take all is
-*behind*, goes on at its own cursor when its socket can be written, and is
-disconnected when it lags too far. So a slow reader delays nobody (LOAD-1), and a
-member that speaks costs a view of its own, once.
+A worker stands at one place in the log: it has tried to send all before that to
+all its members. Nearly all of them took everything: they are *level*, need no
+cursor of their own, and share one view of what comes next. A member that did not
+take everything is *behind*. It has a cursor, goes on there when its socket is
+writable, and is disconnected when it lags too far. So a slow reader delays nobody
+(LOAD-1). A member that speaks needs a view of its own, once for each message.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.worker.member import Member
 
 FEW = 64
-"""Members that are delivered to before the other workers are woken, for whom it is half a
-millisecond. To wake a worker costs as much as several of these deliveries; and where processors
-are few, it would take one from those who are about to hear something."""
+"""Number of members up to which a worker delivers first and wakes the others afterwards. That
+delays the others by half a millisecond. Waking a worker costs as much as several deliveries, and
+on a machine with few processors it would take one from this worker."""
 
 CATCH_UP_WITHIN = 5.0
-"""Grace period (s) for members whose worker hung while others said much, before the lag limit
-applies to them again. The log keeps what they lack meanwhile, so senders may have to wait."""
+"""Grace period (s) for members whose worker hung while much was said, before the lag limit applies
+to them again. Meanwhile the log keeps the messages that they lack, so senders may have to wait."""
 
 MAX_SPANS = 512
-"""Spans in one call; the kernel takes 1,024 views (IOV_MAX), and one span may need two."""
+"""Spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need two."""
 
 MUCH = 2
-"""Divisor of the lag limit: a member that lags by more than this part of it when it is taken over
-gets the grace period. With what is left of the limit, others meet what is said meanwhile."""
+"""Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
+than that part of the limit. A member that lags less has the rest of the limit for new messages."""
 
 
 class Delivery:
-    """The members of worker `number`, and where it stands.
+    """The members of worker `number`, and its place in the log.
 
-    Sends to sockets that do not block. `position` and `offset` say where the
-    worker stands; they mean nothing while it has no members.
+    The members' sockets do not block. `position` and `offset` are the worker's
+    place; they mean nothing while it has no members.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Delivery:
         self._max_lag_entries = max_lag_entries
         self._level: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
-        """Members that did not take all, by id."""
+        """Members that did not take everything, by id."""
         self.writable = selectors.DefaultSelector()
-        """The sockets of members that are behind: `write` when it is readable."""
+        """Selector of the sockets of members that are behind. Call `write` when it is readable."""
         self.position = 0
         self.offset = 0
         self._lag_exempt: set[int] = set()
-        """Ids exempt from the lag limit after a takeover: no worker has served them for a while."""
+        """Ids of members exempt from the lag limit after a takeover."""
         self.grace_until: float | None = None
-        """Time at which that exemption ends. The log has to keep until then what they lack."""
+        """Time at which that exemption ends. Until then the log must keep what they lack."""
         self._pinned = False
-        """Whether the log's notion of where this worker stands stays as it is."""
+        """True while this worker's position in the log must not move: see `pin`."""
 
     def __len__(self) -> int:
         return len(self._level) + len(self.behind)
@@ -77,15 +77,16 @@ class Delivery:
         """Send a member what is appended from now on (WELCOME-3)."""
         self._begin()
         if self._log.unfinished(self.offset):
-            # The end of a line of which it has not seen the beginning.
+            # The LF would end a line whose beginning the member has not received.
             member.owns(self.offset, self.offset + 1)
         self._level[member.id] = member
 
     def go_on(self, member: Member, cursor: int, entry: int, own: list[Span]) -> None:
-        """Serve a member that another worker has served up to `cursor`; send what it lacks at once.
+        """Serve a member that another worker has served up to `cursor`.
 
-        `entry` is a position not beyond its cursor. What it can't take now it
-        gets when it can: then it is `behind`. If that is much, it has CATCH_UP_WITHIN.
+        `entry` is a position not beyond the cursor; `own` are the member's spans
+        from there on. Send at once what the member lacks. If it can't take all of
+        that, it is `behind`; if it lags much, it gets the grace period.
         """
         self._begin()
         end = self.offset
@@ -106,7 +107,7 @@ class Delivery:
             self.grace_until = monotonic() + CATCH_UP_WITHIN
 
     def _begin(self) -> None:
-        """Begin at the log's head, if there is no member yet."""
+        """Move to the log's head if the worker has no members yet."""
         log = self._log
         if not self:
             with log:
@@ -124,7 +125,7 @@ class Delivery:
             self.advance()
 
     def advance(self) -> None:
-        """Let the log know where this worker stands, and wake workers that have waited for that."""
+        """Store this worker's position in the log, and wake the workers that wait for room."""
         if self._pinned:
             return
         with self._log as log:
@@ -132,35 +133,38 @@ class Delivery:
         self._ring(waiting)
 
     def make_room(self) -> None:
-        """Advance at once where a worker, maybe this one, waits for that."""
+        """Advance at once if any worker waits for room."""
         if self and self._log.waited_for:
             self.advance()
 
     def advance_locked(self) -> list[int]:
-        """Do as `advance`, where the log's lock is held; return the workers to wake."""
+        """Do as `advance`, under the log's lock, and return the workers to wake."""
         if self._pinned or not self:
             return []
         return self._log.advance(self._number, self.position)
 
     def stands(self, member: Member) -> Span:
-        """Return a member's cursor, and a position not beyond it."""
+        """Return a member's cursor, and the position of an entry not beyond the cursor."""
         if member.id in self.behind:
             return member.cursor, self._log.position(member.cursor, member.entry, self.position)
         return self.offset, self.position
 
     def pin(self) -> None:
-        """Stand still in the log, which so keeps what members need that move to another worker."""
+        """Keep this worker's position in the log.
+
+        So the log keeps what is needed to recover members that move to another worker.
+        """
         self._pinned = True
 
     def unpin(self) -> None:
-        """Move on in the log: they are served."""
+        """Let this worker's position advance again: another worker serves those members."""
         self._pinned = False
         self.advance()
 
     def deliver(self, head: int, said: int, wake: list[int]) -> None:
-        """Deliver all before `head`; wake the workers `wake`, which are to do the same.
+        """Deliver all before `head`, and ring the doorbells `wake`.
 
-        `said`: messages in it that this worker has appended just now.
+        `said`: number of messages that this worker has just appended.
         """
         many = len(self) > FEW
         if many:
@@ -182,8 +186,8 @@ class Delivery:
     def _send_to_level(self, position: int) -> None:
         """Send all before `position` to all members that are level.
 
-        A member whose connection is broken hears nothing any more, and so can't lag;
-        what it said before is still to be read (LEAVE-2).
+        A member whose connection is broken is dropped from delivery, so it can't
+        lag. Its input is still read (LEAVE-2).
         """
         start, end = self.offset, self._log.offset(position)
         if start == end:
@@ -225,14 +229,14 @@ class Delivery:
         del self.behind[member.id]
 
     def write(self) -> None:
-        """Go on with members whose sockets can be written again."""
+        """Send more to members whose sockets are writable again."""
         for key, _ in self.writable.select(0):
             self.resume(key.data)
 
     def resume(self, member: Member) -> bool:
-        """Send more to a member that is behind.
+        """Send more to a member that is behind; return False if it still is.
 
-        Return whether it no longer is: it is level now, or its connection is broken.
+        Otherwise it is level now, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -247,8 +251,8 @@ class Delivery:
     def too_slow(self) -> list[Member]:
         """Return the members that lag beyond the limit (LOAD-2).
 
-        The log need not keep what they lack. Those taken over are exempt until
-        all have caught up, or their grace period is over.
+        The log need not keep what they lack. Members taken over are exempt until
+        all of them have caught up, or the grace period is over.
         """
         behind = self.behind
         if self.grace_until is not None:
@@ -265,7 +269,7 @@ class Delivery:
         ]
 
     def _lags(self, member: Member, part: int = 1) -> bool:
-        """Return whether it lags beyond that part of the limit: 1 is all of it, 2 a half."""
+        """Return True if a member lags by more than the limit divided by `part`."""
         if self.offset - member.cursor > self._max_lag // part:
             return True
         if self.position - member.entry <= self._max_lag_entries // part:
@@ -276,10 +280,10 @@ class Delivery:
     def _send_around_own(
         self, member: Member, start: int, end: int, whole: memoryview | None
     ) -> int:
-        """Do as `_send_from` does, at less cost where `member` has spoken once, as in a crowd.
+        """Do as `_send_from`, faster for a member with a single span of its own.
 
-        `whole` is the text from `start` to `end`, where that is one view. Also
-        raises BlockingIOError.
+        `whole`: the text from `start` to `end` if that is one view, or None.
+        Raises OSError if the connection is broken, BlockingIOError if it takes nothing.
         """
         own = member.own
         if whole is None or len(own) > 1 or own[0][1] > end:
@@ -297,9 +301,9 @@ class Delivery:
         return end
 
     def _send_from(self, member: Member, start: int, end: int) -> int:
-        """Send `member` the others' text from `start` to `end`; return, and keep, its cursor.
+        """Send a member the others' text from `start` to `end`; store and return its cursor.
 
-        Raises OSError where its connection is broken.
+        Raises OSError if the connection is broken.
         """
         spans = others(start, end, member.own)
         views: list[memoryview] = []
@@ -321,9 +325,9 @@ class Delivery:
 
 
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
-    """Return what lies from `start` to `end`, less the `own` spans, which are in order.
+    """Return the spans from `start` to `end` without the `own` spans, which must be in order.
 
-    At most MAX_SPANS; if it is as many, there may be more.
+    At most MAX_SPANS are returned; if there are as many, there may be more.
     """
     spans: list[Span] = []
     for begin, stop in own:
@@ -339,9 +343,12 @@ def others(start: int, end: int, own: list[Span]) -> list[Span]:
 
 
 def after(spans: list[Span], taken: int) -> int:
-    """Return where to go on when `taken` bytes of the `spans` are gone, fewer than they hold."""
+    """Return the offset after the first `taken` bytes of the spans.
+
+    Raises ValueError unless the spans hold more than `taken` bytes.
+    """
     for begin, stop in spans:
         if taken < stop - begin:
             return begin + taken
         taken -= stop - begin
-    raise ValueError(f"{taken} bytes more were taken than there are")
+    raise ValueError("taken must be less than the size of the spans")

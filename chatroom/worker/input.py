@@ -2,7 +2,7 @@
 
 A read of one member is bounded in size, and so is a batch: one member's flood
 delays another's line by no more than a turn. A batch stays until the log has
-room for it; nothing is read meanwhile, so members feel TCP backpressure and
+room for it. Nothing is read meanwhile, so members feel TCP backpressure and
 nothing is lost.
 """
 
@@ -22,7 +22,7 @@ Departure = tuple[Member, LeaveReason]
 
 
 class Input:
-    """The members that are read from, and the batch of what they say."""
+    """The members that are read from, and the batch of their messages."""
 
     def __init__(self, seat: Seat) -> None:
         settings = seat.settings
@@ -42,12 +42,12 @@ class Input:
         self._readable: dict[Member, None] = {}
         """Members that have something to read, the longest waiting first."""
         self._again: dict[Member, int] = {}
-        """Bytes read by an earlier worker, which are to be framed again, for members that it did
-        not append all of."""
+        """Bytes that an earlier worker has read, for members whose input it did not append
+        completely. The rest must be framed again."""
         self._silences: dict[Member, float] = {}
         """Time at which each unfinished text has waited long enough (LINE-5), the soonest first."""
         self.draining = False
-        """Whether nothing more is read, because the room stops."""
+        """True once nothing more is read, because the room stops."""
 
     # --- the members ---------------------------------------------------------
 
@@ -74,22 +74,25 @@ class Input:
         self._readable.setdefault(member)
 
     def drain(self) -> None:
-        """Read no more from anyone; have all said that was read, without waiting for a silence."""
+        """Stop reading. `read` then flushes unfinished texts without waiting."""
         self.draining = True
         self._readable.clear()
 
     def _watch(self, member: Member) -> None:
         self.events.register(member, selectors.EVENT_READ, member)
 
-    # --- what it has yet to do -----------------------------------------------
+    # --- pending work --------------------------------------------------------
 
     @property
     def unsaid(self) -> bool:
-        """Whether some text that was read is in no batch yet."""
+        """True while some text that was read is in no batch yet."""
         return bool(self._silences or self._again)
 
     def due(self) -> float | None:
-        """Return the time at which `read` has something to do without an event; 0.0: at once."""
+        """Return the time at which to call `read` even without an event.
+
+        0.0 means at once, None never.
+        """
         if self.draining:
             return 0.0 if self.unsaid else None
         if self._readable or self._again:
@@ -169,17 +172,17 @@ class Input:
             self._watch(member)
 
     def _on_eof(self, member: Member) -> None:
-        """End a member's last line, as the end of its connection does (LEAVE-2)."""
+        """Append a member's unfinished line at the end of its connection (LEAVE-2)."""
         self._silences.pop(member, None)
         block = member.framer.close()
         if block:
             self._say(member, block)
 
     def _flush_silent(self) -> None:
-        """Have unfinished texts said that no LF has followed for long enough (LINE-5), or will.
+        """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.
 
-        Bytes that have come and were not read, because their sender is throttled or
-        the log was full, are no silence.
+        The timeout starts again if the socket holds unread bytes, as it may when the
+        sender is throttled or the log was full.
         """
         now = monotonic()
         for member, due in list(self._silences.items()):
@@ -196,12 +199,12 @@ class Input:
         self.batch.add(member.id, member.origin, member.framer.taken, text, count(block))
         self._speakers.append(member)
 
-    # --- the batch was appended ----------------------------------------------
+    # --- after the append ----------------------------------------------------
 
     def attribute(self, start: int) -> None:
-        """Tell each sender which part of the log is its own: the batch begins at offset `start`.
+        """Note each run of the batch as its sender's own, and begin a new batch.
 
-        Begin a new batch.
+        `start`: offset of the batch in the log.
         """
         batch, speakers = self.batch, self._speakers
         self.batch, self._speakers = Batch(), []

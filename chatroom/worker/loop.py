@@ -1,4 +1,4 @@
-"""A worker's loop. One turn is `Worker._turn`; the parts that it goes through: __init__.py."""
+"""A worker's event loop. One turn is `Worker._turn`; __init__.py describes its steps."""
 
 import selectors
 from time import monotonic
@@ -16,14 +16,14 @@ READ_AND_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Worker:
-    """The worker in a seat, from when the log is mapped until it is told to stop."""
+    """The worker in a seat."""
 
     def __init__(self, seat: Seat, channel: Channel) -> None:
         settings = seat.settings
         self._number = seat.number
         self._log = seat.log
         self._readers = range(settings.seats, len(seat.doorbells))
-        """Doorbells of those who read the log and serve no members."""
+        """Numbers of the doorbells of other readers of the log, such as the transcript."""
         self._channel = channel
         self.input = Input(seat)
         self.delivery = Delivery(
@@ -32,9 +32,9 @@ class Worker:
         self.membership = Membership(seat, self.input, self.delivery)
         self.shutdown = Shutdown(self.input, self.delivery)
         self._full = False
-        """Whether the log had no room for the batch."""
+        """True while the log has no room for the batch."""
         self.events = selectors.DefaultSelector()
-        """Events that are attended to even when the members are not read from."""
+        """Events to handle while the members are not read from."""
         self._selectors = self.events, self.input.events
         doorbell = seat.doorbells[seat.number]
         for selector in self._selectors:
@@ -43,7 +43,7 @@ class Worker:
             selector.register(self.delivery.writable, selectors.EVENT_READ, self.delivery.write)
 
     def watch(self, sentinel: int) -> None:
-        """End, as if the channel did, when `sentinel` is readable."""
+        """Raise ChannelClosed from `run` when `sentinel` is readable."""
         for selector in self._selectors:
             selector.register(sentinel, selectors.EVENT_READ, self._on_orphaned)
 
@@ -51,7 +51,7 @@ class Worker:
         raise ChannelClosed
 
     def run(self) -> None:
-        """Serve until the main process says stop. Raises ChannelClosed when it is gone."""
+        """Serve until the main process asks to stop. Raises ChannelClosed when that is gone."""
         while not self.shutdown.is_over():
             self._turn()
         self.shutdown.close_gracefully()
@@ -97,8 +97,8 @@ class Worker:
     def _append(self) -> tuple[int, int, list[int]]:
         """Append the batch, if there is one.
 
-        Return the head, the messages of the batch that were appended, and the
-        doorbells to ring because of it.
+        Return the head, the number of messages appended, and the numbers of the
+        doorbells to ring.
         """
         log, batch, start = self._log, self.input.batch, None
         wake: list[int] = []
@@ -108,7 +108,7 @@ class Worker:
                 start = log.append(batch)
                 if start is None:
                     log.wait_for_room(self._number)
-                    wake += log.yet_to_deliver()  # to make room: the others can't
+                    wake += log.yet_to_deliver()  # only these can make room
                 else:
                     wake += log.serving()  # to deliver it
             head = log.head

@@ -1,4 +1,4 @@
-"""What a worker holds of one member: a socket, an unfinished line, a cursor."""
+"""A worker's state of one member: a socket, an unfinished line, a cursor."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from chatroom.log.ring import Span
 from chatroom.protocol.framing import Framer
 
 ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER, for no seconds: the last close resets the connection."""
+"""SO_LINGER of 0 seconds: the last close resets the connection."""
 
 
 class Member:
@@ -45,23 +45,24 @@ class Member:
         self.id = id
         self.socket = connection
         self.slot = slot
-        """Number of the slot where another worker finds what it needs to go on with it."""
+        """Number of the slot that another worker needs to go on with the member."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
-        """What each of its entries in the log says of it."""
+        """Origin of each of its entries in the log, packed."""
         self.framer = Framer(max_line, covered)
         self.covered = covered
         """Bytes of its input that the log's entries cover."""
         self.spent_until = 0.0
-        """Time at which its rate makes up for all that was read from it: see allowance.py."""
-        self.own: list[Span] = []
-        """Spans that it must not receive (CAST-2), in order; those behind its cursor are dropped.
+        """Time (s, monotonic) until which the bytes read so far use up its rate: see allowance.py.
         """
+        self.own: list[Span] = []
+        """Spans that the member must not receive (CAST-2), in order. Spans before its cursor are
+        dropped."""
         self.cursor = 0
-        """Offset at which it goes on, while it is behind; a level member stands where its worker
-        does."""
+        """Offset of the next byte to send, while the member is behind; a level member stands where
+        its worker does."""
         self.entry = 0
-        """A position not beyond its cursor, while it is behind."""
+        """Position of an entry not beyond the cursor, while the member is behind."""
         self.recv_into = connection.recv_into
         self.send = connection.send
         self.sendmsg = connection.sendmsg
@@ -70,23 +71,24 @@ class Member:
         return self.socket.fileno()
 
     def owns(self, begin: int, end: int) -> None:
-        """Note that what is appended from `begin` to `end` is its own."""
+        """Note that the text from `begin` to `end` in the log is the member's own."""
         if self.own and self.own[-1][1] == begin:
             begin, _ = self.own.pop()
         self.own.append((begin, end))
 
     def has_unread(self) -> bool:
-        """Return whether some of its input has come that was not read."""
+        """Return True if the socket holds input that was not read."""
         try:
             return bool(self.socket.recv(1, socket.MSG_PEEK))
-        except OSError:  # no more than that, for now or for ever
+        except OSError:  # nothing there yet, or the connection is broken
             return False
 
     def close(self, *, abort: bool = False) -> None:
-        """End the connection, which the main process holds as well: close alone sends no FIN.
+        """Shut down and close the socket.
 
-        `abort`: drop what the kernel has yet to send. A peer that does not
-        read would make it keep that for minutes.
+        Closing alone would send no FIN: the main process holds a dup of the socket.
+        `abort`: drop what the kernel has yet to send, which it would keep for
+        minutes if the peer does not read.
         """
         with contextlib.suppress(OSError):  # the peer may have reset it
             if abort:

@@ -1,9 +1,9 @@
 """The members of one worker: how they come, and how they go.
 
 A newcomer, a dead worker's member and one that moves to another worker all come
-by `Membership.adopt`, and all go by `Membership.remove`, or because they are
-yielded. A newcomer begins at a head that was looked at after it had connected:
-it does not receive what any member had heard by then.
+by `Membership.adopt`. All go by `Membership.remove`, or because they are yielded.
+A newcomer begins at a head that was read after it had connected, so it receives
+nothing that another member had received by then.
 """
 
 import socket
@@ -23,7 +23,7 @@ IDS_PER_RECORD = 500
 
 
 class Membership:
-    """The members that are read from, or delivered to, or both."""
+    """The members of a worker, and its pending requests of the main process."""
 
     def __init__(self, seat: Seat, input: Input, delivery: Delivery) -> None:
         self._number = seat.number
@@ -33,9 +33,9 @@ class Membership:
         self._input = input
         self._delivery = delivery
         self.members: dict[int, Member] = {}
-        """By id."""
+        """All members, by id."""
         self.departures: list[Departure] = []
-        """Members that have left, to be closed when all that they said is in the log."""
+        """Members that have left, to be closed once all their messages are in the log."""
         self._to_adopt: list[Assigned] = []
         """Connections to adopt in this turn."""
         self._to_yield: list[int] = []
@@ -46,9 +46,9 @@ class Membership:
             seat.settings.checkpoint_every,
             seat.settings.checkpoint_every_entries,
         )
-        """Bytes and entries of the log after which to note anew where the members stand."""
+        """Bytes and entries of the log after which to note the members' checkpoints again."""
         self._noted = 0, 0
-        """Offset and position at which it was last noted where the members stand."""
+        """Offset and position at which the checkpoints were last noted."""
 
     # --- requests of the main process ----------------------------------------
 
@@ -65,7 +65,7 @@ class Membership:
             )
 
     def leave_to_another(self, ids: list[int]) -> None:
-        """Yield these members to another worker, in `reports`."""
+        """Yield these members to another worker; `reports` does so."""
         self._to_yield += ids
 
     def acknowledge(self, number: int) -> None:
@@ -110,20 +110,20 @@ class Membership:
             complete = member.send(greeting[greeted:]) == len(greeting) - greeted
         except BlockingIOError:
             complete = False
-        except OSError:  # it is gone, but what it said before is still to be read (LEAVE-2)
+        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # an empty socket that takes less than a line is of no use
+        if not complete:  # a new socket with no room for one line can't be served
             self.remove(member, LeaveReason.RESET)
 
     def _go_on(self, member: Member, cursor: int, state: RecoveredState) -> None:
         self._delivery.go_on(member, cursor, state.position, state.own)
         self._note(member)
 
-    # --- note where they stand -----------------------------------------------
+    # --- checkpoints ---------------------------------------------------------
 
     def note_if_due(self) -> None:
-        """Note where the members stand, before the log may lap what was noted last."""
+        """Note the members' checkpoints before the log can lap the last ones."""
         offset, position = self._noted
         every, every_entries = self._note_every
         delivery = self._delivery
@@ -143,7 +143,7 @@ class Membership:
     # --- leave ---------------------------------------------------------------
 
     def remove(self, member: Member, reason: LeaveReason) -> None:
-        """Neither read from a member nor deliver to it; `reports` closes it."""
+        """Stop reading from a member and delivering to it; `reports` closes it later."""
         self._forget(member)
         self.departures.append((member, reason))
 
@@ -153,10 +153,10 @@ class Membership:
         self._delivery.leave(member)
 
     def reports(self, full: bool) -> list[Record]:
-        """Yield members, close those that left, and return what to tell the main process.
+        """Yield members, close members that left, and return the reports to the main process.
 
-        `full`: the log had no room for the batch. Then they stay, for all that they
-        said has to be in the log before (LEAVE-2).
+        `full`: the log had no room for the batch. Then members are neither yielded nor
+        closed, because all their messages must be in the log first (LEAVE-2).
         """
         records: list[Record] = []
         if self._to_yield and not full:
@@ -176,7 +176,7 @@ class Membership:
     def _yield_members(self) -> Record:
         """Leave members to another worker.
 
-        The log keeps what that worker needs, until the main process says that all is settled.
+        The log keeps what that worker needs until the main process reports it settled.
         """
         to_yield, self._to_yield = self._to_yield, []
         found = [self.members[id] for id in to_yield if id in self.members]
@@ -188,9 +188,9 @@ class Membership:
         return {"yielded": [member.id for member in found]}
 
     def _all_served(self, full: bool) -> bool:
-        """Return whether what the members lack need not be kept in the log for them any more.
+        """Return True if the log need not keep anything for members that were taken over.
 
-        Where the room stops, also whether all that they said is in the log.
+        While the room stops, all that was read must be in the log too.
         """
         if self._input.draining and (full or self._input.unsaid):
             return False

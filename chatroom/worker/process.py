@@ -1,8 +1,8 @@
-"""How a worker process begins and ends.
+"""Start and end of a worker process.
 
-It starts with nothing but its end of the channel. The first record brings the
-log, the slots and the doorbells; from then on records bring members. When the channel
-ends, the main process is gone, and so is the room: the worker ends too.
+A worker starts with nothing but its end of the channel. The first record brings
+the log, the slots and the doorbells; later records bring members. When the
+channel ends, the main process is gone, and so the worker ends too.
 """
 
 import socket
@@ -21,14 +21,14 @@ from chatroom.worker.seat import Seat
 def main(number: int, settings: Settings, end: socket.socket) -> None:
     """Run worker `number` to its end; the target of its process.
 
-    The signals that a room heeds are blocked from its first moment by the main
-    process: a Ctrl-C reaches the whole group, but it is the main process that says stop.
+    The main process has blocked the room's signals before it starts a worker: a
+    Ctrl-C reaches the whole group, but only the main process acts on it.
     """
     channel = Channel(end)
     try:
         try:
             worker = _begin(number, settings, channel)
-        except Exception as error:  # whatever it is, the main process says it, in one line
+        except Exception as error:  # the main process prints it, in one line
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
         channel.send({"ready": True})
@@ -41,7 +41,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 
 
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
-    """Make the worker, once the main process has sent what all workers share."""
+    """Create the worker once the main process has sent the shared resources."""
     connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
     record, (log, slots, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell

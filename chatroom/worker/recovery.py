@@ -1,16 +1,17 @@
-"""How a worker goes on with members that another one has served, to the byte (LOAD-4).
+"""Recovery of members that another worker has served, to the byte (LOAD-4).
 
-Where a member stood was noted in its slot, some time ago (`note`). Since then
-the kernel has counted what it took for the member and what it gave of it
-(`Past`):
+A worker notes a checkpoint of each member in its slot now and then (`note`). The
+kernel counts the bytes that each socket sent and received. From both, `Past`
+finds:
 
-    noted, and taken since      walked along the log, the member's own skipped: the cursor
-    covered, and read in all    what lies between is still in the slot: to be framed again
+    the cursor        the checkpoint's offset, moved along the log by the bytes sent since
+                      then; the member's own messages are skipped
+    input to frame    what was read and the log does not cover; it is still in the slot
 
 The welcome counts as the first bytes of the stream: a connection that has not
-taken all of it has joined nowhere, and begins as a newcomer does. So there is
-one way for a newcomer, for a dead worker's members, and for those that one
-worker yields to another.
+received all of it is not a member yet, and begins as a newcomer. So newcomers, a
+dead worker's members and members that one worker yields to another are all
+handled alike.
 """
 
 import socket
@@ -25,7 +26,7 @@ from chatroom.worker.member import Member
 
 
 class Assigned(NamedTuple):
-    """A connection assigned to a worker, with what the main process knows of it."""
+    """A connection that the main process has assigned to a worker."""
 
     id: int
     address: str
@@ -33,9 +34,9 @@ class Assigned(NamedTuple):
     """Prefix of each of its messages."""
     slot: int
     header_bytes: int
-    """Bytes of a PROXY header, which come before all that it says."""
+    """Bytes of the PROXY header that preceded its input; 0 without one."""
     greeting: bytes
-    """Greeting of the room when it came."""
+    """Greeting of the room when the connection was accepted."""
     connection: socket.socket
 
 
@@ -44,13 +45,13 @@ class RecoveredState:
     """Recovered state of a connection; defaults for a newcomer."""
 
     greeted: int = 0
-    """Bytes of the greeting that it has taken."""
+    """Bytes of the greeting that were sent."""
     cursor: int | None = None
-    """Offset at which it stands; None where it has not taken all of the greeting."""
+    """Offset of the next byte to send; None if the greeting was not sent completely."""
     position: int = 0
     """Position of an entry that does not begin beyond the cursor."""
     own: list[Span] = field(default_factory=list)
-    """Spans from there on that are its own, in order."""
+    """Spans of its own messages from that entry on, in order."""
     covered: int = 0
     """Bytes of its input that the log covers."""
     read: int = 0
@@ -58,11 +59,11 @@ class RecoveredState:
 
 
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
-    """Note that a member stands at `offset` when so many bytes were taken for it.
+    """Note a checkpoint: a member stands at `offset` after the kernel took `taken` bytes for it.
 
-    `position`: of an entry that does not begin beyond `offset`. What it is not
-    to receive from there on is behind it: it may be a LF that is not in the log
-    yet (LINE-6).
+    `position` is that of an entry that does not begin beyond `offset`. If one of the
+    member's own spans follows at once, the checkpoint lies behind that span, which may
+    be a LF that is not in the log yet (LINE-6).
     """
     if member.own and member.own[0][0] <= offset:
         offset = max(offset, member.own[0][1])
@@ -72,15 +73,15 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 class Past:
     """The past of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve them, and a dead worker's position has to be where
-    it was. One pass through the log is enough for all of them.
+    No other worker may serve them, and a dead worker's position must still be
+    pinned. One pass through the log is enough for all of them.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
-        """Position up to which the entries are overwritten."""
+        """Position up to which the entries may be overwritten."""
         self._checkpoints = {assigned.id: slots.checkpoint(assigned.slot) for assigned in to_adopt}
         positions = [
             checkpoint.position
@@ -98,11 +99,11 @@ class Past:
         if not checkpoint.position:
             return RecoveredState(
                 covered=assigned.header_bytes, read=assigned.header_bytes
-            )  # nobody has served it
+            )  # no worker has served it
         count = counts(assigned.connection)
-        assert count is not None, "whom the system does not count, nobody takes over: assignment.py"
+        assert count is not None, "members are only handed over where the kernel counts their bytes"
         if not self._knows(checkpoint):
-            # Only a member whose connection was broken long ago is not noted again.
+            # Checkpoints are noted in time, but not of a member whose connection is broken.
             return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
         if count.taken < len(assigned.greeting):
@@ -117,7 +118,7 @@ class Past:
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:
     """Return the cursor of a member that was at `offset` and has received `size` bytes since.
 
-    None of them was its `own`.
+    The `own` spans, which the member does not receive, are skipped. They must be in order.
     """
     for begin, end in own:
         if end <= offset:

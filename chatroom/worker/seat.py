@@ -1,4 +1,4 @@
-"""A worker's place in the room: its number, and what all workers share."""
+"""A worker's seat: its number, and the resources that all workers share."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from chatroom.system.doorbell import Doorbell
 
 
 class Seat(NamedTuple):
-    """Everything that a worker works with, but for its channel to the main process."""
+    """All resources of a worker except its channel to the main process."""
 
     number: int
     """Number of the worker that has the seat."""
@@ -17,4 +17,4 @@ class Seat(NamedTuple):
     log: Log
     slots: Slots
     doorbells: list[Doorbell]
-    """Doorbells of all seats, by number; behind them those of other readers of the log."""
+    """Doorbells of all seats, by number, followed by those of other readers of the log."""

@@ -16,31 +16,34 @@ from chatroom.worker.input import Input
 from chatroom.worker.member import Member
 
 STOP_WITHIN = 1.2
-"""Seconds that members who are behind are given when the room stops."""
+"""Seconds that members that are behind have to catch up when the room stops."""
 
 LINGER_WITHIN = 0.3
-"""Seconds, then, for members that are still talking."""
+"""Seconds after that, at most, for which to read and drop input of members."""
 SILENCE = 0.05
-"""Seconds in which none of them says anything: they are done."""
+"""Seconds without any input after which lingering ends early."""
 
 
 class Shutdown:
-    """The two steps, and how far they have come."""
+    """The two steps of a worker's shutdown, and their progress."""
 
     def __init__(self, input: Input, delivery: Delivery) -> None:
         self._input = input
         self._delivery = delivery
         self._reported = False
-        """Whether the main process was told that all that was read is appended."""
+        """True once the main process was told that this worker has drained."""
         self.deadline: float | None = None
-        """Time at which members have had long enough to take what they lack."""
+        """Time at which the rest is given up; None before the second step."""
 
     def drain(self) -> None:
         """Begin with the first step."""
         self._input.drain()
 
     def has_drained(self, full: bool) -> bool:
-        """Return, once, that the first step is done. `full`: the log had no room for the batch."""
+        """Return True, once, when the first step is done.
+
+        `full`: the log had no room for the batch.
+        """
         if not self._input.draining or full or self._input.unsaid or self._reported:
             return False
         self._reported = True
@@ -51,18 +54,17 @@ class Shutdown:
         self.deadline = monotonic() + STOP_WITHIN
 
     def is_over(self) -> bool:
-        """Return whether the room stops and all was delivered, or there is no time left for it."""
+        """Return True if the second step has delivered everything, or its time is over."""
         if self.deadline is None:
             return False
         return not self._delivery.behind or monotonic() >= self.deadline
 
     def close_gracefully(self) -> None:
-        """Close all connections so that what was sent still arrives.
+        """Close all connections so that everything sent still arrives.
 
-        Input that is unread when a socket is closed, or that comes afterwards,
-        makes the kernel reset the connection and drop what the peer has yet to
-        take. So our side is ended first, and members that are still talking are
-        read from for a while.
+        If a socket has unread input when it is closed, or receives some later, the
+        kernel resets the connection and drops what the peer has yet to receive. So
+        shut down the sending side first, and linger: drop input for a while.
         """
         members = self._delivery.members()
         for member in members:
@@ -74,7 +76,7 @@ class Shutdown:
 
 
 def _linger(members: list[Member]) -> None:
-    """Read and drop what members still say, until they are done, or LINGER_WITHIN is over."""
+    """Drop members' input until they have closed or are silent, LINGER_WITHIN at most."""
     deadline = monotonic() + LINGER_WITHIN
     with selectors.DefaultSelector() as selector:
         for member in members:
@@ -90,7 +92,7 @@ def _linger(members: list[Member]) -> None:
 
 
 def _drain_input(member: Member) -> bool:
-    """Drop some of a member's input; return whether there was any."""
+    """Drop some of a member's input; return True if there was any."""
     try:
         return bool(member.socket.recv(MAX_READ))
     except OSError:

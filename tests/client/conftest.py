@@ -1,4 +1,4 @@
-"""What the tests of the client begin with: a room that the test plays, and a terminal."""
+"""Fixtures of the client's tests: a room that the test plays, and a terminal."""
 
 import contextlib
 from collections.abc import Iterator

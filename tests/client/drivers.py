@@ -1,7 +1,7 @@
-"""What the tests of the client drive it with: a room that is a socket, a terminal that is a pty.
+"""Drivers for the client's tests: a room that is a socket, and a terminal that is a pty.
 
-There is no thread here: the test itself is the server, and looks at the screen when it waits.
-Whatever is waited for is a token (text on the screen, bytes at the room, the end of a process).
+There is no thread: the test itself is the server, and reads the screen while it waits. It always
+waits for a token (text on the screen, bytes at the room, the end of a process).
 """
 
 import fcntl
@@ -30,28 +30,28 @@ from tests.integration.waiting import PATIENCE, until
 ROOT = Path(__file__).parent.parent.parent
 CLIENT = [sys.executable, "-m", "chatroom.client"]
 
-#: The signals that end it, and with which exit code.
+#: Signals that end the client, with the exit codes.
 ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
 
 LINES = b"0123456789abcde\n" * (CHUNK // 16)
 
-# A terminal makes signals of keys for the process that it controls. Not `preexec_fn`, which is
-# unsafe with threads; a session's leader that opens a terminal is controlled by it. For each
-# program that is started: a shell starts faster than Python does.
+# A terminal turns keys into signals only for processes that it controls. It controls the leader of
+# a session that opens it, so a shell opens it and then executes the program. (`preexec_fn` is
+# unsafe with threads, and a shell starts faster than Python.)
 TAKE_TERMINAL = ': <"$0" && exec "$@"'
 
 
 class Display(pyte.Screen):
-    """A terminal's screen. Unlike pyte's own, at the right edge it does as terminals do."""
+    """A terminal's screen that handles the right edge as terminals do, unlike pyte's own."""
 
     def draw(self, data: str) -> None:
         for char in data:
             left = self.columns - self.cursor.x
             if left == 1 and unicodedata.east_asian_width(char) in "WF":
-                # It does not fit: the next row is its.
+                # It does not fit, so it goes to the next row.
                 self.cursor.x = self.columns
             if left == 0 and unicodedata.combining(char):
-                # The row is full, but an accent takes no room.
+                # The row is full, but an accent needs no cell.
                 row = self.buffer[self.cursor.y]
                 last = row[self.columns - 1]
                 row[self.columns - 1] = last._replace(
@@ -62,8 +62,8 @@ class Display(pyte.Screen):
 
     @property
     def rows(self) -> list[str]:
-        """The rows down to the cursor's, or to the last one below it that is not empty."""
-        # Not `display`: it is slow on a screen of many rows, and here most of them are empty.
+        """Rows down to the cursor's, or to the last one below it that is not empty."""
+        # `display` would be slow: the screen has many rows, most of them empty.
         drawn = [
             "".join(self.buffer[row][column].data for column in range(self.columns)).rstrip()
             for row in range(max([self.cursor.y, *self.buffer]) + 1)
@@ -74,7 +74,7 @@ class Display(pyte.Screen):
 
     @property
     def place(self) -> tuple[int, int]:
-        """The cursor's row and column."""
+        """Row and column of the cursor."""
         return self.cursor.y, self.cursor.x
 
 
@@ -89,14 +89,14 @@ class Peer:
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
 
     def hear(self, size: int) -> bytes:
-        """Exactly `size` bytes, or all that come before the client closes its side."""
+        """Receive exactly `size` bytes, or fewer if the client closes its side before."""
         heard = b""
         while len(heard) < size and (data := self.socket.recv(min(size - len(heard), 1 << 16))):
             heard += data
         return heard
 
     def hear_all(self) -> bytes:
-        """All that comes until the client closes its side."""
+        """Receive until the client closes its side."""
         return self.hear(sys.maxsize)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Peer:
 
 
 class Room:
-    """A port where clients are awaited."""
+    """A listener for clients."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ class Room:
         self.address = [str(part) for part in self._listener.getsockname()]
 
     def narrow(self) -> None:
-        """Let those who connect from now on send little that is not read."""
+        """Give later connections a small receive buffer, so that few unread bytes fit."""
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
 
     def accept(self) -> Peer:
@@ -133,7 +133,7 @@ class Room:
 
 @contextmanager
 def no_signal_ignored() -> Iterator[None]:
-    """Start processes with no signal ignored, as they would be where the tests run under nohup."""
+    """Let processes start with no signal ignored, even if the tests run under nohup."""
     ignored = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -152,7 +152,7 @@ def no_signal_ignored() -> Iterator[None]:
 def running(
     command: Sequence[str], *, env: dict[str, str] | None = None, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in the checkout that does not outlive the test."""
+    """Run a process in the checkout, and end it with the test."""
     environment = {**os.environ, "TERM": "xterm", **(env or {})}
     with no_signal_ignored():
         started = subprocess.Popen(command, cwd=ROOT, env=environment, **options)
@@ -171,18 +171,18 @@ def running(
 
 
 def less_the_wait(said: str) -> str:
-    """What the client has said, less that it connects: where there is a window, it says so soon."""
+    """Return messages of the client without "connecting to …", which a window may show."""
     return re.sub(r"\Achatroom\.client: connecting to .+ …\s+", "", said)
 
 
 def unread(stream: IO[bytes] | None) -> int:
-    """How many bytes a pipe holds."""
+    """Return the number of bytes in a pipe."""
     assert stream is not None
     return int.from_bytes(fcntl.ioctl(stream, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def read_until(process: subprocess.Popen[bytes], token: bytes) -> bytes:
-    """What a process writes, up to and with the token."""
+    """Read the output of a process up to the end of the token."""
     assert process.stdout is not None
     written = b""
     while not written.endswith(token):
@@ -226,14 +226,14 @@ class Typist:
         return termios.tcgetattr(self._slave)
 
     def is_blocking(self) -> bool:
-        """Whether a write waits, for all who share what the program was given."""
+        """Return True if the open file that the program shares with others is blocking."""
         return os.get_blocking(self._slave)
 
     def type(self, keys: str | bytes) -> None:
         os.write(self._master, keys.encode() if isinstance(keys, str) else keys)
 
     def wait(self, done: Callable[[], bool]) -> None:
-        """Look at the screen until it is as it should be."""
+        """Read the screen until `done` returns True."""
         deadline = time.monotonic() + PATIENCE
         while not done():
             ready, _, _ = select.select([self._master], [], [], max(0, deadline - time.monotonic()))
@@ -243,11 +243,11 @@ class Typist:
             self._stream.feed(data)
 
     def sees(self, *rows: str) -> None:
-        """Wait until these, and no others, are the rows of the screen."""
+        """Wait until the screen has exactly these rows."""
         self.wait(lambda: self.screen.rows == list(rows))
 
     def is_stuck(self) -> bool:
-        """Whether the terminal takes nothing: it was stopped, or nobody read what it holds."""
+        """Return True if the terminal takes nothing: it was stopped, or its buffer is full."""
         return not select.select([], [self._slave], [], 0)[1]
 
     def _set_size(self, columns: int, rows: int) -> None:
@@ -258,7 +258,7 @@ class Typist:
         self._master = -1
 
     def end(self) -> int:
-        """The exit code, once it has ended and all that it wrote is on the screen."""
+        """Wait for the end of the program, read the rest of its output, return the exit code."""
         code = self.process.wait(PATIENCE)
         while self._master >= 0 and select.select([self._master], [], [], 0)[0]:
             data = os.read(self._master, 1 << 16)
@@ -274,19 +274,19 @@ class Typist:
 
 
 Sit = Callable[..., Typist]
-"""Sit down at a terminal on which a program was started."""
+"""A function that starts a program at a terminal."""
 
 
-# A terminal that nobody reads, as when Ctrl-S stopped it or its ssh hangs, still has room when a
-# write to it begins, and none before that ends.
+# A terminal that is not read, because Ctrl-S stopped it or its ssh hangs, may have room at the
+# start of a write, and none before its end.
 
 
 def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
-    """Say more than the terminal holds, until it takes nothing."""
+    """Send lines to the client until the terminal takes nothing more."""
     peer.say(said)
 
-    # Its writer is not told when a little of what it holds goes on from one of the kernel's buffers
-    # into the next; that there is more to write makes it look.
+    # The kernel does not wake the writer when a few bytes move from one of its buffers to the next.
+    # More text makes the client try again.
     def filled() -> bool:
         peer.say(os.urandom(5000).hex() + "\n")
         return typist.is_stuck()

@@ -1,8 +1,8 @@
-"""The real client in a pane of a real tmux, which is a terminal that can be looked at.
+"""The real client in a pane of a real tmux, a terminal whose screen can be read.
 
-Each pane has a tmux server of its own, with a socket in a folder of its own; both are gone when the
-test is over. One tmux client in control mode gives all commands, and reports each time that the
-pane's screen may have changed: so no test polls the screen, and no command starts a process.
+Each pane has its own tmux server, whose socket is in its own folder; both are removed after the
+test. A single tmux client in control mode sends all commands, and reports each time that the screen
+may have changed. So no test polls the screen, and no command starts a process.
 """
 
 import os
@@ -25,24 +25,24 @@ set -g escape-time 0
 set -g default-terminal screen-256color
 """
 
-#: What is so on every machine.
+#: Environment that is the same on every machine.
 ALIKE = {"NO_COLOR": "", "TZ": "UTC0"}
 
-# tmux 3.3a sometimes never learns that what it started has ended; and the screen is to stay.
+# tmux 3.3a sometimes misses the end of its process. `cat` runs on instead, and keeps the screen.
 SHELL = ["sh", "-c", 'code=$1; shift; "$@"; echo $? >"$code"; exec cat', "sh"]
 
-#: The lines that end the answer to a command in control mode.
+#: Beginnings of the line that ends an answer in control mode.
 ANSWERED = (b"%end ", b"%error ")
 
 
 class Pane:
-    """A screen of `columns` by `rows` on which the client runs."""
+    """A screen of `columns` by `rows` cells, on which the client runs."""
 
     def __init__(self, folder: Path, columns: int, rows: int, command: list[str]) -> None:
         (folder / "conf").write_text(CONFIGURATION)
         code = folder / "code"
         os.mkfifo(code)
-        # For both: a pipe that always has a writer has no end.
+        # Open for reading and writing: a pipe that always has a writer never ends.
         self._code = os.open(code, os.O_RDWR)
         tmux = [program("tmux"), "-C", "-u", "-f", str(folder / "conf"), "-S", str(folder / "tmux")]
         started = ["new-session", "-x", str(columns), "-y", str(rows), "-c", str(ROOT)]
@@ -54,7 +54,7 @@ class Pane:
         )
         self._unread = b""
         self._reports = 0
-        """Lines that tmux has written and that answer no command."""
+        """Number of lines from tmux outside the answers to commands."""
         # Until this client is attached to its session, a command finds "no current target".
         deadline = time.monotonic() + PATIENCE
         while not self._line(deadline).startswith(b"%session-changed "):
@@ -67,7 +67,7 @@ class Pane:
         self._control.stdin.write(" ".join(map(quote, arguments)).encode() + b"\n")
         self._control.stdin.flush()
         deadline = time.monotonic() + PATIENCE
-        # The command that started tmux is answered too, without this flag: 1.
+        # The answer to the command that started tmux lacks the flag 1.
         while not re.fullmatch(rb"%begin \d+ \d+ 1", self._line(deadline)):
             self._reports += 1
         answer = []
@@ -95,11 +95,11 @@ class Pane:
         self.run("send-keys", "-l", text)
 
     def press(self, *keys: str) -> None:
-        """By the names that tmux has for them."""
+        """Press keys, by tmux' names."""
         self.run("send-keys", *keys)
 
     def paste(self, text: str) -> None:
-        """As a terminal pastes into a program that has asked to be told (bracketed)."""
+        """Paste text, bracketed if the program has asked for that."""
         self.run("set-buffer", text)
         self.run("paste-buffer", "-p")
 
@@ -110,7 +110,7 @@ class Pane:
 
     @property
     def rows(self) -> list[str]:
-        """From the top of the screen to its bottom, without what is blank at their ends."""
+        """Rows from the top to the bottom, without trailing blanks."""
         return [row.rstrip() for row in self.run("capture-pane", "-p").split("\n")[:-1]]
 
     @property
@@ -120,7 +120,7 @@ class Pane:
 
     @property
     def said(self) -> list[str]:
-        """What is above the status, without the blank rows above it."""
+        """Rows above the status, without the blank ones at the top."""
         rows = self.rows
         status = next((i for i, row in enumerate(rows) if self._is_status(row)), len(rows))
         return "\n".join(rows[:status]).strip("\n").split("\n")
@@ -131,7 +131,7 @@ class Pane:
 
     @property
     def typed(self) -> str:
-        """What is below the status."""
+        """Rows below the status."""
         rows = self.rows
         status = next((i for i, row in enumerate(rows) if self._is_status(row)), len(rows))
         return "\n".join(rows[status + 1 :]).rstrip("\n")
@@ -141,7 +141,7 @@ class Pane:
         return len(row) > 1 and row[0] == " " != row[1]
 
     def wait(self, done: Callable[[], bool], what: str = "it is as it should be") -> None:
-        """Look at the screen each time that it may have changed, until `done`."""
+        """Read the screen each time that it may have changed, until `done` returns True."""
         deadline = time.monotonic() + PATIENCE
         while True:
             reports = self._reports
@@ -158,7 +158,7 @@ class Pane:
                 ) from None
 
     def says(self, *rows: str) -> None:
-        """Wait until these are the last rows of what was said."""
+        """Wait until these are the last rows of the conversation."""
         self.wait(lambda: self.said[-len(rows) :] == list(rows), f"it says {rows}")
 
     def has_typed(self, text: str) -> None:
@@ -174,19 +174,19 @@ class Pane:
 
     @property
     def left(self) -> list[str]:
-        """What is left on the screen after its end."""
+        """Rows that stay on the screen after the client's end."""
         return "\n".join(self.rows).strip("\n").split("\n")
 
     @property
     def client(self) -> int:
-        """Its process."""
+        """Process id of the client."""
         shell = int(self.run("display-message", "-p", "#{pane_pid}"))
         return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
     def close(self) -> None:
         try:
             self.run("kill-server")
-            # The server has ended though init, whose child it is, may not know that yet.
+            # The server has ended, though its parent, init, may not have reaped it yet.
             assert select.select([self._server], [], [], PATIENCE)[0], "tmux does not end"
         finally:
             os.close(self._server)
@@ -205,7 +205,7 @@ def quote(argument: str) -> str:
 def pane(
     *arguments: str, columns: int = 60, rows: int = 12, env: dict[str, str] | None = None
 ) -> Iterator[Pane]:
-    # Not pytest's: a socket's path is short.
+    # Not pytest's folder: a socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="tmux-") as folder:
         command = ["env", *(f"{name}={value}" for name, value in (ALIKE | (env or {})).items())]
         here = Pane(Path(folder), columns, rows, [*command, *CLIENT, *arguments])

@@ -1,4 +1,4 @@
-"""The client's command line: what is asked for, and one line that says what is wrong with it."""
+"""The client's command line: its arguments, and one line for an error in them."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from tests.client.drivers import CLIENT, ROOT
 
 
 def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the client."""
+    """Run the client; return its exit code, standard output and standard error."""
     done = subprocess.run(
         [*command, *CLIENT, *arguments],
         cwd=ROOT,
@@ -47,15 +47,18 @@ def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
         ),
         (["localhost", "٤٠٠٠"], "argument PORT"),
         (["localhost", "4000", "more"], "more"),
-        (["127.0.0.1:4711"], "argument HOST: the port stands by itself: 127.0.0.1 4711"),
-        (["[::1]:4711"], "argument HOST: the port stands by itself: ::1 4711"),
-        (["localhost:4711", "4711"], "argument HOST: the port stands by itself: localhost 4711"),
+        (["127.0.0.1:4711"], "argument HOST: put a space before the port: 127.0.0.1 4711"),
+        (["[::1]:4711"], "argument HOST: put a space before the port: ::1 4711"),
+        (["localhost:4711", "4711"], "argument HOST: put a space before the port: localhost 4711"),
         (["--colour", "localhost", "4000"], "--colour"),
-        (["--cafile", "file", "localhost", "4000"], "argument --cafile: it needs --tls"),
-        (["--insecure", "localhost", "4000"], "argument --insecure: it needs --tls"),
-        (["--tls", "--cafile", "file", "--insecure", "localhost", "4000"], "checks nothing"),
+        (["--cafile", "file", "localhost", "4000"], "argument --cafile: requires --tls"),
+        (["--insecure", "localhost", "4000"], "argument --insecure: requires --tls"),
+        (
+            ["--tls", "--cafile", "file", "--insecure", "localhost", "4000"],
+            "not allowed with --insecure",
+        ),
         (["--tls", "--cafile", "nowhere", "localhost", "4000"], "nowhere: No such file or"),
-        (["--tls", "--cafile", "README.md", "localhost", "4000"], "there is no certificate in it"),
+        (["--tls", "--cafile", "README.md", "localhost", "4000"], "it contains no certificate"),
     ],
 )
 def test_a_wrong_argument_is_named_in_one_line(arguments: list[str], named: str) -> None:
@@ -79,7 +82,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 @pytest.mark.parametrize("command", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
 def test_a_refused_connection_is_said_in_one_line(command: list[str]) -> None:
-    with socket.socket() as silent:  # Bound, so nobody else can listen there; it does not listen.
+    with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         code, output, error = run("127.0.0.1", port, command=command)
@@ -91,7 +94,7 @@ def test_a_refused_connection_is_said_in_one_line(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "::1%nowhere",  # No interface has this name; no name server is asked to find that out.
+        "::1%nowhere",  # No interface has this name, and it is found out without a name server.
         "no..name",
         "x" * 64,
     ],

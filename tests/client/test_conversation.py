@@ -1,4 +1,4 @@
-"""What was said, and which rows of it are on the screen: pure, so by example and at random."""
+"""The lines of a conversation and the rows on the screen, by example and at random."""
 
 import pytest
 from hypothesis import given
@@ -248,7 +248,7 @@ def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversa
 
 @pytest.mark.parametrize("clock", [False, True])
 def test_a_line_of_any_length_does_not_begin_twice(conversation: Conversation, clock: bool) -> None:
-    """However one's line is broken, no row of it looks like the first of another's."""
+    """No further row of a line looks like the first row of another sender's line."""
     conversation.arrived("<::1>" + "a" * LONGEST)
     conversation.arrived("<::2>hello\n")
     pages = Pages(conversation, clock=clock)

@@ -1,4 +1,4 @@
-"""The connection that is made again: no socket and no clock, the test is both."""
+"""The connection that reconnects, without a socket or a clock: the test plays both."""
 
 import asyncio
 import errno
@@ -13,7 +13,7 @@ from chatroom.client.view.link import Link
 
 
 class FakeConnection(Connection):
-    """The room says `said`, and then it is over."""
+    """A connection on which the room sends `said`, and then ends."""
 
     def __init__(self, said: bytes, room: "Room") -> None:
         self.closed = False
@@ -39,10 +39,10 @@ class FakeConnection(Connection):
 
 
 class Room:
-    """The outcome of each try to connect: a reason why not, or what the room says on it.
+    """A room with the outcome of each attempt to connect: an error, or the bytes that it sends.
 
-    The tries end in KeyboardInterrupt. Connections end with an error, if `over` is one. What is
-    sent is taken, or not, or refused by an error (`takes`).
+    After the last attempt, KeyboardInterrupt is raised. Connections end with the error `over`, if
+    it is set. `takes`: True if text is taken, False if sending blocks, or the error it raises.
     """
 
     def __init__(self, tries: Iterable[OSError | bytes]) -> None:
@@ -65,9 +65,9 @@ class Room:
 
 
 class Story:
-    """All that happened, in its order: text, words, and for how long it slept.
+    """A link and its events, in order: received text, notices, and pauses in seconds.
 
-    `says`: something is said whenever something is heard. `hurries`: no pause is waited for.
+    `says`: send a line for each received text. `hurries`: end each pause at once.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ def test_it_comes_back_after_growing_pauses_and_says_so() -> None:
 def test_a_room_that_turns_one_away_is_not_asked_ever_again_at_once() -> None:
     story = Story(*[b"The room is full\n"] * 4)
     story.run()
-    # Each connection that is made and lost at once has the pauses go on from one.
+    # A connection that is lost at once does not reset the pauses.
     assert story.pauses == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -176,7 +176,7 @@ def test_a_room_in_which_something_was_said_is_soon_asked_again() -> None:
 
 def test_who_is_in_a_hurry_does_not_wait() -> None:
     story = Story(b"Welcome\n", REFUSED, b"Welcome back\n", hurries=True)
-    story.link.hurry()  # There is nothing to wait for yet.
+    story.link.hurry()  # No effect before the first pause.
     assert story.run() == "interrupted"
     assert story.events[2:6] == [
         "connection lost: closed by the server",
@@ -204,14 +204,14 @@ def test_a_character_that_is_cut_by_the_end_is_not_lost() -> None:
 def test_what_may_not_have_arrived_is_said() -> None:
     story = Story(b"Welcome\n", reconnect=False, says=True)
     story.room.takes = False
-    assert story.run() == "closed by the server; what you said last may not have arrived"
+    assert story.run() == "closed by the server; your last messages may not have arrived"
     assert story.room.connections[0].closed
 
 
 def test_it_is_said_why_the_room_takes_no_more() -> None:
     story = Story(b"Welcome\n", reconnect=False, says=True)
     story.room.takes = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-    assert story.run() == "Broken pipe; what you said last may not have arrived"
+    assert story.run() == "Broken pipe; your last messages may not have arrived"
 
 
 def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_nothing_is_taken_while_the_connection_is_given_up() -> None:
-    """It would be sent to nobody, and nobody would be told."""
+    """Otherwise the text would be lost without a notice."""
     taken: list[bool] = []
 
     class Cancelled(FakeConnection):
@@ -245,5 +245,5 @@ def test_nothing_is_taken_while_the_connection_is_given_up() -> None:
         story.link.send("early\n")
         return await story.link.run(story)
 
-    assert asyncio.run(run()) == "closed by the server; what you said last may not have arrived"
+    assert asyncio.run(run()) == "closed by the server; your last messages may not have arrived"
     assert taken == [False]

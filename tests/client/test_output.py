@@ -1,4 +1,4 @@
-"""A terminal that does not take what is written to it: here a pipe, which the test reads or not."""
+"""A terminal that does not take all output: here a pipe, which the test reads or not."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def pipe() -> Iterator[tuple[int, FileIO]]:
 
 
 async def read(reader: int, size: int) -> str:
-    """What was written, in the end, while its writer goes on."""
+    """Read everything that was written, while the writer goes on."""
     heard = b""
     while len(heard) < size:
         heard += await asyncio.to_thread(os.read, reader, 1 << 16)
@@ -79,7 +79,7 @@ def test_no_frame_is_drawn_before_the_last_one_is_taken(
 
 
 class Deaf:
-    """A link to a room that takes nothing."""
+    """A link to a room that reads nothing."""
 
     since = 0.0
 
@@ -109,9 +109,9 @@ def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileI
         chat.send()
         return [row.text for row in chat.pages.show(80, 10)]
 
-    said = "── not sent: the room does not take it; your line is kept"
+    said = "── not sent: the room is not reading; your line is kept"
     assert asyncio.run(story()) == [said] * 2
-    assert link.hurried == 4  # Each Enter may have it come back sooner.
+    assert link.hurried == 4  # Each Enter makes a lost link reconnect at once.
 
 
 def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:

@@ -1,6 +1,6 @@
 """The plain form: the real program in a pipe, and at a terminal without the window.
 
-What the screen shows is judged by pyte, which interprets what was written as a terminal does.
+pyte interprets the output as a terminal does.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ sys.exit(main())
 """
 
 
-#: What is said to be missing, where it is.
+#: Module whose absence the client reports.
 HINT = "prompt_toolkit"
 
 
@@ -65,13 +65,13 @@ def test_where_there_is_no_window_the_terminal_edits_the_line(
 ) -> None:
     typist = sit([*command, *room.address], env=env)
     peer = room.accept()
-    typist.wait(lambda: HINT not in command or b"keeps it whole" in typist.written)
+    typist.wait(lambda: HINT not in command or b"to avoid that" in typist.written)
     peer.say("Welcome\n")
     typist.wait(lambda: typist.screen.rows[-2:] == ["Welcome", ""])
     typist.type("one\n")
     assert peer.hear(4) == b"one\n"
     typist.wait(lambda: typist.screen.rows[-3:] == ["Welcome", "one", ""])
-    assert (b"keeps it whole" in typist.written) == (HINT in command)
+    assert (b"to avoid that" in typist.written) == (HINT in command)
     assert b"\x1b" not in typist.written
     typist.type("\x04")
     assert peer.hear_all() == b""
@@ -101,7 +101,7 @@ def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
     peer.socket.shutdown(socket.SHUT_WR)
     assert peer.hear_all() == b""
 
-    # Again and again: the handlers ignore one that comes while the loop is being closed.
+    # Several times: the handlers ignore a signal that comes while the loop is being closed.
     def ended() -> bool:
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
@@ -119,7 +119,7 @@ def test_what_arrives_can_be_kept_while_one_types(room: Room, sit: Sit, tmp_path
     typist.type("one\n")
     assert peer.hear(4) == b"one\n"
     typist.type("\x04")
-    # The room does not close: who leaves a terminal waits for it only so long.
+    # The room does not close: a user who leaves the terminal waits only for PATIENCE.
     assert peer.hear_all() == b""
     assert typist.end() == 0
     assert typist.screen.rows == ["one", ""]
@@ -143,14 +143,14 @@ def test_who_pipes_something_in_sees_no_prompt(room: Room, sit: Sit) -> None:
 def piped(
     room: Room, command: Sequence[str] = (), **options: Any
 ) -> Iterator[tuple[subprocess.Popen[bytes], Peer]]:
-    """The client, started by `command` if need be, and the room's end of its connection."""
+    """Start the client, with `command` before it; yield it and the room's end of its connection."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with running([*command, *CLIENT, *room.address], **(streams | options)) as process:
         yield process, room.accept()
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
-    """The exit code, what is left to read of standard output, and standard error."""
+    """Return the exit code, the rest of standard output, and standard error."""
     assert process.stdout is not None
     assert process.stderr is not None
     output = b"" if process.stdout.closed else process.stdout.read()
@@ -219,7 +219,7 @@ def test_a_slow_room_gets_all_of_it(room: Room, tmp_path: Path) -> None:
     path.write_bytes(lines)
     room.narrow()
     with path.open("rb") as file, piped(room, stdin=file) as (process, peer):
-        # It shows what arrives though what it sends is not taken.
+        # It shows arriving text although the room does not read.
         peer.say("one\n")
         assert read_until(process, b"\n") == b"one\n"
         heard = hashlib.sha256(peer.hear_all())
@@ -321,7 +321,7 @@ def test_an_output_that_nobody_reads_stops_nothing_else(room: Room) -> None:
     with piped(room) as (process, peer):
         peer.say("one\n")
         until(lambda: unread(process.stdout) > 0, "it shows the first line")
-        # More than the pipe holds, and than is left in it: who wrote that at once would wait.
+        # More than fits into the pipe: writing it at once would block.
         peer.say(LINES * 2)
         until(lambda: unread(process.stdout) > 4, "it shows more")
         put(process, b"two\n")
@@ -341,11 +341,11 @@ def test_a_signal_that_was_ignored_stays_so(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-# --- the session: what a real program can't be brought to do at will -----------------------------
+# --- the session: cases that a real program can't be made to show at will ------------------------
 
 
 class FakeInput:
-    """Brings this and then, unless it is `endless`, ends."""
+    """Input that returns `reads` and then ends, or blocks if it is `endless`."""
 
     error = None
 
@@ -362,14 +362,14 @@ class FakeInput:
 
 
 class FakeRoom(Connection):
-    """Says this, and closes."""
+    """A connection on which the room sends `says` and then closes."""
 
     def __init__(self, *says: bytes) -> None:
         self.left = [*says]
         self.closes = asyncio.Event()
         self.closes.set()
         self.refusal: OSError | None = None
-        """Why nothing can be sent."""
+        """Error to raise from sending, or None."""
 
     async def receive(self) -> bytes:
         await self.closes.wait()
@@ -387,7 +387,7 @@ class FakeRoom(Connection):
 
 
 class FakeOutput:
-    """Shows everything at once; if it is `stuck`, nothing."""
+    """Output that shows everything at once, or blocks while it is `stuck`."""
 
     error = None
 
@@ -395,7 +395,7 @@ class FakeOutput:
         self.shown = b""
         self.stuck = False
         self.on_wait: Callable[[], None] = lambda: None
-        """Called when something waits to be shown."""
+        """Called when a write blocks."""
 
     async def write(self, data: bytes) -> None:
         self.shown += data
@@ -445,7 +445,7 @@ def test_no_more_is_read_from_the_room_than_is_shown() -> None:
 
 @pytest.mark.parametrize("said", [[], [b"hello\n"]], ids=["nothing to say", "something"])
 def test_what_the_room_said_last_is_shown_though_it_takes_no_more(said: list[bytes]) -> None:
-    """Its user has to know that it may not have got everything."""
+    """The error is reported, because the room may not have received everything."""
     output = FakeOutput()
 
     async def run() -> Ending:

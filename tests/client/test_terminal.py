@@ -1,6 +1,6 @@
-"""The window, and what becomes of the terminal: at its end, and where nobody reads it.
+"""The window and the terminal: the terminal's state at the end, and a terminal that is not read.
 
-The room is played by the test, and so is the terminal: it may not be read, or hang up.
+The test plays the room and the terminal, which it may stop reading, or hang up.
 """
 
 import os
@@ -25,7 +25,7 @@ from tests.client.drivers import (
 )
 from tests.integration.waiting import PATIENCE
 
-#: Of what termios tells: whether a line is edited by the terminal, and echoed.
+#: Flags of termios: the terminal edits lines, and echoes them.
 LOCAL_FLAGS = 3
 
 
@@ -35,7 +35,7 @@ def shows(typist: Typist, text: str) -> None:
 
 @pytest.fixture
 def typist(room: Room, sit: Sit) -> Typist:
-    """A user who sees the prompt, on a screen of which a frame is large."""
+    """Return a user who sees the prompt, on a screen so large that its frames are large."""
     typist = sit([*CLIENT, *room.address], columns=200, rows=60)
     shows(typist, "<You>")
     return typist
@@ -123,8 +123,8 @@ def test_when_the_terminal_is_read_again_it_shows_what_is_now(typist: Typist, pe
     shows(typist, "<You>more")
 
 
-# The terminal's name can't be opened after `su`: it is another user's. Without control of it, the
-# description that others share is all there is.
+# After `su` the terminal belongs to another user and can't be opened by its name. If it is not the
+# controlling terminal either, only the open file that is shared with others is left.
 NAMELESS = """
 import os, sys
 def refused(_descriptor):
@@ -179,7 +179,7 @@ def test_a_character_that_is_cut_arrives_whole(typist: Typist, peer: Peer) -> No
 
 
 def test_control_characters_do_not_reach_the_terminal(typist: Typist, peer: Peer) -> None:
-    """TEXT-3, which a room need not hold: of what it says, nothing is obeyed."""
+    """TEXT-3, in the client: it does not rely on the room for that."""
     peer.say("<::1>a\x1b]0;evil\x07\rb\x9b2J\u202e\u2066c\n")
     shows(typist, "<::1>a␛]0;evil␇␍b\ufffd2J\ufffd\ufffdc")
     assert b"\x1b]0;evil" not in typist.written
@@ -204,7 +204,7 @@ def test_a_lost_connection_is_said(
 
 
 def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
-    with socket.socket() as silent:  # Bound, so nobody else can listen there; it does not listen.
+    with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         typist = sit([*CLIENT, "localhost", port], columns=100)
@@ -213,7 +213,7 @@ def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
     assert less_the_wait("\n".join(typist.screen.rows)) == f"{said}\n"
 
 
-# The first answer of a name server comes, and none after it.
+# A name server that answers once, and never again.
 UNRESOLVED = """
 import socket, sys, threading
 answer = [socket.getaddrinfo]
@@ -243,8 +243,8 @@ def test_who_waits_for_a_connection_is_told(sit: Sit) -> None:
     assert typist.end() == 0
 
 
-# A shell that runs one job, and each time that it was stopped continues it when Enter is pressed.
-# As shells do, it then has the terminal its own way, and leaves it so.
+# A shell that runs one job. Each time that the job stops, it continues it when Enter is pressed. As
+# shells do, it sets the terminal's modes meanwhile, and does not restore them.
 SHELL = """
 import os, signal, subprocess, sys, termios
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -268,7 +268,7 @@ def stopped(typist: Typist, times: int) -> None:
 
 
 def job(typist: Typist) -> int:
-    """The process that the shell runs."""
+    """Return the id of the process that the shell runs."""
     shell = typist.process.pid
     return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
@@ -289,7 +289,7 @@ def test_it_can_be_stopped_and_continued(
         else:
             os.kill(job(typist), how)
         stopped(typist, number + 1)
-        # For what a shell has yet to do: prompt_toolkit does not give back all modes.
+        # prompt_toolkit does not restore all modes; the shell would restore the rest.
         assert typist.modes()[LOCAL_FLAGS] == typist.found[LOCAL_FLAGS]
         typist.type("\n")
         peer.say(f"<::1>{number}\n")

@@ -1,4 +1,4 @@
-"""Rooms behind something that ends TLS, with a certificate that nobody but the test has signed."""
+"""Rooms behind a TLS proxy, with a self-signed certificate."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ WELCOME = "Welcome to socket practice"
 
 
 class Certificate:
-    """Of `localhost`, and of no other name."""
+    """A certificate for `localhost` only."""
 
     def __init__(self, folder: Path) -> None:
         key, self.file = folder / "key.pem", folder / "certificate.pem"
@@ -55,7 +55,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 def joined(
     room: Room, certificate: Certificate, *arguments: str, **options: Any
 ) -> Iterator[tuple[subprocess.Popen[bytes], Peer]]:
-    """The plain form, and the room's end of its TLS connection."""
+    """Start the plain form; yield it and the room's end of its TLS connection."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [*CLIENT, "--tls", *arguments, "localhost", room.address[1]]
     with running(command, **(streams | options)) as process:
@@ -78,7 +78,7 @@ def test_what_is_piped_in_goes_through_and_the_rest_is_heard(
         process.stdin.write("one\n你\n".encode())
         process.stdin.close()
         process.stdin = None
-        # Its side is closed, TLS and all; ours is not.
+        # The client's side is closed, both TLS and TCP; ours is still open.
         assert peer.hear_all() == "one\n你\n".encode()
         peer.say("<::1>still there\n")
         peer.close()
@@ -133,7 +133,7 @@ def test_a_room_that_says_that_it_is_done_and_does_not_close_is_done(
         peer.socket.setblocking(False)
         with pytest.raises(ssl.SSLWantReadError):
             cast("ssl.SSLSocket", peer.socket).unwrap()
-        process.wait(PATIENCE)  # Its input has no end yet.
+        process.wait(PATIENCE)  # Its input is still open.
         said = "chatroom.client: connection lost: closed by the server\n"
         assert ends(process) == (1, b"the last\n", said)
 
@@ -147,14 +147,14 @@ def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
         assert peer.hear_all() == b""
         peer.close()
         warning = (
-            "chatroom.client: --insecure: nobody checks who answers, "
-            "who may read and change all that is said\n"
+            "chatroom.client: --insecure: the server is not verified; "
+            "others may read and change all messages\n"
         )
         assert ends(process) == (0, b"Welcome\n", warning)
 
 
 class Terminator:
-    """Ends TLS at the far end of a connection, step by step."""
+    """The server's side of TLS on a connection, step by step."""
 
     def __init__(self, context: ssl.SSLContext, connection: socket.socket) -> None:
         self._socket = connection
@@ -162,7 +162,7 @@ class Terminator:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def shake_hands(self, *, then: bytes = b"") -> None:
-        """Do so; `then` goes in one piece with the last that is sent for it."""
+        """Do the handshake; send `then` in one piece with its last bytes."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -175,7 +175,7 @@ class Terminator:
                 return
 
     def end(self, words: bytes) -> None:
-        """Say the last words, and that they are the last."""
+        """Send `words`, and close the sending side of TLS."""
         self._tls.write(words)
         with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
@@ -187,13 +187,15 @@ class Terminator:
 
 @pytest.fixture
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The client's end of a connection, which does not block, and the far one."""
+    """Return the client's end of a connection, which does not block, and the server's end."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as ours,
         listener.accept()[0] as theirs,
     ):
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or some is dropped unsent
+        theirs.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # else a reset drops unsent data
         ours.setblocking(False)
         yield ours, theirs
 
@@ -201,7 +203,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_last_words_are_heard_though_a_reset_follows_them(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket]
 ) -> None:
-    """As where a terminator closes with something unread."""
+    """As from a TLS proxy that closes its socket with unread input."""
     ours, theirs = connected
     terminator = Terminator(certificate.context, theirs)
     trust = tls_context(str(certificate.file), insecure=False)
@@ -227,7 +229,7 @@ def test_last_words_are_heard_though_a_reset_follows_them(
 def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
 ) -> None:
-    """In TLS 1.2 it is the server that ends it."""
+    """In TLS 1.2 the server sends the last message of the handshake."""
     ours, theirs = connected
     terminator = Terminator(certificate.context, theirs)
     trust = tls_context(str(certificate.file), insecure=False)
@@ -246,7 +248,7 @@ def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
 
 
 def fails(room: Room, certificate: Certificate | None, *arguments: str) -> tuple[int, str]:
-    """Run the client; return its exit code and what it said, less the prefix."""
+    """Run the client; return its exit code and its message without the prefix."""
     command = [*CLIENT, "--tls", *arguments, room.address[1]]
     with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         serve(room, certificate)
@@ -289,7 +291,7 @@ def test_a_certificate_of_another_name_is_not_accepted(
 def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room) -> None:
     code, said = fails(room, None, "localhost")
     assert code == 1
-    assert said == f"cannot connect to localhost:{room.address[1]}: it does not speak TLS"
+    assert said == f"cannot connect to localhost:{room.address[1]}: the server does not speak TLS"
 
 
 def test_a_room_that_does_not_answer_is_said_to_be_silent(
@@ -323,7 +325,7 @@ def test_a_room_that_closes_at_once_is_no_such_room(room: Room) -> None:
 
 
 class Proxy:
-    """Ends TLS before a room, as stunnel does: a thread for all connections."""
+    """A TLS proxy before a room, as stunnel is; one thread serves all connections."""
 
     def __init__(self, certificate: Certificate, port: int) -> None:
         self._context = certificate.context

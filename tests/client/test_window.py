@@ -1,6 +1,6 @@
-"""The window, as a person sees it: the real client, in tmux.
+"""The window as a user sees it: the real client, in tmux.
 
-The test plays the room in most of these; in two of them the room, too, is real.
+The test plays the room in most tests; in two of them the room is real.
 """
 
 import os
@@ -23,14 +23,14 @@ WELCOME = "Welcome to socket practice"
 
 
 def greet(room: Room) -> Peer:
-    """Let the client in, and return the room's end of its connection."""
+    """Accept and welcome the client; return the room's end of its connection."""
     peer = room.accept()
     peer.say(f"{WELCOME}\n")
     return peer
 
 
 def assert_sent(peer: Peer, text: str) -> None:
-    """Assert that this is what the client sends next."""
+    """Assert that the client sends this text next."""
     assert peer.hear(len(text.encode())).decode() == text
 
 
@@ -118,7 +118,7 @@ def test_a_long_line_leaves_something_of_the_conversation(room: Room) -> None:
 
 
 def test_nothing_that_is_shown_is_obeyed(room: Room) -> None:
-    """TEXT-3, once more: a room need not see to it."""
+    """TEXT-3, in the window: the client does not rely on the room for it."""
     with pane(*room.address) as anna:
         greet(room)
         anna.says(WELCOME)
@@ -196,7 +196,7 @@ def test_lines_have_time_stamps_where_they_are_wanted(room: Room) -> None:
 def test_the_bell_rings_where_it_is_wanted(room: Room, options: list[str]) -> None:
     with pane(*options, *room.address) as anna:
         peer = greet(room)
-        # In a window that is not looked at, tmux keeps a note of it.
+        # tmux sets a flag for a bell in a window that is not visible.
         anna.run("new-window", "sleep 1000")
         first = ["-t", ":0"]
 
@@ -312,7 +312,7 @@ def test_it_comes_back_when_the_room_does() -> None:
         anna.says(WELCOME)
         there.stop()
         lost = (WELCOME, "── connection lost: closed by the server")
-        # Not the last rows for long: soon it says why it can't connect again.
+        # More rows follow soon, with the reason why it can't reconnect.
         anna.wait(lambda: lost in pairwise(anna.said), "it says why")
         anna.wait(lambda: "not connected, trying again" in anna.status)
         anna.press("Enter")

@@ -586,7 +586,7 @@ def test_a_folder_that_never_appears(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["folder", "pipe", "device"])
 def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
     path = {"folder": tmp_path, "pipe": full_pipe, "device": Path("/dev/full")}[what]
-    why = "Is a directory" if what == "folder" else "it is no regular file"
+    why = "Is a directory" if what == "folder" else "not a regular file"
     with room(*QUIET, "--transcript", path, tells=why) as here:
         Talk(here)
         until(lambda: "it is tried again" in here.errors, "it is said")
@@ -595,7 +595,7 @@ def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
     """The second writes when the first has ended."""
     file = tmp_path / "said.jsonl"
-    tells = TROUBLE.format(why="another room writes there")
+    tells = TROUBLE.format(why="another room is writing to it")
     with room(*QUIET, "--transcript", file) as first:
         talk = Talk(first)
         talk.lines(1)

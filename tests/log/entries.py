@@ -1,4 +1,4 @@
-"""What the tests of the log, and of those who read it, have in common."""
+"""Helpers for tests of the log and of its readers."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from chatroom.log.origin import Origin
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 
-#: Small enough that a few messages go round both rings.
+#: A log so small that a few messages wrap both rings.
 TINY = Geometry(text=64, entries=16, kept=16, kept_entries=4)
 
 
@@ -27,7 +27,7 @@ def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
 
 
 class Run(NamedTuple):
-    """What one member said at once."""
+    """An entry with its text."""
 
     sender: int
     text: bytes
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 
 def batch_of(*runs: Run) -> Batch:
-    """Runs as a batch; a sender's prefix is what ends with the first ">" of its text."""
+    """Return a batch of runs. A sender's prefix is the text up to the first ">"."""
     batch = Batch()
     for run in runs:
         origin = Origin(f"at{run.sender}", run.text.find(b">") + 1)
@@ -45,13 +45,13 @@ def batch_of(*runs: Run) -> Batch:
 
 
 def append(log: Log, *runs: Run) -> int | None:
-    """Append some runs as one batch; return where it begins, or None where it does not fit."""
+    """Append runs as one batch; return the offset of its start, or None if there is no room."""
     with log:
         return log.append(batch_of(*runs))
 
 
 def say(log: Log, text: bytes, sender: int = 1) -> int:
-    """Append one message for which there is room; return where it begins."""
+    """Append one message, for which there must be room; return its offset."""
     start = append(log, Run(sender, text))
     assert start is not None
     return start
@@ -67,7 +67,7 @@ def text(log: Log, start: int, end: int) -> bytes:
 
 
 def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
-    """The entries from one position up to another, or the head, as what was said."""
+    """Return the entries from position `first` up to `last`, by default the head, as runs."""
     found = []
     with log:
         begin, before = log.offset(first), log.messages(first)

@@ -1,4 +1,4 @@
-"""A follower reads all, or knows what it has missed, and holds up nobody."""
+"""A follower reads all messages, or counts the missed ones, and delays nobody."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def fixture_log() -> Iterator[Log]:
 
 
 class Account:
-    """What a follower has read: the texts of messages by their number, and those missed."""
+    """A follower with the messages that it has read, by number, and the numbers it has missed."""
 
     def __init__(self, log: Log, number: int = 0) -> None:
         self.follower = Follower(log, number)
@@ -31,7 +31,7 @@ class Account:
         self.next = number + 1
 
     def read(self, size: int = CHUNK) -> bool:
-        """Whether there was something."""
+        """Read a chunk; return True if the follower moved."""
         chunk = self.follower.read(size)
         assert chunk is not None
         if chunk.missed:
@@ -104,7 +104,7 @@ def test_long_texts_lap_it_too(log: Log) -> None:
 
 
 def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has read by then is nothing, and it is told so."""
+    """`read` returns None instead of overwritten text."""
     say(log, b"1\n")
     account = Account(log)
     views = log.views
@@ -123,7 +123,7 @@ def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it wait for a process that has it: it is told to read again."""
+    """It does not wait for a process that has the lock: `read` returns None."""
 
     def refuse(log: Log) -> Any:
         raise AssertionError("it takes the lock")
@@ -165,7 +165,7 @@ def test_it_reads_up_to_a_position_that_it_is_told(log: Log) -> None:
 
 
 def test_one_that_is_too_far_behind_goes_on_where_it_is_told(log: Log) -> None:
-    """… though the log still has what it leaves out."""
+    """It leaves out messages although the log still has them."""
     follower = Follower(log, 0, max_behind=10, rest=0)
     for number in range(5):
         say(log, b"%d\n" % number)

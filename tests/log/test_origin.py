@@ -1,4 +1,4 @@
-"""What an entry says of its sender, in as many bytes for each."""
+"""The packed origin of an entry, which has a fixed size."""
 
 import pytest
 from hypothesis import given

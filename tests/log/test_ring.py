@@ -56,7 +56,7 @@ def test_what_is_appended_is_there(log: Log) -> None:
 
 
 def test_an_entry_says_where_its_sender_comes_from(log: Log) -> None:
-    """… and so does that of the LF that ends its line (LINE-6)."""
+    """The entry of the LF that ends its line has the same origin (LINE-6)."""
     append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
     append(log, Run(8, b"<8>hi\n"))
     origins = [Origin.unpack(origin) for *_, origin in log.entries(1, head(log))]
@@ -107,7 +107,7 @@ def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
         b"012345678901234567890123",
         b"4567890123456789\n",
     ]
-    assert len(log.views(start, TINY.text)) == 1, "up to the ring's very end"
+    assert len(log.views(start, TINY.text)) == 1, "one view up to the end of the ring"
     assert [bytes(view) for view in log.views(TINY.text, end)] == [b"4567890123456789\n"]
     assert log.offset(head(log)) == end
 
@@ -123,7 +123,7 @@ def test_unfinished_is_known_where_the_ring_ends(log: Log) -> None:
 def test_entries_go_round_their_ring(log: Log) -> None:
     for number in range(40):
         say(log, b"%d\n" % (number % 10), sender=number)
-    # Where an entry begins is said by the one before it, so of 16 there are 15 to be read.
+    # An entry begins where the one before it ends, so only 15 of 16 entries can be read.
     assert runs(log, head(log) - 15) == [Run(n, b"%d\n" % (n % 10)) for n in range(25, 40)]
     assert log.messages(head(log)) == 40
 
@@ -163,7 +163,7 @@ def test_there_is_a_place_for_every_worker() -> None:
             log.wait_for_room(worker)
         assert log.serving() == [*range(SEATS)]
         assert log.retire(0) == [*range(SEATS)]
-        assert log.head == 1, "nothing else was written over"
+        assert log.head == 1, "no other word was overwritten"
         assert log.offset(1) == 0
 
 
@@ -238,7 +238,7 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
         log.serve(0, 1)
         log.wait_for_room(1)
         log.wait_for_room(1)
-        assert log.advance(0, 1) == [], "nothing was gained"
+        assert log.advance(0, 1) == [], "no room was made"
         assert log.advance(0, 2) == [1]
         assert log.advance(0, 3) == []
         log.wait_for_room(1)
@@ -246,11 +246,11 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
         assert log.retire(0) == [0, 1]
 
 
-# --- what the main process asks, and who takes over ----------------------------------------------
+# --- for the main process, and for recovery ------------------------------------------------------
 
 
 def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
-    """… from any entry on that is not lapped, also where the entries go round their ring."""
+    """From any entry that is not lapped, also if the entries wrap."""
     said = [
         Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
     ]
@@ -289,10 +289,10 @@ def test_a_worker_that_takes_a_seat_begins_anew() -> None:
         log.seat(1)
         assert (log.suspect(1), log.waited_for) == (0, False)
         log.turn(1)
-        assert log.turns(1) == 2, "it changes, whoever has the seat"
+        assert log.turns(1) == 2, "the count goes on with the next worker"
         log.seat(7)
         log.serve(7, 6)
-        assert log.serving() == [7], "also in a seat beyond those before it"
+        assert log.serving() == [7], "also in a higher seat"
 
 
 # --- against a model -----------------------------------------------------------------------------
@@ -309,7 +309,7 @@ STEPS: SearchStrategy[list[tuple[str, Any]]] = lists(
 
 
 class Model:
-    """The whole log from its beginning, and where the workers are."""
+    """A model of the log that keeps everything, with the workers' positions."""
 
     def __init__(self) -> None:
         self.said: list[Run] = []
@@ -323,7 +323,7 @@ class Model:
         return sum(len(run.text) for run in self.said[: position - 1])
 
     def grown(self, batch: list[Run]) -> list[Run]:
-        """All runs, if a batch is appended."""
+        """Return all runs as they would be after appending a batch."""
         said = list(self.said)
         if said and not said[-1].text.endswith(b"\n"):
             said.append(said[-1]._replace(text=b"\n", messages=0))
@@ -362,7 +362,7 @@ def test_it_holds_what_a_list_would_hold(steps: list[tuple[str, Any]]) -> None:
                 case ("advance", (worker, back)):
                     position = max(head(log) - back, 1)
                     before = model.positions[worker]
-                    if before == IDLE:  # who begins, begins at the head
+                    if before == IDLE:  # a worker begins at the head
                         position = head(log)
                     model.positions[worker] = max(position, before % IDLE)
                     with log:
@@ -374,13 +374,13 @@ def test_it_holds_what_a_list_would_hold(steps: list[tuple[str, Any]]) -> None:
 
 
 def check(log: Log, model: Model) -> None:
-    """The log keeps what is owed, and nothing is different from what was said."""
+    """Check that the log keeps all that is due, and that it is equal to the model."""
     end = len(model.stream)
     assert head(log) == len(model.said) + 1
     assert log.offset(head(log)) == end
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
-    # Where an entry begins is said by the one before it, so of the first kept it is not known.
+    # An entry begins where the one before it ends, so the start of the first kept one is unknown.
     first = max(slowest - TINY.kept_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)
@@ -399,7 +399,7 @@ def check(log: Log, model: Model) -> None:
 def python(
     code: str, log: Log, *arguments: object, env: dict[str, str] | None = None
 ) -> "subprocess.Popen[str]":
-    """Run code in another process, which has the `log`."""
+    """Run code in another process, with the log as `log`."""
     begin = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -448,7 +448,7 @@ def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
 def test_load_4_it_is_known_who_holds_the_lock(log: Log) -> None:
     assert log.holder() is None
     with log:
-        assert log.holder() is None, "this process itself"
+        assert log.holder() is None, "this process is not another one"
     with python("with log: print('held', flush=True); signal.pause()", log) as holder:
         assert line_of(holder) == "held\n"
         assert log.holder() == holder.pid
@@ -495,9 +495,9 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 
 
 def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
-    """… wherever in `append` it is killed, and the next one appends as if it had never been."""
-    say(log, b"<7>" + b"before" * 7, sender=7)  # so far that the text goes round the ring's end
-    # It traces its lines itself, as no one else then can.
+    """It is killed at each line of `append`. The next writer is not affected."""
+    say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
+    # The process traces its lines itself, because no other process can.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
         out, _ = process.communicate(timeout=60)
@@ -551,7 +551,7 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
         for run in said:
             if run.sender == sender:
                 parts[run.reach] = parts.get(run.reach, b"") + run.text
-        assert list(parts) == [*range(1000)], "in order, and none is missing"
+        assert list(parts) == [*range(1000)], "all are there, in order"
         for reach, found in parts.items():
             name = b"%d-%d-" % (sender, reach)
             more = name * 3 + b"\n" if reach % 3 else b""
@@ -564,7 +564,7 @@ def test_processes_that_append_at_once_tear_nothing() -> None:
 
 @pytest.fixture(name="views")
 def fixture_views() -> Iterator[tuple[Log, Log]]:
-    """Two views of one log, the main process's and another's."""
+    """Yield two views of one log, for the main process and for another one."""
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     fd = anonymous_file("a test's log", geometry.file_size)
@@ -589,7 +589,7 @@ def test_the_main_process_appends_where_nobody_hangs(views: tuple[Log, Log]) -> 
 def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
     views: tuple[Log, Log],
 ) -> None:
-    """… for it is the one that ends it."""
+    """It is the process that must kill the one that hangs."""
     main, other = views
     begun, go_on = os.pipe(), os.pipe()
     child = os.fork()
@@ -610,7 +610,7 @@ def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
 def test_a_thread_that_looks_at_the_head_leaves_the_lock_to_one_that_appends(
     views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """… also where the system does not tell who has the lock, so that it has to be taken."""
+    """On systems that do not tell the lock's holder, `try_head` takes the lock."""
     main, other = views
     append_, heads = main.append, []
 

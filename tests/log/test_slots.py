@@ -1,4 +1,4 @@
-"""What another worker needs to go on with a member."""
+"""Slots: the state that another worker needs to go on with a member."""
 
 import mmap
 import os
@@ -69,7 +69,7 @@ class Dead(Exception):
 
 
 class Stores:
-    """Memory that only so many more words are stored in."""
+    """Memory that takes `left` more words, and then raises Dead."""
 
     def __init__(self, words: memoryview, left: int) -> None:
         self._words = words

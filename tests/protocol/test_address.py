@@ -1,4 +1,4 @@
-"""A sender's address as its messages show it."""
+"""The canonical form of a sender's address."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address

@@ -1,4 +1,4 @@
-"""What arrived, cut anywhere, becomes whole messages."""
+"""Framing: input that is cut anywhere becomes whole messages."""
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
@@ -13,7 +13,7 @@ LIMIT = 8
 EURO = "€".encode()
 SMILE = "😀".encode()
 
-#: What is cut in the wrong places first: line ends, characters, bytes that are neither.
+#: Pieces that are easily cut in the wrong places: line ends, characters and other bytes.
 TRICKY = [b"\r", b"\n", b"\r\n", b"a", b"bc", "é".encode(), EURO, SMILE, *b"\xff\xe2\x82\xf0\x9f"]
 streams = lists(
     sampled_from([part if isinstance(part, bytes) else bytes([part]) for part in TRICKY])
@@ -22,7 +22,7 @@ limits = integers(LONGEST_CHARACTER, 12)
 
 
 def whole(stream: bytes, limit: int = LIMIT) -> bytes:
-    """All that a member says in one go, before it leaves."""
+    """Return the messages of a stream that arrives in one piece and then ends."""
     return in_pieces([stream], limit)
 
 
@@ -39,12 +39,12 @@ def cut(stream: bytes, *places: int) -> list[bytes]:
 
 
 def letters(stream: bytes) -> bytes:
-    """What a member sent, less its line ends."""
+    """Return a member's input without line ends."""
     return stream.replace(CRLF, b"").replace(LF, b"")
 
 
 def said_letters(said: bytes) -> bytes:
-    """The same of what a framer made of it, in which a CR before a LF is text."""
+    """Return a framer's output without line ends. A CR before a LF is text there."""
     return said.replace(LF, b"")
 
 
@@ -192,7 +192,7 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
     assert in_pieces(cut(stream, *places), limit) == whole(stream, limit)
 
 
-# --- nothing is lost, and nothing added ----------------------------------------------------------
+# --- nothing is lost or added --------------------------------------------------------------------
 
 
 @given(streams | binary())
@@ -220,13 +220,13 @@ def test_line_7_a_long_line_is_cut_between_characters_and_not_before_it_has_to(
 @given(binary(min_size=40), limits)
 def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -> None:
     lines = whole(stream, limit).split(LF)
-    # A last CR without LF was kept in case that its LF came.
+    # A CR at the end waited for a LF, so it does not count.
     assert max(map(len, [*lines[:-1], lines[-1].removesuffix(b"\r")])) <= limit
 
 
 # --- `taken` -------------------------------------------------------------------------------------
 
-#: What a member's worker does: feed it what was read, or flush it after a silence (None).
+#: Steps of a worker: feed input to the framer, or flush it after a silence (None).
 histories = lists(none() | streams | binary(max_size=20), max_size=8)
 
 
@@ -257,7 +257,7 @@ def test_a_new_framer_goes_on_from_taken_where_the_old_one_stopped(
     play(old, before)
     fed = b"".join(piece for piece in before if piece is not None)
     new = Framer(limit)
-    assert new.feed(fed[old.taken :]) == b"", "what waits is no message yet"
+    assert new.feed(fed[old.taken :]) == b"", "the waiting text is not a message yet"
     assert new.unfinished == old.unfinished
     assert play(new, after) == play(old, after)
     assert new.close() == old.close()

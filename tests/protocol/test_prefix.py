@@ -1,4 +1,4 @@
-"""What stands before each of a sender's messages, in the form that a room gives it."""
+"""The prefix before each of a sender's messages, in the form that an option sets."""
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,7 @@ def test_prefix_1_it_is_the_sender_s_in_the_room_s_form(form: str, found: str) -
     ],
 )
 def test_other_forms_are_none(form: str) -> None:
-    with pytest.raises(ValueError, match=r"text without control characters, in which \{ip\}, "):
+    with pytest.raises(ValueError, match=r"text without control characters; it may hold \{ip\}, "):
         check(form)
 
 

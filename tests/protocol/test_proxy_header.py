@@ -34,7 +34,7 @@ from chatroom.protocol.proxy_header import (
 )
 
 Says = tuple[str | None, int | None]
-"""An address and a port."""
+"""Address and port of a client."""
 
 LOCAL, PROXY = b"\x20", b"\x21"
 TCP4, UDP4, TCP6, UDP6, STREAM, DATAGRAM = b"\x11", b"\x12", b"\x21", b"\x22", b"\x31", b"\x32"
@@ -55,7 +55,7 @@ def block(command: bytes, family: bytes, rest: bytes) -> bytes:
 
 
 def bitwise(data: bytes) -> int:
-    """CRC32c by its definition, which is none of the table's."""
+    """Return the CRC32c by its definition, without a table."""
     crc = 0xFFFFFFFF
     for bit in (byte >> at & 1 for byte in data for at in range(8)):
         crc = crc >> 1 ^ (0x82F63B78 if (crc ^ bit) & 1 else 0)
@@ -63,7 +63,7 @@ def bitwise(data: bytes) -> int:
 
 
 def signed(command: bytes, family: bytes, before: bytes, after: bytes = b"") -> bytes:
-    """A block with its checksum between `before` and `after`."""
+    """Return a block with a checksum between `before` and `after`."""
     checksum = bitwise(block(command, family, before + CHECKSUM_LATER + after))
     return block(command, family, before + struct.pack("!BHI", CRC32C, 4, checksum) + after)
 
@@ -76,7 +76,7 @@ def answer(data: bytes) -> Header | type[HeaderError] | None:
 
 
 def refused(data: bytes) -> str:
-    """Why `data` is no header, which must be told in one line."""
+    """Assert that `data` is refused, with a reason in one line; return the reason."""
     with pytest.raises(HeaderError) as caught:
         parse(data)
     (line,) = str(caught.value).splitlines()
@@ -84,7 +84,7 @@ def refused(data: bytes) -> str:
     return line
 
 
-# --- what is a header ----------------------------------------------------------------------------
+# --- valid headers -------------------------------------------------------------------------------
 
 IN_FULL = b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 SAYS = ("192.0.2.7", 56324)
@@ -198,7 +198,7 @@ def test_the_checksum_is_castagnoli_s(data: bytes, checksum: int) -> None:
     assert crc32c(data) == bitwise(data) == checksum
 
 
-# --- what is none --------------------------------------------------------------------------------
+# --- invalid headers -----------------------------------------------------------------------------
 
 OF_TCP4, OF_TCP6 = b"PROXY TCP4 ", b"PROXY TCP6 "
 LINE = OF_TCP4 + b"192.0.2.7 198.51.100.1 "
@@ -206,7 +206,7 @@ IPV6_IN_DOTS = b"ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
 
 
 def started(family: bytes, length: int, rest: bytes = b"") -> bytes:
-    """A block of which not all has come."""
+    """Return the beginning of a block."""
     return SIGNATURE + PROXY + family + struct.pack("!H", length) + rest
 
 
@@ -334,7 +334,7 @@ def test_the_rest_of_a_block_that_is_refused_is_not_waited_for(data: bytes) -> N
     refused(data)
 
 
-# All after the length but the checksum's own type, without which there is none.
+# All bytes after the length except the checksum's type: if that changes, there is no checksum.
 @pytest.mark.parametrize("at", [*range(16, 32), *range(33, 43)])
 def test_a_byte_that_changed_is_told_by_the_checksum(at: int) -> None:
     """ "If it is not [the same], the receiver MUST treat the TCP connection […] as invalid"."""
@@ -364,37 +364,37 @@ def test_the_checksum_counts_in_every_family(family: bytes, addresses: bytes) ->
     ("data", "reason"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "no PROXY header begins with b'GET / HTTP/1.'"),
-        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n", "version 1: not two addresses and two ports with "),
-        (b"PROXY TCP4 ::1 5.6.7.8 1 2\r\n", "version 1: b'::1' is no IPv4 address"),
-        (b"PROXY TCP6 :: 5.6.7.8 1 2\r\n", "version 1: b'5.6.7.8' is no IPv6 address"),
-        (b"PROXY TCP4 1.2.3.4 5.6.7.8 x 2\r\n", "version 1: b'x' is no port"),
-        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 99999\r\n", "version 1: b'99999' is no port"),
-        (b"PROXY UNKNOWNS\r\n", "version 1: b'UNKNOWNS' is no protocol"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n", "version 1: two addresses and two ports must "),
+        (b"PROXY TCP4 ::1 5.6.7.8 1 2\r\n", "version 1: b'::1' is not an IPv4 address"),
+        (b"PROXY TCP6 :: 5.6.7.8 1 2\r\n", "version 1: b'5.6.7.8' is not an IPv6 address"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 x 2\r\n", "version 1: b'x' is not a port"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 99999\r\n", "version 1: b'99999' is not a port"),
+        (b"PROXY UNKNOWNS\r\n", "version 1: b'UNKNOWNS' is not a protocol"),
         (b"PROXY UNKNOWN " + bytes(99), "version 1: no CR LF in the first 107 bytes"),
-        (block(b"\x31", TCP4, b""), "version 2: there is no command 0x31"),
-        (block(PROXY, b"\x41", b""), "version 2: there is no family 4"),
-        (block(PROXY, b"\x13", b""), "version 2: there is no transport 3"),
+        (block(b"\x31", TCP4, b""), "version 2: unknown command 0x31"),
+        (block(PROXY, b"\x41", b""), "version 2: unknown family 4"),
+        (block(PROXY, b"\x13", b""), "version 2: unknown transport 3"),
         (block(PROXY, TCP4, bytes(521)), "version 2: longer than 536 bytes"),
         (block(PROXY, TCP4, bytes(11)), "version 2: 11 bytes are too few for the addresses"),
         (block(PROXY, TCP4, IPV4 + b"a"), "version 2: the last TLV is cut off"),
         (block(PROXY, TCP4, IPV4 + b"\4\0\1"), "version 2: a TLV is longer than the header"),
-        (block(PROXY, TCP4, IPV4 + tlv(3, b"")), "version 2: a checksum that is not of 4 bytes"),
+        (block(PROXY, TCP4, IPV4 + tlv(3, b"")), "version 2: the checksum must have 4 bytes"),
         (block(PROXY, TCP4, IPV4 + CHECKSUM_LATER * 2), "version 2: two checksums"),
-        (block(PROXY, TCP4, IPV4 + CHECKSUM_LATER), "version 2: the checksum is not that of the "),
+        (block(PROXY, TCP4, IPV4 + CHECKSUM_LATER), "version 2: the checksum is wrong"),
     ],
 )
 def test_the_reason_is_told(data: bytes, reason: str) -> None:
     assert refused(data).startswith(reason)
 
 
-# --- whatever comes ------------------------------------------------------------------------------
+# --- random input --------------------------------------------------------------------------------
 
 ports = integers(0, 0xFFFF)
 versions: SearchStrategy[Literal[4, 6]] = sampled_from([4, 6])
 
 
 def spellings(address: IPv4Address | IPv6Address) -> SearchStrategy[str]:
-    """The ways in which an address may be written in version 1."""
+    """Return a strategy for the forms of an address in version 1."""
     if isinstance(address, IPv4Address):
         return just(str(address))
     groups, last_two = address.exploded[:30], IPv4Address(address.packed[12:])
@@ -427,7 +427,7 @@ tlvs = lists(
 
 @composite
 def addresses(draw: DrawFn) -> tuple[bytes, bytes, Says]:
-    """A family with its transport, its block of addresses, and what that says."""
+    """Draw the byte of a family and transport, a block of addresses, and its meaning."""
     transport = draw(sampled_from([1, 2]))
     if draw(booleans()):
         return bytes([0x30 + transport]), draw(binary(min_size=216, max_size=216)), NOTHING
@@ -463,7 +463,7 @@ headers = short_lines | unknown_lines | blocks() | ignored_blocks()
 
 @composite
 def streams(draw: DrawFn) -> bytes:
-    """Headers, most with something wrong, or cut, and things that only begin like one."""
+    """Draw headers, most of them damaged or cut, with other bytes after them."""
     stream, _ = draw(headers)
     for _ in range(draw(integers(0, 2))):
         at = draw(integers(0, len(stream)))

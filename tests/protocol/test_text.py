@@ -99,7 +99,7 @@ def test_text_2_and_3_whatever_is_sent_becomes_harmless_utf_8(sent: bytes) -> No
     """TEXT-2, TEXT-3."""
     shown = sanitize(sent)
     assert harmless(shown.decode())
-    assert shown.count(b"\n") == sent.count(b"\n"), "messages stay apart as they were"
+    assert shown.count(b"\n") == sent.count(b"\n"), "the number of lines stays the same"
     assert sanitize(shown) == shown
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads of a room, and the process that serves it, as far as it needs none."""
+"""The metrics of a room, and the server for them, without starting its process."""
 
 import json
 import re
@@ -54,14 +54,14 @@ FOUND: dict[str, Any] = {
 
 
 def exposed(found: Any) -> dict[str, float]:
-    """What a scrape would bring, as Prometheus reads it."""
+    """Return the samples that a scrape would read."""
     registry = CollectorRegistry()
     registry.register(Room(lambda: found))
     return samples(generate_latest(registry).decode())
 
 
 def samples(text: str) -> dict[str, float]:
-    """By name and labels, as Prometheus writes these."""
+    """Parse samples; return their values by name and labels."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -187,7 +187,7 @@ def test_it_has_a_port() -> None:
 
 
 def test_who_asks_bit_by_bit_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little there is between two bits: sixteen of those would keep all others out."""
+    """The timeout does not start again with each byte. Sixteen such clients would block others."""
     monkeypatch.setattr(module, "SCRAPE_WITHIN", 0.2)
     deadline = monotonic() + 10
     with (

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 {{host}} {{port}}"
 
-#: Each scenario that ships, with its duration in seconds where less than its own shows the same.
+#: All scenarios, with a duration in seconds if a shorter run than the default shows the same.
 SCENARIOS = [
     ("classroom", 5),
     ("lunch-rush", None),
@@ -33,7 +33,7 @@ SCENARIOS = [
     pytest.param("chaos", 30, marks=pytest.mark.thorough),
 ]
 
-#: Exit status of a simulation in which the harness itself was late: the machine was too busy.
+#: Exit status of a simulation in which the harness itself was late because the machine was busy.
 CANNOT_JUDGE = 2
 
 

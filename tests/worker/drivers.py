@@ -1,7 +1,7 @@
-"""What the tests of a worker drive it with: connections, a clock, and workers that never sleep.
+"""Drivers for the worker's tests: connections, a clock, and workers that never sleep.
 
-All happens in the test's own process and thread. A worker runs until it would wait for something;
-then the test goes on, and knows for how long the worker would have waited.
+Everything runs in the test's own process and thread. A worker runs until it would wait. Then the
+test goes on, and knows how long the worker would have waited.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ MANY = 1000
 
 WELCOME = b"Welcome to socket practice\n"
 SMALL: dict[str, Any] = {"max_line": 64, "max_lag": 8 * KIB, "log_size": 64 * KIB}
-"""Settings of a room whose log is soon full."""
+"""Settings of a room with a small log."""
 
 
 class Line:
-    """A connection that takes as much as it has `room` for, and may be `broken`."""
+    """A connection that takes `room` bytes, and raises BrokenPipeError if it is `broken`."""
 
     def __init__(self, room: int = EVERYTHING) -> None:
         self.room = room
@@ -65,7 +65,7 @@ class Line:
 
 
 def fill(connection: socket.socket) -> None:
-    """Send until it takes no more."""
+    """Send until the connection takes no more."""
     connection.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -80,7 +80,7 @@ def member_on(line: Line, id: int = 1) -> Member:
 
 
 class Asleep(BaseException):
-    """Raised where a worker would wait; `timeout`: for how long."""
+    """Raised where a worker would wait for `timeout` seconds; None: without a timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         super().__init__(timeout)
@@ -95,7 +95,7 @@ class Sleepless(selectors.DefaultSelector):
     """A selector that never waits."""
 
     woken = 0
-    """How often one has found something to do."""
+    """Number of calls of `select`, on all selectors, that found an event."""
 
     def select(self, timeout: float | None = None) -> Any:
         events = super().select(0)
@@ -109,14 +109,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.ticks = 0.0
-        """Seconds that go by whenever somebody looks."""
+        """Seconds by which each call advances the clock."""
 
     def __call__(self) -> float:
         self.now += self.ticks
         return self.now
 
     def rule(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-        """Be the clock of workers, and of other modules."""
+        """Replace the clock of workers and of other modules."""
         for module in (delivery, input, loop, shutdown, *modules):
             monkeypatch.setattr(module, "monotonic", self)
 
@@ -138,7 +138,7 @@ class Client:
         assert self._end.send(data) == len(data)
 
     def say_what_fits(self, data: bytes | memoryview) -> int:
-        """Say what the connection takes, for as long as its worker does not read."""
+        """Send as much as the connection takes without being read; return the size."""
         said = 0
         with contextlib.suppress(BlockingIOError):
             while said < len(data):
@@ -146,7 +146,7 @@ class Client:
         return said
 
     def hear(self, most: int = EVERYTHING) -> bytes:
-        """What has arrived, or its beginning."""
+        """Receive the data that has arrived, at most `most` bytes."""
         heard = b""
         with contextlib.suppress(BlockingIOError):
             while len(heard) < most and (data := self._end.recv(min(most - len(heard), 65536))):
@@ -154,15 +154,15 @@ class Client:
         return heard
 
     def has_ended(self) -> bool:
-        """Whether all that came was heard, and then the end."""
+        """Return True if everything was received, and the end too."""
         return has_ended(self._end)
 
     def narrow(self) -> None:
-        """Let little be on its way to the worker."""
+        """Set a small send buffer."""
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     def finish(self) -> None:
-        """Say no more, but listen."""
+        """Close the sending side, and go on receiving."""
         self._end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Client:
 
 @contextlib.contextmanager
 def new_seat(**options: Any) -> Iterator[Seat]:
-    """The seat of a worker that is alone, and has no doorbell."""
+    """Yield the seat of a single worker, without a doorbell."""
     settings = Settings(**options)
     fd = anonymous_file("a test's slots", Slots.file_size(settings))
     try:
@@ -182,7 +182,7 @@ def new_seat(**options: Any) -> Iterator[Seat]:
 
 
 class Room:
-    """Workers, what they share, and the main process's ends of their channels."""
+    """Workers, their shared resources, and the main process' ends of their channels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
@@ -227,7 +227,7 @@ class Room:
     def adopt(
         self, worker: int = 0, address: str | None = None, *, buffer: int | None = None
     ) -> Client:
-        """A newcomer, handed to its worker, which has not looked yet."""
+        """Hand a newcomer to a worker, without running the worker."""
         ours, theirs = socket.socketpair()
         if buffer is not None:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
@@ -245,16 +245,16 @@ class Room:
         return client
 
     def join(self, worker: int = 0, address: str | None = None) -> Client:
-        """A member that has heard the welcome."""
+        """Return a new member that has received the welcome."""
         client = self.adopt(worker, address)
         self.run(worker)
         assert client.hear() == self.settings.greeting
         return client
 
     def run(self, number: int = 0) -> float | None:
-        """Run a worker until it would wait; return for how long, None without an end.
+        """Run a worker until it would wait; return its timeout, None without one.
 
-        Raises Ended.
+        Raises Ended if the worker ends.
         """
         worker = self.workers[number]
         try:
@@ -271,14 +271,14 @@ class Room:
                 self.run(number)
             if Sleepless.woken == before:
                 return
-        raise AssertionError("they wake each other without end")
+        raise AssertionError("the workers wake each other without end")
 
     def head(self) -> int:
         with self.log:
             return self.log.head
 
     def rung(self) -> list[int | str]:
-        """Whose doorbells are rung: those of workers, by number, and the console's."""
+        """Return the doorbells that ring: numbers of workers, and "console"."""
         names = [*range(self.settings.seats), "console"]
         ringing = select.select(self.doorbells, [], [], 0)[0]
         self.console.clear()
@@ -288,13 +288,13 @@ class Room:
         self.channels[worker].send(record)
 
     def left(self, worker: int = 0) -> list[tuple[int, str]]:
-        """Members that have left since then, as the worker has told it, and why."""
+        """Return members that the worker has reported as left since the last call, with reasons."""
         return [
             (id, reason) for record in self.told(worker) for id, reason in record.get("left", [])
         ]
 
     def told(self, worker: int = 0) -> list[Record]:
-        """What the worker told the main process since it was asked last."""
+        """Return the records that the worker has sent to the main process since the last call."""
         records = []
         with contextlib.suppress(ChannelClosed):
             records += [record for record, _ in self.channels[worker].receive()]

@@ -1,7 +1,7 @@
-"""A whole room in one process and one thread: the main process's parts, and workers that die.
+"""A whole room in one process and one thread: the main process' parts, and workers that die.
 
-A worker runs until it would wait, or until it comes to a certain line of its code: there it is
-gone, as if it had been killed, and the main process sees its end when it runs the next time.
+A worker runs until it would wait, or until it reaches a given line of its code. There it stops, as
+if it had been killed, and the main process sees its end when it runs the next time.
 """
 
 import array
@@ -64,7 +64,7 @@ SMALL: dict[str, Any] = {
 
 
 class Killed(BaseException):
-    """Raised in a worker's code where it dies."""
+    """Raised in a worker's code at the line where it dies."""
 
 
 def descriptors() -> set[int]:
@@ -72,7 +72,7 @@ def descriptors() -> set[int]:
 
 
 class Mortal:
-    """Stands in for a worker's process."""
+    """A stand-in for a worker's process."""
 
     def __init__(self, house: "House", number: int, end: socket.socket) -> None:
         self.number = number
@@ -88,16 +88,16 @@ class Mortal:
         self.channel = Channel(self._end.dup())
 
     def run(self, line: int | None = None) -> bool:
-        """Run until it would wait, or has come to so many lines of its code; then it is dead.
+        """Run until the worker would wait, or kill it after `line` lines of its code.
 
-        Returns whether it is alive.
+        Return True if it is alive.
         """
         worker = self._worker or self._begin()
         self._house.hold = self._held.append
         before = descriptors()
         tracer = sys.gettrace()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it holds is dropped where it dies
+            warnings.simplefilter("ignore")  # resources are left open where the worker dies
             try:
                 if line is not None:
                     sys.settrace(_killer(line))
@@ -109,7 +109,7 @@ class Mortal:
             finally:
                 sys.settrace(tracer)
             self.kill()
-            for fd in descriptors() - before:  # what it had received, and not come to
+            for fd in descriptors() - before:  # received, but not used yet
                 with contextlib.suppress(OSError):
                     os.close(fd)
         return False
@@ -144,7 +144,7 @@ class Mortal:
 
     @property
     def behind(self) -> bool:
-        """Whether one of its members has yet to take something."""
+        """True while one of its members is behind."""
         return self._worker is not None and bool(self._worker.delivery.behind)
 
     def join(self) -> None:
@@ -176,7 +176,7 @@ def _unsent(connection: socket.socket) -> int:
 
 
 class Recorded(Log):
-    """A log that forgets nothing."""
+    """A log that keeps a history of all entries."""
 
     def __init__(self, fd: int, geometry: Geometry) -> None:
         super().__init__(fd, geometry)
@@ -195,7 +195,7 @@ class Recorded(Log):
 
 
 class Guest:
-    """A client: what it said, what it has heard, and when it joined."""
+    """A client, with all that it sent and received, and the time at which it joined."""
 
     def __init__(self, house: "House", number: int, buffer: int | None) -> None:
         self.house = house
@@ -203,7 +203,7 @@ class Guest:
         self.end = socket.socket()
         if buffer is not None:
             self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            # So that the kernel tells at once that there is room again, not when it is asked.
+            # With a small MSS the kernel announces new room at once, without being probed.
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         self.end.bind((self.address, 0))
         self.end.connect(house.where)
@@ -212,9 +212,9 @@ class Guest:
         self.said = b""
         self.heard = b""
         self.not_before = house.entries()
-        """Entries in the log when it connected."""
+        """Number of entries in the log when it connected."""
         self.not_after: int | None = None
-        """Entries in the log when it had been greeted."""
+        """Number of entries in the log when it had received the greeting; None before."""
         self.speaks = self.listens = True
         self.ended = False
         self.gone = False
@@ -233,9 +233,9 @@ class Guest:
                 self.said += data[: self.end.send(data)]
 
     def hear(self, most: int = 1 << 20) -> int:
-        """Hear what has come, or its beginning; return how much."""
+        """Receive data that has arrived, at most `most` bytes; return the size."""
         before = len(self.heard)
-        if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # or it takes 40 ms to say so
+        if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # else the ACK takes 40 ms
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         with contextlib.suppress(BlockingIOError):
             while self.listens and not self.ended and (more := most - len(self.heard) + before):
@@ -250,14 +250,14 @@ class Guest:
         return len(self.heard) - before
 
     def finish(self) -> None:
-        """Say no more, but listen."""
+        """Close the sending side, and go on receiving."""
         if self.speaks:
             self.speaks = False
             with contextlib.suppress(OSError):
                 self.end.shutdown(socket.SHUT_WR)
 
     def go(self, how: str) -> None:
-        """Neither speak nor listen any more; what it is told from now on is answered by a reset."""
+        """Close the connection, or reset it. Data that arrives later is answered by a reset."""
         self.speaks = self.listens = False
         self.ended = self.gone = True
         if how == "reset":
@@ -269,9 +269,9 @@ class Guest:
         self._check_heard(history)
 
     def _check_said(self, history: list[Run]) -> None:
-        """Each entry is just what its reach says, and each byte is in one.
+        """Check that each entry matches the input that it covers, and that no input is left.
 
-        But of one that is gone, a reset may have taken the rest.
+        Input of a guest that is gone may have been lost by a reset.
         """
         reach = 0
         limit = self.house.settings.max_line
@@ -280,7 +280,7 @@ class Guest:
                 continue
             chunk, reach = self.said[reach : run.reach], run.reach
             if not chunk:
-                assert (run.text, run.messages) == (b"\n", 0), "but for a line's end (LINE-6)"
+                assert (run.text, run.messages) == (b"\n", 0), "only a line's end (LINE-6) is empty"
                 continue
             block = chunk.replace(b"\r\n", b"\n")
             expected = render(self.prefix, sanitize(block))
@@ -294,10 +294,10 @@ class Guest:
             return
         rest = self.said[reach:]
         begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
-        assert not rest or rest in begun, "all of it was said"
+        assert not rest or rest in begun, "all input was appended"
 
     def _check_heard(self, history: list[Run]) -> None:
-        """From one entry on, all that the others said: exactly that."""
+        """Check that the guest received exactly the others' entries, from one entry on."""
         greeting = self.house.settings.greeting
         if self.not_after is None:
             assert not self.listens or self.house.left.get(self.id) == LeaveReason.LAGGED
@@ -308,7 +308,7 @@ class Guest:
         for first in range(self.not_before, self.not_after + 1):
             expected = b"".join(run.text for run in history[first:] if run.sender != self.id)
             if first and not history[first - 1].text.endswith(b"\n") and first < len(history):
-                # It has not heard the line of which this LF is the end.
+                # The LF ends a line that the guest has not received.
                 expected = expected[history[first].sender != self.id :]
             if expected == heard if whole else expected.startswith(heard):
                 return
@@ -316,7 +316,7 @@ class Guest:
 
 
 class House:
-    """The main process and all that it uses, its workers, and their guests."""
+    """The main process with its parts, its workers, and their guests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
@@ -367,7 +367,7 @@ class House:
         )
         self.processes: list[Mortal] = []
         self.hold: Callable[[socket.socket], None]
-        """Remembers a connection that the worker that runs holds now."""
+        """Function that notes a connection of the worker that is running."""
         self.guests: list[Guest] = []
         self.ids: dict[str, int] = {}
         self.pool.start(self.assignment)
@@ -402,7 +402,7 @@ class House:
         self.ids[client.address] = id
         self.assignment.hand_over(id, client)
 
-    # What a test does.
+    # --- for tests ---------------------------------------------------------------------------
 
     def entries(self) -> int:
         self.log.record()
@@ -413,16 +413,16 @@ class House:
         return [process for process in self.processes if process.exitcode is None]
 
     def main(self) -> bool:
-        """Run the main process until it would wait; return whether it had anything to do."""
+        """Run the main process until it would wait; return True if it had anything to do."""
         for turn in range(MANY):
             due = self.loop.idle() == 0
             self.loop.turn()
             if not (due or self.loop.ready):
                 return turn > 0
-        raise AssertionError("it goes round without end")
+        raise AssertionError("the main process turns without end")
 
     def settle(self) -> None:
-        """Run all until none has anything to do."""
+        """Run all processes until none has anything to do."""
         for _ in range(MANY):
             woken = Sleepless.woken
             busy = self.main()
@@ -430,7 +430,7 @@ class House:
                 process.run()
             if not busy and woken == Sleepless.woken:
                 return
-        raise AssertionError("they wake each other without end")
+        raise AssertionError("the processes wake each other without end")
 
     def join(self, buffer: int | None = None) -> Guest:
         guest = Guest(self, len(self.guests), buffer)
@@ -438,31 +438,31 @@ class House:
         return guest
 
     def joined(self, count: int) -> list[Guest]:
-        """Guests who have been greeted."""
+        """Return new guests that have received the greeting."""
         guests = [self.join() for _ in range(count)]
         self.finish(until=lambda: all(guest.not_after is not None for guest in guests))
         return guests
 
     def finish(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Let everything be said and heard, or until something holds."""
+        """Run until everything is appended and received, or `until` returns True."""
         deadline = monotonic() + PATIENCE
         quiet = 0
         while quiet < 3 and not until():
-            assert monotonic() < deadline, "it goes on and on"
+            assert monotonic() < deadline, "the room does not come to rest"
             before = self.entries()
             self.settle()
             self.clock.now += 0.3
             heard = sum(guest.hear() for guest in self.guests)
             if heard or self.entries() > before:
                 quiet = 0
-            elif self._on_the_way():  # the kernel is at it
+            elif self._on_the_way():  # wait for the kernel
                 quiet = 0
                 select.select([guest.end for guest in self.guests if not guest.ended], [], [], 0.01)
             else:
                 quiet += 1
 
     def _on_the_way(self) -> bool:
-        """Whether something was sent that has not come to the other side."""
+        """Return True if data was sent that has not arrived."""
         ours = [client.connection for client in self.members.by_id.values()]
         theirs = [guest.end for guest in self.guests if not guest.ended]
         gone = [guest for guest in self.guests if self.ids.get(guest.address) in self.left]
@@ -473,7 +473,7 @@ class House:
         )
 
     def check(self) -> None:
-        """Everyone has heard what it was to hear, all of it was said, and who stayed has stayed."""
+        """Check the messages of all guests, and that no guest was disconnected without a reason."""
         self.log.record()
         for guest in self.guests:
             guest.check(self.log.history)
@@ -481,7 +481,7 @@ class House:
                 assert self.left.get(guest.id) in (None, LeaveReason.LAGGED)
         with self.log:
             alive = {process.number for process in self.alive}
-            assert set(self.log.serving()) <= alive, "nobody waits for the dead"
+            assert set(self.log.serving()) <= alive, "the log waits for a dead worker"
 
 
 @contextlib.contextmanager

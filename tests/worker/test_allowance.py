@@ -1,4 +1,4 @@
-"""How much a worker reads from each member."""
+"""The rate limit of each member's input."""
 
 import random
 
@@ -34,7 +34,7 @@ def test_load_3_a_burst_is_read_at_once_and_what_exceeds_it_is_waited_for() -> N
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed: int) -> None:
-    """Whoever is read from whenever that may be, and whatever size its reads are."""
+    """For reads at any time and of any size."""
     chance = random.Random(seed)
     allowance, member = Allowance(RATE, BURST), member_on(Line())
     now, read, most = 1000.0, 0, 1500
@@ -51,7 +51,7 @@ def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed
     again = 0
     while allowance.spend(member, 100, now):
         again += 100
-    assert again == pytest.approx(BURST, abs=100), "an hour's silence is worth one burst"
+    assert again == pytest.approx(BURST, abs=100), "an hour's silence earns one burst"
 
 
 def test_load_3_who_waits_is_told_in_the_order_in_which_their_time_comes() -> None:
@@ -81,7 +81,7 @@ def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None
             read = max(run.reach for run in house.log.history if run.sender == flooder.id)
             since = house.clock.now - began
             assert read <= rate * since + burst + house.settings.read_size
-            assert since < 2 * size / rate, "and not slower than it may be"
+            assert since < 2 * size / rate, "not slower than the rate allows"
             house.clock.now += 0.1
             turns += 1
         assert since >= (size - burst) / rate - 0.2
@@ -100,7 +100,7 @@ def test_load_3_who_has_left_is_forgotten() -> None:
 
 
 def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:
-    """After SIGHUP with a higher rate, nobody waits for as long as the lower one would take."""
+    """After SIGHUP with a higher rate, a member does not wait as long as the lower one required."""
     low, member, read = Allowance(RATE, BURST), member_on(Line()), 1500
     assert low.spend(member, BURST, 50.0)
     assert not low.spend(member, read, 50.0)
@@ -158,7 +158,7 @@ def test_load_3_what_is_left_of_a_burst_moves_with_a_member() -> None:
 
 
 def even_the_spread(house: House, others: list[Guest]) -> None:
-    """Have all guests of one worker leave, so that the other one yields some of its own."""
+    """Let all guests of one worker leave, so that the other yields some of its members."""
     for guest in others:
         guest.finish()
 
@@ -167,7 +167,7 @@ def even_the_spread(house: House, others: list[Guest]) -> None:
         return all(guest.id in house.left for guest in others)
 
     until(gone, "the kernel has told their workers, and these the main process")
-    house.clock.now += 1  # which is when it is looked at
+    house.clock.now += 1  # the main process evens the spread once a second
 
 
 def worker_of(house: House, guest: Guest) -> int:
@@ -175,6 +175,6 @@ def worker_of(house: House, guest: Guest) -> int:
 
 
 def read_of(house: House, guest: Guest) -> int:
-    """Return how many bytes of a guest's input are in the log."""
+    """Return the number of bytes of a guest's input that the log covers."""
     house.entries()
     return max(run.reach for run in house.log.history if run.sender == guest.id)

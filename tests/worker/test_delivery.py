@@ -1,4 +1,4 @@
-"""What lies between each member's cursor and the head goes out, less the member's own."""
+"""Delivery: the text from a member's cursor to the head is sent, except the member's own."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
 class Watched(DefaultSelector):
-    """A selector of lines, of which the system knows nothing."""
+    """A selector for Lines, which have no descriptors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Watched(DefaultSelector):
 
 
 class Stage:
-    """One worker's delivery, and the log that it delivers."""
+    """The delivery of one worker, and its log."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -55,20 +55,20 @@ class Stage:
         return member, line
 
     def say(self, text: bytes, member: Member | None = None) -> None:
-        """A member, or one of another worker's, says something."""
+        """Append a message of a member; by default of a member of another worker."""
         with self.log:
             if self.delivery:
                 self.log.advance(0, self.delivery.position)
         start = say(self.log, text, member.id if member else 99)
         if member:
-            # What the loop does: the LF that will end the line is its own too.
+            # As the loop does: the LF that will end the line is the member's own too.
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:
-        """Deliver; return the members that are behind since then."""
+        """Deliver; return the members that fell behind."""
         before = set(self.delivery.behind)
         self.delivery.deliver(head(self.log), 0, [])
-        assert self.writable.members == [*self.delivery.behind.values()], "they are waited for"
+        assert self.writable.members == [*self.delivery.behind.values()], "these are registered"
         return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
@@ -94,7 +94,7 @@ def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> Non
     assert member.heard == other.heard == b"<a>hi\n<b>hello\n"
     assert member.calls == other.calls == 1
     assert stage.turn() == []
-    assert member.calls == 1, "nothing new is no call"
+    assert member.calls == 1, "no call without new text"
 
 
 def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> None:
@@ -123,7 +123,7 @@ def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
     assert other.heard == b"<a>1\n<a>3\n"
     assert third.heard == b"<a>1\n<b>2\n<a>3\n"
     assert not alice.own
-    assert not bob.own, "what lies behind them is forgotten"
+    assert not bob.own, "spans behind the cursor are dropped"
 
 
 def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None:
@@ -176,7 +176,7 @@ def test_load_1_who_takes_a_part_is_behind_and_goes_on_there(stage: Stage) -> No
     assert stage.turn() == [slow]
     assert stage.delivery.behind == {1: slow}
     stage.say(b"<b>hi\n")
-    assert stage.turn() == [], "it is not offered what it can't take yet"
+    assert stage.turn() == [], "no further send before the socket is writable"
     assert wide.heard == b"<a>hello\n<b>hi\n"
     assert narrow.heard == b"<a>h"
     narrow.room = 6
@@ -252,7 +252,7 @@ def test_leave_1_a_broken_connection_harms_nobody_else(stage: Stage) -> None:
     stage.say(b"<b>2\n")
     assert stage.turn() == []
     assert line.heard == b"<a>1\n<b>2\n"
-    assert len(stage.delivery) == 1, "nothing is offered to them any more"
+    assert len(stage.delivery) == 1, "broken members are dropped"
 
 
 def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None:
@@ -262,7 +262,7 @@ def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None
     broken.broken = True
     assert stage.delivery.resume(gone), "there is nothing to wait for"
     assert not stage.delivery
-    assert positions(stage.log) == [], "and nobody to wait for"
+    assert positions(stage.log) == [], "the log does not wait for this worker"
 
 
 def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
@@ -305,7 +305,7 @@ def test_leave_5_whoever_comes_back_begins_at_the_head(stage: Stage) -> None:
 
 
 def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage) -> None:
-    """… though it goes on delivering, has nobody left, and gets somebody again."""
+    """Also while it delivers, loses its last member and gets another one."""
     with stage.log:
         stage.log.wait_for_room(1)
     alice, line = stage.join(1)
@@ -330,7 +330,7 @@ def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage
 def test_load_4_whom_another_has_served_goes_on_at_its_cursor(
     room: int, others: int, stage: Stage
 ) -> None:
-    """… at once, less its own, and where it does not take all of it, later."""
+    """It receives all but its own messages at once; what it does not take follows later."""
     start = say(stage.log, b"<a>1\n", 99)
     own = say(stage.log, b"<b>mine\n", 1)
     say(stage.log, b"<a>2", 99)
@@ -368,7 +368,7 @@ def test_line_6_whom_another_has_served_hears_no_end_of_its_own_line(
 
 
 def test_line_6_who_was_noted_behind_a_lf_that_is_to_come_does_not_hear_it(stage: Stage) -> None:
-    """It had joined when the line was unfinished, so its checkpoint lies behind its end."""
+    """It joined while the line was unfinished, so its checkpoint lies behind the coming LF."""
     start = say(stage.log, b"<a>hel", 2)
     line = Line()
     stage.delivery.go_on(member_on(line, 1), start + 7, 1, [])
@@ -400,7 +400,7 @@ def test_load_2_the_limit_in_entries(stage: Stage) -> None:
     for _ in range(LAG_ENTRIES + 1):
         stage.say(b"\n")
         stage.turn()
-    assert stage.delivery.too_slow() == [], "it has taken one of them"
+    assert stage.delivery.too_slow() == [], "the member has received one entry"
     narrow.room = 3
     stage.delivery.resume(slow)
     for _ in range(3):
@@ -436,7 +436,7 @@ def test_load_2_who_is_level_is_never_too_slow(stage: Stage) -> None:
 def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
     catches_up: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LOAD-2: … and no longer than that."""
+    """LOAD-2: it is disconnected if it has not caught up when the grace period ends."""
     clock = Clock()
     monkeypatch.setattr(delivery, "monotonic", clock)
     start = say(stage.log, b"x" * LAG + b"\n", 99)
@@ -501,7 +501,7 @@ def test_what_is_next_comes_after_what_was_taken(spans: list[Span]) -> None:
     offsets = [offset for begin, stop in spans for offset in range(begin, stop)]
     for taken, following in enumerate(offsets):
         assert after(spans, taken) == following
-    with pytest.raises(ValueError, match="more were taken than there are"):
+    with pytest.raises(ValueError, match="taken must be less than the size"):
         after(spans, len(offsets) + 1)
 
 
@@ -526,18 +526,18 @@ STEPS = lists(
 
 
 class Model:
-    """A room in which every byte has an owner."""
+    """A model of the room in which every byte has an owner."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.stream: list[tuple[int, int]] = []
-        """Each byte of the log, and whose it is."""
+        """Bytes of the log, each with the id of its sender."""
         self.joined: dict[int, tuple[Member, Line, int]] = {}
-        """The members, and where they joined."""
+        """Members by id, each with the offset at which it joined."""
 
     def say(self, id: int, text: bytes) -> None:
         member = self.joined[id][0] if id in self.joined else None
-        self.turn()  # who does not deliver has no room
+        self.turn()  # without delivery there is no room
         self.stage.say(text, member)
         if self.stream and self.stream[-1][0] != ord("\n"):
             self.stream.append((ord("\n"), self.stream[-1][1]))
@@ -563,7 +563,7 @@ class Model:
             member, line, offset = self.joined.pop(id)
             self.stage.delivery.leave(member)
             assert self.due(id, offset).startswith(line.heard)
-            # Its name is another's from now on.
+            # Another member may get the id, so its bytes belong to nobody now.
             self.stream = [(byte, 0 if owner == id else owner) for byte, owner in self.stream]
 
     def resume(self, id: int) -> None:
@@ -571,7 +571,10 @@ class Model:
             self.stage.delivery.resume(self.joined[id][0])
 
     def due(self, id: int, offset: int) -> bytes:
-        """What a member has to hear: all that follows, less its own, and no line's mere end."""
+        """Return the bytes that a member must receive.
+
+        These are all after `offset`, except its own and a LF that ends a line before it joined.
+        """
         if offset > 0 and self.stream[offset - 1][0] != ord("\n"):
             offset += 1
         return bytes(byte for byte, owner in self.stream[offset:] if owner != id)

@@ -15,7 +15,7 @@ from tests.worker.drivers import SMALL, Client, Clock, new_seat
 
 
 class Reader:
-    """An Input, its members, and a loop that appends nowhere."""
+    """An Input with members, and a loop that only records what it would append."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, closing: contextlib.ExitStack) -> None:
         self.clock = Clock()
@@ -28,13 +28,13 @@ class Reader:
         self.begin()
 
     def begin(self, **options: object) -> None:
-        """Read with other settings than the default ones."""
+        """Begin with other settings than the default ones."""
         self.seat = self._closing.enter_context(new_seat(**options))
         self.settings = self.seat.settings
         self.input = Input(self.seat)
 
     def join(self, read: int = 0) -> Client:
-        """A member, of which an earlier worker has read so many bytes."""
+        """Return a member of which an earlier worker has read `read` bytes."""
         ours, theirs = (self._closing.enter_context(end) for end in socket.socketpair())
         ours.setblocking(False)
         id = len(self.members) + 1
@@ -47,7 +47,7 @@ class Reader:
         return client
 
     def turn(self) -> bytes:
-        """Read once; return what is to be appended."""
+        """Read once; return the text to append."""
         for key, _ in self.input.events.select(0):
             self.input.note_readable(key.data)
         departures = self.input.read()
@@ -63,11 +63,11 @@ class Reader:
         return batch.text()
 
     def turns(self) -> list[bytes]:
-        """Read until nothing more is said; return what each turn gave."""
+        """Read until a turn gives no text; return the text of each turn."""
         return [*iter(self.turn, b"")]
 
     def wait(self) -> float | None:
-        """Return for how long it waits if nothing happens; None: without an end."""
+        """Return the seconds to wait for an event; None: no timeout."""
         due = self.input.due()
         return None if due is None else max(0.0, due - self.clock.now)
 
@@ -113,7 +113,7 @@ def test_text_2_and_3_what_is_harmful_arrives_harmless(reader: Reader) -> None:
 
 
 def test_load_4_each_run_tells_how_far_into_its_sender_s_input_it_reaches(reader: Reader) -> None:
-    """LOAD-4: … so that another worker can go on there."""
+    """LOAD-4: another worker can go on from there."""
     alice = reader.join()
     alice.say(b"one\r\ntwo\nthr")
     reader.turn()
@@ -128,7 +128,7 @@ def test_load_4_each_run_tells_how_far_into_its_sender_s_input_it_reaches(reader
 
 
 def test_cast_2_each_sender_knows_what_of_the_batch_is_its_own(reader: Reader) -> None:
-    """… and the LF that will end an unfinished text (LINE-6)."""
+    """The LF that will end an unfinished text is the sender's own too (LINE-6)."""
     alice, bob = reader.join(), reader.join()
     first, second = reader.members
     bob.say(b"hel")
@@ -143,7 +143,7 @@ def test_cast_2_each_sender_knows_what_of_the_batch_is_its_own(reader: Reader) -
 
 
 def test_load_4_what_a_dead_worker_had_read_is_framed_again(reader: Reader) -> None:
-    """… in front of what comes now, which is read only then."""
+    """It comes before new input, which is read only afterwards."""
     said = b"one\ntw"
     reader.seat.slots.room(0, 0, len(said))[:] = said
     alice = reader.join(read=len(said))
@@ -183,11 +183,11 @@ def test_leave_2_what_waits_is_said_when_it_is_reset(reader: Reader) -> None:
     alice.close()
     assert reader.turn() == b"<192.0.2.1>hel"
     assert reader.departures == [(reader.members[0], LeaveReason.RESET)]
-    assert reader.wait() is None, "it is not said once more after a silence"
+    assert reader.wait() is None, "it is not flushed again after a silence"
 
 
 def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
-    """Wherever it was: readable, in a silence, or throttled."""
+    """The member was readable, silent or throttled before."""
     reader.begin(rate=1000, burst=KIB)
     readable, silent, throttled = (reader.join() for _ in range(3))
     silent.say(b"half")
@@ -256,7 +256,7 @@ def test_line_5_a_line_end_in_time_makes_it_a_line(reader: Reader) -> None:
 
 
 def test_line_5_it_is_no_silence_when_nobody_listened(reader: Reader) -> None:
-    """The worker was busy for a while, and finds the line's end when it reads again."""
+    """A busy worker finds the end of the line when it reads again."""
     alice = reader.join()
     alice.say(b"hel")
     reader.turn()
@@ -266,7 +266,7 @@ def test_line_5_it_is_no_silence_when_nobody_listened(reader: Reader) -> None:
 
 
 def test_line_2_it_is_no_silence_when_the_rest_was_not_read(reader: Reader) -> None:
-    """It has said more than it may, in the middle of a line, and is read from later."""
+    """The sender is throttled in the middle of a line."""
     reader.begin(rate=10_000, burst=10_000)
     said = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
     reader.join().say(said)
@@ -307,7 +307,7 @@ def test_flush_after_is_a_setting(reader: Reader) -> None:
 
 
 def senders(reader: Reader) -> list[int]:
-    """Return the sender of each run since it was asked last."""
+    """Return the sender of each run since the last call."""
     found = [sender for sender, _, _ in reader.runs]
     reader.runs.clear()
     return found
@@ -362,7 +362,7 @@ def test_batches_are_bounded_in_entries_too(text: bytes, later: float, reader: R
 
 
 def test_to_drain_is_to_say_what_was_read_and_to_read_no_more(reader: Reader) -> None:
-    """However much it is: batch by batch, in the order in which it would have been said."""
+    """All of it is appended, batch by batch, in the usual order."""
     reader.begin(**SMALL)
     clients = [reader.join() for _ in range(3 * reader.settings.batch_entries)]
     for client in clients:

@@ -1,4 +1,4 @@
-"""A worker's turns: what its parts do together, and with other workers."""
+"""A worker's turns: its parts together, and several workers together."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from tests.worker.drivers import SMALL, WELCOME, MakeRoom, Room, Sleepless, fill
 
 
 def test_cast_1_and_2_a_line_reaches_everyone_else_once(make_room: MakeRoom) -> None:
-    """CAST-1, CAST-2: whichever worker serves them."""
+    """CAST-1, CAST-2: with any number of workers."""
     room = make_room(workers=2)
     alice, bob, carol, dave = (room.join(worker) for worker in (0, 0, 1, 1))
     alice.say(b"hello\n")
@@ -57,7 +57,7 @@ def test_cast_7_a_member_alone_talks_to_nobody(room: Room) -> None:
 
 
 def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None:
-    """CAST-3, CAST-4, LINE-3: more than a connection holds."""
+    """CAST-3, CAST-4, LINE-3: a paste larger than the socket's buffers."""
     room = make_room(workers=2, rate=0)
     alice, bob = room.join(0), room.join(1)
     lines = [b"%05d %s\n" % (number, b"x" * 44) for number in range(20_000)]
@@ -67,7 +67,7 @@ def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None
         left = left[said:]
         room.settle()
         more = bob.hear()
-        assert said or more, "nothing comes any more"
+        assert said or more, "the transfer has stalled"
         heard += more
     assert heard == b"".join(alice.prefix + line for line in lines)
 
@@ -98,7 +98,7 @@ def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
 
 
 def test_last_words_are_counted_where_nobody_is_left(make_room: MakeRoom) -> None:
-    """To whom they were due is none; that they were said is true all the same."""
+    """They count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
         guest = room.join()
@@ -169,7 +169,7 @@ def test_who_only_listens_wakes_nobody(make_room: MakeRoom) -> None:
 
 
 class FullRoom:
-    """Two workers of which the second has delivered nothing for too long."""
+    """Two workers and a full log: the second worker has delivered nothing."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -183,7 +183,7 @@ class FullRoom:
         self.said += more
 
     def rest(self) -> bytes:
-        """What of the line that was cut is missing."""
+        """Return the rest of the line that was cut."""
         return (b"x" * 50 + b"\n")[self.said % 51 :] if self.said % 51 else b""
 
 
@@ -194,8 +194,8 @@ def fixture_full(make_room: MakeRoom) -> FullRoom:
 
 def test_a_worker_that_can_not_append_does_not_read(full: FullRoom) -> None:
     head = full.room.head()
-    assert full.alice.say_what_fits(b"x") == 0, "its sender feels it"
-    assert full.room.run(0) is None, "and the worker does not spin"
+    assert full.alice.say_what_fits(b"x") == 0, "the sender feels backpressure"
+    assert full.room.run(0) is None, "the worker does not spin"
     assert full.room.head() == head
 
 
@@ -212,7 +212,7 @@ def test_a_worker_that_can_not_append_goes_on_when_the_slowest_has_delivered(
 
 
 def assert_two_fall_asleep(room: Room) -> None:
-    """The first two workers do not wake each other for ever."""
+    """Assert that the first two workers do not wake each other without end."""
     for _ in range(3):
         room.run(0)
         room.run(1)
@@ -226,7 +226,7 @@ def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: 
     room = make_room(workers=3, **SMALL)
     alice = room.join(0)
     room.join(1)
-    room.join(2)  # whose worker stands still
+    room.join(2)  # its worker does not run
     fill_log(room, less=10)
     room.run(0)
     alice.say(b"hello\n")
@@ -236,7 +236,7 @@ def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: 
 def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
     room = make_room(workers=3, **SMALL)
     alice, bob = room.join(0), room.join(1)
-    carol = room.join(2)  # whose worker stands still
+    carol = room.join(2)  # its worker does not run
     fill_log(room, less=10)
     room.run(0)
     room.run(1)
@@ -267,7 +267,7 @@ def test_a_worker_that_has_nobody_left_is_not_waited_for(full: FullRoom) -> None
 
 
 def fill_log(room: Room, less: int = 0) -> None:
-    """Another worker appends as much as may be, less so many bytes, and rings."""
+    """Fill the log but for `less` bytes, as another worker, and ring."""
     assert append(room.log, Run(99, b"x" * (room.settings.window - less - 1) + b"\n")) is not None
     room.doorbells[0].ring()
 
@@ -306,7 +306,7 @@ def test_a_worker_that_can_not_append_goes_on_delivering_and_adopting(make_room:
 
 
 def test_a_worker_never_waits_for_itself(make_room: MakeRoom) -> None:
-    """It was late, the other one filled the log, and then had nobody left to make room for."""
+    """It has not delivered yet, and the other worker, which filled the log, has no members."""
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
     fill_log(room)

@@ -1,4 +1,4 @@
-"""What a worker holds of one member."""
+"""A worker's state of one member."""
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Pair = tuple[Member, socket.socket]
 
 @pytest.fixture(name="pair")
 def fixture_pair() -> Iterator[Pair]:
-    """A member, and its own end of a TCP connection."""
+    """Return a member and the peer's end of its TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=10)
         ours, _ = listener.accept()

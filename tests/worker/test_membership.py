@@ -1,4 +1,4 @@
-"""Members that come to a worker, stay, and leave it."""
+"""Members that come to a worker and leave it."""
 
 import gc
 import os
@@ -33,7 +33,7 @@ def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -
 
 
 def test_who_joins_hears_nothing_that_anyone_had_heard_before(make_room: MakeRoom) -> None:
-    """Even where its worker has not delivered that yet."""
+    """Even if its worker has not delivered that yet."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
     alice.say(b"before\n")
@@ -85,7 +85,7 @@ def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
     alice, bob, carol = room.join(), room.join(), room.join()
     bob.say(b"unread\n")
     room.run()
-    alice.close()  # what it has not read resets the connection
+    alice.close()  # unread data makes this a reset
     bob.say(b"still here\n")
     room.run()
     assert room.left() == [(alice.id, LeaveReason.RESET)]
@@ -95,7 +95,7 @@ def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
 def test_leave_2_all_that_it_said_is_delivered_though_it_hears_nothing_any_more(
     make_room: MakeRoom,
 ) -> None:
-    """… and its own words do not make it one that lags."""
+    """Its own messages do not count as lag."""
     room = make_room(workers=2, **SMALL)
     alice, bob, carol = room.join(0), room.join(0), room.join(1)
     alice.say(b"hello\n")
@@ -108,7 +108,7 @@ def test_leave_2_all_that_it_said_is_delivered_though_it_hears_nothing_any_more(
 
 def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
-    gc.collect()  # so that no older test's descriptors go meanwhile
+    gc.collect()  # else descriptors of older tests might be closed meanwhile
     before = len(os.listdir("/dev/fd"))
     clients = [room.join(worker) for worker in (0, 1, 0, 1)]
     clients[0].say(b"hel")

@@ -1,4 +1,4 @@
-"""How a worker goes on with members that another one has served, to the byte."""
+"""Recovery of members that another worker has served, to the byte."""
 
 import contextlib
 import random
@@ -26,7 +26,7 @@ from tests.integration.waiting import PATIENCE
 from tests.selection import Sample
 from tests.worker.mortal import Guest, House, Killed, a_house
 
-# --- where one stands ----------------------------------------------------------------------------
+# --- cursors -------------------------------------------------------------------------------------
 
 SPANS = lists(integers(0, 40), unique=True, max_size=8).map(
     lambda ends: [*zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)]
@@ -42,7 +42,7 @@ def test_load_4_to_walk_is_to_count_all_but_the_own(
     while size_left(offset, expected, mine) < size:
         expected += 1
     found = walk(offset, size, own)
-    # Behind its last byte, or behind what of its own follows: it receives the same from there on.
+    # The cursor may lie before or behind the member's own spans: it receives the same bytes.
     assert expected <= found
     assert all(at in mine for at in range(expected, found))
 
@@ -54,18 +54,18 @@ def size_left(offset: int, end: int, mine: set[int]) -> int:
 # --- wherever a worker dies ----------------------------------------------------------------------
 
 Scene = Callable[[House], int]
-"""Plays until a worker is to run that dies; returns which."""
+"""A function that prepares a house and returns the seat of the worker that dies when it runs."""
 
 
 def lines(house: House) -> int:
-    """Whole lines, from several, to several, also of another worker's."""
+    """Send whole lines from several guests, of both workers."""
     for guest in house.joined(4):
         guest.say(b"one of %s\r\n\ntwo\n" % guest.address.encode())
     return 0
 
 
 def halves(house: House) -> int:
-    """A line's second half, the first of another, a long one, and a begun character."""
+    """Send the end of a line, the beginning of another, a long line and half a character."""
     alice, bob, carol, dave = house.joined(4)
     alice.say(b"begun")
     bob.say(b"x" * 70 + b"\xe2\x82")
@@ -77,7 +77,7 @@ def halves(house: House) -> int:
 
 
 def silences(house: House) -> int:
-    """Texts that are flushed, some of them behind others."""
+    """Send texts that are flushed, one after another unfinished one."""
     alice, bob, carol, _ = house.joined(4)
     alice.say(b"flushed before")
     house.settle()
@@ -114,7 +114,7 @@ def farewells(house: House) -> int:
 
 
 def a_death(house: House) -> int:
-    """The worker that takes over dies too: while it does so."""
+    """Kill the worker that takes over while it does so."""
     guests = house.joined(4)
     for guest in guests:
         guest.say(b"said\nand begun")
@@ -128,7 +128,7 @@ def a_death(house: House) -> int:
 
 
 def a_yield(house: House) -> int:
-    """It has to leave some of its members to another one."""
+    """Let a worker yield some of its members to another one."""
     guests = house.joined(6)
     for guest in guests:
         guest.say(b"begun")
@@ -144,7 +144,7 @@ def a_yield(house: House) -> int:
 
 
 def a_slow_one(house: House) -> int:
-    """One takes only a part, and has to be noted anew as the log goes on."""
+    """Let a guest receive only a part, so that its checkpoint must be noted again."""
     slow = house.join(buffer=2048)
     alice, bob, _ = house.joined(3)
     for number in range(60):
@@ -160,7 +160,8 @@ def a_slow_one(house: House) -> int:
     return house.members.by_id[slow.id].worker
 
 
-#: And of how many lines of its code one is where it dies: prime numbers, so that in loops each is.
+#: Each scene with a stride: the worker dies at every stride-th line of its code. The strides are
+#: prime numbers, so that each line of a loop is reached.
 SCENES: list[tuple[Scene, int]] = [
     (lines, 5),
     (halves, 5),
@@ -184,7 +185,7 @@ SWEEPS = 16
 def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
     scene: Scene, stride: int, sample: Sample
 ) -> None:
-    """At line after line of what it does, until it has done it all."""
+    """The worker dies at later and later lines of its code, until it survives."""
     step = stride * SWEEPS
     for sweep in sample(range(SWEEPS), 2):
         line, survived = stride * (sweep + 1) - step, False
@@ -200,7 +201,7 @@ def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
         assert line - step > 100, "the last death came too early to prove much"
 
 
-# --- who is handed over -------------------------------------------------------------------------
+# --- members handed over -------------------------------------------------------------------------
 
 
 def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then(
@@ -246,7 +247,7 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
 def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
     taken: int, later: bytes, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WELCOME-1: whole, once, and then it hears what is said; so with one taken over."""
+    """WELCOME-1: the whole welcome, once, and then messages; also for a member taken over."""
 
     class Slow(Member):
         def __init__(
@@ -283,7 +284,7 @@ def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
 
 @pytest.mark.parametrize("why", ["a death", "a yield"])
 def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> None:
-    """However much the others want to say meanwhile; then they wait."""
+    """Others who send much meanwhile have to wait."""
     with a_house() as house:
         guests = house.joined(8)
         theirs = [guest for guest in guests if house.members.by_id[guest.id].worker == 0]
@@ -308,12 +309,15 @@ def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> Non
         assert not house.left.keys() & {guest.id for guest in (*theirs, others[0])}
         house.finish()
         house.check()
-        assert house.entries() > before, "not all was said before: they have waited"
-        # What has waited comes all at once now; who does not catch up in time is put out (LOAD-2).
+        assert house.entries() > before, "some messages had to wait"
+        # They arrive all at once now, so a guest that does not catch up is disconnected (LOAD-2).
 
 
 def unserved(house: House) -> tuple[Guest, Guest]:
-    """One whose worker hangs while others say more than it may lag; and one of those."""
+    """Let a guest's worker hang while another guest sends more than the lag limit; return both.
+
+    The first guest lags; the second is the sender.
+    """
     slow = house.join(buffer=2048)
     speaker, *_ = house.joined(3)
     hung = house.alive[house.members.by_id[slow.id].worker]
@@ -333,7 +337,7 @@ def unserved(house: House) -> tuple[Guest, Guest]:
 
 
 def test_load_4_who_was_not_served_for_long_has_time_to_catch_up() -> None:
-    """Though it lags further than others may, and takes only a little at a time."""
+    """It lags beyond the limit and receives only a little at a time."""
     with a_house(max_line=1024) as house:
         slow, speaker = unserved(house)
         for _ in range(400):
@@ -362,7 +366,7 @@ def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_l
 
 
 def test_load_4_where_they_stand_is_noted_again_before_the_log_laps_it() -> None:
-    """Also of who only listens, and of one that is behind."""
+    """Also for members that send nothing, and for one that is behind."""
     with a_house() as house:
         slow = house.join(buffer=2048)
         guests = house.joined(4)
@@ -414,7 +418,7 @@ def test_leave_2_who_goes_while_nobody_serves_it_has_said_all(how: str) -> None:
 
 
 def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
-    """It waits for its allowance when it goes; what it is told then is answered by a reset."""
+    """It leaves while it is throttled, and answers later messages by a reset."""
     with a_house(workers=1, rate=2048, burst=1024) as house:
         alice, bob = house.joined(2)
         alice.say(b"".join(b"%d\n" % number for number in range(400)))
@@ -442,7 +446,7 @@ def dies(*_: object) -> None:
 @pytest.mark.parametrize("end", ["reset", "closed"])
 @pytest.mark.parametrize("again", [False, True])
 def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, end: str) -> None:
-    """A worker dies when it has just read, and so may the one that is to frame that again."""
+    """A worker dies after reading; with `again`, so does the one that takes over."""
     with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:
         alice, _ = house.joined(2)
         with monkeypatch.context() as first:
@@ -462,11 +466,11 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
         connection = house.members.by_id[alice.id].connection
         with select.epoll() as epoll:
             epoll.register(connection, select.EPOLLRDHUP)
-            assert epoll.poll(PATIENCE), "its end has come"
+            assert epoll.poll(PATIENCE), "its end has arrived"
             epoll.modify(connection, 0)
             with contextlib.suppress(ConnectionError):
                 connection.send(b"to nobody")
-            assert epoll.poll(PATIENCE), "and the reset"
+            assert epoll.poll(PATIENCE), "the reset has arrived"
         house.finish()
         house.log.record()
         mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)
@@ -477,9 +481,9 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
 def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_log(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then it is told to stop: what waits for a batch, or for a line's end, would be lost.
+    """After the ack it is told to stop, and would lose input that is in no batch yet.
 
-    Each text fills a batch, or none does.
+    With `most` 1, each text fills a batch; otherwise none does.
     """
     monkeypatch.setattr(Settings, "batch", most)
     monkeypatch.setattr(Settings, "batch_entries", most)
@@ -514,7 +518,7 @@ def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_
         ]
 
 
-# --- whatever happens when -----------------------------------------------------------------------
+# --- random steps --------------------------------------------------------------------------------
 
 WORDS = [
     b"hello\n",
@@ -533,7 +537,7 @@ WORDS = [
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("seed", range(40))
 def test_load_4_whatever_happens_nothing_is_lost_or_doubled(seed: int) -> None:
-    """Random steps of all, and deaths at random lines, of several workers one after another."""
+    """Random steps of all processes, and deaths of workers at random lines."""
     chance = random.Random(seed)
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
     with a_house(workers=chance.choice([1, 2, 2, 3]), **limits) as house:
@@ -579,5 +583,5 @@ def guest_s_step(house: House, chance: random.Random) -> None:
         case ["finish"]:
             guest.finish()
         case ["go"] if guest.address in house.ids and not guest.gone:
-            guest.hear()  # else a reset comes at once, and no FIN before it
+            guest.hear()  # else close resets at once, without a FIN
             guest.go(chance.choice(["closed", "reset"]))

@@ -1,4 +1,4 @@
-"""Workers and their members against a model, whatever happens when."""
+"""Workers and their members against a model, with random steps."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ STEPS = lists(
 
 
 class Told:
-    """A client, what it said, and what it has heard."""
+    """A client, with all that it sent and received."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -61,13 +61,13 @@ class Told:
     def close(self) -> None:
         self.hear()
         if not self.heard:
-            return  # its worker could not greet it, where TCP could
+            return  # its worker could not greet it; over TCP it could
         self.speaks = self.listens = False
         self.client.close()
 
 
 class Play:
-    """Five clients of two workers, and a witness that says nothing and hears everything."""
+    """Five clients of two workers, and a witness that sends nothing and receives everything."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -97,7 +97,7 @@ class Play:
         self.witness.hear()
 
     def end(self) -> None:
-        """Let everything be said, and heard."""
+        """Run until everything is appended and received."""
         for _ in range(2):
             self.room.settle()
             for told in (self.witness, *self.everyone):
@@ -129,7 +129,7 @@ class Play:
             if line.startswith(prefix)
         )
         letters = told.said
-        if told.speaks:  # what begins a character, or a line's end, waits for the rest
+        if told.speaks:  # half a character, or a CR, waits for the rest
             for beginning in (b"\xe2\x82", b"\xe2", b"\r"):
                 letters = letters.removesuffix(beginning)
         letters = letters.replace(b"\r\n", b"").replace(b"\n", b"")
@@ -148,7 +148,7 @@ class Play:
 @given(STEPS)
 @settings(max_examples=60)
 def test_cast_everyone_hears_everyone_else_in_one_order(steps: list[Any]) -> None:
-    """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3, whatever happens when."""
+    """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3, with random steps."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = Room(monkeypatch, 2, **SMALL)
         try:

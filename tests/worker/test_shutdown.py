@@ -24,7 +24,7 @@ def test_to_drain_is_to_append_what_was_read_and_to_read_no_more(room: Room) -> 
 
 
 def test_to_drain_is_to_append_what_is_unfinished_too(make_room: MakeRoom) -> None:
-    """However much it is: batch by batch."""
+    """All of it is appended, batch by batch."""
     room = make_room(**SMALL)
     members = [room.join() for _ in range(3 * room.settings.batch_entries)]
     for member in members:

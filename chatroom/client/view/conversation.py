@@ -1,7 +1,7 @@
-"""What was said, line by line. Pure: text in, lines out.
+"""The lines of the conversation. Pure: text in, lines out.
 
-Text arrives cut anywhere; a line that has yet to end grows where it stands, whatever came below it.
-Nothing here is trusted: what is kept is `printable`.
+Text arrives cut anywhere. An unfinished line grows in place, even after others were added below it.
+No text is trusted: all of it passes through `printable`.
 """
 
 import re
@@ -13,25 +13,25 @@ from typing import Literal
 from chatroom.protocol.text import printable
 
 YOU = "<You>"
-#: Before what the client itself has to say.
+#: Prefix of the client's own notices.
 NOTICE = "── "
 
-#: Lines that are kept; when there are as many again by a tenth, the oldest go.
+#: Lines to keep. The oldest are dropped once there are a tenth more.
 KEPT = 10_000
-#: Characters after which a line that does not end is ended all the same.
+#: Characters after which a longer line is split.
 LONGEST = 16 * 1024
-#: People who are told apart; when there are more, it begins anew.
+#: Number of senders to tell apart; after that, numbering starts again.
 PEOPLE = 1000
 
 TAB = 8
 
-# What stands before a message (PREFIX-1): an address, of IPv4 or IPv6, or another room's word for
-# who it is, as <room>, <192.0.2.10#7>. Of other prefixes nobody can tell where they end.
+# The prefix of a message (PREFIX-1): an IPv4 or IPv6 address, or another form that the room uses,
+# such as <room> or <192.0.2.10#7>. The end of prefixes without brackets can't be found.
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
-# What joins emoji, or alters the one before it: terminals disagree on how many cells that takes,
-# and where they do, what stands beside it goes astray. So each emoji is shown by itself. (Tags, the
-# last ones, make flags of regions, and are good for nothing else but text that nobody sees.)
+# Characters that join emoji or alter the one before them. Terminals disagree on the number of cells
+# of the result, which would misplace the text beside it. So each emoji is shown by itself. (The
+# last range are tags. They make flags of regions; their only other use is invisible text.)
 _ALTERS_EMOJI = re.compile(
     "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
     "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
@@ -42,9 +42,9 @@ Kind = Literal["said", "own", "notice"]
 
 @dataclass(slots=True)
 class Line:
-    """`head` is whose it is: a sender's prefix, one's own, or nothing; `person` tells which.
+    """A line. `head` is the sender's prefix, YOU, NOTICE, or empty; `person` numbers the sender.
 
-    `rest`: it goes on with the line before, which was too long, and is nobody else's.
+    `rest`: the line continues the one before, which was too long.
     """
 
     kind: Kind
@@ -59,30 +59,30 @@ class Line:
 
     @property
     def shown(self) -> str:
-        """As one character a column, or two, or none, for all terminals alike."""
+        """Text to show, in which all terminals agree on the width of each character."""
         return (self.head + _ALTERS_EMOJI.sub("", self.text)).expandtabs(TAB)
 
 
 class Conversation:
-    """The lines, oldest first. `dropped`: how many there were before them."""
+    """The lines, oldest first. `dropped`: number of earlier lines that were dropped."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.lines: list[Line] = []
         self.dropped = 0
         self._now = now
-        self._open: Line | None = None  # It arrived, and has yet to end.
-        self._greeted = False  # The first line since the connection was made is there.
+        self._open: Line | None = None  # The room's line that is unfinished.
+        self._greeted = False  # True once a line has arrived on this connection.
         self._people: dict[str, int] = {}
 
     @property
     def total(self) -> int:
-        """How many lines there have been, ever."""
+        """Number of lines so far, including dropped ones."""
         return self.dropped + len(self.lines)
 
     def arrived(self, text: str) -> bool:
-        """The room sent `text`. Returns whether a line began that is not its greeting.
+        """Add text from the room. Return True if a line began, other than the greeting.
 
-        (A prefix does not tell: a room may have any.)
+        (The greeting can't be told by its prefix, because a room may use any prefix.)
         """
         said = False
         *ended, rest = printable(text).split("\n")
@@ -94,20 +94,20 @@ class Conversation:
         return said
 
     def ended(self) -> None:
-        """The connection is gone: what comes next belongs to no line that is there."""
+        """Note the end of the connection: later text begins a new line."""
         self._open = None
         self._greeted = False
 
     def own(self, text: str) -> None:
-        """The user sent `text`."""
+        """Add a line that the user has sent."""
         self._add(Line("own", self._now(), printable(text), YOU))
 
     def note(self, words: str) -> None:
-        """The client itself has something to say."""
+        """Add a notice of the client."""
         self._add(Line("notice", self._now(), printable(words), NOTICE))
 
     def _grow(self, piece: str) -> bool:
-        """Returns whether this begins a line, after the first."""
+        """Add text to the unfinished line. Return True if a line began, other than the greeting."""
         said = self._open is None and self._greeted
         if self._open is None:
             self._open = self._add(Line("said", self._now()))
@@ -125,7 +125,7 @@ class Conversation:
         return said
 
     def _person(self, head: str) -> int:
-        """Whose line it is: 0, 1 … in the order in which they first spoke."""
+        """Return the number of a sender: 0, 1 … in the order of their first lines."""
         if len(self._people) >= PEOPLE:
             self._people.clear()
         return self._people.setdefault(head, len(self._people))

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 from chatroom.client.address import reason
 from chatroom.client.connection import CHUNK, Connection
 
-#: Seconds before the first try to come back, twice as many before each other, and the most.
+#: Backoff: seconds before the first attempt to reconnect, and the limit; each pause is doubled.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
-#: Bytes waiting to be sent, of a room that does not read, from which on nothing is taken.
+#: Bytes that may wait to be sent; with more, `send` refuses text.
 FULL = 1 << 20
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait before each try."""
+    """Yield the seconds to wait before each attempt."""
     pause = FIRST_PAUSE
     while True:
         yield pause
@@ -25,20 +25,24 @@ def pauses() -> Iterator[float]:
 
 
 class Listener(Protocol):
-    """Who is told what happens to a link."""
+    """A receiver of a link's events."""
 
     def heard(self, text: str) -> None:
-        """The room sent `text`."""
+        """Handle text from the room."""
 
     def told(self, words: str) -> None:
-        """The connection was lost, or is there again."""
+        """Handle a notice for the user, such as that the connection was lost."""
 
     def lost(self) -> None:
-        """What the room sends next has nothing to do with what it sent before."""
+        """Handle the end of a connection; later text comes from a new one."""
 
 
 class Link:
-    """`since`: when it was made; None while there is no connection. `until`: when to try again."""
+    """A connection to a room that reconnects.
+
+    `since`: time (monotonic) of the connection; None while there is none. `until`: time of the next
+    attempt.
+    """
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class Link:
         reconnect: bool,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
-        """`connect`: connect to the same room again. Raises OSError or UnicodeError."""
+        """`connect`: return a new connection to the room, or raise OSError or UnicodeError."""
         self._room: Connection | None = room
         self._connect = connect
         self._reconnect = reconnect
@@ -57,12 +61,12 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        self._works = False  # There was more than a greeting, which may be why we are turned away.
+        self._works = False  # True after more than one line, which may be a refusal (JOIN-5).
         self.since: float | None = monotonic()
         self.until = 0.0
 
     async def run(self, listener: Listener) -> str:
-        """Listen; return why the connection was lost, where it is not to be made again."""
+        """Receive and reconnect. Without `reconnect`, return why the connection was lost."""
         waits = pauses()
         while True:
             assert self._room
@@ -89,12 +93,12 @@ class Link:
             try:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
-                if (why := reason(error)) != failed:  # Once for each reason.
+                if (why := reason(error)) != failed:  # Not again for the same reason.
                     listener.told(f"no connection: {why}; trying again")
                     failed = why
 
     async def _listen(self, room: Connection, listener: Listener) -> str:
-        """Hear all that the room says; return why it is over."""
+        """Receive until the connection ends; return the reason."""
         lost: OSError | None = None
         greeted = False
         try:
@@ -108,7 +112,7 @@ class Link:
         lost = self._send_error or lost
         why = reason(lost) if lost else "closed by the server"
         if self._unsent:
-            why += "; what you said last may not have arrived"
+            why += "; your last messages may not have arrived"
         self._room = self.since = None
         if self._sending:
             self._sending.cancel()
@@ -119,7 +123,7 @@ class Link:
         return why
 
     def send(self, text: str) -> bool:
-        """Send it, if there is a connection that takes it; returns whether it was taken."""
+        """Queue text to be sent; return False if there is no connection, or too much waits."""
         if self._room is None or len(self._unsent) > FULL:
             return False
         self._unsent += text.encode()
@@ -129,22 +133,22 @@ class Link:
         return True
 
     async def _send(self, room: Connection) -> None:
-        """Send what is unsent."""
+        """Send the queued text."""
         try:
             while data := bytes(self._unsent[:CHUNK]):
                 await room.send(data)
                 del self._unsent[: len(data)]
         except OSError as error:
-            self._send_error = error  # `_listen` says so, after all that arrived before.
+            self._send_error = error  # `_listen` reports it after all received text.
 
     def hurry(self) -> None:
-        """Try again now, if it is between two tries that we are."""
+        """Reconnect now if the link waits for the next attempt."""
         if self._pause and not self._pause.done():
             self.until = monotonic()
             self._pause.cancel()
 
     async def leave(self, listener: Listener, seconds: float) -> None:
-        """Close our side, and wait until the room has closed its own, so many seconds at most."""
+        """Close our side, and wait for the room to close its own, at most `seconds`."""
         if self._room is None:
             return
         with suppress(OSError, TimeoutError):

@@ -1,8 +1,8 @@
-"""A terminal that can't make us wait.
+"""Output to a terminal that never blocks.
 
-prompt_toolkit writes a frame and waits until the terminal has taken it. Where nobody reads the
-terminal (its ssh hangs), no key and no signal would be handled then. Here, what is not taken waits
-instead, and no frame is drawn before it has gone.
+prompt_toolkit writes a frame and waits until the terminal has taken it. If the terminal is not read
+(its ssh hangs), no key and no signal would be handled meanwhile. Here the rest of a frame is
+queued, and no other frame is drawn until the queue is empty.
 """
 
 import asyncio
@@ -23,33 +23,36 @@ USUAL_SIZE = os.terminal_size((80, 24))
 def size() -> Size:
     try:
         columns, rows = os.get_terminal_size(STDOUT)
-    except OSError:  # It has hung up.
+    except OSError:  # The terminal has hung up.
         columns, rows = USUAL_SIZE
     return Size(rows or USUAL_SIZE.lines, columns or USUAL_SIZE.columns)
 
 
 def open_terminal() -> FileIO:
-    """Open standard output a second time, to be written to without waiting.
+    """Open standard output a second time, without blocking.
 
-    The first is shared with the shell. A terminal that was ready may still make its writer wait,
-    until somebody reads it.
+    The first open file is shared with the shell and must stay blocking. A terminal that is ready
+    may still block its writer.
     """
     how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-    with suppress(OSError):  # After `su` it is another user's; in a container it may be unseen.
+    with suppress(OSError):  # After `su` another user owns it; a container may not have its name.
         return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
     with suppress(OSError):
-        os.tcgetpgrp(STDOUT)  # Raises if it is not the one that controls us.
+        os.tcgetpgrp(STDOUT)  # Raises OSError if it is not our controlling terminal.
         return open(os.open("/dev/tty", how), "wb", buffering=0)
     return open(STDOUT, "wb", buffering=0, closefd=False)
 
 
 class Output(Vt100_Output):
-    """`drained` is called when the terminal has taken what it had refused."""
+    """An output that queues what the terminal does not take.
+
+    `drained` is called when the queue is empty again.
+    """
 
     drained: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, terminal: FileIO) -> None:
-        # No cursor position is asked for: a window begins in its corner.
+        # No need to ask for the cursor's position: a window begins at the corner of the screen.
         super().__init__(
             cast("TextIO", terminal), size, term=os.environ.get("TERM"), enable_cpr=False
         )
@@ -71,7 +74,7 @@ class Output(Vt100_Output):
         return "utf-8"
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all is written, so many seconds at most."""
+        """Wait until everything is written, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._left.wait()
@@ -81,7 +84,7 @@ class Output(Vt100_Output):
         try:
             while self._waiting and (written := self._terminal.write(self._waiting)):
                 del self._waiting[:written]
-        except OSError:  # It has hung up; a signal says so too, and ends us.
+        except OSError:  # The terminal has hung up; SIGHUP will end the client.
             self._waiting.clear()
         loop = asyncio.get_running_loop()
         if self._waiting:

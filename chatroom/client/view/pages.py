@@ -1,8 +1,8 @@
-"""Which rows of a conversation are on the screen. Pure.
+"""The rows of a conversation that are on the screen. Pure.
 
-Rows are made here, and not by prompt_toolkit's windows: those take a row's cells for a line's
-length divided by the width, so that of wide characters, which do not fit at every right edge, the
-last ones are lost below the screen. And a line is broken between words.
+prompt_toolkit's windows can wrap lines too, but they compute the number of rows as the length
+divided by the width. Wide characters do not fit at every right edge, so some lines need more rows,
+and their ends would be lost below the screen. Also, lines are broken between words here.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from prompt_toolkit.utils import get_cwidth
 from chatroom.client.view.conversation import Conversation, Line
 from chatroom.protocol.text import REPLACEMENT
 
-#: Characters without a width of their own, accents above all, that one cell holds. Writing systems
-#: need four or so; prompt_toolkit takes time and memory for the square of their number.
+#: Characters without width, mostly accents, that a cell may hold. Writing systems need about four;
+#: prompt_toolkit's time and memory grow with the square of their number.
 ACCENTS = 8
-#: Cells before a row in which a line goes on, on a screen that is not too narrow for it.
+#: Cells of indentation of a line's further rows; fewer on a very narrow screen.
 INDENT = 2
 
 
 def calm(text: str) -> str:
-    """`text`, where each accent that is one too many for its cell is made visible."""
+    """Return `text` with each accent beyond ACCENTS of a cell replaced by U+FFFD."""
     if text.isascii():
         return text
     shown = []
@@ -36,11 +36,11 @@ def calm(text: str) -> str:
 
 @lru_cache(4096)
 def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[str, ...]:
-    """`text` as rows of at most `width` cells, broken behind a space where that can be.
+    """Split `text` into rows of at most `width` cells, after spaces if possible.
 
-    Its first `head` characters, which say when it came and whose it is, are one word with the next.
-    Every row but the first is indented, and of a line's `rest` this one too: else what somebody
-    says could be broken so that it looked like what another says.
+    Its first `head` characters, the time and the sender, are kept together with the next word.
+    Every row but the first is indented, and the first too if the line is the `rest` of another.
+    Otherwise a sender could choose a text whose further rows look like another sender's message.
     """
     text = calm(text)
     indent = " " * min(INDENT, width // 4)
@@ -48,11 +48,11 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
     rows = []
     start = index = 0
     used = len(margin)
-    space = -1  # Behind it the row may end.
+    space = -1  # Index after the last space: the row may end there.
     while index < len(text):
         char = text[index]
         cells = get_cwidth(char)
-        # A row holds one character at least; a space may hang over its edge, unseen.
+        # A row holds at least one character; a space may lie beyond its right edge, unseen.
         if cells and used + cells > width and index > start and char != " ":
             end = space if space > start else index
             rows.append(margin + text[start:end].rstrip(" "))
@@ -68,12 +68,12 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
     return tuple(rows)
 
 
-#: More rows than any line has.
+#: A number greater than the number of rows of any line.
 WHOLE = 1 << 30
 
 
 class Place(NamedTuple):
-    """A row: of which line, counted from the first that there ever was, and which of its rows."""
+    """Place of a row: the number of its line, counting dropped ones, and its number in the line."""
 
     line: int
     row: int
@@ -86,18 +86,18 @@ class Row(NamedTuple):
 
 
 class Pages:
-    """What is seen of a conversation: its end, until one scrolls away from it."""
+    """The visible part of a conversation: its end, unless the user has scrolled."""
 
     def __init__(self, conversation: Conversation, *, clock: bool = False) -> None:
         self._conversation = conversation
         self._clock = clock
-        self._last: Place | None = None  # The lowest row that is seen; None: the last there is.
-        self._seen = 0  # How many lines, of all that there have been.
+        self._last: Place | None = None  # The lowest visible row; None: the last row of all.
+        self._seen = 0  # Number of lines seen so far, including dropped ones.
         self._width, self._height = 80, 24
 
     @property
     def unread(self) -> int:
-        """Lines below what has been seen."""
+        """Number of lines that have not been visible yet."""
         return self._conversation.total - self._seen
 
     @property
@@ -105,7 +105,7 @@ class Pages:
         return self._last is not None
 
     def show(self, width: int, height: int) -> list[Row]:
-        """The rows that are on a screen of this size; they have been seen now."""
+        """Return the rows on a screen of this size, and count them as seen."""
         self._width, self._height = max(width, 1), height
         rows = list(islice(self._above(), height))
         if rows:
@@ -113,31 +113,34 @@ class Pages:
         return rows[::-1]
 
     def end(self) -> None:
-        """Go to the end, and stay there."""
+        """Scroll to the end, and follow it."""
         self._last = None
 
     def page(self, direction: int) -> None:
-        """Up (-1) or down (1), and one row of what was seen stays."""
+        """Scroll a screen up (-1) or down (1); one row stays visible."""
         self.scroll(direction * max(self._height - 1, 1))
 
     def scroll(self, by: int) -> None:
-        """So many rows down, or up where it is less than 0."""
+        """Scroll down by some rows, or up if `by` is negative."""
         if by < 0:
             rows = list(islice(self._above(), self._height - by))
-            if len(rows) > self._height:  # Else all that is above is on the screen.
+            if len(rows) > self._height:  # Otherwise the first row is on the screen already.
                 self._last = rows[-self._height].place
         elif self._last:
             places = [self._lowest(), *islice(self._below(), by + 1)]
             self._last = places[by] if len(places) > by + 1 else None
 
     def _lowest(self) -> Place:
-        """Return the lowest row that is seen; on a wider screen its line may have fewer rows."""
+        """Return the place of the lowest visible row.
+
+        After the screen became wider, its line may have fewer rows than that.
+        """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)
-        return max(self._last, Place(self._conversation.dropped, 0))  # Its line may have gone.
+        return max(self._last, Place(self._conversation.dropped, 0))  # Its line may be dropped.
 
     def _above(self) -> Iterator[Row]:
-        """Yield the lowest row that is seen, and those above it, upwards."""
+        """Yield the lowest visible row and those above it, upwards."""
         lowest = self._lowest()
         dropped = self._conversation.dropped
         for number in range(lowest.line, dropped - 1, -1):
@@ -147,7 +150,7 @@ class Pages:
                     yield Row(place, text, line)
 
     def _below(self) -> Iterator[Place]:
-        """Yield the rows below the lowest that is seen, downwards."""
+        """Yield the places of the rows below the lowest visible one, downwards."""
         lowest = self._lowest()
         dropped = self._conversation.dropped
         for number in range(lowest.line, self._conversation.total):

@@ -1,4 +1,4 @@
-"""From the first frame to the last word."""
+"""The window's life, from the first frame to the last."""
 
 import asyncio
 import signal
@@ -14,14 +14,14 @@ from chatroom.client.view.output import Output, open_terminal
 from chatroom.client.view.window import Chat
 from chatroom.protocol.text import printable
 
-#: What is reported of a program whose terminal has hung up.
+#: Exit code that a shell reports for a program killed by SIGHUP.
 HUNG_UP = 128 + 1
 
 
 async def run(
     address: RoomAddress, room: Connection, *, clock: bool, bell: bool, mouse: bool, reconnect: bool
 ) -> Ending:
-    """Chat until the user leaves, or the connection ends for good."""
+    """Show the window until the user leaves, or the connection ends and is not made again."""
     link = Link(room, address.connect, reconnect=reconnect)
     with open_terminal() as terminal:
         screen = Output(terminal)
@@ -61,7 +61,7 @@ async def _stay(chat: Chat, link: Link) -> Ending:
 
 
 def _farewell(chat: Chat) -> str:
-    """Return what stays on the screen: the end of the conversation, and what was not sent."""
+    """Return the text that stays on the screen: the last rows, and a line that was not sent."""
     size = chat.output.get_size()
     chat.pages.end()
     rows = [row.text for row in chat.pages.show(size.columns, size.rows - 2)]

@@ -1,7 +1,7 @@
-"""What is on the screen, and what the keys do.
+"""The contents of the screen, and the keys.
 
-From above: what was said, the status, and the line that is being typed. prompt_toolkit has the keys
-that edit it, its history and its pastes; here is only what a chat adds.
+From top to bottom: the conversation, the status, and the line being typed. prompt_toolkit does the
+editing, the history and pasting; this module adds the rest.
 """
 
 import os
@@ -49,7 +49,7 @@ from chatroom.protocol.text import printable
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
 
-#: Hues that one can read on black as well as on white: all are as bright, half-way between.
+#: Colours of medium brightness, readable on black and on white.
 PEOPLE = (
     "#1e78d3",
     "#b06519",
@@ -76,24 +76,24 @@ STYLE = Style.from_dict(
     }
 )
 
-#: Seconds between two frames at least, however much is said.
+#: Minimum time in seconds between two frames.
 FRAME = 0.05
-#: Seconds after which the status is looked at again.
+#: Seconds after which the status is drawn again.
 TICK = 1.0
-#: Rows that the wheel scrolls.
+#: Rows to scroll for a step of the wheel.
 NOTCH = 3
-#: Rows of a line that is being typed that are seen at once.
+#: Maximum number of visible rows of the line being typed.
 HIGHEST_INPUT = 8
-#: Rows of the conversation that are seen all the same, where there are as many.
+#: Minimum number of rows for the conversation, if the screen has as many.
 LEAST_SAID = 2
-#: Characters of a cut name that still say something.
+#: Minimum length of a shortened name; a shorter one is not shown.
 SHORTEST_NAME = 6
-#: Seconds between two bells at least.
+#: Minimum time in seconds between two bells.
 SILENCE = 1.0
 
 
 def lasted(seconds: float) -> str:
-    """A time in words, as exact as a glance wants it."""
+    """Return a duration in words, in its two largest units."""
     minutes = int(seconds) // 60
     hours, minutes_left = divmod(minutes, 60)
     days, hours_left = divmod(hours, 24)
@@ -105,7 +105,11 @@ def lasted(seconds: float) -> str:
 
 
 def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
-    """A status of so many cells: its alarms, `shorter` where it is narrow, and what fits beside."""
+    """Return a status line of at most `width` cells, as its alarms and the rest.
+
+    If `alarms` do not fit, they are replaced by `shorter`. `name` is shortened, and `since` left
+    out, if there is no room.
+    """
     alarms = alarms if get_cwidth(alarms) <= width else shorter
     left = width - get_cwidth(alarms)
     if get_cwidth(name) <= left:
@@ -117,7 +121,7 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
 
 
 def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
-    """A row with its styles: of the first row of a line, when it came and whose it is."""
+    """Return a row with its styles. The first row of a line has styles for time and sender."""
     line = row.line
     if line.kind == "notice":
         return [("class:notice", row.text)]
@@ -134,7 +138,7 @@ def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
 
 
 def stop_all() -> None:
-    """Stop, with all that the shell has started with us, as SIGTSTP does by default."""
+    """Stop our process group, as SIGTSTP does by default."""
     handler = signal.getsignal(signal.SIGTSTP)
     if handler is not signal.SIG_IGN:
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -143,10 +147,10 @@ def stop_all() -> None:
 
 
 class Visible(Processor):
-    """What is typed, and above all pasted, is shown no more trustingly than what arrives."""
+    """A filter that makes typed or pasted control characters visible, as in received text."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        # One character for one, so that the cursor stays where it is.
+        # Replace one character by one, so that the cursor's place stays right.
         fragments = transformation_input.fragments
         typed = "".join(text for _, text, *_ in fragments)
         shown = iter(calm(printable(typed).replace("\t", " ")))
@@ -156,7 +160,7 @@ class Visible(Processor):
 
 
 class Said(UIControl):
-    """The conversation, as far as it is on the screen: its end is above the status."""
+    """The visible part of the conversation, aligned to the bottom."""
 
     def __init__(self, pages: Pages, clock: bool) -> None:
         self._pages = pages
@@ -179,7 +183,7 @@ class Said(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, and what it shows of a link. It ends when the user leaves, or by `end`."""
+    """The window, and the listener of a link. It ends when the user leaves, or by `end`."""
 
     def __init__(
         self, name: str, output: Output, link: Link, *, clock: bool, bell: bool, mouse: bool
@@ -189,7 +193,7 @@ class Chat(Application[Ending]):
         self._bell = bell
         self._conversation = Conversation()
         self._rung = 0.0
-        self._kept = False  # The user knows that a line was not sent.
+        self._kept = False  # True once the user was told that a line was not sent.
         self._glass = output
         output.drained = self.invalidate
         self.pages = Pages(self._conversation, clock=clock)
@@ -206,7 +210,7 @@ class Chat(Application[Ending]):
             refresh_interval=TICK,
         )
 
-    # --- what the link tells ----------------------------------------------------------------------
+    # --- events of the link -----------------------------------------------------------------------
 
     def heard(self, text: str) -> None:
         if self._conversation.arrived(text) and self._bell:
@@ -219,7 +223,7 @@ class Chat(Application[Ending]):
 
     def lost(self) -> None:
         self._conversation.ended()
-        self._kept = False  # That a line can't be sent is news again.
+        self._kept = False  # Tell the user again when a line can't be sent.
 
     # --- the window -------------------------------------------------------------------------------
 
@@ -233,34 +237,34 @@ class Chat(Application[Ending]):
             self.exit(result=ending)
 
     def invalidate(self) -> None:
-        """Draw a frame soon, unless the terminal has not taken the last one."""
+        """Draw a frame soon, unless the terminal still has to take the last one."""
         if not self._glass.stuck:
             super().invalidate()
 
     def stop(self) -> None:
-        """Give the terminal back, and stop, until the shell has it go on (SIGTSTP)."""
+        """Release the terminal and stop the process until the shell continues it (SIGTSTP)."""
         if self._is_open:
             run_in_terminal(stop_all)
 
     def resume(self) -> None:
-        """Take a terminal on which a shell has been meanwhile (SIGCONT)."""
+        """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
-            with suppress(termios.error):  # It is not ours any longer.
-                # Not to be left: what is to be restored in the end is known from the beginning.
+            with suppress(termios.error):  # The terminal is gone.
+                # Never exited: the mode to restore at the end was saved at the start.
                 self.input.raw_mode().__enter__()
             self.renderer.reset()
             self.invalidate()
 
     def ring(self) -> None:
-        """Ring the terminal's bell, and not too often."""
+        """Ring the terminal's bell, at most once in SILENCE seconds."""
         if monotonic() - self._rung >= SILENCE and not self._glass.stuck:
             self._rung = monotonic()
             self._glass.bell()
 
     def send(self) -> None:
-        """Send what is typed; what can't be sent stays where it is."""
+        """Send the typed lines; if they can't be sent, keep them."""
         text = self.typed.text
-        # Of a paste, the last line is mostly ended. An Enter too many is no message to everyone.
+        # A paste mostly ends with a line end, and Enter may be hit twice: send no empty message.
         lines = text.strip("\n").split("\n") if text.strip("\n") else []
         self._link.hurry()
         if not lines:
@@ -269,7 +273,7 @@ class Chat(Application[Ending]):
         if not self._link.send("".join(f"{line}\n" for line in lines)):
             if not self._kept:
                 lost = self._link.since is None
-                why = "there is no connection" if lost else "the room does not take it"
+                why = "there is no connection" if lost else "the room is not reading"
                 self._conversation.note(f"not sent: {why}; your line is kept")
             self._kept = True
             return
@@ -277,7 +281,7 @@ class Chat(Application[Ending]):
         for line in lines:
             self._conversation.own(line)
         self.typed.reset(append_to_history=True)
-        self.typed.load_history_if_not_yet_loaded()  # Now, and not with the next frame.
+        self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
         self.pages.end()
 
     def _laid_out(self, clock: bool) -> Layout:
@@ -291,7 +295,7 @@ class Chat(Application[Ending]):
         return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
 
     def _input_height(self) -> Dimension:
-        """However long the line is, what is said meanwhile is seen above it."""
+        """Return the height of the typed line; it leaves LEAST_SAID rows for the conversation."""
         left = self.output.get_size().rows - 1 - LEAST_SAID
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 

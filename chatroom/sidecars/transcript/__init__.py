@@ -1,14 +1,14 @@
-"""`--transcript FILE`: every message as a line of JSON, by a process of its own.
+"""`--transcript FILE`: a process that writes each message as a line of JSON.
 
-    lines.py    pure: a run of messages becomes lines
-    file.py     the file: whole lines, whatever happens
+    lines.py    pure: format and read lines
+    file.py     the file, which holds only whole lines
     process.py  the process that follows the log and writes the file
 
-The main process starts it, and another when it dies: supervisor/transcript.py.
+supervisor/transcript.py starts the process, and replaces it when it dies.
 
-Nobody waits for it: where it was too slow, or the disk was full for too long, it
-writes down how many messages it has missed. The number of the last message that
-is accounted for is all that it has to know, and the file tells it: so one process
-goes on just behind another. Should the file have been moved meanwhile, it is still
-the same file, for the main process keeps a descriptor of it.
+No worker waits for it. If it was too slow, or the disk was full for too long, it
+writes the number of missed messages instead. Its only state is the number of the
+last message that the file accounts for, and the file itself tells that. So a new
+process goes on where the last one stopped. The main process keeps a descriptor of
+the file, so that holds even if the file was moved meanwhile.
 """

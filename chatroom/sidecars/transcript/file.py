@@ -1,7 +1,7 @@
-"""The transcript's file: it is appended to, and at every moment all of its lines are whole.
+"""The transcript's file. It is only appended to, and holds only whole lines.
 
-What can't be written whole is taken back at once. What a process has left half written that was
-killed, the next one takes away: see `repair`.
+Lines that can't be written completely are cut off at once. If a process was killed while it was
+writing, the next one cuts off the torn line: see `repair`.
 """
 
 import contextlib
@@ -14,35 +14,36 @@ from chatroom.config.sizes import KIB
 from chatroom.sidecars.transcript.lines import accounted, begins_like_ours
 
 BLOCK = 64 * KIB
-"""Bytes that are read at once, from the end backwards."""
+"""Bytes to read at once, from the end backwards."""
 
 
 class TranscriptFile:
-    """One file that is open. All raise OSError."""
+    """An open file. All methods but `close` raise OSError."""
 
     def __init__(self, fd: int, begin: int, after: int) -> None:
-        """`begin`: where this room's lines begin there; `after`: see lines.py."""
+        """`begin`: offset at which this room's lines begin; `after`: see lines.py."""
         self.fd = fd
         self.begin = begin
         self.after = after
         self._unsynced = False
         self._damaged: int | None = None
-        """Where what is half written begins, if it could not be taken away."""
+        """Offset of a torn write that could not be cut off, or None."""
 
     @classmethod
     def open(cls, path: Path, after: int) -> "TranscriptFile":
-        """Open it, or make it, for lines behind `after`; a torn last line of an earlier room goes.
+        """Open or create a file for the lines after message number `after`.
 
-        One room has it at a time.
+        A torn last line of an earlier room is cut off. Raises OSError, also if the file
+        is not a regular one or another room has it.
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(0, "it is no regular file")
+                raise OSError(0, "not a regular file")
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OSError(0, "another room writes there") from None
+                raise OSError(0, "another room is writing to it") from None
             except OSError:
                 pass  # a file system without locks
             return cls(fd, _mend(fd, 0), after)
@@ -51,7 +52,7 @@ class TranscriptFile:
             raise
 
     def is_at(self, path: Path) -> bool:
-        """Whether `path` leads to this very file."""
+        """Return True if `path` leads to this file."""
         try:
             found, ours = os.stat(path), os.fstat(self.fd)
         except OSError:
@@ -60,7 +61,7 @@ class TranscriptFile:
 
     @property
     def gone(self) -> bool:
-        """Whether no name leads to it any more."""
+        """True once the file has no name any more."""
         try:
             return os.fstat(self.fd).st_nlink == 0
         except OSError:
@@ -68,13 +69,13 @@ class TranscriptFile:
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing of this room is in it."""
+        """True while the file holds no line of this room."""
         return os.fstat(self.fd).st_size == self.begin
 
     def repair(self) -> int:
-        """Take away a torn last line, and return the last number that its lines account for."""
+        """Cut off a torn last line; return the last message number that the file accounts for."""
         if os.fstat(self.fd).st_size < self.begin:
-            self.begin = 0  # somebody has cut it
+            self.begin = 0  # somebody has truncated the file
         end = _mend(self.fd, self.begin)
         while end > self.begin:
             start = _line_start(self.fd, end - 1, self.begin)
@@ -85,7 +86,7 @@ class TranscriptFile:
         return self.after
 
     def append(self, data: bytes) -> None:
-        """Append whole lines: all of them, or none."""
+        """Append whole lines, either all or none of them."""
         if self._damaged is not None:
             os.ftruncate(self.fd, self._damaged)
             self._damaged = None
@@ -103,7 +104,7 @@ class TranscriptFile:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Have the disk take it, if it has not."""
+        """Flush to the disk everything that was appended."""
         if self._unsynced:
             os.fsync(self.fd)
             self._unsynced = False
@@ -115,9 +116,9 @@ class TranscriptFile:
 
 
 def _mend(fd: int, begin: int) -> int:
-    """Have the file end with a whole line, and return its size; nothing before `begin` is touched.
+    """Make the file end with a whole line, change nothing before `begin`, and return the size.
 
-    What is no torn line of a transcript is nothing that may be lost: it is ended.
+    A torn line of a transcript is cut off. Any other text is kept, and a LF is appended.
     """
     size = os.fstat(fd).st_size
     start = _line_start(fd, size, begin)
@@ -130,7 +131,7 @@ def _mend(fd: int, begin: int) -> int:
 
 
 def _line_start(fd: int, end: int, begin: int) -> int:
-    """Where the line begins that reaches up to `end`, and has no LF before it."""
+    """Return the start of the last line before `end`, which ends without LF; at least `begin`."""
     while end > begin:
         first = max(begin, end - BLOCK)
         found = os.pread(fd, end - first, first).rfind(b"\n")

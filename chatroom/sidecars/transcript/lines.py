@@ -1,13 +1,13 @@
-"""What is written: lines of JSON, each a message, or what there is to know about those around it.
+"""The lines of a transcript, in JSON: a header, a message, or a note of missed messages.
 
     {"room": "0.0.0.0:4000", "run": "5f0c…", "after": 0, "time": "2026-01-31T12:00:00.000Z"}
     {"n": 1, "time": "2026-01-31T12:00:07.123Z", "id": 3, "address": "192.0.2.10", "text": "hello"}
     {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
 
-The first begins a file, and whatever a room writes into one that is there already: `run` names the
-room's run, whose messages are numbered from 1; `after` of them came before. A message is what
-members receive as one: a text that was delivered unfinished is one, and so is its rest (LINE-5).
-`time` is when it was written down: as a rule, some milliseconds after it was said.
+A header begins a file, and also the lines that a room appends to an existing file. `run` names the
+run of the room, whose messages are numbered from 1; `after` of them came before these lines.
+Members receive an unfinished text and its rest as two messages (LINE-5), and so they are two here.
+`time` is the time of writing, usually some milliseconds after the message.
 """
 
 import json
@@ -21,21 +21,22 @@ Line = dict[str, Any]
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 KINDS = ("room", "n", "missed")
-"""The first key of each kind of line."""
+"""First key of each kind of line."""
 
 
 def header(where: str, run: str, after: int, time: str) -> bytes:
+    """Return the line that begins a run of the room `where`, after message number `after`."""
     return _line({"room": where, "run": run, "after": after, "time": time})
 
 
 def missed(numbers: range, time: str) -> bytes:
-    """The messages of these numbers are not in the transcript."""
+    """Return the line for messages with these numbers that are not in the transcript."""
     first, last = numbers[0], numbers[-1]
     return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 
 
 def said(run: Run, time: str) -> str:
-    """The messages of a run, each less its prefix and the end of its line."""
+    """Return the lines for the messages of a run, without prefixes and line ends."""
     address, size = Origin.unpack(run.origin)
     prefix = run.text[:size].decode("utf-8", "replace")
     block = run.text[size:].decode("utf-8", "replace").removesuffix("\n")
@@ -48,9 +49,9 @@ def said(run: Run, time: str) -> str:
 
 
 def accounted(line: bytes) -> int | None:
-    """The number of the last message that a line, and those before it, account for.
+    """Return the number of the last message that a line and earlier ones account for.
 
-    None: it is none of ours.
+    Return None if the line is not one of a transcript.
     """
     try:
         match json.loads(line):
@@ -64,7 +65,7 @@ def accounted(line: bytes) -> int | None:
 
 
 def begins_like_ours(torn: bytes) -> bool:
-    """Whether a line without its end may be one of ours, so that it may go."""
+    """Return True if a torn line may be one of a transcript."""
     return any(
         torn.startswith(begin) or begin.startswith(torn)
         for begin in (b'{"%s": ' % kind.encode() for kind in KINDS)

@@ -1,9 +1,9 @@
-"""The process that writes the transcript: it follows the log, and appends to the file.
+"""The process that writes the transcript: it follows the log and appends to the file.
 
-It tells the main process what it can't do, and hands it a descriptor of each file that it
-opens, before it writes there: should it die, the next one begins with that file, finds in it
-which message was the last, and goes on. When the main process is gone, it writes what is left,
-and ends.
+It reports errors to the main process, and hands it a descriptor of each file that it opens before
+it writes to that file. If it dies, the next process gets that file, finds the last message in it
+and goes on from there. When the main process is gone, it writes the messages that are left and
+ends.
 """
 
 import contextlib
@@ -25,24 +25,27 @@ from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
 PAUSE = 0.02
-"""Seconds between two looks at the log: the workers need the processors."""
+"""Seconds between two reads of the log, which leave the processors to the workers."""
 SMALL_CHUNK = 4 * KIB
-"""Bytes of the log that are read at once where more can't be written."""
+"""Bytes of the log to read at once when a larger chunk can't be written."""
 SYNC_EVERY = 1.0
-"""Seconds in which the disk has to have what was written."""
+"""Seconds, at most, from a write until it is flushed to the disk."""
 RETRY_AFTER = 1.0
-"""Seconds after which it tries again what has failed."""
+"""Seconds after which to retry after an error."""
 FLUSH_AFTER = 0.05
-"""Seconds after which it tells again what the channel did not take."""
+"""Seconds after which to resend reports that the channel did not take."""
 LAST_WITHIN = 1.0
-"""Seconds for what is left, when the main process is gone."""
+"""Seconds for writing the rest when the main process is gone."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a disk that may still take less."""
+"""Errors after which a smaller write may still succeed."""
 
 
 def main(path: Path, where: str, run: str, settings: Settings, end: socket.socket) -> None:
-    """Write until the room has ended; the target of the process. Signals are blocked by then."""
+    """Write until the room has ended; the target of the process.
+
+    `where` and `run`: see lines.py. The main process has blocked signals before.
+    """
     channel = Channel(end)
     connection.wait([channel.socket])
     try:
@@ -60,7 +63,11 @@ def main(path: Path, where: str, run: str, settings: Settings, end: socket.socke
 
 
 class TranscriptWriter:
-    """`file`: what the one before had open. `run` it, once."""
+    """The writer of the transcript; call `run` once.
+
+    `file`: the file that the process before this one had open, or None. `parent`: the main
+    process' sentinel.
+    """
 
     def __init__(
         self,
@@ -82,27 +89,27 @@ class TranscriptWriter:
         self._file = file
         self._parent = parent
         self._follower: Follower | None = None
-        """Cursor in the log; None until the file has told which message was the last."""
+        """Cursor in the log; None until the last message in the file is known."""
         self._trouble: str | None = ""
-        """Error that it has told; None: that all is well; empty: nothing yet."""
+        """Error reported last; None: success was reported; empty: nothing was reported yet."""
         self._open_at: float | None = monotonic() if file is None else None
-        """Time to open the file, anew if there is one."""
+        """Time to open the file, or to reopen it; None: not needed."""
         self._reopen = 0
-        """Number of the order to do so, if it is one."""
+        """Number of the request to reopen the file; 0: there is none."""
         self._look_at: float | None = monotonic()
-        """Time to look at the log; None: when the doorbell is rung."""
+        """Time to read the log; None: when the doorbell rings."""
         self._chunk = CHUNK
-        """Bytes of the log that are written at once."""
+        """Bytes of the log to write at once."""
         self._sync_at: float | None = None
-        """Time to have the disk take what was written."""
+        """Time to flush the file to the disk; None: nothing to flush."""
         self._end_by: float | None = None
-        """Time to end, whatever is left; before that, if `_finished`."""
+        """Time to end at the latest; None before the room stops."""
         self._finished = False
-        """True where nothing is left, or what is left can't be written."""
+        """True if nothing is left, or the rest can't be written."""
         self._told = 0
-        """Position in the log of which the main process knows that the disk has all before it."""
+        """Position in the log reported last: all before it is on the disk."""
         self._missed = 0
-        """Messages that the file lacks, and of which nothing was told yet."""
+        """Messages that the file lacks and that were not reported yet."""
         self._orphaned = False
         """True once the main process is gone."""
 
@@ -147,7 +154,7 @@ class TranscriptWriter:
 
     @property
     def _blocked(self) -> bool:
-        """True while the main process has yet to hear something, as which file is open."""
+        """True while reports wait for the channel, such as the one of a file just opened."""
         return self._channel.backlog > 0 and not self._orphaned
 
     def _handle_message(self) -> None:
@@ -159,7 +166,7 @@ class TranscriptWriter:
                     self._hurry(within)
 
     def _hurry(self, within: float) -> None:
-        """Nothing more will be said: write what is left, and end."""
+        """Write the rest and end: no more messages will be appended."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now
@@ -169,7 +176,7 @@ class TranscriptWriter:
     # --- write ---------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Do what is due."""
+        """Open, write and flush the file, whichever is due."""
         if self._blocked:
             return
         now = monotonic()
@@ -188,7 +195,7 @@ class TranscriptWriter:
             self._fail(error, now)
 
     def _open(self, number: int, now: float) -> None:
-        """Open the file for what comes behind a message; write to the old one until it is open."""
+        """Open the file for messages after `number`; keep the old file until that succeeds."""
         if self._file is None or not self._file.is_at(self._path):
             try:
                 file = TranscriptFile.open(self._path, number)
@@ -204,10 +211,10 @@ class TranscriptWriter:
         if self._reopen:
             self._tell({"reopened": self._reopen})
         self._open_at, self._reopen = None, 0
-        self._look_at = monotonic()  # when the main process has heard of it
+        self._look_at = monotonic()  # but not before the main process knows of the file: `_blocked`
 
     def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
-        """Write a chunk of what was said."""
+        """Write a chunk of messages."""
         chunk = follower.read(self._chunk)
         if chunk is None:
             self._look_at = now + READ_AGAIN
@@ -240,21 +247,21 @@ class TranscriptWriter:
             self._look_at = now + PAUSE if moved else None
 
     def _sync(self, file: TranscriptFile, position: int) -> None:
-        """Have the disk take what was written, and tell so."""
+        """Flush the file to the disk, and report that."""
         self._sync_at = None
         file.sync()
         self._tell({"at": position})
         self._told = position
         self._tell_missed()
 
-    # --- what goes wrong -----------------------------------------------------
+    # --- errors and reports --------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Say so, unless that was said, and try again later."""
+        """Report an error, unless it is the one reported last, and retry later."""
         self._complain(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:
-            self._open_at = self._look_at  # another one may be where it was
+            self._open_at = self._look_at  # another file may have taken its name
         self._finished = self._end_by is not None
 
     def _complain(self, error: OSError) -> None:
@@ -270,7 +277,7 @@ class TranscriptWriter:
 
     def _tell(self, record: Record, *descriptors: int) -> None:
         if not self._orphaned:
-            with contextlib.suppress(ChannelClosed):  # it is met when it waits
+            with contextlib.suppress(ChannelClosed):  # `_wait` will notice
                 self._channel.send(record, descriptors)
 
     def _tell_missed(self) -> None:

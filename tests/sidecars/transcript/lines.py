@@ -1,4 +1,4 @@
-"""A transcript as its lines."""
+"""Reading of transcripts."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def read(*files: Path) -> list[dict[str, Any]]:
-    """All lines of these files, one file after another; each has to be whole."""
+    """Return all lines of these files, in order; each must be complete."""
     data = b"".join(file.read_bytes() for file in files)
     assert data.endswith(b"\n")
     return [json.loads(line) for line in data.decode().split("\n")[:-1]]

@@ -1,4 +1,4 @@
-"""The transcript's file: its lines are whole, whatever happens."""
+"""The transcript's file, which holds only whole lines."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ def fixture_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True, params=[16, module.BLOCK])
 def fixture_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that are longer than what is read at once, and shorter."""
+    """Run each test with blocks shorter than a line, and longer ones."""
     monkeypatch.setattr(module, "BLOCK", request.param)
 
 
@@ -75,7 +75,7 @@ def test_a_new_file_is_private(path: Path) -> None:
 def test_what_a_dead_process_has_left_is_found(
     path: Path, left: bytes, stays: bytes, number: int
 ) -> None:
-    """The number of its last line, but never of an earlier room's."""
+    """The last message number is found, but never one of an earlier room."""
     path.write_bytes(line(77))
     first = TranscriptFile.open(path, 0)
     os.write(first.fd, left)
@@ -97,7 +97,7 @@ def test_a_file_that_was_cut_is_gone_on_with(path: Path) -> None:
 
 @contextmanager
 def limit(size: int) -> Iterator[None]:
-    """Files may be so large."""
+    """Limit the size of files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -145,13 +145,13 @@ def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyP
         file.sync()
         assert synced == [file.fd]
         file.append(line(1))
-    assert len(synced) == 2, "and at the end"
+    assert len(synced) == 2, "a sync at the end"
 
 
 def test_one_room_has_it_at_a_time(path: Path) -> None:
     with (
         closing(TranscriptFile.open(path, 0)),
-        pytest.raises(OSError, match="another room writes there"),
+        pytest.raises(OSError, match="another room is writing to it"),
     ):
         TranscriptFile.open(path, 0)
     TranscriptFile.open(path, 0).close()

@@ -1,4 +1,4 @@
-"""What a transcript's lines look like."""
+"""The lines of a transcript."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The process that writes the transcript, played in this one, with a clock of its own."""
+"""The process that writes the transcript, run in the test's process with a fake clock."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 
 
 
 class Stage:
-    """The main process is the test."""
+    """A transcript's writer, with the test as the main process."""
 
     def __init__(self, path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -49,7 +49,7 @@ class Stage:
         monkeypatch.setattr(module.connection, "wait", wait)  # type: ignore[attr-defined]
 
     def turn(self) -> list[Record]:
-        """Let it do what it can do now; return what it says."""
+        """Run the writer until it would wait; return its reports."""
         told: list[Record] = []
         while True:
             self.writer._wait()
@@ -160,7 +160,7 @@ def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyP
     stage.later(SYNC_EVERY)
     assert len(synced) == 1
     assert stage.later(10 * SYNC_EVERY) == []
-    assert stage.waits is None, "there is nothing to be done"
+    assert stage.waits is None, "nothing is due"
     assert stage.say("x") == []
     stage.say("y")
     assert len(synced) == 1
@@ -169,7 +169,7 @@ def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyP
 
 
 def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
-    """As the next one where another has died behind its last word: it owes nothing."""
+    """Such as one that replaces a process that died after it had written everything."""
     say(stage.log, b"<1>x\n")
     stage.path.parent.mkdir()
     stage.turn()

@@ -146,7 +146,7 @@ def test_who_lags_too_far_is_disconnected() -> None:
         speaker.hear("<127.0.0.3>and now?\n")
         printed = here.prints("\n")
         for _ in slow:
-            printed += here.prints(" disconnected: it lagged too far behind\n")
+            printed += here.prints(" disconnected: lagged too far behind\n")
         for client in slow:
             assert f"\n{client.address} disconnected: it lagged".encode() in printed
 
@@ -167,7 +167,7 @@ def test_who_lags_too_many_messages_is_disconnected() -> None:
         for _ in range(2048):
             speaker.say("x\n")
             listener.hear("<127.0.0.2>x\n")
-        here.prints("127.0.9.9 disconnected: it lagged too far behind\n")
+        here.prints("127.0.9.9 disconnected: lagged too far behind\n")
         slow.hear_rest()
 
 

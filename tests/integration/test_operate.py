@@ -84,7 +84,7 @@ def test_status_in_words(owner: Owner) -> None:
         ends = [line.split()[1] for line in lines[-2:]]
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
         for request in requests:
-            assert owner.ask(**request) == {"error": "it is not known what that asks for"}
+            assert owner.ask(**request) == {"error": "unknown request"}
         assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (member, other)]
         assert here.files() == []
 
@@ -542,7 +542,7 @@ def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
         for text in ("", "x" * 4097):
             code, _, error = owner.run("admin", "say", text)
             assert code == 1
-            assert error.endswith("what the room says has 1 to 4096 bytes\n")
+            assert error.endswith("the text must have 1 to 4096 bytes\n")
         victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.does("say", "x")

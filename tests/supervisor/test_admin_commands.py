@@ -119,7 +119,7 @@ def test_who_is_nobody_is_an_error(do: str, who: object, room: Room) -> None:
 
 def test_an_id_that_nobody_has_can_not_be_banned(room: Room) -> None:
     answer = room.run("ban", who="99")
-    assert answer == {"error": "no member has the id 99"}
+    assert answer == {"error": "no member with id 99"}
     assert not room.bans.all()
     assert not room.put_out
 
@@ -182,12 +182,12 @@ def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
     "text", ["", "\n\n", "\r\n", "x" * (MAX_TEXT + 1), "é" * (MAX_TEXT // 2 + 1)]
 )
 def test_it_says_neither_nothing_nor_too_much(text: str, room: Room) -> None:
-    assert room.run("say", text=text) == {"error": "what the room says has 1 to 4096 bytes"}
+    assert room.run("say", text=text) == {"error": "the text must have 1 to 4096 bytes"}
     assert room.woken == 0
     assert room.run("say", text="x" * MAX_TEXT) == {"said": 1}
 
 
-BUSY = {"error": "the room is too busy just now: say it again"}
+BUSY = {"error": "the room is too busy; try again"}
 
 
 def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:

@@ -89,7 +89,7 @@ def test_a_child_that_is_not_ready_in_time_is_killed(children: Children) -> None
     children.loop.turn()
     children.loop.turn()
     assert diary.ended == 1
-    assert diary.child.failure == "it was not ready within 30 s"
+    assert diary.child.failure == "not ready within 30 s"
 
 
 def test_a_child_that_is_ready_has_all_the_time(children: Children) -> None:
@@ -198,7 +198,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
         "event=thing-died file=a.txt exit=0 again_in=0 "
-        'says="its process has ended; another is started"'
+        'says="the process ended; it is restarted"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
     restarted.child.end()

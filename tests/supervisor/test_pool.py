@@ -347,7 +347,7 @@ def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
         yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert 'worker=1 error="it was not ready within 30 s" next=0.1 ' in caplog.text
+    assert 'worker=1 error="not ready within 30 s" next=0.1 ' in caplog.text
 
 
 def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:

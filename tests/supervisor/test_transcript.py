@@ -106,7 +106,7 @@ def test_one_that_never_ends_is_killed(
     monkeypatch.setattr(connection, "wait", wait)
     stage.transcript.close()
     assert stage.last.exitcode == -9
-    assert "may lack what was said last" in caplog.text
+    assert "the last messages may be missing" in caplog.text
 
 
 def test_one_that_dies_at_the_end_is_replaced_a_few_times(
@@ -120,7 +120,7 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
     monkeypatch.setattr(connection, "wait", wait)
     stage.transcript.close()
     assert len(stage.started) == 1 + MAX_CLOSING_STARTS
-    assert "may lack what was said last" in caplog.text
+    assert "the last messages may be missing" in caplog.text
 
 
 # --- one that hangs ------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_options_may_come_first(room: Room) -> None:
     [
         ([], "say where to listen: HOST PORT, or --listen ADDRESS"),
         (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
-        (["--listen", "5000"], "argument --listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+        (["--listen", "5000"], "argument --listen: must be HOST:PORT or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
         ([*HERE, "--metrics", "unix:/x"], "argument --metrics: must be HOST:PORT"),
         ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, a network"),

@@ -173,7 +173,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
         ("metrics = 'here'", "metrics: must be"),
         ("listen = 5000", 'listen: must be text, in "quotes", not 5000'),
         ("listen = ['h:1', 5000]", 'listen: must be text, in "quotes", not 5000'),
-        ("listen = ['h:1', '5000']", "listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+        ("listen = ['h:1', '5000']", "listen: must be HOST:PORT or unix:PATH, not '5000'"),
     ],
     ids=lambda value: ascii(value)[:40],
 )
@@ -204,8 +204,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     """… as a pipe would be, that can't be read a second time either."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
-        (tmp_path, "it must be a file, and no folder or pipe"),
-        (tmp_path / "pipe", "it must be a file, and no folder or pipe"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "pipe", "not a regular file"),
         (tmp_path / "missing", "No such file or directory"),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(str(path))} can't be read: {why}$"):
@@ -264,7 +264,7 @@ def test_a_variable_that_is_empty_says_nothing() -> None:
         ("CHATROOM_WORKERS", "two", "must be a whole number, not 'two'"),
         ("CHATROOM_RATE", "9T", "must be a size such as 65536, 64K or 4M, not '9T'"),
         ("CHATROOM_QUIET", "si", "must be true or false, not 'si'"),
-        ("CHATROOM_LISTEN", "h:1,5000", "must be HOST:PORT, or unix:PATH, not '5000'"),
+        ("CHATROOM_LISTEN", "h:1,5000", "must be HOST:PORT or unix:PATH, not '5000'"),
         ("CHATROOM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
     ],
 )

@@ -586,7 +586,7 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
     file.unlink()
     os.mkfifo(file)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} can't be read: it must be a file, and no folder or pipe")
+        here.fails(1, f"{file} can't be read: not a regular file")
 
 
 def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
@@ -691,7 +691,7 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        here.fails(1, "it is there, and is no socket")
+        here.fails(1, "the file is not a socket")
     assert path.read_text() == "mine"
 
 

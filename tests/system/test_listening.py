@@ -292,7 +292,7 @@ def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
 def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     file = tmp_path / "room"
     file.write_text("precious")
-    with pytest.raises(ListenError, match="it is there, and is no socket"):
+    with pytest.raises(ListenError, match="the file is not a socket"):
         listen(Endpoint(path=str(file)), LIFE)
     assert file.read_text() == "precious"
 

@@ -115,6 +115,6 @@ def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:
             "non-socket"
         )
     with socket.socket() as idle:
-        demand = "has to listen for streams, by IP or a Unix socket"
+        demand = "must be a listening stream socket (IP or Unix)"
         said = f"descriptor 3 of LISTEN_FDS {demand}"
         assert activated(idle.fileno()) == said

@@ -52,7 +52,7 @@ def test_bans_are_kept(tmp_path: Path) -> None:
 def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(BansError, match=r"bans\.json has to be a list of networks, as JSON: ") as e:
+    with pytest.raises(BansError, match=r"bans\.json must be a list of networks in JSON: ") as e:
         Bans(path)
     assert "\n" not in str(e.value)
     assert path.read_bytes() == text.encode("latin-1"), "it is left as it is"

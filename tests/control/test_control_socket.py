@@ -156,7 +156,7 @@ def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
 def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, server: Server) -> None:
     end = server.connect()
     end.sendall(line + b"\n")
-    assert server.hear(end) == [{"error": "a request is a JSON object"}]
+    assert server.hear(end) == [{"error": "a request must be a JSON object"}]
     end.sendall(b'{"ask": 1}\n')
     assert server.hear(end) == [{"ask": 1}]
     assert server.asked == [{"ask": 1}]
@@ -225,7 +225,7 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server)
 def test_those_who_ask_are_bounded(server: Server) -> None:
     ends = [server.connect() for _ in range(MAX_CONNECTIONS)]
     refused = server.connect()
-    assert server.hear(refused) == [{"error": "too many ask already"}]
+    assert server.hear(refused) == [{"error": "too many connections"}]
     assert server.ended(refused)
     ends[0].sendall(b'{"ask": 1}\n')
     assert server.hear(ends[0]) == [{"ask": 1}]
@@ -329,5 +329,5 @@ def test_half_an_answer_is_none() -> None:
 
 
 def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
-    with hung_up(b'{"error": "too many ask already"}\n') as asker:
-        assert asker.ask({"ask": "status"}) == {"error": "too many ask already"}
+    with hung_up(b'{"error": "too many connections"}\n') as asker:
+        assert asker.ask({"ask": "status"}) == {"error": "too many connections"}

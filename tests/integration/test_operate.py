@@ -283,7 +283,7 @@ def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, O
 
 @pytest.mark.parametrize("arguments", [("status",), ("admin", "kick", 1), ("admin", "list")])
 def test_no_room(arguments: tuple[Any, ...], owner: Owner) -> None:
-    said = f"python -m chatroom.{arguments[0]}: no room runs here, by {owner.folder}\n"
+    said = f"python -m chatroom.{arguments[0]}: no running room found in {owner.folder}\n"
     assert owner.run(*arguments) == (1, "", said)
 
 
@@ -293,11 +293,11 @@ def test_several_rooms(owner: Owner) -> None:
         code, said, error = owner.run("status")
         assert (code, said) == (1, "")
         listed = ", ".join(sorted(f"127.0.0.1:{here.port}" for here in (client, other)))
-        assert error.endswith(f"several rooms run here: say which, of {listed}\n")
+        assert error.endswith(f"several rooms are running; choose one with --room: {listed}\n")
         for here in (client, other):
             for name in (f"127.0.0.1:{here.port}", here.port):
                 assert Owner(owner.folder, str(name)).status()["room"]["pid"] == here.pid
-        assert "no room at 1 runs here" in Owner(owner.folder, "1").run("status")[2]
+        assert "no running room at 1 found" in Owner(owner.folder, "1").run("status")[2]
 
 
 @pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
@@ -312,7 +312,7 @@ def test_nobody_is_asked_where_another_user_could_have_put_a_room(
     folder.chmod(0o722)
     for code, said, error in (Owner(theirs).run("status"), Owner(folder).run("status")):
         assert (code, said) == (1, "")
-        assert error.endswith("is not this user's alone: no room there is trusted\n")
+        assert error.endswith("is not private to this user, so no room there is trusted\n")
 
 
 def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
@@ -386,7 +386,7 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
 
         said, why = attempt()
         assert said == "PermissionError"
-        assert why.endswith(f"{owner.folder} is not this user's alone: no room there is trusted")
+        assert why.endswith(f"{owner.folder} is not private to this user, so no room there is trusted")
         owner.folder.chmod(0o777)
         path.chmod(0o777)
         said, why = attempt()
@@ -422,7 +422,7 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
         assert found[-1] == 61
         with garbage.makefile("rb") as answers:
             for _ in range(4):
-                assert json.loads(answers.readline()) == {"error": "a request is a JSON object"}
+                assert json.loads(answers.readline()) == {"error": "a request must be a JSON object"}
         until(here.idles, "who does not read costs nothing")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
@@ -579,7 +579,7 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} has to be a list of networks, as JSON: ")
+        here.fails(1, f"{file} must be a list of networks in JSON: ")
     with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
     assert file.read_text() == "[1", "where they are not to be kept it is no concern"

@@ -45,7 +45,7 @@ def test_a_folder_that_is_not_this_users_alone_is_refused(wrong: str, tmp_path: 
 @as_root
 def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
     os.chown(folder, NOBODY, NOBODY)
-    with started(command("--run-dir", folder), tells="has to be this user's alone") as here:
+    with started(command("--run-dir", folder), tells="must be private to this user") as here:
         here.ends(1)
 
 

@@ -115,8 +115,8 @@ def test_options_may_come_first(room: Room) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "say where to listen: HOST PORT, or --listen ADDRESS"),
-        (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
+        ([], "no address to listen on: give HOST PORT, or --listen ADDRESS"),
+        (["127.0.0.1"], "PORT is missing: give HOST PORT, or --listen HOST:PORT"),
         (["--listen", "5000"], "argument --listen: must be HOST:PORT or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
         ([*HERE, "--metrics", "unix:/x"], "argument --metrics: must be HOST:PORT"),
@@ -132,7 +132,7 @@ def test_options_may_come_first(room: Room) -> None:
         (["127.0.0.1", "-1"], "PORT"),
         (
             ["127.0.0.1", "65536"],
-            "argument PORT: must be a port, which is a number from 0 to 65535, not '65536'",
+            "argument PORT: must be a port number from 0 to 65535, not '65536'",
         ),
         (["127.0.0.1", "9" * 5000], "PORT"),
         (["127.0.0.1", "٨٠"], "PORT"),
@@ -308,7 +308,7 @@ def test_a_variable_that_may_be_meant_is_told_of(
     settings_of(room, *HERE)
     assert caplog.messages == [
         "event=strange-variable name=CHATROOM_MAX_CLIENT"
-        ' says="it is no variable of a room; CHATROOM_MAX_CLIENTS is one"'
+        ' says="unknown variable; did you mean CHATROOM_MAX_CLIENTS?"'
     ]
 
 

@@ -64,7 +64,7 @@ def test_the_smallest_room() -> None:
     smallest = room(max_line=64, max_lag=64, log_size=64 * KIB)
     assert smallest.kept == 64 + (64 * KIB - 64) // 8
     assert smallest.window == 64 * KIB - smallest.kept
-    with pytest.raises(SettingsError, match="never less than 64K"):
+    with pytest.raises(SettingsError, match="64K or more"):
         room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
 
 

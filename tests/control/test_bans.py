@@ -62,7 +62,7 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
-        with pytest.raises(BansError, match=r"can't be read: it must be a file, and no folder or"):
+        with pytest.raises(BansError, match=r"can't be read: not a regular file"):
             Bans(path)
 
 

@@ -148,7 +148,7 @@ def test_the_command_line_s_word_stays(file: Path) -> None:
     ("text", "variables", "words"),
     [
         ("rate = 5000\nrate = 6000", {}, ["room.toml", "line 2", "rate"]),
-        ("max-client = 5", {}, ["room.toml", "max-client is no option", "max-clients"]),
+        ("max-client = 5", {}, ["room.toml", "unknown option max-client", "max-clients"]),
         ("workers = 0", {}, ["room.toml: workers: must be a number from 1 to 64"]),
         ("", {"CHATROOM_WORKERS": "two"}, ["CHATROOM_WORKERS", "whole number"]),
         ("", {"CHATROOM_CONFIG": "nowhere"}, ["nowhere", "No such file"]),

@@ -145,7 +145,10 @@ def test_a_room_is_found_by_its_address_or_the_end_of_it(
 
 @pytest.mark.parametrize("room", ["000", "", ":", "0.1:4000", "hat", "127.0.0.1"])
 def test_half_an_address_is_none(room: str, folder: Path) -> None:
-    with rooms(folder, *NAMES), pytest.raises(RunDirError, match=r"^no running room at .* found in "):
+    with (
+        rooms(folder, *NAMES),
+        pytest.raises(RunDirError, match=r"^no running room at .* found in "),
+    ):
         find(folder, room)
 
 

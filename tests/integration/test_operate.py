@@ -386,7 +386,9 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
 
         said, why = attempt()
         assert said == "PermissionError"
-        assert why.endswith(f"{owner.folder} is not private to this user, so no room there is trusted")
+        assert why.endswith(
+            f"{owner.folder} is not private to this user, so no room there is trusted"
+        )
         owner.folder.chmod(0o777)
         path.chmod(0o777)
         said, why = attempt()
@@ -422,7 +424,9 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
         assert found[-1] == 61
         with garbage.makefile("rb") as answers:
             for _ in range(4):
-                assert json.loads(answers.readline()) == {"error": "a request must be a JSON object"}
+                assert json.loads(answers.readline()) == {
+                    "error": "a request must be a JSON object"
+                }
         until(here.idles, "who does not read costs nothing")
         leaving.close()
         assert owner.status()["room"]["members"] == 61

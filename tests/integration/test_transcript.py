@@ -305,7 +305,7 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
             writer.kill()
             talk.hear(200)
             here.wait_until_replaced(number + 1, 2)
-            until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
+            until(lambda n=number: here.errors.count("-died") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
         here.stop()
     assert spoken(lines(file)) == talk.heard
     assert account(lines(file)) == (800, 0)
@@ -341,7 +341,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     with faulty as (here, rounds):
         talk = Talk(here)
         talk.on_until(lambda: not rounds.left, "it has died")
-        until(lambda: "another" in here.errors, "it is noticed")
+        until(lambda: "-died" in here.errors, "it is noticed")
         talk.lines(5)
         here.stop()
         assert here.errors.count("\n") == 1
@@ -369,7 +369,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
         if point == "mending":
             rounds.load()
             deaths += 1
-        until(lambda: here.errors.count("another") >= 1, "it is noticed")
+        until(lambda: here.errors.count("-died") >= 1, "it is noticed")
         talk.lines(5)
         talk.until_written(moved)
         assert not file.exists()
@@ -381,7 +381,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
         talk.lines(5)
         rounds.wait_until_fired()
         talk.lines(5)
-        until(lambda: here.errors.count("another") == deaths, "all is noticed")
+        until(lambda: here.errors.count("-died") == deaths, "all is noticed")
         here.stop()
     assert spoken(lines(moved, file)) == talk.heard
     assert account(lines(moved, file)) == (40, 0)
@@ -713,7 +713,7 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
             talk.lines(1000)
             until(lambda: "it is tried again" in here.errors, "it is said")
             here.writer().kill()
-            until(lambda: "another" in here.errors, "it is noticed")
+            until(lambda: "-died" in here.errors, "it is noticed")
             filler.unlink()
             talk.until_written(file)
             here.stop()

@@ -1,4 +1,4 @@
-"""The main process's way of letting people in."""
+"""The acceptor: admit or refuse connections."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ from tests.system.loops import ManualLoop
 
 
 class Door:
-    """An acceptor, all that it uses, and a loop that runs when it is told to."""
+    """An acceptor, its parts, and an event loop that the test steps."""
 
     def __init__(self, *, host: str = "127.0.0.1", **limits: int) -> None:
         self.loop = ManualLoop()
@@ -68,14 +68,14 @@ class Door:
         self.admitted.append(id)
 
     def connect(self, host: str | None = None, source: str = "") -> socket.socket:
-        """A newcomer, who waits in the kernel's queue."""
+        """Return a client's connection, which waits in the kernel's queue."""
         where, by = (host or self.where[0], self.where[1]), (source, 0) if source else None
         peer = socket.create_connection(where, PATIENCE, by)
         self.peers.append(peer)
         return peer
 
     def turn(self) -> float | None:
-        """One turn of the main process's loop; return for how long the next one may wait."""
+        """Do one turn of the event loop; return the seconds that the next one may wait."""
         return self.loop.step()
 
     def leave(self, *ids: int) -> None:
@@ -100,7 +100,7 @@ def fixture_door() -> Iterator[Door]:
 
 @pytest.fixture(name="full_door")
 def fixture_full_door() -> Iterator[Door]:
-    """One room for one member, who is in."""
+    """An acceptor whose room is full, with one member."""
     door = Door(clients=1)
     door.acceptor.open()
     door.connect()
@@ -146,7 +146,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
 
 
 def test_without_descriptors_the_time_goes_on_for_headers_that_proxies_owe(door: Door) -> None:
-    """Or those who never send one would have the descriptors for ever."""
+    """Otherwise connections that never send a header would keep their descriptors."""
     silent, speaks = door.connect(source="127.0.0.9"), door.connect(source="127.0.0.9")
     door.turn()
     waited = 0.0

@@ -1,4 +1,4 @@
-"""What a room's owner can do to it while it runs."""
+"""The commands of a room's owner: kick, ban, unban, say."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
 
 class Room:
-    """The commands, and all that they use."""
+    """The commands, and the parts that they use."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
@@ -192,7 +192,7 @@ BUSY = {"error": "the room is too busy; try again"}
 
 def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:
     with room.log as log:
-        log.serve(0, log.head)  # and it never delivers
+        log.serve(0, log.head)  # the worker never delivers
     text = "x\n" * 2000
     while (answer := room.run("say", text=text)) == {"said": 2000}:
         pass

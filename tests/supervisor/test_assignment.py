@@ -1,4 +1,4 @@
-"""Which worker serves whom: a newcomer, a dead worker's members, an even share. See stage.py."""
+"""Assignment of newcomers and of a dead worker's members; balance. See stage.py."""
 
 import contextlib
 import socket
@@ -36,18 +36,18 @@ class Crowd:
         self.serve()
 
     def serve(self) -> list[Record]:
-        """All workers do as they are told; returns what else they were told."""
+        """Have all workers obey their records; return the other records."""
         return [record for worker in self.stage.workers for record in worker.serve()]
 
     def settle(self) -> Story:
-        """… until nothing changes any more."""
+        """Have all workers obey until nothing changes any more."""
         for _ in range(20):
             self.serve()
             self.stage.now += BALANCE_AFTER
             yield
 
     def load(self) -> dict[int, int]:
-        """How many members each worker serves, by seat; each is served by one."""
+        """Return the number of members of each worker, by seat; assert that each has one worker."""
         clients = self.stage.members.by_id
         served = Counter(id for worker in self.stage.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
@@ -60,7 +60,7 @@ class Crowd:
         return {worker.number: len(worker.adopted) for worker in self.stage.workers}
 
     def start(self, number: int) -> Process:
-        """The worker in that seat, which was started a moment ago, becomes ready."""
+        """Make the worker in a seat, which has just been started, ready; return its process."""
         (worker,) = (worker for worker in self.stage.workers if worker.number == number)
         worker.told()
         worker.tell({"ready": True})
@@ -74,7 +74,7 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
 
 
 def has_pinned_seat(stage: Stage) -> bool:
-    """Whether the log still waits for a dead worker."""
+    """Return whether the log still waits for a dead worker."""
     return stage.pool.pinned_seat is not None
 
 
@@ -104,8 +104,7 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
 def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
     stage: Stage, crowd: Crowd
 ) -> None:
-    """… with the longest that there may be, of characters that grow on the way, and a greeting; and
-    with the longest addresses."""
+    """The prefixes are the longest, of characters that JSON escapes, and the addresses, too."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -177,7 +176,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
 
 
 def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: Crowd) -> None:
-    """Also where one after another dies before it is ready, or before it has adopted them."""
+    """Also if several workers in a row die before they are ready, or before they adopt them."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -277,7 +276,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
 
 
 def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> None:
-    """So that it counts right when they are served again, by a worker in a dead one's seat too."""
+    """Its load counts stay right when they are served again, also in a dead worker's seat."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -300,7 +299,7 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
 def test_nobody_asks_the_registry_about_no_one(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call takes a while, and three seconds where its process hangs."""
+    """A call takes a while, and three seconds if the registry's process hangs."""
 
     def story() -> Story:
         yield from stage.begin()

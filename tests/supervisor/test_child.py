@@ -1,4 +1,4 @@
-"""A child process: started, told and heard, watched, reaped, started again."""
+"""Child processes: start, records, timeout, reaping, restart."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
 
 
 class Diary:
-    """What a child has said, and whether it has ended."""
+    """A child, the records that it has sent, and whether it has ended."""
 
     def __init__(self, children: Children) -> None:
         self.said: list[Record] = []
@@ -165,7 +165,7 @@ def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None
 
 
 class Restarted:
-    """A process that is to be there."""
+    """A RestartedChild with fake processes."""
 
     def __init__(self, children: Children) -> None:
         self.said: list[Record] = []
@@ -197,8 +197,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
         children.loop.turn()
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
-        "event=thing-died file=a.txt exit=0 again_in=0 "
-        'says="the process ended; it is restarted"'
+        'event=thing-died file=a.txt exit=0 again_in=0 says="the process ended; it is restarted"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
     restarted.child.end()

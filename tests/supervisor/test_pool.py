@@ -1,4 +1,4 @@
-"""The workers' processes: started, told things, replaced when they die. See stage.py."""
+"""The pool of workers: start, watch, reap, replace. See stage.py."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def numbers(stage: Stage) -> list[int]:
 
 
 def ready(stage: Stage, number: int) -> None:
-    """The worker in that seat, which has just been started, becomes ready."""
+    """Make the worker in a seat, which has just been started, ready."""
     (worker,) = (worker for worker in stage.workers if worker.number == number)
     worker.told()
     worker.tell({"ready": True})
@@ -86,8 +86,8 @@ def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None
         stage.run(story())
 
 
-def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
-    """The log waits for the one that stands lowest."""
+def test_load_4_one_pinned_seat_is_enough_for_several_dead(stage: Stage) -> None:
+    """The log waits for the one with the lowest position."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -119,7 +119,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
 def asked_for_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Story:
-    """A worker dies, and what another one takes is refused, and is there a moment later."""
+    """End a worker; the start of another one is refused, and succeeds a moment later."""
     yield from stage.begin()
     with monkeypatch.context() as full:
         full.setattr(target, name, refuse)
@@ -132,7 +132,7 @@ def asked_for_again(
 
 
 def another_comes(stage: Stage) -> Story:
-    """Worker 1 is started again, after the first pause: what failed before it does not count."""
+    """Expect a start of worker 1 after the first pause: earlier failures do not count."""
     stage.now += FIRST_PAUSE + 0.01
     yield
     assert numbers(stage) == [0, 1]
@@ -267,7 +267,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the log's lock is held, only its holder: the others wait for it. If it goes on, all."""
+    """If the log's lock is held, only its holder is stuck: the others wait for it."""
     pid = None if holder is None else 1_000_000 + holder
     monkeypatch.setattr(Log, "holder", lambda log: pid)
 
@@ -305,7 +305,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
 def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_a_moment_later(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look has fallen between the last turns of those who wait for it, and its own."""
+    """A look came between the last turns of the workers that wait for it, and its own."""
     monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
 
     def story() -> Story:

@@ -1,4 +1,4 @@
-"""The registry: who is in the room, from where, and on which worker."""
+"""The registry: ids, limits and load; its process dies or is stopped."""
 
 import multiprocessing
 import os
@@ -220,7 +220,7 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
                 before.pop(id, None)
                 assert registry.members() == before
             case ("dismiss", int(worker)):
-                # The main process has others serve a dead worker's members.
+                # The main process assigns a dead worker's members to others.
                 registry.dismiss(worker)
                 registry.move([id for id, (_, on) in before.items() if on == worker], 0)
                 enrolled.discard(worker)
@@ -237,7 +237,7 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
 
 
 class Room:
-    """What the main process holds, and the registry that it calls."""
+    """The main process' members, and the registry that it calls."""
 
     def __init__(self) -> None:
         self.held: Directory = {}
@@ -248,7 +248,7 @@ class Room:
 
     @property
     def process(self) -> multiprocessing.process.BaseProcess:
-        """Where the registry lives now."""
+        """Current process of the registry."""
         children = multiprocessing.active_children()
         (process,) = (child for child in children if child.pid not in self._before)
         return process
@@ -339,7 +339,7 @@ def test_load_4_it_may_die_again_and_again(room: Room) -> None:
 
 
 def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
-    """The main process's loop sees its end, and the next newcomer need not wait for a start."""
+    """The event loop sees the process' end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
         room.loop.turn()
@@ -349,7 +349,7 @@ def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
 def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for it for ever, and it is not left behind."""
+    """The wait for the process has a timeout, and the process is killed."""
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # of one that is given so long

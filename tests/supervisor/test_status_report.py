@@ -1,4 +1,4 @@
-"""What there is to tell of a room."""
+"""The status report of a room."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 1
 
 
 class Room:
-    """What the main process holds of one, with real connections; its workers are played."""
+    """The main process' parts of a room, with real connections and fake workers."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
@@ -55,7 +55,7 @@ class Room:
         return SimpleNamespace(pid=100 + number, ready=number == 0)
 
     def join(self, id: int, worker: int = 0) -> Client:
-        """A member that stands at the log's head, greeted with ten bytes."""
+        """Add a member whose cursor is at the log's head, greeted with ten bytes."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             peer = socket.create_connection(listener.getsockname())
             connection, (address, port) = listener.accept()
@@ -223,7 +223,7 @@ def test_the_lag_of_one_that_was_not_noted_yet_is_not_known(room: Room) -> None:
 
 
 def test_the_lag_of_one_that_was_noted_too_long_ago_is_not_known(room: Room) -> None:
-    """Its connection is broken: whoever is served is noted again before that."""
+    """Its connection is broken: a served member gets another checkpoint before that."""
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):

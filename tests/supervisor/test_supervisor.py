@@ -1,7 +1,4 @@
-"""The main process: it starts the others, lets people in, and ends it all in order.
-
-Its workers are played by the test: see stage.py.
-"""
+"""The main process: start, admit, signals, reload, stop. Its workers are fakes: see stage.py."""
 
 import contextlib
 import errno
@@ -187,7 +184,7 @@ def test_load_2_who_lagged_is_told_to_the_owner(stage: Stage) -> None:
 
 
 def test_a_worker_that_is_slow_to_adopt_holds_up_nobody(stage: Stage) -> None:
-    """… and adopts all in the end, though its channel was full."""
+    """The worker adopts all members in the end, though its channel was full."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -329,7 +326,7 @@ def test_a_worker_s_channel_and_its_process_end_in_any_order(last: str, stage: S
 
 @pytest.mark.parametrize("last", ["channel", "process"])
 def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Stage) -> None:
-    """… and whom it never heard of, the next one adopts, however full its channel is."""
+    """The next worker adopts the members of unsent records, however full its channel is."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -357,7 +354,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
 
 
 def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stage) -> None:
-    """Its process has not ended yet, or that was not seen yet."""
+    """The process has not ended yet, or its end was not seen yet."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -418,7 +415,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
 
 
 class Told(SystemdNotifier):
-    """A service manager, and what it was told."""
+    """A service manager that records its notifications."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -432,7 +429,7 @@ class Told(SystemdNotifier):
 
 
 def renewed(stage: Stage) -> Story:
-    """SIGHUP, until all workers are replaced."""
+    """Send SIGHUP, and play until all workers are replaced."""
     count = len(stage.workers)
     os.kill(os.getpid(), signal.SIGHUP)
     yield
@@ -730,7 +727,7 @@ def test_a_room_can_stop_before_it_has_begun(stage: Stage) -> None:
 
 
 def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage) -> None:
-    """A worker dies, with something read and not appended, when the other has said all."""
+    """A worker dies with input that is not appended, after the other one has drained."""
 
     def story() -> Story:
         yield from stage.begin()

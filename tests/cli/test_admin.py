@@ -1,4 +1,4 @@
-"""What a room's owner is told of what was done. The rest is in integration/test_operate.py."""
+"""The output of chatroom.admin. tests/integration/test_operate.py has tests with a room."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from chatroom.cli.admin import main
 
 
 class Heard:
-    """What a room was asked."""
+    """The requests that a fake room has received."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -24,7 +24,7 @@ class Heard:
 
 @contextmanager
 def room(*answers: dict[str, Any]) -> Iterator[Heard]:
-    """One that answers so, in this order, and then ends."""
+    """A fake room that sends these answers, in order, and then ends."""
     heard = Heard()
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
@@ -58,7 +58,7 @@ def room(*answers: dict[str, Any]) -> Iterator[Heard]:
 def run(
     capsys: pytest.CaptureFixture[str], *order: str, answers: list[dict[str, Any]]
 ) -> tuple[Any, str, str, list[Any]]:
-    """Exit code, standard output, standard error, and what the room was asked."""
+    """Return the exit code, standard output, standard error and requests of a command."""
     with room(*answers) as heard, pytest.raises(SystemExit) as end:
         main([*heard.options, *order])
     said = capsys.readouterr()

@@ -21,13 +21,13 @@ HERE = ["127.0.0.1", "8080"]
 
 
 class Room:
-    """Stands in for supervisor.run: remembers what it was to run, and may fail."""
+    """A fake supervisor.run, which notes its arguments and may fail."""
 
     def __init__(self) -> None:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
         self.runs: Callable[[Callable[[], Settings]], None] = lambda reload: None
-        """What it does, with what reads its settings again."""
+        """Function to call in place of a room, with the function that reads the settings again."""
 
     def __call__(
         self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]

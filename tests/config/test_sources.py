@@ -1,4 +1,4 @@
-"""What a room is set to, and by whom: files, variables, and what is wrong with them."""
+"""Settings from files and variables, their precedence, and errors in them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def fixture_file(tmp_path: Path) -> Path:
 
 
 def says(file: Path, text: str) -> dict[str, Any]:
-    """The settings that a file has."""
+    """Return the settings of a file with this text."""
     file.write_text(text)
     layer = sources.from_file(file)
     assert {name: sourced.where for name, sourced in layer.items()} == {
@@ -38,7 +38,7 @@ def says(file: Path, text: str) -> dict[str, Any]:
 
 
 def error(file: Path, text: str | bytes) -> str:
-    """What is wrong with a file, but for its name."""
+    """Return the error in a file with this text, without the file's name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as raised:
         sources.read({}, {}, file)
@@ -201,7 +201,7 @@ def test_whatever_is_in_a_file_it_is_understood_or_refused(data: bytes) -> None:
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    """… as a pipe would be, that can't be read a second time either."""
+    """A pipe could block, and could not be read a second time."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
         (tmp_path, "not a regular file"),
@@ -277,7 +277,7 @@ def test_what_is_wrong_in_a_variable_is_an_error_that_names_it(
 
 
 def test_others_variables_are_none_of_ours_but_one_may_be_meant() -> None:
-    """Kubernetes makes some for each service; this project's harness has its own."""
+    """Kubernetes makes some for each service, and this project's harness has its own."""
     others = (
         "CHATROOM_PORT",
         "CHATROOM_SERVICE_HOST",

@@ -1,4 +1,4 @@
-"""Who may not come in."""
+"""Bans, and the file that keeps them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How a room's owner asks it, and tells it. The room's loop goes on only where the test has it."""
+"""The control socket: requests and answers. The test steps the room's event loop."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ from tests.system.loops import ManualLoop
 
 
 class Server:
-    """A control socket, and the loop that it belongs to."""
+    """A control socket, and its event loop."""
 
     def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path = Path(folder) / "room.sock"
@@ -32,7 +32,7 @@ class Server:
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
         self.failures: list[int] = []
-        """Errors of the next accepts."""
+        """Errors (errno) for the next accepts to raise."""
         monkeypatch.setattr(
             module, "listen", lambda *where: Reluctant(listen(*where), self.failures)
         )
@@ -57,12 +57,12 @@ class Server:
         return end
 
     def turn(self) -> bool:
-        """One turn of the loop; whether anything had happened."""
+        """Do one turn of the event loop; return whether a source was ready."""
         self.loop.turn()
         return self.loop.ready > 0
 
     def turns(self) -> int:
-        """Turns until nothing happens any more."""
+        """Do turns until no source is ready; return their number."""
         number = 0
         while self.turn():
             number += 1
@@ -70,7 +70,7 @@ class Server:
         return number
 
     def hear(self, end: socket.socket, answers: int = 1) -> list[Any]:
-        """So many answers, while the loop goes on."""
+        """Return the next `answers` answers, while the event loop runs."""
         heard = b""
         end.setblocking(False)
         while heard.count(b"\n") < answers:
@@ -86,7 +86,7 @@ class Server:
         return [json.loads(line) for line in heard.splitlines()]
 
     def ended(self, end: socket.socket) -> bool:
-        """Whether it is not heard any more."""
+        """Return whether the room has closed a connection."""
         self.turns()
         return has_ended(end)
 
@@ -146,7 +146,7 @@ def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
     server.ends.append(reader)
     while len(server.asked) < count:
         server.turn()
-        with suppress(BlockingIOError):  # the thread may have sent no whole line yet
+        with suppress(BlockingIOError):  # the thread may not have sent a complete line yet
             assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "it is still connected"
     thread.join()
     assert server.asked == [json.loads(line)] * count
@@ -244,7 +244,7 @@ def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
 def test_another_user_is_not_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root is, and the same user."""
+    """Root and the same user are heard."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)
@@ -309,7 +309,7 @@ def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
 
 @contextmanager
 def hung_up(answer: bytes) -> Iterator[Asker]:
-    """An asker, and a room that has sent just this and closed the connection."""
+    """An asker whose room has sent `answer` and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,

@@ -1,4 +1,4 @@
-"""Where a room is found by its owner."""
+"""The run-dir, and how commands find a room in it."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from chatroom.system.endpoint import Endpoint
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A short path: a socket's may not be long."""
+    """A folder with a short path, because a socket's path may not be long."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
 
 @contextlib.contextmanager
 def rooms(folder: Path, *names: str) -> Iterator[None]:
-    """Something listens as each of these rooms would."""
+    """Listen on a socket for each of these rooms."""
     with contextlib.ExitStack() as leaving:
         for name in names:
             end = leaving.enter_context(socket.socket(socket.AF_UNIX))

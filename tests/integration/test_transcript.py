@@ -563,7 +563,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(100)
-        until(lambda: "it is tried again" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
         file.parent.mkdir()
         talk.until_written(file)
         until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
@@ -589,7 +589,7 @@ def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
     why = "Is a directory" if what == "folder" else "it is no regular file"
     with room(*QUIET, "--transcript", path, tells=why) as here:
         Talk(here)
-        until(lambda: "it is tried again" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
 
 
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
@@ -648,7 +648,7 @@ def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
         file = disk / "said.jsonl"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
-            talk.on_until(lambda: "it is tried again" in here.errors, "it is full")
+            talk.on_until(lambda: "event=transcript-trouble" in here.errors, "it is full")
             before = lines(file)
             assert account(before)[1] == 0
             file.unlink()
@@ -667,7 +667,7 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(80)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             lines(file)
             filler.unlink()
             talk.until_written(file)
@@ -691,7 +691,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
             os.kill(writer.pid, signal.SIGSTOP)
             talk.lines(400)
             os.kill(writer.pid, signal.SIGCONT)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             assert file.stat().st_size > 24 * KIB
             lines(file)
             filler.unlink()
@@ -711,7 +711,7 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(1000)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             here.writer().kill()
             until(lambda: "-died" in here.errors, "it is noticed")
             filler.unlink()

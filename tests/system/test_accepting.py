@@ -1,4 +1,4 @@
-"""Connections are accepted, with a pause where the system has nothing for another."""
+"""Connections are accepted, with a pause when the system runs out of resources."""
 
 import errno
 import socket
@@ -17,7 +17,7 @@ from tests.system.loops import ManualLoop
 
 
 class Entrance:
-    """A listener, what comes of it, and a loop."""
+    """A listener, its accepted connections and errors, and an event loop."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()

@@ -1,4 +1,4 @@
-"""How many descriptors this process may have."""
+"""The limit of open descriptors."""
 
 import resource
 import subprocess
@@ -15,7 +15,7 @@ RESERVED = 64
 
 
 class Limits:
-    """The limits of a process that may not be this one's."""
+    """Fake limits of a process."""
 
     def __init__(self, soft: int, hard: int, grants: bool = True) -> None:
         self.limits = soft, hard

@@ -1,4 +1,4 @@
-"""Where a room is reached."""
+"""Addresses at which a room listens: parse and format."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Sources and timers, one after another."""
+"""The event loop: sources and timers."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The service manager that has started the room."""
+"""The protocols of a service manager: socket activation and notification."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from chatroom.system.systemd import SystemdNotifier
 
 @pytest.fixture(name="heard")
 def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
-    """A service manager's end."""
+    """The service manager's end of NOTIFY_SOCKET."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
         end.setblocking(False)
@@ -85,7 +85,7 @@ except ListenError as error:
 
 
 def activated(fd: int, count: str = "1", pid: str = "") -> str:
-    """What a process finds that was handed this as its third descriptor."""
+    """Return the output of a process that calls `inherited` with `fd` as its descriptor 3."""
     command = [sys.executable, "-c", ACTIVATED, str(fd), count, pid]
     return subprocess.run(
         command, pass_fds=[fd], capture_output=True, text=True, check=True, timeout=30

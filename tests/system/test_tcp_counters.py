@@ -1,4 +1,4 @@
-"""What the kernel counts of a connection, for whoever holds it."""
+"""The kernel's byte counts of a connection, for every process that holds it."""
 
 import contextlib
 import random
@@ -21,7 +21,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 @pytest.fixture(name="pair")
 def fixture_pair() -> Iterator[Pair]:
-    """An accepted connection, with little room on its way, and its peer."""
+    """An accepted connection with small buffers, and its peer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         peer = socket.socket()
@@ -35,7 +35,7 @@ def fixture_pair() -> Iterator[Pair]:
 
 
 def arrives(ours: socket.socket) -> None:
-    """Wait until something has come."""
+    """Wait until something has arrived."""
     assert select.select([ours], [], [], PATIENCE)[0]
 
 
@@ -45,7 +45,7 @@ def test_nothing_was_taken_or_read_of_a_new_connection(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair) -> None:
-    """… also where the peer does not read, and for another holder of the connection."""
+    """Also if the peer does not read, and for another holder of the connection."""
     ours, peer = pair
     chance = random.Random(seed)
     sent = read = said = 0
@@ -180,7 +180,7 @@ def test_where_the_system_tells_less_nobody_is_counted(
 def test_what_comes_while_it_counts_is_counted_or_not(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """… but not by half: as received and not as unread, or the other way round."""
+    """It is never counted as received but not as unread, or the other way round."""
     ours, peer = pair
     info, pieces = module.traffic, [b"one", b"more", b"and more"]
 

@@ -193,7 +193,7 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     assert not room.settings
 
 
-# --- what is asked for instead -------------------------------------------------------------------
+# --- help and version ----------------------------------------------------------------------------
 
 
 def test_version(room: Room, capsys: pytest.CaptureFixture[str]) -> None:

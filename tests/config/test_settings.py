@@ -22,7 +22,7 @@ def room(**options: Any) -> Settings:
     return Settings(**options)
 
 
-# --- what is demanded ----------------------------------------------------------------------------
+# --- bounds --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_processes_share_does_not_change_with_the_settings_that_a_room_take
     assert (now.seats, now.read_size) == (running.seats, running.read_size)
 
 
-# --- what follows --------------------------------------------------------------------------------
+# --- derived sizes -------------------------------------------------------------------------------
 
 
 def test_welcome_4_the_welcome_ends_its_line() -> None:
@@ -195,7 +195,7 @@ def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood
     for begin in range(0, most, settings.read_size):
         framer.feed(stream[begin : begin + settings.read_size])
         assert framer.fed - framer.taken + settings.read_size <= settings.input_size
-    assert settings.input_size % PAGE == 0, "so that its memory can be given back"
+    assert settings.input_size % PAGE == 0, "so that its memory can be freed"
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Server:
         number = 0
         while self.turn():
             number += 1
-            assert number < 10_000, "it spins"
+            assert number < 10_000, "the loop spins"
         return number
 
     def hear(self, end: socket.socket, answers: int = 1) -> list[Any]:
@@ -78,7 +78,7 @@ class Server:
             try:
                 data = end.recv(1 << 16)
             except BlockingIOError:
-                assert moved, f"it says no more than {heard[:100]!r}"
+                assert moved, f"no more answers after {heard[:100]!r}"
                 continue
             assert data, "it has ended"
             heard += data
@@ -106,7 +106,7 @@ def fixture_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         assert os.listdir(folder) == []
 
 
-# --- asked ---------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
 def test_each_request_is_answered(server: Server) -> None:
@@ -114,7 +114,7 @@ def test_each_request_is_answered(server: Server) -> None:
     for number in range(3):
         end.sendall(b'{"ask": %d}\n' % number)
         assert server.hear(end) == [{"ask": number}]
-    assert server.turns() == 0, "and it waits for the next"
+    assert server.turns() == 0, "it waits for the next request"
 
 
 def test_a_request_may_come_in_pieces(server: Server) -> None:
@@ -131,7 +131,9 @@ def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(server: Ser
     end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
     other.sendall(b'{"ask": "other"}\n')
     server.turn()
-    assert server.asked == [{"ask": 0}, {"ask": "other"}], "the room has its turn between them"
+    assert server.asked == [{"ask": 0}, {"ask": "other"}], (
+        "the room does other work between the answers"
+    )
     assert server.hear(end, 50) == [{"ask": number} for number in range(50)]
     assert server.turns() == 0
 
@@ -179,7 +181,7 @@ def test_who_has_gone_is_forgotten(server: Server) -> None:
     assert server.loop.sources == 1
 
 
-# --- who holds nothing up ------------------------------------------------------------------------
+# --- slow and broken clients ---------------------------------------------------------------------
 
 
 def test_a_line_that_is_too_long_is_the_last(server: Server) -> None:
@@ -215,7 +217,7 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server)
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
     server.turns()
-    assert server.asked == [{"ask": 1}], "it has not taken the first answer"
+    assert server.asked == [{"ask": 1}], "the client has not read the first answer"
     other = server.connect()
     other.sendall(b"{}\n")
     assert server.hear(other) == [server.answers]
@@ -239,7 +241,7 @@ def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
     server.connect()
 
 
-# --- who may -------------------------------------------------------------------------------------
+# --- other users ---------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
@@ -282,7 +284,7 @@ def test_another_room_s_file_stays(server: Server) -> None:
     server.control = another
 
 
-# --- the other end -------------------------------------------------------------------------------
+# --- Asker ---------------------------------------------------------------------------------------
 
 
 def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:

@@ -66,7 +66,7 @@ class Crowd:
         self._selector.register(client, selectors.EVENT_READ, member)
         return member
 
-    # --- who is there --------------------------------------------------------
+    # --- members -------------------------------------------------------------
 
     def present(self) -> list[Client]:
         """Members that have not left, the first included."""
@@ -124,7 +124,7 @@ class Crowd:
             if now >= look_at:
                 if until():
                     break
-                assert now < deadline, f"this did not come about in {patience} s: {what}"
+                assert now < deadline, f"timeout after {patience} s: {what}"
                 look_at = now + STEP
             self.turn()
         self.settle()
@@ -183,7 +183,7 @@ class Crowd:
         now = time.monotonic()
         if ready:
             self._heard_last = now
-        assert now - self._heard_last < PATIENCE, f"nobody hears anything more; {self._owed()}"
+        assert now - self._heard_last < PATIENCE, f"nobody receives anything more; {self._owed()}"
         # The first member before the others, because they are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
@@ -247,7 +247,7 @@ class Crowd:
         speakers = [line[: line.find(b">") + 1] for line in lines]
         for prefix, line in zip(speakers, lines, strict=True):
             client = self._members.get(prefix)
-            assert client is not None, f"nobody who has said {line!r} was there"
+            assert client is not None, f"{line!r} is from an unknown sender"
             assert client.said, f"{line!r} was not said"
             said = client.said.popleft()
             assert said == line, f"{said!r} was said next, and {line!r} was heard"

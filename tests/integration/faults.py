@@ -28,7 +28,7 @@ WORD = b"unspeakable"
 Wrap = Callable[[Callable[[], None]], None]
 """Wraps a place in the code, so that it calls a function each time."""
 
-# --- what a process does there -------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------
 
 
 def die() -> None:
@@ -52,7 +52,7 @@ def fail() -> None:
 ACTS = {act.__name__: act for act in (die, hang, spin, fail)}
 
 
-# --- where ---------------------------------------------------------------------------------------
+# --- places --------------------------------------------------------------------------------------
 
 Fire = Callable[[], None]
 """Looks for a round, and acts if there is one."""

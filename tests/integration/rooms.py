@@ -89,7 +89,7 @@ class Room:
         self._leaving = leaving
         self._tells = tells
 
-    # --- what it says --------------------------------------------------------
+    # --- output --------------------------------------------------------------
 
     def listen(self) -> None:
         """Wait until it prints that it listens."""
@@ -169,7 +169,7 @@ class Room:
             assert found == sockets or (not sockets and len(found) <= 1)
         return [name for name in self.files() if name != self.run_dir.name]
 
-    # --- who comes -----------------------------------------------------------
+    # --- clients -------------------------------------------------------------
 
     def knock(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
         """Return a client that has connected, and has not received anything yet."""
@@ -210,7 +210,7 @@ class Room:
     def _connection(local: End, remote: End) -> Connection:
         return until(lambda: connection(local, remote), f"{local} is connected to {remote}")
 
-    # --- its processes -------------------------------------------------------
+    # --- processes -----------------------------------------------------------
 
     def processes(self) -> list[Process]:
         """Return its living processes, even if the main process has ended."""
@@ -317,7 +317,7 @@ class Room:
 
         return over(IDLE_WINDOW, used) <= IDLE_TIME
 
-    # --- its end -------------------------------------------------------------
+    # --- end -----------------------------------------------------------------
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a stop signal, and check that the room ends as it should."""
@@ -337,7 +337,7 @@ class Room:
         assert (ended, self.files_when_killed() if killed else self.files()) == (code, [])
         lines = self.errors.splitlines()
         assert [line for line in lines if not re.search(self._tells, line)] == []
-        assert bool(lines) == bool(self._tells), f"it said nothing of {self._tells!r}"
+        assert bool(lines) == bool(self._tells), f"no line matches {self._tells!r}"
 
     def fails(self, code: int, *words: str) -> None:
         """Check that it ends by itself, prints nothing, and writes one error line with `words`."""

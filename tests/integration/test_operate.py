@@ -278,7 +278,7 @@ def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, O
     os.close(terminal)
 
 
-# --- which room ----------------------------------------------------------------------------------
+# --- choose a room -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("admin", "kick", 1), ("admin", "list")])
@@ -346,7 +346,7 @@ def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
     assert list(owner.folder.iterdir()) == []
 
 
-# --- who may -------------------------------------------------------------------------------------
+# --- other users ---------------------------------------------------------------------------------
 
 AS_NOBODY = """
 import locale, os, socket, sys  # locale: that user may not be able to read it, later
@@ -398,7 +398,7 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
         talk([client, here.join("127.0.0.2")])
 
 
-# --- who asks holds nobody up --------------------------------------------------------------------
+# --- slow and broken clients ---------------------------------------------------------------------
 
 
 def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
@@ -586,7 +586,7 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
         here.fails(1, f"{file} must be a list of networks in JSON: ")
     with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
-    assert file.read_text() == "[1", "where they are not to be kept it is no concern"
+    assert file.read_text() == "[1", "without --keep-bans, the file is ignored"
     file.unlink()
     os.mkfifo(file)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:

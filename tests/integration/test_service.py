@@ -65,7 +65,7 @@ def test_system_calls_that_no_room_needs_are_forbidden() -> None:
     assert not {"bpf", "mount", "ptrace", "reboot", "setuid"} & calls
 
 
-# --- a room that is confined so ------------------------------------------------------------------
+# --- a confined room -----------------------------------------------------------------------------
 
 
 def confined(folder: Path, *command: str) -> list[str]:

@@ -32,7 +32,7 @@ def test_wrong_arguments(arguments: list[str], named: str) -> None:
         here.fails(2, named)
 
 
-# --- where it can't listen -----------------------------------------------------------------------
+# --- addresses -----------------------------------------------------------------------------------
 
 
 def test_a_port_in_use() -> None:
@@ -90,7 +90,7 @@ def test_a_port_that_is_not_permitted() -> None:
         here.fails(1, "127.0.0.1:1", "ermission denied")
 
 
-# --- what it can't get ---------------------------------------------------------------------------
+# --- resources -----------------------------------------------------------------------------------
 
 
 @pytest.mark.sample(1)

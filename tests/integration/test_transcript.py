@@ -121,7 +121,7 @@ class Talk:
         until(has(file, f"{last} naïve"), "it is written")
 
 
-# --- what is written -----------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------
 
 
 def test_it_has_what_members_hear(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_it_costs_nothing_where_nobody_speaks(tmp_path: Path) -> None:
         until(here.idles, "it idles")
 
 
-# --- its process dies, or stops ------------------------------------------------------------------
+# --- the process dies or hangs -------------------------------------------------------------------
 
 
 def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def until(condition: Callable[[], T | None], what: str, patience: float = PATIEN
     """
     deadline = time.monotonic() + patience
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"this did not come about in {patience} s: {what}"
+        assert time.monotonic() < deadline, f"timeout after {patience} s: {what}"
         time.sleep(STEP)
     return found
 

@@ -221,7 +221,7 @@ def test_join_5_who_speaks_at_once_is_told_too(full_door: Door) -> None:
     assert hear_all(refused) == b"The room is full\n"
     refused.sendall(b"really?\n")
     full_door.turn()
-    assert full_door.turn() == pytest.approx(LINGER), "it is not reset while it may still read"
+    assert full_door.turn() == pytest.approx(LINGER), "the connection lingers"
 
 
 def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
@@ -231,7 +231,7 @@ def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
     later = full_door.connect()
     assert full_door.turn() == pytest.approx(LINGER / 2)
     full_door.loop.time += LINGER / 2
-    assert full_door.turn() == pytest.approx(LINGER / 2), "the later one has its time too"
+    assert full_door.turn() == pytest.approx(LINGER / 2), "the later one lingers as long"
     full_door.loop.time += LINGER / 2
     assert full_door.turn() is None
     for peer in (refused, later):
@@ -270,7 +270,7 @@ def test_closing_the_door_closes_on_the_refused(full_door: Door) -> None:
     assert full_door.loop.idle() is None
 
 
-# --- gone ----------------------------------------------------------------------------------------
+# --- leave ---------------------------------------------------------------------------------------
 
 
 def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
@@ -282,7 +282,7 @@ def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
     assert client.connection.fileno() == -1
     assert hear_all(peers[1]) == b""
     assert set(door.members.by_id) == set(door.registry.members()) == {1, 3}
-    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "as its slot is another's one day"
+    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
 
 
 def test_leave_4_a_connection_ends_though_a_worker_holds_it_too(door: Door) -> None:
@@ -330,4 +330,4 @@ def test_load_4_each_member_has_a_slot_of_its_own_and_a_slot_is_used_again(door:
     again = {id: client.slot for id, client in door.members.by_id.items()}
     assert again[1] == slots[1]
     assert again[4] == slots[4]
-    assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more than there are members"
+    assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more slots than members"

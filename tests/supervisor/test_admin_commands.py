@@ -65,7 +65,7 @@ def fixture_room() -> Iterator[Room]:
     os.close(room.log.fd)
 
 
-# --- who is put out ------------------------------------------------------------------------------
+# --- kick and ban --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def fixture_room() -> Iterator[Room]:
 def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
-    assert room.bans.all() == [], "they may come again"
+    assert room.bans.all() == [], "they may join again"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
     assert room.commands.run(order) is None
 
 
-# --- what the room says --------------------------------------------------------------------------
+# --- say -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Ro
     assert room.run("say", text=text) == {"said": lines}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == NOBODY, "so that all hear it"
+    assert room.log.sender(room.log.head) == NOBODY, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)
     assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
     assert room.woken == 1
@@ -199,7 +199,7 @@ def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.run("say", text=text) == {"said": 2000}, "and it holds no lock"
+    assert room.run("say", text=text) == {"said": 2000}, "the lock was released"
 
 
 HOLDER = """

@@ -78,7 +78,7 @@ def has_pinned_seat(stage: Stage) -> bool:
     return stage.pool.pinned_seat is not None
 
 
-# --- what a worker is told -----------------------------------------------------------------------
+# --- records to a worker -------------------------------------------------------------------------
 
 
 def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
@@ -163,7 +163,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_pinned_seat(stage), "an older ack says too little"
+        assert has_pinned_seat(stage), "an older ack does not cover all members"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
@@ -195,7 +195,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
         (second, *_) = stage.workers
         crowd.start(second.number)
         yield
-        assert has_pinned_seat(stage), "what is owed to them is still in the log"
+        assert has_pinned_seat(stage), "the log still has their messages"
         second.serve()
         yield
         assert not has_pinned_seat(stage)
@@ -262,7 +262,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
             (worker,) = stage.workers
             stage.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
-                assert stage.waits is not None, "the main process looks at it again"
+                assert stage.waits is not None, "the next balance is scheduled"
                 stage.now += stage.waits
                 yield
             worker = crowd.start(stage.workers[0].number)
@@ -397,7 +397,7 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "it has been told already"
+        assert first.told() == other.told() == [], "the order was sent already"
         for id in (1, 3, 5, 7):  # 9 has left a moment ago
             first.adopted.pop(id).connection.close()
         first.tell({"left": [[9, "closed"]]})
@@ -411,7 +411,7 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
         yield
         assert first.told() == [{"settled": True}]
         yield from crowd.settle()
-        assert crowd.load() == {0: 4, 1: 4}, "and that is even"
+        assert crowd.load() == {0: 4, 1: 4}, "the loads are even"
         yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -469,7 +469,7 @@ def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "within a tenth"
+        assert first.told() == other.told() == [], "the difference is within a tenth"
         assert stage.waits is None
         yield from stage.end()
 

@@ -111,7 +111,7 @@ def test_what_its_channel_does_not_take_is_sent_when_it_does(children: Children)
         children.loop.turn()
     assert [record["number"] for record in told] == list(range(count))
     children.loop.turn()
-    assert children.loop.ready == 0, "it does not wait to write any more"
+    assert children.loop.ready == 0, "the channel is not watched for writing any more"
     diary.child.end()
 
 

@@ -57,7 +57,7 @@ def log_of(console: Script) -> Log:
     return log
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
@@ -266,7 +266,7 @@ def test_a_stream_that_was_closed_before_the_start_leads_nowhere() -> None:
     os.close(fd)
 
 
-# --- its thread ----------------------------------------------------------------------------------
+# --- the thread ----------------------------------------------------------------------------------
 
 
 class Reader:
@@ -356,7 +356,7 @@ def test_it_reads_again_while_another_process_has_the_log_s_lock(
         os.write(begin[1], b".")
         assert os.read(said[0], 1)
         console.close(0)
-        assert thread() is not None, "it has yet to print"
+        assert thread() is not None, "the thread must still print"
         assert not select.select([reader.fd], [], [], 0)[0]
         os.write(end[1], b".")
         assert reader.read_until(b"\n") == b"<a>hello\n"
@@ -459,5 +459,5 @@ def test_a_pipe_that_is_closed_ends_the_console_and_nothing_else(
     assert thread() is None
     for _ in range(MAX_LINES + 5):
         console.print_line("nor this")
-    assert len(console._lines) <= MAX_LINES, "and it costs no more and more memory"
+    assert len(console._lines) <= MAX_LINES, "the queue is bounded"
     console.close(PATIENCE)

@@ -45,7 +45,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         stage.workers[1].die(-9)
         yield
         for attempt in range(attempts):
-            assert numbers(stage) == [0, 1], "at once, or when its time has come"
+            assert numbers(stage) == [0, 1], "at once, or after the backoff"
             stage.workers[1].die(1)
             yield
             assert numbers(stage) == [0]
@@ -59,7 +59,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         yield
         stage.workers[1].die(-9)
         yield
-        assert numbers(stage) == [0, 1], "one that was ready is replaced at once again"
+        assert numbers(stage) == [0, 1], "a ready worker is replaced at once again"
         stage.workers[1].die(1)
         yield
         yield from another_comes(stage)
@@ -103,7 +103,7 @@ def test_load_4_one_pinned_seat_is_enough_for_several_dead(stage: Stage) -> None
             other.die(-9)
             yield
             with log:
-                assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
+                assert log.serving() == [1, 2], "the first one's position covers the second"
             assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
             assert stage.pool.pinned_seat == 1
             third.serve()
@@ -176,12 +176,14 @@ def test_sighup_replaces_all_one_after_another(
             oldest, other = before = stage.workers
             os.kill(os.getpid(), signal.SIGHUP)
             yield
-            assert numbers(stage) == [0, 1, 2], "first another, so that there are always enough"
+            assert numbers(stage) == [0, 1, 2], (
+                "a new one starts first, so that there are always enough"
+            )
             yield
             assert numbers(stage) == [0, 1, 2]
             ready(stage, 2)
             yield
-            assert [worker.exitcode for worker in before] == [-9, None], "the others later"
+            assert [worker.exitcode for worker in before] == [-9, None], "the other one later"
             assert numbers(stage) == [1, 2, 3]
             ready(stage, 3)
             yield
@@ -201,7 +203,7 @@ def test_sighup_replaces_all_one_after_another(
             yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert "event=worker-died" not in caplog.text, "it was asked for"
+    assert "event=worker-died" not in caplog.text, "the pool has killed it"
 
 
 def test_sighup_waits_for_one_that_is_about_to_die(
@@ -285,7 +287,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
             stage.now += stage.waits
             yield
             assert [stage.rung(seat) for seat in range(3)] == [True] * 3
-            assert not stage.rung(3) or turn == LOOKS, "who is not there need not be woken"
+            assert not stage.rung(3) or turn == LOOKS, "no bell is rung for an absent worker"
         for worker in first:
             stuck = worker.number in ([1] if holder == 1 else [0, 1])
             assert (worker.exitcode == -9) == stuck

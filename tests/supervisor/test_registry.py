@@ -55,7 +55,7 @@ def test_it_knows_who_is_in_the_room() -> None:
     members = registry.members()
     assert members == {1: (ALICE, 4), 2: (BOB, 4)}
     members.clear()
-    assert len(registry.members()) == 2, "what was told was a copy"
+    assert len(registry.members()) == 2, "it returned a copy"
 
 
 def test_newcomers_are_placed_on_the_worker_with_the_fewest_members() -> None:
@@ -73,7 +73,7 @@ def test_nobody_is_placed_on_a_worker_that_was_dismissed() -> None:
     registry.dismiss(0)
     registry.dismiss(0)
     assert {admit(registry).worker for _ in range(3)} == {1}
-    assert len(registry.members()) == 7, "its members are for the main process to part with"
+    assert len(registry.members()) == 7, "only the main process removes its members"
 
 
 def test_the_limit_for_an_address_may_change() -> None:
@@ -84,7 +84,7 @@ def test_the_limit_for_an_address_may_change() -> None:
     assert registry.admit(ALICE) == TOO_MANY
     admit(registry, BOB)
     registry.limit(1)
-    assert len(registry.members()) == 3, "who is in stays"
+    assert len(registry.members()) == 3, "members stay"
     registry.leave([1])
     assert registry.admit(ALICE) == TOO_MANY
     registry.limit(0)
@@ -118,10 +118,10 @@ def test_load_4_members_may_move_to_another_worker() -> None:
     }
     assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "2 has four of them"
     registry.leave([1, 3, 4, 6])
-    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "and then none"
+    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "no worker has more"
     registry.move([2], 0)
     registry.leave([2])
-    assert len(registry.members()) == 8, "where it went to was dismissed, which harms nobody"
+    assert len(registry.members()) == 8, "a move to a dismissed worker is harmless"
 
 
 def test_to_enroll_twice_is_to_enroll_once() -> None:
@@ -146,7 +146,7 @@ def test_join_5_an_address_has_its_limit() -> None:
     admit(registry, ALICE)
     admit(registry, ALICE)
     assert registry.admit(ALICE) == TOO_MANY
-    assert admit(registry, BOB).id == 3, "the refused took nothing"
+    assert admit(registry, BOB).id == 3, "a refusal takes no id"
     registry.leave([1])
     assert admit(registry, ALICE).id == 4
     assert registry.admit(ALICE) == TOO_MANY
@@ -167,7 +167,7 @@ def test_to_leave_twice_is_to_leave_once() -> None:
     registry.leave([1, 99])
     assert registry.members() == {2: (ALICE, 1)}
     assert admit(registry, ALICE).worker == 0
-    assert registry.admit(ALICE) == TOO_MANY, "it did not leave for two"
+    assert registry.admit(ALICE) == TOO_MANY, "the second leave did not count"
 
 
 def test_it_can_be_restored() -> None:
@@ -233,7 +233,7 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
                 enrolled.add(worker)
 
 
-# --- its process ---------------------------------------------------------------------------------
+# --- the process ---------------------------------------------------------------------------------
 
 
 class Room:

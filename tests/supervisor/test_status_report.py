@@ -69,7 +69,7 @@ class Room:
     def note(self, client: Client) -> None:
         head = self.log.head
         gone = taken(client.connection)
-        assert gone is not None, "this system does not count"
+        assert gone is not None, "this system does not count bytes"
         self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
 
     def say(self, sender: int, text: bytes) -> None:
@@ -180,7 +180,7 @@ def test_what_was_counted(room: Room) -> None:
 def test_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
-    assert client.connection.recv(2) == b"he", "what is read, and what is not, was said"
+    assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
     (found,) = room.overview.whole()["members"]
     assert found == {
         "id": 3,
@@ -201,11 +201,11 @@ def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None
     room.say(2, b"<b>3\n")
     room.say(1, b"<a>456\n")
     room.say(2, b"<b>78\n")
-    assert room.lags() == [18, 24], "what is behind its own is behind it too"
+    assert room.lags() == [18, 24], "a lag includes its own text behind other text"
     assert [client["lag"] for client in room.overview.whole()["workers"]] == [18, 24]
     assert room.overview.whole()["room"]["lag"] == 24
     client.connection.sendall(b"<b>3\n")
-    assert room.lags()[0] == 6, "its own is behind it then"
+    assert room.lags()[0] == 6, "its cursor has passed its own text"
     client.connection.sendall(b"<b>")
     assert room.lags()[0] == 3
     client.connection.sendall(b"78\n")
@@ -250,5 +250,7 @@ def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
     room.clients[3].connection.sendall(b"<a>")
     whole = room.overview.whole()
     assert [client["lag"] for client in whole.pop("members")] == [6, 6, 3]
-    assert [client["lag"] for client in whole["workers"]] == [6, 6], "the slowest one's"
+    assert [client["lag"] for client in whole["workers"]] == [6, 6], (
+        "a worker's lag is its slowest member's"
+    )
     assert room.overview.totals() == whole

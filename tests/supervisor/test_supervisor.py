@@ -40,7 +40,9 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
         first, other = stage.workers
         for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
-            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, "and log, slots"
+            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, (
+                "and those of the log and the slots"
+            )
         first.tell({"ready": True})
         yield
         assert stage.printed == []
@@ -55,7 +57,7 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
 
     stage.run(story(), workers=2)
     assert not stage.quiet
-    assert stage.closed == 1, "the console had its time"
+    assert stage.closed == 1, "the console was closed"
 
 
 def test_a_quiet_console_reads_no_log(stage: Stage) -> None:
@@ -89,7 +91,7 @@ def test_a_worker_that_can_not_start_ends_the_room_with_its_error(said: bool, st
     reason = "OSError: no memory" if said else "ended with exit code 1"
     with pytest.raises(WorkerError, match=f"worker 1 can't start: {reason}"):
         stage.run(story(), workers=2)
-    assert stage.processes[0].exitcode == -9, "no other was left"
+    assert stage.processes[0].exitcode == -9, "no other worker was left"
 
 
 def test_a_log_that_is_too_large_is_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +163,10 @@ def test_newcomers_are_spread_over_the_workers_and_leave_when_these_say_so(stage
             first.tell({"left": [[1, "closed"]]})
             yield
             assert stage.printed[3:] == ["127.0.0.1 disconnected"]
-            assert alice.recv(1) == b"", "LEAVE-4: the main process held it too"
+            assert alice.recv(1) == b"", "LEAVE-4: the main process closed its dup"
             first.tell({"left": [[1, "closed"]]})
             yield
-            assert stage.printed[4:] == [], "to leave twice is to leave once"
+            assert stage.printed[4:] == [], "a second leave is ignored"
             yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -235,15 +237,15 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             (ack,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1].address == "127.0.0.1"
-            assert other.adopted[1].slot == slot, "where the dead has left all"
+            assert other.adopted[1].slot == slot, "the dead worker's checkpoint is there"
             with stage.log as log:
-                assert log.serving() == [0, 1], "the log keeps what is owed to her"
+                assert log.serving() == [0, 1], "the log keeps her messages"
             other.tell(ack)
             yield
             with stage.log as log:
-                assert log.serving() == [1], "nobody waits for the dead any more"
+                assert log.serving() == [1], "the dead worker's seat is released"
             replacement = stage.workers[1]
-            assert replacement.number == 2, "for the seat of the dead was taken"
+            assert replacement.number == 2, "the dead worker's seat was still taken"
             assert replacement.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
             with stage.connect() as carol:
                 yield
@@ -391,7 +393,7 @@ def test_its_last_words_count(stage: Stage) -> None:
             (replacement,) = stage.workers
             yield from stage.begin()
             assert replacement.serve() == []
-            assert list(replacement.adopted) == [2], "who has left is nobody's"
+            assert list(replacement.adopted) == [2], "a member that has left is not handed over"
             assert is_open(bob)
             yield from stage.end()
 
@@ -411,7 +413,7 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
     stage.run(story(), workers=2)
 
 
-# --- other settings ------------------------------------------------------------------------------
+# --- reload --------------------------------------------------------------------------------------
 
 
 class Told(SystemdNotifier):
@@ -464,7 +466,7 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
             for worker in stage.workers:
                 its = worker.settings
                 assert (its.rate, its.watchdog) == (1000, 8)
-                assert its.max_lag == Settings().max_lag, "or the log would be another"
+                assert its.max_lag == Settings().max_lag, "the log's geometry depends on it"
                 assert its.seats == first[0].settings.seats
             (message,) = caplog.messages
             assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
@@ -539,7 +541,7 @@ def test_sighup_takes_another_number_of_workers(
         os.kill(os.getpid(), signal.SIGTTIN)
         yield
         yield from renewed(stage)
-        assert len(stage.workers) == 2, "what was asked for by a signal stays"
+        assert len(stage.workers) == 2, "the number set by a signal stays"
         stage.settings = replace(stage.settings, workers=3)
         yield from renewed(stage)
         assert len(stage.workers) == 3
@@ -746,7 +748,7 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
             (ack,) = other.told()
             assert len(other.adopted) == 2
             yield
-            assert other.told() == [], "it is not stopped before it has served them"
+            assert other.told() == [], "it is stopped only after it serves them"
             other.tell(ack)
             yield
             assert other.told() == [{"stop": True}]

@@ -123,7 +123,7 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
     assert "the last messages may be missing" in caplog.text
 
 
-# --- one that hangs ------------------------------------------------------------------------------
+# --- the watchdog --------------------------------------------------------------------------------
 
 
 def test_one_that_makes_no_progress_is_replaced(

@@ -55,7 +55,7 @@ def test_any_progress_is_enough(watch: Watch) -> None:
 def test_a_worker_is_new_to_it_when_another_has_taken_its_seat_meanwhile(watch: Watch) -> None:
     for _ in range(LOOKS):
         watch.look(7)
-    assert watch.look() == [], "it is dead"
+    assert watch.look() == [], "a dead worker is not stuck"
     for _ in range(LOOKS):
         assert watch.look(7) == []
     assert watch.look(7) == [0]

@@ -112,7 +112,7 @@ def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
     assert opened.errors == [number]
     opened.loop.time += PAUSE / 2
     assert opened.loop.step() == pytest.approx(PAUSE / 2)
-    assert opened.loop.sources == 0, "and does not spin meanwhile"
+    assert opened.loop.sources == 0, "the loop does not spin meanwhile"
     opened.loop.time += PAUSE
     assert opened.loop.step() is None
     opened.loop.turn()

@@ -136,7 +136,7 @@ def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
     first, none, others = descriptors
     assert none == []
     assert [os.read(fd, 9) for fd in (*first, *others)] == [b"0", b"1", b"2"]
-    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new ones"
+    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new descriptors"
     for fd in (*first, *others, *(fd for pipe in pipes for fd in pipe)):
         os.close(fd)
 
@@ -171,7 +171,7 @@ def test_what_does_not_fit_waits_and_nobody_is_held_up(ends: Ends) -> None:
         ours.send({"number": number})
     assert ours.backlog == 11
     ours.flush()
-    assert ours.backlog == 11, "still full"
+    assert ours.backlog == 11, "the channel is still full"
     arrived = numbers(received(theirs))
     assert arrived == [*range(sent - 1)]
     ours.flush()

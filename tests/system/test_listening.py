@@ -65,7 +65,7 @@ def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None
                 said = b""
                 while data := accepted.recv(9):
                     said += data
-                assert said == b"a!b", "CAST-3: urgent or not, it is text"
+                assert said == b"a!b", "CAST-3: an urgent byte is text"
 
 
 @pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])

@@ -96,7 +96,7 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = listener.getsockname()
         assert activated(listener.fileno()) == f"[{where}] False"
-        assert activated(listener.fileno(), pid="1") == "[] True", "they are another's"
+        assert activated(listener.fileno(), pid="1") == "[] True", "they are for another process"
         assert activated(listener.fileno(), count="0") == "[] True"
         assert activated(listener.fileno(), count="x") == "[] True"
 

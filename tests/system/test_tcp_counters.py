@@ -66,7 +66,7 @@ def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair)
         with ours.dup() as other:
             assert counts(other) == Counts(sent, read)
         assert taken(ours) == sent
-    assert sent > 5000, "more than the peer's side takes at once"
+    assert sent > 5000, "more than the peer's buffer takes"
 
 
 @pytest.mark.parametrize("said", [b"", b"x", b"last words"])
@@ -81,9 +81,9 @@ def test_leave_2_the_peer_s_end_is_no_byte_read_or_not(said: bytes, heard: int, 
     assert counts(ours) == Counts(0, read)
     while ours.recv(100):
         pass
-    assert counts(ours) == Counts(0, len(said)), "when the end was read too"
+    assert counts(ours) == Counts(0, len(said)), "after EOF was read"
     ours.send(b"good bye")
-    assert counts(ours) == Counts(8, len(said)), "who has ended may still listen"
+    assert counts(ours) == Counts(8, len(said)), "a half-closed peer may still receive"
 
 
 def wait_for_the_end(ours: socket.socket) -> None:
@@ -155,7 +155,7 @@ def test_load_4_of_a_reset_one_the_fin_that_came_before_is_no_byte_read(
         found = counts(ours)
         assert found is not None
         assert found.read == read
-    assert len(ours.recv(9)) == 6 - read, "and nothing was taken out"
+    assert len(ours.recv(9)) == 6 - read, "nothing was read"
 
 
 def test_who_is_no_tcp_is_not_counted() -> None:

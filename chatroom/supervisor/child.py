@@ -172,7 +172,7 @@ class RestartedChild:
         event: str,
         **fields: object,
     ) -> None:
-        """`event`: prefix of the process' events in the log; `fields`: added to each of them."""
+        """`event`: prefix of the process's events in the log; `fields`: added to each of them."""
         self._loop = loop
         self._start = start
         self._on_record = on_record

@@ -1,4 +1,4 @@
-"""Print the conversation, as the tutorial's server does, and the main process' own lines.
+"""Print the conversation, as the tutorial's server does, and the main process's own lines.
 
 The console follows the log (log/follower.py), and nothing waits for it. It writes in a thread of
 its own, so a stopped terminal or an unread pipe blocks only that thread. It writes at most one

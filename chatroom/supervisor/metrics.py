@@ -1,4 +1,4 @@
-"""The main process' part of the metrics: the listener, and the process that serves on it."""
+"""The main process's part of the metrics: the listener, and the process that serves on it."""
 
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -205,7 +205,9 @@ class RegistryProcess:
         if self._child is not None:
             self._child.end()
             self._child = None
-        self._registry = None  # only now: a proxy that is collected calls the process, even stopped
+        self._registry = (
+            None  # after the kill: a collected proxy calls the process, even a stopped one
+        )
 
     def _on_record(self, record: Record, _descriptors: list[int]) -> None:
         self._address = record["serves"]

@@ -1,4 +1,4 @@
-"""The main process' part of the transcript: keep its process running, and tell it what to do.
+"""The main process's part of the transcript: keep its process running, and tell it what to do.
 
     the process                        the main process
     opened, and the file  ──────────►  keeps a descriptor for the next process

@@ -122,7 +122,7 @@ class Channel:
                 return
             except OSError as error:
                 # A process that ends with unread records resets the channel. The error comes
-                # once, before the process' own last records.
+                # once, before the process's own last records.
                 if reset or not isinstance(error, ConnectionResetError):
                     raise ChannelClosed from error
                 reset = True

@@ -1,4 +1,4 @@
-"""The main process' event loop: sources that can be read or written, and timers.
+"""The main process's event loop: sources that can be read or written, and timers.
 
 The loop calls one function at a time, without arguments. A function must not wait. An exception
 that a function raises propagates from `turn`.

@@ -1,4 +1,4 @@
-"""The console: it prints the conversation and the main process' lines."""
+"""The console: it prints the conversation and the main process's lines."""
 
 import os
 import select

@@ -237,7 +237,7 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
 
 
 class Room:
-    """The main process' members, and the registry that it calls."""
+    """The main process's members, and the registry that it calls."""
 
     def __init__(self) -> None:
         self.held: Directory = {}
@@ -339,7 +339,7 @@ def test_load_4_it_may_die_again_and_again(room: Room) -> None:
 
 
 def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
-    """The event loop sees the process' end, so the next newcomer does not wait for a start."""
+    """The event loop sees the process's end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
         room.loop.turn()

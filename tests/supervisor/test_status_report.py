@@ -26,7 +26,7 @@ SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 1
 
 
 class Room:
-    """The main process' parts of a room, with real connections and fake workers."""
+    """The main process's parts of a room, with real connections and fake workers."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)

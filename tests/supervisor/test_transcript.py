@@ -1,4 +1,4 @@
-"""The main process' part of the transcript, with a fake process, which the test plays."""
+"""The main process's part of the transcript, with a fake process, which the test plays."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
 
 class Stage(Children):
-    """The main process' event loop and transcript."""
+    """The main process's event loop and transcript."""
 
     def __init__(self, log: Log, bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)

@@ -13,7 +13,7 @@ EACH, FIRST, END = 1_000, 11_000, 20_000
 
 
 def _own() -> list[int]:
-    """Return this process' ports, shuffled, as another user may run the tests at the same time."""
+    """Return this process's ports, shuffled, as another user may run the tests at the same time."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = FIRST + worker * EACH % (END - FIRST)
     return random.sample(range(first, first + EACH), EACH)

@@ -21,7 +21,7 @@ Ends = tuple[Channel, Channel]
 
 @pytest.fixture(params=["SOCK_SEQPACKET", "SOCK_DGRAM"], name="ends")
 def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    """A channel of each kind: Linux', and macOS'."""
+    """A channel of each kind: as on Linux, and as on macOS."""
     if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
         pytest.skip("this system has no such sockets")
     kind = getattr(socket, request.param)
@@ -294,7 +294,7 @@ def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
 def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
     number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOBUFS comes from macOS' datagrams."""
+    """ENOBUFS comes from macOS's datagrams."""
 
     class Full(socket.socket):
         def send(self, *_: Any) -> int:

@@ -4,7 +4,7 @@ import signal
 
 
 def main() -> None:
-    # Until the room is there to be stopped, a Ctrl-C just ends the process, without a traceback.
+    # Until the room handles signals, a Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from chatroom.cli import server

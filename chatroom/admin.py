@@ -1,4 +1,4 @@
-"""`python -m chatroom.admin`: kick, ban, and speak in the room."""
+"""`python -m chatroom.admin`: kick, ban, and send messages as the room."""
 
 from chatroom.cli.admin import main
 

@@ -1,4 +1,4 @@
-"""Shared by all command lines: converters of arguments, and a parser with one-line errors.
+"""Converters of arguments, and a parser with one-line errors, for all command lines.
 
 A converter turns text into a value, or raises ValueError with what the text must be, such as
 "a whole number, not 'x'". `argument_type` adapts it to argparse.
@@ -28,21 +28,21 @@ def seconds(text: str) -> float:
 
 def port_number(text: str, least: int) -> int:
     """Convert a port from `least` to 65535."""
-    # Five digits are enough, and thousands are more than `int` takes.
+    # Five digits are enough; `int` fails at thousands.
     if text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= 65535:
         return int(text)
-    raise ValueError(f"a port, which is a number from {least} to 65535, not {shown(text)}")
+    raise ValueError(f"a port number from {least} to 65535, not {shown(text)}")
 
 
 def path(text: str) -> Path:
-    """Convert a path that is not empty; an empty one would be this folder."""
+    """Convert a path that is not empty: Path would take that for the current folder."""
     if not text or "\0" in text:
         raise ValueError(f"a path, not {shown(text)}")
     return Path(text)
 
 
 def shown(text: str) -> str:
-    """Quote a text for an error, and shorten a long one."""
+    """Return a text quoted for an error, shortened to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -59,8 +59,8 @@ def argument_type(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that prints what is wrong with an argument in one line, and exits with 2."""
+    """A parser that prints an error in one line and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
-        line = " ".join(message.splitlines())  # an argument may hold more than one
+        line = " ".join(message.splitlines())  # the message may quote an argument with line ends
         self.exit(2, f"{self.prog}: {line} (--help shows the usage)\n")

@@ -1,47 +1,47 @@
-"""Errors that are not the code's. The type of an error says whose fault it is.
+"""Errors of the environment, not of the code. The type of an error tells its cause.
 
-Every message is one line that names the thing at fault; `cli/server.py` prints it
-and ends with `exit_code`. What a *client* does is never an error: it is
-handled where it is met (worker/, supervisor/acceptor.py) and costs at most that client.
+A message is one line that names the cause; `cli/server.py` prints it and ends with `exit_code`. A
+*client's* behaviour is never an error: the worker and the acceptor handle it, and at most that
+client is disconnected.
 """
 
 
 class ChatroomError(Exception):
-    """The server can't run, or can't go on, for a reason that its owner can remove."""
+    """The room can't run, or can't go on, for a reason that its owner can remove."""
 
     exit_code = 1
 
 
 class ConfigError(ChatroomError):
-    """The configuration file can't be read; or it, a variable or an option says what can't be."""
+    """The configuration file can't be read, or a value in it, a variable or an option is wrong."""
 
     exit_code = 2
 
 
 class ListenError(ChatroomError):
-    """An address or a path can't be listened on, or what a service manager hands over is no
-    listener: it does not resolve, is taken, or is not permitted."""
+    """An address or path does not resolve, is in use or is not permitted, or a descriptor from the
+    service manager is not a listening socket."""
 
 
 class RunDirError(ChatroomError):
-    """The private folder can't be made or used, or no room is found by it."""
+    """The run-dir can't be made or used, or no running room is found in it."""
 
 
 class MetricsError(ChatroomError):
-    """The library that --metrics needs is not installed."""
+    """The library for --metrics is not installed."""
 
 
 class BansError(ChatroomError):
-    """The file of bans can't be read or written, or holds what is none."""
+    """The file of bans can't be read or written, or is not a list of networks."""
 
 
 class LimitError(ChatroomError):
-    """The machine grants this process too little: descriptors, memory or threads."""
+    """The system grants too few descriptors or threads, or too little memory."""
 
 
 class RegistryError(ChatroomError):
-    """The registry's process can't start, or dies as often as it is started."""
+    """The registry's process can't be started, or dies again and again."""
 
 
 class WorkerError(ChatroomError):
-    """A worker ended before it was ready to serve; the message carries its own error."""
+    """A worker ended before it was ready; the message includes the worker's own error."""

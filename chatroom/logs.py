@@ -1,10 +1,10 @@
-"""The room's log of events, each of them one line, that a person reads and a program parses.
+"""The room's log of events, one line each, readable for people and programs.
 
-    2026-11-25T10:00:00.123Z level=warning event=worker-died worker=1 exit=-9 says="another …"
+    2026-11-25T10:00:00.123Z level=warning event=worker-died worker=1 exit=-9 says="it is …"
 
-`logger.warning(Event("worker-died", worker=1, exit=-9))`, by the standard `logging`. No value can
-end its line or pass for another field: one that holds anything but plain text stands in quotes, as
-a string of JSON. Members' messages are never logged.
+It uses the standard `logging`: `logger.warning(Event("worker-died", worker=1, exit=-9))`. No value
+can end its line or pass for another field: any value but plain text is quoted as a JSON string.
+Members' messages are never logged.
 """
 
 import json
@@ -16,9 +16,9 @@ _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
 class Event:
-    """An event: a name that does not change, and fields.
+    """An event: a stable name and fields.
 
-    `says`: the same for people, and what they can do; it may change.
+    `says`: explanation and advice for people; its text may change between versions.
     """
 
     __slots__ = ("fields", "name", "says")
@@ -29,7 +29,7 @@ class Event:
         self.fields = fields
 
     def all(self) -> dict[str, object]:
-        """Return its name and fields in the order in which they are written."""
+        """Return the name and the fields, in the order of the log line."""
         says = {"says": self.says} if self.says else {}
         return {"event": self.name, **self.fields, **says}
 
@@ -43,7 +43,7 @@ def format_fields(fields: dict[str, object]) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a value as it stands in a line."""
+    """Return a value in the notation of a log line."""
     match value:
         case None:
             return "-"
@@ -64,7 +64,7 @@ def format_value(value: object) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Format records, also those that are no events: such a message becomes one."""
+    """Formats log records. A message of another library becomes the event "other"."""
 
     def __init__(self, form: str) -> None:
         """`form`: a value of --log-format (config/options.py)."""
@@ -85,6 +85,6 @@ class Formatter(logging.Formatter):
 
 
 def stamp(seconds: float) -> str:
-    """Return seconds of the epoch as ISO 8601, in UTC, with milliseconds."""
+    """Return seconds since the epoch as ISO 8601, in UTC, with milliseconds."""
     when = datetime.fromtimestamp(seconds, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -131,8 +131,8 @@ def test_a_room_runs_and_is_joined_and_asked(bin: Path, elsewhere: Path) -> None
         assert printed == ["127.0.0.1 connected\n", "<127.0.0.1>hello\n"]
         told = json.loads(run(bin / "chatroom-status", "--json").stdout)
         assert told["room"]["joins"] == 1
-        assert "nobody here is 7" in run(bin / "chatroom-admin", "kick", "7", code=1).stderr
-    assert "no room runs here" in run(bin / "chatroom-status", code=1).stderr
+        assert "no member matches 7" in run(bin / "chatroom-admin", "kick", "7", code=1).stderr
+    assert "no running room found" in run(bin / "chatroom-status", code=1).stderr
 
 
 def test_what_needs_an_extra_says_which(bin: Path, elsewhere: Path) -> None:

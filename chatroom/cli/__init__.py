@@ -2,5 +2,5 @@
 
 server.py    python -m chatroom: start a room
 status.py    python -m chatroom.status: show a local room's status
-admin.py     python -m chatroom.admin: kick, ban, and speak in the room
+admin.py     python -m chatroom.admin: kick, ban, and send messages as the room
 """

@@ -1,6 +1,6 @@
-"""`python -m chatroom.admin`: put members out of a room that runs here, keep them out, speak in it.
+"""`python -m chatroom.admin`: kick and ban members of a local room, and send messages as the room.
 
-Exit codes: 0 done, 1 it could not be done, 2 wrong arguments.
+Exit codes: 0 done, 1 failed, 2 wrong arguments.
 """
 
 import argparse
@@ -17,20 +17,22 @@ WHO = "a member's id, an address, a network such as 10.0.0.0/8, or unix"
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom.admin",
-        description="Put members out of a room that runs on this machine, keep them out, speak.",
+        description="Kick and ban members of a local room, and send messages as the room.",
         allow_abbrev=False,
     )
     add_room(made)
     orders = made.add_subparsers(dest="do", metavar="ORDER", required=True)
     for name, about in (
-        ("kick", "put members out; they may come again"),
-        ("ban", "put members out, and let nobody in from there"),
-        ("unban", "let in again whom a ban keeps out"),
+        ("kick", "disconnect members; they may join again"),
+        ("ban", "disconnect members, and refuse new ones from the same address or network"),
+        ("unban", "remove a ban"),
     ):
         order = orders.add_parser(name, help=about, description=about)
         order.add_argument("who", metavar="WHO", help=WHO)
-    orders.add_parser("list", help="the members, and the bans", description="List both.")
-    order = orders.add_parser("say", help="say something to all", description="Say it, as <room>.")
+    listing = "list the members and the bans"
+    orders.add_parser("list", help=listing, description=listing)
+    saying = "send a message to all members, as <room>"
+    order = orders.add_parser("say", help=saying, description=saying)
     order.add_argument("text", metavar="TEXT")
     return made
 
@@ -53,16 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bans, kicked = _listed(done.get("bans", ())), _listed(done.get("kicked", ()))
             match options.do:
                 case "kick" if not done["kicked"]:
-                    command.exit(1, f"{command.prog}: nobody here is {options.who}\n")
+                    command.exit(1, f"{command.prog}: no member matches {options.who}\n")
                 case "kick":
-                    tell(f"put out: {kicked}", command)
+                    tell(f"kicked: {kicked}", command)
                 case "ban":
-                    tell(f"banned {done['banned']}; put out: {kicked}", command)
+                    tell(f"banned {done['banned']}; kicked: {kicked}", command)
                 case "unban" if not done["unbanned"]:
-                    why = f"there is no ban of {options.who}; bans are: {bans}"
+                    why = f"{options.who} is not banned; bans: {bans}"
                     command.exit(1, f"{command.prog}: {why}\n")
                 case "unban":
-                    tell(f"bans are: {bans}", command)
+                    tell(f"bans: {bans}", command)
     sys.exit(0)
 
 

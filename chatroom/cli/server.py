@@ -1,8 +1,7 @@
 """The command line of the server: from arguments to settings, from errors to exit codes.
 
-Exit codes: 0 stopped by SIGINT or SIGTERM, 1 it can't run here, 2 wrong
-arguments, variables or configuration file (sources.py). Errors are one line on
-standard error, behind what was logged there.
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 the room can't run, 2 wrong arguments, variables or
+configuration file (config/sources.py). An error is one line on standard error, after the log.
 """
 
 import argparse
@@ -32,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom",
         description="A chatroom over TCP: anyone with nc can join.",
-        epilog="SIZE is in bytes and may end in K, M or G. Ctrl-C, or SIGTERM, stops the room.",
-        argument_default=argparse.SUPPRESS,  # what is not given may be in a variable or a file
+        epilog="SIZE is in bytes and may end in K, M or G. Ctrl-C or SIGTERM stops the room.",
+        argument_default=argparse.SUPPRESS,  # no defaults: a variable or the file may set a value
         allow_abbrev=False,
     )
     add = made.add_argument
@@ -45,16 +44,16 @@ def parser() -> argparse.ArgumentParser:
         "--config",
         type=argument_type(path),
         metavar="FILE",
-        help="a file of TOML with options, such as: max-clients = 100. The command line takes"
-        " precedence over it, and so do variables such as CHATROOM_MAX_CLIENTS; SIGHUP reads it"
-        " again",
+        help="TOML file of options, such as: max-clients = 100. The command line overrides the"
+        " environment (variables such as CHATROOM_MAX_CLIENTS), which overrides the file. SIGHUP"
+        " reads the file again",
     )
     add("--version", action="version", version=f"chatroom {__version__}")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a room until it is told to stop; ends the process with an exit code."""
+    """Run a room until it is stopped, then end the process with an exit code."""
     command = parser()
     given, file = _given(command, arguments)
 
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sockets = inherited()
         settings = read()
         if not (settings.listen or sockets):
-            command.error("say where to listen: HOST PORT, or --listen ADDRESS")
+            command.error("no address to listen on: give HOST PORT, or --listen ADDRESS")
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ConfigError as error:
         command.error(str(error))
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logged.setFormatter(Formatter(settings.log_format))
     logging.basicConfig(handlers=[logged])
     for name, near in sources.strange(os.environ).items():
-        says = f"it is no variable of a room; {near} is one"
+        says = f"unknown variable; did you mean {near}?"
         logger.warning(Event("strange-variable", says, name=name))
     code = 0
     try:
@@ -96,13 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _given(
     command: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> tuple[sources.Layer, Path | None]:
-    """Return the settings that the command line gives, and the path of the file, if any."""
+    """Return the settings of the command line, and the path of the configuration file, if any."""
     given = vars(command.parse_args(arguments))
     if "host" in given:
         if "port" not in given:
-            command.error("PORT is missing: say HOST PORT, or --listen HOST:PORT")
+            command.error("PORT is missing: give HOST PORT, or --listen HOST:PORT")
         try:
-            # Not earlier: argparse would complain of a bad port before an unknown option.
+            # Not in the parser: argparse would report a bad port before an unknown option.
             here = Endpoint(given["host"], port_number(given["port"], least=0))
         except ValueError as error:
             command.error(f"argument PORT: must be {error}")
@@ -112,9 +111,9 @@ def _given(
 
 
 class _Logged(logging.Handler):
-    """Prints what is logged on a console: nobody has to read standard error for the room to go on.
+    """Prints log records on a console, so that an unread standard error does not block the room.
 
-    Only the main thread may log, as only it may tell a console to `say` something.
+    Only the main thread may log, as only it may call `Console.print_line`.
     """
 
     def __init__(self, console: Console) -> None:

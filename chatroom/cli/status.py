@@ -1,6 +1,6 @@
-"""`python -m chatroom.status`: the members of a room that runs here, and its figures.
+"""`python -m chatroom.status`: show a local room's members and statistics.
 
-Exit codes: 0 shown, 1 no such room, or it has ended, 2 wrong arguments.
+Exit codes: 0 shown, 1 no such room, or the room has ended, 2 wrong arguments.
 """
 
 import argparse
@@ -23,23 +23,23 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_room(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which room is meant."""
+    """Add the options that choose a room."""
     parser.add_argument(
         "--run-dir",
         type=argument_type(path),
         metavar="FOLDER",
         default=default(),
-        help="the run-dir of the room (default: %(default)s)",
+        help="run-dir of the room (default: %(default)s)",
     )
     parser.add_argument(
         "--room",
         metavar="ADDRESS",
-        help="where the room listens first, or just its port; needed where several run",
+        help="first address of the room, or only its port; required if several rooms are running",
     )
 
 
 def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Asker:
-    """Connect to the room that is meant; if it is not there, end the process with exit code 1."""
+    """Connect to the chosen room; if that fails, end the process with exit code 1."""
     try:
         found = find(options.run_dir, options.room)
     except RunDirError as error:
@@ -53,7 +53,7 @@ def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Ask
 
 
 def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
-    """Return the answer; if there is none, or it is an error, end the process with exit code 1."""
+    """Return the answer to a request; if it fails, end the process with exit code 1."""
     try:
         answer = asker.ask(dict(request))
     except TimeoutError:
@@ -66,13 +66,13 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print it, now. If that fails, end the process: without a word if its reader has gone."""
+    """Print a text and flush. If that fails, end the process; silently if the reader has gone."""
     try:
         encoding = sys.stdout.encoding
         shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
         print(before + shown, flush=True)
     except OSError as error:
-        # Or Python would try again, and complain, when it ends.
+        # Otherwise Python would flush again at exit, and report the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             parser.exit(1, f"{parser.prog}: can't write: {error.strerror}\n")
@@ -82,18 +82,18 @@ def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom.status",
-        description="Tell who is in a room that runs on this machine, and how it goes.",
+        description="Show a local room's members and statistics.",
         allow_abbrev=False,
     )
     add_room(made)
-    made.add_argument("--json", action="store_true", help="as JSON, a line each time")
+    made.add_argument("--json", action="store_true", help="print JSON, one line per report")
     made.add_argument(
         "--watch",
         type=float,
         nargs="?",
         const=2.0,
         metavar="SECONDS",
-        help="again and again, with rates, until Ctrl-C (default: every 2 s)",
+        help="repeat every SECONDS (default: 2), with rates, until Ctrl-C",
     )
     return made
 
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the lines for a person. Rates are since `before`, or else since the room began."""
+    """Yield the lines of a report. Rates are since the report `before`, or the room's start."""
     room, now = found["room"], found["at"]
     earlier = before["room"] if before else {"messages": 0, "deliveries": 0, "bytes": 0}
     seconds = max(0.001, now - (before["at"] if before else room["since"]))
@@ -154,7 +154,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
 
 
 def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield columns under their names, all to the right."""
+    """Yield the lines of a table, right-aligned, the first with the names of the columns."""
     cells = [["-" if row[name] is None else str(row[name]) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     for line in (names, *cells):
@@ -162,7 +162,7 @@ def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[s
 
 
 def format_time(seconds: float) -> str:
-    """Return 1:02:03, or 2d 1:02:03."""
+    """Return a duration as 1:02:03, or 2d 1:02:03."""
     days, rest = divmod(max(0, int(seconds)), 86400)
     text = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}d {text}" if days else text

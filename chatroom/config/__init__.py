@@ -1,7 +1,7 @@
-"""The settings of a room, and where they are read from.
+"""The settings of a room, and the sources that they are read from.
 
-options.py     the table of options: all that is known of each
+options.py     the table of options
 settings.py    the settings of one room, and the sizes that follow from them
-sources.py     reads them from the command line, the environment and a file
-sizes.py       sizes in bytes, and how a person writes them
+sources.py     read the settings from the command line, the environment and a file
+sizes.py       sizes in bytes, and their notation
 """

@@ -1,4 +1,4 @@
-"""Sizes in bytes: their units, and how a person writes them."""
+"""Sizes in bytes: their units and their notation."""
 
 import re
 
@@ -10,9 +10,9 @@ PAGE = 4 * KIB
 
 
 def size(text: str) -> int:
-    """Convert `65536`, `64K`, `4M` or `1G`. Raise ValueError, saying what it must be."""
+    """Convert `65536`, `64K`, `4M` or `1G`. Raises ValueError, which says what it must be."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
-    # Thirty digits are enough, and thousands are more than `int` takes.
+    # 30 digits are enough; `int` fails at thousands.
     if not re.fullmatch("[0-9]{1,30}", number) or unit not in ("", "K", "M", "G"):
         raise ValueError(f"a size such as 65536, 64K or 4M, not {shown(text)}")
     return int(number) << 10 * " KMG".index(unit or " ")

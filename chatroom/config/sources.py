@@ -1,12 +1,11 @@
-"""Reads the settings of a room from the command line, the environment and a file.
+"""Read the settings of a room from the command line, the environment and a file.
 
-All use the names of the options (options.py) and the same converters: `--max-clients 50`,
-`CHATROOM_MAX_CLIENTS=50`, and in the file, which is TOML, `max-clients = 50`. The command line
-takes precedence over the environment, and the environment over the file. Every error says where
-the wrong value stands.
+All sources use the names of the options (options.py) and the same converters: `--max-clients 50`,
+`CHATROOM_MAX_CLIENTS=50`, and in the TOML file `max-clients = 50`. The command line overrides the
+environment, which overrides the file. Every error names the source of the wrong value.
 
-Variables of others may begin with CHATROOM_ too, such as those that an orchestrator makes for each
-service. They are ignored; one that is nearly an option's gets a warning.
+Unknown variables that begin with CHATROOM_ are ignored: an orchestrator makes some for each
+service. A likely misspelling of an option's variable gets a warning.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,41 +19,41 @@ from chatroom.errors import ConfigError
 from chatroom.system import files
 
 CONFIG = VARIABLE + "CONFIG"
-"""The variable that names the file."""
+"""Variable that names the file."""
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
 BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
-"""Values of the variable of an option that takes no value."""
+"""Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Similarity of two names from which one may be a misspelling of the other."""
+"""Minimum similarity of two names (difflib's ratio) for one to be a misspelling of the other."""
 
 
 class SourcedValue(NamedTuple):
-    """A setting, and where it was found."""
+    """A setting and its source, as errors name it."""
 
     value: Any
     where: str
 
 
 Layer = dict[str, SourcedValue]
-"""Settings from one source, by the names of `Settings`."""
+"""Settings of one source, by their names in `Settings`."""
 
 
 def read(given: Layer, environment: Mapping[str, str], path: Path | None) -> Settings:
-    """Return the settings, where `given` is from the command line. Raise ConfigError."""
+    """Return the settings. `given`: those of the command line. Raises ConfigError."""
     found = (from_file(path) if path else {}) | from_environment(environment) | given
     try:
         return Settings(**{name: sourced.value for name, sourced in found.items()})
     except SettingsError as error:
-        where = f"--{option_name(error.name)}"  # a default that does not go with the others
+        where = f"--{option_name(error.name)}"  # a default that conflicts with other settings
         if error.name in found:
             where = found[error.name].where
         raise ConfigError(f"{where}: must be {error}") from None
 
 
 def from_arguments(parsed: Mapping[str, Any]) -> Layer:
-    """Return the settings that a parser of the options found on the command line."""
+    """Return the settings in a parser's result."""
     layer: Layer = {}
     for option in OPTIONS:
         if option.name in parsed:
@@ -68,15 +67,15 @@ def from_arguments(parsed: Mapping[str, Any]) -> Layer:
 
 
 def from_file(path: Path) -> Layer:
-    """Return the settings of a file. Raise ConfigError."""
+    """Return the settings of a file. Raises ConfigError."""
     options = {option.key: option for option in OPTIONS}
     layer: Layer = {}
     for key, value in _parse(path).items():
         if key not in options:
             name = key if key.isprintable() else repr(key)
             near = _nearest(key, options)
-            hint = f"{near} is one" if near else "--help shows them, less their dashes"
-            raise ConfigError(f"{path}: {name} is no option; {hint}")
+            hint = f"did you mean {near}?" if near else "--help lists the options"
+            raise ConfigError(f"{path}: unknown option {name}; {hint}")
         where = f"{path}: {key}"
         layer[options[key].name] = SourcedValue(_value(options[key], value, where), where)
     return layer
@@ -86,22 +85,22 @@ def _parse(path: Path) -> dict[str, Any]:
     import tomllib  # here, so that a room without a file starts without it
 
     try:
-        text = files.read(path).decode() + "\n"  # or what is wrong at its end would have no line
+        text = files.read(path).decode() + "\n"  # tomllib gives no line for an error at the end
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: line {line} must be text in UTF-8") from None
+        raise ConfigError(f"{path}: line {line} must be UTF-8 text") from None
     try:
         return tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path}: {_locate(str(error), text)}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: its lists or tables are nested too deeply") from None
+        raise ConfigError(f"{path}: lists or tables are nested too deeply") from None
 
 
 def _locate(problem: str, text: str) -> str:
-    """Return an error of TOML with the line that it is in, where the error names one."""
+    """Return a TOML error with the text of its line, if the error names a line."""
     what, at, where = problem.rpartition(" (at line ")
     number = where.partition(",")[0]
     if not at:
@@ -114,7 +113,7 @@ def _locate(problem: str, text: str) -> str:
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
-    """Return the settings of the variables; an empty one sets nothing. Raise ConfigError."""
+    """Return the settings of the variables; empty ones are ignored. Raises ConfigError."""
     layer: Layer = {}
     for option in OPTIONS:
         where = option.variable
@@ -131,7 +130,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def strange(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are nearly those of an option, each with that option's."""
+    """Return likely misspellings of options' variables, each with the right name."""
     known = (CONFIG, *(option.variable for option in OPTIONS))
     names = {name.removeprefix(VARIABLE): name for name in known}
     found = {}
@@ -143,8 +142,8 @@ def strange(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
-    """Return the known name that may be meant; empty if there is none."""
-    import difflib  # here, as it is rarely needed
+    """Return the most similar known name; empty if none is similar enough."""
+    import difflib  # here, because it is rarely needed
 
     return next(iter(difflib.get_close_matches(name, [*known], 1, alike)), "")
 
@@ -153,7 +152,7 @@ def _nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
 
 
 def _value(option: Option, value: object, where: str) -> object:
-    """Convert a value of TOML as the option converts the text that the command line has."""
+    """Convert a TOML value by the option's converter of command-line text."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: must be true or false, not {_format(value)}")
@@ -186,7 +185,7 @@ def _format(value: object) -> str:
         case bool():
             return str(value).lower()
         case int() if value.bit_length() > 1000:
-            return "so long a number"  # longer ones have no text
+            return "so long a number"  # Python can't convert very long numbers to text
         case int() | float():
             return str(value)
         case list():

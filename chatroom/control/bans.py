@@ -1,4 +1,4 @@
-"""Banned addresses and networks, and the file that keeps them, where the room is told to."""
+"""Banned addresses and networks, and the file that keeps them (--keep-bans)."""
 
 import contextlib
 import json
@@ -11,41 +11,42 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 
 
 class Bans:
-    """The bans in the order in which they were made, kept in the file `path`, if there is one."""
+    """The bans, oldest first, and their file, if there is one."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Raises BansError where the file is there, and can't be read."""
+        """Read the file, if `path` is given and it exists. Raises BansError if that fails."""
         self._path = path
         self._networks: dict[Network, None] = {}
         if path is None:
             return
         try:
             found = json.loads(files.read(path))
-            # A number would pass for an address.
+            # ip_network would take a number for an address.
             if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-                raise ValueError("it is none")
+                raise ValueError("not a list of text")
             self._networks = dict.fromkeys(map(parse_network, found))
         except FileNotFoundError:
             pass
         except OSError as error:
             raise BansError(f"{path} can't be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            raise BansError(f"{path} has to be a list of networks, as JSON: {why}") from None
+            why = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise BansError(f"{path} must be a list of networks in JSON: {why}") from None
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, str) and within(address, self._networks)
 
     def all(self) -> list[str]:
+        """Return the bans as text, oldest first."""
         return [format_network(network) for network in self._networks]
 
     def add(self, network: Network) -> None:
-        """Add a ban. Raises BansError where it can't be kept; it holds nevertheless."""
+        """Add a ban. Raises BansError if the file can't be written; the ban holds nevertheless."""
         self._networks[network] = None
         self._keep()
 
     def remove(self, network: Network) -> bool:
-        """Remove a ban; return False if there is no such ban. Raises BansError as `add` does."""
+        """Remove a ban; return False if there is no such ban. Raises BansError like `add`."""
         if network not in self._networks:
             return False
         del self._networks[network]
@@ -53,7 +54,7 @@ class Bans:
         return True
 
     def _keep(self) -> None:
-        """Replace the file at once, so that it is never half written."""
+        """Replace the file atomically."""
         if self._path is None:
             return
         new = self._path.with_suffix(".new")

@@ -1,10 +1,9 @@
-"""The control socket: a Unix socket by which a room's owner asks the main process, and commands it.
+"""The control socket: a Unix socket on which the main process answers its owner's requests.
 
-A request is a line of JSON, and so is its answer; a connection may bring any
-number of them, one after another. Only the same user gets in (and root): the
-folder is private, and the kernel says which user has connected. The room never
-waits: an answer that can't be sent at once is sent later, and the connection's
-next request is not read before that.
+A request is a line of JSON, and so is its answer. A connection may send any number of requests, one
+after another. Only the room's user and root are admitted: the folder is private, and the kernel
+reports the peer's user. The room never waits: the rest of an answer is sent when the connection is
+writable, and its next request is read afterwards.
 """
 
 import contextlib
@@ -25,19 +24,19 @@ from chatroom.system.listening import listen, remove_file
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 64 * KIB
-"""Bytes of a request; a connection that sends a longer one is closed."""
+"""Maximum size of a request (bytes); a connection that sends a longer one is closed."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Linux's struct ucred: pid, uid, gid."""
 
 ANSWER_WITHIN = 10.0
-"""Seconds that a command waits for the room."""
+"""Timeout (s) of a command that waits for the room's answer."""
 
 Answer = dict[str, Any]
 
 
 class Control:
-    """The room's end; `answer(request)` is called with a JSON object."""
+    """The room's end. `answer(request)` returns the answer to a request; both are JSON objects."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop
@@ -46,7 +45,7 @@ class Control:
         self._close_listener = contextlib.ExitStack()
 
     def listen(self, path: Path) -> None:
-        """Accept connections from now on. To be called once. Raises ListenError."""
+        """Start accepting connections. Call it once. Raises ListenError."""
         listener = listen(Endpoint(path=str(path)), 0)
         self._close_listener.callback(remove_file, str(path), os.stat(path).st_ino)
         self._close_listener.callback(listener.close)
@@ -55,7 +54,7 @@ class Control:
         accepting.open()
 
     def close(self) -> None:
-        """Close all connections, and leave no file behind."""
+        """Close the listener and all connections, and remove the socket's file."""
         self._close_listener.close()
         for end in list(self._connections):
             self._drop(end)
@@ -66,14 +65,14 @@ class Control:
             end.close()
         elif len(self._connections) >= MAX_CONNECTIONS:
             with contextlib.suppress(OSError):
-                end.send(b'{"error": "too many ask already"}\n')
+                end.send(b'{"error": "too many connections"}\n')
             end.close()
         else:
             self._connections[end] = _Connection()
             self._loop.watch(end, partial(self._turn, end))
 
     def _turn(self, end: socket.socket) -> None:
-        """Receive, answer, send: as far as that goes without waiting."""
+        """Receive, answer and send, as far as possible without waiting."""
         connection = self._connections[end]
         try:
             if not (connection.unsent or connection.asks):
@@ -97,7 +96,7 @@ class Control:
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
-            return {"error": "a request is a JSON object"}
+            return {"error": "a request must be a JSON object"}
         return self._answer(request)
 
     def _drop(self, end: socket.socket) -> None:
@@ -109,28 +108,28 @@ class Control:
 class _Connection:
     def __init__(self) -> None:
         self.unsent = b""
-        """The rest of an answer."""
+        """Unsent rest of an answer."""
         self._received = b""
 
     @property
     def asks(self) -> bool:
-        """Tell whether a request has come whole."""
+        """True if a complete request has come."""
         return b"\n" in self._received
 
     def next(self) -> bytes:
-        """Return the request that came first."""
+        """Return the first request, and remove it."""
         line, _, self._received = self._received.partition(b"\n")
         return line
 
     def take(self, data: bytes) -> None:
-        """Add data. Raises ValueError when no more will come, or too much without a line end."""
+        """Add received data. Raises ValueError at EOF, or if a request is too long."""
         self._received += data
         if not data or (len(self._received) > MAX_REQUEST and not self.asks):
             raise ValueError
 
 
 def _is_ours(end: socket.socket) -> bool:
-    """Tell whether the same user is at the other end, or root.
+    """Return whether the peer is the same user or root.
 
     Without SO_PEERCRED, the folder's mode ensures that.
     """
@@ -141,7 +140,7 @@ def _is_ours(end: socket.socket) -> bool:
 
 
 class Asker:
-    """The command's end. Its methods raise OSError."""
+    """The command's end. All methods raise OSError."""
 
     def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`."""
@@ -155,8 +154,9 @@ class Asker:
         self._file = self._end.makefile("rb")
 
     def ask(self, request: Answer) -> Answer:
-        """Return the answer to a request. Raises EOFError where the room has ended."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
+        """Return the answer to a request. Raises EOFError if the room has ended."""
+        # After these errors, the answer may still hold the room's reason.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()
         if not line.endswith(b"\n"):

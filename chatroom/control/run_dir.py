@@ -1,4 +1,4 @@
-"""The run-dir: a private folder in which each room that runs has its control socket."""
+"""The run-dir: a private folder with the control socket of each running room."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ SUFFIX = ".sock"
 BANS_SUFFIX = ".bans"
 
 LONGEST_PATH = 103
-"""Bytes of a Unix socket's path that every system takes."""
+"""Maximum length of a Unix socket's path on every system (bytes)."""
 LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
-"""Bytes of a run-dir's path: the end of a room's name, at least, has to fit in behind it."""
+"""Maximum length of a run-dir's path (bytes): at least the port of a room must fit behind it."""
 
 
 def default() -> Path:
-    """Return this user's folder: in $XDG_RUNTIME_DIR, or else in that for temporary files."""
+    """Return this user's run-dir: in $XDG_RUNTIME_DIR, or else in the folder of temporary files."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return Path(runtime) / "chatroom"
@@ -28,11 +28,10 @@ def default() -> Path:
 
 
 def ensure(folder: Path) -> None:
-    """Make the folder, 0700, or see that it is ours alone. Raises RunDirError."""
+    """Make the folder with mode 0700, or check that it is private. Raises RunDirError."""
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
         raise RunDirError(
-            f"the run-dir {folder} has too long a path for a socket in it:"
-            f" at most {LONGEST_FOLDER} bytes"
+            f"the path of the run-dir {folder} is too long: {LONGEST_FOLDER} bytes at most"
         )
     try:
         with contextlib.suppress(FileExistsError):
@@ -41,23 +40,23 @@ def ensure(folder: Path) -> None:
     except OSError as error:
         raise RunDirError(f"the run-dir {folder} can't be made: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode):
-        raise RunDirError(f"the run-dir {folder} is no folder")
+        raise RunDirError(f"the run-dir {folder} is not a folder")
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise RunDirError(f"the run-dir {folder} has to be this user's alone (chmod 700)")
+        raise RunDirError(f"the run-dir {folder} must be private to this user (chmod 700)")
 
 
 def socket_of(folder: Path, at: Endpoint) -> Path:
-    """Return the socket of the room whose first address this is."""
+    """Return the path of the control socket of the room with this first address."""
     return folder / (_name(folder, str(at)) + SUFFIX)
 
 
 def bans_of(folder: Path, at: Endpoint) -> Path:
-    """Return the file of that room's bans."""
+    """Return the path of the file of bans of the room with this first address."""
     return folder / (_name(folder, str(at)) + BANS_SUFFIX)
 
 
 def _name(folder: Path, room: str) -> str:
-    """Return a room's name as that of a file; if it is too long for a socket's path, its end."""
+    """Return a room's name as a file name; if it is too long for a socket's path, only its end."""
     name = room.replace("/", "%")
     while len(name) > 1 and len(os.fsencode(folder / (name + SUFFIX))) > LONGEST_PATH:
         name = name[1:]
@@ -65,10 +64,10 @@ def _name(folder: Path, room: str) -> str:
 
 
 def find(folder: Path, room: str | None) -> Path:
-    """Return the socket of the only room there, or of the room that listens at `room`.
+    """Return the control socket of the only room in a folder, or of the room at `room`.
 
-    `room` is an address, or the end of one, such as a port or a file's name. Raises
-    RunDirError, also where another user could have put a room of his there.
+    `room` is an address, or the end of one, such as a port or a file's name. Raises RunDirError,
+    also if another user could have put a socket into the folder.
     """
     _expect_ours(folder)
     names = [name for name in _names(folder) if _lives(folder / (name + SUFFIX))]
@@ -80,26 +79,29 @@ def find(folder: Path, room: str | None) -> Path:
             name for name in names if name.endswith(ends)
         ]
     if not found:
-        which = "no room runs" if room is None else f"no room at {room} runs"
-        raise RunDirError(f"{which} here, by {folder}")
+        which = "no running room" if room is None else f"no running room at {room}"
+        raise RunDirError(f"{which} found in {folder}")
     if len(found) > 1:
         spelt = ", ".join(name.replace("%", "/") for name in found)
-        raise RunDirError(f"several rooms run here: say which, of {spelt}")
+        raise RunDirError(f"several rooms are running; choose one with --room: {spelt}")
     return folder / (found[0] + SUFFIX)
 
 
 def _expect_ours(folder: Path) -> None:
-    """Check the folder's owner. Root may look at other users' rooms, but not in its own run-dir."""
+    """Check that only a trusted user can write to the folder. Raises RunDirError.
+
+    Root may use other users' folders, but not in place of its own default run-dir.
+    """
     its_own = folder == default()
     with contextlib.suppress(OSError):  # reading the folder reports it
         found = folder.lstat() if its_own else folder.stat()
         trusted = found.st_uid == os.getuid() or (os.getuid() == 0 and not its_own)
         if not trusted or found.st_mode & 0o022:
-            raise RunDirError(f"{folder} is not this user's alone: no room there is trusted")
+            raise RunDirError(f"{folder} is not private to this user, so no room there is trusted")
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the names of rooms that run there, or were killed there. Raises RunDirError."""
+    """Return the names of all rooms in a folder, killed ones included. Raises RunDirError."""
     try:
         files = os.listdir(folder)
     except FileNotFoundError:
@@ -110,8 +112,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _lives(path: Path) -> bool:
-    """Tell whether a room listens there; one that was killed has left its file behind."""
+    """Return whether a room listens at a socket; a killed room leaves a stale file."""
     try:
         return not is_stale(str(path))
     except OSError:
-        return False  # it has just ended
+        return False  # the room has just ended

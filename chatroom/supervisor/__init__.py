@@ -10,14 +10,14 @@ In reading order:
     assignment.py      `Assignment`: which worker serves which member; what follows a death
     pool.py            `WorkerPool`: start, watch and replace workers
     child.py           `Child`: one process, from its start until it is reaped
-    watchdog.py        which processes make no progress
+    watchdog.py        find processes that make no progress
     console.py         print the conversation
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
-    status_report.py   what chatroom.status shows
+    status_report.py   the report that chatroom.status shows
     admin_commands.py  kick, ban, unban, say
-    counters.py        numbers that only grow, for both
+    counters.py        totals since the room began
 
-One event loop (system/event_loop.py) calls all of it, but for the console's thread. A message
-passes none of it; a join and a worker's death are followed in docs/architecture.md.
+One event loop (system/event_loop.py) runs everything except the console's thread. Messages do not
+pass through the main process. docs/architecture.md follows a join and a worker's death through it.
 """

@@ -1,8 +1,8 @@
 """The way into the room: accept, ask the registry, make a member of the connection or refuse it.
 
 listener ─► bans, registry ─► Members.join ─► hand_over (assignment.py) ─► its worker
-    └────► from a trusted proxy: its header first (pending.py)
-                             └─► refused: told why in one line (JOIN-5)
+    └────► from a trusted proxy: wait for its header first (pending.py)
+                             └─► refused, with the reason in one line (JOIN-5)
 """
 
 import contextlib
@@ -25,24 +25,24 @@ from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import UNIX
 
 ACCEPTED_PER_TURN = 64
-"""Connections that are accepted before the main process looks at what else there is to do."""
+"""Connections to accept in a row before the event loop turns to its other sources."""
 
 LINGER = 1.0
-"""Seconds that a refused newcomer's connection stays open, so that it can read why."""
+"""Seconds that a refused connection stays open, so that the client can read the reason."""
 MAX_LINGERING = 32
-"""Refused newcomers whose connections stay open at once: half of the descriptors in reserve."""
+"""Refused connections that stay open at once: half of the descriptors in reserve."""
 
 BANNED = Refusal("You are banned from this room")
 
-NONE_LEFT = "newcomers wait until there are descriptors and memory for them again (ulimit -n)"
+NONE_LEFT = "out of descriptors or memory (ulimit -n); new connections wait"
 
 logger = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts from the `listeners`, from `open` to `close`.
+    """Accepts connections from the `listeners`, from `open` to `close`.
 
-    `bans`: addresses that may not come in. `hand_over(id, client)` gives a member to a worker.
+    `bans`: addresses to refuse. `hand_over(id, client)` gives a member to a worker.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Acceptor:
         hand_over: Callable[[int, Client], None],
     ) -> None:
         self.greeting = settings.greeting
-        """Greeting of those who come from now on."""
+        """Greeting of new members; a reload may replace it."""
         self._loop = loop
         self._prefix = settings.prefix
         self._registry = registry
@@ -72,17 +72,17 @@ class Acceptor:
             for listener in listeners
         ]
         self._exhausted = False
-        """Whether the system had nothing for another connection, when it was last asked."""
+        """True while the system has no resources for another connection; it is logged once."""
         self._lingering: dict[socket.socket, Timer] = {}
-        """Connections of the refused, until they are closed; the first first."""
+        """Refused connections, until they are closed, the oldest first."""
 
     def open(self) -> None:
-        """Accept from now on. Once."""
+        """Start accepting. Call it once."""
         for accepting in self._accepting:
             accepting.open()
 
     def close(self) -> None:
-        """Accept nobody any more, and close what is not a member's. May be called again."""
+        """Stop accepting, and close all connections that are not members'. Idempotent."""
         for accepting, listener in zip(self._accepting, self._listeners, strict=True):
             accepting.close()
             listener.close()
@@ -106,7 +106,7 @@ class Acceptor:
             self._admit(connection, address, port, 0)
 
     def _admit(self, connection: socket.socket, address: str, port: int, header_bytes: int) -> None:
-        """Make a member of a connection, or refuse it."""
+        """Make a member of a connection, or refuse the connection."""
         answer = BANNED if address in self._bans else self._registry.admit(address)
         if isinstance(answer, Refusal):
             self._counters.refusals[answer.reason] += 1
@@ -126,10 +126,9 @@ class Acceptor:
         self._hand_over(answer.id, client)
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
-        """Say why, and end our side; wait a little for the other side to end its own.
+        """Send the reason, shut down our side, and linger until the client closes its own.
 
-        To close while its input is unread would reset the connection, and the
-        line could be lost with it.
+        A close with unread input would reset the connection, and could lose the line.
         """
         with contextlib.suppress(OSError):
             connection.send(reason.encode() + b"\n")

@@ -15,17 +15,17 @@ from chatroom.supervisor.members import Members
 from chatroom.system.networks import Network, format_network, parse_network, within
 
 SPEAKER = b"<room>"
-"""The prefix of what the room itself says."""
+"""Prefix of the room's own messages."""
 NOBODY = 0
-"""The id of its sender; no member has it."""
+"""Sender id of the room's own messages; no member has it."""
 SAY_WITHIN = 0.1
-"""Seconds to wait for the log's lock. A full log is not waited for."""
+"""Seconds to wait for the log's lock. If the log is full, `say` fails at once."""
 MAX_TEXT = 4 * KIB
-"""Bytes that it says at once."""
+"""Maximum size of a `say` text (bytes)."""
 
 
 class AdminCommands:
-    """Runs the commands; `wake()` has all workers deliver what was appended."""
+    """Runs the commands; `wake()` rings all workers, so that they deliver an appended text."""
 
     def __init__(
         self,
@@ -40,9 +40,10 @@ class AdminCommands:
         self._wake = wake
 
     def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Do what is asked, and say what was done, or why not; None: it is no such order.
+        """Run an order and return its result, or {"error": reason}; None for an unknown order.
 
-        kick, ban, unban: "who", an id, or what networks.py understands. bans. say: "text".
+        An order is {"do": name}. kick, ban and unban take "who": a member's id, or an address
+        or network (system/networks.py). say takes "text". bans takes nothing.
         """
         who, text = str(order.get("who", "")), order.get("text")
         try:
@@ -66,7 +67,7 @@ class AdminCommands:
             return {"error": str(error)}
 
     def _meant(self, who: str) -> list[int]:
-        """Return the ids of the members that are meant. Raises ValueError."""
+        """Return the ids of the members that `who` matches. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._members.by_id if str(id) == who.lstrip("0")]
         return self._within(parse_network(who))
@@ -84,28 +85,28 @@ class AdminCommands:
         found = self._network_of(who)
         try:
             self._bans.add(found)
-        finally:  # it holds, whether or not it could be kept
+        finally:  # the ban holds, even if its file could not be written
             kicked = self._kick(self._within(found), LeaveReason.BANNED)
         return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
-        """Return a network, or the address of the member with this id. Raises ValueError."""
+        """Parse a network; for a member's id, return its address. Raises ValueError."""
         if who.isascii() and who.isdigit():
             for id in self._meant(who):
                 return parse_network(self._members.by_id[id].address)
-            raise ValueError(f"no member has the id {who}")
+            raise ValueError(f"no member with id {who}")
         return parse_network(who)
 
     def _say(self, text: str) -> dict[str, Any]:
         block = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").rstrip(b"\n")
         if not 0 < len(block) <= MAX_TEXT:
-            return {"error": f"what the room says has 1 to {MAX_TEXT} bytes"}
+            return {"error": f"the text must have 1 to {MAX_TEXT} bytes"}
         block += b"\n"
         messages = block.count(b"\n")
         batch = Batch()
         origin = Origin(ROOM, len(SPEAKER)).pack()
         batch.add(NOBODY, origin, 0, render(SPEAKER, sanitize(block)), messages)
         if not self._log.append_within(SAY_WITHIN, batch):
-            return {"error": "the room is too busy just now: say it again"}
+            return {"error": "the room is too busy; try again"}
         self._wake()
         return {"said": messages}

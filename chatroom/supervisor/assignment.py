@@ -1,15 +1,14 @@
 """Assign members to workers: newcomers, a dead worker's members, and for an even spread.
 
     a newcomer          adopt ──► the worker that the registry names
-    a worker's death    adopt ──► the living, the least loaded first; ack ◄── they serve them
-    an uneven spread    yield ──► the most loaded; yielded ◄──
-                        adopt ──► the least loaded; ack ◄──
+    a worker's death    adopt ──► the least loaded workers; ack ◄── when they serve the members
+    an uneven spread    yield ──► the most loaded worker; yielded ◄──
+                        adopt ──► the least loaded workers; ack ◄──
 
-Who is handed over is always the same to the new worker: the kernel and the slot
-say how far it has come (worker/recovery.py). Meanwhile nobody serves it, and
-the log has to keep what it needs: a dead worker's seat stays taken, and one
-that has yielded members stands still in the log, until all is *settled*: every
-worker has acknowledged (ack) that it serves the members it was handed.
+A worker treats all members that it is handed alike: the kernel and the slot tell how far each of
+them has come (worker/recovery.py). Until a worker serves them, the log must keep what they need.
+So a dead worker's seat stays taken, and a worker that has yielded members keeps its position in the
+log, until all is *settled*: every worker has acknowledged (ack) that it serves what it was handed.
 """
 
 import heapq
@@ -27,23 +26,23 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken
 
 MAX_ADOPTED = 56
-"""Members in one record, which has to hold a greeting, and for each member its address and its
-prefix, however long they are: in JSON, 400 bytes for the longest prefix, 60 for the rest."""
+"""Members in one record. The record must hold a greeting, and the longest address and prefix of
+each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""Workers that may die in a row over one member: then it is disconnected."""
+"""Workers in a row that die over one member before it is disconnected."""
 
 UNEVEN = 0.1
-"""Part of a fair share by which a worker may have more members than another."""
+"""Tolerated difference between two workers' loads, as a fraction of a fair share."""
 
 BALANCE_AFTER = 0.2
-"""Seconds between a change of the spread and a look at it."""
+"""Seconds from a change of the loads to the next `_balance`."""
 MAX_YIELD = 1000
-"""Members that are on the way between workers at once; their ids fit into a record."""
+"""Members that move between workers at once; their ids fit into one record."""
 
 
 class Assignment:
-    """Receives the events of the pool (`PoolEvents`)."""
+    """Decides which worker serves which member; receives the pool's events (`PoolEvents`)."""
 
     def __init__(
         self,
@@ -61,20 +60,20 @@ class Assignment:
         self._counters = counters
         self._log = log
         self._stopped = False
-        """Whether the workers are told to end: nobody takes their members over."""
+        """True once the workers were told to end: their members are not reassigned."""
         self._orphaned_at: float | None = None
-        """When the first worker died whose members are not all served again."""
+        """Time (s) of the first death whose orphans are not all served yet; None if all are."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
-        """Number of the ack that says that a worker serves all members it was handed."""
+        """Number of the last ack that was asked of each worker and has not come yet."""
         self._unassigned: list[int] = []
-        """Members that no worker serves, because none is alive."""
+        """Ids of members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
         """Worker that was told to yield members, until all is settled."""
         self._yielded = False
-        """Whether the yielder has given its members up."""
+        """True once the yielder has given its members up."""
         self._look = loop.timer(self._balance)
-        """Set when the spread may have become uneven."""
+        """Set when the loads may have become uneven."""
 
     def hand_over(self, id: int, client: Client) -> None:
         """Hand a newcomer to the worker that the registry named."""
@@ -84,13 +83,13 @@ class Assignment:
             self._adopt(self._pool.workers[client.worker], [id])
 
     def stop(self) -> None:
-        """From now on workers end because they were told to: nobody takes their members over."""
+        """Reassign no members from now on: workers end because they were told to."""
         self._stopped = True
 
     # --- events of the pool --------------------------------------------------
 
     def on_worker_ready(self, worker: WorkerProcess) -> None:
-        """It takes those that nobody serves, and later its share of the rest."""
+        """Give a new worker the unassigned members, and later its share of the others."""
         self._registry.enroll(worker.number)
         unassigned, self._unassigned = self._unassigned, []
         self._assign(unassigned)
@@ -106,35 +105,39 @@ class Assignment:
                 self._assign(members)
                 self._settle()
             case {"ack": number} if self._awaited.get(worker) == number:
-                # It serves all members that it was handed before it was asked for this ack.
+                # The worker serves all members that it was handed before this ack was asked for.
                 del self._awaited[worker]
                 self._settle()
 
     def on_worker_exit(self, dead: WorkerProcess) -> None:
-        """Do what docs/guarantees.md, "A worker's death", says; the numbers are those there."""
+        """Reassign a dead worker's members.
+
+        The steps have the numbers of docs/guarantees.md, "A worker's death".
+        """
         if dead.ready:
             self._registry.dismiss(dead.number)
             self._counters.deaths[dead.number] += 1
         if self._stopped:
             return
-        # 1. The pool has reaped it, so that no socket has two owners, and pinned its position.
+        # 1. The pool has reaped the worker, so that no socket has two owners, and pinned its
+        #    position.
         self._awaited.pop(dead, None)
         if self._yielder is dead:
             self._yielder = None
         orphans, lost = self._members_of(dead)
         self._members.leave(lost)
-        # 2. The living get its members, the least loaded first; where none is alive, they wait.
+        # 2. The least loaded workers get its members; if no worker is alive, the members wait.
         if orphans and self._orphaned_at is None:
             self._orphaned_at = self._loop.now()
         self._assign(orphans)
-        # 3. Each new worker finds out where they stand (worker/recovery.py), and acks it.
-        # 4. The last ack lets the log go on; where the dead one had no members, none is awaited.
+        # 3. Each new worker recovers the members' state (worker/recovery.py), and sends an ack.
+        # 4. The last ack releases the log; if the dead worker had no members, no ack is awaited.
         self._settle()
-        # 5. The pool starts another worker, to which the most loaded will yield: `_balance`.
+        # 5. The pool starts another worker; `_balance` moves members to it.
         self._spread_changed()
 
     def _members_of(self, dead: WorkerProcess) -> tuple[list[int], dict[int, LeaveReason]]:
-        """Return a dead worker's members: those to be served by others, and those that are lost."""
+        """Return a dead worker's members: the orphans to reassign, and the lost, with reasons."""
         suspect = self._log.suspect(dead.number)
         orphans: list[int] = []
         lost: dict[int, LeaveReason] = {}
@@ -154,7 +157,7 @@ class Assignment:
     # --- hand members over ---------------------------------------------------
 
     def _assign(self, members: list[int]) -> None:
-        """Hand members that have not left to the least loaded workers, which acknowledge it."""
+        """Hand the members that have not left to the least loaded workers, and ask for acks."""
         ready = {worker.number: worker for worker in self._pool.ready()}
         members = [id for id in members if id in self._members.by_id]
         if not members:
@@ -201,11 +204,11 @@ class Assignment:
 
     @property
     def settled(self) -> bool:
-        """Whether nobody is on the way between workers."""
+        """True while no member is on the way between workers."""
         return not (self._awaited or self._unassigned)
 
     def _settle(self) -> None:
-        """Where nobody is on the way between workers, let the log go on."""
+        """Release the log if no member is on the way between workers."""
         if not self.settled:
             return
         self._pool.release_seat()
@@ -220,15 +223,15 @@ class Assignment:
     # --- balance -------------------------------------------------------------
 
     def _spread_changed(self) -> None:
-        """Members have left, or moved, or a worker has begun: the spread may be uneven."""
+        """Schedule `_balance`, because members have left or moved, or a worker has started."""
         if self._look.due is None:
             self._look.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
-        """Have the most loaded worker yield as many of its members as it has too many."""
+        """Tell the most loaded worker to yield its surplus of members."""
         ready = self._pool.ready()
         if self._pool.closing or self._yielder or not self.settled or len(ready) < 2:
-            return  # it is looked at again when all is settled
+            return  # `_settle` schedules it again
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]
@@ -238,7 +241,7 @@ class Assignment:
         theirs = (
             id
             for id, client in self._members.by_id.items()
-            # Another worker could not go on with one whose bytes the system does not count.
+            # No other worker could recover a member whose bytes the kernel does not count.
             if client.worker == most.number and taken(client.connection) is not None
         )
         moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]

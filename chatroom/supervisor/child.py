@@ -1,10 +1,10 @@
-"""A child process of the main process: started, told and heard, watched, reaped.
+"""Child processes of the main process: start them, exchange records with them, reap them.
 
     Child           one process, from its start until it is reaped
-    RestartedChild  a process that is to be there: where it ends, another is started
+    RestartedChild  a process that is started again whenever it ends
 
-The workers are children whose seats the pool fills; the registry, the transcript and the metrics
-are restarted ones.
+The pool makes a Child of each worker, and the registry one of its process. The transcript and the
+metrics are RestartedChildren.
 """
 
 import contextlib
@@ -19,38 +19,35 @@ from chatroom.system.event_loop import READ, WRITE, EventLoop
 from chatroom.system.spawn import spawn
 
 READY_WITHIN = 30.0
-"""Seconds in which a process has to be ready; after that it is taken for one that can't start."""
+"""Seconds for a process to become ready; then it counts as failed to start, and is killed."""
 
 RETRY_AFTER = 0.05
-"""Seconds after which a record is sent again that the system has refused. Its channel can be
-written meanwhile, so that to wait for that would be no wait."""
+"""Seconds before a record that the system refused is sent again. The channel is writable in the
+meantime, so the event loop can't wait for that."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
-"""Seconds before a process is started again; twice as many with each failure in a row."""
+"""Bounds (s) of the backoff before a process is started again; it doubles with each failure."""
 
 STEADY_AFTER = 60.0
-"""Seconds that a process has to live for its start to count as a success."""
+"""Seconds that a process must live for its start to count as a success."""
 
 logger = logging.getLogger(__name__)
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds before a process is started again, after so many failures in a row.
-
-    None, one good start, is no reason for a pause.
-    """
+    """Return the backoff (s) before the next start, after so many failures in a row; 0.0 for 0."""
     if not failures:
         return 0.0
-    # More doublings than these change nothing, and a thousand are more than a float takes.
+    # 30 doublings exceed the limit; a thousand would overflow a float.
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 30))
 
 
 class Child:
     """One process and the channel to it.
 
-    `on_record(record, descriptors)` is called with each of its records, and `on_exit()` when its
-    process has been reaped, after its last record.
+    `on_record(record, descriptors)` is called with each record that the process sends, and
+    `on_exit()` after its last record, when it has been reaped.
     """
 
     def __init__(
@@ -60,9 +57,10 @@ class Child:
         on_record: Callable[[Record, list[int]], None],
         on_exit: Callable[[], None],
     ) -> None:
-        """Start `target(*arguments, end)` of `start`, where `end` is a socket for a Channel.
+        """Spawn a process that calls `target(*arguments, end)`; `end` is a socket for a Channel.
 
-        Raises OSError where the system has no process, memory or descriptor for it.
+        `start`: the target and its arguments. Raises OSError if the system has no process, memory
+        or descriptor left.
         """
         self._loop = loop
         self._on_record = on_record
@@ -71,23 +69,23 @@ class Child:
         self.process, end = spawn(target, *arguments)
         self._channel = Channel(end)
         self.failure = ""
-        """Reason why it can't start, or was killed; empty if none is known."""
+        """Reason why the process failed to start, or was killed; empty if none is known."""
         self._retry = loop.timer(self._flush)
         self._late = loop.timer(self._on_late)
         self._late.set_after(READY_WITHIN)
         loop.watch(self._channel.socket, self._receive)
         loop.watch(self.process.sentinel, self._reap)
         self._hears = True
-        """Whether its channel is open; it ends a moment before the process."""
+        """True while the channel is open; it closes a moment before the process ends."""
 
     def ready(self) -> None:
-        """Note that it has started, so that it is not killed for being late."""
+        """Note that the process has started: cancel its READY_WITHIN timeout."""
         self._late.cancel()
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record, now or when its channel takes it; the descriptors stay open until then.
+        """Send a record as soon as the channel takes it; the descriptors must stay open until then.
 
-        To one that has ended nothing is sent: `on_exit` comes, or came.
+        No effect if the process has ended: `on_exit` reports that.
         """
         if self._hears:
             with contextlib.suppress(ChannelClosed):
@@ -95,17 +93,17 @@ class Child:
             self._watch_channel()
 
     def kill(self) -> None:
-        """Kill it. There is no gentler way: no process of the room loses what matters by it."""
+        """Send SIGKILL to the process. No process of the room loses data that matters by it."""
         self.process.kill()
 
     def end(self) -> None:
-        """Kill it and wait until it is gone; `on_exit` is not called."""
+        """Kill the process and wait for its end; `on_exit` is not called."""
         self.process.kill()
         self.process.join()
         self._close()
 
     def wait(self, seconds: float) -> None:
-        """Do without the loop what it would do for this process: hear it, or reap it."""
+        """Receive from the process, or reap it, without the event loop; wait up to `seconds`."""
         sources = [self.process.sentinel]
         if self._hears:
             sources.append(self._channel.fileno())
@@ -129,7 +127,7 @@ class Child:
         self._watch_channel()
 
     def _watch_channel(self) -> None:
-        """Send what waits when its channel can be written; or in a while, if it was refused."""
+        """Have the backlog sent once the channel is writable; after a refusal, on a timer."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:
@@ -138,7 +136,7 @@ class Child:
         self._loop.change(self._channel.socket, READ | WRITE if waits else READ)
 
     def _on_late(self) -> None:
-        self.failure = f"it was not ready within {READY_WITHIN:g} s"
+        self.failure = f"not ready within {READY_WITHIN:g} s"
         self.kill()
 
     def _reap(self) -> None:
@@ -160,9 +158,9 @@ class Child:
 
 
 class RestartedChild:
-    """A process that is to be there from `start` until `stop`, and the pauses between its starts.
+    """A process that is kept running from `start` until `stop`, with backoff between its starts.
 
-    `on_start(child)` is called when one has been started, with what it has to be told first.
+    `on_start(child)` is called after each start, to send the first records.
     """
 
     def __init__(
@@ -174,7 +172,7 @@ class RestartedChild:
         event: str,
         **fields: object,
     ) -> None:
-        """`event` names the process in the log, where `fields` are told as well."""
+        """`event`: prefix of the process's events in the log; `fields`: added to each of them."""
         self._loop = loop
         self._start = start
         self._on_record = on_record
@@ -182,42 +180,42 @@ class RestartedChild:
         self._event = event
         self._fields = fields
         self.child: Child | None = None
-        """The process that is there; None between two of them."""
+        """The running process; None between two of them."""
         self.done = False
-        """Whether it has ended by itself, and well, after `stop`."""
+        """True once the process has exited after `stop`, with exit code 0."""
         self._failures = 0
-        """Processes in a row that have ended early, without having `succeeded`."""
+        """Processes in a row that ended within STEADY_AFTER and without `succeeded`."""
         self._started_at = 0.0
         self._stopped = False
         self._start_timer = loop.timer(self.start)
 
     def start(self) -> None:
-        """Start the process; where that fails, it is tried again later."""
+        """Start the process; if that fails, try again after the backoff."""
         self._start_timer.cancel()
         self._started_at = self._loop.now()
         try:
             self.child = Child(self._loop, self._start, self._on_record, self._on_exit)
         except OSError as error:
-            self._try_again("failed", "can't be started", error=error.strerror)
+            self._try_again("failed", "could not be started", error=error.strerror)
         else:
             self._on_start(self.child)
 
     def succeeded(self) -> None:
-        """Note that the process does what it is there for: the next pause is the first again."""
+        """Reset the backoff: the process does its work."""
         self._failures = 0
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record to the process, if there is one."""
+        """Send a record to the process, if one is running."""
         if self.child is not None:
             self.child.tell(record, descriptors)
 
     def stop(self) -> None:
-        """Start no other one, but by `start`; the one that is there goes on until `end`."""
+        """Restart the process no more, except by `start`; a running one goes on until `end`."""
         self._stopped = True
         self._start_timer.cancel()
 
     def end(self) -> None:
-        """Leave no process."""
+        """Stop, and kill a running process."""
         self.stop()
         if self.child is not None:
             self.child.end()
@@ -228,7 +226,7 @@ class RestartedChild:
         exitcode, self.child = self.child.process.exitcode, None
         self.done = self._stopped and exitcode == 0
         if not self.done:
-            self._try_again("died", "has ended", exit=exitcode)
+            self._try_again("died", "ended", exit=exitcode)
 
     def _try_again(self, event: str, says: str, **fields: object) -> None:
         if self._loop.now() - self._started_at >= STEADY_AFTER:
@@ -237,6 +235,6 @@ class RestartedChild:
             fields["again_in"] = pause_after(self._failures)
             self._start_timer.set_after(pause_after(self._failures))
             self._failures += 1
-            says += "; another is started"
+            says += "; it is restarted"
         event = f"{self._event}-{event}"
-        logger.warning(Event(event, f"its process {says}", **self._fields, **fields))
+        logger.warning(Event(event, f"the process {says}", **self._fields, **fields))

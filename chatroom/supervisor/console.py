@@ -1,9 +1,9 @@
-"""Print the conversation, as the tutorial's server does, and what the main process logs.
+"""Print the conversation, as the tutorial's server does, and the main process's own lines.
 
-The console follows the log, and nobody waits for it. A thread of its own writes, so
-that a terminal that is held, or a pipe that nobody reads, stops nothing but itself.
-It writes at most a chunk in each pause; where it falls too far behind, it says how
-many messages it left out, and goes on at the head.
+The console follows the log (log/follower.py), and nothing waits for it. It writes in a thread of
+its own, so a stopped terminal or an unread pipe blocks only that thread. It writes at most one
+chunk per PAUSE. If it falls too far behind, it prints how many messages it left out and continues
+at the head.
 """
 
 import contextlib
@@ -24,32 +24,31 @@ from chatroom.system.signals import STOP_SIGNALS
 PAUSE = 0.05
 """Seconds between two chunks. A person reads no faster, and the workers need the processors."""
 CHUNK = 64 * KIB
-"""Bytes of the log, at most, that are printed at once; but one entry at least."""
+"""Maximum size (bytes) of a chunk of the log; a chunk has at least one entry, of any size."""
 MAX_BEHIND = MIB
-"""Bytes of the log that it may have yet to print, if the log keeps as many: most of a second at
-its pace."""
+"""Maximum lag (bytes) behind the head, if the log keeps as many: about 0.8 s at this pace."""
 MAX_LINES = 1000
-"""Lines, of some 100 bytes each, that it keeps while nobody reads."""
+"""Lines, of some 100 bytes each, that are kept while nobody reads."""
 CLOSE_WITHIN = 0.3
-"""Seconds, when the room has ended, for whoever reads slowly."""
+"""Seconds for a slow reader to take the rest when the room has ended."""
 LEFT_OUT = b"(%d left out)\n"
 
 
 def descriptor(stream: TextIO | None) -> int:
-    """Return a standard stream's descriptor; of one that is closed, one that leads nowhere."""
+    """Return a standard stream's descriptor; if the stream is closed, one of the null device."""
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
 class Console:
-    """The thread, and what it has yet to print.
+    """The console's thread, and its queue of lines.
 
-    `log` is None for a quiet console, which prints what it is told to `print_line` and
-    nothing else; else the console begins at its head. The main thread makes it, and
-    calls `print_line` and `close`; neither waits for whoever reads `fd`.
+    The console prints the messages that are appended to `log` from now on. A quiet console has no
+    log, and prints only lines. The main thread makes the console and calls `print_line` and
+    `close`; `print_line` never waits for the reader of `fd`.
     """
 
     def __init__(self, log: Log | None, doorbell: Doorbell, fd: int) -> None:
-        """Raises LimitError where no thread can be started."""
+        """Start the thread. Raises LimitError if it can't be started."""
         self._log = log
         self._doorbell = doorbell
         self._fd = fd
@@ -57,25 +56,26 @@ class Console:
         if log is not None:
             self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
         self._read_again = False
-        """True where the log could not be read just now, and is to be read in a moment."""
+        """True if the log could not be read just now, and must be read again after READ_AGAIN."""
         self._lines: deque[tuple[int, bytes]] = deque()
-        """Lines to print, each with the position in the log behind which it comes."""
+        """Lines to print, each with the position in the log that it follows."""
         self._dropped = 0
-        """Notices for which there was no room, ever; the main thread counts them."""
+        """Total of lines dropped because MAX_LINES waited; only the main thread counts them."""
         self._dropped_told = 0
+        """Part of `_dropped` that has been reported; only the console's thread counts it."""
         self._line_open = False
-        """Whether what was printed last has no LF."""
+        """True if the last byte printed was not a LF."""
         self._skip_lf = False
-        """Whether the next byte is a LF that would end a line already ended, or not shown."""
+        """True if the next byte is a LF of a line that the console has ended, or left out."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:  # no memory for its stack, or too many threads
-            raise LimitError(f"no thread to print with: {error}") from None
+            raise LimitError(f"can't start the console's thread: {error}") from None
 
     def print_line(self, line: str) -> None:
-        """Print a line behind all that was appended so far."""
+        """Print a line after all messages appended so far. Drop it if MAX_LINES wait."""
         if len(self._lines) < MAX_LINES:
             position = self._log.head if self._log else 0
             self._lines.append((position, line.encode(errors="backslashreplace") + b"\n"))
@@ -84,17 +84,17 @@ class Console:
         self._doorbell.ring()
 
     def close(self, within: float = CLOSE_WITHIN) -> None:
-        """Print what is left, for at most `within` seconds, and end."""
+        """Print the rest, for at most `within` seconds, and end."""
         self._closing.set()
         self._doorbell.ring()
         self._thread.join(within)
 
     def _run(self) -> None:
-        # They are for the main thread, and when it blocks them they come to nobody.
-        # And a terminal's SIGTTOU would stop what prints from the background.
+        # The main thread handles the stop signals, also when it blocks them for a while.
+        # A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
-        with contextlib.suppress(OSError):  # nobody will read more, and the room goes on
-            closing = False  # it is asked before the last look for what is left
+        with contextlib.suppress(OSError):  # the reader has gone; the room goes on
+            closing = False  # read before the last `_next`, so that no line is missed
             while self._read_again or not closing:
                 timeout = READ_AGAIN if self._read_again else None
                 select.select([self._doorbell], [], [], timeout)
@@ -105,7 +105,7 @@ class Console:
                     self._closing.wait(PAUSE)
 
     def _next(self) -> bytes:
-        """Return what to print next; empty when it has caught up."""
+        """Return the text to print next; empty if the console has caught up."""
         text, position = b"", 0
         if self._log is not None and self._follower is not None:
             text = self._converse(self._log, self._follower)
@@ -119,7 +119,7 @@ class Console:
         return text
 
     def _converse(self, log: Log, follower: Follower) -> bytes:
-        """Return a chunk of the log, up to the next of the lines, or the line to print instead."""
+        """Return a chunk of the log up to the next line, or a LEFT_OUT line in its place."""
         while True:
             stop = self._lines[0][0] if self._lines else None
             chunk = follower.read(CHUNK, stop)
@@ -152,5 +152,5 @@ class Console:
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # someone else has set it so
+            except BlockingIOError:  # another process has set O_NONBLOCK
                 select.select([], [self._fd], [])

@@ -1,4 +1,4 @@
-"""Numbers that the main process has counted since the room began."""
+"""Totals that the main process counts from the start of the room."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,23 +9,25 @@ from chatroom.protocol.leave_reason import LeaveReason
 
 @dataclass(slots=True)
 class Counters:
-    """Numbers that only grow."""
+    """Totals; they never decrease."""
 
     since: float = field(default_factory=time)
-    """When the room began, in seconds of the epoch."""
+    """Start of the room (s since the epoch)."""
     joins: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
-    """By what the refused were told (JOIN-5)."""
+    """Refused connections, by the reason that was sent (JOIN-5)."""
     leaves: Counter[LeaveReason] = field(default_factory=Counter)
-    """By reason."""
+    """Members that have left, by reason."""
     deaths: Counter[int] = field(default_factory=Counter)
-    """Workers that have ended after they were ready, by seat, whether or not we killed them."""
+    """Ready workers that have ended, by seat, including those that the pool killed."""
     recoveries: int = 0
     pause: float = 0.0
-    """Seconds, in all recoveries, from a worker's death until all its members were served again."""
+    """Sum (s) over all recoveries, each from a death until all its members were served again."""
     longest_pause: float = 0.0
+    """Longest recovery (s)."""
 
     def recovered(self, seconds: float) -> None:
+        """Count a recovery that took so many seconds."""
         self.recoveries += 1
         self.pause += seconds
         self.longest_pause = max(self.longest_pause, seconds)

@@ -1,8 +1,8 @@
 """The members of the room as the main process knows them.
 
-It holds a dup of each member's socket, which so outlives the worker that serves it, and says how
-each begins and ends: a slot is given and taken back, the registry is told of who has left, and
-both are counted, logged and shown on the console.
+The main process holds a dup of each member's socket, so the connection outlives the worker that
+serves it. A join allocates a slot; a leave frees it and tells the registry. Both are counted,
+logged and shown on the console.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Client:
-    """A member: a connection that was admitted."""
+    """A member: an admitted connection."""
 
     connection: socket.socket
     address: str
     port: int
     prefix: str
-    """Text before each of its messages."""
+    """Prefix of the member's messages."""
     worker: int
-    """Number of the worker that serves it."""
+    """Number of the worker that serves the member, or UNASSIGNED."""
     header_bytes: int = 0
-    """Bytes that it sent before all that it says: a PROXY header."""
+    """Size of the PROXY header (bytes) before the member's input."""
     greeting: bytes = b""
-    """Text that it receives first: the room's greeting when it came."""
+    """Text that the member receives first: the room's greeting at its join."""
     slot: int = -1
-    """Number of its slot, where another worker finds what it needs: see log/slots.py."""
+    """Number of the member's slot (log/slots.py), from which another worker recovers its state."""
     since: float = field(default_factory=time)
-    """When it came, in seconds of the epoch."""
+    """Time of the join (s since the epoch)."""
     removed_for: LeaveReason | None = None
-    """Reason why the room's owner has disconnected it, if that is so."""
+    """Reason for which the room's owner disconnected the member; None if the owner did not."""
     deaths: int = 0
-    """Workers in a row that have died over it."""
+    """Workers in a row that have died over the member."""
 
 
 class Members:
-    """The members, `by_id`, which is for others to read."""
+    """The members. Other parts read `by_id`, but only this class changes it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Members:
         counters: Counters,
         show: Callable[[str], None],
     ) -> None:
-        """`show(line)` prints a line on the console, or not."""
+        """`show(line)` prints a line on the console, unless the room is quiet."""
         self.by_id: dict[int, Client] = {}
         self._slots = slots
         self._registry = registry
@@ -64,10 +64,10 @@ class Members:
         self._show = show
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Slots that were ever given out."""
+        """Slots allocated so far, freed ones included."""
 
     def join(self, id: int, client: Client) -> None:
-        """Add a member that the registry has admitted, and give it a slot."""
+        """Add a member that the registry has admitted, and allocate its slot."""
         if not self._free_slots:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
@@ -86,19 +86,19 @@ class Members:
         self._show(f"{client.address} connected")
 
     def disconnect(self, client: Client, reason: LeaveReason) -> None:
-        """End a member's connection; its worker will say that it left, and that is why."""
+        """Shut a member's connection down for a reason; its worker then reports that it left."""
         client.removed_for = reason
         with contextlib.suppress(OSError):
             client.connection.shutdown(socket.SHUT_RDWR)
 
     def leave(self, reasons: dict[int, LeaveReason]) -> None:
-        """Give back what these members cost (LEAVE-3); those that had left before are ignored."""
+        """Free the resources of members (LEAVE-3). Ids of members that have left are ignored."""
         left = {id: self.by_id.pop(id) for id in reasons if id in self.by_id}
         if not left:
             return
         for client in left.values():
             with contextlib.suppress(OSError):
-                client.connection.shutdown(socket.SHUT_RDWR)  # where its worker could not
+                client.connection.shutdown(socket.SHUT_RDWR)  # if its worker could not
             client.connection.close()
             self._slots.clear(client.slot)
             self._free_slots.append(client.slot)
@@ -111,11 +111,11 @@ class Members:
             )
             line = f"{client.address} disconnected"
             if reason is LeaveReason.LAGGED:
-                line += ": it lagged too far behind"
+                line += ": lagged too far behind"
             elif client.removed_for:
                 line += f": {reason}"
             self._show(line)
 
     def directory(self) -> Directory:
-        """Return what the registry has to know of them."""
+        """Return the registry's data of the members."""
         return {id: (client.address, client.worker) for id, client in self.by_id.items()}

@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: their listener, and the process that serves there."""
+"""The main process's part of the metrics: the listener, and the process that serves on it."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,29 +13,29 @@ from chatroom.system.listening import endpoint, listen
 
 
 class MetricsProcess:
-    """The listener, from the start of the room, and the process."""
+    """The metrics process, and its listener, which lasts as long as the room."""
 
     def __init__(self, loop: EventLoop, at: Endpoint, totals: Callable[[], Record]) -> None:
-        """Listen at an address that is resolved; `totals` returns what a scrape asks for.
+        """Listen at a resolved address; `totals` returns the answer to a scrape.
 
-        Raises ListenError, and MetricsError where what it needs is not installed.
+        Raises ListenError, and MetricsError if prometheus-client is not installed.
         """
         if find_spec("prometheus_client") is None:
             raise MetricsError("--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
         self._totals = totals
         self._listener = listen(at, 0)
-        """It is kept: a scrape that comes while another process starts waits, and is served."""
+        """Listener, kept open here: a scrape during a restart of the process waits for it."""
         self.where = endpoint(self._listener)
         self._process = RestartedChild(
             loop, (metrics.main, (self._listener,)), self._answer, Child.ready, "metrics"
         )
 
     def start(self) -> None:
-        """Start the process, and another whenever it ends, until `stop`."""
+        """Start the process, and restart it whenever it ends, until `stop`."""
         self._process.start()
 
     def stop(self) -> None:
-        """Leave no process: it holds nothing."""
+        """Kill the process, which holds no data, and close the listener."""
         self._process.end()
         self._listener.close()
 

@@ -1,9 +1,8 @@
 """Connections through a trusted proxy, until their PROXY header has come.
 
-Only trusted addresses are believed, and of them a header is demanded: nothing
-is guessed. The header is taken out of the stream before a member is made of the
-connection, so the room's welcome waits for it; the worker is told how many
-bytes that were, for the kernel counts them too (LOAD-4).
+A header is accepted only from trusted addresses, and is required of them: nothing is guessed. The
+header is read from the stream before the connection becomes a member, so the welcome waits for it.
+The worker is told the size of the header, because the kernel counts its bytes too (LOAD-4).
 """
 
 import logging
@@ -18,12 +17,12 @@ from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import Network, within
 
 HEADER_WITHIN = 5.0
-"""Seconds for a header to come; its specification wants at least 3, for a packet may be lost."""
+"""Timeout (s) of a header. The specification requires at least 3 s, as a packet may be lost."""
 LOCAL_STAYS = 0.2
-"""Seconds after which who came for itself is admitted, unless it speaks: a proxy that looks whether
-the room is there has gone by then."""
+"""Seconds before a LOCAL connection, which names no client, is admitted; it is admitted sooner if
+it sends data. A proxy's health check has closed the connection by then."""
 MAX_PENDING = 256
-"""Headers that are waited for at once; of more, the one that has let us wait longest goes."""
+"""Maximum of connections that wait for a header; one more closes the oldest of them."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +32,18 @@ class PendingConnection:
     address: str
     port: int
     timer: Timer
-    """Set to the end of its time."""
+    """Timer set to the connection's timeout."""
     taken: bytes = b""
-    """Bytes of its header that were read."""
+    """Part of the header that was read."""
     header: Header | None = None
-    """The whole of it."""
+    """Complete header; None until it has come."""
 
 
 class PendingConnections:
-    """Connections whose headers are yet to come.
+    """Connections whose headers have not come yet.
 
     `admit(connection, address, port, header_bytes)` is called with the client's address, and the
-    size of its header.
+    size of its header (bytes).
     """
 
     def __init__(
@@ -57,31 +56,32 @@ class PendingConnections:
         self._loop = loop
         self._admit = admit
         self._pending: dict[socket.socket, PendingConnection] = {}
-        """The one that has waited longest first."""
+        """Waiting connections, the oldest first."""
 
     def trust(self, address: str) -> bool:
+        """Return whether an address is a trusted proxy's."""
         return within(address, self._trusted)
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
-        """Wait for a header from a trusted address, whose own these are."""
+        """Wait for the header of a connection from a trusted proxy at `address` and `port`."""
         if len(self._pending) >= MAX_PENDING:
-            self._refuse(next(iter(self._pending)), "others wait, and it came first")
+            self._refuse(next(iter(self._pending)), "too many connections wait for a header")
         timer = self._loop.timer(partial(self._on_time, connection))
         timer.set_after(HEADER_WITHIN)
         self._pending[connection] = PendingConnection(address, port, timer)
         self._loop.watch(connection, partial(self._look, connection))
-        self._look(connection)  # it is mostly there already
+        self._look(connection)  # the header has mostly come already
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all pending connections."""
         for connection in list(self._pending):
             self._drop(connection)
 
     def _on_time(self, connection: socket.socket) -> None:
-        """The time of a connection is over."""
+        """Refuse a connection without a header, or admit a LOCAL one."""
         pending = self._pending[connection]
         if pending.header is None:
-            self._refuse(connection, f"no header came in {HEADER_WITHIN:g} s")
+            self._refuse(connection, f"no header within {HEADER_WITHIN:g} s")
         else:
             self._admit_as(connection, pending)
 
@@ -93,7 +93,7 @@ class PendingConnections:
             return
         except OSError:
             data = b""
-        if not data:  # to see whether somebody listens is enough for a proxy
+        if not data:  # a health check: the proxy only looked whether the room listens
             self._drop(connection)
             return
         if pending.header is not None:
@@ -104,7 +104,7 @@ class PendingConnections:
         except HeaderError as error:
             self._refuse(connection, str(error))
             return
-        # Not a byte beyond the header is taken; what does not make a whole one is all of it.
+        # Read no byte beyond the header. All of an incomplete header is read.
         size = len(data) if header is None else header.size - len(pending.taken)
         pending.taken += connection.recv(size)
         pending.header = header
@@ -114,7 +114,7 @@ class PendingConnections:
             pending.timer.set_after(LOCAL_STAYS)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
-        """Admit the client that its header names."""
+        """Admit the client that the header names; for a LOCAL header, the proxy itself."""
         self._forget(connection)
         assert pending.header is not None
         size, address, port = pending.header

@@ -1,13 +1,12 @@
-"""The pool of workers: start them, tell them, watch their progress, replace those that die.
+"""The pool of workers: spawn them, watch their progress, reap and replace them.
 
-Each worker has a seat: its number, its words in the log, its doorbell. A dead
-worker keeps its seat, which pins the log's position, until other workers serve
-its members; so a replacement takes another seat. A worker that dies is replaced
-at once. Where several in a row die before they are ready, the pauses between
-the attempts grow.
+Each worker has a seat: its number, its words in the log, its doorbell. A dead worker keeps its
+seat, which pins its position in the log, until other workers serve its members; so a replacement
+takes another seat. A worker that dies is replaced at once. If several in a row die before they are
+ready, the backoff between the attempts grows.
 
-The pool decides how many workers there are, and which members they serve is decided elsewhere:
-it tells what becomes of them by three events, `PoolEvents`, which go to assignment.py.
+The pool decides how many workers there are. assignment.py decides which members they serve: it
+receives the pool's three events, `PoolEvents`.
 """
 
 import logging
@@ -27,7 +26,7 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.worker import process
 
 ATTEMPTS = 10
-"""Starts in a row that may fail, where no worker is alive."""
+"""Starts in a row that fail, while no worker is alive, before the room ends."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +40,9 @@ class WorkerProcess:
         self.ready = False
         self.drained = False
         self.told_to_end = False
-        """Whether it was killed by the pool: it is too many, is replaced, or hangs."""
+        """True once the pool has killed it: it was surplus, outdated or stuck."""
         self.stuck = False
-        """Whether it was killed because it hangs."""
+        """True once the pool has killed it because it made no progress."""
 
     @property
     def pid(self) -> int | None:
@@ -51,11 +50,11 @@ class WorkerProcess:
 
     @property
     def serves(self) -> bool:
-        """Whether it is ready, and is to go on."""
+        """True while it is ready and was not told to end."""
         return self.ready and not self.told_to_end
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send it a record; the descriptors must stay open until it has been sent."""
+        """Send a record; the descriptors must stay open until it has been sent."""
         self.child.tell(record, descriptors)
 
 
@@ -63,13 +62,13 @@ class PoolEvents(Protocol):
     """The events of the pool."""
 
     def on_worker_ready(self, worker: WorkerProcess) -> None:
-        """A worker can serve members."""
+        """Handle a worker that can now serve members."""
 
     def on_worker_message(self, worker: WorkerProcess, record: Record) -> None:
-        """A worker says something of its members."""
+        """Handle a worker's record about its members."""
 
     def on_worker_exit(self, worker: WorkerProcess) -> None:
-        """A worker has been reaped; its position is pinned, so its seat is not free yet."""
+        """Handle a worker that was reaped. Its position is pinned, so its seat is not free yet."""
 
 
 class WorkerPool:
@@ -86,8 +85,8 @@ class WorkerPool:
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
-        """The seat of a dead worker, whose members are not all served by others yet. One is enough
-        for several: the log waits for the one that stands lowest."""
+        """Seat of a dead worker whose members are not all served by others yet, or None. After
+        several deaths, only the one with the lowest position is kept: the log waits for it."""
         self._settings = settings
         self._loop = loop
         self._log = log
@@ -95,19 +94,19 @@ class WorkerPool:
         self._doorbells = doorbells
         self._events: PoolEvents | None = None
         self._outdated: list[WorkerProcess] = []
-        """Workers to be replaced by new ones, one after another."""
+        """Workers to replace, one after another."""
         self._complete = False
-        """Whether all the workers that the room began with have been ready."""
+        """True once all workers of the first start have been ready at the same time."""
         self.closing = False
-        """Whether the room stops: no worker is replaced any more."""
+        """True once the room stops: no worker is replaced any more."""
         self._failures = 0
-        """Starts in a row that have failed: a worker has died before it was ready."""
+        """Failed starts in a row: the worker died before it was ready."""
         self._retry = loop.timer(self._adjust)
-        """Set while no worker is to be started, because the last one has failed."""
+        """Set during the backoff after a failed start."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._look_at_progress)
 
     def start(self, events: PoolEvents) -> None:
-        """Start the workers; from now on what becomes of them is told to `events`."""
+        """Start the workers; report to `events` from now on."""
         self._events = events
         self._adjust()
 
@@ -121,27 +120,27 @@ class WorkerPool:
     # --- how many ------------------------------------------------------------
 
     def want(self, workers: int) -> None:
-        """From now on there are to be so many, where that can be."""
+        """Set the number of workers and adjust to it; if it is out of range, log a warning."""
         most = self._settings.most_workers
         if 1 <= workers <= most:
             self.wanted = workers
             self._adjust()
         else:
-            says = f"there may be 1 to {most} workers here, until the room is started anew"
+            says = f"the number of workers must be 1 to {most} until the room is restarted"
             logger.warning(Event("workers-limit", says, wanted=workers, most=most))
 
     def renew(self, settings: Settings) -> None:
-        """Workers that are started from now on have these settings; the seats stay as they are."""
+        """Start workers with these settings from now on. The number of seats does not change."""
         self._settings = settings
         self._watchdog.renew(settings.watchdog)
 
     def replace_all(self) -> None:
-        """Replace each worker by a new one, one after another."""
+        """Replace all workers, one after another."""
         self._outdated = list(self.workers.values())
         self._adjust()
 
     def stop(self, order: Record) -> None:
-        """Tell all workers how the room stops; from now on none is replaced, nor watched."""
+        """Send an order to all workers; replace and watch none of them from now on."""
         self.closing = True
         self._retry.cancel()
         self._watchdog.stop()
@@ -150,7 +149,7 @@ class WorkerPool:
             worker.tell(order)
 
     def _adjust(self) -> None:
-        """Start workers that are missing, or end one that is too many."""
+        """Start missing workers, or kill one that is outdated or surplus."""
         if self.closing:
             return
         wanted = self.wanted + bool(self._outdated)
@@ -166,7 +165,7 @@ class WorkerPool:
                 self._end(self.workers[max(self.workers)])
 
     def _start(self, number: int) -> None:
-        """Start a worker in a seat that is free."""
+        """Start a worker in a free seat."""
         self._log.seat(number)
         try:
             child = Child(
@@ -183,11 +182,11 @@ class WorkerPool:
         worker.tell({"doorbells": len(self._doorbells)}, [self._log.fd, self._slots.fd, *bells])
 
     def _end(self, worker: WorkerProcess) -> None:
-        """Kill a worker: nothing of what it does is lost, as nothing is where it dies."""
+        """Kill a worker. Its members are recovered as after any other death, without loss."""
         worker.told_to_end = True
         worker.child.kill()
 
-    # --- what is said --------------------------------------------------------
+    # --- records of workers --------------------------------------------------
 
     def _handle_message(self, worker: WorkerProcess, record: Record) -> None:
         assert self._events is not None
@@ -210,19 +209,19 @@ class WorkerPool:
     # --- progress ------------------------------------------------------------
 
     def _look_at_progress(self) -> None:
-        """Kill the workers that make no progress, and wake the others: see watchdog.py."""
+        """Kill the workers that make no progress, and wake the others (watchdog.py)."""
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
         stuck = self._watchdog.look(turns)
         pid = self._log.holder() if stuck else None
         for holder in [number for number, worker in ready.items() if worker.pid == pid]:
             if holder in stuck:
-                stuck = [holder]  # the others wait for it
+                stuck = [holder]  # the others wait for the lock that it holds
             elif self._watchdog.stands_still(holder):
-                stuck = []  # likewise: by the next look it may be found stuck
+                stuck = []  # the others wait for the lock; the next look may find its holder stuck
         for number in stuck:
             within = self._settings.watchdog
-            says = f"it made no progress for {within:g} s, and is replaced"
+            says = f"the worker made no progress for {within:g} s; it is replaced"
             logger.warning(Event("worker-stuck", says, worker=number, seconds=within))
             ready[number].stuck = True
             self._end(ready[number])
@@ -234,27 +233,27 @@ class WorkerPool:
     # --- the end of a worker -------------------------------------------------
 
     def _reap(self, worker: WorkerProcess) -> None:
-        """A worker's process has ended: pin its position, tell of it, start another."""
+        """Pin the position of a worker that has ended, report its exit, and start another."""
         assert self._events is not None
         del self.workers[worker.number]
         if worker in self._outdated:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
-        self.wake_all()  # those that it should have woken, too
+        self.wake_all()  # it may have died between an append and its rings
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
-        self._adjust()  # its members are served by others by now, so that they need not wait
+        self._adjust()  # after the members were reassigned, so that they do not wait for a start
 
     def _pin_log_position(self, number: int) -> None:
-        """Keep a dead worker's seat; of two such seats, the one that stands lower is enough."""
+        """Keep a dead worker's seat; of two such seats, only the one with the lower position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
         self.pinned_seat, *higher = sorted(dead, key=self._log.stands)
         for seat in higher:
             self._log.retire(seat)
 
     def release_seat(self) -> None:
-        """Let the log go on: all that the dead have left is served by others."""
+        """Release the pinned seat: other workers serve all members of the dead ones."""
         if self.pinned_seat is None:
             return
         self._log.retire(self.pinned_seat)
@@ -263,27 +262,27 @@ class WorkerPool:
         self._adjust()
 
     def _note_exit(self, worker: WorkerProcess) -> None:
-        """Log a death. Raises WorkerError where the room can't go on."""
+        """Log a death. Raises WorkerError if the room can't go on."""
         code = worker.child.process.exitcode
         if not worker.ready:
             self._fail(worker.number, worker.child.failure or f"ended with exit code {code}")
         elif not worker.told_to_end:
-            says = "another is started, and others serve its members"
+            says = "it is replaced; other workers serve its members"
             logger.warning(Event("worker-died", says, worker=worker.number, exit=code))
 
     def _fail(self, number: int, why: str) -> None:
-        """A worker could not start: the next attempt is made later."""
-        if self._retry.due is None:  # else it was started with one that has failed already
+        """Start the backoff after a failed start. Raises WorkerError if the room can't go on."""
+        if self._retry.due is None:  # else another start of the same attempt has failed already
             self._failures += 1
         if not self._complete or (self._failures >= ATTEMPTS and not self.ready()):
             raise WorkerError(f"worker {number} can't start: {why}")
         pause = pause_after(self._failures)
         self._retry.set_after(pause)
-        says = f"it can't start; the next attempt is made in {pause:g} s"
+        says = f"the worker failed to start; next attempt in {pause:g} s"
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
     def wake_all(self) -> None:
-        """Have all that follow the log look at it."""
+        """Ring all doorbells: the workers', and those of the other followers of the log."""
         for bell in self._doorbells:
             bell.ring()
 
@@ -293,7 +292,7 @@ class WorkerPool:
             worker.child.kill()
 
     def end(self) -> None:
-        """Leave no worker, whatever happened."""
+        """Kill all workers and wait for their ends."""
         self.kill()
         for worker in self.workers.values():
             worker.child.end()

@@ -1,8 +1,8 @@
-"""The registry: who is in the room, from where, and on which worker.
+"""The registry: the id, address and worker of each member.
 
-It lives in a process of its own (`multiprocessing.managers`) and is the one
-place that gives out ids and applies the limits. The main process asks it when
-somebody joins or leaves; a call takes about 40 µs, and no message waits for one.
+The registry runs in a process of its own (`multiprocessing.managers`). It alone gives out ids and
+applies the limits. The main process calls it at each join and leave; a call takes about 40 µs, and
+no message waits for one.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from chatroom.system.channel import Channel, Record
 from chatroom.system.event_loop import EventLoop
 
 ANSWER_WITHIN = 3.0
-"""Seconds for an answer; then the registry's process is taken for stopped, and another started."""
+"""Timeout (s) of a call; then the registry's process counts as stopped, and is replaced."""
 
 RESTARTS = 5
-"""Times that a registry's process is started again, one after another, for one call."""
+"""Maximum of restarts of the registry's process in a row for one call."""
 
 FAILURES = (EOFError, OSError, RuntimeError)
-"""Errors of a call where the process ends, or where the system has no process or thread for it."""
+"""Errors of a call if the process ends, or if the system has no process or thread left."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,12 @@ Directory = dict[int, tuple[str, int]]
 """Address and worker of each member, by id."""
 
 UNASSIGNED = -1
-"""The worker of a member that none serves, because none is alive."""
+"""Worker of a member that no worker serves, because none is alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A newcomer may join, as the member `id`, on `worker`."""
+    """Permission for a newcomer to join as the member `id`, on `worker`."""
 
     id: int
     worker: int
@@ -55,16 +55,16 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A newcomer may not join; `reason` is the line that it is told (JOIN-5)."""
+    """Refusal of a newcomer; `reason` is the line to send to it (JOIN-5)."""
 
     reason: str
 
 
 class Registry:
-    """The directory itself. All of its calls cost the same for the first member and the last."""
+    """The directory. The cost of a call does not depend on the number of members in it."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
-        """`max_clients_per_address` 0: as many as the room holds."""
+        """`max_clients_per_address`: 0 is no limit but `max_clients`."""
         self._max_clients = max_clients
         self.limit(max_clients_per_address)
         self._last_id = 0
@@ -77,21 +77,21 @@ class Registry:
         """Workers that newcomers may be placed on."""
 
     def limit(self, max_clients_per_address: int) -> None:
-        """From now on no more may join from one address; who is in stays."""
+        """Limit the members from one address from now on; 0 is no limit. Members stay."""
         self._max_clients_per_address = max_clients_per_address or self._max_clients
 
     def enroll(self, worker: int) -> None:
-        """`worker` is ready to serve members."""
+        """Place newcomers on `worker`, too."""
         self._workers.add(worker)
 
     def dismiss(self, worker: int) -> None:
-        """`worker` serves no more: no newcomer is placed there."""
+        """Place no newcomers on `worker` any more."""
         self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:
         """Give a newcomer from a canonical `address` an id and the worker with the fewest members.
 
-        An id is never given twice. Where no worker is enrolled, the newcomer is UNASSIGNED.
+        An id is never given twice. If no worker is enrolled, the newcomer is UNASSIGNED.
         """
         if len(self._members) >= self._max_clients:
             return Refusal("The room is full")
@@ -105,7 +105,7 @@ class Registry:
         return Admission(self._last_id, worker)
 
     def leave(self, members: list[int]) -> None:
-        """Forget members; those that it does not know, it has forgotten already."""
+        """Forget members. Unknown ids are ignored."""
         for id in members:
             if id not in self._members:
                 continue
@@ -116,7 +116,7 @@ class Registry:
                 del self._addresses[address]
 
     def move(self, members: list[int], worker: int) -> None:
-        """`worker` serves members from now on that another one has served."""
+        """Move members to `worker`. Unknown ids are ignored."""
         for id in members:
             if id in self._members:
                 address, before = self._members[id]
@@ -129,7 +129,7 @@ class Registry:
         return dict(self._members)
 
     def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
-        """Fill a new directory with what an earlier one knew."""
+        """Fill a new directory with the content of an earlier one."""
         self._last_id = last_id
         self._members = dict(members)
         self._addresses = Counter(address for address, _ in members.values())
@@ -145,11 +145,10 @@ _Manager.register("Registry", Registry)
 
 
 class RegistryProcess:
-    """The registry, called from the main process; it lives in a process of its own.
+    """The registry's process, as the main process calls it.
 
-    Should that process die, or be stopped, another is started at once, and filled
-    with what the main process holds.
-    Raises RegistryError where none can be started.
+    If the process dies, or is stopped, another is started at once, and filled with the members
+    that the main process holds. Each call raises RegistryError if no process can be started.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class RegistryProcess:
         max_clients_per_address: int,
         held: Callable[[], Directory],
     ) -> None:
-        """`held` returns what the main process knows of the members."""
+        """Start the process. `held` returns the members that the main process holds."""
         self._loop = loop
         self._limits = max_clients, max_clients_per_address
         self._held = held
@@ -167,9 +166,9 @@ class RegistryProcess:
         self._workers: set[int] = set()
         self._child: Child | None = None
         self._address = ""
-        """Address of the process; empty until it serves."""
+        """Address at which the process serves; empty until it does."""
         self._registry: Any = None
-        """The registry in it; None while it starts."""
+        """Proxy of the registry in the process; None while the process starts."""
         try:
             self._start()
         except FAILURES as error:
@@ -177,7 +176,7 @@ class RegistryProcess:
             raise RegistryError(f"the registry's process can't start: {error!r}") from None
 
     def _start(self) -> None:
-        """Start the process, in place of one that is there. Raises one of FAILURES."""
+        """Start the process, in place of an earlier one. Raises one of FAILURES."""
         self.stop()
         self._address = ""
         child = self._child = Child(self._loop, (main, ()), self._on_record, self._on_exit)
@@ -188,13 +187,13 @@ class RegistryProcess:
             child.wait(deadline - monotonic())
         child.ready()
         manager = _Manager(self._address)
-        # There is no limit to these calls, in which it may be stopped as well (SIGSTOP).
+        # These calls have no timeout, and the process may be stopped (SIGSTOP) during them, too.
         killer = threading.Timer(ANSWER_WITHIN, child.kill)
         killer.start()
         try:
             manager.connect()
             registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
-            registry._connect()  # or the first call would, and have no limit
+            registry._connect()  # else the first call would connect, without a timeout
         finally:
             killer.cancel()
             killer.join()
@@ -202,17 +201,19 @@ class RegistryProcess:
         self._registry = registry
 
     def stop(self) -> None:
-        """Leave no process: it may be stopped, and not dead."""
+        """Kill the process, also one that is stopped (SIGSTOP)."""
         if self._child is not None:
             self._child.end()
             self._child = None
-        self._registry = None  # not before: a proxy that goes calls the process, dead or stopped
+        self._registry = (
+            None  # after the kill: a collected proxy calls the process, even a stopped one
+        )
 
     def _on_record(self, record: Record, _descriptors: list[int]) -> None:
         self._address = record["serves"]
 
     def _on_exit(self) -> None:
-        """The process has ended: another is started before anyone asks for it."""
+        """Start another process before the next call needs it."""
         self._child = None
         if self._registry is not None:
             self._call("leave", [])
@@ -236,22 +237,22 @@ class RegistryProcess:
         return answer
 
     def leave(self, members: list[int]) -> None:
-        """Forget members; the main process must hold them no more."""
+        """Forget members, which `held` must no longer return."""
         self._call("leave", members)
 
     def move(self, members: list[int], worker: int) -> None:
-        """The main process must hold them as that worker's."""
+        """Move members to `worker`; `held` must return them with it already."""
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the registry; where its process is dead or stopped, in another one."""
+        """Call a method of the registry; if its process is dead or stopped, in another one."""
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
-            says = f"it did not answer in {ANSWER_WITHIN:g} s; another is started"
+            says = f"no answer within {ANSWER_WITHIN:g} s; the registry is restarted"
             logger.warning(Event("registry-stuck", says, seconds=ANSWER_WITHIN))
         except (EOFError, OSError):
-            logger.warning(Event("registry-died", "another is started, which knows all members"))
+            logger.warning(Event("registry-died", "the registry is restarted; no member is lost"))
         for _ in range(RESTARTS):
             with contextlib.suppress(*FAILURES):
                 self._start()
@@ -261,7 +262,7 @@ class RegistryProcess:
 
 
 def _limit(connection: int, seconds: float) -> None:
-    """Have the kernel end a wait on this connection after so many seconds, with BlockingIOError."""
+    """Set a receive timeout (s) on a connection, after which it raises BlockingIOError."""
     with socket.socket(fileno=os.dup(connection)) as same:
         whole = int(seconds)
         limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))  # struct timeval
@@ -272,9 +273,9 @@ def _limit(connection: int, seconds: float) -> None:
 
 
 def main(end: socket.socket) -> None:
-    """Serve a registry, and say where, until the main process is gone, killed or not."""
-    # An abstract address leaves no file behind, even where this process is killed; who connects
-    # has to know the key that only the main process's children have.
+    """Serve a registry and send its address, until the main process has ended, killed or not."""
+    # An abstract address leaves no file behind, even if this process is killed. A client must
+    # know the key, which only the main process and its children have.
     address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
     server = _Manager(address).get_server()
     parent = parent_process()

@@ -1,8 +1,8 @@
-"""The status of a room: its members, its workers, and all that was counted.
+"""The status of a room: its members, its workers, and its totals.
 
-It is asked for by people and by monitoring (control_socket.py). All of it is what the
-main process holds, the kernel counts and the workers note anyway: nothing of it
-is counted for a message, and no worker is asked.
+People and monitoring ask for it (control_socket.py). The report consists of data that the main
+process, the kernel and the workers' checkpoints have anyway: no message is slower for it, and no
+worker is asked.
 """
 
 import os
@@ -21,7 +21,7 @@ from chatroom.worker.recovery import walk
 
 
 class StatusReport:
-    """Makes the report, which takes some 10 µs for each member."""
+    """Makes the report, in about 10 µs per member."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class StatusReport:
         self._capacity = capacity
 
     def whole(self) -> dict[str, Any]:
-        """Return all of it: bytes, seconds, seconds of the epoch (`since`), and counts."""
+        """Return the report. Sizes are in bytes, times in seconds, `since` since the epoch."""
         found = self._look()
         return self._totals(found) | {"members": self._members(found)}
 
     def totals(self) -> dict[str, Any]:
-        """Return the same, less the list of members."""
+        """Return the report without the list of members."""
         return self._totals(self._look())
 
     def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class StatusReport:
         return found
 
     def _look(self) -> dict[int, "_Seen"]:
-        """Look at each member; return what was seen, by id."""
+        """Return each member's counts and lag, by id."""
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)
@@ -141,8 +141,8 @@ class StatusReport:
 
 
 class _Seen(NamedTuple):
-    """A member at one moment; None is what is not known."""
+    """A member's counts and lag at one moment; None if unknown."""
 
     counted: Traffic | None
     lag: int | None
-    """Bytes that were said and that the kernel has not taken for it yet."""
+    """Bytes of the log that the kernel has not taken for the member yet."""

@@ -1,12 +1,11 @@
-"""The main process: it starts the others, lets people in, and ends it all in order.
+"""The main process: start the other processes, admit clients, handle signals, stop in order.
 
-One loop, in which nothing waits for one client, one worker or the console.
-Signal handlers only wake it. A worker that dies once it was ready is replaced,
-and its members are served by others; one that cannot start when the room does
-stops the room with its error.
+There is one event loop, which never waits for a client, a worker or the console. Signal handlers
+only wake it. A ready worker that dies is replaced, and other workers serve its members. A worker
+that fails to start when the room starts ends the room with its error.
 
     workers            main                           signals
-    ready ──────────►  all ready: listen, say so
+    ready ──────────►  all ready: listen, print the address
     left ───────────►  close the dups, tell the registry
     (death) ────────►  reap, hand its members to others, start another
                        read the settings again,
@@ -18,7 +17,7 @@ stops the room with its error.
     drained ────────►  all drained: the log is final
                        stop  ─► all: deliver it, close, end
 
-The events of the workers go from pool.py to assignment.py, and not through here.
+The workers' events go from pool.py to assignment.py, not through this module.
 """
 
 import contextlib
@@ -66,14 +65,14 @@ from chatroom.system.tcp_counters import taken
 DRAIN_WITHIN = 1.5
 """Seconds for the workers to append what they have read, when the room stops."""
 END_WITHIN = 2.0
-"""Seconds for the workers to deliver it and end; then they are killed."""
+"""Seconds for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
 """Descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a pipe."""
 
-NO_CONTROL = "nobody can ask for this room's status, nor tell it anything; --run-dir says where"
+NO_CONTROL = "chatroom.status and chatroom.admin are unavailable; set another --run-dir"
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +84,14 @@ def run(
     reload: Callable[[], Settings] | None = None,
     loop: EventLoop | None = None,
 ) -> None:
-    """Run a room until SIGINT or SIGTERM, in this process's main thread.
+    """Run a room until SIGINT or SIGTERM. Call it in the main thread.
 
-    `inherited`: sockets that listen already, from the service `notifier`. `reload` reads the
-    settings again, where that may bring others; it may raise ChatroomError.
-    Raises ChatroomError where it can't start, or can't go on: WorkerError
-    where no worker can be started, RegistryError where the registry can't.
-    However it ends, no process, file or shared memory of it is left.
+    `inherited`: listening sockets from the service manager, which is `notifier`. `reload` returns
+    the settings, read again; it may raise ChatroomError.
+
+    Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker can be
+    started, RegistryError if the registry can't. In every case, no process, file or shared memory
+    of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -113,7 +113,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: it makes the parts of the main process, and leads them from phase to phase."""
+    """One room: makes the parts of the main process, and leads them from phase to phase."""
 
     def __init__(
         self,
@@ -124,19 +124,19 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """As `run`, which says what these are; what is left at the end is undone by `cleanup`."""
+        """See `run` for the arguments. `cleanup` undoes at the end what is done here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
         self._loop = loop
         self._workers_set = settings.workers
-        """Number of workers in the settings; SIGTTIN and SIGTTOU may have changed it since."""
+        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
-        """Set until the time for the phase is over; it only wakes the loop."""
+        """Set until the phase's timeout; the timer only wakes the loop."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # That may take long, and so far there is nothing that a signal would leave behind.
+        # Names may take long to resolve. Nothing needs a cleanup yet, so a signal may end all here.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)
@@ -144,7 +144,7 @@ class Supervisor:
         self._watch_signals(cleanup)
         self._listeners = _listen(addresses, inherited, settings.peer_timeout, cleanup)
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
-        # Those of the workers, by seat; behind them those of others that follow the log.
+        # The workers' doorbells, by seat, then those of the other followers of the log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
         log, slots = _share(settings)
         bell = Doorbell.new()
@@ -165,7 +165,7 @@ class Supervisor:
             bell = Doorbell.new()
             doorbells.append(bell)
             self._transcript = TranscriptProcess(loop, settings, self._where, log, bell)
-            cleanup.callback(self._transcript.close)  # when the workers have ended
+            cleanup.callback(self._transcript.close)  # after the workers have ended
         self._pool = WorkerPool(settings, loop, log, slots, doorbells)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
@@ -198,17 +198,19 @@ class Supervisor:
             self._open_control_socket(folder, first)
         self._metrics = None
         if metrics is not None:
-            # It imports the standard library's HTTP server, which few rooms need.
+            # This imports the standard library's HTTP server, which few rooms need.
             from chatroom.supervisor.metrics import MetricsProcess
 
             self._metrics = MetricsProcess(loop, metrics, self._status_report.totals)
             cleanup.callback(self._metrics.stop)
 
     def run(self) -> None:
-        """Run the room to its end. Once."""
+        """Run the room to its end. Call it once."""
         for listener in self._listeners:
             if taken(listener) is None:
-                says = "a worker's end disconnects whom it serves there: nobody counts for them"
+                says = (
+                    "the kernel does not count bytes here: a worker's end disconnects its members"
+                )
                 logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
         self._pool.start(self._assignment)
         if self._transcript is not None:
@@ -223,7 +225,7 @@ class Supervisor:
     # --- phases --------------------------------------------------------------
 
     def _look_at_phase(self) -> None:
-        """Go on when all workers are where they have to be, or the phase's time is over."""
+        """Enter the next phase when the workers allow it, or the phase's timeout has passed."""
         workers = self._pool.workers.values()
         late = self._deadline.due is None
         match self._phase:
@@ -238,7 +240,7 @@ class Supervisor:
                 self._send_keepalive()
             case Phase.DRAINING if (
                 late
-                or not workers  # who is on the way then is served by nobody any more
+                or not workers  # nobody is left to serve unassigned members
                 or (self._assignment.settled and all(worker.drained for worker in workers))
             ):
                 self._assignment.stop()
@@ -252,7 +254,7 @@ class Supervisor:
         self._pool.stop(order)
 
     def _stop(self) -> None:
-        # Once is enough. To ignore them from now on would race with one that has just come.
+        # One stop signal is enough. To ignore them would race with a signal that has just come.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
@@ -268,18 +270,18 @@ class Supervisor:
             end.setblocking(False)
             cleanup.callback(end.close)
         for number in HANDLED_SIGNALS:
-            signal.signal(number, lambda *_: None)  # to be told of through `woken`
-        # Those who are impatient fill it; one that is unread is enough.
+            signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
+        # Many signals may fill the socket; one unread byte is enough to wake the loop.
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         self._loop.watch(woken, partial(self._on_signal, woken))
 
     def _on_signal(self, woken: socket.socket) -> None:
-        """Do what the signals say that have come."""
+        """Handle the signals that have come."""
         for number in woken.recv(64):
             match number:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
-                    self._stop()  # its window was closed
+                    self._stop()  # the terminal's window was closed
                 case signal.SIGHUP if self._phase is Phase.RUNNING:
                     self._notifier.reloading()
                     self._reload()
@@ -296,12 +298,12 @@ class Supervisor:
     def _reload(self) -> None:
         """Read the settings again, apply those that need no restart, and replace all workers.
 
-        Where they can't be read, all stays as it was, the workers too.
+        If the settings can't be read, nothing changes.
         """
         try:
             wanted = self._load_settings()
         except ChatroomError as error:
-            logger.error(Event("not-reloaded", "all stays as it was", error=error))
+            logger.error(Event("not-reloaded", "nothing was changed", error=error))
             return
         self._settings, applied, need_restart = self._settings.renewed(wanted)
         self._renew(self._settings, applied)
@@ -312,11 +314,11 @@ class Supervisor:
         logger.info(Event("reloaded", changed=[option_name(name) for name in applied]))
         if need_restart:
             names = [option_name(name) for name in need_restart]
-            says = f"needs a restart: {', '.join(names)}; all else is in effect"
+            says = f"needs a restart: {', '.join(names)}; all other changes are in effect"
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Pass on what has changed. Members that are in were greeted already."""
+        """Pass the new settings on. Members were greeted already, so a new welcome is not sent."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:
@@ -330,7 +332,7 @@ class Supervisor:
     # --- the owner, the service manager, the console -------------------------
 
     def _open_control_socket(self, folder: Path, first: Endpoint) -> None:
-        """From now on the room's owner can ask and tell it, by a socket in that folder."""
+        """Open the control socket in a folder. Raises ListenError if --run-dir names the folder."""
         try:
             self._control.listen(run_dir.socket_of(folder, first))
         except ListenError as error:
@@ -339,16 +341,16 @@ class Supervisor:
             logger.warning(Event("no-control", NO_CONTROL, error=error))
 
     def _answer(self, request: Answer) -> Answer:
-        """Answer the room's owner."""
+        """Answer a request of the room's owner."""
         if request.get("ask") == "status":
             return self._status_report.whole()
         if self._phase is not Phase.RUNNING:
-            return {"error": "the room starts, or stops"}
+            return {"error": "the room is starting or stopping"}
         done = self._admin_commands.run(request)
-        return {"error": "it is not known what that asks for"} if done is None else done
+        return {"error": "unknown request"} if done is None else done
 
     def _send_keepalive(self) -> None:
-        """Let the service manager hear of us, and again when that is due."""
+        """Send a keepalive to the service manager, and schedule the next one."""
         if self._notifier.every is not None:
             self._notifier.alive(self._status())
             self._keepalive.set_after(self._notifier.every)
@@ -369,11 +371,11 @@ class Supervisor:
 
 
 def _capacity(settings: Settings) -> int:
-    """Return how many members the room holds, as far as descriptors and settings allow."""
+    """Return the maximum of members that descriptors and settings allow. Raises LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
-        says = f"descriptors (ulimit -n) allow no more than {capacity} members"
+        says = f"descriptors (ulimit -n) allow only {capacity} members"
         logger.warning(Event("few-descriptors", says, capacity=capacity))
     return min(capacity, settings.max_clients)
 
@@ -384,7 +386,7 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: those that a service manager has opened, and our own."""
+    """Return all listeners: the service manager's, then our own. Raises ListenError."""
     listeners = [*inherited]
     for listener in listeners:
         try:
@@ -402,7 +404,7 @@ def _listen(
 
 
 def _share(settings: Settings) -> tuple[Log, Slots]:
-    """Make the memory that the processes share: the log and the slots. Raises LimitError."""
+    """Make the shared memory: the log and the slots. Raises LimitError."""
     geometry = Geometry.of(settings)
     try:
         log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
@@ -417,7 +419,10 @@ def _share(settings: Settings) -> tuple[Log, Slots]:
 
 
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:
-    """Return the private folder; None where the default one can't be had, which ends no room."""
+    """Return the private folder, or None if the default one can't be used.
+
+    Raises RunDirError if the settings need the folder.
+    """
     folder = settings.run_dir or run_dir.default()
     try:
         run_dir.ensure(folder)

@@ -1,13 +1,13 @@
-"""The main process's part of the transcript: the process that writes it is there, and is told.
+"""The main process's part of the transcript: keep its process running, and tell it what to do.
 
     the process                        the main process
-    opened, and the file  ──────────►  keeps a descriptor, for the next one
-    at                    ──────────►  knows how far it has come
+    opened, and the file  ──────────►  keeps a descriptor for the next process
+    at                    ──────────►  notes the position that is written
     trouble, fine, missed, lacks  ──►  warns
                           ◄──────────  reopen (SIGUSR1), stop
     (death)               ──────────►  starts another
 
-Nothing of it holds up the room, and nothing that goes wrong there ends it.
+The room never waits for the transcript, and no error of the transcript ends the room.
 """
 
 import logging
@@ -25,22 +25,22 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.system.event_loop import EventLoop
 
 CLOSE_WITHIN = 3.0
-"""Seconds, when the room has ended, for what is not written yet."""
+"""Seconds for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
-"""Starts of a process in that time, where one after another dies."""
+"""Maximum of starts in that time, if one process after another dies."""
 LEAST_WATCHED = 5 * process.SYNC_EVERY
-"""Seconds that the process has to make progress, at least: it tells of it each SYNC_EVERY."""
+"""Minimum of the watchdog's timeout (s): the process reports its position every SYNC_EVERY."""
 
 logger = logging.getLogger(__name__)
 
 
 class TranscriptProcess:
-    """Keeps the process there; `bell` is rung when the log has grown."""
+    """The process that writes the transcript; `bell` is rung when the log has grown."""
 
     def __init__(
         self, loop: EventLoop, settings: Settings, where: str, log: Log, bell: Doorbell
     ) -> None:
-        """`where`: what the room listens on, for the head of the file."""
+        """`where`: addresses at which the room listens, for the head of the file."""
         assert settings.transcript is not None
         self._loop = loop
         self._path = settings.transcript
@@ -56,38 +56,42 @@ class TranscriptProcess:
             file=self._path,
         )
         self._at = log.head
-        """Entries before this position are written; those of the room's begin need not be."""
+        """Position before which all entries are written."""
         self._file: tuple[int, list[int]] | None = None
-        """A descriptor of the file that is written, and where and behind what it was begun."""
+        """Descriptor of the open file, and the place in the file and in the log where it began."""
         self._reopens = 0
-        """Number of requests to open it anew."""
+        """Total of requests to reopen the file."""
         self._reopening = False
-        """Whether the last of them is not done yet."""
+        """True while the last request is not done."""
         self._trouble = ""
+        """Error of the last write; empty if it succeeded."""
         self._stop: Record | None = None
-        """Record that ends the process, once the room has ended."""
+        """Record that ends the process; None until the room has ended."""
         self._watchdog = Watchdog(loop, _watched_for(settings), self._look_at_progress)
         self._signs = 0
-        """Signs of life that the process has given, or did not owe."""
+        """Progress count for the watchdog: records received, and looks at which none was due."""
         self._met = False
-        """Whether the process that is there has given one."""
+        """True once the running process has sent a record."""
 
     def start(self) -> None:
-        """Start the process, and another whenever it ends, until `close`."""
+        """Start the process, and restart it whenever it ends, until `close`."""
         self._process.start()
 
     def renew(self, settings: Settings) -> None:
-        """From now on, its process has so many seconds to make progress."""
+        """Apply the watchdog's timeout of new settings."""
         self._watchdog.renew(_watched_for(settings))
 
     def reopen(self) -> None:
-        """Open the file anew: another one has, or is to have, its name."""
+        """Have the file reopened by its name, after a rotation."""
         self._reopens += 1
         self._reopening = True
         self._process.tell({"reopen": self._reopens})
 
     def close(self) -> None:
-        """The room has ended: have all that was said written, if that takes not too long."""
+        """Have the rest of the log written, within CLOSE_WITHIN, and end the process.
+
+        Call it once the workers have ended.
+        """
         self._watchdog.stop()
         deadline = self._loop.now() + CLOSE_WITHIN
         self._stop = {"stop": CLOSE_WITHIN * 0.8}
@@ -104,7 +108,7 @@ class TranscriptProcess:
                 self._process.start()
         self._process.end()
         if not self._process.done:
-            self._warn("transcript-unfinished", "it may lack what was said last")
+            self._warn("transcript-unfinished", "the last messages may be missing")
         self._keep(None)
 
     # --- the process ---------------------------------------------------------
@@ -134,30 +138,31 @@ class TranscriptProcess:
                 self._at = position
             case {"trouble": why}:
                 self._trouble = why
-                again = "" if self._stop else "; it is tried again"
-                self._warn("transcript-trouble", f"it can't be written{again}", error=why)
+                again = "" if self._stop else "; retrying"
+                self._warn("transcript-trouble", f"the file can't be written{again}", error=why)
             case {"fine": True}:
                 self._process.succeeded()
                 if self._trouble:
                     self._trouble = ""
-                    self._warn("transcript-resumed", "it is written again")
+                    self._warn("transcript-resumed", "the file is written again")
             case {"missed": messages}:
-                says = "the log no longer held them; a line in the file says which"
+                says = "the log no longer has these messages; a line in the file names the gap"
                 self._warn("transcript-missed", says, messages=messages)
             case {"lacks": messages}:
-                self._warn("transcript-lacks", "the last messages are not in it", messages=messages)
+                says = "the last messages are missing in the file"
+                self._warn("transcript-lacks", says, messages=messages)
 
     def _look_at_progress(self) -> None:
-        """Kill a process that has something to write, and makes no progress: the next one goes on.
+        """Kill a process that has something to write and makes no progress; the next one goes on.
 
-        One that has told that it can't write is known to try again.
+        A process that has reported trouble is not killed: it retries.
         """
         if self._trouble or not self._met or self._log.head <= self._at:
             self._signs += 1
         stuck = self._watchdog.look({0: self._signs})
         if stuck and self._process.child is not None:
             self._watchdog.forgive()
-            says = "the process that writes it makes no progress, and is replaced"
+            says = "the process makes no progress; it is replaced"
             self._warn("transcript-stuck", says)
             self._process.child.kill()
 
@@ -171,5 +176,5 @@ class TranscriptProcess:
 
 
 def _watched_for(settings: Settings) -> float:
-    """Return the seconds that the process has to make progress; 0: it is not watched."""
+    """Return the watchdog's timeout (s) for the process; 0 disables it."""
     return max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0

@@ -1,10 +1,9 @@
-"""Which workers, or other processes, make no progress: stopped, or in an endless loop.
+"""Find workers, or other processes, that make no progress: stopped, or in an endless loop.
 
-What counts is progress, not time. A worker is looked at again and again, and
-called stuck when it has done no turn between several looks in a row. One that
-has much to do does turns; one that has nothing to do is woken by each look. A
-look that is late itself says nothing: the machine was asleep, or so busy that
-the workers got no time either.
+The watchdog looks at each worker's count of turns at regular intervals. A worker is stuck if
+several looks in a row find the same count. A busy worker does turns; an idle one is woken by each
+look, and so does one. A late look is not counted: the machine was asleep, or so busy that the
+workers got no processor time either.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,25 +11,25 @@ from collections.abc import Callable, Mapping
 from chatroom.system.event_loop import EventLoop
 
 LOOKS = 4
-"""In a row, without progress between them: then a worker is stuck."""
+"""Looks in a row, without progress between them, after which a worker is stuck."""
 
 
 class Watchdog:
     """Calls `on_look` when it is time to `look`, until it is stopped."""
 
     def __init__(self, loop: EventLoop, within: float, on_look: Callable[[], None]) -> None:
-        """`within`: seconds without progress; 0: nobody is ever stuck."""
+        """`within`: seconds without progress after which a worker is stuck; 0 disables it."""
         self._loop = loop
         self._timer = loop.timer(on_look)
         self._within = 0.0
         self._due = 0.0
         """Time (s) of the next look."""
         self._seen: dict[int, tuple[int, int]] = {}
-        """For each worker: its turns, and how many looks in a row have found it there."""
+        """Count of turns of each worker, and the looks in a row that have found the same count."""
         self.renew(within)
 
     def renew(self, within: float) -> None:
-        """Begin anew with another number of seconds; with the same, go on."""
+        """Restart with another `within` (s). No effect if it is the same."""
         if within == self._within:
             return
         self._within = within
@@ -40,11 +39,11 @@ class Watchdog:
             self._set()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Cancel the next look."""
         self._timer.cancel()
 
     def look(self, turns: Mapping[int, int]) -> list[int]:
-        """Return the workers that are stuck; `turns`: a number for each that changes with progress.
+        """Return the stuck workers. `turns`: a number for each worker that changes with progress.
 
         Call it in `on_look`, and wake the workers afterwards.
         """
@@ -57,12 +56,12 @@ class Watchdog:
         return [number for number, (_, looks) in self._seen.items() if looks >= LOOKS]
 
     def stands_still(self, number: int) -> bool:
-        """Tell whether a worker has done nothing since the last look but one."""
+        """Return whether a worker made no progress between the last two looks."""
         _, looks = self._seen.get(number, (0, 0))
         return looks > 0
 
     def forgive(self) -> None:
-        """Forget the looks so far: the process that held up the others has been found."""
+        """Forget the looks so far: the process that blocked the others has been found."""
         self._seen.clear()
 
     def _set(self) -> None:

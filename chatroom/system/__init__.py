@@ -5,13 +5,13 @@ endpoint.py       addresses at which a room listens
 networks.py       addresses and networks of clients and proxies
 channel.py        records and descriptors between two processes
 event_loop.py     sources and timers of the main process
-accepting.py      accept connections, with a pause where there are no descriptors
+accepting.py      accept connections, with a pause when descriptors run out
 spawn.py          spawn a process with one end of a channel
 doorbell.py       wake another process
-memory.py         memory without a name
+memory.py         anonymous shared memory
 tcp_counters.py   the kernel's counts of a connection's bytes
 descriptors.py    the limit of open files
-files.py          files that the owner names
+files.py          read files that the room's owner names
 signals.py        the signals that a room handles
 systemd.py        socket activation and notification
 """

@@ -1,4 +1,4 @@
-"""Accept connections from a listener, with a pause where the system has nothing for another."""
+"""Accept connections from a listener, with a pause when the system runs out of resources."""
 
 import errno
 import socket
@@ -8,18 +8,18 @@ from typing import Any
 from chatroom.system.event_loop import EventLoop
 
 PAUSE = 0.2
-"""Seconds without accepting, when there is no descriptor or memory for another connection: it waits
-in the kernel's queue, and the loop would find it at each turn."""
+"""Pause (s) when there is no descriptor or memory for another connection. The connection stays in
+the kernel's queue; without the pause, the event loop would spin on it."""
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Accepting:
-    """The connections of a listener that does not block, from `open` to `close`.
+    """Accepts connections from a non-blocking listener, from `open` to `close`.
 
-    `on_connection(connection, peer)` is called for each, with its address as `accept` gives it;
-    `on_exhausted(error)` before each pause. `per_turn`: connections that are accepted before the
-    loop looks at its other sources.
+    `on_connection(connection, peer)` is called for each connection, with the address that `accept`
+    returns; `on_exhausted(error)` before each pause. `per_turn`: connections to accept in a row
+    before the event loop turns to its other sources.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Accepting:
         self._resume = loop.timer(self.open)
 
     def open(self) -> None:
-        """Accept from now on."""
+        """Start accepting."""
         self._loop.watch(self._listener, self._accept)
 
     def close(self) -> None:
-        """Accept no more; the listener stays open. May be called again."""
+        """Stop accepting. The listener stays open. Idempotent."""
         self._resume.cancel()
         self._loop.forget(self._listener)
 

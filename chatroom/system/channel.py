@@ -1,8 +1,7 @@
-"""The channel between the main process and one worker: small records, and descriptors with them.
+"""The channel between the main process and a child: small records, with descriptors.
 
-Each record is JSON with the descriptors that it brings along (SCM_RIGHTS). One
-that does not fit into the socket now waits in order, and `send` never blocks:
-neither the main process nor a worker is held up by the other.
+A record is JSON, with descriptors attached (SCM_RIGHTS). `send` never blocks, so neither process
+waits for the other: a record that does not fit into the socket waits in the backlog, in order.
 """
 
 import array
@@ -17,19 +16,19 @@ from typing import Any
 Record = dict[str, Any]
 
 MAX_RECORD = 32 * 1024
+"""Maximum size of a record (bytes)."""
 MAX_DESCRIPTORS = 253
-"""Descriptors in one record, at most: the kernel takes no more."""
+"""Maximum of descriptors in one record: the kernel's limit."""
 
-# SEQPACKET keeps the records apart and tells that the other end is gone. macOS
-# has no such pair; there the worker's parent sentinel tells it.
+# SEQPACKET keeps the records apart and reports the close of the other end. macOS has no such
+# pair; there the parent's sentinel reports its end to a worker.
 KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 _REFUSED = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
-"""Errors of a system that has no room now. ETOOMANYREFS: as many descriptors of this user are on
-their way as it may have open, and others have to take theirs first. ENOBUFS: macOS's datagrams fill
-the socket."""
+"""Temporary errors. ETOOMANYREFS: as many descriptors of this user are in flight as it may have
+open, and other processes must receive theirs first. ENOBUFS: on macOS, the socket is full."""
 _GONE = (
     errno.EPIPE,
     errno.ECONNRESET,
@@ -38,26 +37,28 @@ _GONE = (
     errno.ECONNREFUSED,
     errno.EDESTADDRREQ,
 )
-"""Errors where the other end is closed, or ours; the last two are for datagrams."""
+"""Errors after one end was closed; the last two are for datagrams."""
 
 
 class ChannelClosed(Exception):
-    """The process at the other end is gone. That is no failure: processes end."""
+    """The process at the other end has ended, which is no error."""
 
 
 class Channel:
-    """One end. `fileno` is readable when records wait; see `backlog` for when to wait to write."""
+    """One end. It is readable when records wait. While it has a `backlog`, wait until it is
+    writable and call `flush`."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self.socket = end
         self.refused = False
-        """True if the system refused what waits, though the channel may be writable: `flush` it
-        again in a while."""
+        """True after a temporary error: the channel may be writable, but call `flush` only after a
+        while."""
         self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
 
     @classmethod
     def pair(cls) -> "tuple[Channel, Channel]":
+        """Return two connected ends."""
         ends = socket.socketpair(socket.AF_UNIX, KIND)
         return cls(ends[0]), cls(ends[1])
 
@@ -71,11 +72,11 @@ class Channel:
 
     @property
     def backlog(self) -> int:
-        """Records that wait for the channel to become writable, or are `refused`: call `flush`."""
+        """Number of records that are not sent yet."""
         return len(self._backlog)
 
     def send(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record after those that wait; the descriptors must stay open until it is sent.
+        """Send a record after the backlog. The descriptors must stay open until it is sent.
 
         Raises ChannelClosed.
         """
@@ -84,7 +85,7 @@ class Channel:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the channel takes it. Raises ChannelClosed."""
+        """Send as much of the backlog as the channel takes. Raises ChannelClosed."""
         self.refused = False
         while self._backlog:
             data, descriptors = self._backlog[0]
@@ -105,23 +106,23 @@ class Channel:
             self._backlog.popleft()
 
     def receive(self) -> Iterator[tuple[Record, list[int]]]:
-        """Yield the records that wait, with their descriptors, which the caller has to close.
+        """Yield the waiting records, with their descriptors, which the caller must close.
 
-        Raises ChannelClosed after the last record.
+        Raises ChannelClosed after the last record if the other end is closed.
         """
         reset = False
         while True:
             try:
-                # Not socket.recv_fds: it drops the flags, and what it receives
-                # would be inherited (cpython#107898).
+                # Not socket.recv_fds: it ignores the flags, so its descriptors would be
+                # inheritable (cpython#107898).
                 data, ancillary, flags, _ = self.socket.recvmsg(
                     MAX_RECORD, _RIGHTS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
                 )
             except BlockingIOError:
                 return
             except OSError as error:
-                # A process that ends with records unread resets the channel. That is told
-                # once, and before the last of its own records.
+                # A process that ends with unread records resets the channel. The error comes
+                # once, before the process's own last records.
                 if reset or not isinstance(error, ConnectionResetError):
                     raise ChannelClosed from error
                 reset = True

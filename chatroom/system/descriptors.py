@@ -6,15 +6,14 @@ import resource
 from chatroom.errors import LimitError
 
 ENOUGH = 1 << 20
-"""Descriptors to assume as the limit where there is none."""
+"""Limit to assume if the system has none."""
 
 
 def raise_limit(reserved: int) -> int:
-    """Raise the soft limit to the hard one; return how many descriptors it leaves, less `reserved`.
+    """Raise the soft limit to the hard one; return the resulting limit less `reserved`.
 
-    Where the system does not grant that, the soft limit stays as it is. Call it
-    before the other processes start: they inherit it. Raises LimitError where
-    nothing is left.
+    If the system refuses that, the soft limit stays. Call it before the other processes are
+    started: they inherit the limit. Raises LimitError if nothing is left.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS, where the hard limit is "no limit"
@@ -24,6 +23,6 @@ def raise_limit(reserved: int) -> int:
         granted = ENOUGH
     if granted <= reserved:
         raise LimitError(
-            f"{granted} descriptors are too few, more than {reserved} are needed: raise ulimit -n"
+            f"too few descriptors: {granted}, but more than {reserved} are needed; raise ulimit -n"
         )
     return granted - reserved

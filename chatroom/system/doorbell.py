@@ -1,7 +1,7 @@
-"""A doorbell: another process wakes this one without a word (eventfd).
+"""A doorbell: a signal from one process to another, without content (eventfd).
 
-It says that something is new, never what: the log says that. Rings that were
-not heard yet count as one.
+A ring means that something is new; the log holds the news. Rings that were not cleared yet count
+as one.
 """
 
 import contextlib
@@ -9,20 +9,20 @@ import os
 
 
 class Doorbell:
-    """One end that is rung and one that is waited on; for an eventfd both are one descriptor.
+    """An end to ring and an end to wait on; for an eventfd, both are one descriptor.
 
-    `fileno` is what the owner waits on (readable when rung). Any process that
-    holds the descriptors may ring.
+    The owner waits on `fileno`, which is readable after a ring. Any process that holds the
+    descriptors may ring.
     """
 
     def __init__(self, fds: list[int]) -> None:
         self.fds = fds
-        """The descriptors to pass on to another process."""
+        """Descriptors to pass to another process."""
         self._rung, self._ringer = fds[0], fds[-1]
 
     @classmethod
     def new(cls) -> "Doorbell":
-        """Make one that nobody has rung. Where there is no eventfd (macOS), it is a pipe."""
+        """Return a new doorbell. Without eventfd (macOS), it is a pipe."""
         if hasattr(os, "eventfd"):
             return cls([os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)])
         fds = list(os.pipe())
@@ -35,12 +35,12 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the owner. Never blocks."""
-        # A full one has been rung already. An eventfd wants eight bytes.
+        # A full pipe has been rung already. An eventfd takes eight bytes.
         with contextlib.suppress(BlockingIOError):
             os.write(self._ringer, b"\1\0\0\0\0\0\0\0")
 
     def clear(self) -> None:
-        """Forget the rings so far; the owner calls it before it looks at what is new."""
+        """Forget the rings so far. The owner calls it before it looks for news."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._rung, 4096)
 

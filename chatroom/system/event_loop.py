@@ -1,11 +1,11 @@
 """The main process's event loop: sources that can be read or written, and timers.
 
-Each calls a function without arguments, one after another; none of these may wait. An error that
-one of them raises comes out of `turn`.
+The loop calls one function at a time, without arguments. A function must not wait. An exception
+that a function raises propagates from `turn`.
 
-asyncio's loop does this as well. It was measured: its import adds 32 ms of processor time to the
-70 ms that the start of a room takes, and it logs the errors of its callbacks, of which some have
-to end the room.
+asyncio is not used, for two reasons. Its import adds 32 ms of processor time (measured) to the
+70 ms that the start of a room takes. And it logs the exceptions of callbacks, while some of them
+must end the room here.
 """
 
 import selectors
@@ -26,7 +26,7 @@ Source = int | _HasFileno
 
 
 class Timer:
-    """Calls a function once, when it is due; it may be set again and again."""
+    """Calls a function once, when it is due. It may be set again."""
 
     def __init__(self, loop: "EventLoop", act: Callable[[], None]) -> None:
         self._loop = loop
@@ -34,15 +34,15 @@ class Timer:
 
     @property
     def due(self) -> float | None:
-        """Time (s, of the loop's clock) at which it is due; None if it is not set."""
+        """Time (s) of the loop's clock at which the timer is due; None if it is not set."""
         return self._loop.timers.get(self)
 
     def set(self, due: float) -> None:
-        """Call the function at this time (s), in place of one that was set before."""
+        """Call the function at this time (s) of the loop's clock. Replaces an earlier setting."""
         self._loop.timers[self] = due
 
     def set_after(self, seconds: float) -> None:
-        """Call the function after so many seconds, in place of a time that was set before."""
+        """Call the function after so many seconds. Replaces an earlier setting."""
         self.set(self._loop.now() + seconds)
 
     def cancel(self) -> None:
@@ -51,15 +51,15 @@ class Timer:
 
 
 class EventLoop:
-    """Used from one thread. `clock` returns the time in seconds, and never goes back."""
+    """An event loop for one thread. `clock` returns a monotonic time in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.now = clock
         self.timers: dict[Timer, float] = {}
-        """When each timer that is set is due. There are a few, some hundreds at most, so that no
-        heap is needed to find the first."""
+        """Due time of each timer that is set. There are some hundreds at most, so that no heap is
+        needed to find the first."""
         self._acts: dict[Source, Callable[[], None]] = {}
-        """Function to call for each source that is watched."""
+        """Function to call for each watched source."""
         self._selector = selectors.DefaultSelector()
 
     def watch(self, source: Source, act: Callable[[], None], events: int = READ) -> None:
@@ -68,36 +68,36 @@ class EventLoop:
         self._selector.register(source, events, act)
 
     def change(self, source: Source, events: int) -> None:
-        """Watch a source for other events."""
+        """Change the events for which a source is watched."""
         self._selector.modify(source, events, self._acts[source])
 
     def forget(self, source: Source) -> None:
-        """Watch a source no longer; to forget one that is not watched does nothing.
+        """Stop watching a source. No effect if it is not watched.
 
-        Forget it before it is closed: its descriptor may be another's then.
+        Call it before the source is closed: afterwards, its descriptor may be another file's.
         """
         if self._acts.pop(source, None) is not None:
             self._selector.unregister(source)
 
     @property
     def sources(self) -> int:
-        """Number of sources that are watched."""
+        """Number of watched sources."""
         return len(self._acts)
 
     def timer(self, act: Callable[[], None]) -> Timer:
-        """Return a timer, which is not set yet."""
+        """Return a timer that is not set."""
         return Timer(self, act)
 
     def turn(self) -> None:
-        """Wait for a source or a timer, then call all that are ready or due."""
+        """Wait for a source or a timer, then call the functions of all that are ready or due."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             act: Callable[[], None] = key.data
-            if self._acts.get(key.fileobj) is act:  # not forgotten by another in this turn
+            if self._acts.get(key.fileobj) is act:  # no earlier function of this turn forgot it
                 act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:
-            if self.timers.get(timer, now + 1) <= now:  # not cancelled, nor set, in this turn
+            if self.timers.get(timer, now + 1) <= now:  # not cancelled or set in this turn
                 del self.timers[timer]
                 timer.act()
 
@@ -106,5 +106,5 @@ class EventLoop:
         self._selector.close()
 
     def wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the sources that are ready, as `select` does. Tests replace it."""
+        """Return the ready sources, as `select` does. Tests replace this method."""
         return self._selector.select(timeout)

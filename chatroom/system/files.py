@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def read(path: Path) -> bytes:
-    """Return the whole content of a regular file. Raises OSError.
+    """Return the content of a regular file. Raises OSError, also for any other kind of file.
 
-    Never waits: a pipe would have it do so, and could not be read a second time.
+    Never waits. A pipe could block, and could not be read a second time.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it must be a file, and no folder or pipe")
+            raise OSError(errno.EINVAL, "not a regular file")
         with open(fd, "rb", closefd=False) as file:
             return file.read()
     finally:

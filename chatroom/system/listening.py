@@ -11,17 +11,16 @@ from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
 
 BACKLOG = 4096
-"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+"""Maximum of connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 
 def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
     """Return a non-blocking socket that listens at a name or an address, IPv4 or IPv6 (JOIN-4).
 
-    If a name has an IPv4 address, that is taken, since `nc NAME` without IPv6
-    tries it. `::` also takes IPv4 clients. The accepted sockets inherit the
-    options. `peer_timeout`: seconds without a sign of life after which a
-    connection is broken; 0: the system's default. The file of a Unix socket
-    that nobody listens on any more is replaced. Raises ListenError.
+    A name's IPv4 address is preferred, since `nc NAME` without IPv6 tries it. `::` also accepts
+    IPv4 clients. Accepted sockets inherit the options. `peer_timeout`: seconds without a sign of
+    life after which the kernel breaks a connection; 0: the system's default. A stale file of a
+    Unix socket is replaced. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -38,7 +37,7 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
 
 
 def resolve(at: Endpoint) -> Endpoint:
-    """Replace a name by its address. It takes as long as name servers take. Raises ListenError."""
+    """Replace a name by its address. Waits for name servers. Raises ListenError."""
     if at.path:
         return at
     _, (host, port, *more) = _resolve(at.host, at.port)
@@ -47,11 +46,11 @@ def resolve(at: Endpoint) -> Endpoint:
 
 
 def prepare(listener: socket.socket, peer_timeout: int) -> None:
-    """Set the options that the accepted sockets inherit, and listen. Raises OSError."""
+    """Set the options that accepted sockets inherit, and listen. Raises OSError."""
     if listener.family != socket.AF_UNIX:
-        # A message is sent at once: there is nothing to gather it with.
+        # A worker sends all new messages in one call, so waiting for more gains nothing.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A byte that is sent as urgent is text like all others (CAST-3).
+        # An urgent byte is text like all others (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if peer_timeout:
             expect_life(listener, peer_timeout)
@@ -60,7 +59,7 @@ def prepare(listener: socket.socket, peer_timeout: int) -> None:
 
 
 def remove_file(path: str, inode: int) -> None:
-    """Remove the file of our Unix socket, unless another room has put its own there."""
+    """Remove the file of our Unix socket, unless another room has replaced it."""
     with contextlib.suppress(OSError):
         if os.stat(path).st_ino == inode:
             os.unlink(path)
@@ -70,10 +69,10 @@ def endpoint(listener: socket.socket) -> Endpoint:
     """Return the address at which a socket listens."""
     if listener.family == socket.AF_UNIX:
         path = listener.getsockname()
-        # One without a file has a name that begins with NUL, and that systemd writes as @.
+        # An abstract name begins with NUL, which systemd writes as @.
         if isinstance(path, bytes):
             path = "@" + os.fsdecode(path[1:])
-        # Logs, a manager's status and a file of JSON hold nothing but text.
+        # Logs, the service manager's status and JSON need valid text.
         return Endpoint(path=os.fsencode(path).decode(errors="backslashreplace"))
     return Endpoint(*listener.getsockname()[:2])
 
@@ -91,7 +90,7 @@ def _bind(listener: socket.socket, address: Any) -> None:
     # A room that was stopped starts again at once on the same port (JOIN-3).
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.family == socket.AF_INET6:
-        with contextlib.suppress(OSError):  # not everywhere, and then they stay apart
+        with contextlib.suppress(OSError):  # unsupported on some systems: IPv6 clients only
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind(address)
 
@@ -103,7 +102,7 @@ def _bind_file(listener: socket.socket, path: str) -> None:
         if error.errno != errno.EADDRINUSE:
             raise
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ListenError(f"can't listen on {path}: it is there, and is no socket") from None
+            raise ListenError(f"can't listen on {path}: the file is not a socket") from None
         if not is_stale(path):
             raise
         os.unlink(path)
@@ -111,9 +110,9 @@ def _bind_file(listener: socket.socket, path: str) -> None:
 
 
 def is_stale(path: str) -> bool:
-    """Tell whether a socket's file was left by a room that was killed: nobody listens there.
+    """Return whether a Unix socket's file is stale: no process listens there any more.
 
-    Raises OSError where there is no file.
+    Raises OSError if there is no file.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -123,17 +122,17 @@ def is_stale(path: str) -> bool:
 
 
 def expect_life(listener: socket.socket, within: int) -> None:
-    """Ask a silent peer whether it is there, and give it up when it has not answered in time.
+    """Set TCP keepalive: break a connection after `within` seconds without a sign of life.
 
-    A peer whose window stays full is given up, too: the kernel does not tell it
-    from one that is gone. 0: the system's default, again.
+    A connection whose window stays full that long is broken, too: the kernel can't tell its peer
+    from one that has gone. 0 restores the system's default. No effect on a Unix socket.
     """
     if listener.family == socket.AF_UNIX:
         return
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(within))
     for name, value in (
         ("TCP_KEEPIDLE", max(1, within // 2)),
-        ("TCP_KEEPALIVE", max(1, within // 2)),  # the same on macOS
+        ("TCP_KEEPALIVE", max(1, within // 2)),  # TCP_KEEPIDLE on macOS
         ("TCP_KEEPINTVL", max(1, within // 8)),
         ("TCP_KEEPCNT", 4),
         ("TCP_USER_TIMEOUT", within * 1000),

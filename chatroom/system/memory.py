@@ -1,8 +1,8 @@
-"""Memory without a name: it travels as a descriptor, and nothing has to be cleaned up.
+"""Anonymous shared memory: it is passed as a descriptor and needs no cleanup.
 
-`multiprocessing.shared_memory` is not used: it has names in /dev/shm that
-outlive a killed process, and before Python 3.13 the tracker of any process that
-attaches may unlink a segment that is in use (cpython#82300).
+`multiprocessing.shared_memory` is not used. Its names in /dev/shm outlive a killed process, and
+before Python 3.13 the resource tracker of any process that attaches may unlink a segment that is
+in use (cpython#82300).
 """
 
 import os
@@ -10,10 +10,10 @@ import tempfile
 
 
 def anonymous_file(name: str, size: int) -> int:
-    """Return a descriptor of `size` zeroed bytes, which vanish with their last descriptor.
+    """Return a descriptor of `size` zeroed bytes. The memory is freed with its last descriptor.
 
-    `name` shows in /proc/PID/maps. Where there is no memfd (macOS), it is a
-    temporary file that has been unlinked already.
+    `name` appears in /proc/PID/maps. Without memfd (macOS), the memory is an unlinked temporary
+    file.
     """
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(name)

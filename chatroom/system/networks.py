@@ -1,6 +1,6 @@
-"""Addresses and networks as a room's owner writes them, and their members.
+"""Addresses and networks as a room's owner writes them.
 
-An address is formatted as members' are: protocol/address.py.
+Addresses have the canonical form of protocol/address.py.
 """
 
 from collections.abc import Collection
@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 UNIX: Literal["unix"] = "unix"
-"""The address of every client of a Unix socket, which has none; and the network of all of those."""
+"""Address of all clients of Unix sockets, and the network of these clients."""
 
 Network = IPv4Network | IPv6Network | Literal["unix"]
 
@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network | Literal["unix"]
 def parse_network(text: str) -> Network:
     """Parse an address, a network such as 10.0.0.0/8, or UNIX.
 
-    Raises ValueError, with what it has to be.
+    Raises ValueError, which says what the text must be.
     """
     if text == UNIX:
         return UNIX
@@ -26,22 +26,22 @@ def parse_network(text: str) -> Network:
         demand = f"an address, a network such as 10.0.0.0/8 or 2001:db8::/32, or unix, not {text!r}"
         raise ValueError(demand) from None
     if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped is not None:
-        raise ValueError(f"an IPv4 address is written as such, not {text!r}")
+        raise ValueError(f"a plain IPv4 address or network, not {text!r}")
     return found
 
 
 def format_network(network: Network) -> str:
-    """Return the text that `parse_network` takes; of a single address, just that address."""
+    """Return the text that `parse_network` takes; for a single address, without /32 or /128."""
     if network == UNIX:
         return UNIX
     return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def within(address: str, networks: Collection[Network]) -> bool:
-    """Tell whether an address is in one of the networks."""
+    """Return whether a canonical address is in one of the networks."""
     if address == UNIX:
         return UNIX in networks
-    if not networks:  # the usual case, at each join
+    if not networks:  # fast path: the usual case at each join
         return False
     found = ip_address(address)
     return any(network != UNIX and found in network for network in networks)

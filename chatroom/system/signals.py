@@ -1,4 +1,4 @@
-"""The signals that the main process handles, and that its other processes never see."""
+"""The signals that the main process handles, and that the other processes block."""
 
 import contextlib
 import os
@@ -8,17 +8,17 @@ from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1)
-"""Signals that supervisor.py handles; SIGUSR1 only where there is a transcript."""
+"""Signals that supervisor.py handles; SIGUSR1 is ignored without a transcript."""
 
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Start processes meanwhile that never see the signals that the main process handles.
+    """Block the handled signals, so that processes started in the block inherit the mask.
 
-    A Ctrl-C, a terminal that is closed, or a service manager signals the whole
-    group; the main process decides what that means for the others.
+    A Ctrl-C, a closed terminal or a service manager signals the whole process group; only the main
+    process reacts, and tells the others what to do.
     """
-    resource_tracker.ensure_running()  # it would unblock them, when it starts
+    resource_tracker.ensure_running()  # its start would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
     try:
         yield
@@ -27,7 +27,7 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def on_terminal() -> bool:
-    """Tell whether this process has a terminal that is still there."""
+    """Return whether this process has a controlling terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""Start a process that has one end of a pair of sockets."""
+"""Spawn a process that has one end of a pair of sockets."""
 
 import contextlib
 import socket
@@ -14,11 +14,10 @@ from chatroom.system.signals import stop_signals_blocked
 def spawn(
     target: Callable[..., None], *args: Any, kind: int = KIND
 ) -> tuple[SpawnProcess, socket.socket]:
-    """Start a process that calls `target(*args, end)`; return it, and the other end.
+    """Spawn a process that calls `target(*args, end)`; return it, and the other end.
 
-    Only the main process calls this. In the new one the signals of signals.py are
-    blocked. Raises OSError where there is no memory, no descriptor, or too many
-    processes; then nothing of it is left.
+    Only the main process calls this. The new process blocks HANDLED_SIGNALS (signals.py). Raises
+    OSError if memory, descriptors or processes run out; then nothing is left behind.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     with contextlib.ExitStack() as undo, theirs, stop_signals_blocked():

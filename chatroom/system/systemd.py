@@ -1,8 +1,7 @@
-"""The service manager that has started the room, as systemd: sd_listen_fds(3), sd_notify(3).
+"""The protocols of a service manager such as systemd: sd_listen_fds(3), sd_notify(3).
 
-It hands sockets to the room, is told when the room is ready, reloads and stops,
-and starts it again if it is not notified in time. Without a service manager, all
-of this is a no-op.
+The manager may pass listening sockets to the room. The room notifies it when it is ready, reloads
+or stops, and regularly that it is alive. Without a service manager, all of this is a no-op.
 """
 
 import contextlib
@@ -14,15 +13,15 @@ from time import monotonic_ns
 from chatroom.errors import ListenError
 
 FIRST_FD = 3
-"""The first of the descriptors that are handed over."""
+"""First of the descriptors that the manager passes."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """Return the listening sockets that were handed to this process.
+    """Return the listening sockets that the manager has passed to this process.
 
-    No child inherits them. To be called once, early: a child may have other files at
-    these numbers. Raises ListenError where one is no socket that listens for streams.
+    The sockets are made non-inheritable: call it once, before a child is spawned. Raises
+    ListenError if a descriptor is not a listening stream socket.
     """
     count = environment.get("LISTEN_FDS", "0")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not (
@@ -39,19 +38,19 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
         sockets.append(listener)
         listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if listener.family not in FAMILIES or listener.type != socket.SOCK_STREAM or not listens:
-            demand = "has to listen for streams, by IP or a Unix socket"
+            demand = "must be a listening stream socket (IP or Unix)"
             raise ListenError(f"descriptor {fd} of LISTEN_FDS {demand}")
     return sockets
 
 
 class SystemdNotifier:
-    """The service manager, as the main process notifies it. Nothing here waits."""
+    """Notifies the service manager. No method waits."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         where = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + where[1:] if where.startswith("@") else where
         self.every: float | None = None
-        """Seconds between two calls of `alive`; None: it wants none."""
+        """Seconds between two calls of `alive`; None if the manager does not ask for them."""
         period = environment.get("WATCHDOG_USEC", "")
         if (
             period.isascii()
@@ -64,7 +63,7 @@ class SystemdNotifier:
         self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Notify of a reload, which lasts until `ready` is called again."""
+        """Notify of a reload, which lasts until `ready` is called."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
 
     def stopping(self) -> None:

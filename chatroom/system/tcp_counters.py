@@ -1,7 +1,7 @@
-"""The kernel's counts of a connection's bytes, for every process that holds it (Linux, TCP).
+"""The kernel's byte counts of a connection, for every process that holds it (Linux, TCP).
 
-A worker that was killed has told nobody how much it had written to a socket
-and read from it. The kernel knows, to the byte.
+A killed worker could not report how much it had written to a socket and read from it. The kernel
+has exact counts.
 """
 
 import array
@@ -15,8 +15,8 @@ from typing import NamedTuple
 # From struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
 _INFO = struct.Struct("=128xQ8xI52xQQ")
 
-# From linux/tcp.h, 4.18; the socket module doesn't have it. With it, a message that is received
-# tells how many bytes are left to be read, and a FIN that has come is one of them.
+# From linux/tcp.h, 4.18; the socket module lacks it. With this option, recvmsg reports the number
+# of unread bytes, in which a received FIN counts as one.
 _TCP_INQ = 36
 
 
@@ -24,25 +24,25 @@ class Counts(NamedTuple):
     """Bytes since the connection was accepted."""
 
     taken: int
-    """Bytes that the kernel has taken from us, on their way or delivered."""
+    """Bytes that the kernel has accepted from us, sent or not."""
     read: int
     """Bytes that we have read."""
 
 
 class Traffic(NamedTuple):
-    """Bytes since the connection was accepted, whichever process reads them."""
+    """Bytes since the connection was accepted, over all processes that hold it."""
 
     received: int
-    """Bytes that have come, read or not; a FIN is one."""
+    """Bytes received, read or not; a FIN counts as one."""
     taken: int
-    """Bytes that the kernel has taken from us, on their way or delivered."""
+    """Bytes that the kernel has accepted from us, sent or not."""
 
 
 def counts(connection: socket.socket) -> Counts | None:
-    """Return the bytes taken and read so far; None where the kernel does not count.
+    """Return the bytes taken and read so far; None if the kernel does not count.
 
-    No other process may read from the connection, or write to it, meanwhile. A reset
-    that has not been reported yet may be reported as an ordinary end afterwards.
+    No other process may read from or write to the connection during the call. A pending reset may
+    be reported as an ordinary end afterwards.
     """
     found = traffic(connection)
     while found is not None:
@@ -50,13 +50,13 @@ def counts(connection: socket.socket) -> Counts | None:
         unread = _unread(connection)
         fin = _fin_received(connection, unread)
         found = traffic(connection)
-        if found is not None and found.received == received:  # else more came in between
+        if found is not None and found.received == received:  # else bytes came in between: retry
             return Counts(taken, received - unread - fin)
     return None
 
 
 def taken(connection: socket.socket) -> int | None:
-    """Return the bytes taken so far, as `counts` does; other processes may read meanwhile."""
+    """Return the bytes taken so far; None if the kernel does not count."""
     found = traffic(connection)
     return None if found is None else found.taken
 
@@ -68,9 +68,9 @@ def _unread(connection: socket.socket) -> int:
 
 
 def _fin_received(connection: socket.socket, unread: int) -> bool:
-    """Tell whether the peer's FIN, which counts as a byte received, has come, read or not.
+    """Return whether the peer's FIN has come, which counts as a received byte.
 
-    The connection's state tells that too, but not after a reset.
+    The state of the connection shows a FIN too, but not after a reset.
     """
     connection.setsockopt(socket.IPPROTO_TCP, _TCP_INQ, 1)
     try:
@@ -83,13 +83,13 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
 
 
 def traffic(connection: socket.socket) -> Traffic | None:
-    """Return the bytes that have come and gone so far; None where the kernel does not count."""
+    """Return the bytes received and taken so far; None if the kernel does not count."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:
         data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     except OSError:
-        return None  # no TCP
+        return None  # not TCP
     if len(data) < _INFO.size:
         return None  # a kernel before 4.19
     received, notsent, sent, again = _INFO.unpack(data)

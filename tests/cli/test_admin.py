@@ -1,4 +1,4 @@
-"""What a room's owner is told of what was done. The rest is in integration/test_operate.py."""
+"""The output of chatroom.admin. tests/integration/test_operate.py has tests with a room."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from chatroom.cli.admin import main
 
 
 class Heard:
-    """What a room was asked."""
+    """The requests that a fake room has received."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -24,7 +24,7 @@ class Heard:
 
 @contextmanager
 def room(*answers: dict[str, Any]) -> Iterator[Heard]:
-    """One that answers so, in this order, and then ends."""
+    """A fake room that sends these answers, in order, and then ends."""
     heard = Heard()
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
@@ -58,7 +58,7 @@ def room(*answers: dict[str, Any]) -> Iterator[Heard]:
 def run(
     capsys: pytest.CaptureFixture[str], *order: str, answers: list[dict[str, Any]]
 ) -> tuple[Any, str, str, list[Any]]:
-    """Exit code, standard output, standard error, and what the room was asked."""
+    """Return the exit code, standard output, standard error and requests of a command."""
     with room(*answers) as heard, pytest.raises(SystemExit) as end:
         main([*heard.options, *order])
     said = capsys.readouterr()
@@ -68,20 +68,20 @@ def run(
 @pytest.mark.parametrize(
     ("order", "answer", "out"),
     [
-        (("kick", "3"), {"kicked": [3]}, "put out: 3\n"),
-        (("kick", "10.0.0.0/8"), {"kicked": [3, 14]}, "put out: 3, 14\n"),
+        (("kick", "3"), {"kicked": [3]}, "kicked: 3\n"),
+        (("kick", "10.0.0.0/8"), {"kicked": [3, 14]}, "kicked: 3, 14\n"),
         (
             ("ban", "3"),
             {"banned": "10.0.0.1/32", "kicked": [3, 4], "bans": []},
-            "banned 10.0.0.1/32; put out: 3, 4\n",
+            "banned 10.0.0.1/32; kicked: 3, 4\n",
         ),
         (
             ("ban", "10.0.0.0/8"),
             {"banned": "10.0.0.0/8", "kicked": [], "bans": []},
-            "banned 10.0.0.0/8; put out: none\n",
+            "banned 10.0.0.0/8; kicked: none\n",
         ),
-        (("unban", "10.0.0.1"), {"unbanned": True, "bans": []}, "bans are: none\n"),
-        (("unban", "10.0.0.1"), {"unbanned": True, "bans": ["::1"]}, "bans are: ::1\n"),
+        (("unban", "10.0.0.1"), {"unbanned": True, "bans": []}, "bans: none\n"),
+        (("unban", "10.0.0.1"), {"unbanned": True, "bans": ["::1"]}, "bans: ::1\n"),
     ],
 )
 def test_what_was_done_is_told(
@@ -101,11 +101,11 @@ def test_to_speak_needs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("order", "answer", "error"),
     [
-        (("kick", "3"), {"kicked": []}, "nobody here is 3"),
+        (("kick", "3"), {"kicked": []}, "no member matches 3"),
         (
             ("unban", "::1"),
             {"unbanned": False, "bans": ["10.0.0.1"]},
-            "there is no ban of ::1; bans are: 10.0.0.1",
+            "::1 is not banned; bans: 10.0.0.1",
         ),
         (("ban", "x"), {"error": "an address, not 'x'"}, "an address, not 'x'"),
     ],

@@ -21,13 +21,13 @@ HERE = ["127.0.0.1", "8080"]
 
 
 class Room:
-    """Stands in for supervisor.run: remembers what it was to run, and may fail."""
+    """A fake supervisor.run, which notes its arguments and may fail."""
 
     def __init__(self) -> None:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
         self.runs: Callable[[Callable[[], Settings]], None] = lambda reload: None
-        """What it does, with what reads its settings again."""
+        """Function to call in place of a room, with the function that reads the settings again."""
 
     def __call__(
         self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]
@@ -115,9 +115,9 @@ def test_options_may_come_first(room: Room) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "say where to listen: HOST PORT, or --listen ADDRESS"),
-        (["127.0.0.1"], "PORT is missing: say HOST PORT, or --listen HOST:PORT"),
-        (["--listen", "5000"], "argument --listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+        ([], "no address to listen on: give HOST PORT, or --listen ADDRESS"),
+        (["127.0.0.1"], "PORT is missing: give HOST PORT, or --listen HOST:PORT"),
+        (["--listen", "5000"], "argument --listen: must be HOST:PORT or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
         ([*HERE, "--metrics", "unix:/x"], "argument --metrics: must be HOST:PORT"),
         ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, a network"),
@@ -132,7 +132,7 @@ def test_options_may_come_first(room: Room) -> None:
         (["127.0.0.1", "-1"], "PORT"),
         (
             ["127.0.0.1", "65536"],
-            "argument PORT: must be a port, which is a number from 0 to 65535, not '65536'",
+            "argument PORT: must be a port number from 0 to 65535, not '65536'",
         ),
         (["127.0.0.1", "9" * 5000], "PORT"),
         (["127.0.0.1", "٨٠"], "PORT"),
@@ -193,7 +193,7 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     assert not room.settings
 
 
-# --- what is asked for instead -------------------------------------------------------------------
+# --- help and version ----------------------------------------------------------------------------
 
 
 def test_version(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,7 +308,7 @@ def test_a_variable_that_may_be_meant_is_told_of(
     settings_of(room, *HERE)
     assert caplog.messages == [
         "event=strange-variable name=CHATROOM_MAX_CLIENT"
-        ' says="it is no variable of a room; CHATROOM_MAX_CLIENTS is one"'
+        ' says="unknown variable; did you mean CHATROOM_MAX_CLIENTS?"'
     ]
 
 

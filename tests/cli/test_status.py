@@ -1,4 +1,4 @@
-"""What a person reads of a room."""
+"""The output of chatroom.status."""
 
 import socket
 import tempfile

@@ -36,14 +36,14 @@ def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
         (["localhost"], "PORT"),
         (
             ["localhost", "http"],
-            "argument PORT: must be a port, which is a number from 1 to 65535, not 'http'",
+            "argument PORT: must be a port number from 1 to 65535, not 'http'",
         ),
         (["localhost", "0"], "argument PORT"),
         (["localhost", "65536"], "argument PORT"),
         (["localhost", "-1"], "argument PORT"),
         (
             ["localhost", "9" * 5000],
-            "argument PORT: must be a port, which is a number from 1 to 65535",
+            "argument PORT: must be a port number from 1 to 65535",
         ),
         (["localhost", "٤٠٠٠"], "argument PORT"),
         (["localhost", "4000", "more"], "more"),

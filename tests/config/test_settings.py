@@ -1,4 +1,4 @@
-"""What a room can be set to, and what those settings make necessary."""
+"""The settings of a room: their bounds, and the sizes that follow from them."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def room(**options: Any) -> Settings:
     return Settings(**options)
 
 
-# --- what is demanded ----------------------------------------------------------------------------
+# --- bounds --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_smallest_room() -> None:
     smallest = room(max_line=64, max_lag=64, log_size=64 * KIB)
     assert smallest.kept == 64 + (64 * KIB - 64) // 8
     assert smallest.window == 64 * KIB - smallest.kept
-    with pytest.raises(SettingsError, match="never less than 64K"):
+    with pytest.raises(SettingsError, match="64K or more"):
         room(max_line=64, max_lag=64, log_size=64 * KIB - 1)
 
 
@@ -92,7 +92,7 @@ def test_a_room_that_runs_takes_what_nothing_shared_is_made_by() -> None:
 
 
 def test_what_processes_share_does_not_change_with_the_settings_that_a_room_takes() -> None:
-    """The log's and the slots' geometry, and the seats."""
+    """The geometry of the log and of the slots, and the seats."""
     running = room()
     taken = {
         "welcome": "x" * 1023,
@@ -113,7 +113,7 @@ def test_what_processes_share_does_not_change_with_the_settings_that_a_room_take
     assert (now.seats, now.read_size) == (running.seats, running.read_size)
 
 
-# --- what follows --------------------------------------------------------------------------------
+# --- derived sizes -------------------------------------------------------------------------------
 
 
 def test_welcome_4_the_welcome_ends_its_line() -> None:
@@ -142,9 +142,9 @@ any_room = builds(
 
 
 def most_rendered(settings: Settings) -> int:
-    """Bytes in the log of what was read at once, at worst.
+    """Return the maximum of bytes in the log of one read.
 
-    The text that waited, all control characters, which treble; then empty lines.
+    The worst case: an unfinished line of control characters, which treble; then empty lines.
     """
     prefixed = len(LONGEST_PREFIX) + len(b"\n")
     return 3 * settings.max_line + settings.read_size * prefixed + prefixed
@@ -171,7 +171,7 @@ def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
 def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_again(
     settings: Settings,
 ) -> None:
-    """Of a log, the window may be appended beyond what its slowest worker has delivered."""
+    """The window may be appended beyond the position of the slowest worker."""
     for whole, window, lag, every in (
         (settings.log_size, settings.window, settings.max_lag, settings.checkpoint_every),
         (
@@ -188,14 +188,14 @@ def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_agai
 
 @given(any_room, sampled_from([b"a", b"\r", b"\xe2\x82\xac", b"\xf0\x9f\x91\x8b\r"]))
 def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood: bytes) -> None:
-    """… also with the read that comes next, which goes where the oldest input was."""
+    """Also with the next read, which overwrites the oldest input."""
     framer = Framer(settings.max_line)
     most = settings.max_line + 2 * settings.read_size
     stream = flood * (most // len(flood) + 1)
     for begin in range(0, most, settings.read_size):
         framer.feed(stream[begin : begin + settings.read_size])
         assert framer.fed - framer.taken + settings.read_size <= settings.input_size
-    assert settings.input_size % PAGE == 0, "so that its memory can be given back"
+    assert settings.input_size % PAGE == 0, "so that its memory can be freed"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sizes in bytes, and how a person writes them."""
+"""Sizes in bytes: their units and their notation."""
 
 import pytest
 from hypothesis import given

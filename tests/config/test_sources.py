@@ -1,4 +1,4 @@
-"""What a room is set to, and by whom: files, variables, and what is wrong with them."""
+"""Settings from files and variables, their precedence, and errors in them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def fixture_file(tmp_path: Path) -> Path:
 
 
 def says(file: Path, text: str) -> dict[str, Any]:
-    """The settings that a file has."""
+    """Return the settings of a file with this text."""
     file.write_text(text)
     layer = sources.from_file(file)
     assert {name: sourced.where for name, sourced in layer.items()} == {
@@ -38,7 +38,7 @@ def says(file: Path, text: str) -> dict[str, Any]:
 
 
 def error(file: Path, text: str | bytes) -> str:
-    """What is wrong with a file, but for its name."""
+    """Return the error in a file with this text, without the file's name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as raised:
         sources.read({}, {}, file)
@@ -134,14 +134,14 @@ def test_a_file_may_be_empty(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("max-client = 5", "max-client is no option; max-clients is one"),
-        ("max_clients = 5", "max_clients is no option; max-clients is one"),
-        ("color = 5", "color is no option; --help shows them, less their dashes"),
-        ("config = 'x'", "config is no option"),
-        ("host = 'x'", "host is no option"),
-        ("'two\\nlines' = 5", "two\\nlines is no option"),
-        ('"two\\nlines" = 5', "'two\\nlines' is no option"),
-        ("[room]\nrate = 5", "room is no option"),
+        ("max-client = 5", "unknown option max-client; did you mean max-clients?"),
+        ("max_clients = 5", "unknown option max_clients; did you mean max-clients?"),
+        ("color = 5", "unknown option color; --help lists the options"),
+        ("config = 'x'", "unknown option config"),
+        ("host = 'x'", "unknown option host"),
+        ("'two\\nlines' = 5", "unknown option two\\nlines"),
+        ('"two\\nlines" = 5', "unknown option 'two\\nlines'"),
+        ("[room]\nrate = 5", "unknown option room"),
         ("rate = 5\nburst = 1\n\nrate = 6\n", "line 4, 'rate = 6': Cannot overwrite a value"),
         ("rate = 5\nrate = 6", "line 2, 'rate = 6': Cannot overwrite a value"),
         ("rate = 5\nburst is 1", "line 2, 'burst is 1': Expected '=' after a key in a key/value"),
@@ -150,7 +150,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
         ("rate = " + "9" * 5000, "Exceeds the limit"),
         ("rate = " + "[" * 99999, ""),
         ("rate = 0x" + "9" * 5000, "rate: must be a size such as 65536, 64K or 4M, not 'so long"),
-        (b"welcome = 'x'\n\nprefix = '\xff'\n\n", "line 3 must be text in UTF-8"),
+        (b"welcome = 'x'\n\nprefix = '\xff'\n\n", "line 3 must be UTF-8 text"),
         ("max-clients = 0", "max-clients: must be a number from 1"),
         ("max-clients = 2.5", "max-clients: must be a whole number, not '2.5'"),
         ("max-clients = 'many'", "max-clients: must be a whole number, not 'many'"),
@@ -173,7 +173,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
         ("metrics = 'here'", "metrics: must be"),
         ("listen = 5000", 'listen: must be text, in "quotes", not 5000'),
         ("listen = ['h:1', 5000]", 'listen: must be text, in "quotes", not 5000'),
-        ("listen = ['h:1', '5000']", "listen: must be HOST:PORT, or unix:PATH, not '5000'"),
+        ("listen = ['h:1', '5000']", "listen: must be HOST:PORT or unix:PATH, not '5000'"),
     ],
     ids=lambda value: ascii(value)[:40],
 )
@@ -201,11 +201,11 @@ def test_whatever_is_in_a_file_it_is_understood_or_refused(data: bytes) -> None:
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    """… as a pipe would be, that can't be read a second time either."""
+    """A pipe could block, and could not be read a second time."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
-        (tmp_path, "it must be a file, and no folder or pipe"),
-        (tmp_path / "pipe", "it must be a file, and no folder or pipe"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "pipe", "not a regular file"),
         (tmp_path / "missing", "No such file or directory"),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(str(path))} can't be read: {why}$"):
@@ -264,7 +264,7 @@ def test_a_variable_that_is_empty_says_nothing() -> None:
         ("CHATROOM_WORKERS", "two", "must be a whole number, not 'two'"),
         ("CHATROOM_RATE", "9T", "must be a size such as 65536, 64K or 4M, not '9T'"),
         ("CHATROOM_QUIET", "si", "must be true or false, not 'si'"),
-        ("CHATROOM_LISTEN", "h:1,5000", "must be HOST:PORT, or unix:PATH, not '5000'"),
+        ("CHATROOM_LISTEN", "h:1,5000", "must be HOST:PORT or unix:PATH, not '5000'"),
         ("CHATROOM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
     ],
 )
@@ -277,7 +277,7 @@ def test_what_is_wrong_in_a_variable_is_an_error_that_names_it(
 
 
 def test_others_variables_are_none_of_ours_but_one_may_be_meant() -> None:
-    """Kubernetes makes some for each service; this project's harness has its own."""
+    """Kubernetes makes some for each service, and this project's harness has its own."""
     others = (
         "CHATROOM_PORT",
         "CHATROOM_SERVICE_HOST",

@@ -1,4 +1,4 @@
-"""Who may not come in."""
+"""Bans, and the file that keeps them."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_bans_are_kept(tmp_path: Path) -> None:
     assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
     whole = path.stat().st_ino
     bans.remove(parse_network("10.0.0.0/8"))
-    assert path.stat().st_ino != whole, "it is replaced at once, and never half written"
+    assert path.stat().st_ino != whole, "the file is replaced atomically"
     assert Bans(path).all() == ["192.0.2.1"]
     assert [file.name for file in tmp_path.iterdir()] == ["bans.json"]
 
@@ -52,17 +52,17 @@ def test_bans_are_kept(tmp_path: Path) -> None:
 def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(BansError, match=r"bans\.json has to be a list of networks, as JSON: ") as e:
+    with pytest.raises(BansError, match=r"bans\.json must be a list of networks in JSON: ") as e:
         Bans(path)
     assert "\n" not in str(e.value)
-    assert path.read_bytes() == text.encode("latin-1"), "it is left as it is"
+    assert path.read_bytes() == text.encode("latin-1"), "the file is unchanged"
 
 
 def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
-        with pytest.raises(BansError, match=r"can't be read: it must be a file, and no folder or"):
+        with pytest.raises(BansError, match=r"can't be read: not a regular file"):
             Bans(path)
 
 

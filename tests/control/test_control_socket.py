@@ -1,4 +1,4 @@
-"""How a room's owner asks it, and tells it. The room's loop goes on only where the test has it."""
+"""The control socket: requests and answers. The test steps the room's event loop."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ from tests.system.loops import ManualLoop
 
 
 class Server:
-    """A control socket, and the loop that it belongs to."""
+    """A control socket, and its event loop."""
 
     def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path = Path(folder) / "room.sock"
@@ -32,7 +32,7 @@ class Server:
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
         self.failures: list[int] = []
-        """Errors of the next accepts."""
+        """Errors (errno) for the next accepts to raise."""
         monkeypatch.setattr(
             module, "listen", lambda *where: Reluctant(listen(*where), self.failures)
         )
@@ -57,20 +57,20 @@ class Server:
         return end
 
     def turn(self) -> bool:
-        """One turn of the loop; whether anything had happened."""
+        """Do one turn of the event loop; return whether a source was ready."""
         self.loop.turn()
         return self.loop.ready > 0
 
     def turns(self) -> int:
-        """Turns until nothing happens any more."""
+        """Do turns until no source is ready; return their number."""
         number = 0
         while self.turn():
             number += 1
-            assert number < 10_000, "it spins"
+            assert number < 10_000, "the loop spins"
         return number
 
     def hear(self, end: socket.socket, answers: int = 1) -> list[Any]:
-        """So many answers, while the loop goes on."""
+        """Return the next `answers` answers, while the event loop runs."""
         heard = b""
         end.setblocking(False)
         while heard.count(b"\n") < answers:
@@ -78,7 +78,7 @@ class Server:
             try:
                 data = end.recv(1 << 16)
             except BlockingIOError:
-                assert moved, f"it says no more than {heard[:100]!r}"
+                assert moved, f"no more answers after {heard[:100]!r}"
                 continue
             assert data, "it has ended"
             heard += data
@@ -86,7 +86,7 @@ class Server:
         return [json.loads(line) for line in heard.splitlines()]
 
     def ended(self, end: socket.socket) -> bool:
-        """Whether it is not heard any more."""
+        """Return whether the room has closed a connection."""
         self.turns()
         return has_ended(end)
 
@@ -106,7 +106,7 @@ def fixture_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         assert os.listdir(folder) == []
 
 
-# --- asked ---------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
 def test_each_request_is_answered(server: Server) -> None:
@@ -114,7 +114,7 @@ def test_each_request_is_answered(server: Server) -> None:
     for number in range(3):
         end.sendall(b'{"ask": %d}\n' % number)
         assert server.hear(end) == [{"ask": number}]
-    assert server.turns() == 0, "and it waits for the next"
+    assert server.turns() == 0, "it waits for the next request"
 
 
 def test_a_request_may_come_in_pieces(server: Server) -> None:
@@ -131,7 +131,9 @@ def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(server: Ser
     end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
     other.sendall(b'{"ask": "other"}\n')
     server.turn()
-    assert server.asked == [{"ask": 0}, {"ask": "other"}], "the room has its turn between them"
+    assert server.asked == [{"ask": 0}, {"ask": "other"}], (
+        "the room does other work between the answers"
+    )
     assert server.hear(end, 50) == [{"ask": number} for number in range(50)]
     assert server.turns() == 0
 
@@ -146,7 +148,7 @@ def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
     server.ends.append(reader)
     while len(server.asked) < count:
         server.turn()
-        with suppress(BlockingIOError):  # the thread may have sent no whole line yet
+        with suppress(BlockingIOError):  # the thread may not have sent a complete line yet
             assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "it is still connected"
     thread.join()
     assert server.asked == [json.loads(line)] * count
@@ -156,7 +158,7 @@ def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
 def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, server: Server) -> None:
     end = server.connect()
     end.sendall(line + b"\n")
-    assert server.hear(end) == [{"error": "a request is a JSON object"}]
+    assert server.hear(end) == [{"error": "a request must be a JSON object"}]
     end.sendall(b'{"ask": 1}\n')
     assert server.hear(end) == [{"ask": 1}]
     assert server.asked == [{"ask": 1}]
@@ -179,7 +181,7 @@ def test_who_has_gone_is_forgotten(server: Server) -> None:
     assert server.loop.sources == 1
 
 
-# --- who holds nothing up ------------------------------------------------------------------------
+# --- slow and broken clients ---------------------------------------------------------------------
 
 
 def test_a_line_that_is_too_long_is_the_last(server: Server) -> None:
@@ -215,7 +217,7 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server)
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
     server.turns()
-    assert server.asked == [{"ask": 1}], "it has not taken the first answer"
+    assert server.asked == [{"ask": 1}], "the client has not read the first answer"
     other = server.connect()
     other.sendall(b"{}\n")
     assert server.hear(other) == [server.answers]
@@ -225,7 +227,7 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server)
 def test_those_who_ask_are_bounded(server: Server) -> None:
     ends = [server.connect() for _ in range(MAX_CONNECTIONS)]
     refused = server.connect()
-    assert server.hear(refused) == [{"error": "too many ask already"}]
+    assert server.hear(refused) == [{"error": "too many connections"}]
     assert server.ended(refused)
     ends[0].sendall(b'{"ask": 1}\n')
     assert server.hear(ends[0]) == [{"ask": 1}]
@@ -239,12 +241,12 @@ def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
     server.connect()
 
 
-# --- who may -------------------------------------------------------------------------------------
+# --- other users ---------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
 def test_another_user_is_not_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root is, and the same user."""
+    """Root and the same user are heard."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)
@@ -282,7 +284,7 @@ def test_another_room_s_file_stays(server: Server) -> None:
     server.control = another
 
 
-# --- the other end -------------------------------------------------------------------------------
+# --- Asker ---------------------------------------------------------------------------------------
 
 
 def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
@@ -309,7 +311,7 @@ def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
 
 @contextmanager
 def hung_up(answer: bytes) -> Iterator[Asker]:
-    """An asker, and a room that has sent just this and closed the connection."""
+    """An asker whose room has sent `answer` and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,
@@ -329,5 +331,5 @@ def test_half_an_answer_is_none() -> None:
 
 
 def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
-    with hung_up(b'{"error": "too many ask already"}\n') as asker:
-        assert asker.ask({"ask": "status"}) == {"error": "too many ask already"}
+    with hung_up(b'{"error": "too many connections"}\n') as asker:
+        assert asker.ask({"ask": "status"}) == {"error": "too many connections"}

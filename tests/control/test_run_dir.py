@@ -1,4 +1,4 @@
-"""Where a room is found by its owner."""
+"""The run-dir, and how commands find a room in it."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from chatroom.system.endpoint import Endpoint
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A short path: a socket's may not be long."""
+    """A folder with a short path, because a socket's path may not be long."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
 
 @contextlib.contextmanager
 def rooms(folder: Path, *names: str) -> Iterator[None]:
-    """Something listens as each of these rooms would."""
+    """Listen on a socket for each of these rooms."""
     with contextlib.ExitStack() as leaving:
         for name in names:
             end = leaving.enter_context(socket.socket(socket.AF_UNIX))
@@ -59,20 +59,20 @@ def test_it_is_made_private_and_used_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o755, 0o777])
 def test_one_that_others_may_enter_is_refused(mode: int, tmp_path: Path) -> None:
     tmp_path.chmod(mode)
-    with pytest.raises(RunDirError, match=r"has to be this user's alone \(chmod 700\)$"):
+    with pytest.raises(RunDirError, match=r"must be private to this user \(chmod 700\)$"):
         ensure(tmp_path)
 
 
 def test_one_that_is_another_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(RunDirError, match="this user's alone"):
+    with pytest.raises(RunDirError, match="private to this user"):
         ensure(tmp_path)
 
 
 def test_one_whose_path_is_too_long_is_refused_and_not_made(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
-    with pytest.raises(RunDirError, match=r"has too long a path for a socket in it: at most \d+"):
+    with pytest.raises(RunDirError, match=r"is too long: \d+ bytes at most"):
         ensure(folder)
     assert not folder.exists()
 
@@ -82,7 +82,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     file.touch()
     link.symlink_to(tmp_path)  # somebody else's may be, who has it lead elsewhere later
     for path in (file, link):
-        with pytest.raises(RunDirError, match=f"the run-dir {path} is no folder$"):
+        with pytest.raises(RunDirError, match=f"the run-dir {path} is not a folder$"):
             ensure(path)
 
 
@@ -145,15 +145,18 @@ def test_a_room_is_found_by_its_address_or_the_end_of_it(
 
 @pytest.mark.parametrize("room", ["000", "", ":", "0.1:4000", "hat", "127.0.0.1"])
 def test_half_an_address_is_none(room: str, folder: Path) -> None:
-    with rooms(folder, *NAMES), pytest.raises(RunDirError, match=r"^no room at .* runs here, by "):
+    with (
+        rooms(folder, *NAMES),
+        pytest.raises(RunDirError, match=r"^no running room at .* found in "),
+    ):
         find(folder, room)
 
 
 def test_where_several_run_they_are_listed(folder: Path) -> None:
     with rooms(folder, "a:1", "b:1", "unix:%c"):
-        with pytest.raises(RunDirError, match=r"say which, of a:1, b:1, unix:/c$"):
+        with pytest.raises(RunDirError, match=r"choose one with --room: a:1, b:1, unix:/c$"):
             find(folder, None)
-        with pytest.raises(RunDirError, match=r"say which, of a:1, b:1$"):
+        with pytest.raises(RunDirError, match=r"choose one with --room: a:1, b:1$"):
             find(folder, "1")
 
 
@@ -171,7 +174,7 @@ def test_a_room_that_was_killed_is_not_there(folder: Path) -> None:
     with rooms(folder, "a:1"):
         pass
     assert (folder / "a:1.sock").exists()
-    with pytest.raises(RunDirError, match=f"^no room runs here, by {folder}$"):
+    with pytest.raises(RunDirError, match=f"^no running room found in {folder}$"):
         find(folder, None)
     with rooms(folder, "b:1"):
         assert find(folder, "1") == folder / "b:1.sock"
@@ -181,12 +184,12 @@ def test_a_room_that_ends_meanwhile_is_not_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "listdir", lambda _: ["a:1.sock"])
-    with pytest.raises(RunDirError, match=r"^no room runs here"):
+    with pytest.raises(RunDirError, match=r"^no running room found"):
         find(folder, None)
 
 
 def test_where_there_is_no_folder_there_is_no_room(folder: Path) -> None:
-    with pytest.raises(RunDirError, match=r"^no room runs here"):
+    with pytest.raises(RunDirError, match=r"^no running room found"):
         find(folder / "none", None)
     (folder / "file").touch()
     with pytest.raises(RunDirError, match=r"file can't be read: Not a directory$"):

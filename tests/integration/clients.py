@@ -1,6 +1,6 @@
-"""People in a room: sockets that say what a test tells them to, and hear what comes.
+"""Clients of a room: sockets by which a test sends lines and checks what arrives.
 
-What is heard is judged by tokens and by exact bytes, never by how `recv` happens to cut them.
+Checks compare exact bytes or wait for a token; they never depend on how `recv` cuts the stream.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ CHUNK = 1 << 16
 
 
 class Client:
-    """One connection, from an address of its own."""
+    """One connection, from a local address that the test chooses."""
 
     def __init__(self, host: str, port: int, source: str, receive_buffer: int = 0) -> None:
-        """`receive_buffer`: bytes of it, for one that can hold little of what it does not read."""
+        """`receive_buffer`: size of the kernel's receive buffer (bytes); 0: the default."""
         self.address = source
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         self.socket = socket.socket(family)
@@ -35,12 +35,12 @@ class Client:
             self.socket.close()
             raise
         self.end: tuple[str, int] = self.socket.getsockname()[:2]
-        """Its address and port, by which the kernel knows its connection."""
+        """Local address and port."""
         self.prefix = f"<{source}>".encode()
         self.unread = bytearray()
-        """What has arrived and was not asked for yet."""
+        """Bytes received and not checked yet."""
         self.ended = ""
-        """How its connection has ended: "closed" or "reset"."""
+        """End of the connection: "closed" or "reset"; empty while it is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,14 +59,14 @@ class Client:
     # --- saying --------------------------------------------------------------
 
     def say(self, text: str | bytes) -> None:
-        """Send it all; in one segment, if it is short."""
+        """Send a text; in one segment, if it is short."""
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
 
     def say_urgently(self, text: bytes) -> None:
         self.socket.send(text, socket.MSG_OOB)
 
     def say_what_fits(self, text: bytes) -> int:
-        """Send until the room takes no more for now; return how many bytes it took."""
+        """Send until the room takes no more for now; return the number of bytes that it took."""
         sent = 0
         self.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -76,21 +76,21 @@ class Client:
         return sent
 
     def finish(self) -> None:
-        """Close the side that speaks, and still listen."""
+        """Shut down the sending side."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.socket.close()
 
     def reset(self) -> None:
-        """End the connection the hard way: RST."""
+        """Reset the connection (RST)."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     # --- hearing -------------------------------------------------------------
 
     def hear(self, expected: str | bytes) -> None:
-        """These are the next bytes."""
+        """Check that these are the next bytes."""
         wanted = expected.encode() if isinstance(expected, str) else expected
         while len(self.unread) < len(wanted) and wanted.startswith(self.unread):
             if not self._more():
@@ -99,7 +99,7 @@ class Client:
         assert heard == wanted, self._dispute(wanted, heard)
 
     def hear_until(self, token: str | bytes) -> bytes:
-        """All the next bytes, up to and with the token."""
+        """Return the next bytes, up to and including the token."""
         wanted = token.encode() if isinstance(token, str) else token
         searched = 0
         while (found := self.unread.find(wanted, searched)) < 0:
@@ -108,24 +108,24 @@ class Client:
         return self.take(found + len(wanted))
 
     def hear_bytes(self, size: int) -> bytes:
-        """Just as many bytes."""
+        """Return exactly the next `size` bytes."""
         while len(self.unread) < size:
             assert self._more(), f"{self.address} heard only {len(self.unread)} of {size} bytes"
         return self.take(size)
 
     def hear_rest(self) -> bytes:
-        """All the next bytes, until the connection ends; `ended` says how."""
+        """Return all bytes until the connection ends, and set `ended`."""
         while self._more():
             pass
         return self.take(len(self.unread))
 
     def hear_end(self) -> None:
-        """The connection ends, without another byte."""
+        """Check that the connection ends without another byte."""
         rest = self.hear_rest()
         assert not rest, f"{self.address} heard {rest[:500]!r} before the end"
 
     def arrived(self) -> bytes:
-        """What has arrived so far and was not asked for yet; it can still be asked for."""
+        """Return the bytes received and not checked yet, without consuming them."""
         self.socket.setblocking(False)
         size = -1
         while size < len(self.unread):
@@ -140,7 +140,7 @@ class Client:
         return taken
 
     def receive(self) -> bool:
-        """Take what has arrived, if there is anything; return whether more can come."""
+        """Receive what has arrived, without waiting; return whether more can come."""
         try:
             data = self.socket.recv(CHUNK)
         except BlockingIOError:
@@ -167,7 +167,7 @@ class Client:
 
 
 def talk(members: Sequence[Client]) -> None:
-    """Let each in turn say a line; all others hear it, and nothing else."""
+    """Let each member in turn say a line; check that all others hear it, and nothing else."""
     for number, member in enumerate(members):
         member.say(f"{number}\n")
         for other in members:
@@ -186,11 +186,11 @@ def exchange(
     sizes: Mapping[Client, int],
     ahead: int | None = None,
 ) -> None:
-    """Have some speak, piece after piece and all at once, while all hear; return when they have.
+    """Let some clients send their pieces at the same time, while all receive, until all is done.
 
-    `sizes`: how many bytes each is to hear, and is found to have `unread` at the end. `ahead`: how
-    many bytes may be on their way to those who only hear, so that nobody can lag by more: no piece
-    is sent beyond it, however slow the machine is.
+    `sizes`: bytes that each client must receive; at the end, they are in `unread`. `ahead`: maximum
+    of bytes on their way to clients that only listen. No piece is sent beyond it, so no client can
+    lag by more, however slow the machine is.
     """
     with _Exchange(speeches, sizes, ahead) as client:
         while not client.done():
@@ -198,7 +198,7 @@ def exchange(
 
 
 def hear_rests(clients: Iterable[Client]) -> None:
-    """Have all hear until their connections end, at once; it is `unread` then."""
+    """Receive from all clients until their connections end; the bytes are in `unread`."""
     with selectors.DefaultSelector() as selector:
         for client in clients:
             client.socket.setblocking(False)
@@ -228,7 +228,7 @@ class _Exchange:
         self._all = {**sizes, **speeches}
         self._audience = [client for client in sizes if client not in speeches]
         self._unsent: dict[Client, bytes] = {}
-        """The rest of a piece of which a socket did not take all."""
+        """Unsent rest of each client's piece."""
         self._told = 0
         self._selector = selectors.DefaultSelector()
 
@@ -251,7 +251,7 @@ class _Exchange:
         )
 
     def turn(self) -> None:
-        """One piece from each who can send it, then all that has arrived."""
+        """Send one piece of each client that can send it, then receive all that has arrived."""
         sent = [self._speak(client) for client in list(self._texts)]
         ready = self._selector.select(0 if any(sent) else PATIENCE)
         assert ready or any(sent), "nobody hears anything more: " + ", ".join(
@@ -267,7 +267,7 @@ class _Exchange:
                 self._send(client)
 
     def _speak(self, client: Client) -> bool:
-        """Whether the client had another piece, and might have yet another."""
+        """Send a client's next piece; return whether it had one, and may have another."""
         if client in self._unsent or self._too_far_ahead():
             return False
         piece = next(self._texts[client], None)

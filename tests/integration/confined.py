@@ -1,14 +1,14 @@
-"""Run a command as a unit file would have systemd confine it: confined.py UNIT FOLDER COMMAND…
+"""Run a command under a unit file's restrictions: confined.py UNIT FOLDER COMMAND…
 
-As far as that can be done without systemd, by the kernel's own means:
+It applies those that the kernel can enforce without systemd:
 
-- a network, a user namespace and mounts of its own: nothing can be written but FOLDER, and of /proc
-  nothing is there, which is less than what ProcSubset= leaves;
-- no capability, no new privilege, the limit of descriptors;
+- namespaces for network, users and mounts: only FOLDER is writable, and /proc is empty, which is
+  stricter than ProcSubset=;
+- no capabilities, no new privileges, the limit of descriptors;
 - filters of system calls, for SystemCallFilter=, RestrictAddressFamilies=, RestrictNamespaces=
-  and MemoryDenyWriteExecute=. `systemd-analyze` tells what is in a set.
+  and MemoryDenyWriteExecute=. `systemd-analyze` lists the calls of a set.
 
-The descriptor 3 is handed on, as the one socket of the unit.
+Descriptor 3 is passed on as the unit's only socket.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Comparison(ctypes.Structure):
-    """libseccomp's struct scmp_arg_cmp."""
+    """struct scmp_arg_cmp of libseccomp."""
 
     _fields_ = (
         ("argument", ctypes.c_uint),
@@ -48,7 +48,7 @@ class Comparison(ctypes.Structure):
 
 
 class Filter:
-    """What is said of system calls; `default` holds for all others."""
+    """A filter of system calls; `default` is the action for all calls without a rule."""
 
     def __init__(self, default: int) -> None:
         self._library = ctypes.CDLL("libseccomp.so.2")
@@ -63,14 +63,14 @@ class Filter:
         code = self._library.seccomp_rule_add_array(
             self._context, ctypes.c_uint32(action), number, len(comparisons), array
         )
-        assert code in (0, -errno.EACCES), (call, code)  # EACCES: it says what the default says
+        assert code in (0, -errno.EACCES), (call, code)  # EACCES: the rule equals the default
 
     def load(self) -> None:
         assert self._library.seccomp_load(self._context) == 0
 
 
 def unit(path: Path) -> dict[str, list[str]]:
-    """What is said in a unit file, by name; the sections don't matter."""
+    """Return the values of each key in a unit file; sections are ignored."""
     found: dict[str, list[str]] = {}
     for line in path.read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -80,7 +80,7 @@ def unit(path: Path) -> dict[str, list[str]]:
 
 
 def allowed(filters: Iterable[str]) -> set[str]:
-    """The calls that SystemCallFilter= allows: the first line is a list of such."""
+    """Return the calls that SystemCallFilter= allows; its first line must list allowed ones."""
     sets = _sets()
     calls = _expanded("@default", sets)
     for line in filters:
@@ -90,7 +90,7 @@ def allowed(filters: Iterable[str]) -> set[str]:
 
 
 def _sets() -> dict[str, list[str]]:
-    """Return the sets of calls that systemd has a name for; a set may contain other sets."""
+    """Return systemd's named sets of calls; a set may contain other sets."""
     command = ["systemd-analyze", "--no-pager", "syscall-filter"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     sets: dict[str, list[str]] = {}
@@ -119,7 +119,7 @@ def _checked(result: int) -> None:
 
 
 def _alone(folder: Path) -> None:
-    """In namespaces of its own, where nothing but the folder can be written."""
+    """Enter new namespaces, in which only the folder is writable."""
     uid, gid = os.getuid(), os.getgid()
     _checked(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC))
     Path("/proc/self/setgroups").write_text("deny")
@@ -133,7 +133,7 @@ def _alone(folder: Path) -> None:
 
 
 def _read_only(path: str, yes: bool, flags: int = 0) -> None:
-    """struct mount_attr: what is set, what is cleared, and two fields that do not matter here."""
+    """Call mount_setattr. struct mount_attr: flags to set, flags to clear, two unused fields."""
     attributes = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if yes else (0, MOUNT_ATTR_RDONLY)))
     _checked(
         libc.syscall(

@@ -1,4 +1,4 @@
-"""What the tests need, and a machine may lack."""
+"""Fixtures for things that a machine may lack."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def ipv6() -> None:
-    """This machine has ::1."""
+    """Skip the test on a machine without ::1."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             pass
@@ -22,7 +22,7 @@ def ipv6() -> None:
 
 @pytest.fixture
 def full_pipe(tmp_path: Path) -> Iterator[Path]:
-    """A named pipe that takes not one byte more, and nobody reads; `2<>` opens it in a shell."""
+    """A full named pipe that nobody reads; `2<>` opens it in a shell."""
     path = tmp_path / "full pipe"
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
@@ -36,7 +36,7 @@ def full_pipe(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def many_descriptors() -> Iterator[int]:
-    """As many descriptors as may be had, for the test and for the rooms that it starts."""
+    """Raise the limit of descriptors to the maximum, for the test and the rooms that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4096
     if hard != resource.RLIM_INFINITY and hard < wanted:

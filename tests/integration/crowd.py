@@ -1,8 +1,8 @@
-"""A crowd that talks all at once, and counts every byte that each of them hears.
+"""A crowd of members that talk at the same time; every byte that each receives is checked.
 
-The first of it says nothing: its stream is the room's sequence. Each line in it has to be the next
-one of who said it, and each of the others has to hear the same stream, less its own lines. All that
-is checked as it comes and then forgotten, so a crowd may talk for hours.
+The first member says nothing: its stream is the room's sequence. Each line in it must be its
+sender's next one, and each of the others must receive the same stream, less its own lines. Lines
+are checked as they come and then forgotten, so a crowd may talk for hours.
 """
 
 import contextlib
@@ -17,44 +17,44 @@ from tests.integration.rooms import WELCOME
 from tests.integration.waiting import PATIENCE, STEP
 
 AHEAD = 1500
-"""Bytes that each may have said before the first of the crowd has heard them."""
+"""Maximum of bytes that a member has said and the first member has not received."""
 BACKLOG = 24 * 1024
-"""Bytes that anyone may have to hear before more is said: less than any --max-lag."""
+"""Maximum of bytes that a member has yet to receive before more is said: below any --max-lag."""
 
 TEXT = "naïve – 語る 🙂 plain words, and more of them. ".encode() * 8
 
 
 class Member:
-    """One of a crowd."""
+    """A member of a crowd."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.number = 0
-        """Of its next line."""
+        """Number of its next line."""
         self.unsent = bytearray()
         self.said: deque[bytes] = deque()
-        """Its lines, as others hear them, that the first has not heard yet."""
+        """Its lines, as others receive them, that the first member has not received yet."""
         self.waiting = 0
-        """Bytes of these."""
+        """Size of `said` (bytes)."""
         self.wanted = bytearray()
-        """What is to be heard next."""
+        """Bytes that it must receive next."""
         self.welcomed = True
         self.found = True
-        """Whether it is known at which line of the room's sequence it began."""
+        """True if its first line in the room's sequence is known."""
 
 
 class Crowd:
     def __init__(self, clients: Iterable[Client], seed: int = 1, *, ahead: int = AHEAD) -> None:
-        """`clients`: who have been welcomed; the first says nothing. `ahead`: see AHEAD."""
+        """`clients`: welcomed members; the first says nothing. `ahead`: see AHEAD."""
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
-        """By prefix, those who have left included as long as a line of theirs is awaited."""
+        """Members by prefix, including those that have left while lines of theirs are expected."""
         self._left: set[bytes] = set()
         self._heard_last = time.monotonic()
         self._ahead = ahead
         self.lines = 0
-        """Of the room's sequence."""
+        """Number of lines in the room's sequence so far."""
         for client in clients:
             self._add(client)
         self._first = next(iter(self._members.values()))
@@ -66,10 +66,10 @@ class Crowd:
         self._selector.register(client, selectors.EVENT_READ, member)
         return member
 
-    # --- who is there --------------------------------------------------------
+    # --- members -------------------------------------------------------------
 
     def present(self) -> list[Client]:
-        """All who have not left, the first included."""
+        """Members that have not left, the first included."""
         return [
             member.client for prefix, member in self._members.items() if prefix not in self._left
         ]
@@ -78,12 +78,12 @@ class Crowd:
         return prefix in self._members
 
     def enter(self, client: Client) -> None:
-        """One who has just connected: it is welcomed, then hears all from some line on."""
+        """Add a new client: it must be welcomed, and hear everything from some line on."""
         member = self._add(client)
         member.welcomed = member.found = False
 
     def leave(self, client: Client) -> None:
-        """It goes, and what it has sent is still to be heard: half a line, too."""
+        """Close a member's connection. All that it sent must still be heard, half a line too."""
         member = self._members[client.prefix]
         lacking = len(member.unsent)
         member.unsent.clear()
@@ -99,7 +99,7 @@ class Crowd:
             lacking -= len(text)
         self._selector.unregister(client)
         client.finish()
-        # All that came is read, so that it is no reset that ends the connection.
+        # Read all input, so that the close does not reset the connection.
         client.socket.settimeout(PATIENCE)
         with contextlib.suppress(ConnectionError):
             while client.socket.recv(1 << 16):
@@ -116,7 +116,7 @@ class Crowd:
     # --- talking -------------------------------------------------------------
 
     def talk(self, until: Callable[[], object], what: str = "", patience: float = PATIENCE) -> None:
-        """Talk until this is so, and then until all have heard all."""
+        """Talk until the condition holds, and then until all have heard everything."""
         deadline = time.monotonic() + patience
         look_at = 0.0
         while True:
@@ -124,20 +124,20 @@ class Crowd:
             if now >= look_at:
                 if until():
                     break
-                assert now < deadline, f"this did not come about in {patience} s: {what}"
+                assert now < deadline, f"timeout after {patience} s: {what}"
                 look_at = now + STEP
             self.turn()
         self.settle()
 
     def talk_on(self, lines: int = 60) -> None:
-        """Say some more lines."""
+        """Talk until `lines` more lines are heard."""
         goal = self.lines + lines
         self.talk(lambda: self.lines >= goal, f"{lines} more lines are heard")
 
     def settle(self) -> None:
-        """All hear all that was said."""
+        """Wait until all members have heard all lines."""
         while not self.settled():
-            # One more line ends the unfinished one of who has left, and lets a newcomer be found.
+            # One more line ends the unfinished line of a past member, and locates newcomers.
             self.turn(
                 more=any(not member.found for member in self._members.values()) or bool(self._left)
             )
@@ -153,14 +153,14 @@ class Crowd:
         )
 
     def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
-        """One says whole lines; `part`: so many bytes of them now, and the rest when it talks."""
+        """Let a client say whole lines; with `part`, so many bytes now, and the rest later."""
         member = self._members[client.prefix]
         assert not member.unsent
         self._put(member, text)
         self._send(member, len(text) if part is None else part)
 
     def end(self) -> None:
-        """When the room has ended, nobody has heard another byte."""
+        """Check that nobody receives another byte until the room has ended."""
         for prefix, member in self._members.items():
             if prefix not in self._left:
                 member.client.socket.settimeout(PATIENCE)
@@ -168,9 +168,9 @@ class Crowd:
         self._selector.close()
 
     def turn(self, *, more: bool = True) -> None:
-        """Each says something, if it may, and all hear what has come."""
+        """Let each member say something, if it may, and check what all receive."""
         busy = False
-        # A newcomer who waits to be let in lacks nothing yet, and more has to be said to find it.
+        # A newcomer without its welcome has missed nothing; more lines are needed to locate it.
         backlog = max(len(member.wanted) for member in self._members.values() if member.found)
         for prefix, member in self._members.items():
             if member is self._first or prefix in self._left:
@@ -183,8 +183,8 @@ class Crowd:
         now = time.monotonic()
         if ready:
             self._heard_last = now
-        assert now - self._heard_last < PATIENCE, f"nobody hears anything more; {self._owed()}"
-        # The first before the others, for what they hear is measured by it.
+        assert now - self._heard_last < PATIENCE, f"nobody receives anything more; {self._owed()}"
+        # The first member before the others, because they are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
@@ -200,7 +200,7 @@ class Crowd:
         )
 
     def _lines(self, member: Member) -> bytes:
-        """What it says next: lines of all sizes, some of them empty."""
+        """Return a member's next lines: of all sizes, some of them empty."""
         chance, said = self._chance, b""
         for _ in range(chance.choice((1, 1, 1, 2, 5))):
             size = chance.choice((0, 1, 10, 50, 200))
@@ -241,13 +241,13 @@ class Crowd:
             self._compare(member)
 
     def _hear_first(self, member: Member) -> None:
-        """Another part of the room's sequence, in whole lines."""
+        """Check another part of the room's sequence, in whole lines."""
         block = member.client.take(member.client.unread.rfind(b"\n") + 1)
         lines = block.splitlines(keepends=True)
         speakers = [line[: line.find(b">") + 1] for line in lines]
         for prefix, line in zip(speakers, lines, strict=True):
             client = self._members.get(prefix)
-            assert client is not None, f"nobody who has said {line!r} was there"
+            assert client is not None, f"{line!r} is from an unknown sender"
             assert client.said, f"{line!r} was not said"
             said = client.said.popleft()
             assert said == line, f"{said!r} was said next, and {line!r} was heard"
@@ -272,7 +272,7 @@ class Crowd:
                 self._find(client)
 
     def _find(self, member: Member) -> None:
-        """Where a newcomer began: at some line of those since it came."""
+        """Find the line at which a newcomer began, among those since it connected."""
         line = member.client.unread[: member.client.unread.find(b"\n") + 1]
         if not line:
             return

@@ -1,10 +1,10 @@
-"""Workers are killed at random while a crowd talks; every byte is counted. By hand.
+"""Kill workers at random while a crowd talks, and check every byte. To be run by hand.
 
     python -m tests.integration.deaths --deaths 10000 --workers 2 --clients 60 --seed 1
 
-One is killed, or two at once, or all; some leave, and others come. After each death the room has to
-have all its workers again. What was heard is compared as it comes and then forgotten, so it may go
-on for hours. It ends with exit code 1 at the first difference.
+One worker is killed, or two at once, or all; members leave, and others join. After each death, the
+room must have all its workers again. Lines are checked as they come and then forgotten, so the
+program may run for hours. It ends with exit code 1 at the first difference.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from tests.integration.crowd import Crowd
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 
 NOTICED = r" event=worker-(died|failed) "
-"""What the room says of a death; the latter of one that it met just before it was ready."""
+"""Pattern of a death in the log; worker-failed is that of a worker just before it was ready."""
 
 REPORT_EVERY = 10.0
-"""Seconds between two lines that say how it goes."""
+"""Seconds between two progress reports."""
 
 
 class Killer:
-    """What happens to one room."""
+    """Kills workers of one room, while its crowd talks."""
 
     def __init__(self, here: Room, options: argparse.Namespace) -> None:
         self._here = here
@@ -55,7 +55,7 @@ class Killer:
         self._say()
 
     def _kill_while_all_talk(self) -> None:
-        """Kill some in the midst of a turn, or while members move; then wait for all workers."""
+        """Kill workers in the middle of a turn, or while members move; wait for all workers."""
         turns = self._chance.randrange(1, 30)
         victims = self._chance.choice((1, 1, 1, 2, self._options.workers))
         alive = sorted(self._pids)
@@ -68,7 +68,7 @@ class Killer:
         self._crowd.talk(self._all_back(), "all workers are there again")
 
     def _all_back(self) -> Callable[[], bool]:
-        """Whether as many workers serve as there were. Looked at seldom: it costs something."""
+        """Return a function that tells whether all workers serve again; it looks every 50 ms."""
         look_at = 0.0
 
         def back() -> bool:
@@ -76,7 +76,7 @@ class Killer:
             if time.monotonic() < look_at:
                 return False
             look_at = time.monotonic() + 0.05
-            # In this order: else one that is listed may be dead, and noticed, a moment later.
+            # In this order: otherwise a listed worker may die, and be noticed, a moment later.
             noticed = len(re.findall(NOTICED, self._here.errors)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}
@@ -85,7 +85,7 @@ class Killer:
         return back
 
     def story(self) -> str:
-        """How far it came, and what the room had to say that tells more than one more death."""
+        """Return the progress, and the room's log without the lines about deaths."""
         said = self._here.errors.splitlines()
         noticed = [line for line in said if re.search(NOTICED, line)]
         rare = [line for line in said if not re.search(DIED, line)]

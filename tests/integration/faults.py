@@ -1,14 +1,14 @@
-"""The program that a faulty room runs: the room itself, whose processes fail where a test says.
+"""A room whose processes fail at a place that a test chooses: the program of faulty_room.py.
 
     python -m tests.integration.faults --workers 2 127.0.0.1 0
 
 The environment names a place in the workers' code (see `POINTS`), and a folder of *rounds*, which
-are files. A process that comes by the place looks for a round and takes it away. One process alone
-can take it, and fails for it. `faulty_room.py` is the test's end of that.
+are files. A process that reaches the place looks for a round and removes it. Only one process can
+remove it, and that process fails. `faulty_room.py` is the test's side.
 
-multiprocessing has each child import this module (as `__mp_main__`) before anything else: that is
-where the workers' code is wrapped. The room's own code knows nothing of it. A child imports no more
-than it needs for its place: each worker that is started pays for it.
+multiprocessing has each child import this module (as `__mp_main__`) before anything else, and that
+import wraps the workers' code. The room's own code knows nothing of it. A child imports only the
+modules of its place, as each import delays the start of every worker.
 """
 
 import os
@@ -23,12 +23,12 @@ from chatroom.config.settings import Settings
 WELCOME = f"{Settings().welcome}\n".encode()
 
 WORD = b"unspeakable"
-"""What must not be said where the point is "word"."""
+"""Text over which a process fails at the point "word"."""
 
 Wrap = Callable[[Callable[[], None]], None]
-"""Have a place in the code call something, each time that a process comes by."""
+"""Wraps a place in the code, so that it calls a function each time."""
 
-# --- what a process does there -------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------
 
 
 def die() -> None:
@@ -36,7 +36,7 @@ def die() -> None:
 
 
 def hang() -> None:
-    """Be stopped, until somebody has it go on, or kills it."""
+    """Stop this process (SIGSTOP)."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -52,13 +52,13 @@ def fail() -> None:
 ACTS = {act.__name__: act for act in (die, hang, spin, fail)}
 
 
-# --- where ---------------------------------------------------------------------------------------
+# --- places --------------------------------------------------------------------------------------
 
 Fire = Callable[[], None]
-"""Look for a round, and act if there is one."""
+"""Looks for a round, and acts if there is one."""
 
 Make = Callable[[Callable[..., Any], Fire], Callable[..., Any]]
-"""Make the function that takes another's place, and fires somewhere."""
+"""Makes a replacement of a function that fires somewhere in it."""
 
 
 def replace(place: str, name: str, make: Make) -> Wrap:
@@ -72,7 +72,7 @@ def replace(place: str, name: str, make: Make) -> Wrap:
 
 
 def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire where `name` is about to be called, with arguments of which `when` is true."""
+    """Fire before calls of `name` for whose arguments `when` is true."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire where `name` is done, with a result and arguments of which `when` is true."""
+    """Fire after calls of `name` for whose result and arguments `when` is true."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -101,7 +101,7 @@ def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """In the middle of the text of an append, with the lock."""
+    """Fire in the middle of an append's text, while the lock is held."""
 
     def faulty(ring: memoryview, start: int, data: bytes) -> None:
         half = len(data) // 2
@@ -113,7 +113,7 @@ def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """In the middle of a checkpoint."""
+    """Fire in the middle of a checkpoint."""
 
     class Half(tuple[int, ...]):
         __slots__ = ()
@@ -130,7 +130,7 @@ def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """In the middle of what is written into the transcript."""
+    """Fire in the middle of a write to the transcript."""
 
     def faulty(self: Any, data: bytes) -> None:
         os.write(self.fd, data[: len(data) // 2])
@@ -142,7 +142,7 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def sending(what: str) -> Wrap:
-    """When the kernel has taken `what` of something for a member: all, a part, half, greeting."""
+    """Fire when the kernel has taken `what` of a send to a member: all, a part, half, greeting."""
 
     def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(self: Any, *arguments: Any) -> None:
@@ -184,17 +184,17 @@ FOLLOWER = "log.follower:Follower"
 WRITER = "sidecars.transcript.process:TranscriptWriter"
 FILE = "sidecars.transcript.file:TranscriptFile"
 
-#: Where a worker may die, or the one that writes the transcript.
+#: Places where a worker, or the transcript's process, may fail.
 POINTS: dict[str, Wrap] = {
     "starting": before("worker.process", "_begin"),
     "turn": before(INPUT, "read"),
-    # It has read something that nobody else knows of.
+    # The worker has read input that no other process has.
     "read": before(FRAMER, "feed"),
     "framed": behind(FRAMER, "feed"),
     "word": before(FRAMER, "feed", lambda _, data: WORD in data),
     "flushed": behind(FRAMER, "flush"),
     "closed": behind(FRAMER, "close"),
-    # It appends: with the lock, but for the first and the last.
+    # It appends; except at the first and the last, it holds the lock.
     "batch": before(WORKER, "_append", lambda self: bool(self.input.batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),
@@ -216,7 +216,7 @@ POINTS: dict[str, Wrap] = {
     "resuming": before(DELIVERY, "resume"),
     "resumed": behind(DELIVERY, "resume"),
     "published": behind(DELIVERY, "advance_locked"),
-    # It notes where they stand.
+    # It makes checkpoints.
     "unnoted": before(MEMBERSHIP, "_note_all"),
     "half noted": replace(SLOTS, "note", half_noted),
     "noted": behind(SLOTS, "note"),
@@ -236,7 +236,7 @@ POINTS: dict[str, Wrap] = {
     "held": behind(DELIVERY, "pin"),
     "yielded": before(WORKER, "_tell", lambda _, record: "yielded" in record),
     "settled": before(DELIVERY, "unpin"),
-    # Someone leaves.
+    # A member leaves.
     "leaving": before(MEMBERSHIP, "remove"),
     "left": behind(MEMBERSHIP, "remove"),
     "parted": behind(MEMBER, "close"),
@@ -263,7 +263,7 @@ POINTS: dict[str, Wrap] = {
 
 
 def install() -> None:
-    """Wrap what the environment says, in a process that has just been started."""
+    """Wrap the place that the environment names. Call it first in each new process."""
     folder, skip, act = (
         os.environ["FAULT_ROUNDS"],
         int(os.environ["FAULT_SKIP"]),
@@ -281,7 +281,7 @@ def install() -> None:
             try:
                 os.unlink(f"{folder}/{name}")
             except FileNotFoundError:
-                continue  # another process took it
+                continue  # another process removed it
             ACTS[act]()
             return
 

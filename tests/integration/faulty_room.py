@@ -1,4 +1,4 @@
-"""A room whose processes fail at certain moments, which a test chooses.
+"""A room whose processes fail at moments that a test chooses.
 
     with faulty_room(tmp_path, "stored", "--workers", 2) as (here, rounds):
         rounds.load()
@@ -6,9 +6,9 @@
         rounds.wait_until_fired()
 
 "stored" is a place in the workers' code: see `POINTS` in `faults.py`, the program that such a room
-runs. A process that comes by there looks for a *round*, a file in a folder of the test's, and takes
-it away. One process alone can take it, and dies for it. So a test says when that may happen, how
-often, and to whom.
+runs. A process that reaches it looks for a *round*, a file in a folder of the test, and removes
+it. Only one process can remove it, and that process dies. So a test decides when that may happen,
+how often, and to which process.
 """
 
 import os
@@ -24,14 +24,14 @@ from tests.integration.waiting import until
 
 
 class Rounds:
-    """How many processes are to fail, from now on, when they come by the point."""
+    """Number of processes that will fail when they reach the point."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._numbers = count()
 
     def load(self, count: int = 1, pid: int | None = None) -> None:
-        """So many of them; `pid`: only the process of that pid."""
+        """Let `count` processes fail; with `pid`, only that process."""
         for _ in range(count):
             (self.folder / f"{pid or 'any'}-{next(self._numbers)}").touch()
 
@@ -55,10 +55,10 @@ def faulty_room(
     loaded: int = 0,
     pause: float = 5.0,
 ) -> Iterator[tuple[Room, Rounds]]:
-    """A room, and what makes its processes `act` at `point`, having come by `skip` times unharmed.
+    """A room, and the rounds for which its processes `act` at `point`, after `skip` passes.
 
-    They count from when a round is loaded; `loaded` are from the start. `ready`: wait until it is.
-    `pause`: the longest one between attempts to start a worker.
+    Passes count while a round is loaded; `loaded` rounds are from the start. `ready`: wait for the
+    room to listen. `pause`: maximum of the backoff between attempts to start a worker.
     """
     (folder / "rounds").mkdir()
     rounds = Rounds(folder / "rounds")

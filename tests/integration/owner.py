@@ -1,4 +1,4 @@
-"""A room's owner, who asks it and tells it while it runs: by the commands, or by the socket."""
+"""A room's owner, who uses chatroom.status, chatroom.admin or the control socket."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from tests.integration.waiting import PATIENCE, until
 
 
 class Owner:
-    """Of the rooms whose run-dir is `folder`."""
+    """The owner of the rooms whose run-dir is `folder`."""
 
     def __init__(self, folder: Path, room: str | None = None) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Owner:
         return [sys.executable, "-m", *map(str, words)]
 
     def run(self, module: str, *arguments: object) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command, which this process runs."""
+        """Run a command in this process; return its exit code, output and error output."""
         main = import_module(f"chatroom.{module}").main
         words = self.command(module, *arguments)[3:]
         said, error = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
@@ -45,7 +45,7 @@ class Owner:
         return code, said.read(), error.read()
 
     def does(self, *order: object) -> str:
-        """What the admin command says that was done."""
+        """Run an order of chatroom.admin; return its output."""
         code, said, error = self.run("admin", *order)
         assert (code, error) == (0, "")
         return said
@@ -58,7 +58,7 @@ class Owner:
         return self.ask(ask="status")
 
     def until(self, holds: Callable[[Any], Any], what: str) -> Any:
-        """Wait until that holds of the room's status; return this."""
+        """Wait until the condition holds for the room's status; return the status."""
 
         def look() -> Any:
             found = self.status()
@@ -67,13 +67,13 @@ class Owner:
         return until(look, what)
 
     def member(self, client: Client) -> Any:
-        """What the room tells of a client, which comes by TCP."""
+        """Return the status of a TCP client's member."""
         ends = [statu for statu in self.status()["members"] if statu["port"] == client.end[1]]
         (found,) = ends
         return found
 
     def dial(self, times: int = 1) -> list[socket.socket]:
-        """Connections to the room's socket, on which anything can be said."""
+        """Return raw connections to the room's control socket."""
         path = str(find(self.folder, self._room))
         ends = [socket.socket(socket.AF_UNIX) for _ in range(times)]
         for end in ends:
@@ -83,7 +83,7 @@ class Owner:
 
 
 class UnixClient(Client):
-    """Somebody who comes by a Unix socket."""
+    """A client of a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         self.address = "unix"
@@ -101,7 +101,7 @@ class UnixClient(Client):
 
 
 def status_json(found: str) -> Any:
-    """The status that the command has written as JSON: one line each time."""
+    """Parse the output of chatroom.status --json."""
     assert found.endswith("\n")
     return [json.loads(line) for line in found.splitlines()]
 

@@ -1,9 +1,9 @@
-"""How long a room is silent when a worker dies. By hand: a time says nothing in a test.
+"""Measure the pause of a room when a worker dies. To be run by hand: a test can't rely on times.
 
     python -m tests.integration.pause --clients 1000 --workers 2 --deaths 5
 
-Each time a worker is killed, and at once a member says a line. The pause is what goes by until all
-have heard it; the clients, the room and this program share the machine.
+In each round, a worker is killed, and a member says a line at once. The pause is the time until all
+members have heard it. The clients, the room and this program share the machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.integration.waiting import PATIENCE, until
 
 
 def all_hear(clients: list[Client], line: bytes) -> None:
-    """Wait until each of them has heard the line, which ends all that is said."""
+    """Wait until each client has heard the line, the last one that is said."""
     with selectors.DefaultSelector() as selector:
         for member in clients:
             selector.register(member, selectors.EVENT_READ)
@@ -36,7 +36,7 @@ def all_hear(clients: list[Client], line: bytes) -> None:
 
 
 def pause(here: Room, clients: list[Client], speaker: Client, number: int) -> float:
-    """Seconds from a worker's death until all have heard what was said then."""
+    """Return the seconds from a worker's death until all have heard a line that is said then."""
     workers = until(lambda: here.workers()[1:] and here.workers(), "there is more than one worker")
     line = f"{number} are dead\n".encode()
     began = time.monotonic()

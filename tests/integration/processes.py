@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: which belong to a room, what they hold, what they use."""
+"""Processes and connections as /proc and the kernel show them."""
 
 import os
 import re
@@ -14,32 +14,32 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
-#: How the memory that the log is in shows in /proc/PID/maps.
+#: Name of the log's memory in /proc/PID/maps.
 LOG = "memfd:chatroom log"
 
-#: The same for the members' slots.
+#: Name of the slots' memory in /proc/PID/maps.
 SLOTS = "memfd:chatroom slots"
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process at one moment; each further look at it may find it gone."""
+    """A process at one moment; it may have ended at each later call."""
 
     pid: int
     state: str
     session: int
     started: int
-    """When, in ticks since the machine's start: with the pid, it is one process for ever."""
+    """Start in ticks since boot; together with the pid, it identifies the process."""
     used: float
-    """Seconds of processor time, so far."""
+    """Processor time so far (s)."""
 
     @property
     def alive(self) -> bool:
-        """Whether it is more than an exit code that nobody has asked for."""
+        """True unless it is a zombie."""
         return self.state not in ("Z", "X")
 
     def read(self, name: str) -> str:
-        """One of its files in /proc; empty when it is gone."""
+        """Return one of its files in /proc; empty if the process has ended."""
         try:
             return Path(f"/proc/{self.pid}/{name}").read_text(errors="replace")
         except OSError:
@@ -51,17 +51,17 @@ class Process:
 
     @property
     def maps_log(self) -> bool:
-        """Whether it is one of those that the room's log belongs to."""
+        """True if it maps the room's log."""
         return LOG in self.read("maps")
 
     @property
     def maps_slots(self) -> bool:
-        """Whether it is one that serves members, or the main process."""
+        """True if it maps the slots: a worker or the main process."""
         return SLOTS in self.read("maps")
 
     @property
     def descriptors(self) -> list[str]:
-        """What each of its descriptors leads to."""
+        """Return the target of each of its descriptors."""
         folder = f"/proc/{self.pid}/fd"
         found = []
         with suppress(OSError):
@@ -74,13 +74,13 @@ class Process:
         os.kill(self.pid, signal.SIGKILL)
 
     def blocks(self, number: int) -> bool:
-        """Return whether it blocks a signal."""
+        """Return whether the process blocks a signal."""
         [mask] = re.findall(r"^SigBlk:\t(.+)$", self.read("status"), re.MULTILINE)
         return bool(int(mask, 16) >> number - 1 & 1)
 
     @property
     def memory(self) -> int:
-        """Bytes that are its own: neither files nor shared."""
+        """Private memory (bytes): neither files nor shared."""
         for line in self.read("status").splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
@@ -88,7 +88,7 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """The process, if there is one."""
+    """Return the process, or None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -99,10 +99,10 @@ def look(pid: int) -> Process | None:
 
 
 def session(leader: int) -> list[Process]:
-    """All that are alive of a session, the eldest first, whether or not its leader still is.
+    """Return the living processes of a session, the oldest first, even if its leader has ended.
 
-    A room is started as a session of its own, which nothing that it starts ever leaves: not when
-    its parent is gone either.
+    A room is started as a session of its own. Its processes never leave the session, not even when
+    their parent has ended.
     """
     found = [process for process in _all() if process.session == leader and process.alive]
     return sorted(found, key=lambda process: (process.started, process.pid))
@@ -114,10 +114,10 @@ def _all() -> Iterator[Process]:
             yield process
 
 
-#: The state of a connection that is a port where others are awaited.
+#: State of a listening socket.
 LISTENS = "0A"
 
-#: The state of a connection that both sides have closed. No process has it; there may be many.
+#: State of a connection that both sides have closed (TIME_WAIT). No process holds it.
 TIME_WAIT = "06"
 
 
@@ -140,14 +140,14 @@ class Connection:
 # For `connection`: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
 HEAD = struct.Struct("=IHHII")
-"""struct nlmsghdr: length, type, flags, and two numbers that do not matter here."""
+"""struct nlmsghdr: length, type, flags, and two unused numbers."""
 ANY_STATE, NO_COOKIE = 0xFFFFFFFF, (0xFFFFFFFF, 0xFFFFFFFF)
 
 
 def connection(local: End, remote: End) -> Connection | None:
     """Return one end of a connection, or None if it does not exist.
 
-    This asks the kernel for one connection. Its whole table, which `connections` reads, takes a
+    It asks the kernel for one connection. The whole table, which `connections` reads, takes a
     tenth of a second after thousands of connections were closed.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
@@ -163,7 +163,7 @@ def connection(local: End, remote: End) -> Connection | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(head + request, (0, 0))
         answer = kernel.recv(1 << 13)
-    # An error is another type. Where there is no such connection, the port that listens answers.
+    # An error has another type. Without such a connection, the listening socket is found.
     if HEAD.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY or answer[20:24] != ports:
         return None
     _, unread, unsent, _, inode = struct.unpack_from("=5I", answer, 68)
@@ -171,7 +171,7 @@ def connection(local: End, remote: End) -> Connection | None:
 
 
 def connections() -> Iterator[Connection]:
-    """Yield all ends on this machine, of IPv4 and IPv6, but those in TIME_WAIT."""
+    """Yield all ends on this machine, of IPv4 and IPv6, except those in TIME_WAIT."""
     for table in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
@@ -187,7 +187,7 @@ def connections() -> Iterator[Connection]:
 
 @lru_cache(maxsize=4096)
 def _end(text: str) -> End:
-    """The kernel writes an address as words in hexadecimal, each in the machine's byte order."""
+    """Parse an address: hexadecimal words, each in the machine's byte order."""
     address, _, port = text.partition(":")
     words = struct.pack(
         f"={len(address) // 8}I",

@@ -1,10 +1,10 @@
-"""A room for a test: `python -m chatroom`, its processes, and what it says.
+"""A room for a test: `python -m chatroom`, its processes, and its output.
 
     with room("--workers", 2) as here:
         ...
 
-Whatever a test is about, each room that it opens has to end well too: SIGTERM stops it in time with
-exit code 0, without a word on its standard error, and leaves no process and no file behind.
+Whatever a test is about, each room that it opens must also end well: SIGTERM stops it in time with
+exit code 0, with nothing on its standard error, and no process and no file is left.
 """
 
 import fcntl
@@ -40,34 +40,34 @@ from tests.integration.waiting import PATIENCE, over, until
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = b"Welcome to socket practice\n"
 
-#: Options. Text without line end is delivered after a silence; here no pause is one, however slow
-#: the machine is, so that a line that is sent in pieces stays one line.
+#: Options. Text without line end is delivered after a silence. With this one, no pause counts as a
+#: silence, however slow the machine is, so that a line sent in pieces stays one line.
 NEVER_SILENT = ("--flush-after", 60)
 
-#: An option. Members may send as fast as they can: there is no allowance (LOAD-3).
+#: Options. Members are not throttled (LOAD-3).
 UNLIMITED = ("--rate", 0)
 
-#: Options. A small log, for the lag and the longest line that it is given: it wraps often, if all
-#: may send as fast as they can.
+#: Options. A log as small as its lag limit and longest line allow. It wraps often, if members are
+#: not throttled.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
-#: Beginning of the line that says why a room does not start.
+#: Beginning of the error line of a room that does not start.
 SAYS = "^python -m chatroom: "
 
-#: Patterns of what a room logs of a worker that was killed, and of a registry.
+#: Patterns of the log lines about a killed worker, and a killed registry.
 DIED = r" level=warning event=worker-died worker=\d+ exit=-9 says="
 REGISTRY_DIED = r" level=warning event=registry-died says="
 
-#: Seconds in which a room that was told to stop has to be gone.
+#: Seconds within which a stopped room must have ended.
 STOP_WITHIN = 5.0
 
-#: Seconds over which a room's processor time is measured, and how much of it is still idle.
+#: Seconds over which a room's processor time is measured, and the maximum of it for an idle room.
 IDLE_WINDOW = 0.4
 IDLE_TIME = 0.03
 
 
 class Room:
-    """A room that was started, and may not be ready yet. It is a session, and a process group."""
+    """A room that was started, and may not be ready yet. It is a session and a process group."""
 
     def __init__(
         self,
@@ -76,23 +76,23 @@ class Room:
         leaving: ExitStack,
         tells: str,
     ) -> None:
-        """`tells`: a pattern of the lines, and the only ones, that it writes as errors."""
+        """`tells`: pattern of all lines on its standard error; it must write at least one."""
         self.process = process
         self.pid = process.pid
         self.host = ""
         self.port = 0
         self.where = ""
-        """What it said that it listens on."""
+        """Addresses at which it listens, as it printed them."""
         self.console = b""
-        """What it has printed, as far as it was read."""
+        """Standard output that was read so far."""
         self._folder = folder
         self._leaving = leaving
         self._tells = tells
 
-    # --- what it says --------------------------------------------------------
+    # --- output --------------------------------------------------------------
 
     def listen(self) -> None:
-        """Wait until it says that it is ready."""
+        """Wait until it prints that it listens."""
         line = self.prints("\n").decode()
         assert line.startswith("listening on "), f"{line!r}, {self.errors!r}"
         self.where = line.removeprefix("listening on ").rstrip("\n")
@@ -100,7 +100,7 @@ class Room:
         self.host, self.port = host.strip("[]"), int(port)
 
     def listen_unheard(self) -> None:
-        """Wait until its port can be reached, where nobody hears what it says."""
+        """Wait until its port accepts connections, without reading its output."""
 
         def find() -> list[int]:
             held = [
@@ -112,7 +112,7 @@ class Room:
         self.host, [self.port] = "127.0.0.1", until(find, "it listens")
 
     def prints(self, token: str | bytes) -> bytes:
-        """Read its standard output on, up to and with the token."""
+        """Read its standard output up to and including the token."""
         wanted = token.encode() if isinstance(token, str) else token
         while wanted not in self.console:
             assert self._read_on(), (
@@ -138,59 +138,59 @@ class Room:
         return bool(data)
 
     def output_is_full(self) -> bool:
-        """Whether its standard output takes no more, because nobody has read it."""
+        """Return whether its standard output is full, because nobody reads it."""
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
-        # It is made of pages, and what has been written in pieces leaves gaps in some.
+        # A pipe is made of pages; small writes leave gaps in some of them.
         size = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
         return unread[0] + 4 * mmap.PAGESIZE >= size
 
     @property
     def errors(self) -> str:
-        """What it has written on its standard error."""
+        """Standard error so far."""
         return (self._folder / "errors").read_text()
 
     @property
     def run_dir(self) -> Path:
-        """Its default run-dir, where its owner finds it."""
+        """Its default run-dir."""
         return self._folder / "tmp" / f"chatroom-{os.getuid()}"
 
     def files(self) -> list[str]:
-        """What it has left in the folder for temporary files, which is its own."""
+        """Return the names of the files that it has left in its own folder of temporary files."""
         return sorted(path.name for path in (self._folder / "tmp").iterdir())
 
     def files_when_killed(self) -> list[str]:
-        """The same, less the socket by which its owner could ask it: nobody was left to remove
-        that, and it is no room to anybody."""
+        """Return `files` without the control socket: a killed room can't remove it, and it is
+        recognised as stale."""
         sockets = [f"{self.host}:{self.port}.sock"] if self.port else []
         if self.run_dir.exists():
             found = [path.name for path in self.run_dir.iterdir()]
             assert found == sockets or (not sockets and len(found) <= 1)
         return [name for name in self.files() if name != self.run_dir.name]
 
-    # --- who comes -----------------------------------------------------------
+    # --- clients -------------------------------------------------------------
 
     def knock(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
-        """Somebody who has connected, and has not heard anything yet."""
+        """Return a client that has connected, and has not received anything yet."""
         host = "127.0.0.1" if self.host == "::" and ":" not in source else self.host
         return self._leaving.enter_context(Client(host, self.port, source, receive_buffer))
 
     def join(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
-        """A member: somebody who has heard the whole welcome."""
+        """Return a member: a client that has received the whole welcome."""
         client = self.knock(source, receive_buffer)
         client.hear(WELCOME)
         return client
 
     def join_all(self, sources: Iterable[str]) -> list[Client]:
-        """Members that have come all at once."""
+        """Return members that have connected at the same time."""
         clients = [self.knock(source) for source in sources]
         for client in clients:
             client.hear(WELCOME)
         return clients
 
     def wait_until_read(self, client: Client) -> None:
-        """Wait until the room has read all that the client sent."""
+        """Wait until the room has read everything that a client sent."""
 
         def read() -> bool:
             theirs = self._connection(client.end, (self.host, self.port))
@@ -199,35 +199,35 @@ class Room:
         until(read, f"all that {client.address} sent is read")
 
     def unsent(self, client: Client) -> int:
-        """Bytes that the room has sent to a client who has not taken them."""
+        """Return the bytes that the room has sent to a client and the client has not received."""
         return self._end_of(client).unsent
 
     def _end_of(self, client: Client) -> Connection:
-        """The room's end of a client's connection."""
+        """Return the room's end of a client's connection."""
         return self._connection((self.host, self.port), client.end)
 
     @staticmethod
     def _connection(local: End, remote: End) -> Connection:
         return until(lambda: connection(local, remote), f"{local} is connected to {remote}")
 
-    # --- its processes -------------------------------------------------------
+    # --- processes -----------------------------------------------------------
 
     def processes(self) -> list[Process]:
-        """All that are alive, whether or not the main process still is."""
+        """Return its living processes, even if the main process has ended."""
         return session(self.pid)
 
     def children(self) -> list[Process]:
-        """What multiprocessing has started, and not for itself.
+        """Return the children that the room has spawned, without multiprocessing's own.
 
-        One that was forked just now, and is not yet another program, is none of them, although it
-        has all that the main process has.
+        A child that is forked and has not executed its program yet is left out: it still has all
+        resources of the main process.
         """
         return [
             process for process in self.processes() if "multiprocessing.spawn" in process.command
         ]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
-        """Send SIGHUP; return a function that tells whether `count` workers, all new, are there."""
+        """Send SIGHUP; return a function that tells whether `count` new workers are there."""
         old = {worker.pid for worker in self.workers()}
         self.process.send_signal(signal.SIGHUP)
 
@@ -238,27 +238,27 @@ class Room:
         return replaced
 
     def workers(self) -> list[Process]:
-        """By number, as long as none was replaced."""
+        """Return the workers, by number as long as none was replaced."""
         return [process for process in self.children() if process.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
-        """Whether so many deaths have been noticed, and so many workers are ready.
+        """Return whether so many deaths are logged, and so many workers are ready.
 
-        One that is there, and is killed before it is ready, is no death but a failed start.
+        A worker that is killed before it is ready is not a death, but a failed start.
         """
         return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
 
     def wait_until_replaced(self, deaths: int, workers: int) -> None:
-        """Wait until `deaths` deaths have been noticed, and `workers` workers are ready."""
+        """Wait until `deaths` deaths are logged, and `workers` workers are ready."""
         until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
 
     def _ready(self) -> int:
-        """How many workers are ready, as it tells its owner in the default run-dir."""
+        """Return the number of ready workers, by its status in the default run-dir."""
         with closing(Asker(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
             return sum(worker["ready"] for worker in asker.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
-        """The one that has no part in the log."""
+        """Return the registry's process: it does not map the log."""
 
         def find() -> list[Process]:
             return [process for process in self.children() if not process.maps_log]
@@ -266,7 +266,7 @@ class Room:
         return until(find, "there is a registry")[0]
 
     def writer(self) -> Process:
-        """The one that writes the transcript: it has the log, and no slots."""
+        """Return the transcript's process: it maps the log, but not the slots."""
 
         def find() -> list[Process]:
             return [
@@ -278,20 +278,20 @@ class Room:
         return until(find, "there is one that writes the transcript")[0]
 
     def serving(self, client: Client) -> Process:
-        """The worker that serves a client: it holds the other end of its connection."""
+        """Return the worker that serves a client: it holds the other end of the connection."""
         socket = f"socket:[{self._end_of(client).inode}]"
         [found] = [worker for worker in self.workers() if socket in worker.descriptors]
         return found
 
     def spread(self, clients: Iterable[Client]) -> list[int]:
-        """How many of these each worker serves, in no order; of one who moves, perhaps none."""
+        """Return the number of these clients on each worker, unordered, less those that move."""
         found = [connection((self.host, self.port), client.end) for client in clients]
         sockets = {f"socket:[{connection.inode}]" for connection in found if connection}
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
-        """Wait until none of so many workers has a tenth of its share more of these than another,
-        or one."""
+        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of a
+        fair share, or by one."""
         present = list(clients)
 
         def even() -> bool:
@@ -306,26 +306,26 @@ class Room:
         return sum(len(process.descriptors) for process in self.processes())
 
     def memory(self) -> int:
-        """Bytes that its processes have for themselves."""
+        """Return the private memory of its processes (bytes)."""
         return sum(process.memory for process in self.processes())
 
     def idles(self) -> bool:
-        """Whether its processes do nothing, for a while."""
+        """Return whether its processes are idle over a while."""
 
         def used() -> float:
             return sum(process.used for process in self.processes())
 
         return over(IDLE_WINDOW, used) <= IDLE_TIME
 
-    # --- its end -------------------------------------------------------------
+    # --- end -----------------------------------------------------------------
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Tell it to stop, and see that it does so as it should."""
+        """Send a stop signal, and check that the room ends as it should."""
         self.process.send_signal(number)
         self.ends()
 
     def ends(self, code: int = 0, within: float = STOP_WITHIN) -> None:
-        """It ends in time, as it should, and nothing of it is left."""
+        """Check that it ends in time, with this exit code, and that nothing of it is left."""
         began = time.monotonic()
         try:
             ended = self.process.wait(within)
@@ -337,10 +337,10 @@ class Room:
         assert (ended, self.files_when_killed() if killed else self.files()) == (code, [])
         lines = self.errors.splitlines()
         assert [line for line in lines if not re.search(self._tells, line)] == []
-        assert bool(lines) == bool(self._tells), f"it said nothing of {self._tells!r}"
+        assert bool(lines) == bool(self._tells), f"no line matches {self._tells!r}"
 
     def fails(self, code: int, *words: str) -> None:
-        """Check that it ends by itself, prints nothing, and says why in one line, with words."""
+        """Check that it ends by itself, prints nothing, and writes one error line with `words`."""
         assert self.prints_rest() == b""
         self.ends(code)
         assert self.errors.count("\n") == 1, self.errors
@@ -351,7 +351,7 @@ class Room:
         return [(process.pid, process.state, process.command) for process in self.processes()]
 
     def kill(self) -> None:
-        """Whatever state it is in, nothing of it is left. Each is ended by its pid."""
+        """Kill all its processes, in whatever state, each by its pid."""
         while remaining := self.processes():
             for process in remaining:
                 with suppress(ProcessLookupError):
@@ -372,12 +372,12 @@ def started(
     tells: str = "",
     measured: bool = True,
 ) -> Iterator[Room]:
-    """A room that has just been started, from the checkout, and is gone when the test is over.
+    """A room that has just been started from the checkout; it is killed at the end of the block.
 
-    `setup`: what a shell does before it becomes the room (limits, redirections). `tells`: a
-    pattern of the lines that it writes on its standard error; it has to, and may write no others.
-    `measured`: whether coverage, where it runs, sees the room: it has handlers of its own, and so
-    much to do when an interpreter starts that signals are lost in it.
+    `setup`: shell commands before the room's (limits, redirections). `tells`: pattern of the lines
+    on its standard error; it must write some, and no others. `measured`: False hides the room from
+    coverage, which has signal handlers of its own, and slows the start of an interpreter so much
+    that signals are lost.
     """
     inherited = {
         name: value
@@ -415,7 +415,7 @@ def room(
     environment: dict[str, str] | None = None,
     tells: str = "",
 ) -> Iterator[Room]:
-    """A room that is ready. If its test has not stopped it, it is stopped, and has to end well."""
+    """A room that is ready. If the test has not stopped it, it is stopped, and must end well."""
     arguments = command(*options, host=host, port=port)
     with started(arguments, setup=setup, environment=environment, tells=tells) as here:
         here.listen()
@@ -425,5 +425,5 @@ def room(
 
 
 def addresses(count: int) -> list[str]:
-    """As many different addresses of this machine: 127.0.0.2, 127.0.0.3, …"""
+    """Return `count` different addresses of this machine: 127.0.0.2, 127.0.0.3, …"""
     return [f"127.0.{number // 250}.{number % 250 + 2}" for number in range(count)]

@@ -1,9 +1,9 @@
-"""Welcome and broadcast where many talk at once, and over several workers.
+"""Welcome and broadcast with many talking members, and over several workers.
 
-The rest of these clauses is proved by tests/worker and by harness/conformance.
+tests/worker and harness/conformance prove the rest of these clauses.
 
-Who heard what is compared byte by byte, so that nothing else can have arrived. That nothing came
-*after* it is shown by a last message of the same sender, who speaks up when all the rest is heard.
+Streams are compared byte by byte, so nothing else can have arrived. A last message of the same
+sender, sent after all others were heard, shows that nothing came *after* them.
 """
 
 import random
@@ -19,7 +19,7 @@ from tests.integration.rooms import NEVER_SILENT, addresses, room
 
 
 def test_who_joins_behind_text_without_line_end_hears_whole_lines() -> None:
-    """WELCOME-1, WELCOME-3, LINE-6: it does not hear the end of a line that it has not seen."""
+    """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not hear the end of an earlier line."""
     with room("--workers", 3, "--flush-after", 0.05) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
@@ -36,7 +36,7 @@ def test_who_joins_behind_text_without_line_end_hears_whole_lines() -> None:
 
 
 def test_who_joins_in_the_middle_hears_whole_lines() -> None:
-    """WELCOME-1, CAST-5: while others talk, the rest of what they say, from one line on."""
+    """WELCOME-1, CAST-5: while others talk, a newcomer hears everything from one line on."""
     with room("--workers", 3, "--quiet", *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
@@ -88,7 +88,7 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
 def test_200_speak_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int
 ) -> None:
-    """CAST-1 to CAST-5, LINE-2: everyone gets everything but its own, once, and in one order."""
+    """CAST-1 to CAST-5, LINE-2: each receives everything but its own, once, and in one order."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         clients = here.join_all(addresses(200))
         witness = here.join("127.0.9.9")
@@ -102,7 +102,7 @@ def test_200_speak_at_once(
 def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
-    """Let them speak; the order is the one in which the witness, who says nothing, hears it."""
+    """Let the speakers talk; compare with the order that the silent witness hears."""
     delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
     sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}

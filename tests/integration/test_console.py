@@ -1,4 +1,4 @@
-"""The console: what the room prints on its standard output, and what if nobody reads it."""
+"""The console: the room's standard output, read and unread."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.integration.waiting import until
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
-    """LEAVE-1, PREFIX-4: as the tutorial's did, each on a line of its own."""
+    """LEAVE-1, PREFIX-4: as the tutorial's server did, each on a line of its own."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
         here.prints("127.0.0.2 connected\n")
@@ -49,7 +49,7 @@ def test_quiet_shows_only_where_it_listens() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
-    """JOIN-1: a client can join as soon as it says so, on each of them."""
+    """JOIN-1: clients can join on each worker as soon as the address is printed."""
     with room("--workers", workers, port=0) as here:
         assert len(here.workers()) == workers
         members = here.join_all(addresses(workers))
@@ -58,7 +58,7 @@ def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
 
 
 def test_verbose_tells_on_standard_error_what_happens() -> None:
-    """LEAVE-1: who was refused and who left, and why; standard output is as ever."""
+    """LEAVE-1: it logs refusals and leaves, with reasons; standard output does not change."""
     told = [
         r" event=worker-ready worker=0 pid=\d+$",
         r" event=worker-ready worker=1 pid=\d+$",
@@ -94,7 +94,7 @@ def test_its_log_may_be_json() -> None:
 
 
 def test_nobody_reads_standard_error(full_pipe: Path) -> None:
-    """LOAD-1: a pipe that is full holds up neither who joins nor the room's end."""
+    """LOAD-1: a full pipe blocks neither joins nor the room's end."""
     setup = f"exec 2<>'{full_pipe}'"
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
         client, other = here.join_all(addresses(2))
@@ -107,7 +107,7 @@ def test_nobody_reads_standard_error(full_pipe: Path) -> None:
 
 
 def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
-    """LOAD-1: the room goes on without it; no message is shown twice, and none is not counted."""
+    """LOAD-1: the room goes on; each message is printed once or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         total = 0
@@ -127,7 +127,7 @@ def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
 
 
 def test_nobody_reads_standard_output() -> None:
-    """LOAD-1: a pipe that is full holds up neither the room nor its end."""
+    """LOAD-1: a full pipe blocks neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
@@ -164,7 +164,7 @@ def test_the_reader_of_standard_output_is_gone() -> None:
     ["exec >/dev/full", "exec >&-", "exec <&-", "exec <&- >&-", "exec <&- >&- 2>&-"],
 )
 def test_standard_streams_that_are_not_there(setup: str) -> None:
-    """JOIN-1: a full disk, or a service manager that closes them all, keeps nobody from talking."""
+    """JOIN-1: the room works with a full disk, and without standard streams."""
     with started(command("--workers", 2), setup=setup) as here:
         here.listen_unheard()
         client, other = here.join_all(addresses(2))

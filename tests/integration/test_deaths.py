@@ -1,4 +1,4 @@
-"""The death of the room's processes: nobody is disconnected, and nothing is lost (LOAD-4)."""
+"""Deaths of the room's processes: nobody is disconnected, and nothing is lost (LOAD-4)."""
 
 import os
 import random
@@ -26,7 +26,7 @@ from tests.integration.waiting import until
 
 
 def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
-    """JOIN-1, JOIN-5: the next one knows who is in the room, and what the limits are."""
+    """JOIN-1, JOIN-5: the next registry knows the members and the limits."""
     with room(
         "--workers", 2, "--max-clients", 4, "--max-clients-per-address", 2, tells=REGISTRY_DIED
     ) as here:
@@ -52,7 +52,7 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
 def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
     number: signal.Signals,
 ) -> None:
-    """As it does the first one: when they end is for the main process to say."""
+    """Like the first one: only the main process decides when it ends."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
         here.registry().kill()
         client = here.join()
@@ -65,7 +65,7 @@ def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
 
 
 def test_the_registry_is_killed_in_the_rush() -> None:
-    """JOIN-1: while many come and go, and while it starts again; each of them is welcomed."""
+    """JOIN-1: many join and leave meanwhile, and during its restart; all are welcomed."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
         witness = here.join("127.0.0.1")
         for number in range(4):
@@ -75,13 +75,13 @@ def test_the_registry_is_killed_in_the_rush() -> None:
                 guest.hear("Welcome to socket practice\n")
             guests[number].say("all here\n")
             witness.hear(guests[number].prefix + b"all here\n")
-            # Their leaves are told to it before, while and after it is killed.
+            # The registry is told of their leaves before, during and after its death.
             for guest in guests:
                 guest.close()
         until(here.idles, "all have left")
 
 
-# The second of a room's registries ends at once; each leaves a file behind that counts them.
+# The second of a room's registries ends at once. A file counts the registries.
 FICKLE = """
 import os, sys
 from multiprocessing.managers import BaseManager
@@ -99,7 +99,7 @@ BaseManager._run_server = classmethod(begin)
 
 
 def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
-    """JOIN-1: then another is started; the room has done without it meanwhile."""
+    """JOIN-1: another one is started; the room goes on meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
     with room("--workers", 2, environment=environment, tells=REGISTRY_DIED) as here:
@@ -114,7 +114,7 @@ def another_than(here: Room, victim: Process) -> bool:
 
 
 def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
-    """JOIN-5: it is there again, and knows everyone, before anybody comes or goes."""
+    """JOIN-5: it is restarted, and knows all members, before anybody joins or leaves."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
     with room("--workers", 2, *limits, tells=REGISTRY_DIED) as here:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
@@ -134,7 +134,7 @@ def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
-    """LOAD-4: nobody is disconnected, it is replaced, and the new one gets its share."""
+    """LOAD-4: nobody is disconnected, the worker is replaced, and the new one gets its share."""
     with room("--workers", workers, tells=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
@@ -150,7 +150,7 @@ def test_a_worker_is_killed(workers: int) -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(("workers", "victims"), [(1, 1), (2, 1), (2, 2), (3, 2)])
 def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims: int) -> None:
-    """LOAD-4: whichever they are, whatever they do; some come, and some go meanwhile."""
+    """LOAD-4: any workers, at any moment; members join and leave meanwhile."""
     options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
     with room(*options, tells=DIED) as here:
         crowd = Crowd(here.join_all(addresses(12)), seed=workers + victims)
@@ -171,7 +171,7 @@ def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LOAD-4: it has stood still, and the log is full; the others go on, and its member too."""
+    """LOAD-4: it was stopped, and the log is full; all members go on, its own too."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=DIED) as here:
         client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
@@ -186,7 +186,7 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
 
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
-    """JOIN-2, LOAD-4: it has stood still, and the way to it is full; all come in."""
+    """JOIN-2, LOAD-4: it was stopped, and its channel is full; all newcomers are served."""
     with room("--workers", 2, "--watchdog", 0, "--quiet", tells=DIED) as here:
         member, other = here.join_all(addresses(2))
         victim = here.serving(member)
@@ -219,7 +219,7 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
 
 
 def test_all_workers_are_killed() -> None:
-    """JOIN-1, LOAD-4: newcomers wait until there is one again, and nobody is left out."""
+    """JOIN-1, LOAD-4: newcomers wait for a new worker, and all are served."""
     with room("--workers", 2, tells=DIED) as here:
         members = here.join_all(addresses(4))
         for worker in here.workers():
@@ -231,7 +231,7 @@ def test_all_workers_are_killed() -> None:
 
 
 def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
-    """LOAD-2, LOAD-4: is put out by the next one; who lags less is not."""
+    """LOAD-2, LOAD-4: the next worker disconnects it; a member that lags less stays."""
     options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
     with room(*options, *NEVER_SILENT, tells=DIED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -242,8 +242,8 @@ def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
             listener.hear((speaker.prefix + text) * 32)
             taken.append(here.unsent(slow))
             heard += 32
-        # For three times 32 KB now its socket took no more: it is behind, and by less than 128 KiB,
-        # for more than half the limit it would be given time to catch up.
+        # Its socket has taken nothing for three times 32 KB: it lags by less than 128 KiB. With a
+        # lag above half the limit, it would get a grace period.
         here.serving(slow).kill()
         speaker.say(text * 600)
         listener.hear((speaker.prefix + text) * 600)

@@ -1,8 +1,7 @@
-"""The end of a room, however it comes: signals, at any moment, and the main process killed.
+"""The end of a room: by signals, at any moment, and by the death of the main process.
 
-`Room.ends` sees to it, here and after every other test, that the room was gone in time, with the
-exit code that it should have, without a word on its standard error, no process of it left, and no
-file.
+`Room.ends` checks, here and after every other test, that the room has ended in time with the right
+exit code, with nothing on its standard error, and that no process and no file is left.
 """
 
 import os
@@ -34,7 +33,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
-    """LEAVE-2: with members who talk, who say nothing, and who have not finished their line."""
+    """LEAVE-2: with members that talk, that are silent, and that have an unfinished line."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         members = here.join_all(addresses(20))
         members[0].say("goodbye\n")
@@ -52,7 +51,7 @@ def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
-    """A Ctrl-C, or a service manager, signals the workers too (gunicorn#1868): no difference."""
+    """A Ctrl-C or a service manager signals the workers too (gunicorn#1868)."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
         client.say("hello\n")
@@ -64,7 +63,7 @@ def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
 
 
 def test_many_signals_in_a_row() -> None:
-    """Whoever is impatient gets the same, no worse."""
+    """More signals do not change the way in which the room stops."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         while here.process.poll() is None:
@@ -78,7 +77,7 @@ def test_many_signals_in_a_row() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
-    """CAST-1, CAST-5: in the midst of a flood; what one has heard, all have, to the same byte."""
+    """CAST-1, CAST-5: in a flood; all have received the same, to the byte."""
     with room("--workers", workers, "--quiet", *NEVER_SILENT) as here:
         flooders = here.join_all(addresses(3))
         listeners = here.join_all(addresses(7)[3:])
@@ -103,7 +102,7 @@ def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
 
 
 def test_nobody_can_hold_up_the_end() -> None:
-    """LOAD-1: not one who does not read, nor one who floods, nor one who was refused."""
+    """LOAD-1: not a slow reader, a flooding member, or a refused client."""
     with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
         mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
@@ -120,7 +119,7 @@ def test_nobody_can_hold_up_the_end() -> None:
 
 @pytest.mark.thorough  # It waits for 4 s; tests/supervisor proves the rest of it.
 def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
-    """It is killed when its time is over."""
+    """The worker is killed after its timeout."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
         os.kill(here.serving(client).pid, signal.SIGSTOP)
@@ -138,10 +137,10 @@ def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 4, 6])
 def test_a_signal_while_it_starts(processes: int, number: signal.Signals) -> None:
-    """When so many of its processes are there; to all of them, as a terminal does it."""
+    """The signal comes once `processes` processes run, to all of them, like a terminal's."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
-        here.listen_unheard()  # which it does when it minds signals
+        here.listen_unheard()  # by then, the room handles signals
         os.killpg(here.pid, number)
         here.ends()
 
@@ -153,7 +152,7 @@ def wait_until_there(here: Room, count: int) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
-    """From the first moment on, as its processor time goes by: it ends, and nothing is left."""
+    """From the first moment on, at steps of its processor time: it ends, and nothing is left."""
     for step in range(6):
         with started(command("--workers", 2), measured=False) as here:
             wait_until_used(here, step * 0.06)
@@ -177,7 +176,7 @@ socket.getaddrinfo = getaddrinfo
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_a_name_is_looked_up(number: signal.Signals, tmp_path: Path) -> None:
-    """However long that takes: nothing is there yet that had to be ended well."""
+    """The signal ends the process at once: nothing needs a cleanup yet."""
     token = tmp_path / "asked"
     (tmp_path / "sitecustomize.py").write_text(UNANSWERED.format(token=str(token)))
     environment = {"PYTHONPATH": str(tmp_path)}
@@ -188,7 +187,7 @@ def test_a_signal_while_a_name_is_looked_up(number: signal.Signals, tmp_path: Pa
 
 
 def wait_until_used(here: Room, time: float) -> None:
-    """Wait until it has used so many seconds of processor time, or is ready and uses no more."""
+    """Wait until the room has used so much processor time (s), or is ready and idle."""
 
     def come_so_far() -> bool:
         used = sum(process.used for process in here.processes())
@@ -205,7 +204,7 @@ def wait_until_used(here: Room, time: float) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_main_process_is_killed(workers: int) -> None:
-    """The others end by themselves, and leave no file behind; who is connected hears the end."""
+    """The others end by themselves, and leave no file behind; members see the end."""
     with room("--workers", workers) as here:
         members = here.join_all(addresses(10))
         os.kill(here.pid, signal.SIGKILL)
@@ -215,7 +214,7 @@ def test_the_main_process_is_killed(workers: int) -> None:
 
 
 def test_the_main_process_is_killed_under_load() -> None:
-    """Even with a worker that waits for another."""
+    """Even if a worker waits for another."""
     with room("--workers", 2, *SMALL_LOG) as here:
         client, other = here.join_all(addresses(2))
         stopped = here.serving(other)
@@ -227,7 +226,7 @@ def test_the_main_process_is_killed_under_load() -> None:
 
 
 def test_the_main_process_is_killed_while_it_starts() -> None:
-    """At every stage: its processes notice, wherever they are."""
+    """At every stage of their start, its processes notice."""
     for processes in (2, 3, 5):
         with started(command("--workers", 2)) as here:
             wait_until_there(here, processes)
@@ -238,7 +237,7 @@ def test_the_main_process_is_killed_while_it_starts() -> None:
 
 
 def test_a_room_ends_when_its_window_is_closed() -> None:
-    """And not when it is asked to replace its workers there."""
+    """It does not end by a SIGHUP while the terminal is open."""
     window, inside = os.openpty()
     with started(command("--workers", 1), setup=f"exec <'{os.ttyname(inside)}'") as here:
         here.listen()

@@ -1,4 +1,4 @@
-"""A worker dies at each moment there is (LOAD-4), for sure and not by chance: faults.py."""
+"""Workers die at chosen places of their code (LOAD-4): see faults.py."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.integration.waiting import PATIENCE, until
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
-#: A point of the code, and how often each worker passes it unharmed.
+#: Points of the code, and how often each worker passes them unharmed.
 TALKING = [
     ("turn", 3),
     ("read", 20),
@@ -47,7 +47,7 @@ TALKING = [
 @pytest.mark.sample(5)
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: and another one: the one that has taken over, or both at once, or the new one."""
+    """LOAD-4: and a second one: the one that has taken over, or both at once, or the new one."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
         here,
         rounds,
@@ -62,7 +62,7 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.end()
 
 
-#: These a worker passes when it takes over another's members, or yields some to a new one.
+#: Points that a worker passes when it takes over another's members, or yields some to a new one.
 MOVING = [
     ("handed", 0),
     ("found", 1),
@@ -80,9 +80,9 @@ MOVING = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: one dies, and then the one that takes over its members, or that yields some.
+    """LOAD-4: a worker dies, and then the one that takes over its members, or that yields some.
 
-    Each of them has typed half a line.
+    Each member has typed half a line.
     """
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
         here,
@@ -109,7 +109,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
 )
 def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4, WELCOME-1: each hears the welcome once, and the room from then on."""
+    """LOAD-4, WELCOME-1: each newcomer hears the welcome once, and all messages from then on."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
         here,
         rounds,
@@ -131,7 +131,7 @@ LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
 def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -> None:
-    """LOAD-4, LEAVE-2: what they said is heard, half a line too; then they are gone for good."""
+    """LOAD-4, LEAVE-2: their last text is heard, half a line too; then they have left."""
     with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, tells=DIED) as (
         here,
         rounds,
@@ -156,7 +156,7 @@ def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -
 
 
 def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
-    """LOAD-4, LINE-5: which it was about to append. Its sender goes on behind it."""
+    """LOAD-4, LINE-5: the worker was about to append it. Its sender goes on after it."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, tells=DIED) as (here, rounds):
         client, other, third = here.join_all(addresses(3))
@@ -179,7 +179,7 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
 def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> None:
-    """LOAD-4, LOAD-1, LOAD-2: who lags, but not too far, stays, and has lost nothing."""
+    """LOAD-4, LOAD-1, LOAD-2: a member that lags, but not too far, stays, and has lost nothing."""
     options = ("--workers", 2, "--quiet", "--max-lag", "8M", *NEVER_SILENT, *UNLIMITED)
     with faulty_room(tmp_path, point, *options, tells=DIED) as (here, rounds):
         speaker, listener = here.join_all(addresses(2))
@@ -209,7 +209,7 @@ def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> N
 
 
 def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> None:
-    """LOAD-4: another one has stood still; what was to be appended then is not lost."""
+    """LOAD-4: another worker was stopped; the batch that waited is not lost."""
     with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         client, slow, other = here.join_all(addresses(3))
         sleeping = here.serving(slow)
@@ -226,11 +226,11 @@ def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> 
 
 
 def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
-    """LOAD-4: all there are, at once, each with something read and not appended."""
+    """LOAD-4: all workers die at once, each with input that is not appended."""
     with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, tells=DIED) as (here, rounds):
         clients = here.join_all(addresses(6))
         for number in range(2):
-            # They stand still until each has something to read.
+            # The workers are stopped until each has something to read.
             for worker in here.workers():
                 rounds.load(pid=worker.pid)
                 os.kill(worker.pid, signal.SIGSTOP)
@@ -254,7 +254,7 @@ def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
 
 
 def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
-    """LOAD-4: the workers are spared, and the others, at the third death."""
+    """LOAD-4: at the third death, the member is disconnected; the others stay."""
     options = ("--workers", 2, *SMALL_LOG, *NEVER_SILENT)
     with faulty_room(tmp_path, "word", *options, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(6)))
@@ -274,7 +274,7 @@ def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
 def test_load_4_the_room_stops_in_the_midst_of_a_recovery(tmp_path: Path, point: str) -> None:
-    """LOAD-4: it ends in time all the same, and nothing of it is left."""
+    """LOAD-4: it ends in time, and nothing of it is left."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(9)))
         rounds.load(1)

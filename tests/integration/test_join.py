@@ -1,4 +1,4 @@
-"""Joining: more than usual, with all that may happen to a connection before it is served."""
+"""Joining: many clients, and all that may happen to a connection before it is served."""
 
 import os
 import re
@@ -33,12 +33,12 @@ def test_more_join_than_select_can_count(many_descriptors: int) -> None:
 
 
 def queue(port: int) -> int:
-    """How many connections wait to be accepted at a port."""
+    """Return the number of connections that wait to be accepted at a port."""
     return sum(end.unread for end in connections() if end.local[1] == port and end.state == LISTENS)
 
 
 def test_connections_that_are_reset_before_they_are_accepted() -> None:
-    """JOIN-2: such a one, whose peer has no name any more, ends ncat --chat (nmap#2827)."""
+    """JOIN-2: such a connection, which has no peer name any more, ends ncat --chat (nmap#2827)."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         os.kill(here.pid, signal.SIGSTOP)
@@ -52,7 +52,7 @@ def test_connections_that_are_reset_before_they_are_accepted() -> None:
         newcomer = here.join("127.0.9.9")
         newcomer.say("after the resets\n")
         for member in members:
-            # What some of them said may be delivered: they did say it.
+            # Text of some of them may be delivered.
             heard = member.hear_until("<127.0.9.9>after the resets\n")
             assert set(re.findall(rb">(.*)\n", heard)) <= {b"anybody?", b"after the resets"}
         members[0].say("welcome\n")
@@ -61,7 +61,7 @@ def test_connections_that_are_reset_before_they_are_accepted() -> None:
 
 
 def test_connections_that_are_reset_before_they_are_welcomed() -> None:
-    """JOIN-2: accepted, on their way to their worker, and gone."""
+    """JOIN-2: they are reset on their way to their worker."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         workers = here.workers()
@@ -78,13 +78,13 @@ def test_connections_that_are_reset_before_they_are_welcomed() -> None:
 
 
 def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> None:
-    """JOIN-1: more of them than the way to it holds. Those of the other worker come in at once."""
+    """JOIN-1: more clients than its channel holds. Those of the other worker are served at once."""
     with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
         member, other = here.join_all(addresses(2))
         sleeping = here.serving(member)
         os.kill(sleeping.pid, signal.SIGSTOP)
         crowd = [here.knock("127.0.0.9") for _ in range(800)]
-        # They are shared out by turns.
+        # The registry places them on the workers in turn.
         lucky, unlucky = crowd[1::2], crowd[::2]
         for client in lucky:
             client.hear(WELCOME)
@@ -99,7 +99,7 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
         for client in lucky:
             client.hear("<127.0.0.3>all here?\n")
         for client in unlucky:
-            # What was said while they waited may reach them.
+            # Messages of the time that they waited may reach them.
             heard = client.hear_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
         member.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
@@ -109,7 +109,7 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
 
 
 def test_a_killed_room_starts_again_at_once_on_its_port() -> None:
-    """JOIN-3: with clients connected, and while the processes that it had are still ending."""
+    """JOIN-3: with clients connected, and while its processes are still ending."""
     with room("--workers", 2, port=free_port()) as before:
         members = before.join_all(addresses(3))
         os.kill(before.pid, signal.SIGKILL)
@@ -140,14 +140,14 @@ def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
 
 
 def refused(client: Client, reason: str) -> None:
-    """One line, then the end; and it is closed in good order, so that the line is not lost."""
+    """Check that the client gets one line, then an orderly close, so that the line is not lost."""
     client.hear(reason)
     client.hear_end()
     assert client.ended == "closed"
 
 
 def test_a_full_room_says_so_and_goes_on() -> None:
-    """JOIN-5: also to newcomers who have already spoken, or who do not close their end, which cost
+    """JOIN-5: also to newcomers that have sent text, or that do not close their end; they cost
     nothing (LEAVE-3). JOIN-1: HOST may be a name."""
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
         assert here.where.startswith("127.0.0.1:")
@@ -180,7 +180,7 @@ FEWER = r" level=warning event=few-descriptors capacity=\d+ says="
 
 
 def test_as_many_as_descriptors_allow() -> None:
-    """JOIN-5: at the limit a newcomer gets one line and a close, and the acceptor does not spin."""
+    """JOIN-5: at the limit, a newcomer gets one line and a close; the acceptor does not spin."""
     with room("--workers", 3, setup="ulimit -n 140", tells=FEWER) as here:
         members = join_until_full(here)
         assert len(members) >= 8
@@ -197,7 +197,7 @@ def test_as_many_as_descriptors_allow() -> None:
 
 
 def join_until_full(here: Room) -> list[Client]:
-    """All who fit in."""
+    """Return members that fill the room."""
     members: list[Client] = []
     for source in addresses(200):
         client = here.knock(source)
@@ -217,7 +217,7 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 
 def test_a_process_that_gets_no_descriptor_waits_for_one(many_descriptors: int) -> None:
-    """JOIN-5: taken by what it can't know of. It says so, does not spin, and accepts again."""
+    """JOIN-5: others have taken them. The room logs it, does not spin, and accepts again."""
     with room("--workers", 1, tells=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)

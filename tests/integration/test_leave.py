@@ -1,4 +1,4 @@
-"""Leaving: in each way there is, and with what is said before; what it costs is given back."""
+"""Leaving: in each way, with text before it; the room frees all resources."""
 
 import socket
 from collections.abc import Callable
@@ -14,7 +14,7 @@ WAYS: list[Callable[[Client], None]] = [Client.close, Client.reset, Client.finis
 
 
 LAST_WORDS = [
-    # What is said before one leaves, and what it makes, on a line of its own.
+    # Text before a leave, and the message that it becomes, on a line of its own.
     (b"one\ntwo", "<127.0.0.2>one\n<127.0.0.2>two"),
     (b"caf\xc3", "<127.0.0.2>caf\ufffd"),
     (b"end\r", "<127.0.0.2>end\u240d"),
@@ -38,7 +38,7 @@ def test_what_it_sent_before_is_delivered() -> None:
 
 
 def test_it_may_come_back() -> None:
-    """LEAVE-5: at once, and from the very port that it left from."""
+    """LEAVE-5: at once, and from the same port."""
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.9")
         port = 0
@@ -52,14 +52,14 @@ def test_it_may_come_back() -> None:
             client.sendall(b"%d\n" % number)
             witness.hear(f"<127.0.0.2>{number}\n")
             here.prints(f"<127.0.0.2>{number}\n")
-            # A close in good order would keep the port to itself for a minute.
+            # An orderly close would occupy the port for a minute (TIME_WAIT).
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
             here.prints("127.0.0.2 disconnected\n")
 
 
 def test_500_come_and_go() -> None:
-    """LEAVE-3: closed, reset, half-closed, silent or in the middle of a line; all is given back."""
+    """LEAVE-3: closed, reset, half-closed, silent or in mid-line; all resources are freed."""
     with room("--workers", 3) as here:
         empty = here.descriptors()
         witness = here.join("127.0.0.1")

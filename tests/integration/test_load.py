@@ -1,6 +1,6 @@
-"""Load: LOAD-1 and LOAD-2, and the log under all that: wrapped, full, and waited for.
+"""Load: LOAD-1 and LOAD-2, with a log that wraps, is full, and is waited for.
 
-Every byte that is sent is counted at everyone who hears it.
+Every byte is counted at each receiver.
 """
 
 import itertools
@@ -19,7 +19,7 @@ MIB = 1024 * KIB
 
 
 def lines(client: Client, size: int, width: int = 64) -> list[bytes]:
-    """As many numbered lines of one client as make so many bytes when they are delivered."""
+    """Return numbered lines of a client that make `size` bytes when they are delivered."""
     count = size // (width + len(client.prefix))
     return [(b"%06d" % number).ljust(width, b".")[1 - width :] + b"\n" for number in range(count)]
 
@@ -29,7 +29,7 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
 
 
 def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """All have heard all but their own, in one order; the first listener's, who said nothing."""
+    """Check that all heard all but their own, in the order of the first, silent listener."""
     size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
@@ -52,7 +52,7 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
 )
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
-    """CAST-1 to CAST-5: it wraps dozens of times, in text or in entries, and each waits for all."""
+    """CAST-1 to CAST-5: it wraps dozens of times, in text or entries; each worker waits for all."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         listeners = here.join_all(addresses(6)[3:])
@@ -72,8 +72,8 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_the_slowest_worker_is_waited_for(width: int) -> None:
-    """CAST-1: while one worker stands still the log fills up, in text or in entries; its senders
-    wait, and when it goes on nothing was lost."""
+    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders
+    wait, and nothing is lost when it goes on."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
         listener = here.join("127.0.0.9")
@@ -97,7 +97,7 @@ def test_the_slowest_worker_is_waited_for(width: int) -> None:
 
 
 def test_who_does_not_read_delays_nobody() -> None:
-    """LOAD-1: where ncat --chat freezes. LOAD-2: it reads on later, and has lost nothing."""
+    """LOAD-1: ncat --chat freezes here. LOAD-2: the member reads on later, and has lost nothing."""
     options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
     with room("--workers", 2, *options) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -107,12 +107,12 @@ def test_who_does_not_read_delays_nobody() -> None:
         heard = delivered(speaker, said)
         exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
         listener.hear(heard)
-        # They are far behind now, and the others talk as ever.
+        # The slow readers are far behind now, and the others go on talking.
         for number in range(100):
             listener.say(f"{number}\n")
             speaker.hear(f"<127.0.0.3>{number}\n")
         heard += b"".join(b"<127.0.0.3>%d\n" % number for number in range(100))
-        # While they catch up the room talks on, and the log wraps under them.
+        # While they catch up, the others talk on, and the log wraps.
         more = lines(speaker, 8 * MIB, 1000)
         heard += delivered(speaker, more)
         exchange(
@@ -137,7 +137,7 @@ def test_who_lags_too_far_is_disconnected() -> None:
             exchange({speaker: grouped(said, 8)}, {listener: len(heard)}, ahead=48 * KIB)
             listener.hear(heard)
             repeats += 1
-            assert repeats < 64, "their lag has no bound"
+            assert repeats < 64, "their lag is unbounded"
         for client in slow:
             got = client.hear_rest()
             assert len(got) < repeats * len(heard)
@@ -146,14 +146,14 @@ def test_who_lags_too_far_is_disconnected() -> None:
         speaker.hear("<127.0.0.3>and now?\n")
         printed = here.prints("\n")
         for _ in slow:
-            printed += here.prints(" disconnected: it lagged too far behind\n")
+            printed += here.prints(" disconnected: lagged too far behind\n")
         for client in slow:
-            assert f"\n{client.address} disconnected: it lagged".encode() in printed
+            assert f"\n{client.address} disconnected: lagged".encode() in printed
 
 
 def test_who_lags_too_many_messages_is_disconnected() -> None:
-    """LOAD-2: little text in many messages laps the log too."""
-    lag = ("--log-size", "512K", "--max-lag", "384K")  # of a log with one entry for 256 bytes
+    """LOAD-2: many messages with little text lap the log too."""
+    lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         slow = here.join("127.0.9.9", receive_buffer=4096)
@@ -163,16 +163,16 @@ def test_who_lags_too_many_messages_is_disconnected() -> None:
             speaker.say(b"".join(said))
             listener.hear(delivered(speaker, said))
             taken.append(here.unsent(slow))
-        # For three times 64 KiB now its socket took no more: it is behind, by less than 384 KiB.
+        # Its socket has taken nothing for three times 64 KiB: it lags by less than 384 KiB.
         for _ in range(2048):
             speaker.say("x\n")
             listener.hear("<127.0.0.2>x\n")
-        here.prints("127.0.9.9 disconnected: it lagged too far behind\n")
+        here.prints("127.0.9.9 disconnected: lagged too far behind\n")
         slow.hear_rest()
 
 
 def test_a_slow_reader_that_is_reset() -> None:
-    """LOAD-1, LEAVE-1: or that closes, while it is far behind."""
+    """LOAD-1, LEAVE-1: it resets, or closes, while it is far behind."""
     with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -191,7 +191,7 @@ def test_a_slow_reader_that_is_reset() -> None:
 
 
 def test_what_a_slow_reader_costs_is_bounded() -> None:
-    """LOAD-2: twenty who do not read, and the room's own memory does not grow with what is said."""
+    """LOAD-2: with twenty that do not read, the room's private memory does not grow."""
     with room("--workers", 2, "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         here.join_all(addresses(22)[2:])
@@ -206,7 +206,7 @@ def test_what_a_slow_reader_costs_is_bounded() -> None:
 
 
 def test_who_floods_and_does_not_read() -> None:
-    """LOAD-1, LOAD-2: two that shout at each other, and hear nothing, are put out."""
+    """LOAD-1, LOAD-2: two members that flood each other, and do not read, are disconnected."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         client, other = here.join_all(addresses(2))
         mutes = here.join_all(["127.0.9.8", "127.0.9.9"])
@@ -214,7 +214,7 @@ def test_who_floods_and_does_not_read() -> None:
             for number in itertools.count():
                 for mute in mutes:
                     mute.say(b"shout\n" * 1000)
-                # Not too much of it at once: these two are to hear it all.
+                # Not too much at once: these two must hear it all.
                 client.say(f"{number}\n")
                 other.hear_until(f"<127.0.0.2>{number}\n")
                 other.say(f"{number}\n")

@@ -1,4 +1,4 @@
-"""Prometheus reads how a room goes, while that goes on."""
+"""Prometheus scrapes a running room."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ METRICS = ("--metrics", "127.0.0.1:0")
 
 
 def where(here: Room) -> str:
-    """The address that it prints."""
+    """Return the URL that the room prints."""
     line = here.prints("\n").decode()
     assert line.startswith("metrics on http://127.0.0.1:"), line
     return line.removeprefix("metrics on ").strip()
@@ -44,7 +44,7 @@ def scrape(url: str) -> dict[str, float]:
 
 
 def server(here: Room) -> Process:
-    """The process that serves them: it has no part in the log, and came later than the registry."""
+    """Return the metrics process: it does not map the log, and is younger than the registry."""
     return [client for client in here.children() if not client.maps_log][-1]
 
 
@@ -91,7 +91,7 @@ METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ s
 
 
 def test_its_process_dies_and_the_room_goes_on() -> None:
-    """Who scrapes meanwhile has to wait, and is served."""
+    """A scrape meanwhile waits, and is served."""
     with room("--workers", 2, *METRICS, tells=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
@@ -123,7 +123,7 @@ def test_a_main_process_that_is_killed_takes_it_along() -> None:
 
 
 def test_who_scrapes_badly_harms_nobody() -> None:
-    """Silent ones, broken ones, more than may come: the room talks, and others scrape."""
+    """Silent, broken and too many connections: the room goes on, and other scrapes are served."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
@@ -143,7 +143,7 @@ def test_who_scrapes_badly_harms_nobody() -> None:
         for end in slow:
             end.sendall(b"GET /metr")
         assert scrape(url)["chatroom_members"] == 3
-        for end in slow[:2]:  # they are waited for: reset them
+        for end in slow[:2]:  # the server waits for them: reset them
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
         crowd = [dial() for _ in range(30)]

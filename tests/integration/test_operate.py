@@ -1,4 +1,4 @@
-"""A room's owner asks it and tells it while it runs: status, admin, bans, a service manager."""
+"""Operation of a running room: status, admin, bans, run-dir, listeners, a service manager."""
 
 import json
 import os
@@ -45,7 +45,7 @@ NOBODY = 65534
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A private one, with a short path: a socket's may not be long."""
+    """A private folder with a short path, because a socket's path may not be long."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
@@ -57,7 +57,7 @@ def fixture_owner(folder: Path) -> Owner:
 
 @pytest.fixture(name="standing", scope="module")
 def fixture_standing() -> Iterator[tuple[Room, Owner]]:
-    """A room for those tests that leave it as it is, and its owner."""
+    """A room, for tests that do not change it, and its owner."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         owner = Owner(Path(folder))
         with room("--workers", 2, "--run-dir", owner.folder) as here:
@@ -84,7 +84,7 @@ def test_status_in_words(owner: Owner) -> None:
         ends = [line.split()[1] for line in lines[-2:]]
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
         for request in requests:
-            assert owner.ask(**request) == {"error": "it is not known what that asks for"}
+            assert owner.ask(**request) == {"error": "unknown request"}
         assert ends == [f"{client.end[0]}:{client.end[1]}" for client in (member, other)]
         assert here.files() == []
 
@@ -105,7 +105,7 @@ def test_status_by_default_is_found_where_the_room_is_by_default() -> None:
 
 
 def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
-    """Deliveries, messages and bytes, by worker and by member, and who left how."""
+    """Deliveries, messages and bytes, by worker and by member, and leaves by reason."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
         for number in range(3):
@@ -146,7 +146,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text = b"x" * 1000 + b"\n"
         times = 0
-        # The kernel takes some for it. By less it may lag for a moment, until its worker sends.
+        # The kernel takes some bytes. A smaller lag may last only until its worker sends.
         while owner.member(slow)["lag"] <= 64 * KIB:
             speaker.say(text * 128)
             other.hear((speaker.prefix + text) * 128)
@@ -225,7 +225,7 @@ EVERY = 0.1
 
 @contextmanager
 def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run the command that reports on a room again and again; kill it at the end."""
+    """Run chatroom.status --watch; kill it at the end."""
     arguments = owner.command("chatroom.status", "--watch", EVERY, *options)
     with subprocess.Popen(
         arguments, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True
@@ -257,7 +257,7 @@ RATES = "/s)"
 
 
 def read_until(file: IO[str], times: int) -> list[str]:
-    """The lines of so many tellings, the last one up to its rates."""
+    """Return the lines of so many reports; the last report ends with its line of rates."""
     found: list[str] = []
     while sum(RATES in line for line in found) < times:
         line = file.readline()
@@ -278,12 +278,12 @@ def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, O
     os.close(terminal)
 
 
-# --- which room ----------------------------------------------------------------------------------
+# --- choose a room -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("admin", "kick", 1), ("admin", "list")])
 def test_no_room(arguments: tuple[Any, ...], owner: Owner) -> None:
-    said = f"python -m chatroom.{arguments[0]}: no room runs here, by {owner.folder}\n"
+    said = f"python -m chatroom.{arguments[0]}: no running room found in {owner.folder}\n"
     assert owner.run(*arguments) == (1, "", said)
 
 
@@ -293,18 +293,18 @@ def test_several_rooms(owner: Owner) -> None:
         code, said, error = owner.run("status")
         assert (code, said) == (1, "")
         listed = ", ".join(sorted(f"127.0.0.1:{here.port}" for here in (client, other)))
-        assert error.endswith(f"several rooms run here: say which, of {listed}\n")
+        assert error.endswith(f"several rooms are running; choose one with --room: {listed}\n")
         for here in (client, other):
             for name in (f"127.0.0.1:{here.port}", here.port):
                 assert Owner(owner.folder, str(name)).status()["room"]["pid"] == here.pid
-        assert "no room at 1 runs here" in Owner(owner.folder, "1").run("status")[2]
+        assert "no running room at 1 found" in Owner(owner.folder, "1").run("status")[2]
 
 
 @pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
 def test_nobody_is_asked_where_another_user_could_have_put_a_room(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even by root, where it would look for its own."""
+    """Not even by root, if it is root's own default run-dir."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     theirs = tmp_path / "chatroom"
     theirs.mkdir(0o700)
@@ -312,7 +312,7 @@ def test_nobody_is_asked_where_another_user_could_have_put_a_room(
     folder.chmod(0o722)
     for code, said, error in (Owner(theirs).run("status"), Owner(folder).run("status")):
         assert (code, said) == (1, "")
-        assert error.endswith("is not this user's alone: no room there is trusted\n")
+        assert error.endswith("is not private to this user, so no room there is trusted\n")
 
 
 def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
@@ -346,7 +346,7 @@ def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
     assert list(owner.folder.iterdir()) == []
 
 
-# --- who may -------------------------------------------------------------------------------------
+# --- other users ---------------------------------------------------------------------------------
 
 AS_NOBODY = """
 import locale, os, socket, sys  # locale: that user may not be able to read it, later
@@ -367,7 +367,7 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 
 @pytest.mark.skipif(not is_root(), reason="only root can be another user")
 def test_another_user_does_not_get_in(owner: Owner) -> None:
-    """Not by the folder; and were that open, not by the socket."""
+    """The folder keeps another user out, and so does the socket, if the folder is open."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         path = find(owner.folder, None)
@@ -386,7 +386,9 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
 
         said, why = attempt()
         assert said == "PermissionError"
-        assert why.endswith(f"{owner.folder} is not this user's alone: no room there is trusted")
+        assert why.endswith(
+            f"{owner.folder} is not private to this user, so no room there is trusted"
+        )
         owner.folder.chmod(0o777)
         path.chmod(0o777)
         said, why = attempt()
@@ -396,11 +398,11 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
         talk([client, here.join("127.0.0.2")])
 
 
-# --- who asks holds nobody up --------------------------------------------------------------------
+# --- slow and broken clients ---------------------------------------------------------------------
 
 
 def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
-    """Garbage, floods, many requests at once, readers that do not read, more than may come."""
+    """Garbage, floods, many requests at once, unread answers, too many connections."""
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
         crowd = here.join_all(addresses(60))
@@ -411,7 +413,7 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
             flood.sendall(b"x" * (1 << 23))
         many.sendall(b'{"ask": "status"}\n' * 300)
         for end in slow:
-            end.sendall(b'{"ask": "status"}\n' * 300)  # and does not read a byte
+            end.sendall(b'{"ask": "status"}\n' * 300)  # and reads no byte
         for end in owner.dial(3):
             leaving.enter_context(end)
         talk([*crowd[:4], here.join("127.0.9.9")])
@@ -422,7 +424,9 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
         assert found[-1] == 61
         with garbage.makefile("rb") as answers:
             for _ in range(4):
-                assert json.loads(answers.readline()) == {"error": "a request is a JSON object"}
+                assert json.loads(answers.readline()) == {
+                    "error": "a request must be a JSON object"
+                }
         until(here.idles, "who does not read costs nothing")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
@@ -433,15 +437,15 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
 
 
 def test_members_are_put_out(owner: Owner) -> None:
-    """By id, by address, by network; they may come again, and the others stay."""
+    """By id, by address, by network; they may join again, and the others stay."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
         ids = [owner.member(client)["id"] for client in crowd]
-        assert owner.does("kick", ids[0]) == f"put out: {ids[0]}\n"
+        assert owner.does("kick", ids[0]) == f"kicked: {ids[0]}\n"
         crowd[0].hear_end()
-        assert owner.does("kick", "127.0.0.3") == f"put out: {ids[1]}, {ids[2]}\n"
-        assert owner.does("kick", "127.0.1.0/24") == f"put out: {ids[3]}, {ids[4]}\n"
+        assert owner.does("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
+        assert owner.does("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
         for client in crowd[1:5]:
             client.hear_end()
         for _ in range(5):
@@ -450,7 +454,7 @@ def test_members_are_put_out(owner: Owner) -> None:
         talk([crowd[5], *(here.join(source) for source in sources[:3])])
         code, said, error = owner.run("admin", "kick", ids[0])
         assert (code, said) == (1, "")
-        assert error == f"python -m chatroom.admin: nobody here is {ids[0]}\n"
+        assert error == f"python -m chatroom.admin: no member matches {ids[0]}\n"
 
 
 def test_what_who_is_put_out_has_said_is_delivered(owner: Owner) -> None:
@@ -468,10 +472,10 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
-        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; put out: {ids[0]}, {ids[1]}\n"
+        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
         for client in (member, other):
             client.hear_end()
-        assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; put out: none\n"
+        assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
             client = here.knock(source)
             client.hear("You are banned from this room\n")
@@ -481,11 +485,11 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
             f" {ids[2]}  127.0.1.3  {stays.end[1]:5}       {owner.member(stays)['worker']}",
             "bans: 127.0.0.2, 127.0.2.0/24",
         ]
-        assert owner.does("unban", "127.0.0.2") == "bans are: 127.0.2.0/24\n"
+        assert owner.does("unban", "127.0.0.2") == "bans: 127.0.2.0/24\n"
         talk([stays, here.join("127.0.0.2")])
         code, _, error = owner.run("admin", "unban", "127.0.0.2")
         assert code == 1
-        assert error.endswith("there is no ban of 127.0.0.2; bans are: 127.0.2.0/24\n")
+        assert error.endswith("127.0.0.2 is not banned; bans: 127.0.2.0/24\n")
         code, _, error = owner.run("admin", "ban", "everybody")
         assert code == 1
         assert error.endswith("not 'everybody'\n")
@@ -505,7 +509,7 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
             other.say(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
         for speaker, witness in zip((client, other), witnesses, strict=True):
-            speaker.say("done\n")  # and so the room's last line comes behind all of theirs
+            speaker.say("done\n")  # so the room's last line comes after all of theirs
             witness.hear_until(speaker.prefix.decode() + "done\n")
         assert owner.does("say", "the\x1bend") == ""
         end = "<room>the␛end\n"
@@ -536,13 +540,13 @@ def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
 
 
 def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
-    """The main process waits for no worker, whatever that holds; what can't be said it refuses."""
+    """The main process waits for no worker, even one with the lock; it refuses the text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):
             code, _, error = owner.run("admin", "say", text)
             assert code == 1
-            assert error.endswith("what the room says has 1 to 4096 bytes\n")
+            assert error.endswith("the text must have 1 to 4096 bytes\n")
         victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.does("say", "x")
@@ -555,7 +559,7 @@ def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
 
 
 def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
-    """Those of this room: another's, in the same run-dir, are its own."""
+    """Another room in the same run-dir has its own bans."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     port = free_port()
     with room(*options, "--keep-bans", port=port), room(*options, "--keep-bans") as other:
@@ -579,14 +583,14 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} has to be a list of networks, as JSON: ")
+        here.fails(1, f"{file} must be a list of networks in JSON: ")
     with room(*options, port=port):
         owner.does("ban", "127.0.0.2")
-    assert file.read_text() == "[1", "where they are not to be kept it is no concern"
+    assert file.read_text() == "[1", "without --keep-bans, the file is ignored"
     file.unlink()
     os.mkfifo(file)
     with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} can't be read: it must be a file, and no folder or pipe")
+        here.fails(1, f"{file} can't be read: not a regular file")
 
 
 def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
@@ -651,7 +655,7 @@ def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
 
 
 def test_several_listeners(owner: Owner) -> None:
-    """A room only by --listen, too: it is named by the first."""
+    """Also with --listen only; the first address names the room."""
     member, other = owner.folder / "one", owner.folder / "other"
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
@@ -691,7 +695,7 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        here.fails(1, "it is there, and is no socket")
+        here.fails(1, "the file is not a socket")
     assert path.read_text() == "mine"
 
 
@@ -705,7 +709,7 @@ def test_whom_a_worker_s_death_would_disconnect_is_told_at_the_start(owner: Owne
 def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
     owner: Owner,
 ) -> None:
-    """LOAD-4: the kernel counts TCP alone."""
+    """LOAD-4: the kernel counts the bytes of TCP only."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options, tells=DIED) as here, UnixClient(path) as client:
@@ -726,7 +730,7 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
         clients: list[Client] = []
-        for _ in range(4):  # each worker gets the half of both
+        for _ in range(4):  # each worker gets half of both
             for _ in range(2):
                 clients.append(UnixClient(path))
                 clients[-1].hear(WELCOME)
@@ -735,7 +739,7 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
         tcp = [client for client in clients if not isinstance(client, UnixClient)]
         by_port = {member.end[1]: member for member in tcp}
         found = owner.status()["members"]
-        # Who came one after another has ids that grow.
+        # Members that joined one after another have increasing ids.
         unix_ids = [member["id"] for member in found if member["address"] == "unix"]
         home = {member["id"]: member["worker"] for member in found}
         stay: list[Client] = []
@@ -763,7 +767,7 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
 
 
 def test_prefixes_of_another_form(owner: Owner) -> None:
-    """PREFIX-1: and the same where another worker goes on, and for who came by a Unix socket."""
+    """PREFIX-1: also after a worker's death, and for clients of a Unix socket."""
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
@@ -817,7 +821,7 @@ def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
         manager.settimeout(PATIENCE)
 
         def hears(what: str) -> str:
-            """The next that is no sign of life, or the next sign of life."""
+            """Return the next notification that begins with `what`; skip keepalives."""
             while True:
                 told = manager.recv(999).decode()
                 if told.startswith(what):
@@ -832,7 +836,7 @@ def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
             here.join()
             for _ in range(15):
                 hears("WATCHDOG=1")
-            # The first may have come at once. Whoever stands still meanwhile, it only takes longer.
+            # The first keepalive may have come at once. A stopped process only delays them.
             assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
             until(lambda: "STATUS=1 members" in hears("WATCHDOG=1"), "it tells how it goes")
             here.process.send_signal(signal.SIGHUP)

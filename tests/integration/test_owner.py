@@ -1,4 +1,4 @@
-"""A room has one owner: nobody else on its machine asks it, tells it, or speaks for it."""
+"""Only a room's owner controls it: no other user on its machine does."""
 
 import os
 import re
@@ -18,7 +18,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody
 
 @pytest.fixture(name="folder")
 def fixture_folder(tmp_path: Path) -> Path:
-    """A run-dir that all may reach, were it not for its own mode."""
+    """A run-dir whose parents are open to all users."""
     for above in (tmp_path, *tmp_path.parents[:2]):
         above.chmod(above.stat().st_mode | 0o011)
     folder = tmp_path / "run"
@@ -45,7 +45,7 @@ def test_a_folder_that_is_not_this_users_alone_is_refused(wrong: str, tmp_path: 
 @as_root
 def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
     os.chown(folder, NOBODY, NOBODY)
-    with started(command("--run-dir", folder), tells="has to be this user's alone") as here:
+    with started(command("--run-dir", folder), tells="must be private to this user") as here:
         here.ends(1)
 
 

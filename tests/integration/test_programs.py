@@ -1,4 +1,4 @@
-"""The programs that people join with: netcat, of OpenBSD and of Nmap. They are full clients."""
+"""OpenBSD's and Nmap's netcat are full clients."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.integration.rooms import room
 from tests.integration.waiting import PATIENCE
 from tests.programs import program
 
-#: For each: how it is told to speak from an address, and to close its side at the end of its input.
+#: Options of each: local address, and shutdown at the end of its input.
 NETCATS = {
     "nc.openbsd": ["-s", "127.0.0.7", "-N"],
     "ncat": ["--source", "127.0.0.7"],
@@ -28,7 +28,7 @@ def netcat(name: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 def reads(process: subprocess.Popen[bytes], line: bytes) -> None:
-    """This is the next line that it prints."""
+    """Check that this is the next line that it prints."""
     assert process.stdout is not None
     assert process.stdout.readline() == line
 
@@ -41,7 +41,7 @@ def types(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_people_talk_with_netcat(name: str) -> None:
-    """WELCOME-1, CAST-1, CAST-2, LINE-1: with nothing but netcat on either side."""
+    """WELCOME-1, CAST-1, CAST-2, LINE-1: all members use netcat."""
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.2")
         with netcat(name, here.host, here.port) as client:
@@ -72,7 +72,7 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_netcat_ends_with_the_room(name: str) -> None:
-    """JOIN-3, LEAVE-4: it hears the end; nc waits for that of its input, too."""
+    """JOIN-3, LEAVE-4: netcat sees the end; nc waits for the end of its input, too."""
     with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
         reads(client, b"Welcome to socket practice\n")
         here.stop()

@@ -1,4 +1,4 @@
-"""A worker that makes no progress is replaced (LOAD-4); one that was busy, or asleep, is not."""
+"""A worker that makes no progress is replaced (LOAD-4); one that is busy or idle is not."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILE
     ],
 )
 def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], None]) -> None:
-    """LOAD-4: it alone is replaced, also where all others wait for the lock that it holds."""
+    """LOAD-4: only this worker is replaced, even if all others wait for the lock that it holds."""
     with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|{DIED}") as (
         here,
         rounds,
@@ -50,7 +50,7 @@ def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], Non
 
 
 def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
-    """LOAD-4: nor one that has nothing to do."""
+    """LOAD-4: nor is an idle worker."""
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(30)))
         pids = [worker.pid for worker in here.workers()]
@@ -62,7 +62,7 @@ def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
 
 
 def test_a_room_that_was_stopped_whole_blames_nobody() -> None:
-    """LOAD-4: as where a machine sleeps, or its owner has stopped all of it with Ctrl-Z."""
+    """LOAD-4: for example, the machine slept, or the owner pressed Ctrl-Z."""
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(6)))
         crowd.talk_on(20)

@@ -35,7 +35,7 @@ listen room
 
 @contextmanager
 def haproxy(folder: Path, host: str, server: str, options: str) -> Iterator[int]:
-    """HAProxy before a room; it listens at the port that this gives."""
+    """HAProxy in front of a room; yields its port."""
     port = free_port(host)
     bind = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     file = folder / "haproxy.cfg"
@@ -60,7 +60,7 @@ def listens(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
 
 @contextmanager
 def by(port: int, source: str) -> Iterator[Client]:
-    """A member that comes by the proxy."""
+    """A member that joins through the proxy."""
     host = "::1" if ":" in source else "127.0.0.1"
     with Client(host, port, source) as client:
         client.hear(WELCOME)
@@ -111,7 +111,7 @@ def test_prefix_2_by_a_unix_socket() -> None:
 
 
 def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
-    """The kernel has counted the header, too."""
+    """The kernel counts the header, too."""
     with (
         room("--workers", 2, *BEHIND, *NEVER_SILENT, tells=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
@@ -148,7 +148,7 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_it_waits_for_the_header() -> None:
-    """From others than a proxy, a header is text like any other."""
+    """From other addresses than a proxy's, a header is text like any other."""
     with room("--workers", 1, *BEHIND) as here, here.knock() as client, here.knock() as other:
         client.say(header("192.0.2.7", 5000)[:20])
         other.say(header("192.0.2.8", 5000) + b"hello\n")
@@ -164,7 +164,7 @@ def test_welcome_1_it_waits_for_the_header() -> None:
 
 
 def test_a_proxy_that_looks_whether_the_room_is_there_is_nobody() -> None:
-    """Nor is it told of; who stays is welcomed, under its own address."""
+    """It is not logged either; a connection that stays is welcomed, under its own address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A room is set by a file, too, and reads it again while all talk (SIGHUP)."""
+"""Settings from a file, read again on SIGHUP while members talk."""
 
 import re
 import signal
@@ -25,7 +25,7 @@ def fixture_file(tmp_path: Path) -> Path:
 
 @contextmanager
 def room_by(file: Path, text: str, *options: object, tells: str = "") -> Iterator[Room]:
-    """A room that a file has set, and the command line but for a few things not."""
+    """A room with settings from a file, and few from the command line."""
     file.write_text(f'listen = "127.0.0.1:0"\nworkers = 2\n{text}')
     with started([*CODE, "--config", str(file), *map(str, options)], tells=tells) as here:
         here.listen()
@@ -43,7 +43,7 @@ def rewrite(file: Path, *changes: tuple[str, str]) -> None:
 
 
 def time_of(sender: Client, hearer: Client, size: int) -> float:
-    """How long it takes until so much is heard."""
+    """Return the seconds until a client has received `size` bytes of another."""
     line = b"x" * 1023 + b"\n"
     began = time.monotonic()
     sender.say(line * (size // len(line)))
@@ -55,7 +55,7 @@ NEEDS = r" level=warning event=needs-restart settings=max-line,log-size says=\"n
 
 
 def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
-    """Nobody notices but newcomers, whom another welcome greets; what can't be had is named."""
+    """Only newcomers notice, by the new welcome; settings that need a restart are logged."""
     text = """
         welcome = "Welcome to socket practice"
         max-clients-per-address = 2
@@ -85,13 +85,13 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
 
 
 def test_load_3_another_rate_holds_for_all(file: Path) -> None:
-    """LOAD-3: for who is in, too."""
+    """LOAD-3: for present members, too."""
     size = 64 * KIB
     with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
         client, other = here.join_all(addresses(2))
         rewrite(file, ("rate = 0", "rate = '32K'"))
         until(here.replace_workers(2), "all are replaced")
-        # A read may go beyond the burst, and is made up for afterwards.
+        # A read may exceed the burst; the member is throttled longer afterwards.
         assert time_of(client, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
         rewrite(file, ("'32K'", "0"))
         until(here.replace_workers(2), "all are replaced")
@@ -102,7 +102,7 @@ BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" say
 
 
 def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
-    """One line says what is wrong with it; when that is mended, it is read."""
+    """One line names the error; once the file is repaired, it is read."""
     with room_by(file, 'welcome = "Hello"\nquiet = true\n', tells=BROKEN) as here:
         client, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
         client.hear("Hello\n")
@@ -125,7 +125,7 @@ def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
 
 
 def test_sighup_has_the_log_tell_more(file: Path) -> None:
-    """… and takes another number of workers."""
+    """It applies another number of workers, too."""
     with room_by(file, "quiet = true", tells=" level=info ") as here:
         assert here.errors == ""
         rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
@@ -148,7 +148,7 @@ def test_the_command_line_s_word_stays(file: Path) -> None:
     ("text", "variables", "words"),
     [
         ("rate = 5000\nrate = 6000", {}, ["room.toml", "line 2", "rate"]),
-        ("max-client = 5", {}, ["room.toml", "max-client is no option", "max-clients"]),
+        ("max-client = 5", {}, ["room.toml", "unknown option max-client", "max-clients"]),
         ("workers = 0", {}, ["room.toml: workers: must be a number from 1 to 64"]),
         ("", {"CHATROOM_WORKERS": "two"}, ["CHATROOM_WORKERS", "whole number"]),
         ("", {"CHATROOM_CONFIG": "nowhere"}, ["nowhere", "No such file"]),

@@ -1,4 +1,4 @@
-"""As a service: what docs/chatroom.service says holds, and keeps nothing from the room."""
+"""docs/chatroom.service: its restrictions hold, and the room works under them."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SAID = unit(SERVICE)
 
 @pytest.fixture(name="units")
 def fixture_units(tmp_path: Path) -> Path:
-    """Both files, with a command that is there, and no manual, which need not be."""
+    """Both unit files, with a command that exists here, and without the manual, which may not."""
     text = SERVICE.read_text().replace("/opt/chatroom/bin/chatroom", sys.executable)
     lines = [line for line in text.splitlines() if not line.startswith("Documentation=")]
     (tmp_path / SERVICE.name).write_text("\n".join(lines))
@@ -65,11 +65,11 @@ def test_system_calls_that_no_room_needs_are_forbidden() -> None:
     assert not {"bpf", "mount", "ptrace", "reboot", "setuid"} & calls
 
 
-# --- a room that is confined so ------------------------------------------------------------------
+# --- a confined room -----------------------------------------------------------------------------
 
 
 def confined(folder: Path, *command: str) -> list[str]:
-    """The command that runs a command so; skips the test where the kernel does not let us."""
+    """Return a command that runs `command` confined; skip the test if the kernel forbids that."""
     program("systemd-analyze")
     found = [sys.executable, "-m", "tests.integration.confined", str(SERVICE), str(folder)]
     tried = subprocess.run(
@@ -82,13 +82,13 @@ def confined(folder: Path, *command: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Without that of coverage, which would write where nothing can be written."""
+    """Return the environment without coverage, which would write to read-only folders."""
     return {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 @dataclass
 class Service:
-    """A room, as its service manager sees it."""
+    """A room and its service manager."""
 
     process: "subprocess.Popen[bytes]"
     notified: socket.socket
@@ -96,7 +96,7 @@ class Service:
     port: int
 
     def hears(self, word: str) -> None:
-        """The room says so, sooner or later."""
+        """Wait until the room sends a notification."""
         while word not in self.notified.recv(4096).decode().splitlines():
             pass
 
@@ -141,7 +141,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def test_a_room_lives_in_it(tmp_path: Path) -> None:
-    """It starts, is joined, asked and reloaded, survives a worker, and stops: all of it."""
+    """It starts, is joined, reports its status, reloads, survives a worker's death, and stops."""
     with service(tmp_path) as here:
         try:
             here.hears("READY=1")
@@ -175,7 +175,7 @@ def test_a_room_lives_in_it(tmp_path: Path) -> None:
 
 
 def test_what_is_forbidden_is(tmp_path: Path) -> None:
-    """… or the test above would show nothing."""
+    """Otherwise the test above would prove nothing."""
     script = """
 import mmap, os, socket, sys
 def forbidden(what):

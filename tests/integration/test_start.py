@@ -1,4 +1,4 @@
-"""What keeps a room from starting: one line on standard error, an exit code, nothing left."""
+"""Failures at the start: one line on standard error, an exit code, nothing left."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_wrong_arguments(arguments: list[str], named: str) -> None:
         here.fails(2, named)
 
 
-# --- where it can't listen -----------------------------------------------------------------------
+# --- addresses -----------------------------------------------------------------------------------
 
 
 def test_a_port_in_use() -> None:
@@ -57,7 +57,7 @@ def test_the_error_comes_behind_what_was_logged() -> None:
 
 
 def test_an_error_that_nobody_reads(full_pipe: Path) -> None:
-    """It ends all the same."""
+    """The room ends nevertheless."""
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
         with started(arguments, setup=f"exec 2<>'{full_pipe}'") as here:
@@ -67,12 +67,12 @@ def test_an_error_that_nobody_reads(full_pipe: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
 def test_a_host_that_does_not_resolve(host: str) -> None:
-    """These no resolver is asked for."""
+    """No resolver is asked for these names."""
     with started(command(host=host), tells=SAYS) as here:
         here.fails(1, repr(host))
 
 
-# As root, without the capability; it is gone for good with the bounding set's.
+# For root, the capability is dropped from the bounding set, too.
 WITHOUT_PRIVILEGE = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10
@@ -90,7 +90,7 @@ def test_a_port_that_is_not_permitted() -> None:
         here.fails(1, "127.0.0.1:1", "ermission denied")
 
 
-# --- what it can't get ---------------------------------------------------------------------------
+# --- resources -----------------------------------------------------------------------------------
 
 
 @pytest.mark.sample(1)
@@ -106,7 +106,7 @@ def test_too_few_descriptors() -> None:
 
 
 def test_no_thread_to_print_with(tmp_path: Path) -> None:
-    """As with too little address space (`ulimit -v`)."""
+    """For example, too little address space (`ulimit -v`)."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import threading
@@ -119,7 +119,7 @@ threading.Thread.start = broken
         here.fails(1, "can't start new thread")
 
 
-# What each child of the main process does before anything else; the registry maps no memory.
+# Code that each child of the main process runs first; the registry maps no memory.
 BROKEN = {
     "OSError: [Errno 12] Cannot allocate memory": """
 def broken(*_): raise OSError(12, "Cannot allocate memory")
@@ -139,7 +139,7 @@ def broken(*_): raise MemoryError
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_worker_that_cant_start(reason: str, tmp_path: Path) -> None:
-    """The room stops with its error, instead of starting one after another."""
+    """The room ends with the worker's error, without more attempts."""
     (tmp_path / "sitecustomize.py").write_text(
         f"""
 import mmap, os, sys
@@ -154,7 +154,7 @@ if "--multiprocessing-fork" in sys.argv:
 
 
 def test_a_registry_that_cant_start(tmp_path: Path) -> None:
-    """It is missed like a worker."""
+    """The room ends with an error, too."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import os, sys

@@ -1,6 +1,6 @@
-"""Lines and text in unusual quantity, or sent in an unusual way.
+"""Lines and text of unusual size, or sent in an unusual way.
 
-The rest of these clauses is proved by tests/protocol, tests/worker and harness/conformance.
+tests/protocol, tests/worker and harness/conformance prove the rest of these clauses.
 """
 
 import random
@@ -9,17 +9,17 @@ from tests.integration.clients import Client, exchange
 from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, addresses, room
 
 LONGEST = 8 * 1024
-"""Bytes in a line, unless an option sets it otherwise."""
+"""Default maximum of a line (bytes)."""
 
 
 def two(here: Room) -> tuple[Client, Client]:
-    """Speaker and listener, each on a worker of its own where there are two."""
+    """Return a speaker and a listener, each on its own worker if there are two."""
     speaker, listener = here.join_all(["127.0.0.2", "127.0.0.3"])
     return speaker, listener
 
 
 def check_all_was_heard(speaker: Client, listener: Client) -> None:
-    """Nothing of what the speaker said is still to come, and nothing came back to it."""
+    """Check that the listener has heard everything, and that nothing came back to the speaker."""
     speaker.say("that was all\n")
     listener.hear(speaker.prefix + b"that was all\n")
     listener.say("so it was\n")
@@ -30,7 +30,7 @@ def check_all_was_heard(speaker: Client, listener: Client) -> None:
 
 
 def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
-    """LINE-2, LINE-5, TEXT-1: a silence in the middle of it delivers what is before it."""
+    """LINE-2, LINE-5, TEXT-1: a silence in the middle of it delivers the text before it."""
     with room("--workers", 1) as here:
         speaker, listener = two(here)
         hand = "👋".encode()
@@ -57,7 +57,7 @@ def test_a_longer_line_arrives_in_pieces_and_none_of_it_is_lost() -> None:
 
 
 def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
-    """LINE-7, CAST-1: as it did ssh-chat's (#118). Others talk meanwhile; no byte of it is lost."""
+    """LINE-7, CAST-1: it stalled ssh-chat (#118). Others talk meanwhile; no byte is lost."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         flooder, listener = two(here)
         speaker = here.join("127.0.0.4")
@@ -95,8 +95,8 @@ def test_garbage() -> None:
 
 
 def test_an_urgent_byte_is_text_and_so_is_the_header_of_a_proxy() -> None:
-    """CAST-3: a byte that is sent out of band stays in its place, and nothing else happens.
-    PREFIX-2: without --proxy-protocol nobody is believed to speak for another."""
+    """CAST-3: an out-of-band byte stays in its place, and nothing else happens.
+    PREFIX-2: without --proxy-protocol, a PROXY header is text."""
     with room("--workers", 1, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         speaker.say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")

@@ -1,4 +1,4 @@
-"""`--transcript FILE`: what is in the file is what members heard, each once, whatever happens."""
+"""`--transcript FILE`: the file has each message that members heard, once, whatever happens."""
 
 import os
 import random
@@ -44,16 +44,16 @@ Line = dict[str, Any]
 
 
 def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
-    """The messages as members hear them."""
+    """Return the messages as members receive them."""
     return "".join(
         prefix.format(**line) + line["text"] + "\n" for line in found if "text" in line
     ).encode()
 
 
 def account(found: list[Line]) -> tuple[int, int]:
-    """How many messages are there, and how many are said to be missed.
+    """Return the number of messages in the file, and of those recorded as missed.
 
-    From the first on, each has to be there once, in order, or to be missed.
+    Assert that each message, from the first on, is there once, in order, or recorded as missed.
     """
     there, gone = 0, 0
     for line in found:
@@ -74,7 +74,7 @@ def has(file: Path, text: str) -> Callable[[], bool]:
 
 
 class Talk:
-    """Two who speak, and one who hears it all: what it hears is what has to be in the file."""
+    """Two speakers and a witness: the file must have what the witness hears."""
 
     def __init__(self, here: Room) -> None:
         self.witness = here.join("127.0.0.9")
@@ -83,7 +83,7 @@ class Talk:
         self._number = 0
 
     def lines(self, count: int) -> None:
-        """Both say so many lines, not too many at once."""
+        """Let both say `count` lines, not too many at once."""
         for first in range(0, count, 200):
             many = min(200, count - first)
             for speaker in self.speakers:
@@ -95,7 +95,7 @@ class Talk:
         speaker.say("".join(self._line() for _ in range(count)))
 
     def on_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Talk until it is so."""
+        """Talk until the condition holds."""
 
         def so() -> bool:
             self.lines(5)
@@ -104,7 +104,7 @@ class Talk:
         until(so, what)
 
     def hear(self, messages: int) -> None:
-        """The next messages are heard by the witness, and by both who speak."""
+        """Wait until the witness and both speakers have heard the next messages."""
         for _ in range(messages):
             self.heard += self.witness.hear_until("\n")
         for speaker in self.speakers:
@@ -116,12 +116,12 @@ class Talk:
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
     def until_written(self, file: Path) -> None:
-        """Wait until the file has the last line that was heard: a part of it that no other has."""
+        """Wait until the file has the last line that was heard, by a part that is unique."""
         last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
         until(has(file, f"{last} naïve"), "it is written")
 
 
-# --- what is written -----------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------
 
 
 def test_it_has_what_members_hear(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_member_that_comes_by_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_those_who_have_left_are_known(tmp_path: Path) -> None:
-    """Their last words come to be written when they are no members any more."""
+    """Their last messages are written after they have left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         witness = here.join("127.0.0.9")
@@ -223,7 +223,7 @@ def test_those_who_have_left_are_known(tmp_path: Path) -> None:
 
 
 def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
-    """A torn line of ours goes, anything else stays; each run says that it begins."""
+    """A torn line of a transcript is removed, anything else stays; each run records its start."""
     file = tmp_path / "said.jsonl"
     file.write_bytes(b'{"n": 7, "time": "2020')
     for number in range(2):
@@ -238,7 +238,7 @@ def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
 
 
 def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
-    """However much that is."""
+    """Even a large backlog is written."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         until(has(file, "run"), "it is there")
@@ -246,7 +246,7 @@ def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         for speaker in talk.speakers:
-            # Long lines: much to write in many pieces, and soon done.
+            # Long lines: many pieces to write, and soon written.
             speaker.say("".join(f"{'x' * 250}{number:04}\n" for number in range(4000)))
         heard = b"".join(talk.witness.hear_until(b"3999\n") for _ in range(2))
         os.kill(here.pid, signal.SIGTERM)
@@ -266,7 +266,7 @@ def test_it_costs_nothing_where_nobody_speaks(tmp_path: Path) -> None:
         until(here.idles, "it idles")
 
 
-# --- its process dies, or stops ------------------------------------------------------------------
+# --- the process dies or hangs -------------------------------------------------------------------
 
 
 def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
@@ -299,13 +299,13 @@ def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
         for number in range(4):
             for speaker in talk.speakers:
                 talk.say(speaker, 100)
-            # It is looked for first: a worker that is about to end looks like it in /proc.
+            # Find the writer first: a worker that is about to end looks like it in /proc.
             writer = here.writer()
             here.workers()[0].kill()
             writer.kill()
             talk.hear(200)
             here.wait_until_replaced(number + 1, 2)
-            until(lambda n=number: here.errors.count("another") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
+            until(lambda n=number: here.errors.count("-died") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
         here.stop()
     assert spoken(lines(file)) == talk.heard
     assert account(lines(file)) == (800, 0)
@@ -332,7 +332,7 @@ POINTS = [
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(("point", "skip"), POINTS)
 def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
-    """From its start on."""
+    """It dies at each point from its start on."""
     file = tmp_path / "said.jsonl"
     options = (*QUIET, "--transcript", file)
     faulty = faulty_room(
@@ -341,7 +341,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     with faulty as (here, rounds):
         talk = Talk(here)
         talk.on_until(lambda: not rounds.left, "it has died")
-        until(lambda: "another" in here.errors, "it is noticed")
+        until(lambda: "-died" in here.errors, "it is noticed")
         talk.lines(5)
         here.stop()
         assert here.errors.count("\n") == 1
@@ -352,7 +352,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
 def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> None:
-    """It is the same file until SIGUSR1, though another process writes it."""
+    """Another process goes on with the moved file until SIGUSR1."""
     file, moved = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
     with faulty_room(
         tmp_path, f"transcript {point}", *QUIET, "--transcript", file, tells=WRITER_DIED
@@ -369,7 +369,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
         if point == "mending":
             rounds.load()
             deaths += 1
-        until(lambda: here.errors.count("another") >= 1, "it is noticed")
+        until(lambda: here.errors.count("-died") >= 1, "it is noticed")
         talk.lines(5)
         talk.until_written(moved)
         assert not file.exists()
@@ -381,14 +381,14 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
         talk.lines(5)
         rounds.wait_until_fired()
         talk.lines(5)
-        until(lambda: here.errors.count("another") == deaths, "all is noticed")
+        until(lambda: here.errors.count("-died") == deaths, "all is noticed")
         here.stop()
     assert spoken(lines(moved, file)) == talk.heard
     assert account(lines(moved, file)) == (40, 0)
 
 
 def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
-    """What is left is written by another."""
+    """Another process writes the rest."""
     file = tmp_path / "said.jsonl"
     with faulty_room(
         tmp_path, "transcript unwritten", *QUIET, "--transcript", file, tells=WRITER_DIED
@@ -425,7 +425,7 @@ def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
 
 
 def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
-    """It is not waited for: the room goes on, and it says how many it has missed."""
+    """The room does not wait for it; it records how many messages it has missed."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=MISSED) as here:
         talk = Talk(here)
@@ -471,7 +471,7 @@ def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
-    """Not those who talk, wherever it stands, nor for long who stops the room."""
+    """Members do not wait for it, at whatever point it hangs, and the room's end not for long."""
     file = tmp_path / "said.jsonl"
     tells = " level=warning event=transcript-unfinished file="
     options = (*QUIET, *SMALL_LOG, "--transcript", file)
@@ -488,7 +488,7 @@ def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
 
 
 def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
-    """The next one writes what it had not."""
+    """The next process writes the rest."""
     file = tmp_path / "said.jsonl"
     tells = rf" level=warning event=transcript-stuck file=\S+ says=|{WRITER_DIED}"
     with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
@@ -497,14 +497,14 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
         talk.until_written(file)
         os.kill(here.writer().pid, signal.SIGSTOP)
         talk.lines(5)
-        talk.until_written(file)  # by another one
+        talk.until_written(file)  # by another process
         here.stop()
         assert here.errors.count("transcript-stuck") == 1
     assert spoken(lines(file)) == talk.heard
 
 
 def test_the_main_process_is_killed(tmp_path: Path) -> None:
-    """All that was said is written, also by a newcomer, and nothing of the room is left."""
+    """All messages are written, a newcomer's too, and nothing of the room is left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
@@ -527,7 +527,7 @@ def test_the_main_process_is_killed(tmp_path: Path) -> None:
 
 
 def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
-    """As logrotate wants it: nothing is lost between the two, and nothing doubled."""
+    """For logrotate: no message is lost or doubled between the two files."""
     files = [tmp_path / f"said.jsonl{end}" for end in ("", ".1", ".2", ".3")]
     with room(*QUIET, "--transcript", files[0]) as here:
         talk = Talk(here)
@@ -541,7 +541,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
             os.kill(here.pid, signal.SIGUSR1)
             until(files[0].exists, "there is a new one")
             talk.hear(150)
-            os.kill(here.pid, signal.SIGUSR1)  # and where it was not moved, it is the same
+            os.kill(here.pid, signal.SIGUSR1)  # the file was not moved, so it stays the same
         talk.lines(5)
         here.stop()
     assert spoken(lines(*reversed(files))) == talk.heard
@@ -557,13 +557,13 @@ def test_sigusr1_harms_no_room_without_a_transcript() -> None:
 
 
 def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
-    """It is said once; and nothing is lost that the log still has."""
+    """The trouble is logged once; messages that the log still has are not lost."""
     file = tmp_path / "later" / "said.jsonl"
     tells = TROUBLE.format(why="No such file or directory")
     with room(*QUIET, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(100)
-        until(lambda: "it is tried again" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
         file.parent.mkdir()
         talk.until_written(file)
         until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
@@ -573,7 +573,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_never_appears(tmp_path: Path) -> None:
-    """The room stops as ever, and says what is not written."""
+    """The room stops normally, and logs how many messages are not written."""
     file = tmp_path / "never" / "said.jsonl"
     tells = r"event=transcript-(trouble file=\S+ error=\"No such|lacks file=\S+ messages=20 )"
     with room(*QUIET, "--transcript", file, tells=tells) as here:
@@ -589,11 +589,11 @@ def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
     why = "Is a directory" if what == "folder" else "not a regular file"
     with room(*QUIET, "--transcript", path, tells=why) as here:
         Talk(here)
-        until(lambda: "it is tried again" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
 
 
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
-    """The second writes when the first has ended."""
+    """The second room writes once the first has ended."""
     file = tmp_path / "said.jsonl"
     tells = TROUBLE.format(why="another room is writing to it")
     with room(*QUIET, "--transcript", file) as first:
@@ -611,7 +611,7 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of its own, of 256 KiB."""
+    """A file system of 256 KiB."""
     disk = folder / "disk"
     disk.mkdir()
     done = subprocess.run(
@@ -632,7 +632,7 @@ FULL = r"No space left on device"
 
 
 def fill(path: Path) -> None:
-    """Until nothing more fits."""
+    """Fill the file system with a file."""
     with path.open("wb", buffering=0) as filler:
         for size in (4096, 1):
             try:
@@ -643,12 +643,12 @@ def fill(path: Path) -> None:
 
 
 def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
-    """Its room on the disk is given back, and a new one goes on from there."""
+    """Its space is freed, and a new file goes on from there."""
     with small_disk(tmp_path) as disk:
         file = disk / "said.jsonl"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
-            talk.on_until(lambda: "it is tried again" in here.errors, "it is full")
+            talk.on_until(lambda: "event=transcript-trouble" in here.errors, "it is full")
             before = lines(file)
             assert account(before)[1] == 0
             file.unlink()
@@ -667,7 +667,7 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(80)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             lines(file)
             filler.unlink()
             talk.until_written(file)
@@ -678,7 +678,7 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
 
 
 def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
-    """However much is to be written at once."""
+    """Even with a large write."""
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
@@ -691,7 +691,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
             os.kill(writer.pid, signal.SIGSTOP)
             talk.lines(400)
             os.kill(writer.pid, signal.SIGCONT)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             assert file.stat().st_size > 24 * KIB
             lines(file)
             filler.unlink()
@@ -701,7 +701,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
-    """The next process goes on with the file, and says nothing that was said before."""
+    """The next process goes on with the file, and doubles no message."""
     tells = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
@@ -711,9 +711,9 @@ def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(1000)
-            until(lambda: "it is tried again" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
             here.writer().kill()
-            until(lambda: "another" in here.errors, "it is noticed")
+            until(lambda: "-died" in here.errors, "it is noticed")
             filler.unlink()
             talk.until_written(file)
             here.stop()

@@ -1,6 +1,6 @@
-"""A member whose machine has vanished: no word comes from there any more, not even that it is gone.
+"""A member whose machine has vanished: no packet comes from there any more, not even a FIN.
 
-The room and its member are in a network of their own, which is cut between them.
+The room and its members are in a network namespace of their own, whose link is cut.
 """
 
 import os

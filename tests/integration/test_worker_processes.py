@@ -1,4 +1,4 @@
-"""The workers are replaced, more, or fewer, and the members are spread over them (LOAD-4)."""
+"""Workers are replaced, added and removed, and members are balanced (LOAD-4)."""
 
 import re
 import signal
@@ -37,7 +37,7 @@ def has(here: Room, workers: int) -> bool:
 
 
 def test_load_4_one_worker_more_and_one_less() -> None:
-    """LOAD-4: SIGTTIN and SIGTTOU, under load; there is always one."""
+    """LOAD-4: SIGTTIN and SIGTTOU, under load; at least one worker stays."""
     with room("--workers", 1, *OPTIONS, tells=LIMIT) as here:
         crowd = Crowd(here.join_all(addresses(22)))
         for number, workers in (
@@ -75,7 +75,7 @@ CANT = r' event=worker-failed worker=\d+ error="OSError: out of luck" next=0.[12
 
 
 def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
-    """LOAD-4: it is tried again, with pauses that grow, and the others serve all meanwhile."""
+    """LOAD-4: the start is retried, with a growing backoff; the others serve all members."""
     with faulty_room(
         tmp_path, "starting", "--workers", 2, *OPTIONS, act=fail, tells=f"{CANT}|{DIED}"
     ) as (here, rounds):
@@ -92,7 +92,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
 
 
 def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
-    """LOAD-4: where no worker is alive, the room ends after some attempts, with the error."""
+    """LOAD-4: if no worker is alive, the room ends after some attempts, with the error."""
     with faulty_room(
         tmp_path,
         "starting",

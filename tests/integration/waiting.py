@@ -1,4 +1,4 @@
-"""How long a test waits, and the one place where it polls."""
+"""Timeouts of tests, and the only place where they poll."""
 
 import time
 from collections.abc import Callable
@@ -6,29 +6,29 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds after which what is waited for will not come any more. Far beyond what anything takes,
-#: for the tests run beside each other, and measured by coverage.
+#: Timeout (s) of every wait. It is far longer than any operation takes, because the tests run in
+#: parallel, and under coverage.
 PATIENCE = 20.0
 
-#: Seconds between two looks at what nobody tells us of.
+#: Seconds between two polls.
 STEP = 0.005
 
 
 def until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
-    """Look until `condition` holds, and return what it returned.
+    """Poll until `condition` holds, and return its value.
 
-    For what can only be looked at, in /proc. What is told (bytes, an end of file, the end of a
-    process) is waited for where it is told.
+    Only for state that sends no event, such as that in /proc. Events (bytes, EOF, the end of a
+    process) are waited for where they come.
     """
     deadline = time.monotonic() + patience
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"this did not come about in {patience} s: {what}"
+        assert time.monotonic() < deadline, f"timeout after {patience} s: {what}"
         time.sleep(STEP)
     return found
 
 
 def over(window: float, measure: Callable[[], float]) -> float:
-    """By how much a measure grows in so many seconds, in which nothing is to happen."""
+    """Return the growth of a measure over `window` seconds, in which nothing else happens."""
     before = measure()
     time.sleep(window)
     return measure() - before

@@ -1,4 +1,4 @@
-"""Child processes of the main process that a test plays, and the loop that watches them."""
+"""Fake child processes, which a test plays, and the event loop that watches them."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from tests.system.loops import ManualLoop
 
 
 class PlayedProcess:
-    """Stands in for a process; the test is what it does."""
+    """A fake process, which the test plays."""
 
     def __init__(self, error: OSError | None, args: tuple[Any, ...]) -> None:
         self.arguments = args[:-1]
@@ -23,7 +23,7 @@ class PlayedProcess:
         self.sentinel, self._alive = os.pipe()
         self._error = error
         self.descriptors: list[int] = []
-        """Descriptors that came with what it was told."""
+        """Descriptors received with the records."""
 
     def start(self) -> None:
         if self._error is not None:
@@ -31,7 +31,7 @@ class PlayedProcess:
             raise self._error
 
     def told(self) -> list[Record]:
-        """Return what it was told since it was last asked."""
+        """Return the records received since the last call."""
         records = []
         for record, descriptors in self.channel.receive():
             records.append(record)
@@ -53,13 +53,13 @@ class PlayedProcess:
 
 
 class Children:
-    """The processes that were started, in this order."""
+    """The started processes, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = ManualLoop()
         self.started: list[PlayedProcess] = []
         self.error: OSError | None = None
-        """Raised by the next starts."""
+        """Error for the next starts to raise."""
         context = SimpleNamespace(Process=self._start)
         monkeypatch.setattr(spawn, "get_context", lambda kind: context)
 

@@ -1,4 +1,4 @@
-"""A main process whose workers the test plays, for all tests of its parts."""
+"""The fixture of stage.py, for all tests of the main process."""
 
 from tests.supervisor.stage import fixture_stage
 

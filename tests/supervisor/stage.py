@@ -1,7 +1,7 @@
-"""A main process whose workers are played by the test.
+"""A main process with fake workers, which the test plays.
 
-The test goes on wherever the main process would wait: so these tests are stories, told in the order
-in which things happen, without a thread, a process or a clock.
+A test is a generator, a story. It continues whenever the main process would wait, so the events of
+a test are in order, without a thread, a process or a clock.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
 
 Story = Iterator[None]
-"""Yields where the main process is to run until it has nothing to do."""
+"""A test's generator; at each yield, the main process runs until it would wait."""
 
 
 class Adopted(NamedTuple):
@@ -47,7 +47,7 @@ class Adopted(NamedTuple):
 
 
 class Process:
-    """Stands in for a worker's process; the test is what it does."""
+    """A fake worker's process, which the test plays."""
 
     def __init__(self, target: object, args: tuple[int, Settings, socket.socket]) -> None:
         self.number, self.settings, end = args
@@ -65,7 +65,7 @@ class Process:
         self.channel.send(record)
 
     def told(self) -> list[Record]:
-        """What the main process has told it, less whom it is to adopt."""
+        """Return the records received since the last call, except `adopt`."""
         records = []
         for record, descriptors in self.channel.receive():
             match record:
@@ -80,7 +80,7 @@ class Process:
         return records
 
     def serve(self) -> list[Record]:
-        """Do as it is told: adopt, yield, ack. Returns the other records."""
+        """Obey the records: adopt, yield, ack. Return the others."""
         records = []
         for record in self.told():
             match record:
@@ -113,7 +113,7 @@ class Process:
 
 
 class LocalRegistry(Registry):
-    """A registry without a process of its own."""
+    """A registry in this process."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class LocalRegistry(Registry):
 
 
 class StageLoop(EventLoop):
-    """Where nothing has happened, the story goes on."""
+    """An event loop that continues the story whenever no source is ready."""
 
     def __init__(self, stage: "Stage") -> None:
         super().__init__(lambda: stage.now)
@@ -146,7 +146,7 @@ class StageLoop(EventLoop):
 
 
 class Stage:
-    """What the main process uses, as far as a test can't leave it as it is."""
+    """Replaces those parts of the main process that a test can't use unchanged."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -155,15 +155,15 @@ class Stage:
         self.quiet = False
         self.closed = 0
         self.left: dict[int, LeaveReason] = {}
-        """Why each member left, by id."""
+        """Reason for which each member left, by id."""
         self.waits: float | None = None
-        """For how long the main process would wait now."""
+        """Seconds that the main process would wait now; None: for ever."""
         self.story: Story = iter(())
         self.notifier: SystemdNotifier | None = None
         self.reload: Callable[[], Settings] | None = self._read_again
         self.fails: ChatroomError | None = None
-        """Why the settings can't be read again."""
-        # Parts of the main process; it makes them when it starts.
+        """Error for the next reload to raise."""
+        # Parts of the main process, noted when it makes them.
         self.log: Log
         self.slots: Slots
         self.registry: LocalRegistry
@@ -194,7 +194,7 @@ class Stage:
         self._note_parts(monkeypatch)
 
     def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Note each part of the main process when that makes it."""
+        """Note each part of the main process when it is made."""
         stage = self
 
         class OwnLog(Log):
@@ -240,8 +240,7 @@ class Stage:
         monkeypatch.setattr(supervisor, "WorkerPool", OwnPool)
 
     def run(self, story: Story, **options: Any) -> None:
-        """Run a room to its end, while the story goes on; what it reads again is `self.settings`,
-        or what that is raises."""
+        """Run a room with a story to the end of both. A reload reads `self.settings`."""
         defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0, "workers": 1}
         self.settings = Settings(**defaults | options)
         self.story = story
@@ -258,11 +257,11 @@ class Stage:
         return self.settings
 
     def close(self) -> None:
-        """Give back what a main process gives back by ending."""
+        """Free the resources that the end of a real main process would free."""
         for process in self.processes:
             assert process.exitcode is not None, "a worker was left behind"
             os.close(process.sentinel)
-        with contextlib.suppress(AttributeError):  # where it did not get so far
+        with contextlib.suppress(AttributeError):  # the main process did not get so far
             os.close(self.log.fd)
             os.close(self.slots.fd)
             for doorbell in self.doorbells:
@@ -272,19 +271,19 @@ class Stage:
 
     @property
     def workers(self) -> list[Process]:
-        """The processes of the workers that are alive, by number."""
+        """Processes of the living workers, by number."""
         alive = [process for process in self.processes if process.exitcode is None]
         return sorted(alive, key=lambda process: process.number)
 
     def rung(self, seat: int) -> bool:
-        """Whether the doorbell of that seat was rung since it was last asked."""
+        """Return whether a seat's doorbell was rung since the last call."""
         bell = self.doorbells[seat]
         ringing = bool(select.select([bell], [], [], 0)[0])
         bell.clear()
         return ringing
 
     def begin(self) -> Story:
-        """All workers become ready."""
+        """Make all workers ready."""
         yield
         for worker in self.workers:
             worker.told()
@@ -298,7 +297,7 @@ class Stage:
         return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
 
     def end(self) -> Story:
-        """The room is told to stop, and does."""
+        """Stop the room, and end all workers."""
         os.kill(os.getpid(), signal.SIGTERM)
         yield
         for worker in self.workers:

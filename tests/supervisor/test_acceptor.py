@@ -1,4 +1,4 @@
-"""The main process's way of letting people in."""
+"""The acceptor: admit or refuse connections."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ from tests.system.loops import ManualLoop
 
 
 class Door:
-    """An acceptor, all that it uses, and a loop that runs when it is told to."""
+    """An acceptor, its parts, and an event loop that the test steps."""
 
     def __init__(self, *, host: str = "127.0.0.1", **limits: int) -> None:
         self.loop = ManualLoop()
@@ -68,14 +68,14 @@ class Door:
         self.admitted.append(id)
 
     def connect(self, host: str | None = None, source: str = "") -> socket.socket:
-        """A newcomer, who waits in the kernel's queue."""
+        """Return a client's connection, which waits in the kernel's queue."""
         where, by = (host or self.where[0], self.where[1]), (source, 0) if source else None
         peer = socket.create_connection(where, PATIENCE, by)
         self.peers.append(peer)
         return peer
 
     def turn(self) -> float | None:
-        """One turn of the main process's loop; return for how long the next one may wait."""
+        """Do one turn of the event loop; return the seconds that the next one may wait."""
         return self.loop.step()
 
     def leave(self, *ids: int) -> None:
@@ -100,7 +100,7 @@ def fixture_door() -> Iterator[Door]:
 
 @pytest.fixture(name="full_door")
 def fixture_full_door() -> Iterator[Door]:
-    """One room for one member, who is in."""
+    """An acceptor whose room is full, with one member."""
     door = Door(clients=1)
     door.acceptor.open()
     door.connect()
@@ -146,7 +146,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
 
 
 def test_without_descriptors_the_time_goes_on_for_headers_that_proxies_owe(door: Door) -> None:
-    """Or those who never send one would have the descriptors for ever."""
+    """Otherwise connections that never send a header would keep their descriptors."""
     silent, speaks = door.connect(source="127.0.0.9"), door.connect(source="127.0.0.9")
     door.turn()
     waited = 0.0
@@ -221,7 +221,7 @@ def test_join_5_who_speaks_at_once_is_told_too(full_door: Door) -> None:
     assert hear_all(refused) == b"The room is full\n"
     refused.sendall(b"really?\n")
     full_door.turn()
-    assert full_door.turn() == pytest.approx(LINGER), "it is not reset while it may still read"
+    assert full_door.turn() == pytest.approx(LINGER), "the connection lingers"
 
 
 def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
@@ -231,7 +231,7 @@ def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
     later = full_door.connect()
     assert full_door.turn() == pytest.approx(LINGER / 2)
     full_door.loop.time += LINGER / 2
-    assert full_door.turn() == pytest.approx(LINGER / 2), "the later one has its time too"
+    assert full_door.turn() == pytest.approx(LINGER / 2), "the later one lingers as long"
     full_door.loop.time += LINGER / 2
     assert full_door.turn() is None
     for peer in (refused, later):
@@ -270,7 +270,7 @@ def test_closing_the_door_closes_on_the_refused(full_door: Door) -> None:
     assert full_door.loop.idle() is None
 
 
-# --- gone ----------------------------------------------------------------------------------------
+# --- leave ---------------------------------------------------------------------------------------
 
 
 def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
@@ -282,7 +282,7 @@ def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
     assert client.connection.fileno() == -1
     assert hear_all(peers[1]) == b""
     assert set(door.members.by_id) == set(door.registry.members()) == {1, 3}
-    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "as its slot is another's one day"
+    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
 
 
 def test_leave_4_a_connection_ends_though_a_worker_holds_it_too(door: Door) -> None:
@@ -330,4 +330,4 @@ def test_load_4_each_member_has_a_slot_of_its_own_and_a_slot_is_used_again(door:
     again = {id: client.slot for id, client in door.members.by_id.items()}
     assert again[1] == slots[1]
     assert again[4] == slots[4]
-    assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more than there are members"
+    assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more slots than members"

@@ -1,4 +1,4 @@
-"""What a room's owner can do to it while it runs."""
+"""The commands of a room's owner: kick, ban, unban, say."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
 
 class Room:
-    """The commands, and all that they use."""
+    """The commands, and the parts that they use."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
@@ -65,7 +65,7 @@ def fixture_room() -> Iterator[Room]:
     os.close(room.log.fd)
 
 
-# --- who is put out ------------------------------------------------------------------------------
+# --- kick and ban --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def fixture_room() -> Iterator[Room]:
 def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
-    assert room.bans.all() == [], "they may come again"
+    assert room.bans.all() == [], "they may join again"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_who_is_nobody_is_an_error(do: str, who: object, room: Room) -> None:
 
 def test_an_id_that_nobody_has_can_not_be_banned(room: Room) -> None:
     answer = room.run("ban", who="99")
-    assert answer == {"error": "no member has the id 99"}
+    assert answer == {"error": "no member with id 99"}
     assert not room.bans.all()
     assert not room.put_out
 
@@ -147,7 +147,7 @@ def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
     assert room.commands.run(order) is None
 
 
-# --- what the room says --------------------------------------------------------------------------
+# --- say -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Ro
     assert room.run("say", text=text) == {"said": lines}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == NOBODY, "so that all hear it"
+    assert room.log.sender(room.log.head) == NOBODY, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)
     assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
     assert room.woken == 1
@@ -182,24 +182,24 @@ def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
     "text", ["", "\n\n", "\r\n", "x" * (MAX_TEXT + 1), "é" * (MAX_TEXT // 2 + 1)]
 )
 def test_it_says_neither_nothing_nor_too_much(text: str, room: Room) -> None:
-    assert room.run("say", text=text) == {"error": "what the room says has 1 to 4096 bytes"}
+    assert room.run("say", text=text) == {"error": "the text must have 1 to 4096 bytes"}
     assert room.woken == 0
     assert room.run("say", text="x" * MAX_TEXT) == {"said": 1}
 
 
-BUSY = {"error": "the room is too busy just now: say it again"}
+BUSY = {"error": "the room is too busy; try again"}
 
 
 def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:
     with room.log as log:
-        log.serve(0, log.head)  # and it never delivers
+        log.serve(0, log.head)  # the worker never delivers
     text = "x\n" * 2000
     while (answer := room.run("say", text=text)) == {"said": 2000}:
         pass
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.run("say", text=text) == {"said": 2000}, "and it holds no lock"
+    assert room.run("say", text=text) == {"said": 2000}, "the lock was released"
 
 
 HOLDER = """

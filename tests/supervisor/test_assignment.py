@@ -1,4 +1,4 @@
-"""Which worker serves whom: a newcomer, a dead worker's members, an even share. See stage.py."""
+"""Assignment of newcomers and of a dead worker's members; balance. See stage.py."""
 
 import contextlib
 import socket
@@ -36,18 +36,18 @@ class Crowd:
         self.serve()
 
     def serve(self) -> list[Record]:
-        """All workers do as they are told; returns what else they were told."""
+        """Have all workers obey their records; return the other records."""
         return [record for worker in self.stage.workers for record in worker.serve()]
 
     def settle(self) -> Story:
-        """… until nothing changes any more."""
+        """Have all workers obey until nothing changes any more."""
         for _ in range(20):
             self.serve()
             self.stage.now += BALANCE_AFTER
             yield
 
     def load(self) -> dict[int, int]:
-        """How many members each worker serves, by seat; each is served by one."""
+        """Return the number of members of each worker, by seat; assert that each has one worker."""
         clients = self.stage.members.by_id
         served = Counter(id for worker in self.stage.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
@@ -60,7 +60,7 @@ class Crowd:
         return {worker.number: len(worker.adopted) for worker in self.stage.workers}
 
     def start(self, number: int) -> Process:
-        """The worker in that seat, which was started a moment ago, becomes ready."""
+        """Make the worker in a seat, which has just been started, ready; return its process."""
         (worker,) = (worker for worker in self.stage.workers if worker.number == number)
         worker.told()
         worker.tell({"ready": True})
@@ -74,11 +74,11 @@ def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
 
 
 def has_pinned_seat(stage: Stage) -> bool:
-    """Whether the log still waits for a dead worker."""
+    """Return whether the log still waits for a dead worker."""
     return stage.pool.pinned_seat is not None
 
 
-# --- what a worker is told -----------------------------------------------------------------------
+# --- records to a worker -------------------------------------------------------------------------
 
 
 def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
@@ -104,8 +104,7 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
 def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
     stage: Stage, crowd: Crowd
 ) -> None:
-    """… with the longest that there may be, of characters that grow on the way, and a greeting; and
-    with the longest addresses."""
+    """The prefixes are the longest, of characters that JSON escapes, and the addresses, too."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -164,7 +163,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_pinned_seat(stage), "an older ack says too little"
+        assert has_pinned_seat(stage), "an older ack does not cover all members"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
@@ -177,7 +176,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
 
 
 def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: Crowd) -> None:
-    """Also where one after another dies before it is ready, or before it has adopted them."""
+    """Also if several workers in a row die before they are ready, or before they adopt them."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -196,7 +195,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
         (second, *_) = stage.workers
         crowd.start(second.number)
         yield
-        assert has_pinned_seat(stage), "what is owed to them is still in the log"
+        assert has_pinned_seat(stage), "the log still has their messages"
         second.serve()
         yield
         assert not has_pinned_seat(stage)
@@ -263,7 +262,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
             (worker,) = stage.workers
             stage.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
-                assert stage.waits is not None, "the main process looks at it again"
+                assert stage.waits is not None, "the next balance is scheduled"
                 stage.now += stage.waits
                 yield
             worker = crowd.start(stage.workers[0].number)
@@ -277,7 +276,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
 
 
 def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> None:
-    """So that it counts right when they are served again, by a worker in a dead one's seat too."""
+    """Its load counts stay right when they are served again, also in a dead worker's seat."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -300,7 +299,7 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
 def test_nobody_asks_the_registry_about_no_one(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call takes a while, and three seconds where its process hangs."""
+    """A call takes a while, and three seconds if the registry's process hangs."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -398,7 +397,7 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "it has been told already"
+        assert first.told() == other.told() == [], "the order was sent already"
         for id in (1, 3, 5, 7):  # 9 has left a moment ago
             first.adopted.pop(id).connection.close()
         first.tell({"left": [[9, "closed"]]})
@@ -412,7 +411,7 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
         yield
         assert first.told() == [{"settled": True}]
         yield from crowd.settle()
-        assert crowd.load() == {0: 4, 1: 4}, "and that is even"
+        assert crowd.load() == {0: 4, 1: 4}, "the loads are even"
         yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -470,7 +469,7 @@ def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
         yield
         stage.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "within a tenth"
+        assert first.told() == other.told() == [], "the difference is within a tenth"
         assert stage.waits is None
         yield from stage.end()
 

@@ -1,4 +1,4 @@
-"""A child process: started, told and heard, watched, reaped, started again."""
+"""Child processes: start, records, timeout, reaping, restart."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
 
 
 class Diary:
-    """What a child has said, and whether it has ended."""
+    """A child, the records that it has sent, and whether it has ended."""
 
     def __init__(self, children: Children) -> None:
         self.said: list[Record] = []
@@ -89,7 +89,7 @@ def test_a_child_that_is_not_ready_in_time_is_killed(children: Children) -> None
     children.loop.turn()
     children.loop.turn()
     assert diary.ended == 1
-    assert diary.child.failure == "it was not ready within 30 s"
+    assert diary.child.failure == "not ready within 30 s"
 
 
 def test_a_child_that_is_ready_has_all_the_time(children: Children) -> None:
@@ -111,7 +111,7 @@ def test_what_its_channel_does_not_take_is_sent_when_it_does(children: Children)
         children.loop.turn()
     assert [record["number"] for record in told] == list(range(count))
     children.loop.turn()
-    assert children.loop.ready == 0, "it does not wait to write any more"
+    assert children.loop.ready == 0, "the channel is not watched for writing any more"
     diary.child.end()
 
 
@@ -165,7 +165,7 @@ def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None
 
 
 class Restarted:
-    """A process that is to be there."""
+    """A RestartedChild with fake processes."""
 
     def __init__(self, children: Children) -> None:
         self.said: list[Record] = []
@@ -197,8 +197,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
         children.loop.turn()
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
-        "event=thing-died file=a.txt exit=0 again_in=0 "
-        'says="its process has ended; another is started"'
+        'event=thing-died file=a.txt exit=0 again_in=0 says="the process ended; it is restarted"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
     restarted.child.end()

@@ -1,4 +1,4 @@
-"""What the main process prints: the conversation, and what it is told to say."""
+"""The console: it prints the conversation and the main process's lines."""
 
 import os
 import select
@@ -23,7 +23,7 @@ ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 
 
 
 class Script(Console):
-    """A console whose thread is the test: it prints when it is told to."""
+    """A console without a thread: it prints when the test calls `print`."""
 
     def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -32,7 +32,7 @@ class Script(Console):
         self.printed = b""
 
     def print(self, most: int = 1 << 30) -> bytes:
-        """Print so many times, or until it has caught up; return all that was printed so far."""
+        """Print `most` times, or until it has caught up; return everything printed so far."""
         while most and (text := self._next()):
             self.printed += text
             most -= 1
@@ -57,7 +57,7 @@ def log_of(console: Script) -> Log:
     return log
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
@@ -93,7 +93,7 @@ def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Scrip
 
 
 def test_what_is_no_text_is_printed_nevertheless(console: Script) -> None:
-    """As a path may be, in an error that names it."""
+    """For example a path in an error."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
@@ -148,7 +148,7 @@ def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) ->
 def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
     console: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """… though a chunk may hold nothing else."""
+    """A chunk may consist of nothing else."""
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     say(log, b"<a>hel")
@@ -266,11 +266,11 @@ def test_a_stream_that_was_closed_before_the_start_leads_nowhere() -> None:
     os.close(fd)
 
 
-# --- its thread ----------------------------------------------------------------------------------
+# --- the thread ----------------------------------------------------------------------------------
 
 
 class Reader:
-    """Whoever reads standard output: a pipe's other end."""
+    """The reader of standard output: a pipe's other end."""
 
     def __init__(self) -> None:
         self.fd, self.output = os.pipe()
@@ -296,7 +296,7 @@ class Reader:
         self.fd = -1
 
     def end(self) -> bytes:
-        """What is left, when no more can come."""
+        """Return the rest, once the pipe's writers are closed."""
         os.close(self.output)
         self.output = -1
         text = b""
@@ -319,7 +319,7 @@ def fixture_doorbell() -> Iterator[Doorbell]:
 
 
 def thread() -> threading.Thread | None:
-    """Return the console's thread, if it has not ended."""
+    """Return the console's thread, or None if it has ended."""
     return next((thread for thread in threading.enumerate() if thread.name == "console"), None)
 
 
@@ -338,7 +338,7 @@ def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
 def test_it_reads_again_while_another_process_has_the_log_s_lock(
     reader: Reader, doorbell: Doorbell
 ) -> None:
-    """Nobody rings again, and it neither waits for that process nor forgets the log."""
+    """Nobody rings again. The console neither waits for that process nor forgets the log."""
     begin, said, end = os.pipe(), os.pipe(), os.pipe()
     with new_log(ROOMY) as log:
         child = os.fork()
@@ -356,7 +356,7 @@ def test_it_reads_again_while_another_process_has_the_log_s_lock(
         os.write(begin[1], b".")
         assert os.read(said[0], 1)
         console.close(0)
-        assert thread() is not None, "it has yet to print"
+        assert thread() is not None, "the thread must still print"
         assert not select.select([reader.fd], [], [], 0)[0]
         os.write(end[1], b".")
         assert reader.read_until(b"\n") == b"<a>hello\n"
@@ -390,7 +390,7 @@ def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbe
 def test_what_is_said_while_it_looks_for_its_end_is_printed(
     reader: Reader, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main thread says its last words just when the console has found nothing to print."""
+    """The main thread prints its last line just when the console has found nothing to print."""
     monkeypatch.setattr(module, "PAUSE", 0)
     talk: list[Callable[[], None]] = []
 
@@ -421,13 +421,13 @@ def test_what_is_said_while_it_looks_for_its_end_is_printed(
 
 
 def test_a_pipe_that_nobody_reads_holds_up_nobody(reader: Reader, doorbell: Doorbell) -> None:
-    """… and what it was told meanwhile comes when somebody does."""
+    """Lines of the meantime are printed once somebody reads."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
     for _ in range(MAX_LINES):
         console.print_line(line)
     expected = (line.encode() + b"\n") * MAX_LINES
-    text = reader.read(1)  # it has begun to write more than a pipe holds
+    text = reader.read(1)  # the console has begun to write more than a pipe holds
     console.close(0)
     assert thread() is not None, "close has not waited"
     while len(text) < len(expected):
@@ -459,5 +459,5 @@ def test_a_pipe_that_is_closed_ends_the_console_and_nothing_else(
     assert thread() is None
     for _ in range(MAX_LINES + 5):
         console.print_line("nor this")
-    assert len(console._lines) <= MAX_LINES, "and it costs no more and more memory"
+    assert len(console._lines) <= MAX_LINES, "the queue is bounded"
     console.close(PATIENCE)

@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: a listener, and the process that serves there."""
+"""The main process's part of the metrics: the listener, and the process that serves on it."""
 
 import socket
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def test_its_process_is_answered_and_replaced(children: Children) -> None:
     children.loop.turn()
     children.loop.turn()
     assert len(children.started) == 2
-    assert children.loop.idle() is None, "it is not watched for being ready"
+    assert children.loop.idle() is None, "it has no start timeout"
     metrics.stop()
     assert children.last.exitcode is not None
 

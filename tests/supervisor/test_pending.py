@@ -1,4 +1,4 @@
-"""Who comes by way of a proxy that says, in a PROXY header, who that is."""
+"""Connections through a trusted proxy, until their PROXY header has come."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ Admitted = tuple[socket.socket, str, int, int]
 
 
 class Porch:
-    """Where they wait, and a loop that runs when it is told to."""
+    """Pending connections, and an event loop that the test steps."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -92,7 +92,7 @@ def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
 def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch) -> None:
-    """… and is let in when it has something to say, or has stayed for a moment."""
+    """A LOCAL connection is admitted when it sends data, or after LOCAL_STAYS."""
     porch.comes(header + b"hello\n")
     silent = porch.comes(header)
     porch.turn()
@@ -127,7 +127,7 @@ def test_so_many_are_waited_for_and_who_took_longest_goes_first(
     monkeypatch.setattr(module, "MAX_PENDING", 2)
     first, second, third = (porch.comes() for _ in range(3))
     assert is_dropped(first)
-    assert "others wait" in caplog.text
+    assert "too many connections wait" in caplog.text
     for peer in (second, third):
         peer.sendall(LINE)
     porch.turn()
@@ -141,7 +141,7 @@ def test_a_header_may_come_byte_by_byte(header: bytes, porch: Porch) -> None:
         assert porch.admitted == []
         peer.sendall(header[number : number + 1])
         porch.turn()
-        porch.turn()  # what was taken is not seen again
+        porch.turn()  # the part that was read is not seen again
     peer.sendall(b"x")
     ((connection, *who),) = porch.admitted
     assert who == ["192.0.2.7", 5000, len(header)]
@@ -168,7 +168,7 @@ def test_who_says_nothing_is_not_waited_for_for_ever(
     porch.loop.time += HEADER_WITHIN - 1
     assert porch.loop.step() == 1
     assert is_dropped(first)
-    assert f"no header came in {HEADER_WITHIN:g} s" in caplog.text
+    assert f"no header within {HEADER_WITHIN:g} s" in caplog.text
     second.sendall(LINE)
     porch.turn()
     assert len(porch.admitted) == 1

@@ -1,4 +1,4 @@
-"""The workers' processes: started, told things, replaced when they die. See stage.py."""
+"""The pool of workers: start, watch, reap, replace. See stage.py."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def numbers(stage: Stage) -> list[int]:
 
 
 def ready(stage: Stage, number: int) -> None:
-    """The worker in that seat, which has just been started, becomes ready."""
+    """Make the worker in a seat, which has just been started, ready."""
     (worker,) = (worker for worker in stage.workers if worker.number == number)
     worker.told()
     worker.tell({"ready": True})
@@ -45,7 +45,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         stage.workers[1].die(-9)
         yield
         for attempt in range(attempts):
-            assert numbers(stage) == [0, 1], "at once, or when its time has come"
+            assert numbers(stage) == [0, 1], "at once, or after the backoff"
             stage.workers[1].die(1)
             yield
             assert numbers(stage) == [0]
@@ -59,7 +59,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         yield
         stage.workers[1].die(-9)
         yield
-        assert numbers(stage) == [0, 1], "one that was ready is replaced at once again"
+        assert numbers(stage) == [0, 1], "a ready worker is replaced at once again"
         stage.workers[1].die(1)
         yield
         yield from another_comes(stage)
@@ -86,8 +86,8 @@ def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None
         stage.run(story())
 
 
-def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
-    """The log waits for the one that stands lowest."""
+def test_load_4_one_pinned_seat_is_enough_for_several_dead(stage: Stage) -> None:
+    """The log waits for the one with the lowest position."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -103,7 +103,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
             other.die(-9)
             yield
             with log:
-                assert log.serving() == [1, 2], "what is owed to the second is owed to the first"
+                assert log.serving() == [1, 2], "the first one's position covers the second"
             assert numbers(stage) == [0, 2, 3], "the first one's seat is free"
             assert stage.pool.pinned_seat == 1
             third.serve()
@@ -119,7 +119,7 @@ def test_load_4_one_grave_is_enough_for_several_dead(stage: Stage) -> None:
 def asked_for_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Story:
-    """A worker dies, and what another one takes is refused, and is there a moment later."""
+    """End a worker; the start of another one is refused, and succeeds a moment later."""
     yield from stage.begin()
     with monkeypatch.context() as full:
         full.setattr(target, name, refuse)
@@ -132,7 +132,7 @@ def asked_for_again(
 
 
 def another_comes(stage: Stage) -> Story:
-    """Worker 1 is started again, after the first pause: what failed before it does not count."""
+    """Expect a start of worker 1 after the first pause: earlier failures do not count."""
     stage.now += FIRST_PAUSE + 0.01
     yield
     assert numbers(stage) == [0, 1]
@@ -176,12 +176,14 @@ def test_sighup_replaces_all_one_after_another(
             oldest, other = before = stage.workers
             os.kill(os.getpid(), signal.SIGHUP)
             yield
-            assert numbers(stage) == [0, 1, 2], "first another, so that there are always enough"
+            assert numbers(stage) == [0, 1, 2], (
+                "a new one starts first, so that there are always enough"
+            )
             yield
             assert numbers(stage) == [0, 1, 2]
             ready(stage, 2)
             yield
-            assert [worker.exitcode for worker in before] == [-9, None], "the others later"
+            assert [worker.exitcode for worker in before] == [-9, None], "the other one later"
             assert numbers(stage) == [1, 2, 3]
             ready(stage, 3)
             yield
@@ -201,7 +203,7 @@ def test_sighup_replaces_all_one_after_another(
             yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert "event=worker-died" not in caplog.text, "it was asked for"
+    assert "event=worker-died" not in caplog.text, "the pool has killed it"
 
 
 def test_sighup_waits_for_one_that_is_about_to_die(
@@ -267,7 +269,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the log's lock is held, only its holder: the others wait for it. If it goes on, all."""
+    """If the log's lock is held, only its holder is stuck: the others wait for it."""
     pid = None if holder is None else 1_000_000 + holder
     monkeypatch.setattr(Log, "holder", lambda log: pid)
 
@@ -285,7 +287,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
             stage.now += stage.waits
             yield
             assert [stage.rung(seat) for seat in range(3)] == [True] * 3
-            assert not stage.rung(3) or turn == LOOKS, "who is not there need not be woken"
+            assert not stage.rung(3) or turn == LOOKS, "no bell is rung for an absent worker"
         for worker in first:
             stuck = worker.number in ([1] if holder == 1 else [0, 1])
             assert (worker.exitcode == -9) == stuck
@@ -305,7 +307,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
 def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_a_moment_later(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look has fallen between the last turns of those who wait for it, and its own."""
+    """A look came between the last turns of the workers that wait for it, and its own."""
     monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
 
     def story() -> Story:
@@ -347,7 +349,7 @@ def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
         yield from stage.end()
 
     stage.run(story(), workers=2)
-    assert 'worker=1 error="it was not ready within 30 s" next=0.1 ' in caplog.text
+    assert 'worker=1 error="not ready within 30 s" next=0.1 ' in caplog.text
 
 
 def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:

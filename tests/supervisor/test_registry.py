@@ -1,4 +1,4 @@
-"""The registry: who is in the room, from where, and on which worker."""
+"""The registry: ids, limits and load; its process dies or is stopped."""
 
 import multiprocessing
 import os
@@ -55,7 +55,7 @@ def test_it_knows_who_is_in_the_room() -> None:
     members = registry.members()
     assert members == {1: (ALICE, 4), 2: (BOB, 4)}
     members.clear()
-    assert len(registry.members()) == 2, "what was told was a copy"
+    assert len(registry.members()) == 2, "it returned a copy"
 
 
 def test_newcomers_are_placed_on_the_worker_with_the_fewest_members() -> None:
@@ -73,7 +73,7 @@ def test_nobody_is_placed_on_a_worker_that_was_dismissed() -> None:
     registry.dismiss(0)
     registry.dismiss(0)
     assert {admit(registry).worker for _ in range(3)} == {1}
-    assert len(registry.members()) == 7, "its members are for the main process to part with"
+    assert len(registry.members()) == 7, "only the main process removes its members"
 
 
 def test_the_limit_for_an_address_may_change() -> None:
@@ -84,7 +84,7 @@ def test_the_limit_for_an_address_may_change() -> None:
     assert registry.admit(ALICE) == TOO_MANY
     admit(registry, BOB)
     registry.limit(1)
-    assert len(registry.members()) == 3, "who is in stays"
+    assert len(registry.members()) == 3, "members stay"
     registry.leave([1])
     assert registry.admit(ALICE) == TOO_MANY
     registry.limit(0)
@@ -118,10 +118,10 @@ def test_load_4_members_may_move_to_another_worker() -> None:
     }
     assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "2 has four of them"
     registry.leave([1, 3, 4, 6])
-    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "and then none"
+    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "no worker has more"
     registry.move([2], 0)
     registry.leave([2])
-    assert len(registry.members()) == 8, "where it went to was dismissed, which harms nobody"
+    assert len(registry.members()) == 8, "a move to a dismissed worker is harmless"
 
 
 def test_to_enroll_twice_is_to_enroll_once() -> None:
@@ -146,7 +146,7 @@ def test_join_5_an_address_has_its_limit() -> None:
     admit(registry, ALICE)
     admit(registry, ALICE)
     assert registry.admit(ALICE) == TOO_MANY
-    assert admit(registry, BOB).id == 3, "the refused took nothing"
+    assert admit(registry, BOB).id == 3, "a refusal takes no id"
     registry.leave([1])
     assert admit(registry, ALICE).id == 4
     assert registry.admit(ALICE) == TOO_MANY
@@ -167,7 +167,7 @@ def test_to_leave_twice_is_to_leave_once() -> None:
     registry.leave([1, 99])
     assert registry.members() == {2: (ALICE, 1)}
     assert admit(registry, ALICE).worker == 0
-    assert registry.admit(ALICE) == TOO_MANY, "it did not leave for two"
+    assert registry.admit(ALICE) == TOO_MANY, "the second leave did not count"
 
 
 def test_it_can_be_restored() -> None:
@@ -220,7 +220,7 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
                 before.pop(id, None)
                 assert registry.members() == before
             case ("dismiss", int(worker)):
-                # The main process has others serve a dead worker's members.
+                # The main process assigns a dead worker's members to others.
                 registry.dismiss(worker)
                 registry.move([id for id, (_, on) in before.items() if on == worker], 0)
                 enrolled.discard(worker)
@@ -233,11 +233,11 @@ def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]
                 enrolled.add(worker)
 
 
-# --- its process ---------------------------------------------------------------------------------
+# --- the process ---------------------------------------------------------------------------------
 
 
 class Room:
-    """What the main process holds, and the registry that it calls."""
+    """The main process's members, and the registry that it calls."""
 
     def __init__(self) -> None:
         self.held: Directory = {}
@@ -248,7 +248,7 @@ class Room:
 
     @property
     def process(self) -> multiprocessing.process.BaseProcess:
-        """Where the registry lives now."""
+        """Current process of the registry."""
         children = multiprocessing.active_children()
         (process,) = (child for child in children if child.pid not in self._before)
         return process
@@ -339,7 +339,7 @@ def test_load_4_it_may_die_again_and_again(room: Room) -> None:
 
 
 def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
-    """The main process's loop sees its end, and the next newcomer need not wait for a start."""
+    """The event loop sees the process's end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
         room.loop.turn()
@@ -349,7 +349,7 @@ def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
 def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for it for ever, and it is not left behind."""
+    """The wait for the process has a timeout, and the process is killed."""
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # of one that is given so long

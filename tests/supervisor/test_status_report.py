@@ -1,4 +1,4 @@
-"""What there is to tell of a room."""
+"""The status report of a room."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 1
 
 
 class Room:
-    """What the main process holds of one, with real connections; its workers are played."""
+    """The main process's parts of a room, with real connections and fake workers."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS)
@@ -55,7 +55,7 @@ class Room:
         return SimpleNamespace(pid=100 + number, ready=number == 0)
 
     def join(self, id: int, worker: int = 0) -> Client:
-        """A member that stands at the log's head, greeted with ten bytes."""
+        """Add a member whose cursor is at the log's head, greeted with ten bytes."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             peer = socket.create_connection(listener.getsockname())
             connection, (address, port) = listener.accept()
@@ -69,7 +69,7 @@ class Room:
     def note(self, client: Client) -> None:
         head = self.log.head
         gone = taken(client.connection)
-        assert gone is not None, "this system does not count"
+        assert gone is not None, "this system does not count bytes"
         self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
 
     def say(self, sender: int, text: bytes) -> None:
@@ -180,7 +180,7 @@ def test_what_was_counted(room: Room) -> None:
 def test_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
-    assert client.connection.recv(2) == b"he", "what is read, and what is not, was said"
+    assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
     (found,) = room.overview.whole()["members"]
     assert found == {
         "id": 3,
@@ -201,11 +201,11 @@ def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None
     room.say(2, b"<b>3\n")
     room.say(1, b"<a>456\n")
     room.say(2, b"<b>78\n")
-    assert room.lags() == [18, 24], "what is behind its own is behind it too"
+    assert room.lags() == [18, 24], "a lag includes its own text behind other text"
     assert [client["lag"] for client in room.overview.whole()["workers"]] == [18, 24]
     assert room.overview.whole()["room"]["lag"] == 24
     client.connection.sendall(b"<b>3\n")
-    assert room.lags()[0] == 6, "its own is behind it then"
+    assert room.lags()[0] == 6, "its cursor has passed its own text"
     client.connection.sendall(b"<b>")
     assert room.lags()[0] == 3
     client.connection.sendall(b"78\n")
@@ -223,7 +223,7 @@ def test_the_lag_of_one_that_was_not_noted_yet_is_not_known(room: Room) -> None:
 
 
 def test_the_lag_of_one_that_was_noted_too_long_ago_is_not_known(room: Room) -> None:
-    """Its connection is broken: whoever is served is noted again before that."""
+    """Its connection is broken: a served member gets another checkpoint before that."""
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):
@@ -250,5 +250,7 @@ def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
     room.clients[3].connection.sendall(b"<a>")
     whole = room.overview.whole()
     assert [client["lag"] for client in whole.pop("members")] == [6, 6, 3]
-    assert [client["lag"] for client in whole["workers"]] == [6, 6], "the slowest one's"
+    assert [client["lag"] for client in whole["workers"]] == [6, 6], (
+        "a worker's lag is its slowest member's"
+    )
     assert room.overview.totals() == whole

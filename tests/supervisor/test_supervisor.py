@@ -1,7 +1,4 @@
-"""The main process: it starts the others, lets people in, and ends it all in order.
-
-Its workers are played by the test: see stage.py.
-"""
+"""The main process: start, admit, signals, reload, stop. Its workers are fakes: see stage.py."""
 
 import contextlib
 import errno
@@ -43,7 +40,9 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
         first, other = stage.workers
         for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
-            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, "and log, slots"
+            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, (
+                "and those of the log and the slots"
+            )
         first.tell({"ready": True})
         yield
         assert stage.printed == []
@@ -58,7 +57,7 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
 
     stage.run(story(), workers=2)
     assert not stage.quiet
-    assert stage.closed == 1, "the console had its time"
+    assert stage.closed == 1, "the console was closed"
 
 
 def test_a_quiet_console_reads_no_log(stage: Stage) -> None:
@@ -92,7 +91,7 @@ def test_a_worker_that_can_not_start_ends_the_room_with_its_error(said: bool, st
     reason = "OSError: no memory" if said else "ended with exit code 1"
     with pytest.raises(WorkerError, match=f"worker 1 can't start: {reason}"):
         stage.run(story(), workers=2)
-    assert stage.processes[0].exitcode == -9, "no other was left"
+    assert stage.processes[0].exitcode == -9, "no other worker was left"
 
 
 def test_a_log_that_is_too_large_is_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +114,7 @@ def test_descriptors_bound_the_room(
     stage.run(story(), max_clients=wanted)
     registry = stage.registry
     assert registry.capacity == granted
-    assert ("allow no more than 500" in caplog.text) == (granted < wanted)
+    assert ("allow only 500" in caplog.text) == (granted < wanted)
 
 
 def test_the_owner_is_heard_again_when_there_are_descriptors_again(
@@ -164,10 +163,10 @@ def test_newcomers_are_spread_over_the_workers_and_leave_when_these_say_so(stage
             first.tell({"left": [[1, "closed"]]})
             yield
             assert stage.printed[3:] == ["127.0.0.1 disconnected"]
-            assert alice.recv(1) == b"", "LEAVE-4: the main process held it too"
+            assert alice.recv(1) == b"", "LEAVE-4: the main process closed its dup"
             first.tell({"left": [[1, "closed"]]})
             yield
-            assert stage.printed[4:] == [], "to leave twice is to leave once"
+            assert stage.printed[4:] == [], "a second leave is ignored"
             yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -180,14 +179,14 @@ def test_load_2_who_lagged_is_told_to_the_owner(stage: Stage) -> None:
             yield
             stage.workers[0].tell({"left": [[1, "lagged"]]})
             yield
-            assert stage.printed[-1] == "127.0.0.1 disconnected: it lagged too far behind"
+            assert stage.printed[-1] == "127.0.0.1 disconnected: lagged too far behind"
             yield from stage.end()
 
     stage.run(story())
 
 
 def test_a_worker_that_is_slow_to_adopt_holds_up_nobody(stage: Stage) -> None:
-    """… and adopts all in the end, though its channel was full."""
+    """The worker adopts all members in the end, though its channel was full."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -238,15 +237,15 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
             (ack,) = other.told()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1].address == "127.0.0.1"
-            assert other.adopted[1].slot == slot, "where the dead has left all"
+            assert other.adopted[1].slot == slot, "the dead worker's checkpoint is there"
             with stage.log as log:
-                assert log.serving() == [0, 1], "the log keeps what is owed to her"
+                assert log.serving() == [0, 1], "the log keeps her messages"
             other.tell(ack)
             yield
             with stage.log as log:
-                assert log.serving() == [1], "nobody waits for the dead any more"
+                assert log.serving() == [1], "the dead worker's seat is released"
             replacement = stage.workers[1]
-            assert replacement.number == 2, "for the seat of the dead was taken"
+            assert replacement.number == 2, "the dead worker's seat was still taken"
             assert replacement.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
             with stage.connect() as carol:
                 yield
@@ -329,7 +328,7 @@ def test_a_worker_s_channel_and_its_process_end_in_any_order(last: str, stage: S
 
 @pytest.mark.parametrize("last", ["channel", "process"])
 def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Stage) -> None:
-    """… and whom it never heard of, the next one adopts, however full its channel is."""
+    """The next worker adopts the members of unsent records, however full its channel is."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -357,7 +356,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
 
 
 def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stage) -> None:
-    """Its process has not ended yet, or that was not seen yet."""
+    """The process has not ended yet, or its end was not seen yet."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -390,11 +389,11 @@ def test_its_last_words_count(stage: Stage) -> None:
             worker.die(1)
             yield
             assert alice.recv(1) == b""
-            assert stage.printed[3:] == ["127.0.0.1 disconnected: it lagged too far behind"]
+            assert stage.printed[3:] == ["127.0.0.1 disconnected: lagged too far behind"]
             (replacement,) = stage.workers
             yield from stage.begin()
             assert replacement.serve() == []
-            assert list(replacement.adopted) == [2], "who has left is nobody's"
+            assert list(replacement.adopted) == [2], "a member that has left is not handed over"
             assert is_open(bob)
             yield from stage.end()
 
@@ -414,11 +413,11 @@ def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stag
     stage.run(story(), workers=2)
 
 
-# --- other settings ------------------------------------------------------------------------------
+# --- reload --------------------------------------------------------------------------------------
 
 
 class Told(SystemdNotifier):
-    """A service manager, and what it was told."""
+    """A service manager that records its notifications."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -432,7 +431,7 @@ class Told(SystemdNotifier):
 
 
 def renewed(stage: Stage) -> Story:
-    """SIGHUP, until all workers are replaced."""
+    """Send SIGHUP, and play until all workers are replaced."""
     count = len(stage.workers)
     os.kill(os.getpid(), signal.SIGHUP)
     yield
@@ -467,7 +466,7 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
             for worker in stage.workers:
                 its = worker.settings
                 assert (its.rate, its.watchdog) == (1000, 8)
-                assert its.max_lag == Settings().max_lag, "or the log would be another"
+                assert its.max_lag == Settings().max_lag, "the log's geometry depends on it"
                 assert its.seats == first[0].settings.seats
             (message,) = caplog.messages
             assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
@@ -523,7 +522,7 @@ def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
         (record,) = caplog.records
         assert record.levelname == "ERROR"
         assert record.getMessage() == (
-            r'event=not-reloaded error="room.toml: rate is\nno more" says="all stays as it was"'
+            r'event=not-reloaded error="room.toml: rate is\nno more" says="nothing was changed"'
         )
         stage.fails = None
         yield from renewed(stage)
@@ -542,7 +541,7 @@ def test_sighup_takes_another_number_of_workers(
         os.kill(os.getpid(), signal.SIGTTIN)
         yield
         yield from renewed(stage)
-        assert len(stage.workers) == 2, "what was asked for by a signal stays"
+        assert len(stage.workers) == 2, "the number set by a signal stays"
         stage.settings = replace(stage.settings, workers=3)
         yield from renewed(stage)
         assert len(stage.workers) == 3
@@ -730,7 +729,7 @@ def test_a_room_can_stop_before_it_has_begun(stage: Stage) -> None:
 
 
 def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage) -> None:
-    """A worker dies, with something read and not appended, when the other has said all."""
+    """A worker dies with input that is not appended, after the other one has drained."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -749,7 +748,7 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
             (ack,) = other.told()
             assert len(other.adopted) == 2
             yield
-            assert other.told() == [], "it is not stopped before it has served them"
+            assert other.told() == [], "it is stopped only after it serves them"
             other.tell(ack)
             yield
             assert other.told() == [{"stop": True}]

@@ -1,4 +1,4 @@
-"""The main process's part of the transcript, without its process: a test plays that."""
+"""The main process's part of the transcript, with a fake process, which the test plays."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
 
 class Stage(Children):
-    """A main process's loop, with its transcript."""
+    """The main process's event loop and transcript."""
 
     def __init__(self, log: Log, bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)
@@ -33,12 +33,12 @@ class Stage(Children):
         self.transcript.start()
 
     def says(self, record: Record, *descriptors: int) -> None:
-        """The process says something."""
+        """Send a record as the process."""
         self.last.channel.send(record, descriptors)
         self.loop.turn()
 
     def dies(self, exitcode: int = -9) -> None:
-        """The process ends, and another is started, at once or when it is time."""
+        """End the process; another one is started, at once or after the backoff."""
         process = self.last
         process.die(exitcode)
         while self.last is process:
@@ -106,7 +106,7 @@ def test_one_that_never_ends_is_killed(
     monkeypatch.setattr(connection, "wait", wait)
     stage.transcript.close()
     assert stage.last.exitcode == -9
-    assert "may lack what was said last" in caplog.text
+    assert "the last messages may be missing" in caplog.text
 
 
 def test_one_that_dies_at_the_end_is_replaced_a_few_times(
@@ -120,16 +120,16 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
     monkeypatch.setattr(connection, "wait", wait)
     stage.transcript.close()
     assert len(stage.started) == 1 + MAX_CLOSING_STARTS
-    assert "may lack what was said last" in caplog.text
+    assert "the last messages may be missing" in caplog.text
 
 
-# --- one that hangs ------------------------------------------------------------------------------
+# --- the watchdog --------------------------------------------------------------------------------
 
 
 def test_one_that_makes_no_progress_is_replaced(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not one that has nothing to write, or has told that it can't, or goes on."""
+    """A process that has nothing to write, has reported trouble or goes on is not stuck."""
     stage.transcript.renew(replace(stage.settings, watchdog=8))
 
     def waits(signs: Record | None = None) -> None:
@@ -161,7 +161,7 @@ def test_one_that_makes_no_progress_is_replaced(
 
 
 def test_it_has_five_seconds_at_least_and_thirty_to_start(stage: Stage) -> None:
-    """It tells where it is once a second; and who has much to do does not start in one."""
+    """It reports its position once a second; a start under load takes longer than a second."""
     stage.transcript.renew(replace(stage.settings, watchdog=0.5))
     say(stage.log, b"<a>hello\n")
     begun = stage.loop.time

@@ -1,4 +1,4 @@
-"""Which workers make no progress."""
+"""The watchdog finds workers that make no progress."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ PAUSE = WITHIN / LOOKS
 
 
 class Watch:
-    """A watchdog, and a clock that goes on from look to look."""
+    """A watchdog, and a clock that advances from look to look."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -24,7 +24,7 @@ class Watch:
         self.found.append(self.dog.look(dict(enumerate(self.turns))))
 
     def look(self, *turns: int, late: float = 0.0) -> list[int]:
-        """Let it look when it is time to, or later; return which of the workers are stuck."""
+        """Look when it is due, or `late` seconds later; return the stuck workers."""
         assert self.loop.idle() == pytest.approx(PAUSE)
         self.loop.time += PAUSE + late
         self.turns = turns
@@ -55,14 +55,14 @@ def test_any_progress_is_enough(watch: Watch) -> None:
 def test_a_worker_is_new_to_it_when_another_has_taken_its_seat_meanwhile(watch: Watch) -> None:
     for _ in range(LOOKS):
         watch.look(7)
-    assert watch.look() == [], "it is dead"
+    assert watch.look() == [], "a dead worker is not stuck"
     for _ in range(LOOKS):
         assert watch.look(7) == []
     assert watch.look(7) == [0]
 
 
 def test_a_look_that_is_late_says_nothing(watch: Watch) -> None:
-    """The machine was asleep, say; the workers too."""
+    """For example, the machine was asleep, and the workers too."""
     for _ in range(LOOKS):
         assert watch.look(7) == []
     assert watch.look(7, late=1000.0) == []

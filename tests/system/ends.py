@@ -1,11 +1,11 @@
-"""The end of a connection, as the other end sees it."""
+"""The end of a connection, and a listener with failing accepts."""
 
 import socket
 from typing import Any
 
 
 def has_ended(end: socket.socket) -> bool:
-    """Whether all that came was read, and then the end. It waits no more from now on."""
+    """Return whether all input was read, and EOF after it. Makes the socket non-blocking."""
     end.setblocking(False)
     try:
         return end.recv(1, socket.MSG_PEEK) == b""
@@ -16,7 +16,7 @@ def has_ended(end: socket.socket) -> bool:
 
 
 class Reluctant:
-    """A listener whose next accepts fail, each with one of `failures` (errno)."""
+    """A listener whose next accepts fail, one with each of `failures` (errno)."""
 
     def __init__(self, listener: socket.socket, failures: list[int]) -> None:
         self._listener = listener

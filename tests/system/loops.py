@@ -7,13 +7,13 @@ from chatroom.system.event_loop import EventLoop
 
 
 class ManualLoop(EventLoop):
-    """Never waits; its clock stands still until the test adds to `time`."""
+    """An event loop that never waits. Its clock stands still until the test adds to `time`."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """`clock` is used in place of `time`, if it is given."""
+        """`clock`: replaces `time`."""
         self.time = 1000.0
         self.ready = 0
-        """Sources that were ready in the last turn."""
+        """Number of sources that were ready in the last turn."""
         super().__init__(clock or (lambda: self.time))
 
     def wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
@@ -22,7 +22,7 @@ class ManualLoop(EventLoop):
         return found
 
     def step(self) -> float | None:
-        """Do one turn, and return for how long the next one may wait."""
+        """Do one turn; return the seconds that the next one may wait."""
         self.turn()
         return self.idle()
 

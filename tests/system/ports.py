@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts by a command that has to name one, or again at the same."""
+"""Free ports, for servers that can't take port 0 or are started again at the same port."""
 
 import errno
 import os
@@ -6,14 +6,14 @@ import random
 import socket
 from itertools import cycle
 
-#: Each process that runs tests has so many for itself, below those that the kernel gives to whoever
-#: names none, and below those that the harness draws from: nobody takes one between our look at it
-#: and the server's bind.
+#: Each test process has this many ports for itself. They are below the kernel's ephemeral ports and
+#: below those that the harness draws from, so nothing takes one between our check and the server's
+#: bind.
 EACH, FIRST, END = 1_000, 11_000, 20_000
 
 
 def _own() -> list[int]:
-    """This process's, in any order: somebody else may run the tests beside us."""
+    """Return this process's ports, shuffled, as another user may run the tests at the same time."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = FIRST + worker * EACH % (END - FIRST)
     return random.sample(range(first, first + EACH), EACH)
@@ -23,7 +23,7 @@ _ports = cycle(_own())
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """One that nobody has just now, and that is not soon given again."""
+    """Return a free port that is not soon returned again."""
     return next(port for port in _ports if _is_free(host, port))
 
 

@@ -1,4 +1,4 @@
-"""Connections are accepted, with a pause where the system has nothing for another."""
+"""Connections are accepted, with a pause when the system runs out of resources."""
 
 import errno
 import socket
@@ -17,7 +17,7 @@ from tests.system.loops import ManualLoop
 
 
 class Entrance:
-    """A listener, what comes of it, and a loop."""
+    """A listener, its accepted connections and errors, and an event loop."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -112,7 +112,7 @@ def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
     assert opened.errors == [number]
     opened.loop.time += PAUSE / 2
     assert opened.loop.step() == pytest.approx(PAUSE / 2)
-    assert opened.loop.sources == 0, "and does not spin meanwhile"
+    assert opened.loop.sources == 0, "the loop does not spin meanwhile"
     opened.loop.time += PAUSE
     assert opened.loop.step() is None
     opened.loop.turn()

@@ -1,4 +1,4 @@
-"""The channel between the main process and one worker."""
+"""The channel between the main process and a child."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ Ends = tuple[Channel, Channel]
 
 @pytest.fixture(params=["SOCK_SEQPACKET", "SOCK_DGRAM"], name="ends")
 def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    """A channel as it is made on Linux, and as on macOS."""
+    """A channel of each kind: as on Linux, and as on macOS."""
     if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
         pytest.skip("this system has no such sockets")
     kind = getattr(socket, request.param)
@@ -35,7 +35,7 @@ def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(name="seqpacket")
 def fixture_seqpacket() -> Iterator[Ends]:
-    """A channel that tells of its end, as it is made where there is one."""
+    """A channel that reports the close of its other end (SEQPACKET), where the system has it."""
     if sys.platform == "darwin":
         pytest.skip("this system has no such sockets")
     ends = Channel.pair()
@@ -53,7 +53,7 @@ def received(end: Channel) -> list[Record]:
 
 
 def last_words(end: Channel) -> list[Record]:
-    """The records that wait, when the other end is gone."""
+    """Return the waiting records of a channel whose other end is closed."""
     records = []
     with contextlib.suppress(ChannelClosed):
         for record, _ in end.receive():
@@ -67,7 +67,7 @@ def readable(source: Any) -> bool:
 
 
 def fill(end: Channel) -> int:
-    """Send until a record has to wait; return how many were sent."""
+    """Send until a record waits; return the number of sent ones."""
     sent = 0
     while not end.backlog:
         end.send({"number": sent, "padding": "x" * 1000})
@@ -136,7 +136,7 @@ def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
     first, none, others = descriptors
     assert none == []
     assert [os.read(fd, 9) for fd in (*first, *others)] == [b"0", b"1", b"2"]
-    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new ones"
+    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new descriptors"
     for fd in (*first, *others, *(fd for pipe in pipes for fd in pipe)):
         os.close(fd)
 
@@ -171,7 +171,7 @@ def test_what_does_not_fit_waits_and_nobody_is_held_up(ends: Ends) -> None:
         ours.send({"number": number})
     assert ours.backlog == 11
     ours.flush()
-    assert ours.backlog == 11, "still full"
+    assert ours.backlog == 11, "the channel is still full"
     arrived = numbers(received(theirs))
     assert arrived == [*range(sent - 1)]
     ours.flush()
@@ -294,7 +294,7 @@ def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
 def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
     number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOBUFS: macOS's datagrams."""
+    """ENOBUFS comes from macOS's datagrams."""
 
     class Full(socket.socket):
         def send(self, *_: Any) -> int:
@@ -313,7 +313,7 @@ def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
 def test_a_record_waits_while_the_system_refuses_it(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As at the start of many workers, by a user that may have few descriptors on their way."""
+    """For example, many workers start, and the user may have few descriptors in flight."""
     ours, theirs = Channel.pair()
 
     def refuse(*arguments: object) -> int:
@@ -333,7 +333,7 @@ def test_a_record_waits_while_the_system_refuses_it(
 
 
 def test_a_record_that_can_not_be_sent_is_an_error() -> None:
-    """Not the end of the channel: whom it concerns would not be told, and nobody would know."""
+    """It must not count as the end of the channel: the record would be lost silently."""
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
         ours.send({"long": "x" * (64 << 20)})

@@ -1,4 +1,4 @@
-"""How many descriptors this process may have."""
+"""The limit of open descriptors."""
 
 import resource
 import subprocess
@@ -15,7 +15,7 @@ RESERVED = 64
 
 
 class Limits:
-    """The limits of a process that may not be this one's."""
+    """Fake limits of a process."""
 
     def __init__(self, soft: int, hard: int, grants: bool = True) -> None:
         self.limits = soft, hard
@@ -63,7 +63,7 @@ def test_room_for_one_member_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("hard", [0, RESERVED])
 def test_room_for_none_is_an_error(hard: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LimitError, match=f"{hard} descriptors are too few, more than 64 are"):
+    with pytest.raises(LimitError, match=f"too few descriptors: {hard}, but more than 64"):
         raised(Limits(hard, hard), monkeypatch)
 
 

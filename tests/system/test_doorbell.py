@@ -1,4 +1,4 @@
-"""A doorbell: another process wakes this one without a word."""
+"""A doorbell: a signal from one process to another."""
 
 import contextlib
 import os

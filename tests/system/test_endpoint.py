@@ -1,4 +1,4 @@
-"""Where a room is reached."""
+"""Addresses at which a room listens: parse and format."""
 
 import pytest
 from hypothesis import given
@@ -32,19 +32,19 @@ def test_whatever_the_address_it_is_read_as_it_is_formatted(address: object, por
 @pytest.mark.parametrize(
     ("text", "demand"),
     [
-        ("", "HOST:PORT, or unix:PATH, not ''"),
-        ("5000", "HOST:PORT, or unix:PATH, not '5000'"),
-        (":5000", "HOST:PORT, or unix:PATH, not ':5000'"),
-        ("[]:5000", "HOST:PORT, or unix:PATH"),
-        ("::1:5000", "ADDRESS]:PORT where the address is one of IPv6, not '::1:5000'"),
-        ("localhost:", "a port, which is a number from 0 to 65535, not ''"),
-        ("localhost:http", "a port, which is a number from 0 to 65535, not 'http'"),
-        ("[::1]:70000", "a port, which is a number from 0 to 65535, not '70000'"),
-        ("unix:", "unix:PATH, with a path of 1 to 107 bytes"),
-        ("unix:a\0b", "unix:PATH, with a path of 1 to 107 bytes"),
-        ("unix:" + "ü" * 54, "unix:PATH, with a path of 1 to 107 bytes"),
-        ("unix:/x\udcff", "unix:PATH, with a path of 1 to 107 bytes, which is text"),
-        ("unix:/x\ny", "unix:PATH, with a path of 1 to 107 bytes, which is text"),
+        ("", "HOST:PORT or unix:PATH, not ''"),
+        ("5000", "HOST:PORT or unix:PATH, not '5000'"),
+        (":5000", "HOST:PORT or unix:PATH, not ':5000'"),
+        ("[]:5000", "HOST:PORT or unix:PATH"),
+        ("::1:5000", "ADDRESS]:PORT for an IPv6 address, not '::1:5000'"),
+        ("localhost:", "a port number from 0 to 65535, not ''"),
+        ("localhost:http", "a port number from 0 to 65535, not 'http'"),
+        ("[::1]:70000", "a port number from 0 to 65535, not '70000'"),
+        ("unix:", "unix:PATH, with a printable path of 1 to 107 bytes"),
+        ("unix:a\0b", "unix:PATH, with a printable path of 1 to 107 bytes"),
+        ("unix:" + "ü" * 54, "unix:PATH, with a printable path of 1 to 107 bytes"),
+        ("unix:/x\udcff", "unix:PATH, with a printable path of 1 to 107 bytes"),
+        ("unix:/x\ny", "unix:PATH, with a printable path of 1 to 107 bytes"),
     ],
 )
 def test_what_is_none_is_told_what_it_has_to_be(text: str, demand: str) -> None:

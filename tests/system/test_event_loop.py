@@ -1,4 +1,4 @@
-"""Sources and timers, one after another."""
+"""The event loop: sources and timers."""
 
 import socket
 from collections.abc import Iterator
@@ -133,7 +133,7 @@ def test_a_timer_may_set_itself_again(loop: ManualLoop) -> None:
     timer = loop.timer(again)
     timer.set_after(0)
     loop.turn()
-    assert called == [1], "once in a turn, so that sources have theirs"
+    assert called == [1], "once per turn, so that sources are called too"
     loop.turn()
     assert called == [1, 1]
 

@@ -1,4 +1,4 @@
-"""Where the room is reached."""
+"""Listening sockets."""
 
 import errno
 import re
@@ -16,7 +16,7 @@ from chatroom.system.listening import endpoint, expect_life, listen, resolve
 HOSTS = ["127.0.0.1", "::1"]
 
 LIFE = 300
-"""Seconds without a sign of life after which a connection is broken."""
+"""Seconds without a sign of life after which the kernel breaks a connection."""
 
 
 def has_ipv6() -> bool:
@@ -65,12 +65,12 @@ def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None
                 said = b""
                 while data := accepted.recv(9):
                     said += data
-                assert said == b"a!b", "CAST-3: urgent or not, it is text"
+                assert said == b"a!b", "CAST-3: an urgent byte is text"
 
 
 @pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
 def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) -> None:
-    """… so often that a peer that gives none is gone in time."""
+    """The probes are so frequent that a silent peer is detected in time."""
     with listen(Endpoint("127.0.0.1"), life) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
@@ -94,7 +94,7 @@ def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
 
 
 def test_how_long_they_stay_may_be_said_anew() -> None:
-    """Of those who come from then on."""
+    """It holds for connections that are accepted from then on."""
 
     def options(listener: socket.socket) -> list[int]:
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
@@ -124,7 +124,7 @@ def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
         listener.setblocking(True)
         client = socket.create_connection(where, timeout=10)
         accepted, _ = listener.accept()
-    accepted.close()  # the side that closes first has to wait for packets gone astray
+    accepted.close()  # the side that closes first enters TIME_WAIT
     with client:
         assert client.recv(1) == b""
         with listen(Endpoint(*where), LIFE) as again:
@@ -216,7 +216,7 @@ def test_an_address_of_another_machine() -> None:
 
 
 def test_a_family_that_the_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """IPv6 is disabled, say."""
+    """For example, IPv6 is disabled."""
 
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
@@ -260,7 +260,7 @@ def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_join_1_a_crowd_may_arrive_at_once() -> None:
-    """… while nobody accepts; the tutorial's queue, of 100, was too short."""
+    """No connection is accepted meanwhile. The tutorial's queue, of 100, was too short."""
     with listen(Endpoint("127.0.0.1"), LIFE) as listener, ExitStack() as leaving:
         where = listener.getsockname()
         for _ in range(120):
@@ -292,7 +292,7 @@ def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
 def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     file = tmp_path / "room"
     file.write_text("precious")
-    with pytest.raises(ListenError, match="it is there, and is no socket"):
+    with pytest.raises(ListenError, match="the file is not a socket"):
         listen(Endpoint(path=str(file)), LIFE)
     assert file.read_text() == "precious"
 
@@ -302,7 +302,7 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
 )
 def test_what_is_resolved_leads_to_the_same_place(host: str, address: str) -> None:
-    """Also where an address is one of a link."""
+    """Also for a link-local address."""
     assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
     assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
     assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")

@@ -1,4 +1,4 @@
-"""Memory without a name."""
+"""Anonymous shared memory."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""Who is in which network."""
+"""Addresses and networks: parse, format, membership."""
 
 import pytest
 
@@ -31,8 +31,8 @@ def test_what_is_none_says_what_it_has_to_be(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
 def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
-    """Members' addresses are formatted as IPv4 too: it would keep nobody out."""
-    with pytest.raises(ValueError, match="an IPv4 address is written as such"):
+    """Members' mapped addresses are formatted as IPv4, so such a network would match nobody."""
+    with pytest.raises(ValueError, match="a plain IPv4 address or network"):
         parse_network(text)
 
 

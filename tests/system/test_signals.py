@@ -1,4 +1,4 @@
-"""The signals that stop a room, and how its other processes are kept from them."""
+"""The handled signals are blocked in child processes; the check for a terminal."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The service manager that has started the room."""
+"""The protocols of a service manager: socket activation and notification."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from chatroom.system.systemd import SystemdNotifier
 
 @pytest.fixture(name="heard")
 def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
-    """A service manager's end."""
+    """The service manager's end of NOTIFY_SOCKET."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
         end.setblocking(False)
@@ -85,7 +85,7 @@ except ListenError as error:
 
 
 def activated(fd: int, count: str = "1", pid: str = "") -> str:
-    """What a process finds that was handed this as its third descriptor."""
+    """Return the output of a process that calls `inherited` with `fd` as its descriptor 3."""
     command = [sys.executable, "-c", ACTIVATED, str(fd), count, pid]
     return subprocess.run(
         command, pass_fds=[fd], capture_output=True, text=True, check=True, timeout=30
@@ -96,7 +96,7 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = listener.getsockname()
         assert activated(listener.fileno()) == f"[{where}] False"
-        assert activated(listener.fileno(), pid="1") == "[] True", "they are another's"
+        assert activated(listener.fileno(), pid="1") == "[] True", "they are for another process"
         assert activated(listener.fileno(), count="0") == "[] True"
         assert activated(listener.fileno(), count="x") == "[] True"
 
@@ -115,6 +115,6 @@ def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:
             "non-socket"
         )
     with socket.socket() as idle:
-        demand = "has to listen for streams, by IP or a Unix socket"
+        demand = "must be a listening stream socket (IP or Unix)"
         said = f"descriptor 3 of LISTEN_FDS {demand}"
         assert activated(idle.fileno()) == said

@@ -1,4 +1,4 @@
-"""What the kernel counts of a connection, for whoever holds it."""
+"""The kernel's byte counts of a connection, for every process that holds it."""
 
 import contextlib
 import random
@@ -21,7 +21,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 @pytest.fixture(name="pair")
 def fixture_pair() -> Iterator[Pair]:
-    """An accepted connection, with little room on its way, and its peer."""
+    """An accepted connection with small buffers, and its peer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         peer = socket.socket()
@@ -35,7 +35,7 @@ def fixture_pair() -> Iterator[Pair]:
 
 
 def arrives(ours: socket.socket) -> None:
-    """Wait until something has come."""
+    """Wait until something has arrived."""
     assert select.select([ours], [], [], PATIENCE)[0]
 
 
@@ -45,7 +45,7 @@ def test_nothing_was_taken_or_read_of_a_new_connection(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair) -> None:
-    """… also where the peer does not read, and for another holder of the connection."""
+    """Also if the peer does not read, and for another holder of the connection."""
     ours, peer = pair
     chance = random.Random(seed)
     sent = read = said = 0
@@ -66,7 +66,7 @@ def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair)
         with ours.dup() as other:
             assert counts(other) == Counts(sent, read)
         assert taken(ours) == sent
-    assert sent > 5000, "more than the peer's side takes at once"
+    assert sent > 5000, "more than the peer's buffer takes"
 
 
 @pytest.mark.parametrize("said", [b"", b"x", b"last words"])
@@ -81,9 +81,9 @@ def test_leave_2_the_peer_s_end_is_no_byte_read_or_not(said: bytes, heard: int, 
     assert counts(ours) == Counts(0, read)
     while ours.recv(100):
         pass
-    assert counts(ours) == Counts(0, len(said)), "when the end was read too"
+    assert counts(ours) == Counts(0, len(said)), "after EOF was read"
     ours.send(b"good bye")
-    assert counts(ours) == Counts(8, len(said)), "who has ended may still listen"
+    assert counts(ours) == Counts(8, len(said)), "a half-closed peer may still receive"
 
 
 def wait_for_the_end(ours: socket.socket) -> None:
@@ -155,7 +155,7 @@ def test_load_4_of_a_reset_one_the_fin_that_came_before_is_no_byte_read(
         found = counts(ours)
         assert found is not None
         assert found.read == read
-    assert len(ours.recv(9)) == 6 - read, "and nothing was taken out"
+    assert len(ours.recv(9)) == 6 - read, "nothing was read"
 
 
 def test_who_is_no_tcp_is_not_counted() -> None:
@@ -180,7 +180,7 @@ def test_where_the_system_tells_less_nobody_is_counted(
 def test_what_comes_while_it_counts_is_counted_or_not(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """… but not by half: as received and not as unread, or the other way round."""
+    """It is never counted as received but not as unread, or the other way round."""
     ours, peer = pair
     info, pieces = module.traffic, [b"one", b"more", b"and more"]
 

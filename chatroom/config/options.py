@@ -69,16 +69,16 @@ class Option:
     least: float = -inf
     most: float = inf
     above: bool = False
-    """Whether a value must exceed `least`."""
+    """True if a value must exceed `least`."""
     or_zero: bool = False
-    """Whether 0 is valid, too."""
+    """True if 0 is valid, too."""
     validate: Callable[[Any], None] | None = None
     """Check of what bounds can't express; raises ValueError, saying what a value must be."""
     reload: Reload = Reload.RESTART
     default_text: str = ""
     """Description of the default, where its value says too little."""
     here: bool = False
-    """Whether the default depends on the machine; --help adds its value."""
+    """True if the default depends on the machine; --help adds its value."""
 
     @property
     def key(self) -> str:
@@ -91,7 +91,7 @@ class Option:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it takes no value on the command line."""
+        """True if the option takes no value on the command line."""
         return isinstance(self.default, bool)
 
     @property
@@ -100,7 +100,7 @@ class Option:
 
     @property
     def repeats(self) -> bool:
-        """Whether it may be given again: a list in a file, commas or blanks in a variable."""
+        """True if the option may be repeated: a list in a file, commas or blanks in a variable."""
         return isinstance(self.default, tuple)
 
     @property

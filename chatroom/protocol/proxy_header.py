@@ -75,6 +75,8 @@ _FAMILIES: dict[bytes, _Family] = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
 def _parse_line(data: bytes) -> Header | None:
     end = data.find(CRLF, 0, LONGEST_LINE)
     if end < 0:
+        if b"\n" in data and not data.startswith(b"UNKNOWN", len(LINE_START)):
+            raise HeaderError("version 1: the line must end with CR LF")
         if len(data) >= LONGEST_LINE:
             raise HeaderError(f"version 1: no CR LF in the first {LONGEST_LINE} bytes")
         return None

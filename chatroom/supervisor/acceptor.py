@@ -71,15 +71,22 @@ class Acceptor:
             Accepting(loop, listener, self._on_connection, self._on_exhausted, ACCEPTED_PER_TURN)
             for listener in listeners
         ]
+        self._accepts = False
         self._exhausted = False
         """True while the system has no resources for another connection; it is logged once."""
         self._lingering: dict[socket.socket, Timer] = {}
         """Refused connections, until they are closed, the oldest first."""
 
-    def open(self) -> None:
-        """Start accepting. Call it once."""
+    def accept(self, accept: bool) -> None:
+        """Accept connections, or let them wait in the kernel's queue. Idempotent.
+
+        A member that no worker serves could not leave, so it would keep its place.
+        """
+        if accept == self._accepts:
+            return
+        self._accepts = accept
         for accepting in self._accepting:
-            accepting.open()
+            accepting.open() if accept else accepting.close()
 
     def close(self) -> None:
         """Stop accepting, and close all connections that are not members'. Idempotent."""

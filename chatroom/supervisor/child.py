@@ -66,7 +66,10 @@ class Child:
         self._on_record = on_record
         self._on_exit = on_exit
         target, arguments = start
-        self.process, end = spawn(target, *arguments)
+        self._process, end = spawn(target, *arguments)
+        self.pid = self._process.pid
+        self.exitcode: int | None = None
+        """Exit code of the process, once it has ended."""
         self._channel = Channel(end)
         self.failure = ""
         """Reason why the process failed to start, or was killed; empty if none is known."""
@@ -74,7 +77,7 @@ class Child:
         self._late = loop.timer(self._on_late)
         self._late.set_after(READY_WITHIN)
         loop.watch(self._channel.socket, self._receive)
-        loop.watch(self.process.sentinel, self._reap)
+        loop.watch(self._process.sentinel, self._reap)
         self._hears = True
         """True while the channel is open; it closes a moment before the process ends."""
 
@@ -94,22 +97,21 @@ class Child:
 
     def kill(self) -> None:
         """Send SIGKILL to the process. No process of the room loses data that matters by it."""
-        self.process.kill()
+        self._process.kill()
 
     def end(self) -> None:
         """Kill the process and wait for its end; `on_exit` is not called."""
-        self.process.kill()
-        self.process.join()
+        self._process.kill()
         self._close()
 
     def wait(self, seconds: float) -> None:
         """Receive from the process, or reap it, without the event loop; wait up to `seconds`."""
-        sources = [self.process.sentinel]
+        sources = [self._process.sentinel]
         if self._hears:
             sources.append(self._channel.fileno())
         found = connection.wait(sources, min(seconds, RETRY_AFTER))
         self._receive()
-        if self.process.sentinel in found:
+        if self._process.sentinel in found:
             self._reap()
 
     def _receive(self) -> None:
@@ -141,14 +143,16 @@ class Child:
 
     def _reap(self) -> None:
         self._receive()  # its last records
-        self.process.join()
         self._close()
         self._on_exit()
 
     def _close(self) -> None:
+        self._process.join()
         self._late.cancel()
-        self._loop.forget(self.process.sentinel)
+        self._loop.forget(self._process.sentinel)
         self._close_channel()
+        self.exitcode = self._process.exitcode
+        self._process.close()  # or its descriptors stay open until the next garbage collection
 
     def _close_channel(self) -> None:
         self._hears = False
@@ -223,7 +227,7 @@ class RestartedChild:
 
     def _on_exit(self) -> None:
         assert self.child is not None
-        exitcode, self.child = self.child.process.exitcode, None
+        exitcode, self.child = self.child.exitcode, None
         self.done = self._stopped and exitcode == 0
         if not self.done:
             self._try_again("died", "ended", exit=exitcode)

@@ -46,7 +46,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        return self.child.process.pid
+        return self.child.pid
 
     @property
     def serves(self) -> bool:
@@ -263,7 +263,7 @@ class WorkerPool:
 
     def _note_exit(self, worker: WorkerProcess) -> None:
         """Log a death. Raises WorkerError if the room can't go on."""
-        code = worker.child.process.exitcode
+        code = worker.child.exitcode
         if not worker.ready:
             self._fail(worker.number, worker.child.failure or f"ended with exit code {code}")
         elif not worker.told_to_end:

@@ -183,7 +183,7 @@ class RegistryProcess:
         deadline = monotonic() + READY_WITHIN
         while not self._address:
             if self._child is None or monotonic() >= deadline:
-                raise EOFError(f"ended with exit code {child.process.exitcode}")
+                raise EOFError(f"ended with exit code {child.exitcode}")
             child.wait(deadline - monotonic())
         child.ready()
         manager = _Manager(self._address)

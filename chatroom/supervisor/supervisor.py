@@ -231,13 +231,15 @@ class Supervisor:
         match self._phase:
             case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
                 self._phase = Phase.RUNNING
-                self._acceptor.open()
+                self._acceptor.accept(True)
                 self._console.print_line(f"listening on {self._where}")
                 if self._metrics is not None:
                     self._console.print_line(f"metrics on http://{self._metrics.where}/metrics")
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._notifier.ready(self._status())
                 self._send_keepalive()
+            case Phase.RUNNING:
+                self._acceptor.accept(bool(self._pool.ready()))
             case Phase.DRAINING if (
                 late
                 or not workers  # nobody is left to serve unassigned members

@@ -370,6 +370,7 @@ def test_the_checksum_counts_in_every_family(family: bytes, addresses: bytes) ->
         (b"PROXY TCP4 1.2.3.4 5.6.7.8 x 2\r\n", "version 1: b'x' is not a port"),
         (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 99999\r\n", "version 1: b'99999' is not a port"),
         (b"PROXY UNKNOWNS\r\n", "version 1: b'UNKNOWNS' is not a protocol"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n", "version 1: the line must end with CR LF"),
         (b"PROXY UNKNOWN " + bytes(99), "version 1: no CR LF in the first 107 bytes"),
         (block(b"\x31", TCP4, b""), "version 2: unknown command 0x31"),
         (block(PROXY, b"\x41", b""), "version 2: unknown family 4"),

@@ -16,6 +16,7 @@ class PlayedProcess:
     """A fake process, which the test plays."""
 
     def __init__(self, error: OSError | None, args: tuple[Any, ...]) -> None:
+        self.pid = 1
         self.arguments = args[:-1]
         end: socket.socket = args[-1]
         self.channel = Channel(end.dup())
@@ -47,6 +48,9 @@ class PlayedProcess:
 
     def kill(self) -> None:
         self.die(-9)
+
+    def close(self) -> None:
+        """Nothing to do: the test closes the descriptors."""
 
     def join(self) -> None:
         assert self.exitcode is not None, "the main process would wait for it"

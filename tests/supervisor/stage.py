@@ -108,6 +108,9 @@ class Process:
             self.told()
         self.die(-9)
 
+    def close(self) -> None:
+        """Nothing to do: the stage closes the descriptors."""
+
     def join(self) -> None:
         assert self.exitcode is not None, "the main process would wait for it"
 

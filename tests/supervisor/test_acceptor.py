@@ -93,7 +93,7 @@ class Door:
 @pytest.fixture(name="door")
 def fixture_door() -> Iterator[Door]:
     door = Door()
-    door.acceptor.open()
+    door.acceptor.accept(True)
     yield door
     door.close()
 
@@ -102,7 +102,7 @@ def fixture_door() -> Iterator[Door]:
 def fixture_full_door() -> Iterator[Door]:
     """An acceptor whose room is full, with one member."""
     door = Door(clients=1)
-    door.acceptor.open()
+    door.acceptor.accept(True)
     door.connect()
     door.turn()
     yield door
@@ -136,7 +136,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
         door = Door(host="::")
     except Exception:
         pytest.skip("this system has no IPv6")
-    door.acceptor.open()
+    door.acceptor.accept(True)
     with contextlib.closing(door):
         door.connect("127.0.0.1")
         door.connect("::1")
@@ -207,7 +207,7 @@ def test_join_5_a_newcomer_to_a_full_room_is_told_and_the_room_goes_on(full_door
 
 def test_join_5_a_newcomer_from_a_crowded_address_is_told() -> None:
     door = Door(per_address=1)
-    door.acceptor.open()
+    door.acceptor.accept(True)
     with contextlib.closing(door):
         _, refused = door.connect(), door.connect()
         door.turn()

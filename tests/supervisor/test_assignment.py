@@ -156,7 +156,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
         yield
         first = {worker.number: worker.told() for worker in (other, third)}
         assert all(len(records) == 1 for records in first.values())
-        fourth.die(-9)  # two of whom it had to serve were the dead's
+        fourth.die(-9)  # it had to serve two members of the dead worker
         yield
         second = {worker.number: worker.told() for worker in (other, third)}
         for worker in (other, third):

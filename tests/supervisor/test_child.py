@@ -1,9 +1,11 @@
 """Child processes: start, records, timeout, reaping, restart."""
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -18,6 +20,7 @@ from chatroom.supervisor.child import (
     pause_after,
 )
 from chatroom.system.channel import Record
+from chatroom.system.event_loop import EventLoop
 from tests.supervisor.children import Children
 
 
@@ -67,7 +70,7 @@ def test_its_end_is_told_after_its_last_record(children: Children) -> None:
         assert diary.said == [{"last": True}]
     children.loop.turn()
     assert diary.ended == 1
-    assert diary.child.process.exitcode == 3
+    assert diary.child.exitcode == 3
     assert children.loop.sources == 0
     assert children.loop.idle() is None
 
@@ -159,6 +162,30 @@ def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None
     assert pauses[:4] == [0, FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE
+
+
+def end_at_once(end: socket.socket) -> None:
+    end.close()
+
+
+def test_a_child_that_was_reaped_leaves_no_descriptor() -> None:
+    """Without the help of the garbage collector, which may not run for a long time."""
+    loop = EventLoop()
+    gc.collect()
+    gc.disable()
+    try:
+        counts = []
+        for _ in range(2):
+            ended: list[bool] = []
+            child = Child(loop, (end_at_once, ()), lambda *_: None, partial(ended.append, True))
+            while not ended:
+                loop.turn()
+            assert child.exitcode == 0
+            counts.append(len(os.listdir("/dev/fd")))
+    finally:
+        gc.enable()
+    assert counts[0] == counts[1]
+    loop.close()
 
 
 # --- restarted -----------------------------------------------------------------------------------

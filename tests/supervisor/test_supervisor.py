@@ -274,6 +274,7 @@ def test_without_a_worker_newcomers_wait_for_its_replacement(stage: Stage) -> No
             yield
             assert replacement.told() == [{"doorbells": 1 + SPARE_SEATS + 1}]
             assert replacement.adopted == {}
+            assert stage.members.by_id == {}, "it could not leave before a worker serves it"
             replacement.tell({"ready": True})
             yield
             replacement.serve()

@@ -104,7 +104,7 @@ def test_a_timer_may_be_set_anew_or_cancelled(loop: ManualLoop) -> None:
     assert called == []
 
 
-@pytest.mark.parametrize("what", ["cancels", "sets anew"])
+@pytest.mark.parametrize("what", ["cancels", "sets again"])
 def test_a_timer_may_change_another_that_is_due_as_well(what: str, loop: ManualLoop) -> None:
     called: list[str] = []
 

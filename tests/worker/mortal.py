@@ -147,6 +147,9 @@ class Mortal:
         """True while one of its members is behind."""
         return self._worker is not None and bool(self._worker.delivery.behind)
 
+    def close(self) -> None:
+        """Nothing to do: the house closes the descriptors."""
+
     def join(self) -> None:
         assert self.exitcode is not None, "the main process would wait for it"
 
@@ -371,7 +374,7 @@ class House:
         self.guests: list[Guest] = []
         self.ids: dict[str, int] = {}
         self.pool.start(self.assignment)
-        self.acceptor.open()
+        self.acceptor.accept(True)
         self.settle()
 
     def close(self) -> None:

@@ -22,13 +22,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add_room(made)
     orders = made.add_subparsers(dest="do", metavar="ORDER", required=True)
-    for name, about in (
-        ("kick", "disconnect members; they may join again"),
-        ("ban", "disconnect members, and refuse new ones from the same address or network"),
-        ("unban", "remove a ban"),
+    for name, about, who in (
+        ("kick", "disconnect members; they may join again", WHO),
+        ("ban", "disconnect members, and refuse new ones from the same address or network", WHO),
+        ("unban", "remove a ban", "a banned address or network, as `list` shows it"),
     ):
         order = orders.add_parser(name, help=about, description=about)
-        order.add_argument("who", metavar="WHO", help=WHO)
+        order.add_argument("who", metavar="WHO", help=who)
     listing = "list the members and the bans"
     orders.add_parser("list", help=listing, description=listing)
     saying = "send a message to all members, as <room>"

@@ -34,7 +34,7 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   PageUp, PageDown    scroll; sending a line returns to the end
   Ctrl-C              leave; so does Ctrl-D on an empty line
 The keys of Emacs and of shells edit the line. NO_COLOR in the environment turns colours off.
-A lost connection is made again after 1 second, then 2, 4 … up to 30, or when you press Enter.
+After a lost connection, the client reconnects in 1 second, then 2, 4 … up to 30, or at Enter.
 
 Everywhere else, standard input is sent, and messages are printed until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000

@@ -222,8 +222,9 @@ class Options:
         reload=Reload.AT_ONCE,
         help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
-        help="maximum lag of a slow reader; beyond it, the reader is disconnected. The number of"
-        " messages is limited, too: by default, to 40,960 runs of one sender's messages")
+        help="maximum lag of a slow reader; beyond it, the reader is disconnected. The lag is also"
+        " limited in entries of the log, by default to 40,960; an entry holds consecutive messages"
+        " of one sender")
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,

@@ -42,8 +42,9 @@ class AdminCommands:
     def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Run an order and return its result, or {"error": reason}; None for an unknown order.
 
-        An order is {"do": name}. kick, ban and unban take "who": a member's id, or an address
-        or network (system/networks.py). say takes "text". bans takes nothing.
+        An order is {"do": name}. kick and ban take "who": a member's id, or an address or
+        network (system/networks.py); unban takes an address or network. say takes "text". bans
+        takes nothing.
         """
         who, text = str(order.get("who", "")), order.get("text")
         try:

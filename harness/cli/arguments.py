@@ -55,7 +55,7 @@ def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     return parse
 
 
-seconds = number("a number of seconds from 0 to 86400", lambda found: 0 < found <= 86_400)
+seconds = number("a number of seconds above 0 and up to 86400", lambda found: 0 < found <= 86_400)
 
 RANDOM_SEED = "random"
 """Default of --seed, for which `seed` draws one."""

@@ -2,8 +2,8 @@
 
 Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100 and
 idle 300. The servers are the chatroom, ncat, Redis and NATS, as far as they are
-installed, and the floor: the cost of a server that has nothing to do. In crowd N,
-each of N clients sends a line of 64 bytes at once; a round ends when all clients
+installed, and the floor, which only forwards the same bytes. In crowd N, each of
+N clients sends a line of 64 bytes at once; a round ends when all clients
 have received all lines. In solo N, one client sends and the others receive. A run
 in which a line is missing, doubled or sent to the wrong client shows no figure.
 
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "filled in; without {port}, it must print 'listening on HOST:PORT'. The others are "
         "compared with the first",
     )
-    add(parser, "--seconds", "S", _seconds, 2, "seconds that each timed part lasts, at least")
+    add(parser, "--seconds", "S", _seconds, 2, "minimum number of seconds of each timed part")
     add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")
     add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
     silence = "seconds of silence after which a line counts as missing"

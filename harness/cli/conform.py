@@ -56,10 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--known-failures",
         metavar="FILE",
         type=_text,
-        help="clauses to report but not to count, one id per line; # begins a comment",
+        help="file of clauses to report but not to count, one id per line; # begins a comment",
     )
     parser.add_argument(
-        "--only", metavar="CLAUSE", type=clause_id, nargs="+", default=[], help="judge only these"
+        "--only",
+        metavar="CLAUSE",
+        type=clause_id,
+        nargs="+",
+        default=[],
+        help="judge only these clauses",
     )
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
     jobs = "servers to judge at once, with --command"

@@ -1,10 +1,10 @@
 """Search for the highest load that a server holds, in messages per second.
 
 All clients talk, each at the same rate, on a fixed schedule. A server holds a load
-if it delivers all messages correctly, and 99 of 100 within --p99, counted to the last
-listener. The load is doubled until one is not held; then the search continues between
-the two until they differ by a tenth. A load is not held because of the server, or
-because the harness could not keep its schedule; then --processes may help.
+if it delivers all messages correctly, and 99 of 100 reach their last listener within
+--p99. The load is doubled until one is not held; then the search continues between
+the two until they differ by a tenth. If the harness could not keep its schedule, the
+load does not count as held, and the report says so; then --processes may help.
 
 Exit status: 0 if some load was held; 1 if none was; 2 if the harness could not judge
 the first loads, or for wrong arguments; 3 if the target did not start.

@@ -5,8 +5,8 @@
 A few clients join, speak and leave. The text that a newcomer receives before anyone
 has spoken is the welcome; the text before a word is the prefix; whole lines that
 no client has sent are notices. Addresses, ports and numbers in them become
-patterns. The profile claims the SHOULD clauses on lines that seemed to hold;
-`conform` judges whether they do hold, and all other clauses.
+patterns. The profile claims those SHOULD clauses on lines that seemed to hold;
+`conform` then judges all clauses.
 
 Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
 not start, or delivered no message.

@@ -1,7 +1,7 @@
 """Shrink a failing history to the smallest script that still shows its violation.
 
-The clients' actions are replayed, each time fewer of them, against a fresh target.
-The rest becomes a Python file that needs only the standard library:
+The clients' actions are replayed against a fresh target, each time with fewer of them.
+Those that remain become a Python file that needs only the standard library:
 `python3 shrunk.py HOST PORT`. The script has no times, no faults of the target and
 no faulty networks: a violation that needs one of them does not recur.
 
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "plays of a script without the violation before it is discarded"
+    tries = "replays without the violation after which a shorter script is discarded"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 

@@ -19,7 +19,7 @@ def test_each_clause_of_the_page_is_found() -> None:
 
 def test_a_clause_as_it_stands_there() -> None:
     assert all_clauses()["CAST-2"] == Clause(
-        "CAST-2", "MUST", "Broadcast", "It never reaches its sender."
+        "CAST-2", "MUST", "Broadcast", "A message never reaches its sender."
     )
 
 

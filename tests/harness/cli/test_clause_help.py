@@ -8,7 +8,7 @@ from harness.cli.clause_help import explain
 from harness.conformance.evidence import ABSENT, PROVED
 from harness.conformance.runner import Check
 
-CLAUSE = Clause("CAST-2", "MUST", "Broadcast", "It never reaches its sender.")
+CLAUSE = Clause("CAST-2", "MUST", "Broadcast", "A message never reaches its sender.")
 
 
 def test_all_that_is_known_is_told() -> None:
@@ -21,7 +21,7 @@ def test_all_that_is_known_is_told() -> None:
     assert "\n".join(explain(CLAUSE, checks, {"echoes": "Sends it back."})) == (
         """\
 CAST-2 (MUST, Broadcast)
-  It never reaches its sender.
+  A message never reaches its sender.
 
 Tests
   test_it
@@ -48,7 +48,7 @@ def test_what_there_is_none_of_is_told() -> None:
 def test_a_clause_of_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "cast-2"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("CAST-2 (MUST, Broadcast)\n  It never reaches its sender.\n")
+    assert told.startswith("CAST-2 (MUST, Broadcast)\n  A message never reaches its sender.\n")
     assert "test_a_sender_does_not_hear_itself" in told
     assert "none" not in told
 

@@ -53,7 +53,7 @@ def test_a_server_that_is_right_passes(harness: Harness, tmp_path: Path) -> None
 def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
     command = f"{REFERENCE} --broken echoes"
     done = harness("conform", "--command", command, "--only", "CAST-2", "CAST-7", code=1)
-    assert "CAST-2 MUST  It never reaches its sender." in done.stdout
+    assert "CAST-2 MUST  A message never reaches its sender." in done.stdout
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
     [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)
@@ -290,7 +290,7 @@ def test_what_is_wrong_is_told_in_one_line(
 def test_the_clauses_and_their_tests_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["conform", "--list", "--only", "cast-2"]) == 0
     assert capfd.readouterr().out == (
-        "CAST-2 MUST  It never reaches its sender.\n"
+        "CAST-2 MUST  A message never reaches its sender.\n"
         "  test_a_sender_does_not_hear_itself  nothing came\n"
     )
 

@@ -2,10 +2,10 @@
 
 Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100 and
 idle 300. The servers are the chatroom, ncat, Redis and NATS, as far as they are
-installed, and the floor, which only forwards the same bytes. In crowd N, each of
-N clients sends a line of 64 bytes at once; a round ends when all clients
-have received all lines. In solo N, one client sends and the others receive. A run
-in which a line is missing, doubled or sent to the wrong client shows no figure.
+installed, and the floor, which sends the same bytes without a server's logic. In
+crowd N, each of N clients sends a line of 64 bytes at once; a round ends when all
+clients have received all lines. In solo N, one client sends and the others receive.
+A run in which a line is missing, doubled or sent to the wrong client shows no figure.
 
 Exit status: 0 if the first server was measured in all workloads, whatever happened
 to the others; 1 if it failed; 2 for wrong arguments, or if the load generator

@@ -1,8 +1,8 @@
 """The table of options: a row holds all that is known of one option of the server.
 
-The command line, the keys of the file and the variables (sources.py), `Settings`, the manual page
-and the table in docs/configuration.md come from it. CONTRIBUTING.md says how to add a row.
-Sizes are in bytes, times in seconds.
+The table defines the fields of `Settings` and, for sources.py, the command line, the file's keys
+and the environment variables. The manual page and the table in docs/configuration.md come from it.
+CONTRIBUTING.md says how to add a row. Sizes are in bytes, times in seconds.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from chatroom.system.networks import Network, parse_network
 T = TypeVar("T")
 
 VARIABLE = "CHATROOM_"
-"""Beginning of the names of variables."""
+"""Beginning of the names of environment variables."""
 
 MAX_WORKERS = 64
 MAX_PREFIX = 128
-"""Bytes."""
+"""Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB
-"""Bytes, with the LF: few enough for an empty socket to take them all."""
+"""Maximum size of the welcome (bytes), with its LF. A new socket takes that much at once."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
-"""Names of a value that has bounds, by its metavar."""
+"""Nouns for a value with bounds, by the option's metavar."""
 
 
 class SettingsError(ValueError):
@@ -44,9 +44,9 @@ class SettingsError(ValueError):
 
 
 class Reload(Enum):
-    """When a value that has changed takes effect after SIGHUP, in the words of the documentation.
+    """The time at which a changed value takes effect after SIGHUP, in the documentation's words.
 
-    Whatever processes share is made from the settings at the start: such a value needs a restart.
+    A restart is needed if the value shapes what the room makes once, such as the shared memory.
     """
 
     RESTART = "restart"
@@ -73,7 +73,7 @@ class Option:
     or_zero: bool = False
     """True if 0 is valid, too."""
     validate: Callable[[Any], None] | None = None
-    """Check of what bounds can't express; raises ValueError, saying what a value must be."""
+    """Check beyond the bounds. Raises ValueError that says what the value must be."""
     reload: Reload = Reload.RESTART
     default_text: str = ""
     """Description of the default, where its value says too little."""
@@ -115,7 +115,7 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """Default as documentation shows it; empty if it is that nothing is set."""
+        """Default as documentation shows it; empty if nothing is set by default."""
         if self.default_text or self.is_flag or self.repeats or self.default is None:
             return self.default_text
         return self.format(self.default)
@@ -127,13 +127,13 @@ class Option:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def parse(self, text: str) -> Any:
-        """Convert an argument. Raise ValueError, saying what it must be."""
+        """Convert an argument. Raises ValueError that says what it must be."""
         if self.choices and text not in self.choices:
             raise ValueError(f"{' or '.join(self.choices)}, not {shown(text)}")
         return self.convert(text)
 
     def check(self, value: Any) -> None:
-        """Raise ValueError, saying what a value must be, where it is out of range."""
+        """Check a value. Raises ValueError that says what it must be, if it is out of range."""
         if self.is_number and not (
             (self.least <= value <= self.most and not (self.above and value == self.least))
             or (self.or_zero and value == 0)
@@ -143,7 +143,7 @@ class Option:
             self.validate(value)
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add it to a command line, without a default: only what is given is in the result."""
+        """Add the option to a parser, without a default: if not given, it is not in the result."""
         default = self.shown_default + (f", here {self.default}" if self.here else "")
         text = self.help + (f" (default: {default})" if default else "")
         more: dict[str, Any] = {"action": "store_true"}
@@ -160,7 +160,7 @@ class Option:
 
 
 def option_name(name: str) -> str:
-    """Return the name of a setting as its option has it, without the dashes before it."""
+    """Return the name of a setting's option, without the leading dashes."""
     return name.replace("_", "-")
 
 
@@ -196,7 +196,7 @@ def option(default: T, metavar: str = "", convert: Callable[[str], object] = str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The table. A field of it is an option. Raises SettingsError where one is out of range."""
+    """The table: each field is an option. Raises SettingsError if a value is out of range."""
 
     # fmt: off
     listen: tuple[Endpoint, ...] = option((), "ADDRESS", Endpoint.parse,

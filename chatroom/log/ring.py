@@ -13,18 +13,19 @@ Invariants, kept under the lock:
   begins with one empty entry, so that this holds from the start.
 - A message without LF is followed by the LF that ends its line, before anything
   else (LINE-6). That LF belongs to the same sender. So the last line of the log is
-  unfinished exactly if its last byte is not LF, and a member that must not receive
-  that LF can skip it before it exists.
+  unfinished exactly if its last byte is not LF. Its LF will be the next byte, so
+  a member's own spans can include that LF before it is appended.
 - An append overwrites neither text after a worker's position nor the last
   `Geometry.kept` bytes before it: its members may have yet to receive that text, or
   it may be needed to recover them (see `append`). A dead worker's position stays
   pinned until others serve its members (LOAD-4).
 
-Shared words are read and written as whole aligned words, and under the lock if
-another process writes them: taking the lock is a barrier on every CPU. The lock
-is `lockf`, which the kernel releases when its holder dies. It excludes
-processes, not threads, so only one thread of each process takes it. It is lost
-when *any* descriptor of the file is closed, so they stay open until the end.
+Shared words are aligned, and read and written whole. A word that another process
+writes is read under the lock, unless an old value does no harm: taking the lock is
+a barrier on every CPU. The lock is `lockf`, which the kernel releases when its
+holder dies. It excludes processes, not threads, so only one thread of each process
+takes it. A process that closes *any* descriptor of the file loses the lock, so
+the descriptors stay open until the end.
 Processes that only read do not take the lock: see follower.py.
 """
 
@@ -54,8 +55,8 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# The header, in words: the head; the number of seats in use; from the eighth word on, the arrays
-# with one word for each seat (see `Log.__init__`).
+# Indexes of words in the header: the head; the number of seats in use; the first of the arrays with
+# one word for each seat (see `Log.__init__`).
 _HEAD = 0
 _IN_USE = 1
 _BY_SEAT = 8
@@ -111,8 +112,8 @@ class Work(NamedTuple):
     said: int
     """Messages appended."""
     due: int
-    """Deliveries: a message counts once for each member that is due to receive it. The last
-    messages of a member that has left may count as if it had still been there."""
+    """Deliveries: a message counts once for each member that is due to receive it, but once less
+    if its sender leaves before it is delivered."""
 
 
 class Batch:
@@ -258,14 +259,13 @@ class Log:
         return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
 
     def unfinished(self, offset: int) -> bool:
-        """Return True if the line that ends at `offset` lacks LF, so that LF comes next."""
+        """Return True if the text up to `offset` does not end with LF: then LF must come next."""
         return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
 
     def said(self, first: int, last: int) -> tuple[dict[int, list[Span]], dict[int, int]]:
-        """Return the spans and the last reach of each sender, by id, in some entries.
+        """Return the spans and the last reach, each by sender, of the entries `first` up to `last`.
 
-        The entries are those from `first` up to `last`. One pass serves all members of a dead
-        worker.
+        One pass serves all members of a dead worker.
         """
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
@@ -363,7 +363,7 @@ class Log:
         self._words[_IN_USE] = max(self._words[_IN_USE], worker + 1)
 
     def stands(self, worker: int) -> int:
-        """Return the position before which `worker` has reported all as delivered."""
+        """Return the position up to which `worker` has reported all as delivered, or IDLE."""
         return self._positions[worker]
 
     def turn(self, worker: int) -> None:
@@ -375,7 +375,7 @@ class Log:
         return self._turns[worker]
 
     def mark_suspect(self, worker: int, member: int) -> None:
-        """Note the member whose data `worker` handles: the suspect if it dies now. 0: none."""
+        """Note the member whose data `worker` handles: the suspect if the worker dies. 0: none."""
         self._blamed[worker] = member
 
     def suspect(self, worker: int) -> int:

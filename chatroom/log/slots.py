@@ -3,15 +3,15 @@
 (It needs the log and the kernel's counts too: see worker/recovery.py.) Each member
 has a slot, in memory that all workers share. A slot holds:
 
-- a *checkpoint*: the member's offset in the log, and the bytes that the kernel had
-  taken for it by then. It is noted now and then, before the log laps it. The
-  cursor is found from it and from the bytes that were taken since;
+- a *checkpoint*: the member's offset in the log, and the number of bytes that the
+  kernel had taken for it by then. It is noted now and then, before the log laps
+  it. The cursor follows from the checkpoint and the bytes taken since;
 - its *allowance*: the time until which the bytes read use up its rate (LOAD-3), so
   that another worker does not grant a new burst;
 - its *input*: the bytes that were last read, so that those not in the log yet can
   be framed again. They are read straight into the slot, at a place that follows
-  from their offset in the member's stream. So there is nothing else to note, and
-  a worker's death can't leave anything half noted.
+  from their offset in the member's stream. There is nothing else to note, so a
+  worker's death can't leave a note incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.
@@ -90,9 +90,9 @@ class Slots:
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:
-        """Return the buffer to read input into that begins at offset `begin`.
+        """Return the part of a slot's buffer for input from offset `begin` of the stream on.
 
-        It has `most` bytes, or fewer where the slot's buffer wraps.
+        It has `most` bytes, or fewer where the buffer wraps.
         """
         first = slot * self._input_size
         at = first + begin % self._input_size
@@ -113,7 +113,7 @@ class Slots:
         for number in range(_STRIDE):
             self._words[at + number] = 0
         if hasattr(mmap, "MADV_REMOVE"):
-            with contextlib.suppress(OSError):  # not released: the next member uses it again
+            with contextlib.suppress(OSError):  # if not released, the next member reuses it
                 self._map.madvise(
                     mmap.MADV_REMOVE, self._table + slot * self._input_size, self._input_size
                 )

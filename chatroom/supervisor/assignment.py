@@ -1,14 +1,14 @@
-"""Assign members to workers: newcomers, a dead worker's members, and for an even spread.
+"""Assign members to workers: newcomers, a dead worker's members, and members moved for balance.
 
     a newcomer          adopt ──► the worker that the registry names
     a worker's death    adopt ──► the least loaded workers; ack ◄── when they serve the members
     an uneven spread    yield ──► the most loaded worker; yielded ◄──
                         adopt ──► the least loaded workers; ack ◄──
 
-A worker treats all members that it is handed alike: the kernel and the slot tell how far each of
-them has come (worker/recovery.py). Until a worker serves them, the log must keep what they need.
-So a dead worker's seat stays taken, and a worker that has yielded members keeps its position in the
-log, until all is *settled*: every worker has acknowledged (ack) that it serves what it was handed.
+A worker adopts all these members in the same way: it recovers each one's progress from the kernel,
+the log and the slot (worker/recovery.py). Until then, the log must keep what they need. So the
+position of a dead worker, and of one that has yielded members, is pinned until all is *settled*:
+each worker has acknowledged (ack) that it serves the members it was handed.
 """
 
 import heapq
@@ -26,11 +26,11 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken
 
 MAX_ADOPTED = 56
-"""Members in one record. The record must hold a greeting, and the longest address and prefix of
-each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
+"""Maximum of members in one record. The record must hold a greeting, and the longest address and
+prefix of each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""Workers in a row that die over one member before it is disconnected."""
+"""Deaths in a row, of the workers that handled a member, after which it is disconnected."""
 
 UNEVEN = 0.1
 """Tolerated difference between two workers' loads, as a fraction of a fair share."""
@@ -60,12 +60,12 @@ class Assignment:
         self._counters = counters
         self._log = log
         self._stopped = False
-        """True once the workers were told to end: their members are not reassigned."""
+        """True once the workers were told to stop: their members are not reassigned."""
         self._orphaned_at: float | None = None
-        """Time (s) of the first death whose orphans are not all served yet; None if all are."""
+        """Time (s) of the first death since all members were served; None while all are served."""
         self._numbers = count(1)
         self._awaited: dict[WorkerProcess, int] = {}
-        """Number of the last ack that was asked of each worker and has not come yet."""
+        """Number of the last ack requested from each worker, until it arrives."""
         self._unassigned: list[int] = []
         """Ids of members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
@@ -73,7 +73,7 @@ class Assignment:
         self._yielded = False
         """True once the yielder has given its members up."""
         self._look = loop.timer(self._balance)
-        """Set when the loads may have become uneven."""
+        """Timer of `_balance`; set when the loads may have become uneven."""
 
     def hand_over(self, id: int, client: Client) -> None:
         """Hand a newcomer to the worker that the registry named."""
@@ -83,13 +83,13 @@ class Assignment:
             self._adopt(self._pool.workers[client.worker], [id])
 
     def stop(self) -> None:
-        """Reassign no members from now on: workers end because they were told to."""
+        """Reassign no members from now on: workers end because they were told to stop."""
         self._stopped = True
 
     # --- events of the pool --------------------------------------------------
 
     def on_worker_ready(self, worker: WorkerProcess) -> None:
-        """Give a new worker the unassigned members, and later its share of the others."""
+        """Assign the unassigned members; `_balance` later gives the new worker its share."""
         self._registry.enroll(worker.number)
         unassigned, self._unassigned = self._unassigned, []
         self._assign(unassigned)
@@ -131,7 +131,7 @@ class Assignment:
             self._orphaned_at = self._loop.now()
         self._assign(orphans)
         # 3. Each new worker recovers the members' state (worker/recovery.py), and sends an ack.
-        # 4. The last ack releases the log; if the dead worker had no members, no ack is awaited.
+        # 4. The last ack releases the log. If no ack is awaited, the log is released at once.
         self._settle()
         # 5. The pool starts another worker; `_balance` moves members to it.
         self._spread_changed()
@@ -157,7 +157,7 @@ class Assignment:
     # --- hand members over ---------------------------------------------------
 
     def _assign(self, members: list[int]) -> None:
-        """Hand the members that have not left to the least loaded workers, and ask for acks."""
+        """Hand members to the least loaded workers and request acks. Skip those that have left."""
         ready = {worker.number: worker for worker in self._pool.ready()}
         members = [id for id in members if id in self._members.by_id]
         if not members:
@@ -231,7 +231,7 @@ class Assignment:
         """Tell the most loaded worker to yield its surplus of members."""
         ready = self._pool.ready()
         if self._pool.closing or self._yielder or not self.settled or len(ready) < 2:
-            return  # `_settle` schedules it again
+            return  # `_settle` or `on_worker_ready` schedules it again
         load = self._load()
         ready.sort(key=lambda worker: load[worker.number])
         least, most = ready[0], ready[-1]

@@ -22,8 +22,8 @@ READY_WITHIN = 30.0
 """Seconds for a process to become ready; then it counts as failed to start, and is killed."""
 
 RETRY_AFTER = 0.05
-"""Seconds before a record that the system refused is sent again. The channel is writable in the
-meantime, so the event loop can't wait for that."""
+"""Seconds before a record that the system refused is sent again. A timer is needed: the channel
+stays writable, so to wait until it is writable would be a busy loop."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -96,7 +96,7 @@ class Child:
             self._watch_channel()
 
     def kill(self) -> None:
-        """Send SIGKILL to the process. No process of the room loses data that matters by it."""
+        """Send SIGKILL to the process. Each process of the room may be killed at any moment."""
         self._process.kill()
 
     def end(self) -> None:
@@ -105,7 +105,10 @@ class Child:
         self._close()
 
     def wait(self, seconds: float) -> None:
-        """Receive from the process, or reap it, without the event loop; wait up to `seconds`."""
+        """Receive from the process, or reap it, without the event loop.
+
+        Waits up to `seconds`, but no longer than RETRY_AFTER: call it in a loop.
+        """
         sources = [self._process.sentinel]
         if self._hears:
             sources.append(self._channel.fileno())
@@ -188,7 +191,7 @@ class RestartedChild:
         self.done = False
         """True once the process has exited after `stop`, with exit code 0."""
         self._failures = 0
-        """Processes in a row that ended within STEADY_AFTER and without `succeeded`."""
+        """Failures in a row: no start, or an end within STEADY_AFTER and without `succeeded`."""
         self._started_at = 0.0
         self._stopped = False
         self._start_timer = loop.timer(self.start)
@@ -214,7 +217,7 @@ class RestartedChild:
             self.child.tell(record, descriptors)
 
     def stop(self) -> None:
-        """Restart the process no more, except by `start`; a running one goes on until `end`."""
+        """Restart the process no more. A running one goes on, and `start` still starts one."""
         self._stopped = True
         self._start_timer.cancel()
 

@@ -1,9 +1,9 @@
 """The pool of workers: spawn them, watch their progress, reap and replace them.
 
 Each worker has a seat: its number, its words in the log, its doorbell. A dead worker keeps its
-seat, which pins its position in the log, until other workers serve its members; so a replacement
-takes another seat. A worker that dies is replaced at once. If several in a row die before they are
-ready, the backoff between the attempts grows.
+seat, and so its position in the log, until other workers serve its members. Its replacement takes
+another seat and is started at once. If several in a row die before they are ready, the backoff
+between the attempts grows.
 
 The pool decides how many workers there are. assignment.py decides which members they serve: it
 receives the pool's three events, `PoolEvents`.
@@ -26,7 +26,7 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.worker import process
 
 ATTEMPTS = 10
-"""Starts in a row that fail, while no worker is alive, before the room ends."""
+"""Failed starts in a row after which the room ends, unless a worker is ready."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class PoolEvents(Protocol):
         """Handle a worker's record about its members."""
 
     def on_worker_exit(self, worker: WorkerProcess) -> None:
-        """Handle a worker that was reaped. Its position is pinned, so its seat is not free yet."""
+        """Handle the exit of a worker. Its position in the log, or a lower one, is pinned."""
 
 
 class WorkerPool:
@@ -85,8 +85,8 @@ class WorkerPool:
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
-        """Seat of a dead worker whose members are not all served by others yet, or None. After
-        several deaths, only the one with the lowest position is kept: the log waits for it."""
+        """Seat of a dead worker until others serve all its members; None if there is none. After
+        several deaths, the seat with the lowest position: it pins what all of them need."""
         self._settings = settings
         self._loop = loop
         self._log = log
@@ -100,7 +100,7 @@ class WorkerPool:
         self.closing = False
         """True once the room stops: no worker is replaced any more."""
         self._failures = 0
-        """Failed starts in a row: the worker died before it was ready."""
+        """Failed starts in a row: no process was spawned, or it ended before it was ready."""
         self._retry = loop.timer(self._adjust)
         """Set during the backoff after a failed start."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._look_at_progress)
@@ -272,7 +272,7 @@ class WorkerPool:
 
     def _fail(self, number: int, why: str) -> None:
         """Start the backoff after a failed start. Raises WorkerError if the room can't go on."""
-        if self._retry.due is None:  # else another start of the same attempt has failed already
+        if self._retry.due is None:  # several starts at once count as one
             self._failures += 1
         if not self._complete or (self._failures >= ATTEMPTS and not self.ready()):
             raise WorkerError(f"worker {number} can't start: {why}")

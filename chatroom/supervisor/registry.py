@@ -28,7 +28,7 @@ from chatroom.system.channel import Channel, Record
 from chatroom.system.event_loop import EventLoop
 
 ANSWER_WITHIN = 3.0
-"""Timeout (s) of a call; then the registry's process counts as stopped, and is replaced."""
+"""Timeout (s) of a call, after which the registry's process is replaced."""
 
 RESTARTS = 5
 """Maximum of restarts of the registry's process in a row for one call."""
@@ -61,10 +61,10 @@ class Refusal:
 
 
 class Registry:
-    """The directory. The cost of a call does not depend on the number of members in it."""
+    """The directory. Only `members` and `restore` take longer the more members there are."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
-        """`max_clients_per_address`: 0 is no limit but `max_clients`."""
+        """`max_clients_per_address`: 0 means that only `max_clients` applies."""
         self._max_clients = max_clients
         self.limit(max_clients_per_address)
         self._last_id = 0
@@ -77,7 +77,7 @@ class Registry:
         """Workers that newcomers may be placed on."""
 
     def limit(self, max_clients_per_address: int) -> None:
-        """Limit the members from one address from now on; 0 is no limit. Members stay."""
+        """Set the limit of members per address for newcomers; 0: no limit. Members stay."""
         self._max_clients_per_address = max_clients_per_address or self._max_clients
 
     def enroll(self, worker: int) -> None:
@@ -89,9 +89,10 @@ class Registry:
         self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:
-        """Give a newcomer from a canonical `address` an id and the worker with the fewest members.
+        """Refuse a newcomer, or give it an id and the worker with the fewest members.
 
-        An id is never given twice. If no worker is enrolled, the newcomer is UNASSIGNED.
+        `address` is in canonical form. An id is never given twice. If no worker is enrolled, the
+        newcomer is UNASSIGNED.
         """
         if len(self._members) >= self._max_clients:
             return Refusal("The room is full")
@@ -205,9 +206,8 @@ class RegistryProcess:
         if self._child is not None:
             self._child.end()
             self._child = None
-        self._registry = (
-            None  # after the kill: a collected proxy calls the process, even a stopped one
-        )
+        # Only after the kill: a proxy that is collected calls the process, even a stopped one.
+        self._registry = None
 
     def _on_record(self, record: Record, _descriptors: list[int]) -> None:
         self._address = record["serves"]
@@ -237,15 +237,15 @@ class RegistryProcess:
         return answer
 
     def leave(self, members: list[int]) -> None:
-        """Forget members, which `held` must no longer return."""
+        """Forget members. `held` must no longer return them."""
         self._call("leave", members)
 
     def move(self, members: list[int], worker: int) -> None:
-        """Move members to `worker`; `held` must return them with it already."""
+        """Move members to `worker`. `held` must already return them with that worker."""
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the registry; if its process is dead or stopped, in another one."""
+        """Call a method of the registry. If its process is dead or stopped, start another."""
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
@@ -262,7 +262,7 @@ class RegistryProcess:
 
 
 def _limit(connection: int, seconds: float) -> None:
-    """Set a receive timeout (s) on a connection, after which it raises BlockingIOError."""
+    """Set a timeout (s) on a connection, after which a read raises BlockingIOError."""
     with socket.socket(fileno=os.dup(connection)) as same:
         whole = int(seconds)
         limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))  # struct timeval
@@ -273,7 +273,7 @@ def _limit(connection: int, seconds: float) -> None:
 
 
 def main(end: socket.socket) -> None:
-    """Serve a registry and send its address, until the main process has ended, killed or not."""
+    """Send the registry's address, and serve until the main process has ended in any way."""
     # An abstract address leaves no file behind, even if this process is killed. A client must
     # know the key, which only the main process and its children have.
     address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None

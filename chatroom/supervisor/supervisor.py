@@ -1,8 +1,8 @@
 """The main process: start the other processes, admit clients, handle signals, stop in order.
 
 There is one event loop, which never waits for a client, a worker or the console. Signal handlers
-only wake it. A ready worker that dies is replaced, and other workers serve its members. A worker
-that fails to start when the room starts ends the room with its error.
+only wake it. A ready worker that dies is replaced, and other workers serve its members. If a
+worker fails to start when the room starts, the room ends with that worker's error.
 
     workers            main                           signals
     ready ──────────►  all ready: listen, print the address
@@ -86,12 +86,12 @@ def run(
 ) -> None:
     """Run a room until SIGINT or SIGTERM. Call it in the main thread.
 
-    `inherited`: listening sockets from the service manager, which is `notifier`. `reload` returns
-    the settings, read again; it may raise ChatroomError.
+    `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
+    manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
     Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker can be
-    started, RegistryError if the registry can't. In every case, no process, file or shared memory
-    of the room is left.
+    started, RegistryError if the registry can't. In every case, no process, socket or shared
+    memory of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -136,7 +136,7 @@ class Supervisor:
         """Set until the phase's timeout; the timer only wakes the loop."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # Names may take long to resolve. Nothing needs a cleanup yet, so a signal may end all here.
+        # Names may take long to resolve. A signal may end the process here: nothing needs cleanup.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)
@@ -256,7 +256,8 @@ class Supervisor:
         self._pool.stop(order)
 
     def _stop(self) -> None:
-        # One stop signal is enough. To ignore them would race with a signal that has just come.
+        # One stop signal is enough: block further ones. To ignore them (SIG_IGN) would race with a
+        # signal that has just come.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()

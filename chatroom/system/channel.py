@@ -21,14 +21,14 @@ MAX_DESCRIPTORS = 253
 """Maximum of descriptors in one record: the kernel's limit."""
 
 # SEQPACKET keeps the records apart and reports the close of the other end. macOS has no such
-# pair; there the parent's sentinel reports its end to a worker.
+# pair; there a worker learns of the main process's end from its sentinel.
 KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 _REFUSED = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
-"""Temporary errors. ETOOMANYREFS: as many descriptors of this user are in flight as it may have
-open, and other processes must receive theirs first. ENOBUFS: on macOS, the socket is full."""
+"""Temporary errors. ETOOMANYREFS: too many descriptors of this user are in flight (RLIMIT_NOFILE);
+processes must receive some first. ENOBUFS: on macOS, the socket is full."""
 _GONE = (
     errno.EPIPE,
     errno.ECONNRESET,

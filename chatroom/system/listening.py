@@ -15,12 +15,12 @@ BACKLOG = 4096
 
 
 def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
-    """Return a non-blocking socket that listens at a name or an address, IPv4 or IPv6 (JOIN-4).
+    """Return a non-blocking socket that listens at a name, an IP address or a Unix socket's path.
 
-    A name's IPv4 address is preferred, since `nc NAME` without IPv6 tries it. `::` also accepts
-    IPv4 clients. Accepted sockets inherit the options. `peer_timeout`: seconds without a sign of
-    life after which the kernel breaks a connection; 0: the system's default. A stale file of a
-    Unix socket is replaced. Raises ListenError.
+    IPv6 is served like IPv4 (JOIN-4). Of a name's addresses, an IPv4 one is preferred: a client
+    without IPv6 can use no other. `::` also accepts IPv4 clients. A stale file of a Unix socket is
+    replaced. Accepted sockets inherit the options. `peer_timeout`: seconds without a sign of life
+    after which the kernel breaks a connection; 0: the system's default. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -37,7 +37,7 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
 
 
 def resolve(at: Endpoint) -> Endpoint:
-    """Replace a name by its address. Waits for name servers. Raises ListenError."""
+    """Return an endpoint with its name resolved. Waits for name servers. Raises ListenError."""
     if at.path:
         return at
     _, (host, port, *more) = _resolve(at.host, at.port)
@@ -124,8 +124,9 @@ def is_stale(path: str) -> bool:
 def expect_life(listener: socket.socket, within: int) -> None:
     """Set TCP keepalive: break a connection after `within` seconds without a sign of life.
 
-    A connection whose window stays full that long is broken, too: the kernel can't tell its peer
-    from one that has gone. 0 restores the system's default. No effect on a Unix socket.
+    A connection is also broken if its peer's receive window stays full that long: the kernel can't
+    tell such a peer from one that has gone. 0 restores the system's default. No effect on a Unix
+    socket.
     """
     if listener.family == socket.AF_UNIX:
         return

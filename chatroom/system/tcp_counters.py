@@ -1,7 +1,7 @@
-"""The kernel's byte counts of a connection, for every process that holds it (Linux, TCP).
+"""The kernel's byte counts of a TCP connection (Linux). Each process that holds it can read them.
 
-A killed worker could not report how much it had written to a socket and read from it. The kernel
-has exact counts.
+A killed worker can't report how much it has written to a socket and read from it. The kernel's
+counts are exact.
 """
 
 import array
@@ -41,8 +41,8 @@ class Traffic(NamedTuple):
 def counts(connection: socket.socket) -> Counts | None:
     """Return the bytes taken and read so far; None if the kernel does not count.
 
-    No other process may read from or write to the connection during the call. A pending reset may
-    be reported as an ordinary end afterwards.
+    No other process may read from or write to the connection during the call. The call may
+    consume a pending reset; the next read then reports an ordinary end.
     """
     found = traffic(connection)
     while found is not None:

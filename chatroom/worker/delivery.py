@@ -5,7 +5,7 @@ all its members. Nearly all of them took everything: they are *level*, need no
 cursor of their own, and share one view of what comes next. A member that did not
 take everything is *behind*. It has a cursor, goes on there when its socket is
 writable, and is disconnected when it lags too far. So a slow reader delays nobody
-(LOAD-1). A member that speaks needs a view of its own, once for each message.
+(LOAD-1). A member that has just spoken needs a send of its own, without its message.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from chatroom.worker.member import Member
 FEW = 64
 """Number of members up to which a worker delivers first and wakes the others afterwards. That
 delays the others by half a millisecond. Waking a worker costs as much as several deliveries, and
-on a machine with few processors it would take one from this worker."""
+on a machine with few processors the woken worker may displace this one."""
 
 CATCH_UP_WITHIN = 5.0
-"""Grace period (s) for members whose worker hung while much was said, before the lag limit applies
-to them again. Meanwhile the log keeps the messages that they lack, so senders may have to wait."""
+"""Grace period (s) before the lag limit applies again to members that lag much when taken over, as
+after a hang. Meanwhile the log keeps the messages that they lack, so senders may have to wait."""
 
 MAX_SPANS = 512
 """Spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need two."""
 
 MUCH = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
-than that part of the limit. A member that lags less has the rest of the limit for new messages."""
+than the limit divided by MUCH. A smaller lag leaves the rest for new messages."""
 
 
 class Delivery:
@@ -63,7 +63,7 @@ class Delivery:
         self._lag_exempt: set[int] = set()
         """Ids of members exempt from the lag limit after a takeover."""
         self.grace_until: float | None = None
-        """Time at which that exemption ends. Until then the log must keep what they lack."""
+        """Time at which that exemption ends. Until then the log keeps what these members lack."""
         self._pinned = False
         """True while this worker's position in the log must not move: see `pin`."""
 

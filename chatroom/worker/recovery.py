@@ -6,7 +6,8 @@ finds:
 
     the cursor        the checkpoint's offset, moved along the log by the bytes sent since
                       then; the member's own messages are skipped
-    input to frame    what was read and the log does not cover; it is still in the slot
+    input to frame    the bytes that were read and that the log does not cover; the slot
+                      still holds them
 
 The welcome counts as the first bytes of the stream: a connection that has not
 received all of it is not a member yet, and begins as a newcomer. So newcomers, a
@@ -103,7 +104,7 @@ class Past:
         count = counts(assigned.connection)
         assert count is not None, "members are only handed over where the kernel counts their bytes"
         if not self._knows(checkpoint):
-            # Checkpoints are noted in time, but not of a member whose connection is broken.
+            # The log has lapped the checkpoint. This happens only if the connection is broken.
             return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
         if count.taken < len(assigned.greeting):

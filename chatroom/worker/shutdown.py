@@ -1,8 +1,8 @@
 """The end of a worker's service, when the room stops.
 
 The main process asks for it in two steps. *Drain*: read no more, and append all
-that was read. *Stop*, when all workers have drained: deliver the rest, and
-close all connections so that nothing of it is lost.
+that was read. *Stop*, when all workers have drained: deliver the rest of the log,
+and close all connections without losing what was sent.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from chatroom.worker.input import Input
 from chatroom.worker.member import Member
 
 STOP_WITHIN = 1.2
-"""Seconds that members that are behind have to catch up when the room stops."""
+"""Timeout (s) for delivery to slow members when the room stops."""
 
 LINGER_WITHIN = 0.3
-"""Seconds after that, at most, for which to read and drop input of members."""
+"""Maximum time (s) after that to linger: to read and drop members' input."""
 SILENCE = 0.05
 """Seconds without any input after which lingering ends early."""
 
@@ -76,7 +76,10 @@ class Shutdown:
 
 
 def _linger(members: list[Member]) -> None:
-    """Drop members' input until they have closed or are silent, LINGER_WITHIN at most."""
+    """Drop input of members that have some, until all have closed or are silent.
+
+    Takes LINGER_WITHIN at most.
+    """
     deadline = monotonic() + LINGER_WITHIN
     with selectors.DefaultSelector() as selector:
         for member in members:
@@ -92,7 +95,7 @@ def _linger(members: list[Member]) -> None:
 
 
 def _drain_input(member: Member) -> bool:
-    """Drop some of a member's input; return True if there was any."""
+    """Drop some of a member's input; return False at its end, or if there is none."""
     try:
         return bool(member.socket.recv(MAX_READ))
     except OSError:

@@ -1,8 +1,8 @@
 """One scripted client, and a log of the bytes in both directions.
 
 A client never judges. It sends, collects what it receives, and waits for tokens;
-the test decides what a token proves. All waits are bounded by the `Clock`'s
-patience.
+the test decides what a token proves. Each wait has a timeout: `within` seconds, or
+the `Clock`'s patience.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Log:
     dropped: int = 0
 
     ended: bool = False
-    """True once further events are of no interest."""
+    """True once further events are not kept."""
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
         if self.ended:
@@ -131,9 +131,9 @@ class Client:
     # --- saying --------------------------------------------------------------
 
     async def say(self, text: bytes) -> None:
-        """Send a text, in one segment if it is short. Raise Violation if the server does not read.
+        """Send a text, in one segment if it is short.
 
-        Raise Violation, too, if the connection is lost.
+        Raise Violation if the server does not read, or if the connection is lost.
         """
         self._log.add(self.name, "says", text)
         try:
@@ -241,7 +241,10 @@ class Client:
         return await self.waits(lambda: bool(self.ended), within)
 
     async def waits(self, condition: Callable[[], bool], within: float | None = None) -> bool:
-        """Wait until `condition` holds; it is evaluated whenever data has come."""
+        """Return True once `condition` holds; False if it does not by the deadline or the end.
+
+        The condition is evaluated whenever data has come. Raise Violation if flooded.
+        """
         deadline = self._loop.time() + (self._clock.patience if within is None else within)
         while not condition():
             left = deadline - self._loop.time()
@@ -303,10 +306,10 @@ async def connect(
     log: Log,
     receive_buffer: int = 0,
 ) -> Client:
-    """Connect a client; its welcome is not waited for.
+    """Connect a client, without waiting for its welcome.
 
     source: address to bind to; None: the system's choice. receive_buffer: bytes of
-    SO_RCVBUF, for a client that must hold little unread. Raise Violation if the server
+    SO_RCVBUF, for a client that must buffer little; 0: the default. Raise Violation if the server
     does not accept it, RefusedError if nothing listens, OSError if `source` is not local.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET

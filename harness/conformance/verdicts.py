@@ -1,9 +1,10 @@
 """The verdict of each clause, and of the run, from the tests' results. Pure.
 
-A clause holds if one of its tests passed and none failed; its evidence is the weakest
-of theirs. A clause that was not judged is unknown, never a pass. A run fails if a clause
-that counts fails: a MUST, or a SHOULD under --strict or claimed by the profile, unless it
-is a known failure. If nothing passed, any failure fails the run.
+A clause passes if a test of it passed, and none failed or was left unknown; its evidence
+is the weakest of these tests'. A clause without results is unknown, never a pass. A run
+fails if a clause that counts fails: a MUST, or a SHOULD under --strict or claimed by the
+profile, unless it is a known failure. If nothing passed, any failure fails the run. A run
+is invalid if the harness could not judge it, or if nothing passed and nothing failed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CAUSES = {
 """Verdicts of a clause, each with the results that lead to it. The first that occurs wins."""
 
 KEPT = 512
-"""Maximum number of bytes, expected and actual, in a record."""
+"""Maximum number of expected bytes, and of actual bytes, in a record."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ClauseVerdict:
 class Verdict:
     """The verdict of a run.
 
-    why: reasons why it is invalid. stale: messages on known failures that do not fail.
+    why: reasons why it is invalid. stale: messages on known failures to remove from the list.
     """
 
     verdict: str
@@ -91,7 +92,7 @@ def judge(
     rules: Rules,
     troubles: Sequence[str] = (),
 ) -> Verdict:
-    """Return the verdict of a run. `troubles`: reasons, besides tests, why it can't be judged."""
+    """Return the verdict of a run. `troubles`: further reasons why it can't be judged."""
     judged = tuple(
         _judge_clause(clause, [result for result in results if result.clause == clause.id], rules)
         for clause in clauses.values()
@@ -110,7 +111,7 @@ def judge(
         verdict = FAIL
     elif any(clause.verdict == PASS for clause in judged):
         verdict = PASS
-    elif any(clause.verdict == FAIL for clause in judged):  # none counts, but none passed
+    elif any(clause.verdict == FAIL for clause in judged):  # it does not count, but nothing passed
         verdict = FAIL
     else:
         verdict, why = INVALID, ["no clause passed"]
@@ -135,7 +136,7 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
 
 
 def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
-    """Return messages on the entries of a file of known failures that do not fail."""
+    """Return a message for each known failure that no longer fails, or is no clause."""
     by_id = {clause.clause.id: clause for clause in judged}
     said = []
     for entry in known:

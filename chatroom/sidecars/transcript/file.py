@@ -18,7 +18,7 @@ BLOCK = 64 * KIB
 
 
 class TranscriptFile:
-    """An open file. All methods but `close` raise OSError."""
+    """An open file. Raises OSError, except in `is_at` and `gone`."""
 
     def __init__(self, fd: int, begin: int, after: int) -> None:
         """`begin`: offset at which this room's lines begin; `after`: see lines.py."""
@@ -131,7 +131,7 @@ def _mend(fd: int, begin: int) -> int:
 
 
 def _line_start(fd: int, end: int, begin: int) -> int:
-    """Return the start of the last line before `end`, which ends without LF; at least `begin`."""
+    """Return the offset behind the last LF from `begin` to `end`; `begin` if there is none."""
     while end > begin:
         first = max(begin, end - BLOCK)
         found = os.pread(fd, end - first, first).rfind(b"\n")

@@ -1,9 +1,9 @@
 """The process that writes the transcript: it follows the log and appends to the file.
 
-It reports errors to the main process, and hands it a descriptor of each file that it opens before
-it writes to that file. If it dies, the next process gets that file, finds the last message in it
-and goes on from there. When the main process is gone, it writes the messages that are left and
-ends.
+It reports errors to the main process. Before it writes to a file that it has opened, it passes a
+descriptor of the file to the main process. If it dies, the next process gets that file, finds the
+last message in it and goes on from there. When the main process is gone, this process writes the
+remaining messages and ends.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
 PAUSE = 0.02
-"""Seconds between two reads of the log, which leave the processors to the workers."""
+"""Pause (s) between two reads of the log. It leaves the processors to the workers."""
 SMALL_CHUNK = 4 * KIB
 """Bytes of the log to read at once when a larger chunk can't be written."""
 SYNC_EVERY = 1.0
-"""Seconds, at most, from a write until it is flushed to the disk."""
+"""Maximum time (s) from a write until it is flushed to the disk."""
 RETRY_AFTER = 1.0
 """Seconds after which to retry after an error."""
 FLUSH_AFTER = 0.05
@@ -44,7 +44,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(path: Path, where: str, run: str, settings: Settings, end: socket.socket) -> None:
     """Write until the room has ended; the target of the process.
 
-    `where` and `run`: see lines.py. The main process has blocked signals before.
+    `where` and `run`: see lines.py. The process starts with the room's signals blocked.
     """
     channel = Channel(end)
     connection.wait([channel.socket])
@@ -166,7 +166,7 @@ class TranscriptWriter:
                     self._hurry(within)
 
     def _hurry(self, within: float) -> None:
-        """Write the rest and end: no more messages will be appended."""
+        """Write the rest and end, within so many seconds: no more messages will be appended."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now
@@ -176,7 +176,7 @@ class TranscriptWriter:
     # --- write ---------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Open, write and flush the file, whichever is due."""
+        """Open the file, or write to it and flush it, if due."""
         if self._blocked:
             return
         now = monotonic()

@@ -34,7 +34,7 @@ SLOW = ("slow", "stall")
 """Faults of a link for which a server may disconnect a client (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""Beginnings of the reason of a refusal that is this machine's fault, not the target's."""
+"""Beginnings of a refusal's reason that mean a fault of this machine, not of the target."""
 
 
 class Connections:

@@ -9,7 +9,7 @@ from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import LOST, SHOWN, Judgement
 
 OBSERVERS = 4
-"""Sessions whose order shows what came before what: those that heard most."""
+"""Number of sessions, those that heard most, whose order shows which message came first."""
 
 Observer = tuple[Session, dict[int, int]]
 """A session, and the place of each message in its stream."""
@@ -18,7 +18,7 @@ Observer = tuple[Session, dict[int, int]]
 def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
     """Check that each message reached those that were members by then (CAST-1, WELCOME-3).
 
-    ordered: there is one order for all streams.
+    ordered: true if all sessions hear the messages in one order (CAST-5).
     """
     sessions = facts.sessions.values()
     times = [message.t for message in facts.messages]
@@ -34,7 +34,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
         for sender, index in facts.latest(session).items():
             newest[sender] = max(index, newest.get(sender, -1))
     sent = sorted((message.sent, at) for at, message in enumerate(facts.messages) if message.sent)
-    # For each time of sending: the first message, by index, that was sent from then on.
+    # begun[i]: lowest index of the messages in sent[i:], whose sending ended at that time or later.
     begun = [len(times), *accumulate((at for _, at in reversed(sent)), min)][::-1]
     for session in sessions:
         if session.welcomed is None:
@@ -73,14 +73,17 @@ class _Losses:
         }
         known = {*session.heard}
         self._reached: list[tuple[Observer, int, int]] = []
-        """First and last place in each observer's stream that this session has heard, too."""
+        """Each observer, and the first and last place in its stream that this session heard too."""
         for observer in observers:
             places = [observer[1][index] for index in known & observer[1].keys()]
             if places:
                 self._reached.append((observer, min(places), max(places)))
 
     def check(self, missing: list[int], came: int, first: int) -> None:
-        """Judge missing messages. came, first: the next message when it connected, was welcomed."""
+        """Judge the missing messages.
+
+        came: index of the next message when the session connected. first: when it was welcomed.
+        """
         messages = self._facts.messages
         for index in missing:
             message = messages[index]
@@ -96,14 +99,14 @@ class _Losses:
         return newest >= index or not self._facts.was_cut(index)
 
     def _was_member(self, index: int) -> bool:
-        """Return whether it was a member without a welcome: it has heard an earlier message."""
+        """Return whether the session was a member already: it had heard an earlier message."""
         earliest = self._earliest.get(self._facts.messages[index].sender)
         return (earliest is not None and earliest < index) or any(
             places.get(index, -1) > first for (_, places), first, _ in self._reached
         )
 
     def _passed(self, index: int) -> bool:
-        """Return whether it has heard a later message (CAST-4, CAST-5)."""
+        """Return whether the session has heard a later message (CAST-4, CAST-5)."""
         return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
             places.get(index, last) < last for (_, places), _, last in self._reached
         )
@@ -113,7 +116,7 @@ class _Losses:
         facts, messages, session = self._facts, self._facts.messages, self._session
         says = f"{facts.whose(index)} never reached {session}"
         if self._judgement.counts[LOST] >= SHOWN:
-            return says  # not shown anyway
+            return says  # it will not be shown
         heard = {*session.heard}
         own = [said for said in facts.sessions[messages[index].sender].said if said in heard]
         at = bisect_left(own, index)

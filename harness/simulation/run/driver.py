@@ -42,13 +42,13 @@ CHUNK = 1 << 18
 """Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Maximum number of connections to handle before the schedule is checked: less than 1 ms."""
+"""Maximum number of connections to handle, in less than 1 ms, before the schedule is checked."""
 
 HALF = 0.5
 """Seconds between two reports of progress."""
 
 QUIET = 0.3
-"""Seconds of silence after all have heard the last words: then the run is over."""
+"""Seconds of silence after which the run is over, once all have heard the last words."""
 
 WELCOME_MOST = 4096
 """Bytes in which the welcome must be found."""
@@ -96,12 +96,12 @@ class Connection:
     line_end_due: bool = False
     """True if a LF that comes next belongs to the welcome."""
     tail: bytes = b""
-    """Beginning of a line, or of the welcome."""
+    """Received beginning of a line, or of the welcome."""
     pending: deque[tuple[bytes, str]] = field(default_factory=deque)
-    """Pieces to send, each with the message that it completes, or empty."""
+    """Pieces to send, each with the name of the message that it completes, or an empty name."""
     waits_to_write: bool = True
     gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Time of the last piece of each unfinished message, and its longest pause."""
+    """Time of the last piece, and longest pause (s), of each unfinished message, by its number."""
 
     @property
     def number(self) -> int:
@@ -122,7 +122,7 @@ class Driver:
         plan = job.plan
         names: dict[bytes, str] = {}
         self._finals: set[str] = set()
-        """Names of the last words, as in the record."""
+        """Names of all last words, in quotes as in the record."""
         for session in plan.sessions:
             prefix = b"<%s>" % self._address(session).encode()
             for say in session.says:
@@ -412,8 +412,8 @@ class Driver:
 
 
 def main() -> int:
-    """Read the job and the start, and run. Return the exit status: 1 if standard input ended
-    before."""
+    """Read the job and the start of the run, and run. Return the exit status: 1 if standard input
+    ended before the start was read."""
     raise_descriptor_limit()
     # The parent may be interrupted before it has sent all.
     with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):

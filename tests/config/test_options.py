@@ -66,8 +66,8 @@ def test_a_default_of_this_machine_is_in_the_help_and_nowhere_else() -> None:
     assert option("workers").shown_default == "one for each usable core"
 
 
-def test_the_help_of_the_lag_limit_tells_how_many_runs_it_is() -> None:
-    assert f"{Settings().max_lag_entries:,} runs" in option("max_lag").help
+def test_the_help_of_the_lag_limit_tells_how_many_entries_it_is() -> None:
+    assert f"by default to {Settings().max_lag_entries:,};" in option("max_lag").help
 
 
 def test_the_documentation_has_the_table() -> None:

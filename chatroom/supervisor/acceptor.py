@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts connections from the `listeners`, from `open` to `close`.
+    """Accepts connections from the `listeners`, as `accept` says, until `close`.
 
     `bans`: addresses to refuse. `hand_over(id, client)` gives a member to a worker.
     """
@@ -86,7 +86,10 @@ class Acceptor:
             return
         self._accepts = accept
         for accepting in self._accepting:
-            accepting.open() if accept else accepting.close()
+            if accept:
+                accepting.open()
+            else:
+                accepting.close()
 
     def close(self) -> None:
         """Stop accepting, and close all connections that are not members'. Idempotent."""

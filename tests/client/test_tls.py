@@ -203,7 +203,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_last_words_are_heard_though_a_reset_follows_them(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket]
 ) -> None:
-    """As from a TLS proxy that closes its socket with unread input."""
+    """A TLS proxy that closes its socket with unread input causes such a reset."""
     ours, theirs = connected
     terminator = Terminator(certificate.context, theirs)
     trust = tls_context(str(certificate.file), insecure=False)

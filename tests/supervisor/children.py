@@ -15,7 +15,7 @@ from tests.system.loops import ManualLoop
 class PlayedProcess:
     """A fake process, which the test plays."""
 
-    def __init__(self, error: OSError | None, args: tuple[Any, ...]) -> None:
+    def __init__(self, args: tuple[Any, ...], error: OSError | None = None) -> None:
         self.pid = 1
         self.arguments = args[:-1]
         end: socket.socket = args[-1]
@@ -50,7 +50,7 @@ class PlayedProcess:
         self.die(-9)
 
     def close(self) -> None:
-        """Nothing to do: the test closes the descriptors."""
+        """Nothing to do: the test closes the sentinel."""
 
     def join(self) -> None:
         assert self.exitcode is not None, "the main process would wait for it"
@@ -68,7 +68,7 @@ class Children:
         monkeypatch.setattr(spawn, "get_context", lambda kind: context)
 
     def _start(self, target: object, args: tuple[Any, ...]) -> PlayedProcess:
-        self.started.append(PlayedProcess(self.error, args))
+        self.started.append(PlayedProcess(args, self.error))
         return self.started[-1]
 
     @property

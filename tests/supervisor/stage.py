@@ -27,13 +27,14 @@ from chatroom.supervisor.members import Members
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Directory, Registry
 from chatroom.system import spawn
-from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.channel import ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.signals import HANDLED_SIGNALS
 from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
+from tests.supervisor.children import PlayedProcess
 
 Story = Iterator[None]
 """A test's generator; at each yield, the main process runs until it would wait."""
@@ -46,20 +47,14 @@ class Adopted(NamedTuple):
     greeting: str
 
 
-class Process:
+class Process(PlayedProcess):
     """A fake worker's process, which the test plays."""
 
-    def __init__(self, target: object, args: tuple[int, Settings, socket.socket]) -> None:
-        self.number, self.settings, end = args
-        self.exitcode: int | None = None
+    def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
+        super().__init__(args)
+        self.number, self.settings = args[:2]
         self.pid = 1_000_000 + self.number
-        self.sentinel, self._alive = os.pipe()
-        self._end = end
         self.adopted: dict[int, Adopted] = {}
-        self.descriptors: list[int] = []
-
-    def start(self) -> None:
-        self.channel = Channel(self._end.dup())
 
     def tell(self, record: Record) -> None:
         self.channel.send(record)
@@ -96,23 +91,14 @@ class Process:
 
     def die(self, exitcode: int = 1) -> None:
         if self.exitcode is None:
-            self.exitcode = exitcode
             for adopted in self.adopted.values():
                 adopted.connection.close()
-            for fd in (self._alive, *self.descriptors):
-                os.close(fd)
-            self.channel.close()
+        super().die(exitcode)
 
     def kill(self) -> None:
         with contextlib.suppress(ChannelClosed):
             self.told()
-        self.die(-9)
-
-    def close(self) -> None:
-        """Nothing to do: the stage closes the descriptors."""
-
-    def join(self) -> None:
-        assert self.exitcode is not None, "the main process would wait for it"
+        super().kill()
 
 
 class LocalRegistry(Registry):
@@ -188,7 +174,7 @@ class Stage:
 
         class Context:
             def Process(self, target: object, args: Any) -> Process:  # noqa: N802
-                stage.processes.append(Process(target, args))
+                stage.processes.append(Process(args))
                 return stage.processes[-1]
 
         monkeypatch.setattr(supervisor, "Console", Console)

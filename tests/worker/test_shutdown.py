@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from chatroom.worker.shutdown import LINGER_WITHIN, SILENCE, STOP_WITHIN
-from tests.worker.drivers import SMALL, WELCOME, Ended, MakeRoom, Room
+from tests.worker.drivers import SMALL, WELCOME, Client, Ended, MakeRoom, Room
 
 
 def test_to_drain_is_to_append_what_was_read_and_to_read_no_more(room: Room) -> None:
@@ -74,7 +74,8 @@ def test_to_stop_does_not_listen_for_ever(make_room: MakeRoom) -> None:
     assert quitter.has_ended()
 
 
-def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
+def stopped_with_a_slow_member(make_room: MakeRoom) -> tuple[Room, Client, Client]:
+    """Return a room that was told to stop, a member that is level, and one that is behind."""
     room = make_room()
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()
@@ -83,6 +84,11 @@ def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
         room.run()
     room.tell({"drain": True})
     room.tell({"stop": True})
+    return room, alice, slow
+
+
+def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
+    room, alice, slow = stopped_with_a_slow_member(make_room)
     assert room.run() == pytest.approx(STOP_WITHIN)
     room.clock.now += STOP_WITHIN / 3
     heard = slow.hear(1000)
@@ -96,14 +102,7 @@ def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
 
 
 def test_to_stop_does_not_wait_for_ever(make_room: MakeRoom) -> None:
-    room = make_room()
-    alice, slow = room.join(), room.adopt(buffer=1)
-    room.run()
-    for _ in range(1000):
-        alice.say(b"x" * 50 + b"\n")
-        room.run()
-    room.tell({"drain": True})
-    room.tell({"stop": True})
+    room, alice, slow = stopped_with_a_slow_member(make_room)
     room.run()
     room.clock.now += STOP_WITHIN
     with pytest.raises(Ended):

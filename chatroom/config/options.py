@@ -52,7 +52,7 @@ class Reload(Enum):
     RESTART = "restart"
     AT_ONCE = "at once"
     NEW_MEMBERS = "new members"
-    FREE_SEATS = "where there are seats"
+    LIMITED = "at once, with a limit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,7 @@ class Options:
         help="listen at this address: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable. HOST PORT"
         " may be left out if this is given, or if a service manager passes sockets")
     workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
-        reload=Reload.FREE_SEATS, default_text="one for each usable core", here=True,
+        reload=Reload.LIMITED, default_text="one for each usable core", here=True,
         help="processes that serve members")
     welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,
         reload=Reload.AT_ONCE,
@@ -228,8 +228,8 @@ class Options:
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
-        help="maximum bytes per second that a member may send in the long run; a member that sends"
-        " more is throttled, and loses nothing; 0: no limit")
+        help="maximum average rate of a member, in bytes per second; a faster member is throttled,"
+        " and loses nothing; 0: no limit")
     burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
         help="bytes that a member may send before --rate applies")
     peer_timeout: int = option(300, "SECONDS", integer, least=2, most=65535, or_zero=True,

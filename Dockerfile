@@ -1,4 +1,4 @@
-# A room in a container. How to build and run it: docs/service.md.
+# A room in a container. docs/service.md explains how to build and run it.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -6,11 +6,11 @@ COPY . .
 RUN python -m venv --without-pip /opt/chatroom
 RUN pip --python /opt/chatroom/bin/python install --no-cache-dir --no-deps .
 
-# Nothing but the package itself is added to the image of Python.
+# The final image adds only the installed package to the Python image.
 FROM python:3.13-slim
 COPY --from=build /opt/chatroom /opt/chatroom
 ENV PATH=/opt/chatroom/bin:$PATH
-# The folder by which the room is found has to be its user's alone.
+# The run-dir must belong to the user that runs the room, and be closed to others.
 RUN install --directory --owner=10001 --group=10001 --mode=0700 /run/chatroom
 USER 10001:10001
 EXPOSE 4000

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from chatroom.arguments import Parser
 from chatroom.cli.status import add_room, ask, connect, table, tell
 
-WHO = "a member's id, an address, a network such as 10.0.0.0/8, or unix"
+MEMBERS = "a member's id, an address, a network such as 10.0.0.0/8, or unix for Unix sockets"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,19 +21,20 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_room(made)
-    orders = made.add_subparsers(dest="do", metavar="ORDER", required=True)
-    for name, about, who in (
-        ("kick", "disconnect members; they may join again", WHO),
-        ("ban", "disconnect members, and refuse new ones from the same address or network", WHO),
-        ("unban", "remove a ban", "a banned address or network, as `list` shows it"),
+    orders = made.add_subparsers(dest="do", metavar="COMMAND", required=True)
+    refuse = "disconnect members, and refuse new ones from the same address or network"
+    for name, about, metavar, who in (
+        ("kick", "disconnect members; they may join again", "MEMBERS", MEMBERS),
+        ("ban", refuse, "MEMBERS", MEMBERS),
+        ("unban", "remove a ban", "ADDRESS", "banned address or network, as shown by `list`"),
     ):
         order = orders.add_parser(name, help=about, description=about)
-        order.add_argument("who", metavar="WHO", help=who)
+        order.add_argument("who", metavar=metavar, help=who)
     listing = "list the members and the bans"
     orders.add_parser("list", help=listing, description=listing)
     saying = "send a message to all members, as <room>"
     order = orders.add_parser("say", help=saying, description=saying)
-    order.add_argument("text", metavar="TEXT")
+    order.add_argument("text", metavar="TEXT", help="text of the message")
     return made
 
 

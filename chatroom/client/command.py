@@ -32,11 +32,11 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
   PageUp, PageDown    scroll; sending a line returns to the end
-  Ctrl-C              leave; so does Ctrl-D on an empty line
-The keys of Emacs and of shells edit the line. NO_COLOR in the environment turns colours off.
-After a lost connection, the client reconnects in 1 second, then 2, 4 … up to 30, or at Enter.
+  Ctrl-C              leave; also Ctrl-D on an empty line
+The keys of Emacs and of shells edit the line. NO_COLOR in the environment disables colours.
+If the connection is lost, the client reconnects after 1, 2, 4 … up to 30 seconds, or at Enter.
 
-Everywhere else, standard input is sent, and messages are printed until the server closes:
+Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
 
 Exit code: 0 after you left; 1 if the connection failed or was lost; 2 for wrong arguments.
@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
     window = made.add_argument_group("at a terminal, with prompt_toolkit")
     window.add_argument("--time", action="store_true", help="show the time of each line")
-    window.add_argument("--bell", action="store_true", help="ring the bell for messages")
+    window.add_argument(
+        "--bell", action="store_true", help="ring the terminal bell for each message"
+    )
     window.add_argument(
         "--mouse",
         action="store_true",
@@ -75,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
         help="trust the certificates in FILE (PEM) instead of the system's",
     )
     encrypted.add_argument(
-        "--insecure", action="store_true", help="do not verify the server, and warn about it"
+        "--insecure",
+        action="store_true",
+        help="do not verify the server's certificate, and warn about it",
     )
     return made
 

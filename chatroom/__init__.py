@@ -2,8 +2,8 @@
 
 The room is a log: every message is rendered once and appended once to a log in
 memory that all workers share. A client is a cursor in that log: a worker
-delivers by sending the part between its cursor and the head, except its own
-messages.
+delivers by sending the part between the client's cursor and the head, without the
+client's own messages.
 
 In reading order:
 
@@ -12,7 +12,7 @@ In reading order:
     worker/        a process that serves members: reads, appends, delivers, recovers
     supervisor/    the main process: accepts, admits, assigns, supervises
     sidecars/      optional processes that follow the log
-    control/       the way from commands on the same machine to the main process
+    control/       the control socket, through which commands reach the main process
     config/        the settings of a room, and their sources
     system/        the operating system: sockets, channels, memory, signals
     cli/           the commands: start a room, show its status, administer it

@@ -35,7 +35,7 @@ def port_number(text: str, least: int) -> int:
 
 
 def path(text: str) -> Path:
-    """Convert a path that is not empty: Path would take that for the current folder."""
+    """Convert a path that is not empty: Path("") would be the current folder."""
     if not text or "\0" in text:
         raise ValueError(f"a path, not {shown(text)}")
     return Path(text)

@@ -40,7 +40,7 @@ class LimitError(ChatroomError):
 
 
 class RegistryError(ChatroomError):
-    """The registry's process can't be started, or dies again and again."""
+    """The registry's process can't be started, or keeps dying."""
 
 
 class WorkerError(ChatroomError):

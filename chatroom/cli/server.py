@@ -75,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logged = _Logged(errors)
     logged.setFormatter(Formatter(settings.log_format))
     logging.basicConfig(handlers=[logged])
-    for name, near in sources.strange(os.environ).items():
+    for name, near in sources.misspelled_variables(os.environ).items():
         says = f"unknown variable; did you mean {near}?"
-        logger.warning(Event("strange-variable", says, name=name))
+        logger.warning(Event("unknown-variable", says, name=name))
     code = 0
     try:
         supervisor.run(settings, sockets, SystemdNotifier(), read)

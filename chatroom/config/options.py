@@ -1,4 +1,4 @@
-"""The table of options: a row holds all that is known of one option of the server.
+"""The table of options: a row holds everything about one option of the server.
 
 The table defines the fields of `Settings` and, for sources.py, the command line, the file's keys
 and the environment variables. The manual page and the table in docs/configuration.md come from it.
@@ -29,7 +29,7 @@ MAX_WORKERS = 64
 MAX_PREFIX = 128
 """Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB
-"""Maximum size of the welcome (bytes), with its LF. A new socket takes that much at once."""
+"""Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Nouns for a value with bounds, by the option's metavar."""
@@ -46,7 +46,7 @@ class SettingsError(ValueError):
 class Reload(Enum):
     """The time at which a changed value takes effect after SIGHUP, in the documentation's words.
 
-    A restart is needed if the value shapes what the room makes once, such as the shared memory.
+    A restart is needed if the room uses the value only at its start, as for the shared memory.
     """
 
     RESTART = "restart"
@@ -71,12 +71,12 @@ class Option:
     above: bool = False
     """True if a value must exceed `least`."""
     or_zero: bool = False
-    """True if 0 is valid, too."""
+    """True if 0 is valid although it is below `least`."""
     validate: Callable[[Any], None] | None = None
     """Check beyond the bounds. Raises ValueError that says what the value must be."""
     reload: Reload = Reload.RESTART
     default_text: str = ""
-    """Description of the default, where its value says too little."""
+    """Description of the default, if its value alone is not clear."""
     here: bool = False
     """True if the default depends on the machine; --help adds its value."""
 
@@ -100,7 +100,8 @@ class Option:
 
     @property
     def repeats(self) -> bool:
-        """True if the option may be repeated: a list in a file, commas or blanks in a variable."""
+        """True if the option may be repeated. A file then holds a list, and a variable separates
+        the values by commas or blanks."""
         return isinstance(self.default, tuple)
 
     @property
@@ -165,7 +166,7 @@ def option_name(name: str) -> str:
 
 
 def default_workers() -> int:
-    """Return one worker for each processor that this process may use, up to MAX_WORKERS."""
+    """Return the number of processors that this process may use, up to MAX_WORKERS."""
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(cores, MAX_WORKERS)
@@ -190,7 +191,7 @@ def _check_metrics(endpoint: Endpoint | None) -> None:
 
 
 def option(default: T, metavar: str = "", convert: Callable[[str], object] = str, **row: Any) -> T:
-    """Define a row: a field with a default, and the fields of `Option`."""
+    """Define a row: a field with a default, and the fields of `Option` as its metadata."""
     return field(default=default, metadata={"metavar": metavar, "convert": convert, **row})
 
 

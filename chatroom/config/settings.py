@@ -13,7 +13,7 @@ from chatroom.protocol.prefix import longest
 MAX_READ = 32 * KIB
 """Maximum of bytes read from a connection in one call, so that no member takes up a whole turn."""
 MAX_BATCH = 256 * KIB
-"""Maximum of bytes of rendered messages that a worker appends before it delivers."""
+"""Maximum of `Settings.batch` (bytes)."""
 BYTES_PER_ENTRY = 256
 """Bytes of the log for each entry: an estimate of the size of a run of messages."""
 SPARE_SEATS = 10
@@ -34,7 +34,7 @@ class Settings(Options):
             raise SettingsError("proxy_protocol", demand)
         if self.max_lag < self.max_line:
             raise SettingsError("max_lag", "a size not below --max-line")
-        # A batch must fit into the part of the log that the slowest worker leaves free: `batch`.
+        # A batch must fit into what the slowest worker leaves free of the log: see `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
         if self.log_size < least:
             demand = f"at least {least}: --max-lag plus 16 times --max-line, and 64K or more"
@@ -72,7 +72,7 @@ class Settings(Options):
 
     @property
     def window(self) -> int:
-        """Maximum of appended bytes that the slowest worker has not delivered.
+        """Maximum size of the text that the slowest worker has yet to deliver (bytes).
 
         The rest of the log (`kept`) holds older messages, for members that lag and for recovery.
         """
@@ -98,7 +98,7 @@ class Settings(Options):
 
     @property
     def max_lag_entries(self) -> int:
-        """Lag limit in entries, as many short messages lap the entries before the text."""
+        """Lag limit in entries: with short messages, the entries are lapped before the text."""
         return self.log_entries * 5 // 8
 
     @property
@@ -116,8 +116,8 @@ class Settings(Options):
         """Maximum of bytes read from one member in one turn.
 
         In the worst case, each byte is an empty line, which becomes a prefix and a LF, and the
-        unfinished line before it (`max_line`) trebles, by control pictures. Even then, one read
-        fills less than two thirds of the window.
+        unfinished line before them (`max_line`) trebles in size, by control pictures. Even then,
+        one read fills less than two thirds of the window.
         """
         return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
@@ -126,7 +126,7 @@ class Settings(Options):
         """Size of a batch (bytes of rendered messages) from which a worker appends it.
 
         Even with the read that exceeds this size, a batch is smaller than the window. So it fits
-        once the other workers have caught up.
+        into the log once the other workers have caught up.
         """
         return min(MAX_BATCH, self.window // 4)
 

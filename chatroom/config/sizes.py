@@ -10,7 +10,7 @@ PAGE = 4 * KIB
 
 
 def size(text: str) -> int:
-    """Convert `65536`, `64K`, `4M` or `1G`. Raises ValueError, which says what it must be."""
+    """Convert `65536`, `64K`, `4M` or `1G`. Raises ValueError that says what `text` must be."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
     # 30 digits are enough; `int` fails at thousands.
     if not re.fullmatch("[0-9]{1,30}", number) or unit not in ("", "K", "M", "G"):

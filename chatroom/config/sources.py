@@ -4,8 +4,8 @@ All sources use the names of the options (options.py) and the same converters: `
 `CHATROOM_MAX_CLIENTS=50`, and in the TOML file `max-clients = 50`. The command line overrides the
 environment, which overrides the file. Every error names the source of the wrong value.
 
-Unknown variables that begin with CHATROOM_ are ignored: an orchestrator makes some for each
-service. A likely misspelling of an option's variable gets a warning.
+Unknown variables that begin with CHATROOM_ are ignored, because orchestrators set such variables
+for a service named chatroom. A likely misspelling of an option's variable gets a warning.
 """
 
 from collections.abc import Iterable, Mapping
@@ -82,7 +82,7 @@ def from_file(path: Path) -> Layer:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    import tomllib  # here, so that a room without a file starts without it
+    import tomllib  # here, because a room without a file does not need it
 
     try:
         text = files.read(path).decode() + "\n"  # tomllib gives no line for an error at the end
@@ -129,7 +129,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
     return layer
 
 
-def strange(environment: Mapping[str, str]) -> dict[str, str]:
+def misspelled_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return likely misspellings of options' variables, each with the right name."""
     known = (CONFIG, *(option.variable for option in OPTIONS))
     names = {name.removeprefix(VARIABLE): name for name in known}
@@ -185,7 +185,7 @@ def _format(value: object) -> str:
         case bool():
             return str(value).lower()
         case int() if value.bit_length() > 1000:
-            return "so long a number"  # Python can't convert very long numbers to text
+            return "so long a number"  # Python can't convert it to text
         case int() | float():
             return str(value)
         case list():

@@ -3,5 +3,5 @@
 ring.py       the room's log: a ring of rendered messages and their entries
 origin.py     the sender's address in an entry, packed
 follower.py   a reader of the log that takes no lock and counts missed messages
-slots.py      one slot for each member: the state that another worker needs to go on
+slots.py      one slot for each member: the state that another worker needs to take it over
 """

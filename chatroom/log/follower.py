@@ -1,12 +1,12 @@
-"""A cursor in the log that delays nobody: it never takes the log's lock.
+"""A cursor in the log that delays nobody: on Linux, it never takes the log's lock.
 
-A process that is stopped while it has the lock stops the room, so processes that only read the
-log (the console, the transcript) do without it. A follower reads first, and then checks that the
-text was not overwritten meanwhile. No append, done or begun, overwrites text that lies less than
+A process that is stopped while it holds the lock blocks the room, so readers (the console, the
+transcript) do without the lock. A follower reads first, and then checks that the text was not
+overwritten meanwhile. No append, complete or in progress, overwrites text that is less than
 `Geometry.kept` behind the head.
 
 No worker waits for a follower. Messages are numbered, so a follower that was lapped knows how
-many it has missed, and a new one can begin behind any message.
+many it has missed, and a new one can begin after any message.
 """
 
 from bisect import bisect_right
@@ -17,11 +17,11 @@ from chatroom.config.sizes import KIB
 from chatroom.log.ring import Entry, Log
 
 CHUNK = 256 * KIB
-"""Bytes of the log to read at once, at most; but one entry at least."""
+"""Maximum of bytes to read at once, unless a single entry is larger."""
 MAX_ENTRIES = 2048
-"""Entries to read at once, at most."""
+"""Maximum of entries to read at once."""
 READ_AGAIN = 0.005
-"""Seconds after which to read again if another process was just appending."""
+"""Pause (s) before reading again if another process was appending."""
 
 
 class Place(NamedTuple):
@@ -46,19 +46,20 @@ class Run(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Whole entries of the log. There are none if all was read, or messages were missed."""
+    """Whole entries of the log; none if everything was read, or if messages were missed."""
 
     begin: Place
     end: Place
     more: bool
-    """True if the log holds more entries behind these."""
+    """True if the log holds more entries after these."""
     missed: range
-    """Numbers of messages that were left out: the log no longer has them, or too many waited."""
+    """Numbers of messages that were left out: the log no longer has them, or the follower lagged
+    too far."""
     text: bytes
     entries: list[Entry]
 
     def runs(self, number: int) -> Iterator[Run]:
-        """Yield the runs that hold messages beyond `number`; those up to it were read before."""
+        """Yield the runs that hold messages after `number`; earlier messages were read before."""
         _, begin, before = self.begin
         for end, sender, _, messages, origin in self.entries:
             skip = max(0, number - before)
@@ -69,27 +70,27 @@ class Chunk(NamedTuple):
 
 
 class Follower:
-    """A cursor that reads what was appended, in order, and counts the messages it missed."""
+    """A cursor that reads the log's entries in order, and counts the messages it missed."""
 
     def __init__(
         self, log: Log, after: int, max_behind: int | None = None, rest: int | None = None
     ) -> None:
-        """`after`: number of the message behind which the follower begins. If it was lapped, or is
-        more than `max_behind` bytes behind the head, it goes on `rest` bytes behind the head. By
-        default `max_behind` is all that the log keeps, and `rest` half of that."""
+        """`after`: number of the message after which the follower begins. If it was lapped, or is
+        more than `max_behind` bytes behind the head, it skips to `rest` bytes behind the head. By
+        default, `max_behind` is `Geometry.kept`, and `rest` half of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
         self._rest = kept // 2 if rest is None else rest
         self._place = Place(0, 0, 0)
-        """Place up to which all was read. It is before the log's first entry until `after` was
-        found; if the log no longer has that message, the follower counts as lapped."""
+        """Place up to which everything was read; before the log's first entry until the message
+        `after` is found. If the log no longer has that message, the follower counts as lapped."""
         self.number = after
         """Number of the last message that was read or missed."""
 
     @property
     def position(self) -> int:
-        """Position before which all was read."""
+        """Position before which everything was read."""
         return self._place.position
 
     def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
@@ -118,12 +119,12 @@ class Follower:
         return Chunk(begin, place, last < head, range(0), text, entries)
 
     def advance(self, chunk: Chunk) -> None:
-        """Move behind a chunk."""
+        """Move to the end of a chunk."""
         self._place = chunk.end
         self.number = max(self.number, chunk.end.number)
 
     def _seek(self, head: int) -> None:
-        """Move behind message `number`, if the log still has the message after it."""
+        """Move to the end of message `number`, if the log still has the message after it."""
         log = self._log
         first = max(1, head + 1 - log.geometry.kept_entries)
         self.number = min(self.number, log.messages(head))
@@ -132,13 +133,13 @@ class Follower:
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
-        """Return an empty chunk that leaves out messages: they are lapped, or too far behind."""
+        """Return an empty chunk that leaves out messages that were lapped or are too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
         middle = log.offset(head) - self._rest
         position = max(first, log.position(middle, first, head))
         if log.offset(position) < middle:
-            position = min(position + 1, head)  # the entry between them may not be kept whole
+            position = min(position + 1, head)  # the entry at `middle` may be overwritten in part
         place = self._at(position)
         if not self._is_there(place):
             return None

@@ -12,13 +12,13 @@ Invariants, kept under the lock:
 - An offset follows from a position: `offset(p)` is the end of entry p-1. The log
   begins with one empty entry, so that this holds from the start.
 - A message without LF is followed by the LF that ends its line, before anything
-  else (LINE-6). That LF belongs to the same sender. So the last line of the log is
-  unfinished exactly if its last byte is not LF. Its LF will be the next byte, so
-  a member's own spans can include that LF before it is appended.
+  else (LINE-6). That LF belongs to the same sender. So the log's last line is
+  unfinished if the log's last byte is not LF. The next byte will be the LF of that
+  line, so a member's own spans can include the LF before it is appended.
 - An append overwrites neither text after a worker's position nor the last
-  `Geometry.kept` bytes before it: its members may have yet to receive that text, or
-  it may be needed to recover them (see `append`). A dead worker's position stays
-  pinned until others serve its members (LOAD-4).
+  `Geometry.kept` bytes before it: the worker's members may have yet to receive that
+  text, or another worker may need it to recover them (see `append`). A dead worker's
+  position stays pinned until others serve its members (LOAD-4).
 
 Shared words are aligned, and read and written whole. A word that another process
 writes is read under the lock, unless an old value does no harm: taking the lock is
@@ -108,12 +108,12 @@ class Work(NamedTuple):
     """Counters of a seat, summed over all workers that have had it."""
 
     waits: int
-    """Times that a worker found no room for its batch."""
-    said: int
+    """Number of times that a worker found no room for its batch."""
+    appended: int
     """Messages appended."""
     due: int
-    """Deliveries: a message counts once for each member that is due to receive it, but once less
-    if its sender leaves before it is delivered."""
+    """Deliveries: a message counts once for each member that is to receive it, and once less if
+    its sender leaves before it is delivered."""
 
 
 class Batch:
@@ -124,7 +124,7 @@ class Batch:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.ends_line = True
-        """True if the last byte is LF. If not, the LF that will follow is the last sender's."""
+        """True if the last byte is LF. If not, the LF that follows belongs to the last sender."""
         self.runs: list[Entry] = []
         """Entries to append. Their ends and message numbers count from the batch's start."""
         self.size = 0
@@ -163,10 +163,10 @@ class Log:
             self._words[first : first + SEATS]
             for first in range(_BY_SEAT, _BY_SEAT + _WORDS_OF_SEAT * SEATS, SEATS)
         ]
-        # For each seat: its worker's position, 1 if the worker waits for room, its turns, the id of
-        # its suspect; and the counters of `Work`.
-        self._positions, self._waiting, self._turns, self._blamed, *work = by_seat
-        self._waits, self._said, self._due = work
+        # For each seat: its worker's position, 1 if the worker waits for room, the number of its
+        # turns, the id of its suspect; and the counters of `Work`.
+        self._positions, self._waiting, self._turns, self._suspects, *work = by_seat
+        self._waits, self._appended, self._due = work
         self._entries = memory[_HEADER:entries_end]
         self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
@@ -180,9 +180,9 @@ class Log:
             self._positions[worker] = IDLE
 
     def holder(self) -> int | None:
-        """Return the id of another process that holds the lock, or None. Never waits.
+        """Return the pid of another process that holds the lock, or None. Never waits.
 
-        Only Linux tells it; elsewhere always None.
+        Only Linux reports it; elsewhere the result is always None.
         """
         if sys.platform != "linux":
             return None
@@ -213,7 +213,8 @@ class Log:
         """Return the head without waiting for the lock; None while another process has it.
 
         The process that stored this head has released the lock since, so all entries before it
-        are visible. On systems that do not tell the lock's holder, the lock is taken for a moment.
+        are visible. Other systems than Linux do not report the lock's holder: there, the lock is
+        taken for a moment.
         """
         if sys.platform != "linux":
             if not self._try_lock():
@@ -230,7 +231,7 @@ class Log:
 
         This covers the entries from `position` - 1 on and the text from `offset` on. It needs no
         lock: see `append`. `holder` is called for its system call, which is a barrier: all reads
-        before it are done when the head is read.
+        before it are complete when the head is read.
         """
         self.holder()
         head = self.head
@@ -262,10 +263,12 @@ class Log:
         """Return True if the text up to `offset` does not end with LF: then LF must come next."""
         return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
 
-    def said(self, first: int, last: int) -> tuple[dict[int, list[Span]], dict[int, int]]:
-        """Return the spans and the last reach, each by sender, of the entries `first` up to `last`.
+    def spans_by_sender(
+        self, first: int, last: int
+    ) -> tuple[dict[int, list[Span]], dict[int, int]]:
+        """Return each sender's spans, and its last reach, in the entries from `first` up to `last`.
 
-        One pass serves all members of a dead worker.
+        One pass is enough for all members of a dead worker.
         """
         begin = self.offset(first)
         spans: dict[int, list[Span]] = {}
@@ -292,8 +295,8 @@ class Log:
 
         Return None if there is no room because a worker has not delivered enough
         yet. The last `kept` bytes and `kept_entries` entries before a worker's position
-        may still be due to its members and are not overwritten. So senders wait for the
-        slowest worker and nothing is lost; they never wait for the slowest client.
+        are not overwritten, because its members may have yet to receive them. So senders
+        wait for the slowest worker and nothing is lost, but never for the slowest client.
         """
         geometry = self.geometry
         head = self.head
@@ -321,8 +324,8 @@ class Log:
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no room, or the lock can't be taken in time.
 
-        The main process appends this way: it must not wait for a lock's holder that hangs,
-        because it is the process that kills that holder.
+        For the main process, which kills a worker that hangs while it holds the lock, and so must
+        not wait for that worker.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():
@@ -357,13 +360,13 @@ class Log:
     def seat(self, worker: int) -> None:
         """Prepare a free seat for a worker that is about to start. Only for the main process.
 
-        The number of seats in use only grows; `append` looks only at those.
+        `append` looks only at the seats in use, and their number only grows.
         """
-        self._waiting[worker] = self._blamed[worker] = 0
+        self._waiting[worker] = self._suspects[worker] = 0
         self._words[_IN_USE] = max(self._words[_IN_USE], worker + 1)
 
-    def stands(self, worker: int) -> int:
-        """Return the position up to which `worker` has reported all as delivered, or IDLE."""
+    def worker_position(self, worker: int) -> int:
+        """Return the position up to which `worker` has reported everything delivered, or IDLE."""
         return self._positions[worker]
 
     def turn(self, worker: int) -> None:
@@ -376,14 +379,17 @@ class Log:
 
     def mark_suspect(self, worker: int, member: int) -> None:
         """Note the member whose data `worker` handles: the suspect if the worker dies. 0: none."""
-        self._blamed[worker] = member
+        self._suspects[worker] = member
 
     def suspect(self, worker: int) -> int:
         """Return the id of the member that `worker` was handling when it died, or 0."""
-        return self._blamed[worker]
+        return self._suspects[worker]
 
     def serve(self, worker: int, position: int) -> None:
-        """Record that `worker` has members and stands at `position`. Hold the lock."""
+        """Record that `worker` has members and has delivered all before `position`.
+
+        Hold the lock.
+        """
         self._positions[worker] = position
 
     def advance(self, worker: int, position: int) -> list[int]:
@@ -392,7 +398,7 @@ class Log:
         Return the workers that waited for room; the caller rings their doorbells.
         """
         if self._positions[worker] == position:
-            return []  # no room was made: waking them would only make all of them spin
+            return []  # no room was made: the woken workers would only spin
         self._positions[worker] = position
         waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
         for number in waiting:
@@ -402,7 +408,7 @@ class Log:
     def retire(self, worker: int) -> list[int]:
         """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
 
-        Hold the lock, or ring all workers afterwards: one may just have found no room.
+        Hold the lock, or ring all workers afterwards: one may have found no room meanwhile.
         """
         return self.advance(worker, IDLE)
 
@@ -419,14 +425,14 @@ class Log:
         """
         return any(self._in_use(self._waiting))
 
-    def tally(self, worker: int, said: int, due: int) -> None:
+    def tally(self, worker: int, appended: int, due: int) -> None:
         """Count messages that `worker` has appended, and deliveries due to its members."""
-        self._said[worker] += said
+        self._appended[worker] += appended
         self._due[worker] += due
 
     def work(self, worker: int) -> Work:
         """Return the counters of a seat."""
-        return Work(self._waits[worker], self._said[worker], self._due[worker])
+        return Work(self._waits[worker], self._appended[worker], self._due[worker])
 
     def serving(self) -> list[int]:
         """Return the workers that have members. Hold the lock."""

@@ -1,14 +1,14 @@
-"""Slots: the state that another worker needs to go on with a member.
+"""Slots: the state that another worker needs to take a member over.
 
-(It needs the log and the kernel's counts too: see worker/recovery.py.) Each member
+(It also needs the log and the kernel's counts: see worker/recovery.py.) Each member
 has a slot, in memory that all workers share. A slot holds:
 
 - a *checkpoint*: the member's offset in the log, and the number of bytes that the
-  kernel had taken for it by then. It is noted now and then, before the log laps
-  it. The cursor follows from the checkpoint and the bytes taken since;
-- its *allowance*: the time until which the bytes read use up its rate (LOAD-3), so
-  that another worker does not grant a new burst;
-- its *input*: the bytes that were last read, so that those not in the log yet can
+  kernel had taken for it by then. A new one is noted before the log laps the old
+  one. The cursor follows from the checkpoint and the bytes taken since;
+- the *allowance*: the time until which the bytes read use up the member's rate
+  (LOAD-3), so that another worker does not grant a new burst;
+- the *input*: the bytes that were last read, so that those not in the log yet can
   be framed again. They are read straight into the slot, at a place that follows
   from their offset in the member's stream. There is nothing else to note, so a
   worker's death can't leave a note incomplete.
@@ -38,7 +38,7 @@ _STRIDE = 12
 
 
 class Checkpoint(NamedTuple):
-    """A member's place in the log: it stood at `offset` after the kernel took `taken` bytes."""
+    """A member's place in the log: it was at `offset` after the kernel took `taken` bytes."""
 
     offset: int
     position: int
@@ -82,11 +82,11 @@ class Slots:
         return Checkpoint(*self._words[first : first + _FIELDS])
 
     def note_spent(self, slot: int, until: float) -> None:
-        """Keep the time (s, monotonic) until which the bytes read use up a member's rate."""
+        """Note the time (s, monotonic) until which the bytes read use up a member's rate."""
         self._words[slot * _STRIDE + _SPENT_UNTIL] = int(until * _NANOSECONDS)
 
     def spent_until(self, slot: int) -> float:
-        """Return the time that `note_spent` kept last; 0.0 in a new slot."""
+        """Return the time that was noted last; 0.0 in a new slot."""
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:

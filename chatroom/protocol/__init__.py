@@ -10,7 +10,7 @@ The rest:
 
     address.py        canonical form of an address
     prefix.py         the prefix of a sender
-    proxy_header.py   header in which a proxy in front sends the client's address
+    proxy_header.py   header in which a proxy sends its client's address
     leave_reason.py   reasons for which members leave
 
 `PROTOCOL.md` numbers the clauses that the modules cite.

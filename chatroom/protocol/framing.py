@@ -6,8 +6,8 @@ lines that came at once cost little more than one. A Framer has no clock: its
 caller calls `flush` after a silence, and `close` at the end of the input.
 
 Invariant: each byte that was fed is either covered by a returned block, or waits.
-A Framer has no other state, so a new one that is fed with the input from `taken`
-on goes on where this one stopped.
+The waiting bytes are the only state, so a new Framer that is fed the input from
+offset `framed` on continues where this one stopped.
 """
 
 import codecs
@@ -25,7 +25,7 @@ class Framer:
     """The framing of one member's input.
 
     `limit`: longest text of a line in bytes, without its end, at least LONGEST_CHARACTER.
-    `fed`: bytes of the input before those that this Framer is fed with.
+    `fed`: offset in the input of the first byte that this Framer is fed.
     """
 
     __slots__ = ("_limit", "_waiting", "fed")
@@ -34,10 +34,10 @@ class Framer:
         self._limit = limit
         self._waiting = b""
         self.fed = fed
-        """Bytes of the input so far, including those before this Framer began."""
+        """Offset in the input of the next byte to feed."""
 
     @property
-    def taken(self) -> int:
+    def framed(self) -> int:
         """Bytes of the input that returned blocks cover."""
         return self.fed - len(self._waiting)
 
@@ -50,7 +50,7 @@ class Framer:
         """Return the messages that `data` completes as one block, empty if there are none."""
         self.fed += len(data)
         if not self._waiting and data[-1:] == LF and len(data) <= self._limit:
-            return data.replace(CRLF, LF)  # nearly always: no line of it can be too long
+            return data.replace(CRLF, LF)  # the usual case: no line can be too long
         data = self._waiting + data
         end = data.rfind(LF) + 1
         block, rest = data[:end].replace(CRLF, LF), data[end:]
@@ -68,15 +68,15 @@ class Framer:
     def flush(self) -> bytes:
         """Return the text that waits, without LF (LINE-5).
 
-        An incomplete character at its end, and a CR that may be part of a CR LF, go
-        on waiting, so that slow senders lose nothing (TEXT-1).
+        An incomplete character at its end, and a CR that may be part of a CR LF, still
+        wait, so that slow senders lose nothing (TEXT-1).
         """
         end = _complete(self._waiting)
         text, self._waiting = self._waiting[:end], self._waiting[end:]
         return text
 
     def close(self) -> bytes:
-        """Return all that waits, without LF, at the end of the input (LEAVE-2)."""
+        """Return all text that waits, without LF, at the end of the input (LEAVE-2)."""
         text, self._waiting = self._waiting, b""
         return text
 
@@ -89,7 +89,7 @@ def _cut(line: bytes, limit: int) -> Iterator[bytes]:
     start = 0
     while len(line) - start > limit:
         end = start + limit
-        end -= _begun_character(line[start:end])
+        end -= _incomplete_character(line[start:end])
         yield line[start:end]
         start = end
     yield line[start:]
@@ -97,10 +97,10 @@ def _cut(line: bytes, limit: int) -> Iterator[bytes]:
 
 def _complete(text: bytes) -> int:
     """Return the number of bytes of `text` that no later byte can affect."""
-    return len(text) - (1 if text.endswith(CR) else _begun_character(text))
+    return len(text) - (1 if text.endswith(CR) else _incomplete_character(text))
 
 
-def _begun_character(text: bytes) -> int:
+def _incomplete_character(text: bytes) -> int:
     """Return the number of bytes of an incomplete character at the end of `text`."""
     decoder = _decoder("replace")
     decoder.decode(text[1 - LONGEST_CHARACTER :])

@@ -12,4 +12,4 @@ class LeaveReason(StrEnum):
     KICKED = "kicked"
     BANNED = "banned"
     WORKER_DIED = "its worker died"
-    WORKERS_KEPT_DYING = "its workers kept dying over it"
+    WORKERS_KEPT_DYING = "its workers kept dying"

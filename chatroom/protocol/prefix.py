@@ -3,7 +3,7 @@
 from string import Formatter
 
 FORM = "<{ip}>"
-"""Default form, that of PROTOCOL.md."""
+"""Default form, as in PROTOCOL.md."""
 
 NAMES = ("ip", "port", "id")
 """Names that a form may hold in braces: the sender's address, port and id in the room. `{{` and

@@ -1,11 +1,10 @@
 """The header of HAProxy's PROXY protocol, versions 1 and 2: the client's address behind a proxy.
 
-The proxy sends it before all else. A reader peeks at LONGEST bytes, calls
-`parse`, and then reads `Header.size` of them: no byte beyond the header. `parse`
-checks the fields only once the header is complete. It refuses a stream that does
-not begin like a header at once.
+The proxy sends it first. A reader peeks at up to LONGEST bytes, calls `parse`, and
+then reads exactly `Header.size` bytes. `parse` checks the fields only once the
+header is complete, but refuses at once a stream that does not begin like a header.
 
-Invariant: more bytes never change an answer of `parse` other than None.
+Invariant: once `parse` has returned a header or raised, more bytes change nothing.
 
 The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 """
@@ -52,7 +51,7 @@ class Header(NamedTuple):
 def parse(data: bytes) -> Header | None:
     """Return the header at the beginning of `data`, or None while it is incomplete.
 
-    Raises HeaderError if no valid header begins so.
+    Raises HeaderError if `data` can't begin a valid header.
     """
     if data.startswith(LINE_START):
         return _parse_line(data)
@@ -65,7 +64,7 @@ def parse(data: bytes) -> Header | None:
 
 # --- version 1: a line ---------------------------------------------------------------------------
 
-_ADDRESS = re.compile(rb"[0-9A-Fa-f.:]+")  # without a scope, which ipaddress would take
+_ADDRESS = re.compile(rb"[0-9A-Fa-f.:]+")  # no scope, which ipaddress would accept
 _PORT = re.compile(rb"0|[1-9][0-9]*")
 
 _Family = type[IPv4Address] | type[IPv6Address]
@@ -114,10 +113,10 @@ def _read_port(field: bytes) -> int:
 _FIXED = struct.Struct("!12sBBH")
 """Signature; version and command; family and transport; length of the rest in bytes."""
 
-_LOCAL, _PROXY = 0x20, 0x21  # version 2 and its commands
+_LOCAL, _PROXY = 0x20, 0x21  # version 2 with each of its commands
 
-_UNSPEC, _INET, _INET6, _UNIX = range(4)  # families; _UNSPEC is a transport too
-_DGRAM = 2  # the last transport
+_UNSPEC, _INET, _INET6, _UNIX = range(4)  # families; _UNSPEC is also a transport
+_DGRAM = 2  # the transport with the highest number
 
 _ADDRESSES = {
     _INET: struct.Struct("!4s4sHH"),
@@ -138,8 +137,8 @@ def _parse_block(data: bytes) -> Header | None:
         return None
     _, command, kind, length = _FIXED.unpack_from(data)
     size = _FIXED.size + length
-    # "The receiver must only accept" version 2, and "must drop connections presenting unexpected
-    # values" of the command, which are one byte.
+    # The byte holds version and command. "The receiver must only accept" version 2, and "must drop
+    # connections presenting unexpected values" of the command.
     if command not in (_LOCAL, _PROXY):
         raise HeaderError(f"version 2: unknown command {command:#04x}")
     if size > LONGEST:
@@ -149,7 +148,7 @@ def _parse_block(data: bytes) -> Header | None:
         return None
     if command == _LOCAL:
         # "The receiver must […] use the real connection endpoints and discard the protocol block
-        # including the family which is ignored." So TLVs can't be found, nor checked.
+        # including the family which is ignored." So TLVs can be neither found nor checked.
         return Header(size)
     return _parse_addresses(data[:size], *divmod(kind, 0x10))
 
@@ -161,7 +160,7 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
         raise HeaderError(f"version 2: unknown transport {transport}")
     if _UNSPEC in (family, transport):
         # "The receiver is free to accept the connection anyway and use the real endpoint addresses
-        # […] [It] should ignore address information", whose size is not specified either.
+        # […] [It] should ignore address information". The size of that is not specified either.
         return Header(len(header))
     addresses = _ADDRESSES[family]
     length = len(header) - _FIXED.size

@@ -28,10 +28,7 @@ def _harmless(match: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with each character that a terminal would obey made visible.
-
-    LF and TAB stay as they are.
-    """
+    """Return `text` with its control characters replaced by visible ones, except LF and TAB."""
     return _HARMFUL.sub(_harmless, text)
 
 

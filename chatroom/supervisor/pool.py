@@ -248,7 +248,7 @@ class WorkerPool:
     def _pin_log_position(self, number: int) -> None:
         """Keep a dead worker's seat; of two such seats, only the one with the lower position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
-        self.pinned_seat, *higher = sorted(dead, key=self._log.stands)
+        self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
         for seat in higher:
             self._log.retire(seat)
 

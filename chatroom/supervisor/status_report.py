@@ -96,7 +96,7 @@ class StatusReport:
                     "pid": worker.pid,
                     "ready": worker.ready,
                     "members": load[number],
-                    "messages": work.said,
+                    "messages": work.appended,
                     "deliveries": work.due,
                     "restarts": self._counters.deaths[number],
                     "lag": lags.get(number, 0),
@@ -111,7 +111,9 @@ class StatusReport:
         lapped = max(0, head - log.geometry.entries)
         checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
         known = {id: noted for id, noted in checkpoints.items() if noted.position > lapped}
-        spans, _ = log.said(min((noted.position for noted in known.values()), default=head), head)
+        spans, _ = log.spans_by_sender(
+            min((noted.position for noted in known.values()), default=head), head
+        )
         end, found = log.offset(head), {}
         for id, client in self._clients.items():
             counted, checkpoint = traffic(client.connection), known.get(id)

@@ -9,31 +9,31 @@ The parts, each with its entry function:
     allowance.py   rate limit of each member's input: Allowance.spend
     delivery.py    sending the log to members: Delivery.deliver
     membership.py  members that come, move and leave: Membership.adopt, Membership.remove
-    recovery.py    finding where a member stands that another worker served: Past.of
+    recovery.py    recovering the state of a member from another worker: Past.of
     member.py      state of one member: Member
-    shutdown.py    the end of the service, without loss: Shutdown.drain, Shutdown.stop
+    shutdown.py    stopping without loss: Shutdown.drain, Shutdown.stop
 
 A turn is `Worker._turn`:
 
-    wait             for a member to read from or write to, or a request of the main process;
-                     a member that is behind is sent more here, as soon as its socket is writable
+    wait             until a socket is ready or the main process has sent a request; a member
+                     that is behind is sent more here, as soon as its socket is writable
     read             each readable member into the batch; also flush unfinished texts whose
                      timeout is over
     append           the batch, under the log's lock, and read the head
     deliver          all before the head to all members that are level, and ring other workers
     disconnect       members that lag too far
-    note             the members' checkpoints in their slots, if it is time
-    make room        if a worker waits for room: tell the log what was delivered
+    note             the members' checkpoints in their slots, if due
+    make room        if a worker waits for room: store in the log what was delivered
     adopt            connections that the main process has handed over
-    report           to the main process: members yielded, served and gone
+    report           to the main process: members that were yielded, taken over, or have left
 
-Data flows that way and never back: the loop hands the result of one part to the next. A member
-always leaves by `Membership.remove`, whichever part noticed its end.
+Data flows in this order and never back: the loop hands the result of one part to the next. A
+member always leaves by `Membership.remove`, whichever part noticed its end.
 
 If the log has no room for a batch, because the slowest worker has not delivered yet, the worker
 keeps the batch and reads nothing more. It goes on delivering meanwhile.
 
-All that a worker knows can be found again after it is killed: the messages are in the log, the
-kernel counts the bytes that each socket sent and received, and the slots hold the input that was
-read and is not in the log yet.
+Another worker can recover all that a killed worker knew: the messages are in the log, the kernel
+counts the bytes that each socket sent and received, and the slots hold the input that was read and
+is not in the log yet.
 """

@@ -17,11 +17,11 @@ class Allowance:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
-        """Seconds of its rate that a member may use in advance: the burst."""
+        """Time (s) at `rate` that a member may use in advance: the burst."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
-        """Heap of times at which throttled members may be read from again, with their ids. It may
-        hold members that are gone."""
+        """Heap of the times (s, monotonic) at which throttled members may be read from again. It
+        may hold members that have left."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
         """Count `size` bytes read from a member; return True if it may be read from at once.
@@ -39,7 +39,7 @@ class Allowance:
         return False
 
     def resume(self, member: Member, until: float, now: float, read_size: int) -> None:
-        """Continue with `until`, the `spent_until` that an earlier worker has kept for a member.
+        """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
 
         That worker may have had a lower rate. So at most `burst` and one read of `read_size` bytes
         count as used: the member does not wait as long as the lower rate would require.

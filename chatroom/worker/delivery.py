@@ -1,11 +1,11 @@
 """Delivery of the log to members: each gets all new messages but its own.
 
-A worker stands at one place in the log: it has tried to send all before that to
-all its members. Nearly all of them took everything: they are *level*, need no
+A worker has one place in the log: it has tried to send everything before that place
+to all its members. Nearly all of them took everything: they are *level*, need no
 cursor of their own, and share one view of what comes next. A member that did not
-take everything is *behind*. It has a cursor, goes on there when its socket is
-writable, and is disconnected when it lags too far. So a slow reader delays nobody
-(LOAD-1). A member that has just spoken needs a send of its own, without its message.
+take everything is *behind*. It has a cursor, is sent more when its socket is
+writable, and is disconnected if it lags too far. So a slow reader delays nobody
+(LOAD-1). The sender of a message gets a send of its own, without that message.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.worker.member import Member
 
 FEW = 64
-"""Number of members up to which a worker delivers first and wakes the others afterwards. That
-delays the others by half a millisecond. Waking a worker costs as much as several deliveries, and
-on a machine with few processors the woken worker may displace this one."""
+"""Maximum of members for which a worker delivers before it wakes the other workers. That delays
+them by half a millisecond. But to wake a worker costs as much as several deliveries, and on a
+machine with few processors the woken worker may displace this one."""
 
 CATCH_UP_WITHIN = 5.0
 """Grace period (s) before the lag limit applies again to members that lag much when taken over, as
 after a hang. Meanwhile the log keeps the messages that they lack, so senders may have to wait."""
 
 MAX_SPANS = 512
-"""Spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need two."""
+"""Maximum of spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need two."""
 
 MUCH = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
@@ -63,7 +63,8 @@ class Delivery:
         self._lag_exempt: set[int] = set()
         """Ids of members exempt from the lag limit after a takeover."""
         self.grace_until: float | None = None
-        """Time at which that exemption ends. Until then the log keeps what these members lack."""
+        """Time (s, monotonic) at which that exemption ends, or None. Until then the log keeps what
+        these members lack."""
         self._pinned = False
         """True while this worker's position in the log must not move: see `pin`."""
 
@@ -81,7 +82,7 @@ class Delivery:
             member.owns(self.offset, self.offset + 1)
         self._level[member.id] = member
 
-    def go_on(self, member: Member, cursor: int, entry: int, own: list[Span]) -> None:
+    def take_over(self, member: Member, cursor: int, entry: int, own: list[Span]) -> None:
         """Serve a member that another worker has served up to `cursor`.
 
         `entry` is a position not beyond the cursor; `own` are the member's spans
@@ -138,19 +139,19 @@ class Delivery:
             self.advance()
 
     def advance_locked(self) -> list[int]:
-        """Do as `advance`, under the log's lock, and return the workers to wake."""
+        """Advance while the caller holds the log's lock; return the workers to wake."""
         if self._pinned or not self:
             return []
         return self._log.advance(self._number, self.position)
 
-    def stands(self, member: Member) -> Span:
+    def cursor_of(self, member: Member) -> Span:
         """Return a member's cursor, and the position of an entry not beyond the cursor."""
         if member.id in self.behind:
             return member.cursor, self._log.position(member.cursor, member.entry, self.position)
         return self.offset, self.position
 
     def pin(self) -> None:
-        """Keep this worker's position in the log.
+        """Stop advancing this worker's position in the log.
 
         So the log keeps what is needed to recover members that move to another worker.
         """
@@ -161,10 +162,10 @@ class Delivery:
         self._pinned = False
         self.advance()
 
-    def deliver(self, head: int, said: int, wake: list[int]) -> None:
+    def deliver(self, head: int, appended: int, wake: list[int]) -> None:
         """Deliver all before `head`, and ring the doorbells `wake`.
 
-        `said`: number of messages that this worker has just appended.
+        `appended`: number of messages that this worker has just appended.
         """
         many = len(self) > FEW
         if many:
@@ -172,10 +173,10 @@ class Delivery:
         if self:
             news = self._log.messages(head) - self._log.messages(self.position)
             if news:
-                self._log.tally(self._number, said, news * len(self) - said)
+                self._log.tally(self._number, appended, news * len(self) - appended)
             self._send_to_level(head)
-        elif said:
-            self._log.tally(self._number, said, 0)
+        elif appended:
+            self._log.tally(self._number, appended, 0)
         if not many:
             self._ring(wake)
 
@@ -251,8 +252,8 @@ class Delivery:
     def too_slow(self) -> list[Member]:
         """Return the members that lag beyond the limit (LOAD-2).
 
-        The log need not keep what they lack. Members taken over are exempt until
-        all of them have caught up, or the grace period is over.
+        The log may overwrite what they lack. A member that was taken over is exempt
+        until it lags little, or the grace period is over.
         """
         behind = self.behind
         if self.grace_until is not None:
@@ -280,7 +281,7 @@ class Delivery:
     def _send_around_own(
         self, member: Member, start: int, end: int, whole: memoryview | None
     ) -> int:
-        """Do as `_send_from`, faster for a member with a single span of its own.
+        """Send like `_send_from`, but faster if the member has a single span of its own.
 
         `whole`: the text from `start` to `end` if that is one view, or None.
         Raises OSError if the connection is broken, BlockingIOError if it takes nothing.

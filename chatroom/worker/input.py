@@ -37,17 +37,18 @@ class Input:
         """Events of members that may be read from; the loop adds its other events."""
         self.batch = Batch()
         """Messages to append."""
-        self._speakers: list[Member] = []
+        self._senders: list[Member] = []
         """Sender of each run of the batch."""
         self._readable: dict[Member, None] = {}
-        """Members that have something to read, the longest waiting first."""
+        """Members with input to read, the longest waiting first."""
         self._again: dict[Member, int] = {}
         """Bytes that an earlier worker has read, for members whose input it did not append
         completely. The rest must be framed again."""
         self._silences: dict[Member, float] = {}
-        """Time at which each unfinished text has waited long enough (LINE-5), the soonest first."""
+        """Time (s, monotonic) at which each unfinished text is to be flushed (LINE-5), the soonest
+        first."""
         self.draining = False
-        """True once nothing more is read, because the room stops."""
+        """True once the worker reads no more, because the room stops."""
 
     # --- the members ---------------------------------------------------------
 
@@ -61,12 +62,12 @@ class Input:
             self._watch(member)
 
     def remove(self, member: Member) -> None:
-        """Read no more from a member. The batch keeps what it said."""
+        """Read no more from a member. The batch keeps its messages."""
         self._readable.pop(member, None)
         self._again.pop(member, None)
         self._silences.pop(member, None)
         self._allowance.forget(member)
-        with contextlib.suppress(KeyError):  # unless it was read from
+        with contextlib.suppress(KeyError):  # it may be throttled, or not watched yet
             self.events.unregister(member)
 
     def note_readable(self, member: Member) -> None:
@@ -84,8 +85,8 @@ class Input:
     # --- pending work --------------------------------------------------------
 
     @property
-    def unsaid(self) -> bool:
-        """True while some text that was read is in no batch yet."""
+    def unbatched(self) -> bool:
+        """True while some text was read but is in no batch yet."""
         return bool(self._silences or self._again)
 
     def due(self) -> float | None:
@@ -94,7 +95,7 @@ class Input:
         0.0 means at once, None never.
         """
         if self.draining:
-            return 0.0 if self.unsaid else None
+            return 0.0 if self.unbatched else None
         if self._readable or self._again:
             return 0.0
         silence = next(iter(self._silences.values()), None)
@@ -112,8 +113,8 @@ class Input:
     def read(self) -> list[Departure]:
         """Fill the batch; return the members that have left, each with the reason.
 
-        Each readable member is read from once, until the batch is full; the rest
-        comes first in the next turn.
+        Each readable member is read from once, until the batch is full; the others
+        come first in the next turn.
         """
         departures: list[Departure] = []
         if self._again:
@@ -149,14 +150,14 @@ class Input:
     def _feed(self, member: Member, data: bytes) -> None:
         block = member.framer.feed(data)
         if block:
-            self._say(member, block)
+            self._add_to_batch(member, block)
         if self._silences:
             self._silences.pop(member, None)
         if member.framer.unfinished:
             self._silences[member] = monotonic() + self._flush_after
 
     def _read_again(self) -> None:
-        """Frame again what a dead worker had read and not appended, and read on from there."""
+        """Frame again what an earlier worker had read and not appended, then watch the socket."""
         for member, read in list(self._again.items()):
             if self._batch_is_full():
                 break
@@ -167,16 +168,16 @@ class Input:
             self._log.mark_suspect(self._number, 0)
 
     def _resume_reading(self, now: float) -> None:
-        """Read on from members that were throttled until now (LOAD-3)."""
+        """Watch the sockets of members that were throttled until now (LOAD-3)."""
         for member in self._allowance.over(now):
             self._watch(member)
 
     def _on_eof(self, member: Member) -> None:
-        """Append a member's unfinished line at the end of its connection (LEAVE-2)."""
+        """Add a member's unfinished line to the batch at the end of its connection (LEAVE-2)."""
         self._silences.pop(member, None)
         block = member.framer.close()
         if block:
-            self._say(member, block)
+            self._add_to_batch(member, block)
 
     def _flush_silent(self) -> None:
         """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.
@@ -192,12 +193,12 @@ class Input:
             if not self.draining and member.has_unread():
                 self._silences[member] = now + self._flush_after
             else:
-                self._say(member, member.framer.flush())
+                self._add_to_batch(member, member.framer.flush())
 
-    def _say(self, member: Member, block: bytes) -> None:
+    def _add_to_batch(self, member: Member, block: bytes) -> None:
         text = render(member.prefix, sanitize(block))
-        self.batch.add(member.id, member.origin, member.framer.taken, text, count(block))
-        self._speakers.append(member)
+        self.batch.add(member.id, member.origin, member.framer.framed, text, count(block))
+        self._senders.append(member)
 
     # --- after the append ----------------------------------------------------
 
@@ -206,13 +207,13 @@ class Input:
 
         `start`: offset of the batch in the log.
         """
-        batch, speakers = self.batch, self._speakers
-        self.batch, self._speakers = Batch(), []
+        batch, senders = self.batch, self._senders
+        self.batch, self._senders = Batch(), []
         begin = start
-        for speaker, run in zip(speakers, batch.runs, strict=True):
+        for sender, run in zip(senders, batch.runs, strict=True):
             end = start + run[0]
-            speaker.owns(begin, end)
-            speaker.covered = run[2]
+            sender.owns(begin, end)
+            sender.covered = run[2]
             begin = end
         if not batch.ends_line:
-            speakers[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
+            senders[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)

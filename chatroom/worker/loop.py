@@ -34,7 +34,7 @@ class Worker:
         self._full = False
         """True while the log has no room for the batch."""
         self.events = selectors.DefaultSelector()
-        """Events to handle while the members are not read from."""
+        """Events to handle while the worker does not read from its members."""
         self._selectors = self.events, self.input.events
         doorbell = seat.doorbells[seat.number]
         for selector in self._selectors:
@@ -51,7 +51,7 @@ class Worker:
         raise ChannelClosed
 
     def run(self) -> None:
-        """Serve until the main process asks to stop. Raises ChannelClosed when that is gone."""
+        """Serve until the main process asks to stop. Raises ChannelClosed if that process ends."""
         while not self.shutdown.is_over():
             self._turn()
         self.shutdown.close_gracefully()
@@ -62,8 +62,8 @@ class Worker:
         if not self._full:
             for member, reason in self.input.read():
                 self.membership.remove(member, reason)
-        head, said, wake = self._append()
-        self.delivery.deliver(head, said, wake)
+        head, appended, wake = self._append()
+        self.delivery.deliver(head, appended, wake)
         for member in self.delivery.too_slow():
             self.membership.remove(member, LeaveReason.LAGGED)
         self.membership.note_if_due()
@@ -116,8 +116,8 @@ class Worker:
         if start is not None:
             self.input.attribute(start)
             wake += self._readers
-        said = 0 if start is None else batch.messages
-        return head, said, [number for number in wake if number != self._number]
+        appended = 0 if start is None else batch.messages
+        return head, appended, [number for number in wake if number != self._number]
 
     # --- the channel ---------------------------------------------------------
 

@@ -45,7 +45,7 @@ class Member:
         self.id = id
         self.socket = connection
         self.slot = slot
-        """Number of the slot that another worker needs to go on with the member."""
+        """Number of its slot: see log/slots.py."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
         """Origin of each of its entries in the log, packed."""
@@ -59,8 +59,8 @@ class Member:
         """Spans that the member must not receive (CAST-2), in order. Spans before its cursor are
         dropped."""
         self.cursor = 0
-        """Offset of the next byte to send, while the member is behind; a level member stands where
-        its worker does."""
+        """Offset of the next byte to send, while the member is behind. For a level member, the
+        worker's offset counts instead."""
         self.entry = 0
         """Position of an entry not beyond the cursor, while the member is behind."""
         self.recv_into = connection.recv_into
@@ -87,8 +87,8 @@ class Member:
         """Shut down and close the socket.
 
         Closing alone would send no FIN: the main process holds a dup of the socket.
-        `abort`: drop what the kernel has yet to send, which it would keep for
-        minutes if the peer does not read.
+        `abort`: drop what the kernel has yet to send; it would keep that for minutes
+        if the peer does not read.
         """
         with contextlib.suppress(OSError):  # the peer may have reset it
             if abort:

@@ -1,9 +1,9 @@
-"""The members of one worker: how they come, and how they go.
+"""The members of one worker: how they are adopted, and how they leave.
 
-A newcomer, a dead worker's member and one that moves to another worker all come
-by `Membership.adopt`. All go by `Membership.remove`, or because they are yielded.
-A newcomer begins at a head that was read after it had connected, so it receives
-nothing that another member had received by then.
+`Membership.adopt` takes a newcomer, a dead worker's member and a member that moves
+to this worker alike. `Membership.remove` ends all of them, except those that are
+yielded. A newcomer begins at a head that was read after it had connected, so it
+receives nothing that another member had received by then.
 """
 
 import socket
@@ -19,11 +19,11 @@ from chatroom.worker.recovery import Assigned, Past, RecoveredState, note
 from chatroom.worker.seat import Seat
 
 IDS_PER_RECORD = 500
-"""Members in one record: with their reasons, they fit into MAX_RECORD."""
+"""Maximum of members in one record: with their reasons, they fit into MAX_RECORD."""
 
 
 class Membership:
-    """The members of a worker, and its pending requests of the main process."""
+    """The members of a worker, and the main process's pending requests."""
 
     def __init__(self, seat: Seat, input: Input, delivery: Delivery) -> None:
         self._number = seat.number
@@ -53,7 +53,7 @@ class Membership:
     # --- requests of the main process ----------------------------------------
 
     def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
-        """Take connections, to adopt them in this turn.
+        """Take connections, which `adopt` serves later in this turn.
 
         `members`: id, address, prefix, slot and header bytes of each.
         """
@@ -65,17 +65,17 @@ class Membership:
             )
 
     def leave_to_another(self, ids: list[int]) -> None:
-        """Yield these members to another worker; `reports` does so."""
+        """Note members to yield to another worker; `reports` yields them."""
         self._to_yield += ids
 
     def acknowledge(self, number: int) -> None:
-        """Send this ack when all earlier requests are done."""
+        """Note an ack, which `reports` sends when all earlier requests are done."""
         self._acks.append(number)
 
     # --- adopt ---------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Serve newcomers, and go on with members that another worker has served."""
+        """Serve newcomers, and take over members that another worker has served."""
         if not self._to_adopt:
             return
         to_adopt, self._to_adopt = self._to_adopt, []
@@ -98,11 +98,11 @@ class Membership:
             if state.cursor is None:
                 self._greet(member, assigned.greeting, state.greeted)
             else:
-                self._go_on(member, state.cursor, state)
+                self._take_over(member, state.cursor, state)
         self._log.mark_suspect(self._number, 0)
 
     def _greet(self, member: Member, greeting: bytes, greeted: int) -> None:
-        """Send a newcomer the greeting, of which it has received `greeted` bytes."""
+        """Send a newcomer the rest of the greeting, after the `greeted` bytes that it has."""
         delivery = self._delivery
         delivery.join(member)
         note(self._slots, member, len(greeting), delivery.offset, delivery.position)
@@ -116,8 +116,8 @@ class Membership:
         if not complete:  # a new socket with no room for one line can't be served
             self.remove(member, LeaveReason.RESET)
 
-    def _go_on(self, member: Member, cursor: int, state: RecoveredState) -> None:
-        self._delivery.go_on(member, cursor, state.position, state.own)
+    def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:
+        self._delivery.take_over(member, cursor, state.position, state.own)
         self._note(member)
 
     # --- checkpoints ---------------------------------------------------------
@@ -138,7 +138,7 @@ class Membership:
     def _note(self, member: Member) -> None:
         count = taken(member.socket)
         if count is not None:
-            note(self._slots, member, count, *self._delivery.stands(member))
+            note(self._slots, member, count, *self._delivery.cursor_of(member))
 
     # --- leave ---------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Membership:
     def _yield_members(self) -> Record:
         """Leave members to another worker.
 
-        The log keeps what that worker needs until the main process reports it settled.
+        The log keeps what that worker needs until the main process reports "settled".
         """
         to_yield, self._to_yield = self._to_yield, []
         found = [self.members[id] for id in to_yield if id in self.members]
@@ -192,6 +192,6 @@ class Membership:
 
         While the room stops, all that was read must be in the log too.
         """
-        if self._input.draining and (full or self._input.unsaid):
+        if self._input.draining and (full or self._input.unbatched):
             return False
         return self._delivery.grace_until is None

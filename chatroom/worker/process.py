@@ -1,8 +1,8 @@
 """Start and end of a worker process.
 
 A worker starts with nothing but its end of the channel. The first record brings
-the log, the slots and the doorbells; later records bring members. When the
-channel ends, the main process is gone, and so the worker ends too.
+the log, the slots and the doorbells; later records bring members. If the main
+process ends, the channel closes, and the worker ends.
 """
 
 import socket
@@ -21,8 +21,8 @@ from chatroom.worker.seat import Seat
 def main(number: int, settings: Settings, end: socket.socket) -> None:
     """Run worker `number` to its end; the target of its process.
 
-    The main process has blocked the room's signals before it starts a worker: a
-    Ctrl-C reaches the whole group, but only the main process acts on it.
+    The process is started with the room's signals blocked: a Ctrl-C reaches the
+    whole process group, but only the main process acts on it.
     """
     channel = Channel(end)
     try:

@@ -1,8 +1,8 @@
 """Recovery of members that another worker has served, to the byte (LOAD-4).
 
-A worker notes a checkpoint of each member in its slot now and then (`note`). The
-kernel counts the bytes that each socket sent and received. From both, `Past`
-finds:
+A worker notes a checkpoint of each member in the member's slot now and then
+(`note`). The kernel counts the bytes that each socket sent and received. From both,
+`Past` finds:
 
     the cursor        the checkpoint's offset, moved along the log by the bytes sent since
                       then; the member's own messages are skipped
@@ -60,11 +60,11 @@ class RecoveredState:
 
 
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
-    """Note a checkpoint: a member stands at `offset` after the kernel took `taken` bytes for it.
+    """Note a checkpoint: a member is at `offset` after the kernel took `taken` bytes for it.
 
     `position` is that of an entry that does not begin beyond `offset`. If one of the
-    member's own spans follows at once, the checkpoint lies behind that span, which may
-    be a LF that is not in the log yet (LINE-6).
+    member's own spans begins at `offset`, the checkpoint is moved to the end of that
+    span, which may be a LF that is not in the log yet (LINE-6).
     """
     if member.own and member.own[0][0] <= offset:
         offset = max(offset, member.own[0][1])
@@ -74,8 +74,8 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 class Past:
     """The past of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve them, and a dead worker's position must still be
-    pinned. One pass through the log is enough for all of them.
+    No other worker may serve these connections, and the position of the worker that did
+    must still be pinned. One pass through the log is enough for all of them.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
@@ -89,7 +89,7 @@ class Past:
             for checkpoint in self._checkpoints.values()
             if self._knows(checkpoint)
         ]
-        self._spans, self._reaches = log.said(min(positions, default=head), head)
+        self._spans, self._reaches = log.spans_by_sender(min(positions, default=head), head)
 
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)

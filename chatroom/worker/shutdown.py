@@ -19,7 +19,7 @@ STOP_WITHIN = 1.2
 """Timeout (s) for delivery to slow members when the room stops."""
 
 LINGER_WITHIN = 0.3
-"""Maximum time (s) after that to linger: to read and drop members' input."""
+"""Maximum time (s) to linger after the delivery, that is, to read and drop members' input."""
 SILENCE = 0.05
 """Seconds without any input after which lingering ends early."""
 
@@ -33,10 +33,10 @@ class Shutdown:
         self._reported = False
         """True once the main process was told that this worker has drained."""
         self.deadline: float | None = None
-        """Time at which the rest is given up; None before the second step."""
+        """Time (s, monotonic) at which delivery is given up; None before the second step."""
 
     def drain(self) -> None:
-        """Begin with the first step."""
+        """Begin the first step."""
         self._input.drain()
 
     def has_drained(self, full: bool) -> bool:
@@ -44,13 +44,13 @@ class Shutdown:
 
         `full`: the log had no room for the batch.
         """
-        if not self._input.draining or full or self._input.unsaid or self._reported:
+        if not self._input.draining or full or self._input.unbatched or self._reported:
             return False
         self._reported = True
         return True
 
     def stop(self) -> None:
-        """Begin with the second step."""
+        """Begin the second step."""
         self.deadline = monotonic() + STOP_WITHIN
 
     def is_over(self) -> bool:
@@ -76,7 +76,7 @@ class Shutdown:
 
 
 def _linger(members: list[Member]) -> None:
-    """Drop input of members that have some, until all have closed or are silent.
+    """Drop the input of members that still send, until all of them have closed or are silent.
 
     Takes LINGER_WITHIN at most.
     """

@@ -307,7 +307,7 @@ def test_a_variable_that_may_be_meant_is_told_of(
     monkeypatch.setenv("CHATROOM_SERVICE_HOST", "10.0.0.1")
     settings_of(room, *HERE)
     assert caplog.messages == [
-        "event=strange-variable name=CHATROOM_MAX_CLIENT"
+        "event=unknown-variable name=CHATROOM_MAX_CLIENT"
         ' says="unknown variable; did you mean CHATROOM_MAX_CLIENTS?"'
     ]
 

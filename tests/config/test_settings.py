@@ -194,7 +194,7 @@ def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood
     stream = flood * (most // len(flood) + 1)
     for begin in range(0, most, settings.read_size):
         framer.feed(stream[begin : begin + settings.read_size])
-        assert framer.fed - framer.taken + settings.read_size <= settings.input_size
+        assert framer.fed - framer.framed + settings.read_size <= settings.input_size
     assert settings.input_size % PAGE == 0, "so that its memory can be freed"
 
 

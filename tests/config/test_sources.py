@@ -294,4 +294,4 @@ def test_others_variables_are_none_of_ours_but_one_may_be_meant() -> None:
     }
     ours = [sources.CONFIG, *(option.variable for option in OPTIONS)]
     environment = dict.fromkeys((*others, *meant, *ours), "1")
-    assert sources.strange(environment) == meant
+    assert sources.misspelled_variables(environment) == meant

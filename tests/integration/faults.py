@@ -227,8 +227,8 @@ POINTS: dict[str, Wrap] = {
     "ungreeted": before(MEMBERSHIP, "_greet"),
     "half greeted": sending("greeting"),
     "greeted": behind(MEMBERSHIP, "_greet"),
-    "going on": before(MEMBERSHIP, "_go_on"),
-    "gone on": behind(MEMBERSHIP, "_go_on"),
+    "going on": before(MEMBERSHIP, "_take_over"),
+    "gone on": behind(MEMBERSHIP, "_take_over"),
     "adopted": behind(MEMBERSHIP, "adopt"),
     "reading again": before(INPUT, "_read_again"),
     # It yields.

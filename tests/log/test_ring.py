@@ -258,7 +258,7 @@ def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
         append(log, run)
     last = head(log)
     for first in range(last - 15, last + 1):
-        spans, reaches = log.said(first, last)
+        spans, reaches = log.spans_by_sender(first, last)
         expected: dict[int, list[bytes]] = {}
         for run in said[first - 1 :]:
             expected.setdefault(run.sender, []).append(run.text)
@@ -271,7 +271,7 @@ def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
 def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
     append(log, Run(7, b"<a>hel", 3))
     append(log, Run(8, b"<b>hi\n", 3))
-    assert log.said(1, head(log)) == ({7: [(0, 6), (6, 7)], 8: [(7, 13)]}, {7: 3, 8: 3})
+    assert log.spans_by_sender(1, head(log)) == ({7: [(0, 6), (6, 7)], 8: [(7, 13)]}, {7: 3, 8: 3})
     assert log.sender(2) == log.sender(3) == 7
     assert log.sender(4) == 8
 
@@ -283,7 +283,7 @@ def test_a_worker_that_takes_a_seat_begins_anew() -> None:
         assert (log.turns(0), log.turns(1), log.suspect(0), log.suspect(1)) == (0, 1, 0, 42)
         log.serve(1, 5)
         log.wait_for_room(1)
-        assert (log.stands(1), log.waited_for) == (5, True)
+        assert (log.worker_position(1), log.waited_for) == (5, True)
         log.retire(1)
         log.wait_for_room(1)
         log.seat(1)

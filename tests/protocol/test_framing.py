@@ -29,7 +29,7 @@ def whole(stream: bytes, limit: int = LIMIT) -> bytes:
 def in_pieces(pieces: list[bytes], limit: int = LIMIT) -> bytes:
     framer = Framer(limit)
     said = b"".join([*map(framer.feed, pieces), framer.close()])
-    assert framer.taken == sum(map(len, pieces))
+    assert framer.framed == sum(map(len, pieces))
     return said
 
 
@@ -122,7 +122,7 @@ def test_line_5_silence_ends_what_nothing_can_complete(
     assert framer.unfinished == bool(flushed)
     assert framer.flush() == flushed
     assert not framer.unfinished
-    assert framer.taken == len(fed) - len(waits)
+    assert framer.framed == len(fed) - len(waits)
     assert framer.flush() == b""
     assert framer.close() == waits
 
@@ -152,9 +152,9 @@ def test_line_7_the_limit_counts_from_what_silence_ended() -> None:
 def test_leave_2_the_end_ends_whatever_waits(waits: bytes) -> None:
     framer = Framer(LIMIT)
     assert framer.feed(waits) == b""
-    assert framer.taken == 0
+    assert framer.framed == 0
     assert framer.close() == waits
-    assert framer.taken == len(waits)
+    assert framer.framed == len(waits)
     assert framer.close() == b""
 
 
@@ -243,7 +243,7 @@ def test_all_that_was_fed_is_covered_by_what_was_returned_or_waits(
     for piece in history:
         said += b"".join(play(framer, [piece]))
         fed += piece or b""
-        waits = fed[framer.taken :]
+        waits = fed[framer.framed :]
         assert said_letters(said) + waits == letters(fed)
         assert len(waits.removesuffix(b"\r")) <= limit
         assert LF not in waits
@@ -257,7 +257,7 @@ def test_a_new_framer_goes_on_from_taken_where_the_old_one_stopped(
     play(old, before)
     fed = b"".join(piece for piece in before if piece is not None)
     new = Framer(limit)
-    assert new.feed(fed[old.taken :]) == b"", "the waiting text is not a message yet"
+    assert new.feed(fed[old.framed :]) == b"", "the waiting text is not a message yet"
     assert new.unfinished == old.unfinished
     assert play(new, after) == play(old, after)
     assert new.close() == old.close()

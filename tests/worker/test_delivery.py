@@ -317,9 +317,9 @@ def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage
     stage.join(2)
     with stage.log:
         assert stage.delivery.advance_locked() == []
-    assert stage.log.stands(0) == 1
+    assert stage.log.worker_position(0) == 1
     stage.delivery.unpin()
-    assert stage.log.stands(0) == 2
+    assert stage.log.worker_position(0) == 2
     stage.delivery.leave(stage.delivery.members()[0])
     assert positions(stage.log) == []
     assert line.heard == b"<b>1\n"
@@ -338,10 +338,10 @@ def test_load_4_whom_another_has_served_goes_on_at_its_cursor(
         stage.join(id + 7)
     line = Line(room)
     member = member_on(line, 1)
-    stage.delivery.go_on(member, start + 3, 1, [(own, own + 8)])
+    stage.delivery.take_over(member, start + 3, 1, [(own, own + 8)])
     assert line.heard == b"1\n<a>2"[:room]
     assert stage.delivery.behind == ({1: member} if room < 6 else {})
-    assert stage.delivery.stands(member) == (
+    assert stage.delivery.cursor_of(member) == (
         (start + 3 + room, 1) if room < 2 else ((own + 9, 3) if room < 6 else (own + 12, 4))
     )
     line.room = EVERYTHING
@@ -361,7 +361,7 @@ def test_line_6_whom_another_has_served_hears_no_end_of_its_own_line(
     line = Line()
     member = member_on(line, 1)
     end = start + 6
-    stage.delivery.go_on(member, end, 1, [(start, end)] if sender == 1 else [])
+    stage.delivery.take_over(member, end, 1, [(start, end)] if sender == 1 else [])
     stage.say(b"<c>hi\n")
     stage.turn()
     assert line.heard == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
@@ -371,7 +371,7 @@ def test_line_6_who_was_noted_behind_a_lf_that_is_to_come_does_not_hear_it(stage
     """It joined while the line was unfinished, so its checkpoint lies behind the coming LF."""
     start = say(stage.log, b"<a>hel", 2)
     line = Line()
-    stage.delivery.go_on(member_on(line, 1), start + 7, 1, [])
+    stage.delivery.take_over(member_on(line, 1), start + 7, 1, [])
     stage.say(b"<c>hi\n")
     stage.turn()
     assert line.heard == b"<c>hi\n"
@@ -442,7 +442,7 @@ def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
     start = say(stage.log, b"x" * LAG + b"\n", 99)
     line = Line(0)
     member = member_on(line, 1)
-    stage.delivery.go_on(member, start, 1, [])
+    stage.delivery.take_over(member, start, 1, [])
     assert stage.delivery.grace_until == clock.now + CATCH_UP_WITHIN
     assert stage.delivery.too_slow() == []
     clock.now += CATCH_UP_WITHIN - 1
@@ -459,7 +459,7 @@ def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
 
 def test_who_lags_little_when_it_is_taken_over_needs_no_grace(stage: Stage) -> None:
     start = say(stage.log, b"x" * 49 + b"\n", 99)
-    stage.delivery.go_on(member_on(Line(0), 1), start, 1, [])
+    stage.delivery.take_over(member_on(Line(0), 1), start, 1, [])
     assert stage.delivery.grace_until is None
 
 

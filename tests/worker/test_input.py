@@ -150,7 +150,7 @@ def test_load_4_what_a_dead_worker_had_read_is_framed_again(reader: Reader) -> N
     assert reader.wait() == 0
     alice.say(b"o\n")
     assert b"".join(reader.turns()) == b"<192.0.2.1>one\n<192.0.2.1>two\n"
-    assert not reader.input.unsaid
+    assert not reader.input.unbatched
     assert reader.runs[-1] == (1, 8, 1)
 
 
@@ -375,5 +375,5 @@ def test_to_drain_is_to_say_what_was_read_and_to_read_no_more(reader: Reader) ->
     said = reader.turns()
     assert len(said) == 3
     assert b"\n".join(said) == b"\n".join(client.prefix + b"unfinished" for client in clients)
-    assert not reader.input.unsaid
+    assert not reader.input.unbatched
     assert reader.wait() is None

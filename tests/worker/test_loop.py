@@ -105,7 +105,7 @@ def test_last_words_are_counted_where_nobody_is_left(make_room: MakeRoom) -> Non
         guest.say(b"hi")
         guest.close()
         room.settle()
-        assert room.log.work(0).said == number
+        assert room.log.work(0).appended == number
     assert room.log.work(0).due == 0
 
 

@@ -1,4 +1,4 @@
-"""The way from commands on the same machine to the main process.
+"""The control socket, through which commands on the same machine reach the main process.
 
 control_socket.py   a Unix socket: requests and answers
 run_dir.py          the private folder where a room's socket is found

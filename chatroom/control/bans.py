@@ -21,7 +21,7 @@ class Bans:
             return
         try:
             found = json.loads(files.read(path))
-            # ip_network would take a number for an address.
+            # ip_network would accept a number as an address.
             if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
                 raise ValueError("not a list of text")
             self._networks = dict.fromkeys(map(parse_network, found))
@@ -41,7 +41,7 @@ class Bans:
         return [format_network(network) for network in self._networks]
 
     def add(self, network: Network) -> None:
-        """Add a ban. Raises BansError if the file can't be written; the ban holds nevertheless."""
+        """Add a ban. Raises BansError if the file can't be written; the ban is in effect anyway."""
         self._networks[network] = None
         self._keep()
 

@@ -113,7 +113,7 @@ class _Connection:
 
     @property
     def asks(self) -> bool:
-        """True if a complete request has come."""
+        """True if a complete request has arrived."""
         return b"\n" in self._received
 
     def next(self) -> bytes:

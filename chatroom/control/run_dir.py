@@ -16,7 +16,7 @@ BANS_SUFFIX = ".bans"
 LONGEST_PATH = 103
 """Maximum length of a Unix socket's path on every system (bytes)."""
 LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
-"""Maximum length of a run-dir's path (bytes): at least the port of a room must fit behind it."""
+"""Maximum length of a run-dir's path (bytes): it leaves space for the port of a room."""
 
 
 def default() -> Path:
@@ -69,8 +69,8 @@ def find(folder: Path, room: str | None) -> Path:
     `room` is an address, or the end of one, such as a port or a file's name. Raises RunDirError,
     also if another user could have put a socket into the folder.
     """
-    _expect_ours(folder)
-    names = [name for name in _names(folder) if _lives(folder / (name + SUFFIX))]
+    _check_trusted(folder)
+    names = [name for name in _names(folder) if _is_running(folder / (name + SUFFIX))]
     found = names
     if room is not None:
         wanted = _name(folder, room)
@@ -82,12 +82,12 @@ def find(folder: Path, room: str | None) -> Path:
         which = "no running room" if room is None else f"no running room at {room}"
         raise RunDirError(f"{which} found in {folder}")
     if len(found) > 1:
-        spelt = ", ".join(name.replace("%", "/") for name in found)
-        raise RunDirError(f"several rooms are running; choose one with --room: {spelt}")
+        rooms = ", ".join(name.replace("%", "/") for name in found)
+        raise RunDirError(f"several rooms are running; choose one with --room: {rooms}")
     return folder / (found[0] + SUFFIX)
 
 
-def _expect_ours(folder: Path) -> None:
+def _check_trusted(folder: Path) -> None:
     """Check that only a trusted user can write to the folder. Raises RunDirError.
 
     Root may use other users' folders, but not in place of its own default run-dir.
@@ -101,7 +101,7 @@ def _expect_ours(folder: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the names of all rooms in a folder, killed ones included. Raises RunDirError."""
+    """Return the names of all rooms in a folder, including killed ones. Raises RunDirError."""
     try:
         files = os.listdir(folder)
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX))
 
 
-def _lives(path: Path) -> bool:
+def _is_running(path: Path) -> bool:
     """Return whether a room listens at a socket; a killed room leaves a stale file."""
     try:
         return not is_stale(str(path))

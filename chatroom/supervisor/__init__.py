@@ -4,9 +4,9 @@ In reading order:
 
     supervisor.py      `run`: make the parts, lead the room from phase to phase, handle signals
     acceptor.py        `Acceptor._on_connection`: accept, and make a member or refuse it
-    pending.py         connections through a trusted proxy, until their PROXY header has come
+    pending.py         connections through a trusted proxy, until their PROXY header arrives
     registry.py        the directory of members, in a process of its own
-    members.py         `Members`: the members, and a dup of each one's socket
+    members.py         `Members`: the members, and a dup of each member's socket
     assignment.py      `Assignment`: which worker serves which member; what follows a death
     pool.py            `WorkerPool`: start, watch and replace workers
     child.py           `Child`: one process, from its start until it is reaped
@@ -19,5 +19,5 @@ In reading order:
     counters.py        totals since the room began
 
 One event loop (system/event_loop.py) runs everything except the console's thread. Messages do not
-pass through the main process. docs/architecture.md follows a join and a worker's death through it.
+pass through the main process. docs/architecture.md follows a join and a worker's death in the code.
 """

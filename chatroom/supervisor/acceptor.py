@@ -30,7 +30,7 @@ ACCEPTED_PER_TURN = 64
 LINGER = 1.0
 """Seconds that a refused connection stays open, so that the client can read the reason."""
 MAX_LINGERING = 32
-"""Refused connections that stay open at once: half of the descriptors in reserve."""
+"""Maximum of refused connections that stay open: half of the descriptors in reserve."""
 
 BANNED = Refusal("You are banned from this room")
 
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts connections from the `listeners`, as `accept` says, until `close`.
+    """Accepts connections from the `listeners`, from `accept(True)` until `close`.
 
     `bans`: addresses to refuse. `hand_over(id, client)` gives a member to a worker.
     """
@@ -80,7 +80,8 @@ class Acceptor:
     def accept(self, accept: bool) -> None:
         """Accept connections, or let them wait in the kernel's queue. Idempotent.
 
-        A member that no worker serves could not leave, so it would keep its place.
+        They wait while no worker is ready: a member without a worker can't leave, and would keep
+        its place in the room.
         """
         if accept == self._accepts:
             return
@@ -136,7 +137,7 @@ class Acceptor:
         self._hand_over(answer.id, client)
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
-        """Send the reason, shut down our side, and linger until the client closes its own.
+        """Send the reason, shut down our side, and linger until the client closes its side.
 
         A close with unread input would reset the connection, and could lose the line.
         """

@@ -25,7 +25,7 @@ MAX_TEXT = 4 * KIB
 
 
 class AdminCommands:
-    """Runs the commands; `wake()` rings all workers, so that they deliver an appended text."""
+    """Runs the commands. `wake()` rings all workers, to deliver a text that was appended."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class AdminCommands:
         try:
             match order.get("do"):
                 case "kick":
-                    return {"kicked": self._kick(self._meant(who), LeaveReason.KICKED)}
+                    return {"kicked": self._kick(self._matching(who), LeaveReason.KICKED)}
                 case "ban":
                     return self._ban(who)
                 case "unban":
@@ -67,7 +67,7 @@ class AdminCommands:
         except (ValueError, BansError) as error:
             return {"error": str(error)}
 
-    def _meant(self, who: str) -> list[int]:
+    def _matching(self, who: str) -> list[int]:
         """Return the ids of the members that `who` matches. Raises ValueError."""
         if who.isascii() and who.isdigit():
             return [id for id in self._members.by_id if str(id) == who.lstrip("0")]
@@ -86,14 +86,14 @@ class AdminCommands:
         found = self._network_of(who)
         try:
             self._bans.add(found)
-        finally:  # the ban holds, even if its file could not be written
+        finally:  # the ban is in effect, even if its file could not be written
             kicked = self._kick(self._within(found), LeaveReason.BANNED)
         return {"banned": format_network(found), "kicked": kicked, "bans": self._bans.all()}
 
     def _network_of(self, who: str) -> Network:
         """Parse a network; for a member's id, return its address. Raises ValueError."""
         if who.isascii() and who.isdigit():
-            for id in self._meant(who):
+            for id in self._matching(who):
                 return parse_network(self._members.by_id[id].address)
             raise ValueError(f"no member with id {who}")
         return parse_network(who)

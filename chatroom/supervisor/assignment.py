@@ -30,7 +30,7 @@ MAX_ADOPTED = 56
 prefix of each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""Deaths in a row, of the workers that handled a member, after which it is disconnected."""
+"""Deaths in a row, of the workers that handled a member, after which the member is disconnected."""
 
 UNEVEN = 0.1
 """Tolerated difference between two workers' loads, as a fraction of a fair share."""
@@ -38,7 +38,7 @@ UNEVEN = 0.1
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
 MAX_YIELD = 1000
-"""Members that move between workers at once; their ids fit into one record."""
+"""Maximum of members that move between workers at once; their ids fit into one record."""
 
 
 class Assignment:
@@ -72,7 +72,7 @@ class Assignment:
         """Worker that was told to yield members, until all is settled."""
         self._yielded = False
         """True once the yielder has given its members up."""
-        self._look = loop.timer(self._balance)
+        self._balance_timer = loop.timer(self._balance)
         """Timer of `_balance`; set when the loads may have become uneven."""
 
     def hand_over(self, id: int, client: Client) -> None:
@@ -93,13 +93,13 @@ class Assignment:
         self._registry.enroll(worker.number)
         unassigned, self._unassigned = self._unassigned, []
         self._assign(unassigned)
-        self._spread_changed()
+        self._schedule_balance()
 
     def on_worker_message(self, worker: WorkerProcess, record: Record) -> None:
         match record:
             case {"left": departures}:
                 self._members.leave({id: LeaveReason(reason) for id, reason in departures})
-                self._spread_changed()
+                self._schedule_balance()
             case {"yielded": members}:
                 self._yielded = True
                 self._assign(members)
@@ -134,7 +134,7 @@ class Assignment:
         # 4. The last ack releases the log. If no ack is awaited, the log is released at once.
         self._settle()
         # 5. The pool starts another worker; `_balance` moves members to it.
-        self._spread_changed()
+        self._schedule_balance()
 
     def _members_of(self, dead: WorkerProcess) -> tuple[list[int], dict[int, LeaveReason]]:
         """Return a dead worker's members: the orphans to reassign, and the lost, with reasons."""
@@ -144,7 +144,7 @@ class Assignment:
         for id, client in self._members.by_id.items():
             if client.worker != dead.number:
                 continue
-            to_blame = id == suspect and (dead.stuck or not dead.told_to_end)
+            to_blame = id == suspect and (dead.stuck or not dead.killed)
             client.deaths = client.deaths + 1 if to_blame else 0
             if taken(client.connection) is None:
                 lost[id] = LeaveReason.WORKER_DIED
@@ -186,12 +186,12 @@ class Assignment:
             ready[number].tell({"ack": ack})
 
     def _adopt(self, worker: WorkerProcess, members: list[int]) -> None:
-        alike: dict[bytes, list[int]] = {}
+        by_greeting: dict[bytes, list[int]] = {}
         for id in members:
-            alike.setdefault(self._members.by_id[id].greeting, []).append(id)
-        for greeting, those in alike.items():
-            for first in range(0, len(those), MAX_ADOPTED):
-                found = {id: self._members.by_id[id] for id in those[first : first + MAX_ADOPTED]}
+            by_greeting.setdefault(self._members.by_id[id].greeting, []).append(id)
+        for greeting, ids in by_greeting.items():
+            for first in range(0, len(ids), MAX_ADOPTED):
+                found = {id: self._members.by_id[id] for id in ids[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
                         (id, client.address, client.prefix, client.slot, client.header_bytes)
@@ -204,11 +204,11 @@ class Assignment:
 
     @property
     def settled(self) -> bool:
-        """True while no member is on the way between workers."""
+        """True if no member waits for a worker to take it over."""
         return not (self._awaited or self._unassigned)
 
     def _settle(self) -> None:
-        """Release the log if no member is on the way between workers."""
+        """Release the log if no member waits for a worker to take it over."""
         if not self.settled:
             return
         self._pool.release_seat()
@@ -218,14 +218,14 @@ class Assignment:
         if self._yielder is not None and self._yielded:
             self._yielder.tell({"settled": True})
             self._yielder = None
-        self._spread_changed()
+        self._schedule_balance()
 
     # --- balance -------------------------------------------------------------
 
-    def _spread_changed(self) -> None:
+    def _schedule_balance(self) -> None:
         """Schedule `_balance`, because members have left or moved, or a worker has started."""
-        if self._look.due is None:
-            self._look.set_after(BALANCE_AFTER)
+        if self._balance_timer.due is None:
+            self._balance_timer.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
         """Tell the most loaded worker to yield its surplus of members."""
@@ -238,13 +238,13 @@ class Assignment:
         difference = load[most.number] - load[least.number]
         if difference <= max(1, UNEVEN * len(self._members.by_id) / len(ready)):
             return
-        theirs = (
+        movable = (
             id
             for id, client in self._members.by_id.items()
             # No other worker could recover a member whose bytes the kernel does not count.
             if client.worker == most.number and taken(client.connection) is not None
         )
-        moving = [*islice(theirs, min(difference // 2, MAX_YIELD))]
+        moving = [*islice(movable, min(difference // 2, MAX_YIELD))]
         if moving:
             self._yielder, self._yielded = most, False
             most.tell({"yield": moving})

@@ -19,7 +19,7 @@ from chatroom.system.event_loop import READ, WRITE, EventLoop
 from chatroom.system.spawn import spawn
 
 READY_WITHIN = 30.0
-"""Seconds for a process to become ready; then it counts as failed to start, and is killed."""
+"""Timeout (s) for a process to become ready; after it, the start has failed: it is killed."""
 
 RETRY_AFTER = 0.05
 """Seconds before a record that the system refused is sent again. A timer is needed: the channel
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def pause_after(failures: int) -> float:
-    """Return the backoff (s) before the next start, after so many failures in a row; 0.0 for 0."""
+    """Return the backoff (s) before the next start, after `failures` in a row; 0.0 after none."""
     if not failures:
         return 0.0
     # 30 doublings exceed the limit; a thousand would overflow a float.
@@ -46,8 +46,8 @@ def pause_after(failures: int) -> float:
 class Child:
     """One process and the channel to it.
 
-    `on_record(record, descriptors)` is called with each record that the process sends, and
-    `on_exit()` after its last record, when it has been reaped.
+    `on_record(record, descriptors)` is called with each record that the process sends.
+    `on_exit()` is called when the process has been reaped, after its last record.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Child:
         self._late.set_after(READY_WITHIN)
         loop.watch(self._channel.socket, self._receive)
         loop.watch(self._process.sentinel, self._reap)
-        self._hears = True
-        """True while the channel is open; it closes a moment before the process ends."""
+        self._channel_open = True
+        """True while the channel is open; it may close a moment before the process is reaped."""
 
     def ready(self) -> None:
         """Note that the process has started: cancel its READY_WITHIN timeout."""
@@ -90,7 +90,7 @@ class Child:
 
         No effect if the process has ended: `on_exit` reports that.
         """
-        if self._hears:
+        if self._channel_open:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(record, descriptors)
             self._watch_channel()
@@ -110,7 +110,7 @@ class Child:
         Waits up to `seconds`, but no longer than RETRY_AFTER: call it in a loop.
         """
         sources = [self._process.sentinel]
-        if self._hears:
+        if self._channel_open:
             sources.append(self._channel.fileno())
         found = connection.wait(sources, min(seconds, RETRY_AFTER))
         self._receive()
@@ -132,7 +132,7 @@ class Child:
         self._watch_channel()
 
     def _watch_channel(self) -> None:
-        """Have the backlog sent once the channel is writable; after a refusal, on a timer."""
+        """Send the backlog once the channel is writable; after a refusal, on a timer."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:
@@ -155,10 +155,10 @@ class Child:
         self._loop.forget(self._process.sentinel)
         self._close_channel()
         self.exitcode = self._process.exitcode
-        self._process.close()  # or its descriptors stay open until the next garbage collection
+        self._process.close()  # its descriptors would stay open until the next garbage collection
 
     def _close_channel(self) -> None:
-        self._hears = False
+        self._channel_open = False
         self._retry.cancel()
         self._loop.forget(self._channel.socket)
         self._channel.close()
@@ -187,11 +187,12 @@ class RestartedChild:
         self._event = event
         self._fields = fields
         self.child: Child | None = None
-        """The running process; None between two of them."""
+        """Running process; None while there is none."""
         self.done = False
         """True once the process has exited after `stop`, with exit code 0."""
         self._failures = 0
-        """Failures in a row: no start, or an end within STEADY_AFTER and without `succeeded`."""
+        """Failures in a row: the process did not start, or it ended within STEADY_AFTER and before
+        `succeeded` was called."""
         self._started_at = 0.0
         self._stopped = False
         self._start_timer = loop.timer(self.start)
@@ -217,7 +218,7 @@ class RestartedChild:
             self.child.tell(record, descriptors)
 
     def stop(self) -> None:
-        """Restart the process no more. A running one goes on, and `start` still starts one."""
+        """Stop restarting the process. A running one continues, and `start` still starts one."""
         self._stopped = True
         self._start_timer.cancel()
 

@@ -28,9 +28,9 @@ CHUNK = 64 * KIB
 MAX_BEHIND = MIB
 """Maximum lag (bytes) behind the head, if the log keeps as many: about 0.8 s at this pace."""
 MAX_LINES = 1000
-"""Lines, of some 100 bytes each, that are kept while nobody reads."""
+"""Maximum of lines, of about 100 bytes each, that wait while nobody reads."""
 CLOSE_WITHIN = 0.3
-"""Seconds for a slow reader to take the rest when the room has ended."""
+"""Timeout (s) for a slow reader to take the rest when the room has ended."""
 LEFT_OUT = b"(%d left out)\n"
 
 
@@ -56,17 +56,18 @@ class Console:
         if log is not None:
             self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
         self._read_again = False
-        """True if the log could not be read just now, and must be read again after READ_AGAIN."""
+        """True if another process was appending: the log must be read again after READ_AGAIN."""
         self._lines: deque[tuple[int, bytes]] = deque()
         """Lines to print, each with the position in the log that it follows."""
         self._dropped = 0
         """Total of lines dropped because MAX_LINES waited; only the main thread counts them."""
-        self._dropped_told = 0
+        self._dropped_reported = 0
         """Part of `_dropped` that has been reported; only the console's thread counts it."""
         self._line_open = False
         """True if the last byte printed was not a LF."""
         self._skip_lf = False
-        """True if the next byte is a LF of a line that the console has ended, or left out."""
+        """True if the next byte of the log is the LF of a line that the console has already ended,
+        or has left out. That LF is not printed."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
         try:
@@ -90,7 +91,7 @@ class Console:
         self._thread.join(within)
 
     def _run(self) -> None:
-        # The main thread handles the stop signals, also when it blocks them for a while.
+        # The main thread handles the stop signals, even while it blocks them.
         # A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # the reader has gone; the room goes on
@@ -108,17 +109,17 @@ class Console:
         """Return the text to print next; empty if the console has caught up."""
         text, position = b"", 0
         if self._log is not None and self._follower is not None:
-            text = self._converse(self._log, self._follower)
+            text = self._messages(self._log, self._follower)
             position = self._follower.position
         while self._lines and self._lines[0][0] <= position:
             text += self._line(self._lines.popleft()[1])
-        dropped = self._dropped - self._dropped_told
+        dropped = self._dropped - self._dropped_reported
         if dropped and not self._lines:
-            self._dropped_told += dropped
+            self._dropped_reported += dropped
             text += self._line(LEFT_OUT % dropped)
         return text
 
-    def _converse(self, log: Log, follower: Follower) -> bytes:
+    def _messages(self, log: Log, follower: Follower) -> bytes:
         """Return a chunk of the log up to the next line, or a LEFT_OUT line in its place."""
         while True:
             stop = self._lines[0][0] if self._lines else None

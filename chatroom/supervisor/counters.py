@@ -22,7 +22,8 @@ class Counters:
     """Ready workers that have ended, by seat, including those that the pool killed."""
     recoveries: int = 0
     pause: float = 0.0
-    """Sum (s) over all recoveries, each from a death until all its members were served again."""
+    """Total time (s) of all recoveries, each from a worker's death until all its members were
+    served again."""
     longest_pause: float = 0.0
     """Longest recovery (s)."""
 

@@ -43,7 +43,7 @@ class Client:
     removed_for: LeaveReason | None = None
     """Reason for which the room's owner disconnected the member; None if the owner did not."""
     deaths: int = 0
-    """Workers in a row that have died over the member."""
+    """Number of workers in a row that have died while they handled the member."""
 
 
 class Members:
@@ -117,5 +117,5 @@ class Members:
             self._show(line)
 
     def directory(self) -> Directory:
-        """Return the registry's data of the members."""
+        """Return the address and worker of each member, as the registry keeps them."""
         return {id: (client.address, client.worker) for id, client in self.by_id.items()}

@@ -1,8 +1,8 @@
-"""Connections through a trusted proxy, until their PROXY header has come.
+"""Connections through a trusted proxy, until their PROXY header arrives.
 
-A header is accepted only from trusted addresses, and is required of them: nothing is guessed. The
-header is read from the stream before the connection becomes a member, so the welcome waits for it.
-The worker is told the size of the header, because the kernel counts its bytes too (LOAD-4).
+Trusted addresses must send a header; from other addresses, none is accepted. The header is read
+from the stream before the connection becomes a member, so the welcome waits for it. The worker is
+told the size of the header, because the kernel counts the header's bytes too (LOAD-4).
 """
 
 import logging
@@ -33,14 +33,14 @@ class PendingConnection:
     port: int
     timer: Timer
     """Timer set to the connection's timeout."""
-    taken: bytes = b""
+    received: bytes = b""
     """Part of the header that was read."""
     header: Header | None = None
-    """Complete header; None until it has come."""
+    """Complete header; None until it has arrived."""
 
 
 class PendingConnections:
-    """Connections whose headers have not come yet.
+    """Connections whose headers have not arrived yet.
 
     `admit(connection, address, port, header_bytes)` is called with the client's address, and the
     size of its header (bytes).
@@ -66,18 +66,18 @@ class PendingConnections:
         """Wait for the header of a connection from a trusted proxy at `address` and `port`."""
         if len(self._pending) >= MAX_PENDING:
             self._refuse(next(iter(self._pending)), "too many connections wait for a header")
-        timer = self._loop.timer(partial(self._on_time, connection))
+        timer = self._loop.timer(partial(self._on_timeout, connection))
         timer.set_after(HEADER_WITHIN)
         self._pending[connection] = PendingConnection(address, port, timer)
-        self._loop.watch(connection, partial(self._look, connection))
-        self._look(connection)  # the header has mostly come already
+        self._loop.watch(connection, partial(self._on_readable, connection))
+        self._on_readable(connection)  # the header has usually arrived already
 
     def close(self) -> None:
         """Close all pending connections."""
         for connection in list(self._pending):
             self._drop(connection)
 
-    def _on_time(self, connection: socket.socket) -> None:
+    def _on_timeout(self, connection: socket.socket) -> None:
         """Refuse a connection without a header, or admit a LOCAL one."""
         pending = self._pending[connection]
         if pending.header is None:
@@ -85,28 +85,28 @@ class PendingConnections:
         else:
             self._admit_as(connection, pending)
 
-    def _look(self, connection: socket.socket) -> None:
+    def _on_readable(self, connection: socket.socket) -> None:
         pending = self._pending[connection]
         try:
-            data = connection.recv(LONGEST - len(pending.taken), socket.MSG_PEEK)
+            data = connection.recv(LONGEST - len(pending.received), socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data:  # a health check: the proxy only looked whether the room listens
+        if not data:  # a health check: the proxy only tested whether the room listens
             self._drop(connection)
             return
         if pending.header is not None:
             self._admit_as(connection, pending)
             return
         try:
-            header = parse(pending.taken + data)
+            header = parse(pending.received + data)
         except HeaderError as error:
             self._refuse(connection, str(error))
             return
         # Read no byte beyond the header. All of an incomplete header is read.
-        size = len(data) if header is None else header.size - len(pending.taken)
-        pending.taken += connection.recv(size)
+        size = len(data) if header is None else header.size - len(pending.received)
+        pending.received += connection.recv(size)
         pending.header = header
         if header is not None and header.address is not None:
             self._admit_as(connection, pending)

@@ -39,7 +39,7 @@ class WorkerProcess:
         self.child = child
         self.ready = False
         self.drained = False
-        self.told_to_end = False
+        self.killed = False
         """True once the pool has killed it: it was surplus, outdated or stuck."""
         self.stuck = False
         """True once the pool has killed it because it made no progress."""
@@ -50,8 +50,8 @@ class WorkerProcess:
 
     @property
     def serves(self) -> bool:
-        """True while it is ready and was not told to end."""
-        return self.ready and not self.told_to_end
+        """True while it is ready and was not killed."""
+        return self.ready and not self.killed
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
         """Send a record; the descriptors must stay open until it has been sent."""
@@ -86,7 +86,8 @@ class WorkerPool:
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
         """Seat of a dead worker until others serve all its members; None if there is none. After
-        several deaths, the seat with the lowest position: it pins what all of them need."""
+        several deaths, the seat with the lowest position: what it pins is enough for all of them.
+        """
         self._settings = settings
         self._loop = loop
         self._log = log
@@ -103,7 +104,7 @@ class WorkerPool:
         """Failed starts in a row: no process was spawned, or it ended before it was ready."""
         self._retry = loop.timer(self._adjust)
         """Set during the backoff after a failed start."""
-        self._watchdog = Watchdog(loop, settings.watchdog, self._look_at_progress)
+        self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     def start(self, events: PoolEvents) -> None:
         """Start the workers; report to `events` from now on."""
@@ -183,7 +184,7 @@ class WorkerPool:
 
     def _end(self, worker: WorkerProcess) -> None:
         """Kill a worker. Its members are recovered as after any other death, without loss."""
-        worker.told_to_end = True
+        worker.killed = True
         worker.child.kill()
 
     # --- records of workers --------------------------------------------------
@@ -208,17 +209,17 @@ class WorkerPool:
 
     # --- progress ------------------------------------------------------------
 
-    def _look_at_progress(self) -> None:
+    def _check_progress(self) -> None:
         """Kill the workers that make no progress, and wake the others (watchdog.py)."""
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
-        stuck = self._watchdog.look(turns)
+        stuck = self._watchdog.check(turns)
         pid = self._log.holder() if stuck else None
         for holder in [number for number, worker in ready.items() if worker.pid == pid]:
             if holder in stuck:
                 stuck = [holder]  # the others wait for the lock that it holds
-            elif self._watchdog.stands_still(holder):
-                stuck = []  # the others wait for the lock; the next look may find its holder stuck
+            elif self._watchdog.made_no_progress(holder):
+                stuck = []  # the others wait for the lock; the next check may find its holder stuck
         for number in stuck:
             within = self._settings.watchdog
             says = f"the worker made no progress for {within:g} s; it is replaced"
@@ -226,7 +227,7 @@ class WorkerPool:
             ready[number].stuck = True
             self._end(ready[number])
         if stuck:
-            self._watchdog.forgive()
+            self._watchdog.reset()
         for number in ready:
             self._doorbells[number].ring()
 
@@ -239,7 +240,7 @@ class WorkerPool:
         if worker in self._outdated:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
-        self.wake_all()  # it may have died between an append and its rings
+        self.wake_all()  # it may have died between an append and ringing the others
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
@@ -253,7 +254,7 @@ class WorkerPool:
             self._log.retire(seat)
 
     def release_seat(self) -> None:
-        """Release the pinned seat: other workers serve all members of the dead ones."""
+        """Release the pinned seat: other workers now serve all members of the dead workers."""
         if self.pinned_seat is None:
             return
         self._log.retire(self.pinned_seat)
@@ -266,7 +267,7 @@ class WorkerPool:
         code = worker.child.exitcode
         if not worker.ready:
             self._fail(worker.number, worker.child.failure or f"ended with exit code {code}")
-        elif not worker.told_to_end:
+        elif not worker.killed:
             says = "it is replaced; other workers serve its members"
             logger.warning(Event("worker-died", says, worker=worker.number, exit=code))
 

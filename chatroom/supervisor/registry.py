@@ -61,7 +61,7 @@ class Refusal:
 
 
 class Registry:
-    """The directory. Only `members` and `restore` take longer the more members there are."""
+    """The directory. Only `members` and `restore` take time in proportion to its size."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
         """`max_clients_per_address`: 0 means that only `max_clients` applies."""
@@ -206,7 +206,8 @@ class RegistryProcess:
         if self._child is not None:
             self._child.end()
             self._child = None
-        # Only after the kill: a proxy that is collected calls the process, even a stopped one.
+        # Only after the kill: when the proxy is garbage-collected, it calls the process, and would
+        # wait for a stopped one.
         self._registry = None
 
     def _on_record(self, record: Record, _descriptors: list[int]) -> None:

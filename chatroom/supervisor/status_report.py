@@ -1,8 +1,7 @@
 """The status of a room: its members, its workers, and its totals.
 
-People and monitoring ask for it (control_socket.py). The report consists of data that the main
-process, the kernel and the workers' checkpoints have anyway: no message is slower for it, and no
-worker is asked.
+People and monitoring ask for it (control_socket.py). The report uses data that the main process,
+the kernel and the workers' checkpoints have anyway: it delays no message, and asks no worker.
 """
 
 import os
@@ -43,14 +42,14 @@ class StatusReport:
 
     def whole(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds, `since` since the epoch."""
-        found = self._look()
+        found = self._measure()
         return self._totals(found) | {"members": self._members(found)}
 
     def totals(self) -> dict[str, Any]:
         """Return the report without the list of members."""
-        return self._totals(self._look())
+        return self._totals(self._measure())
 
-    def _totals(self, found: Mapping[int, "_Seen"]) -> dict[str, Any]:
+    def _totals(self, found: Mapping[int, "_Measured"]) -> dict[str, Any]:
         lags: dict[int, int] = {}
         for id, (_, lag) in found.items():
             worker = self._clients[id].worker
@@ -104,16 +103,15 @@ class StatusReport:
             )
         return found
 
-    def _look(self) -> dict[int, "_Seen"]:
+    def _measure(self) -> dict[int, "_Measured"]:
         """Return each member's counts and lag, by id."""
         log, slots = self._log, self._slots
         head = log.head
         lapped = max(0, head - log.geometry.entries)
         checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
         known = {id: noted for id, noted in checkpoints.items() if noted.position > lapped}
-        spans, _ = log.spans_by_sender(
-            min((noted.position for noted in known.values()), default=head), head
-        )
+        first = min((noted.position for noted in known.values()), default=head)
+        spans, _ = log.spans_by_sender(first, head)
         end, found = log.offset(head), {}
         for id, client in self._clients.items():
             counted, checkpoint = traffic(client.connection), known.get(id)
@@ -121,10 +119,10 @@ class StatusReport:
             if counted is not None and checkpoint is not None:
                 gone = counted.taken - checkpoint.taken
                 lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
-            found[id] = _Seen(counted, lag)
+            found[id] = _Measured(counted, lag)
         return found
 
-    def _members(self, found: Mapping[int, "_Seen"]) -> list[dict[str, Any]]:
+    def _members(self, found: Mapping[int, "_Measured"]) -> list[dict[str, Any]]:
         return [
             {
                 "id": id,
@@ -142,7 +140,7 @@ class StatusReport:
         ]
 
 
-class _Seen(NamedTuple):
+class _Measured(NamedTuple):
     """A member's counts and lag at one moment; None if unknown."""
 
     counted: Traffic | None

@@ -56,16 +56,16 @@ from chatroom.system.descriptors import raise_limit
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
-from chatroom.system.listening import endpoint, expect_life, listen, prepare, remove_file, resolve
+from chatroom.system.listening import endpoint, listen, prepare, remove_file, resolve, set_keepalive
 from chatroom.system.memory import anonymous_file
 from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
 from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
 
 DRAIN_WITHIN = 1.5
-"""Seconds for the workers to append what they have read, when the room stops."""
+"""Timeout (s) for the workers to append what they have read, when the room stops."""
 END_WITHIN = 2.0
-"""Seconds for the workers to deliver the rest of the log and end; then they are killed."""
+"""Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
 """Descriptors that a process of the room needs besides one for each member."""
@@ -90,7 +90,7 @@ def run(
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
     Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker can be
-    started, RegistryError if the registry can't. In every case, no process, socket or shared
+    started, RegistryError if the registry can't be. In every case, no process, socket or shared
     memory of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
@@ -124,7 +124,7 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` undoes at the end what is done here."""
+        """See `run` for the arguments. `cleanup` releases at the end what is acquired here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
@@ -133,10 +133,10 @@ class Supervisor:
         """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
-        """Set until the phase's timeout; the timer only wakes the loop."""
+        """Timeout of the phase. It only wakes the loop: `_check_phase` sees that it is over."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # Names may take long to resolve. A signal may end the process here: nothing needs cleanup.
+        # Names may take long to resolve. Until then a signal ends the process: nothing is acquired.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)
@@ -209,7 +209,7 @@ class Supervisor:
         for listener in self._listeners:
             if taken(listener) is None:
                 says = (
-                    "the kernel does not count bytes here: a worker's end disconnects its members"
+                    "the kernel does not count bytes here: a worker's death disconnects its members"
                 )
                 logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
         self._pool.start(self._assignment)
@@ -219,12 +219,12 @@ class Supervisor:
             self._metrics.start()
         while self._pool.workers or self._phase is not Phase.STOPPING:
             self._loop.turn()
-            self._look_at_phase()
+            self._check_phase()
         self._console.close()
 
     # --- phases --------------------------------------------------------------
 
-    def _look_at_phase(self) -> None:
+    def _check_phase(self) -> None:
         """Enter the next phase when the workers allow it, or the phase's timeout has passed."""
         workers = self._pool.workers.values()
         late = self._deadline.due is None
@@ -321,7 +321,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Pass the new settings on. Members were greeted already, so a new welcome is not sent."""
+        """Pass the new settings on. Present members do not receive a new welcome."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:
@@ -330,7 +330,7 @@ class Supervisor:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:
             for listener in self._listeners:
-                expect_life(listener, settings.peer_timeout)
+                set_keepalive(listener, settings.peer_timeout)
 
     # --- the owner, the service manager, the console -------------------------
 

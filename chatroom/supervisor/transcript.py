@@ -3,7 +3,8 @@
     the process                        the main process
     opened, and the file  ──────────►  keeps a descriptor for the next process
     at                    ──────────►  notes the position that is written
-    trouble, fine, missed, lacks  ──►  warns
+    trouble, fine,        ──────────►  logs
+    missed, unwritten
                           ◄──────────  reopen (SIGUSR1), stop
     (death)               ──────────►  starts another
 
@@ -25,7 +26,7 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.system.event_loop import EventLoop
 
 CLOSE_WITHIN = 3.0
-"""Seconds for the process to write the rest when the room has ended."""
+"""Timeout (s) for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
 """Maximum of starts in that time, if one process after another dies."""
 LEAST_WATCHED = 5 * process.SYNC_EVERY
@@ -58,7 +59,8 @@ class TranscriptProcess:
         self._at = log.head
         """Position before which all entries are written."""
         self._file: tuple[int, list[int]] | None = None
-        """Descriptor of the open file, and the place in the file and in the log where it began."""
+        """Descriptor of the open file; the offset at which this room's lines begin, and the number
+        of the message before them."""
         self._reopens = 0
         """Total of requests to reopen the file."""
         self._reopening = False
@@ -67,10 +69,11 @@ class TranscriptProcess:
         """Error of the last write; empty if it succeeded."""
         self._stop: Record | None = None
         """Record that ends the process; None until the room has ended."""
-        self._watchdog = Watchdog(loop, _watched_for(settings), self._look_at_progress)
-        self._signs = 0
-        """Progress count for the watchdog: records received, and looks at which none was due."""
-        self._met = False
+        self._watchdog = Watchdog(loop, _watched_for(settings), self._check_progress)
+        self._progress = 0
+        """Count of signs of progress, for the watchdog: records that came, and checks at which none
+        was due."""
+        self._has_reported = False
         """True once the running process has sent a record."""
 
     def start(self) -> None:
@@ -82,13 +85,13 @@ class TranscriptProcess:
         self._watchdog.renew(_watched_for(settings))
 
     def reopen(self) -> None:
-        """Have the file reopened by its name, after a rotation."""
+        """Tell the process to reopen the file by its name, after a rotation."""
         self._reopens += 1
         self._reopening = True
         self._process.tell({"reopen": self._reopens})
 
     def close(self) -> None:
-        """Have the rest of the log written, within CLOSE_WITHIN, and end the process.
+        """Let the process write the rest of the log, within CLOSE_WITHIN, and end it.
 
         Call it once the workers have ended.
         """
@@ -114,8 +117,8 @@ class TranscriptProcess:
     # --- the process ---------------------------------------------------------
 
     def _on_start(self, child: Child) -> None:
-        self._met = False
-        self._watchdog.forgive()
+        self._has_reported = False
+        self._watchdog.reset()
         fd, file = self._file or (None, None)
         shared = [self._log.fd, *self._bell.fds, *([] if fd is None else [fd])]
         child.tell({"bell": len(self._bell.fds), "file": file}, shared)
@@ -125,9 +128,9 @@ class TranscriptProcess:
             child.tell(self._stop)
 
     def _handle_message(self, record: Record, descriptors: list[int]) -> None:
-        self._signs += 1
-        if not self._met and self._process.child is not None:
-            self._met = True
+        self._progress += 1
+        if not self._has_reported and self._process.child is not None:
+            self._has_reported = True
             self._process.child.ready()
         match record:
             case {"opened": begun}:
@@ -144,24 +147,24 @@ class TranscriptProcess:
                 self._process.succeeded()
                 if self._trouble:
                     self._trouble = ""
-                    self._warn("transcript-resumed", "the file is written again")
+                    self._warn("transcript-resumed", "the file can be written again")
             case {"missed": messages}:
                 says = "the log no longer has these messages; a line in the file names the gap"
                 self._warn("transcript-missed", says, messages=messages)
-            case {"lacks": messages}:
+            case {"unwritten": messages}:
                 says = "the last messages are missing in the file"
-                self._warn("transcript-lacks", says, messages=messages)
+                self._warn("transcript-incomplete", says, messages=messages)
 
-    def _look_at_progress(self) -> None:
-        """Kill a process that has something to write and makes no progress; the next one goes on.
+    def _check_progress(self) -> None:
+        """Kill the process if it has something to write and makes no progress; it is replaced.
 
-        A process that has reported trouble is not killed: it retries.
+        After a report of trouble it is not killed, because it retries.
         """
-        if self._trouble or not self._met or self._log.head <= self._at:
-            self._signs += 1
-        stuck = self._watchdog.look({0: self._signs})
+        if self._trouble or not self._has_reported or self._log.head <= self._at:
+            self._progress += 1
+        stuck = self._watchdog.check({0: self._progress})
         if stuck and self._process.child is not None:
-            self._watchdog.forgive()
+            self._watchdog.reset()
             says = "the process makes no progress; it is replaced"
             self._warn("transcript-stuck", says)
             self._process.child.kill()

@@ -1,31 +1,31 @@
 """Find workers, or other processes, that make no progress: stopped, or in an endless loop.
 
-The watchdog looks at each worker's count of turns at regular intervals. A worker is stuck if
-several looks in a row find the same count. A busy worker does turns; an idle one is woken by each
-look, and so does one. A late look is not counted: the machine was asleep, or so busy that the
-workers got no processor time either.
+The watchdog checks each worker's count of turns at regular intervals. A worker is stuck if several
+checks in a row find the same count. A busy worker completes turns; an idle one completes a turn
+when it is woken after each check. A late check does not count: the machine was asleep, or so busy
+that the workers got no processor time either.
 """
 
 from collections.abc import Callable, Mapping
 
 from chatroom.system.event_loop import EventLoop
 
-LOOKS = 4
-"""Looks in a row, without progress between them, after which a worker is stuck."""
+CHECKS = 4
+"""Checks in a row, without progress between them, after which a worker is stuck."""
 
 
 class Watchdog:
-    """Calls `on_look` when it is time to `look`, until it is stopped."""
+    """Calls `on_check` when it is time to `check`, until it is stopped."""
 
-    def __init__(self, loop: EventLoop, within: float, on_look: Callable[[], None]) -> None:
+    def __init__(self, loop: EventLoop, within: float, on_check: Callable[[], None]) -> None:
         """`within`: seconds without progress after which a worker is stuck; 0 disables it."""
         self._loop = loop
-        self._timer = loop.timer(on_look)
+        self._timer = loop.timer(on_check)
         self._within = 0.0
         self._due = 0.0
-        """Time (s) of the next look."""
+        """Time (s) of the next check."""
         self._seen: dict[int, tuple[int, int]] = {}
-        """Count of turns of each worker, and the looks in a row that have found the same count."""
+        """Count of turns of each worker, and the checks in a row that have found the same count."""
         self.renew(within)
 
     def renew(self, within: float) -> None:
@@ -33,37 +33,37 @@ class Watchdog:
         if within == self._within:
             return
         self._within = within
-        self.forgive()
+        self.reset()
         self.stop()
         if within:
             self._set()
 
     def stop(self) -> None:
-        """Cancel the next look."""
+        """Cancel the next check."""
         self._timer.cancel()
 
-    def look(self, turns: Mapping[int, int]) -> list[int]:
+    def check(self, turns: Mapping[int, int]) -> list[int]:
         """Return the stuck workers. `turns`: a number for each worker that changes with progress.
 
-        Call it in `on_look`, and wake the workers afterwards.
+        Call it in `on_check`, and wake the workers afterwards.
         """
-        late = self._loop.now() - self._due > self._within / LOOKS
+        late = self._loop.now() - self._due > self._within / CHECKS
         self._set()
         before, self._seen = self._seen, {}
         for number, count in turns.items():
-            then, looks = before.get(number, (None, 0))
-            self._seen[number] = count, looks + 1 if count == then and not late else 0
-        return [number for number, (_, looks) in self._seen.items() if looks >= LOOKS]
+            then, checks = before.get(number, (None, 0))
+            self._seen[number] = count, checks + 1 if count == then and not late else 0
+        return [number for number, (_, checks) in self._seen.items() if checks >= CHECKS]
 
-    def stands_still(self, number: int) -> bool:
-        """Return whether a worker made no progress between the last two looks."""
-        _, looks = self._seen.get(number, (0, 0))
-        return looks > 0
+    def made_no_progress(self, number: int) -> bool:
+        """Return whether a worker made no progress between the last two checks."""
+        _, checks = self._seen.get(number, (0, 0))
+        return checks > 0
 
-    def forgive(self) -> None:
-        """Forget the looks so far: the process that blocked the others has been found."""
+    def reset(self) -> None:
+        """Forget the checks so far, because the process that blocked the others has been found."""
         self._seen.clear()
 
     def _set(self) -> None:
-        self._due = self._loop.now() + self._within / LOOKS
+        self._due = self._loop.now() + self._within / CHECKS
         self._timer.set(self._due)

@@ -25,7 +25,7 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse the format of `str`. Raises ValueError, which says what the text must be."""
+        """Parse what `str` returns. Raises ValueError that says what the text must be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
             size = len(path.encode(errors="replace"))

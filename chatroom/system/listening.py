@@ -19,8 +19,8 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
 
     IPv6 is served like IPv4 (JOIN-4). Of a name's addresses, an IPv4 one is preferred: a client
     without IPv6 can use no other. `::` also accepts IPv4 clients. A stale file of a Unix socket is
-    replaced. Accepted sockets inherit the options. `peer_timeout`: seconds without a sign of life
-    after which the kernel breaks a connection; 0: the system's default. Raises ListenError.
+    replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which the kernel
+    breaks a connection whose peer does not respond; 0: the system's default. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -53,7 +53,7 @@ def prepare(listener: socket.socket, peer_timeout: int) -> None:
         # An urgent byte is text like all others (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if peer_timeout:
-            expect_life(listener, peer_timeout)
+            set_keepalive(listener, peer_timeout)
     listener.listen(BACKLOG)
     listener.setblocking(False)
 
@@ -121,8 +121,8 @@ def is_stale(path: str) -> bool:
         )
 
 
-def expect_life(listener: socket.socket, within: int) -> None:
-    """Set TCP keepalive: break a connection after `within` seconds without a sign of life.
+def set_keepalive(listener: socket.socket, within: int) -> None:
+    """Set TCP keepalive: break a connection whose peer does not respond for `within` seconds.
 
     A connection is also broken if its peer's receive window stays full that long: the kernel can't
     tell such a peer from one that has gone. 0 restores the system's default. No effect on a Unix

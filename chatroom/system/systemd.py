@@ -63,7 +63,7 @@ class SystemdNotifier:
         self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Notify of a reload, which lasts until `ready` is called."""
+        """Notify that a reload has begun; `ready` notifies of its end."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
 
     def stopping(self) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's byte counts of a TCP connection (Linux). Each process that holds it can read them.
+"""The kernel's byte counts of a TCP connection (Linux), for any process that holds the socket.
 
 A killed worker can't report how much it has written to a socket and read from it. The kernel's
 counts are exact.
@@ -68,7 +68,7 @@ def _unread(connection: socket.socket) -> int:
 
 
 def _fin_received(connection: socket.socket, unread: int) -> bool:
-    """Return whether the peer's FIN has come, which counts as a received byte.
+    """Return whether the peer's FIN has arrived, which counts as a received byte.
 
     The state of the connection shows a FIN too, but not after a reset.
     """
@@ -77,7 +77,7 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
         _, [(_, _, left)], _, _ = connection.recvmsg(
             1, socket.CMSG_SPACE(4), socket.MSG_PEEK | socket.MSG_DONTWAIT
         )
-    except OSError:  # nothing has come, or a reset
+    except OSError:  # nothing has arrived, or a reset
         return False
     return int.from_bytes(left, sys.byteorder) > unread
 

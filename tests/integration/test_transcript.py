@@ -575,12 +575,12 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
 def test_a_folder_that_never_appears(tmp_path: Path) -> None:
     """The room stops normally, and logs how many messages are not written."""
     file = tmp_path / "never" / "said.jsonl"
-    tells = r"event=transcript-(trouble file=\S+ error=\"No such|lacks file=\S+ messages=20 )"
+    tells = r"event=transcript-(trouble file=\S+ error=\"No such|incomplete file=\S+ messages=20 )"
     with room(*QUIET, "--transcript", file, tells=tells) as here:
         talk = Talk(here)
         talk.lines(10)
         here.stop()
-        assert "event=transcript-lacks" in here.errors
+        assert "event=transcript-incomplete" in here.errors
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "device"])

@@ -16,7 +16,7 @@ from chatroom.supervisor.child import (
     READY_WITHIN,
 )
 from chatroom.supervisor.pool import ATTEMPTS
-from chatroom.supervisor.watchdog import LOOKS
+from chatroom.supervisor.watchdog import CHECKS
 from tests.supervisor.stage import Process, Stage, Story
 
 
@@ -279,15 +279,15 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
         log = stage.log
         for bell in stage.doorbells:
             bell.clear()
-        for turn in range(LOOKS + 1):
+        for turn in range(CHECKS + 1):
             assert len(stage.workers) == 3
             log.turn(2)
             assert stage.waits is not None
-            assert stage.waits <= 8.0 / LOOKS
+            assert stage.waits <= 8.0 / CHECKS
             stage.now += stage.waits
             yield
             assert [stage.rung(seat) for seat in range(3)] == [True] * 3
-            assert not stage.rung(3) or turn == LOOKS, "no bell is rung for an absent worker"
+            assert not stage.rung(3) or turn == CHECKS, "no bell is rung for an absent worker"
         for worker in first:
             stuck = worker.number in ([1] if holder == 1 else [0, 1])
             assert (worker.exitcode == -9) == stuck
@@ -313,7 +313,7 @@ def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_
     def story() -> Story:
         yield from stage.begin()
         first = stage.workers
-        for look in range(LOOKS + 2):
+        for look in range(CHECKS + 2):
             if look == 1:
                 stage.log.turn(1)
             assert stage.waits is not None
@@ -355,8 +355,8 @@ def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
 def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None:
     def story() -> Story:
         yield
-        for _ in range(3 * LOOKS):
-            stage.now += 8.0 / LOOKS
+        for _ in range(3 * CHECKS):
+            stage.now += 8.0 / CHECKS
             yield
         yield from stage.begin()
         yield from stage.end()

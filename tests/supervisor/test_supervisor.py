@@ -21,7 +21,7 @@ from chatroom.supervisor import supervisor
 from chatroom.supervisor.assignment import BALANCE_AFTER
 from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.supervisor import DRAIN_WITHIN, END_WITHIN
-from chatroom.supervisor.watchdog import LOOKS
+from chatroom.supervisor.watchdog import CHECKS
 from chatroom.system.accepting import PAUSE
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
@@ -474,7 +474,7 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
             assert "needs a restart: max-lag, quiet;" in message
             stage.now += BALANCE_AFTER
             yield
-            rest = 8 / LOOKS - BALANCE_AFTER
+            rest = 8 / CHECKS - BALANCE_AFTER
             assert stage.waits == pytest.approx(rest), "the watchdog looks at them"
             with stage.connect():
                 yield
@@ -602,7 +602,7 @@ def test_what_a_manager_has_set_its_sockets_to_stays_where_nothing_changes(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected: list[int] = []
-    monkeypatch.setattr(supervisor, "expect_life", lambda listener, life: expected.append(life))
+    monkeypatch.setattr(supervisor, "set_keepalive", lambda listener, life: expected.append(life))
 
     def story() -> Story:
         yield from stage.begin()

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatroom.supervisor.watchdog import LOOKS, Watchdog
+from chatroom.supervisor.watchdog import CHECKS, Watchdog
 from tests.system.loops import ManualLoop
 
 WITHIN = 8.0
-PAUSE = WITHIN / LOOKS
+PAUSE = WITHIN / CHECKS
 
 
 class Watch:
@@ -16,12 +16,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
-        self.dog = Watchdog(self.loop, WITHIN, self._on_look)
+        self.dog = Watchdog(self.loop, WITHIN, self._on_check)
         self.turns: tuple[int, ...] = ()
         self.found: list[list[int]] = []
 
-    def _on_look(self) -> None:
-        self.found.append(self.dog.look(dict(enumerate(self.turns))))
+    def _on_check(self) -> None:
+        self.found.append(self.dog.check(dict(enumerate(self.turns))))
 
     def look(self, *turns: int, late: float = 0.0) -> list[int]:
         """Look when it is due, or `late` seconds later; return the stuck workers."""
@@ -42,50 +42,50 @@ def fixture_watch() -> Iterator[Watch]:
 
 def test_who_makes_no_progress_is_stuck_in_the_end(watch: Watch) -> None:
     assert watch.look(7, 1) == []
-    for turn in range(LOOKS - 1):
+    for turn in range(CHECKS - 1):
         assert watch.look(7, 2 + turn) == []
     assert watch.look(7, 99) == [0]
 
 
 def test_any_progress_is_enough(watch: Watch) -> None:
-    for turn in range(5 * LOOKS):
-        assert watch.look(turn // (LOOKS - 1)) == []
+    for turn in range(5 * CHECKS):
+        assert watch.look(turn // (CHECKS - 1)) == []
 
 
 def test_a_worker_is_new_to_it_when_another_has_taken_its_seat_meanwhile(watch: Watch) -> None:
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         watch.look(7)
     assert watch.look() == [], "a dead worker is not stuck"
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         assert watch.look(7) == []
     assert watch.look(7) == [0]
 
 
 def test_a_look_that_is_late_says_nothing(watch: Watch) -> None:
     """For example, the machine was asleep, and the workers too."""
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         assert watch.look(7) == []
     assert watch.look(7, late=1000.0) == []
-    for _ in range(LOOKS - 1):
+    for _ in range(CHECKS - 1):
         assert watch.look(7) == []
     assert watch.look(7) == [0]
 
 
 def test_a_look_that_is_a_little_late_counts(watch: Watch) -> None:
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         assert watch.look(7, late=0.5 * PAUSE) == []
     assert watch.look(7, late=0.5 * PAUSE) == [0]
 
 
 def test_with_other_seconds_it_begins_anew_and_with_the_same_it_goes_on(watch: Watch) -> None:
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         assert watch.look(7) == []
     watch.dog.renew(WITHIN)
     assert watch.look(7) == [0]
     watch.dog.renew(2 * WITHIN)
     assert watch.loop.idle() == pytest.approx(2 * PAUSE)
     watch.dog.renew(WITHIN)
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         assert watch.look(7) == []
     assert watch.look(7) == [0]
 
@@ -96,11 +96,11 @@ def test_when_it_is_stopped_it_looks_no_more(watch: Watch) -> None:
 
 
 def test_the_forgiven_begin_anew(watch: Watch) -> None:
-    for _ in range(LOOKS):
+    for _ in range(CHECKS):
         watch.look(7, 8)
     assert watch.look(7, 8) == [0, 1]
-    watch.dog.forgive()
-    for _ in range(LOOKS):
+    watch.dog.reset()
+    for _ in range(CHECKS):
         assert watch.look(7, 8) == []
     assert watch.look(7, 8) == [0, 1]
 

@@ -11,7 +11,7 @@ import pytest
 
 from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.listening import endpoint, expect_life, listen, resolve
+from chatroom.system.listening import endpoint, listen, resolve, set_keepalive
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -108,13 +108,13 @@ def test_how_long_they_stay_may_be_said_anew() -> None:
     with listen(Endpoint("127.0.0.1"), 300) as listener:
         listener.setblocking(True)
         for life, found in ((20, [1, 20_000]), (0, [0, 0]), (30, [1, 30_000])):
-            expect_life(listener, life)
+            set_keepalive(listener, life)
             assert options(listener) == found
 
 
 def test_who_comes_by_a_unix_socket_is_on_this_machine(tmp_path: Path) -> None:
     with listen(Endpoint(path=str(tmp_path / "room")), 300) as listener:
-        expect_life(listener, 20)
+        set_keepalive(listener, 20)
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 

@@ -294,4 +294,4 @@ class TranscriptWriter:
         self._tell_missed()
         left = self._log.messages(self._log.head) - (self._follower.number if self._follower else 0)
         if left:
-            self._tell({"lacks": left})
+            self._tell({"unwritten": left})

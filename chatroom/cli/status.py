@@ -66,7 +66,8 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print a text and flush. If that fails, end the process; silently if the reader has gone."""
+    """Print a text and flush. If that fails, end the process: with an error, unless the reader of
+    the output has gone."""
     try:
         encoding = sys.stdout.encoding
         shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)

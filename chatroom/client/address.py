@@ -104,5 +104,5 @@ def reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not error.errno:  # Our timeout; the system's has errno.
         return f"no answer for {CONNECT_TIMEOUT:g} s"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        return os.strerror(error.errno)  # asyncio replaces it by a text for programmers.
+        return os.strerror(error.errno)  # asyncio replaces it with a text for programmers.
     return getattr(error, "strerror", None) or str(error) or "no answer"

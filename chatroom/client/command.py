@@ -18,7 +18,7 @@ from chatroom.client.address import UNCHECKED, RoomAddress, reason, tls_context
 from chatroom.client.connection import Connection
 from chatroom.client.session import PATIENCE, Ending, Session
 from chatroom.client.signals import ENDING, handle_signals
-from chatroom.client.streams import STDIN, STDOUT, Input, Output, hold_places
+from chatroom.client.streams import STDIN, STDOUT, Input, Output, open_closed_streams
 
 NAME = "chatroom.client"
 
@@ -119,16 +119,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the client and return its exit code. Default arguments: those of the command line."""
     command = parser()
     options = command.parse_args(arguments)
-    hold_places()
+    open_closed_streams()
     address = _room_address(command, options)
     try:
         if address.unchecked:
-            _say(UNCHECKED)
+            _print_message(UNCHECKED)
         ending = asyncio.run(_chat(address, options))
     except KeyboardInterrupt:  # Ctrl-C while connecting.
         return 0
     if ending.words:
-        _complain(ending.words)
+        _print_at_exit(ending.words)
     return ending.code
 
 
@@ -152,9 +152,9 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
     window = _has_window()
     loop = asyncio.get_running_loop()
     if window:
-        waiting = loop.call_later(SOON, _say, f"connecting to {address} …")
+        waiting = loop.call_later(SOON, _print_message, f"connecting to {address} …")
     elif idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
-        _say(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
+        _print_message(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
     try:
         room = await address.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name.
@@ -179,7 +179,7 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
 
 async def _plain(room: Connection) -> Ending:
     if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
-        _say(WITHOUT_EXTRA)
+        _print_message(WITHOUT_EXTRA)
     # A user at a terminal leaves with Ctrl-D and must not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
     with closing(room), closing(Input()) as source, closing(Output()) as output:
@@ -188,16 +188,16 @@ async def _plain(room: Connection) -> Ending:
         return await session.run()
 
 
-def _complain(words: str) -> None:
+def _print_at_exit(words: str) -> None:
     # Writing may block until the terminal is read. Nothing is left to clean up, so from now on a
     # signal ends the process.
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    _say(words)
+    _print_message(words)
 
 
-def _say(words: str) -> None:
+def _print_message(words: str) -> None:
     # Standard error may be closed, or its terminal gone: then the message is dropped.
     if sys.stderr:
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """A connection to a room, over TCP or TLS, for asyncio.
 
 asyncio's own streams do not fit. When a write fails, they discard input that was not read yet,
-which mostly holds the reason why the room closes; and their TLS closes both directions at once.
+which usually says why the room closes; and their TLS closes both directions at once.
 Here each direction ends separately, with TLS too: after the end of piped input, the client closes
 its sending side and still receives the rest.
 """
@@ -30,7 +30,7 @@ class Connection:
         return await self._loop.sock_recv(self._socket, CHUNK)
 
     async def texts(self) -> AsyncIterator[str]:
-        """Yield arriving text until the end. An error is raised after all text before it."""
+        """Yield arriving text until the end. An error is raised after the text that precedes it."""
         decode = getincrementaldecoder("utf-8")("replace").decode
         lost: OSError | None = None
         try:
@@ -48,7 +48,7 @@ class Connection:
         await self._loop.sock_sendall(self._socket, data)
 
     async def send_eof(self) -> None:
-        """Close the sending side; receiving goes on."""
+        """Close the sending side; the other side stays open."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:

@@ -37,17 +37,17 @@ def ending_of(number: int) -> Ending:
 
 
 class Session:
-    """A connection to a room, joined to standard input and output."""
+    """A connection between a room and standard input and output."""
 
     def __init__(
         self, room: Connection, source: Input, output: Output, *, patience: float | None
     ) -> None:
-        """`patience`: seconds to wait for the room to close after our side did; None: no limit."""
+        """`patience`: seconds to wait for the room to close after we have; None: no limit."""
         self._room = room
         self._source = source
         self._output = output
         self._patience = patience
-        self._said_all = False  # Our sending side is closed, or about to be.
+        self._sent_all = False  # Our sending side is closed, or about to be.
         self._send_error: OSError | None = None  # Set once sending has failed.
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
@@ -88,7 +88,7 @@ class Session:
             if self._source.error:
                 self._end(Ending(1, f"standard input: {reason(self._source.error)}"))
                 return
-            self._said_all = True
+            self._sent_all = True
             if self._patience is not None:
                 self._end_within(self._patience)
             await self._room.send_eof()
@@ -104,9 +104,9 @@ class Session:
         except OSError as error:
             lost = error
         lost = self._send_error or lost
-        # Piped input may not have arrived, so report an error. A user who has left the terminal
-        # does not need it.
-        if self._said_all and (lost is None or self._patience is not None):
+        # Piped input may not have arrived, so report an error. A user who has left does not need
+        # one.
+        if self._sent_all and (lost is None or self._patience is not None):
             self._end(Ending(0))
         else:
             why = reason(lost) if lost else "closed by the server"

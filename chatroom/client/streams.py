@@ -1,4 +1,4 @@
-"""Standard input and output without Python's buffers: bytes pass on as soon as they arrive."""
+"""Standard input and output without Python's buffers: bytes are passed on as they arrive."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from chatroom.client.connection import CHUNK
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-def hold_places() -> None:
+def open_closed_streams() -> None:
     """Open /dev/null for each closed standard stream, so that no socket gets its descriptor."""
     for descriptor in STDIN, STDOUT, STDERR:
         try:
@@ -25,9 +25,9 @@ def hold_places() -> None:
 class _Stream(ABC):
     """A standard stream. A thread copies between the stream and a socket.
 
-    asyncio can wait for a socket, but not for a file, and on Windows for nothing else. A pipe or
-    terminal that is ready may still block its writer. The sockets' buffers bound the data that is
-    read ahead or waits to be written.
+    asyncio can't wait for a file, and on Windows only for sockets. A pipe or terminal that is ready
+    may still block its writer. The sockets' buffers bound the data that is read ahead or waits to
+    be written.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Stream(ABC):
         """Error that ended the stream, or None."""
         self._socket, end = socket.socketpair()
         self._socket.setblocking(False)
-        # A daemon thread: it may block without end on a pipe that is neither written nor read.
+        # A daemon thread: it may block forever on a pipe that is neither written nor read.
         threading.Thread(target=self._run, args=(end,), daemon=True).start()
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Input(_Stream):
 
 
 class Output(_Stream):
-    """Standard output. Written this way, a Windows console accepts UTF-8."""
+    """Standard output. A Windows console accepts UTF-8 if it is written this way."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ It asks the main process over its channel, once for each scrape. So no message i
 client that reads slowly or breaks this process harms nobody else. supervisor/metrics.py starts
 it, and replaces it when it dies.
 
-It needs the extra `metrics`, prometheus-client; nothing else in the server does.
+It needs prometheus-client (the extra `metrics`); nothing else in the server does.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 MOST_SCRAPES = 16
-"""Scrapes at once; further connections are closed."""
+"""Maximum of scrapes at once; further connections are closed."""
 SCRAPE_WITHIN = 5.0
-"""Seconds in which a client must send its request and read the answer."""
+"""Timeout (s) for a client to send its request and read the answer."""
 ANSWER_WITHIN = 10.0
-"""Seconds in which the main process must answer."""
+"""Timeout (s) for the main process to answer."""
 
 Totals = dict[str, Any]
 """Result of StatusReport.totals."""
@@ -73,7 +73,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would be taken for that to the next request
+                os._exit(1)  # a late answer would be taken as the answer to the next request
         return families(found)
 
 

@@ -10,10 +10,10 @@ In reading order:
 
     conversation.py   pure: the lines of the conversation
     pages.py          pure: the rows of the conversation that are on the screen
-    link.py           the connection, which is made again when it is lost
+    link.py           the connection, and reconnecting when it is lost
     output.py         output to a terminal that never blocks
     window.py         the contents of the screen, and the keys
-    run.py            the window's life, from the first frame to the last
+    run.py            the window from its first frame to its last
 
 Nothing else in the project imports prompt_toolkit; link.py and conversation.py do not either.
 """

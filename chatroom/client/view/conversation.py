@@ -1,6 +1,6 @@
 """The lines of the conversation. Pure: text in, lines out.
 
-Text arrives cut anywhere. An unfinished line grows in place, even after others were added below it.
+Text may be cut anywhere. An unfinished line grows in place, even after others were added below it.
 No text is trusted: all of it passes through `printable`.
 """
 
@@ -16,7 +16,7 @@ YOU = "<You>"
 #: Prefix of the client's own notices.
 NOTICE = "── "
 
-#: Lines to keep. The oldest are dropped once there are a tenth more.
+#: Lines to keep. The oldest are dropped once there are 10 % more.
 KEPT = 10_000
 #: Characters after which a longer line is split.
 LONGEST = 16 * 1024
@@ -82,7 +82,7 @@ class Conversation:
     def arrived(self, text: str) -> bool:
         """Add text from the room. Return True if a line began, other than the greeting.
 
-        (The greeting can't be told by its prefix, because a room may use any prefix.)
+        (The greeting can't be recognised by its prefix, because a room may use any prefix.)
         """
         said = False
         *ended, rest = printable(text).split("\n")

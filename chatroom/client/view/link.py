@@ -1,4 +1,4 @@
-"""The connection to a room, which is made again when it is lost."""
+"""The connection to a room, and reconnecting when it is lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from chatroom.client.address import reason
 from chatroom.client.connection import CHUNK, Connection
 
-#: Backoff: seconds before the first attempt to reconnect, and the limit; each pause is doubled.
+#: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
+#: long as the one before.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.
@@ -61,7 +62,8 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        self._works = False  # True after more than one line, which may be a refusal (JOIN-5).
+        # True once text was sent, or more than one line arrived: one may be a refusal (JOIN-5).
+        self._works = False
         self.since: float | None = monotonic()
         self.until = 0.0
 
@@ -93,7 +95,7 @@ class Link:
             try:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
-                if (why := reason(error)) != failed:  # Not again for the same reason.
+                if (why := reason(error)) != failed:  # Report the same reason only once.
                     listener.told(f"no connection: {why}; trying again")
                     failed = why
 

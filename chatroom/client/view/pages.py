@@ -22,8 +22,8 @@ ACCENTS = 8
 INDENT = 2
 
 
-def calm(text: str) -> str:
-    """Return `text` with each accent beyond ACCENTS of a cell replaced by U+FFFD."""
+def limit_accents(text: str) -> str:
+    """Return `text` with all accents of a cell after the first ACCENTS replaced by U+FFFD."""
     if text.isascii():
         return text
     shown = []
@@ -42,7 +42,7 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
     Every row but the first is indented, and the first too if the line is the `rest` of another.
     Otherwise a sender could choose a text whose further rows look like another sender's message.
     """
-    text = calm(text)
+    text = limit_accents(text)
     indent = " " * min(INDENT, width // 4)
     margin = indent if rest else ""
     rows = []
@@ -133,7 +133,7 @@ class Pages:
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
 
-        After the screen became wider, its line may have fewer rows than that.
+        If the screen has become wider, its line may have fewer rows than the place says.
         """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)

@@ -1,4 +1,4 @@
-"""The window's life, from the first frame to the last."""
+"""The window from its first frame to its last."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ HUNG_UP = 128 + 1
 async def run(
     address: RoomAddress, room: Connection, *, clock: bool, bell: bool, mouse: bool, reconnect: bool
 ) -> Ending:
-    """Show the window until the user leaves, or the connection ends and is not made again."""
+    """Show the window until the user leaves, or the connection is lost without `reconnect`."""
     link = Link(room, address.connect, reconnect=reconnect)
     with open_terminal() as terminal:
         screen = Output(terminal)

@@ -43,7 +43,7 @@ from chatroom.client.session import Ending
 from chatroom.client.view.conversation import YOU, Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.pages import Pages, Row, calm
+from chatroom.client.view.pages import Pages, Row, limit_accents
 from chatroom.protocol.text import printable
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ STYLE = Style.from_dict(
 
 #: Minimum time in seconds between two frames.
 FRAME = 0.05
-#: Seconds after which the status is drawn again.
+#: Seconds between two updates of the status.
 TICK = 1.0
 #: Rows to scroll for a step of the wheel.
 NOTCH = 3
 #: Maximum number of visible rows of the line being typed.
 HIGHEST_INPUT = 8
 #: Minimum number of rows for the conversation, if the screen has as many.
-LEAST_SAID = 2
+LEAST_CONVERSATION = 2
 #: Minimum length of a shortened name; a shorter one is not shown.
 SHORTEST_NAME = 6
 #: Minimum time in seconds between two bells.
@@ -150,16 +150,16 @@ class Visible(Processor):
     """A filter that makes typed or pasted control characters visible, as in received text."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        # Replace one character by one, so that the cursor's place stays right.
+        # Replace each character with one character, so that the cursor's place stays right.
         fragments = transformation_input.fragments
         typed = "".join(text for _, text, *_ in fragments)
-        shown = iter(calm(printable(typed).replace("\t", " ")))
+        shown = iter(limit_accents(printable(typed).replace("\t", " ")))
         return Transformation(
             [(style, "".join(islice(shown, len(text)))) for style, text, *_ in fragments]
         )
 
 
-class Said(UIControl):
+class ConversationView(UIControl):
     """The visible part of the conversation, aligned to the bottom."""
 
     def __init__(self, pages: Pages, clock: bool) -> None:
@@ -193,13 +193,13 @@ class Chat(Application[Ending]):
         self._bell = bell
         self._conversation = Conversation()
         self._rung = 0.0
-        self._kept = False  # True once the user was told that a line was not sent.
-        self._glass = output
+        self._unsent_noted = False  # True once the user was told that a line was not sent.
+        self._screen = output
         output.drained = self.invalidate
         self.pages = Pages(self._conversation, clock=clock)
         self.typed = Buffer(history=InMemoryHistory(), multiline=False)
         super().__init__(
-            layout=self._laid_out(clock),
+            layout=self._make_layout(clock),
             style=STYLE,
             key_bindings=self._keys(),
             output=output,
@@ -223,7 +223,7 @@ class Chat(Application[Ending]):
 
     def lost(self) -> None:
         self._conversation.ended()
-        self._kept = False  # Tell the user again when a line can't be sent.
+        self._unsent_noted = False  # Tell the user again when a line can't be sent.
 
     # --- the window -------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Chat(Application[Ending]):
 
     def invalidate(self) -> None:
         """Draw a frame soon, unless the terminal still has to take the last one."""
-        if not self._glass.stuck:
+        if not self._screen.stuck:
             super().invalidate()
 
     def stop(self) -> None:
@@ -250,41 +250,41 @@ class Chat(Application[Ending]):
         """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
             with suppress(termios.error):  # The terminal is gone.
-                # Never exited: the mode to restore at the end was saved at the start.
+                # Not exited here: the mode to restore at the end was saved at the start.
                 self.input.raw_mode().__enter__()
             self.renderer.reset()
             self.invalidate()
 
     def ring(self) -> None:
         """Ring the terminal's bell, at most once in SILENCE seconds."""
-        if monotonic() - self._rung >= SILENCE and not self._glass.stuck:
+        if monotonic() - self._rung >= SILENCE and not self._screen.stuck:
             self._rung = monotonic()
-            self._glass.bell()
+            self._screen.bell()
 
     def send(self) -> None:
         """Send the typed lines; if they can't be sent, keep them."""
         text = self.typed.text
-        # A paste mostly ends with a line end, and Enter may be hit twice: send no empty message.
+        # A paste usually ends with a line end, and Enter may be hit twice: send no empty message.
         lines = text.strip("\n").split("\n") if text.strip("\n") else []
         self._link.hurry()
         if not lines:
             self.typed.reset()
             return
         if not self._link.send("".join(f"{line}\n" for line in lines)):
-            if not self._kept:
+            if not self._unsent_noted:
                 lost = self._link.since is None
                 why = "there is no connection" if lost else "the room is not reading"
                 self._conversation.note(f"not sent: {why}; your line is kept")
-            self._kept = True
+            self._unsent_noted = True
             return
-        self._kept = False
+        self._unsent_noted = False
         for line in lines:
             self._conversation.own(line)
         self.typed.reset(append_to_history=True)
         self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
         self.pages.end()
 
-    def _laid_out(self, clock: bool) -> Layout:
+    def _make_layout(self, clock: bool) -> Layout:
         field = Window(
             BufferControl(self.typed, input_processors=[Visible(), BeforeInput(YOU, "class:you")]),
             height=self._input_height,
@@ -292,11 +292,11 @@ class Chat(Application[Ending]):
             wrap_lines=True,
         )
         status = Window(FormattedTextControl(self._status), height=1, style="class:status")
-        return Layout(HSplit([Window(Said(self.pages, clock)), status, field]), field)
+        return Layout(HSplit([Window(ConversationView(self.pages, clock)), status, field]), field)
 
     def _input_height(self) -> Dimension:
-        """Return the height of the typed line; it leaves LEAST_SAID rows for the conversation."""
-        left = self.output.get_size().rows - 1 - LEAST_SAID
+        """Return the height of the typed line; it leaves room for the conversation."""
+        left = self.output.get_size().rows - 1 - LEAST_CONVERSATION
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
     def _status(self) -> StyleAndTextTuples:

@@ -8,7 +8,7 @@ supervisor/transcript.py starts the process, and replaces it when it dies.
 
 No worker waits for it. If it was too slow, or the disk was full for too long, it
 writes the number of missed messages instead. Its only state is the number of the
-last message that the file accounts for, and the file itself tells that. So a new
-process goes on where the last one stopped. The main process keeps a descriptor of
-the file, so that holds even if the file was moved meanwhile.
+last message that the file accounts for, which is read from the file. So a new
+process continues where the last one stopped. The main process keeps a descriptor
+of the file, so this works even if the file was moved meanwhile.
 """

@@ -34,7 +34,7 @@ class TranscriptFile:
         """Open or create a file for the lines after message number `after`.
 
         A torn last line of an earlier room is cut off. Raises OSError, also if the file
-        is not a regular one or another room has it.
+        is not a regular one or another room writes to it.
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
@@ -46,7 +46,7 @@ class TranscriptFile:
                 raise OSError(0, "another room is writing to it") from None
             except OSError:
                 pass  # a file system without locks
-            return cls(fd, _mend(fd, 0), after)
+            return cls(fd, _repair_end(fd, 0), after)
         except BaseException:
             os.close(fd)
             raise
@@ -76,7 +76,7 @@ class TranscriptFile:
         """Cut off a torn last line; return the last message number that the file accounts for."""
         if os.fstat(self.fd).st_size < self.begin:
             self.begin = 0  # somebody has truncated the file
-        end = _mend(self.fd, self.begin)
+        end = _repair_end(self.fd, self.begin)
         while end > self.begin:
             start = _line_start(self.fd, end - 1, self.begin)
             number = accounted(os.pread(self.fd, end - start, start))
@@ -115,7 +115,7 @@ class TranscriptFile:
         os.close(self.fd)
 
 
-def _mend(fd: int, begin: int) -> int:
+def _repair_end(fd: int, begin: int) -> int:
     """Make the file end with a whole line, change nothing before `begin`, and return the size.
 
     A torn line of a transcript is cut off. Any other text is kept, and a LF is appended.
@@ -131,7 +131,7 @@ def _mend(fd: int, begin: int) -> int:
 
 
 def _line_start(fd: int, end: int, begin: int) -> int:
-    """Return the offset behind the last LF from `begin` to `end`; `begin` if there is none."""
+    """Return the offset after the last LF from `begin` to `end`; `begin` if there is none."""
     while end > begin:
         first = max(begin, end - BLOCK)
         found = os.pread(fd, end - first, first).rfind(b"\n")

@@ -5,8 +5,9 @@
     {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
 
 A header begins a file, and also the lines that a room appends to an existing file. `run` names the
-run of the room, whose messages are numbered from 1; `after` of them came before these lines.
-Members receive an unfinished text and its rest as two messages (LINE-5), and so they are two here.
+run of the room. Its messages are numbered from 1; `after` is the number of the last one before the
+header. Members receive an unfinished text and its rest as two messages (LINE-5), and so they are
+two here.
 `time` is the time of writing, usually some milliseconds after the message.
 """
 
@@ -30,12 +31,12 @@ def header(where: str, run: str, after: int, time: str) -> bytes:
 
 
 def missed(numbers: range, time: str) -> bytes:
-    """Return the line for messages with these numbers that are not in the transcript."""
+    """Return the line that stands for messages with these numbers, which were missed."""
     first, last = numbers[0], numbers[-1]
     return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 
 
-def said(run: Run, time: str) -> str:
+def message_lines(run: Run, time: str) -> str:
     """Return the lines for the messages of a run, without prefixes and line ends."""
     address, size = Origin.unpack(run.origin)
     prefix = run.text[:size].decode("utf-8", "replace")

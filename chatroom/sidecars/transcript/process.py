@@ -20,7 +20,7 @@ from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.lines import header, missed, said
+from chatroom.sidecars.transcript.lines import header, message_lines, missed
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
@@ -31,11 +31,11 @@ SMALL_CHUNK = 4 * KIB
 SYNC_EVERY = 1.0
 """Maximum time (s) from a write until it is flushed to the disk."""
 RETRY_AFTER = 1.0
-"""Seconds after which to retry after an error."""
+"""Pause (s) before a retry after an error."""
 FLUSH_AFTER = 0.05
-"""Seconds after which to resend reports that the channel did not take."""
+"""Pause (s) before resending reports that the channel did not take."""
 LAST_WITHIN = 1.0
-"""Seconds for writing the rest when the main process is gone."""
+"""Timeout (s) for writing the rest when the main process is gone."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors after which a smaller write may still succeed."""
@@ -93,23 +93,23 @@ class TranscriptWriter:
         self._trouble: str | None = ""
         """Error reported last; None: success was reported; empty: nothing was reported yet."""
         self._open_at: float | None = monotonic() if file is None else None
-        """Time to open the file, or to reopen it; None: not needed."""
+        """Time (s, monotonic) to open the file, or to reopen it; None: not needed."""
         self._reopen = 0
         """Number of the request to reopen the file; 0: there is none."""
         self._look_at: float | None = monotonic()
-        """Time to read the log; None: when the doorbell rings."""
+        """Time (s, monotonic) to read the log; None: when the doorbell rings."""
         self._chunk = CHUNK
         """Bytes of the log to write at once."""
         self._sync_at: float | None = None
-        """Time to flush the file to the disk; None: nothing to flush."""
+        """Time (s, monotonic) to flush the file to the disk; None: nothing to flush."""
         self._end_by: float | None = None
-        """Time to end at the latest; None before the room stops."""
+        """Time (s, monotonic) to end at the latest; None before the room stops."""
         self._finished = False
         """True if nothing is left, or the rest can't be written."""
-        self._told = 0
+        self._reported = 0
         """Position in the log reported last: all before it is on the disk."""
         self._missed = 0
-        """Messages that the file lacks and that were not reported yet."""
+        """Number of missed messages that were not reported yet."""
         self._orphaned = False
         """True once the main process is gone."""
 
@@ -140,7 +140,7 @@ class TranscriptWriter:
                 raise ChannelClosed
         except ChannelClosed:
             self._orphaned = True
-            self._hurry(LAST_WITHIN)
+            self._finish_within(LAST_WITHIN)
 
     def _timeout(self) -> float | None:
         if self._blocked:
@@ -163,10 +163,10 @@ class TranscriptWriter:
                 case {"reopen": number}:
                     self._open_at, self._reopen = monotonic(), number
                 case {"stop": within}:
-                    self._hurry(within)
+                    self._finish_within(within)
 
-    def _hurry(self, within: float) -> None:
-        """Write the rest and end, within so many seconds: no more messages will be appended."""
+    def _finish_within(self, within: float) -> None:
+        """Write the rest and end, `within` this many seconds: no more messages will be appended."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now
@@ -200,7 +200,7 @@ class TranscriptWriter:
             try:
                 file = TranscriptFile.open(self._path, number)
             except OSError as error:
-                self._complain(error)
+                self._report_trouble(error)
                 self._open_at = now + RETRY_AFTER
                 self._finished = self._end_by is not None and self._file is None
                 return
@@ -223,7 +223,7 @@ class TranscriptWriter:
         data = header(self._where, self._run, file.after, time_) if file.fresh else b""
         if chunk.missed:
             data += missed(chunk.missed, time_)
-        data += "".join(said(run, time_) for run in chunk.runs(follower.number)).encode()
+        data += "".join(message_lines(run, time_) for run in chunk.runs(follower.number)).encode()
         if data:
             try:
                 file.append(data)
@@ -235,9 +235,9 @@ class TranscriptWriter:
         follower.advance(chunk)
         self._missed += len(chunk.missed)
         self._chunk = min(CHUNK, 2 * self._chunk)
-        if data or follower.position != self._told:
+        if data or follower.position != self._reported:
             self._sync_at = self._sync_at or now + SYNC_EVERY
-        self._well()
+        self._report_success()
         moved = chunk.begin != chunk.end
         if self._end_by is not None:
             self._look_at, self._finished = now, not moved
@@ -251,26 +251,26 @@ class TranscriptWriter:
         self._sync_at = None
         file.sync()
         self._tell({"at": position})
-        self._told = position
+        self._reported = position
         self._tell_missed()
 
     # --- errors and reports --------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
         """Report an error, unless it is the one reported last, and retry later."""
-        self._complain(error)
+        self._report_trouble(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:
             self._open_at = self._look_at  # another file may have taken its name
         self._finished = self._end_by is not None
 
-    def _complain(self, error: OSError) -> None:
+    def _report_trouble(self, error: OSError) -> None:
         reason = error.strerror or str(error)
         if reason != self._trouble:
             self._trouble = reason
             self._tell({"trouble": reason})
 
-    def _well(self) -> None:
+    def _report_success(self) -> None:
         if self._trouble is not None and self._open_at is None:
             self._trouble = None
             self._tell({"fine": True})

@@ -10,7 +10,13 @@ from chatroom.log.follower import Run
 from chatroom.log.origin import Origin
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
-from chatroom.sidecars.transcript.lines import accounted, begins_like_ours, header, missed, said
+from chatroom.sidecars.transcript.lines import (
+    accounted,
+    begins_like_ours,
+    header,
+    message_lines,
+    missed,
+)
 
 ANNA = Origin("192.0.2.1", len("<192.0.2.1>")).pack()
 TIME = "2026-01-31T12:00:00.000Z"
@@ -23,7 +29,7 @@ def test_a_run_is_as_many_lines_as_messages() -> None:
         for number, text in ((3, "one"), (4, ""), (5, "not fini"))
     ]
     for skip in range(4):
-        assert said(Run(7, ANNA, 3, skip, block), TIME) == "".join(lines[skip:])
+        assert message_lines(Run(7, ANNA, 3, skip, block), TIME) == "".join(lines[skip:])
 
 
 @given(lists(text(), min_size=1), text(min_size=1))
@@ -32,20 +38,22 @@ def test_whatever_is_said_is_read_again(texts: list[str], form: str) -> None:
     block = "".join(text.replace("\n", " ") + "\n" for text in texts).encode("utf-8", "replace")
     safe = sanitize(block)
     origin = Origin("192.0.2.1", len(prefix.encode())).pack()
-    *lines, end = said(Run(1, origin, 1, 0, render(prefix.encode(), safe)), TIME).split("\n")
+    *lines, end = message_lines(Run(1, origin, 1, 0, render(prefix.encode(), safe)), TIME).split(
+        "\n"
+    )
     assert (len(lines), end) == (count(safe), "")
     assert [json.loads(line)["text"] for line in lines] == safe.decode().split("\n")[:-1]
 
 
 def test_only_its_own_prefix_is_stripped() -> None:
-    line = said(Run(7, ANNA, 1, 0, b"<192.0.2.1><192.0.2.1>x\n"), TIME)
+    line = message_lines(Run(7, ANNA, 1, 0, b"<192.0.2.1><192.0.2.1>x\n"), TIME)
     assert json.loads(line)["text"] == "<192.0.2.1>x"
 
 
 @pytest.mark.parametrize(
     ("line", "number"),
     [
-        (said(Run(7, ANNA, 3, 0, b"<192.0.2.1>x\n"), TIME).encode(), 3),
+        (message_lines(Run(7, ANNA, 3, 0, b"<192.0.2.1>x\n"), TIME).encode(), 3),
         (missed(range(4, 10), TIME), 9),
         (header("here", "run", 5, TIME), 5),
         (b'{"text": "x"}\n', None),

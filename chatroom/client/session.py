@@ -18,7 +18,7 @@ from chatroom.protocol.text import printable
 
 #: Seconds to wait for the room to close after a user at a terminal has left.
 PATIENCE = 1.0
-#: Seconds after a signal in which data that has arrived may still be shown.
+#: Seconds for which data that has arrived may still be shown after a signal.
 LAST_WORDS = 0.5
 #: Exit code that a shell reports for a program killed by SIGPIPE.
 BROKEN_PIPE = 128 + 13

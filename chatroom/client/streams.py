@@ -25,9 +25,9 @@ def open_closed_streams() -> None:
 class _Stream(ABC):
     """A standard stream. A thread copies between the stream and a socket.
 
-    asyncio can't wait for a file, and on Windows only for sockets. A pipe or terminal that is ready
-    may still block its writer. The sockets' buffers bound the data that is read ahead or waits to
-    be written.
+    asyncio can't wait for a file; on Windows, it can wait only for sockets. A pipe or terminal that
+    is ready may still block its writer. The sockets' buffers bound the data that is read ahead or
+    waits to be written.
     """
 
     def __init__(self) -> None:

@@ -131,7 +131,7 @@ class _Connection:
 def _is_ours(end: socket.socket) -> bool:
     """Return whether the peer is the same user or root.
 
-    Without SO_PEERCRED, the folder's mode ensures that.
+    Without SO_PEERCRED, only the folder's mode keeps other users out.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True

@@ -296,7 +296,7 @@ class Log:
         Return None if there is no room because a worker has not delivered enough
         yet. The last `kept` bytes and `kept_entries` entries before a worker's position
         are not overwritten, because its members may have yet to receive them. So senders
-        wait for the slowest worker and nothing is lost, but never for the slowest client.
+        wait for the slowest worker, but never for the slowest client, and nothing is lost.
         """
         geometry = self.geometry
         head = self.head
@@ -408,7 +408,7 @@ class Log:
     def retire(self, worker: int) -> list[int]:
         """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
 
-        Hold the lock, or ring all workers afterwards: one may have found no room meanwhile.
+        Hold the lock, or ring all workers afterwards: another may have found no room meanwhile.
         """
         return self.advance(worker, IDLE)
 

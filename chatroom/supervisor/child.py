@@ -19,7 +19,7 @@ from chatroom.system.event_loop import READ, WRITE, EventLoop
 from chatroom.system.spawn import spawn
 
 READY_WITHIN = 30.0
-"""Timeout (s) for a process to become ready; after it, the start has failed: it is killed."""
+"""Timeout (s) for a process to become ready; a process that takes longer is killed."""
 
 RETRY_AFTER = 0.05
 """Seconds before a record that the system refused is sent again. A timer is needed: the channel

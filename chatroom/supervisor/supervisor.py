@@ -89,9 +89,9 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker can be
-    started, RegistryError if the registry can't be. In every case, no process, socket or shared
-    memory of the room is left.
+    Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker starts,
+    RegistryError if the registry does not. In every case, no process, socket or shared memory of
+    the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -136,7 +136,7 @@ class Supervisor:
         """Timeout of the phase. It only wakes the loop: `_check_phase` sees that it is over."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # Names may take long to resolve. Until then a signal ends the process: nothing is acquired.
+        # Names may take long to resolve. A signal still ends the process: nothing needs cleanup.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)

@@ -30,7 +30,7 @@ MAX_SPANS = 512
 
 MUCH = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
-than the limit divided by MUCH. A smaller lag leaves the rest for new messages."""
+than the limit divided by MUCH. A smaller lag leaves room for new messages."""
 
 
 class Delivery:

@@ -1,7 +1,7 @@
 """The members of one worker: how they are adopted, and how they leave.
 
-`Membership.adopt` takes a newcomer, a dead worker's member and a member that moves
-to this worker alike. `Membership.remove` ends all of them, except those that are
+A newcomer, a dead worker's member and a member that moves to this worker are all
+adopted by `Membership.adopt`. Each leaves by `Membership.remove`, unless it is
 yielded. A newcomer begins at a head that was read after it had connected, so it
 receives nothing that another member had received by then.
 """

@@ -74,8 +74,8 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 class Past:
     """The past of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve these connections, and the position of the worker that did
-    must still be pinned. One pass through the log is enough for all of them.
+    No other worker may serve these connections. The position of the worker that served
+    them before must still be pinned. One pass through the log is enough for all of them.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:

@@ -31,7 +31,7 @@ _SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
 # Characters that join emoji or alter the one before them. Terminals disagree on the number of cells
 # of the result, which would misplace the text beside it. So each emoji is shown by itself. (The
-# last range are tags. They make flags of regions; their only other use is invisible text.)
+# last range is tags, which make flags of regions; their only other use is invisible text.)
 _ALTERS_EMOJI = re.compile(
     "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
     "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"

@@ -62,7 +62,7 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        # True once text was sent, or more than one line arrived: one may be a refusal (JOIN-5).
+        # True once text was sent, or a second line began: the first may be a refusal (JOIN-5).
         self._works = False
         self.since: float | None = monotonic()
         self.until = 0.0

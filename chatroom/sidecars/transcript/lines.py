@@ -7,8 +7,7 @@
 A header begins a file, and also the lines that a room appends to an existing file. `run` names the
 run of the room. Its messages are numbered from 1; `after` is the number of the last one before the
 header. Members receive an unfinished text and its rest as two messages (LINE-5), and so they are
-two here.
-`time` is the time of writing, usually some milliseconds after the message.
+two here. `time` is the time of writing, usually some milliseconds after the message.
 """
 
 import json

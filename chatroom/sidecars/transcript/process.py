@@ -166,7 +166,7 @@ class TranscriptWriter:
                     self._finish_within(within)
 
     def _finish_within(self, within: float) -> None:
-        """Write the rest and end, `within` this many seconds: no more messages will be appended."""
+        """Write the rest and end, `within` seconds at most: no more messages will be appended."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now

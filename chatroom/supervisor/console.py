@@ -26,7 +26,7 @@ PAUSE = 0.05
 CHUNK = 64 * KIB
 """Maximum size (bytes) of a chunk of the log; a chunk has at least one entry, of any size."""
 MAX_BEHIND = MIB
-"""Maximum lag (bytes) behind the head, if the log keeps as many: 0.8 s of output at most."""
+"""Maximum lag (bytes) behind the head, if the log keeps as many: about 0.8 s of output."""
 MAX_LINES = 1000
 """Maximum of lines, of about 100 bytes each, that wait while nobody reads."""
 CLOSE_WITHIN = 0.3

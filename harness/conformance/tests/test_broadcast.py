@@ -62,7 +62,7 @@ def expect_each_once(
 
 
 @pytest.mark.clause("CAST-1", PROVED)
-async def test_everyone_else_hears_it_once(room: Room) -> None:
+async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
     """12 members say 50 lines each, all at once. By the time of a last word of each, every other
     member has heard each line exactly once."""
     said, heard = await conversation(room)
@@ -73,7 +73,7 @@ async def test_everyone_else_hears_it_once(room: Room) -> None:
 
 
 @pytest.mark.clause("CAST-1", PROVED)
-async def test_none_of_many_is_lost(room: Room) -> None:
+async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
     """One member says 1,200 lines to two others, a hundred at once; each hears each line exactly
     once."""
     speaker, *listeners = await room.join(3)
@@ -132,7 +132,7 @@ async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
 
 
 @pytest.mark.clause("CAST-4", PROVED)
-async def test_the_order_of_one_sender(room: Room) -> None:
+async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
     """12 members say 50 lines each, all at once. Each hears another's lines in their order."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
@@ -154,7 +154,7 @@ def _order(numbers: list[int]) -> str:
 
 
 @pytest.mark.clause("CAST-5", PROVED)
-async def test_one_order_for_all(room: Room) -> None:
+async def test_all_members_hear_all_lines_in_the_same_order(room: Room) -> None:
     """12 members say 50 lines each, all at once. Any two members hear the lines of the others in
     the same order (except for the order within one sender's lines, which CAST-4 judges)."""
     said, heard = await conversation(room)
@@ -193,7 +193,7 @@ def _by_sender(
 
 
 @pytest.mark.clause("CAST-6", PROVED)
-async def test_members_behind_one_address_read_each_other(room: Room) -> None:
+async def test_members_at_one_address_hear_each_other(room: Room) -> None:
     """Two members share an address, a third has another one: all hear each other."""
     third = (await room.join(1))[0]
     member, other = [await room.enter(third.address) for _ in range(2)]
@@ -204,7 +204,7 @@ async def test_members_behind_one_address_read_each_other(room: Room) -> None:
 
 
 @pytest.mark.clause("CAST-7", OBSERVED)
-async def test_a_member_alone_talks_to_nobody(room: Room) -> None:
+async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None:
     """A member talks, alone in a server of its own, or as alone as it can be. Then another joins,
     and the two hear each other."""
     server = room.own_server()

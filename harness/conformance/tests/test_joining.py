@@ -30,7 +30,7 @@ async def test_a_crowd_joins_at_once(room: Room) -> None:
 
 
 @pytest.mark.clause("JOIN-2", PROVED)
-async def test_who_says_nothing_harms_nobody(room: Room) -> None:
+async def test_a_silent_client_disturbs_nobody(room: Room) -> None:
     """Clients connect and send nothing, and do not close; others join and talk meanwhile."""
     for _ in range(3):
         await room.connect()
@@ -38,7 +38,7 @@ async def test_who_says_nothing_harms_nobody(room: Room) -> None:
 
 
 @pytest.mark.clause("JOIN-2", PROVED)
-async def test_who_is_reset_harms_nobody(room: Room) -> None:
+async def test_reset_connections_disturb_nobody(room: Room) -> None:
     """Connections are reset: at once, perhaps before they are accepted, and after the welcome.
     Members go on talking, and others still join."""
     members = await room.join(2)
@@ -56,7 +56,7 @@ async def _two_talk(room: Room) -> None:
 
 
 @pytest.mark.clause("JOIN-3", OBSERVED)
-async def test_it_starts_again_on_the_same_port(room: Room) -> None:
+async def test_a_server_restarts_on_the_same_port(room: Room) -> None:
     """A server is stopped while clients are connected, and started again on the same port."""
     server = room.another()
     clients = [await room.enter(target=server) for _ in range(3)]
@@ -74,7 +74,7 @@ async def test_it_starts_again_on_the_same_port(room: Room) -> None:
 
 
 @pytest.mark.clause("JOIN-4", PROVED)
-async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
+async def test_ipv6_is_served_like_ipv4(room: Room) -> None:
     """A server is started at ::1; two clients join it and hear each other."""
     needs_ipv6()
     try:
@@ -87,7 +87,7 @@ async def test_ipv6_is_served_as_ipv4_is(room: Room) -> None:
 
 
 @pytest.mark.clause("JOIN-5", OBSERVED)
-async def test_a_full_room_says_so(room: Room) -> None:
+async def test_a_full_room_refuses_a_client_with_one_line(room: Room) -> None:
     """A room is filled. The next client receives one line and is disconnected; the members go on.
     When a member leaves, another client can join."""
     profile = room.profile

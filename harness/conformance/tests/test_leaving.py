@@ -29,7 +29,7 @@ def leave(client: Client, way: str) -> None:
 
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
-async def test_the_others_go_on(room: Room, way: str) -> None:
+async def test_the_other_members_still_talk_after_a_leave(room: Room, way: str) -> None:
     """Six members leave, one after another. After each, the others still hear each other."""
     members = await room.join(6)
     while len(members) > 2:
@@ -44,7 +44,7 @@ async def test_the_others_go_on(room: Room, way: str) -> None:
 
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
-async def test_who_leaves_at_a_word_keeps_it_from_nobody(room: Room, way: str) -> None:
+async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way: str) -> None:
     """The last of 16 members speaks. The first leaves as soon as it has heard the word, when others
     may not have heard it yet: they all hear it. This is repeated until two are left."""
     members = await room.join(16)
@@ -91,7 +91,7 @@ async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
 
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
-async def test_what_it_cost_is_given_back(room: Room) -> None:
+async def test_resources_of_members_that_left_are_released(room: Room) -> None:
     """100 guests join, speak and leave. The server, one of its own, then has as many descriptors
     as before, about as much memory, and is idle."""
     server = room.own_server()
@@ -151,7 +151,7 @@ async def test_the_server_closes_its_own_side(room: Room) -> None:
 
 
 @pytest.mark.clause("LEAVE-5", PROVED)
-async def test_it_may_come_back(room: Room) -> None:
+async def test_a_member_may_come_back(room: Room) -> None:
     """A member leaves and comes back from the same address, four times. Each time it hears others
     and is heard."""
     listener = (await room.join(1))[0]

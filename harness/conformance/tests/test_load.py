@@ -54,7 +54,7 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
 
 
 @pytest.mark.clause("LOAD-1", PROVED)
-async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
+async def test_a_member_that_does_not_read_delays_nobody(room: Room) -> None:
     """A member with small buffers stops reading. Others say more than the kernels buffer for it:
     each word is heard in time."""
     server = room.own_server()
@@ -66,7 +66,7 @@ async def test_one_who_does_not_read_delays_nobody(room: Room) -> None:
 
 
 @pytest.mark.clause("LOAD-2", OBSERVED)
-async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
+async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
     """A member stops reading. While its lag is within the limit, it stays, and loses nothing. When
     its lag exceeds the limit and the kernels' buffers, it is disconnected. Its cost to the server
     is bounded."""
@@ -95,7 +95,7 @@ async def test_one_who_lags_too_far_is_disconnected(room: Room) -> None:
 
 
 @pytest.mark.clause("LOAD-3", PROVED)
-async def test_a_flood_is_slowed_down_and_loses_nothing(room: Room) -> None:
+async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     """A member says more than its allowance, as fast as it can. All of it arrives, in order, no
     sooner than the allowance and one read more permit. Then the member goes on."""
     profile = room.profile

@@ -73,7 +73,7 @@ def _line(begin: bytes, end: bytes) -> bytes:
 
 
 @pytest.mark.clause("LINE-3", PROVED)
-async def test_lines_in_one_piece_are_that_many_messages(room: Room) -> None:
+async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> None:
     """Five lines are sent in one piece. Each is heard on its own line, with its own prefix."""
     speaker, listener = await room.join(2)
     for _ in range(3):
@@ -159,7 +159,7 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 
 
 @pytest.mark.clause("LINE-6", PROVED)
-async def test_the_same_member_goes_on(room: Room) -> None:
+async def test_unfinished_text_is_ended_before_its_sender_s_next_line(room: Room) -> None:
     """A word without LF is delivered; then its sender says a line. For others, it begins a new
     line."""
     speaker, third = await room.join(2)
@@ -184,7 +184,7 @@ async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
 
 
 @pytest.mark.clause("LINE-7", PROVED)
-async def test_a_longer_line_loses_nothing(room: Room) -> None:
+async def test_a_line_of_20000_bytes_loses_nothing(room: Room) -> None:
     """A line of 20,000 bytes is heard whole or in pieces. Without the line ends and prefixes
     between the pieces, it is as it was sent."""
     speaker, listener = await room.join(2)

@@ -95,7 +95,7 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
 
 
 @pytest.mark.clause("PREFIX-4", PROVED)
-async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
+async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
     """A member sends another's prefix behind everything that begins a line, or moves the cursor to
     a line's beginning. However lines are split, each begins with the sender's own prefix, and not
     with another's."""
@@ -117,7 +117,7 @@ async def test_nobody_can_begin_a_line_with_another_s_name(room: Room) -> None:
 
 
 @pytest.mark.clause("PREFIX-4", PROVED)
-async def test_a_line_in_the_middle_of_another_s(room: Room) -> None:
+async def test_a_message_during_an_unfinished_line_begins_a_line(room: Room) -> None:
     """A member speaks while another's line is unfinished. Its words begin with its own prefix, on a
     line of their own."""
     speaker, other, listener = await room.join(3)

@@ -48,7 +48,7 @@ async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> by
 
 
 @pytest.mark.clause("TEXT-1", PROVED)
-async def test_utf8_arrives_unharmed(room: Room) -> None:
+async def test_utf8_arrives_unchanged(room: Room) -> None:
     """Texts of many scripts, and emoji, each between two words in one line."""
     speaker, listener = await room.join(2)
     for text in LANGUAGES:
@@ -57,7 +57,7 @@ async def test_utf8_arrives_unharmed(room: Room) -> None:
 
 
 @pytest.mark.clause("TEXT-1", PROVED)
-async def test_much_utf8_arrives_unharmed(room: Room) -> None:
+async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
     """Long lines of three-byte characters, whose lengths differ modulo usual read sizes: some read
     ends inside a character. All arrives, apart from line ends and prefixes."""
     speaker, listener = await room.join(2)
@@ -70,7 +70,7 @@ async def test_much_utf8_arrives_unharmed(room: Room) -> None:
 
 
 @pytest.mark.clause("TEXT-2", PROVED)
-async def test_bytes_that_are_not_utf8_harm_nobody(room: Room) -> None:
+async def test_invalid_utf8_is_replaced_and_disturbs_nobody(room: Room) -> None:
     """Several ill-formed sequences, each between two words. What is heard between them is UTF-8
     and contains U+FFFD; the sender can go on."""
     speaker, listener = await room.join(2)

@@ -34,7 +34,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
 
 
 @pytest.mark.clause("WELCOME-2", ABSENT)
-async def test_nobody_else_is_welcomed(room: Room) -> None:
+async def test_a_welcome_reaches_no_other_member(room: Room) -> None:
     """Two members listen while others join and talk. Neither hears a welcome meanwhile."""
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
@@ -50,7 +50,7 @@ async def test_nobody_else_is_welcomed(room: Room) -> None:
 
 
 @pytest.mark.clause("WELCOME-3", PROVED)
-async def test_who_was_welcomed_is_a_member(room: Room) -> None:
+async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
     """A member speaks once a newcomer has received the whole welcome: the newcomer hears it."""
     applies(room.profile.welcome, "the profile has no welcome to wait for")
     [talker] = await room.join(1)
@@ -68,7 +68,7 @@ async def test_who_was_welcomed_is_a_member(room: Room) -> None:
 
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)
-async def test_the_welcome_ends_its_line(room: Room) -> None:
+async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
     """The text that a newcomer receives before anyone has spoken ends with LF."""
     applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()

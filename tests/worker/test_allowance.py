@@ -13,14 +13,14 @@ from tests.worker.mortal import Guest, House, a_house
 RATE, BURST = 1000, 4000
 
 
-def test_without_a_rate_nobody_ever_waits() -> None:
+def test_a_rate_of_0_throttles_nobody() -> None:
     allowance = Allowance(0, BURST)
     assert all(allowance.spend(member_on(Line()), 1 << 40, 1000.0) for _ in range(3))
     assert allowance.next is None
     assert allowance.over(1e9) == []
 
 
-def test_load_3_a_burst_is_read_at_once_and_what_exceeds_it_is_waited_for() -> None:
+def test_load_3_a_burst_is_read_at_once_and_the_excess_is_throttled() -> None:
     allowance, member = Allowance(RATE, BURST), member_on(Line())
     for _ in range(4):
         assert allowance.spend(member, 1000, 50.0)
@@ -33,7 +33,7 @@ def test_load_3_a_burst_is_read_at_once_and_what_exceeds_it_is_waited_for() -> N
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed: int) -> None:
+def test_load_3_the_long_term_rate_is_exact_and_silence_earns_one_burst(seed: int) -> None:
     """For reads at any time and of any size."""
     chance = random.Random(seed)
     allowance, member = Allowance(RATE, BURST), member_on(Line())
@@ -54,7 +54,7 @@ def test_load_3_the_rate_is_exact_in_the_long_run_and_silence_earns_no_more(seed
     assert again == pytest.approx(BURST, abs=100), "an hour's silence earns one burst"
 
 
-def test_load_3_who_waits_is_told_in_the_order_in_which_their_time_comes() -> None:
+def test_load_3_throttled_members_resume_in_the_order_of_their_times() -> None:
     allowance = Allowance(RATE, BURST)
     members = {id: member_on(Line(), id) for id in (1, 2, 3)}
     for id, size in ((1, 6000), (2, 4500), (3, 6000)):
@@ -64,7 +64,7 @@ def test_load_3_who_waits_is_told_in_the_order_in_which_their_time_comes() -> No
     assert allowance.over(2.5) == [members[1], members[3]]
 
 
-def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None:
+def test_load_3_a_flood_is_throttled_loses_nothing_and_delays_nobody() -> None:
     rate, burst, size = 10_000, 2 * KIB, 60_000
     with a_house(workers=1, rate=rate, burst=burst) as house:
         flooder, victim, witness = house.joined(3)
@@ -90,7 +90,7 @@ def test_load_3_a_flood_is_slowed_down_loses_nothing_and_delays_nobody() -> None
         house.check()
 
 
-def test_load_3_who_has_left_is_forgotten() -> None:
+def test_load_3_a_member_that_left_is_forgotten() -> None:
     allowance = Allowance(RATE, BURST)
     gone, other = member_on(Line(), 1), member_on(Line(), 2)
     for member in (gone, other):
@@ -100,7 +100,7 @@ def test_load_3_who_has_left_is_forgotten() -> None:
     allowance.forget(other)
 
 
-def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:
+def test_load_3_the_next_worker_counts_used_input_by_its_own_rate() -> None:
     """After SIGHUP with a higher rate, a member does not wait as long as the lower one required."""
     low, member, read = Allowance(RATE, BURST), member_on(Line()), 1500
     assert low.spend(member, BURST, 50.0)
@@ -114,7 +114,7 @@ def test_load_3_another_worker_counts_what_was_used_by_its_own_rate() -> None:
 
 
 @pytest.mark.parametrize("why", ["a death", "a move"])
-def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
+def test_load_3_the_next_worker_gives_no_new_burst(why: str) -> None:
     """A member that has used its burst is throttled by the next worker, too."""
     burst = 16 * KIB
     with a_house(workers=2, rate=1000, burst=burst) as house:
@@ -136,7 +136,7 @@ def test_load_3_another_worker_gives_no_new_burst(why: str) -> None:
         house.check()
 
 
-def test_load_3_what_is_left_of_a_burst_moves_with_a_member() -> None:
+def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
     line, burst = b"z" * 49 + b"\n", 64 * KIB
     with a_house(workers=2, rate=1000, burst=burst) as house:
         guests = house.joined(8)

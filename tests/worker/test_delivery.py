@@ -86,7 +86,7 @@ def positions(log: Log) -> list[int]:
 # --- level ---------------------------------------------------------------------------------------
 
 
-def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> None:
+def test_cast_1_all_level_members_receive_new_text_in_one_call(stage: Stage) -> None:
     (_, member), (_, other) = stage.join(1), stage.join(2)
     stage.say(b"<a>hi\n")
     stage.say(b"<b>hello\n")
@@ -97,7 +97,7 @@ def test_cast_1_all_who_are_level_hear_the_same_in_one_call(stage: Stage) -> Non
     assert member.calls == 1, "no call without new text"
 
 
-def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> None:
+def test_welcome_3_a_newcomer_receives_all_later_messages(stage: Stage) -> None:
     stage.say(b"<a>before\n")
     _, member = stage.join(1)
     stage.say(b"<a>after\n")
@@ -105,7 +105,7 @@ def test_welcome_3_who_joins_hears_what_is_said_from_then_on(stage: Stage) -> No
     assert member.heard == b"<a>after\n"
 
 
-def test_who_joins_others_joins_where_the_worker_is(stage: Stage) -> None:
+def test_a_newcomer_begins_at_the_worker_s_position(stage: Stage) -> None:
     stage.join(1)
     stage.say(b"<a>not delivered yet\n")
     _, late = stage.join(2)
@@ -113,7 +113,7 @@ def test_who_joins_others_joins_where_the_worker_is(stage: Stage) -> None:
     assert late.heard == b"<a>not delivered yet\n"
 
 
-def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
+def test_cast_2_no_member_receives_its_own_message(stage: Stage) -> None:
     (alice, member), (bob, other), (_, third) = stage.join(1), stage.join(2), stage.join(3)
     stage.say(b"<a>1\n", alice)
     stage.say(b"<b>2\n", bob)
@@ -126,7 +126,7 @@ def test_cast_2_nobody_hears_itself(stage: Stage) -> None:
     assert not bob.own, "spans behind the cursor are dropped"
 
 
-def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None:
+def test_line_6_the_lf_that_ends_a_line_does_not_reach_its_sender(stage: Stage) -> None:
     (alice, member), (_, other) = stage.join(1), stage.join(2)
     stage.say(b"<a>hel", alice)
     stage.turn()
@@ -136,7 +136,7 @@ def test_line_6_nobody_hears_the_lf_that_ends_its_own_line(stage: Stage) -> None
     assert other.heard == b"<a>hel\n<b>hi\n"
 
 
-def test_line_6_who_joins_hears_no_end_of_a_line_that_it_did_not_hear(stage: Stage) -> None:
+def test_line_6_a_newcomer_does_not_receive_the_end_of_an_earlier_line(stage: Stage) -> None:
     stage.say(b"<a>hel")
     _, first = stage.join(1)
     _, second = stage.join(2)
@@ -145,7 +145,7 @@ def test_line_6_who_joins_hears_no_end_of_a_line_that_it_did_not_hear(stage: Sta
     assert first.heard == second.heard == b"<b>hi\n"
 
 
-def test_line_6_who_joins_and_speaks_first_hears_neither_lf(stage: Stage) -> None:
+def test_line_6_a_newcomer_that_speaks_first_receives_no_lf(stage: Stage) -> None:
     stage.say(b"<b>hel")
     alice, member = stage.join(1)
     stage.say(b"<a>hi\n", alice)
@@ -154,7 +154,7 @@ def test_line_6_who_joins_and_speaks_first_hears_neither_lf(stage: Stage) -> Non
     assert member.heard == b"<b>lo\n"
 
 
-def test_text_that_goes_round_the_ring_arrives_whole(stage: Stage) -> None:
+def test_text_that_wraps_arrives_whole(stage: Stage) -> None:
     (alice, member), (_, other) = stage.join(1), stage.join(2)
     expected = b""
     for number in range(30):
@@ -170,7 +170,7 @@ def test_text_that_goes_round_the_ring_arrives_whole(stage: Stage) -> None:
 # --- behind --------------------------------------------------------------------------------------
 
 
-def test_load_1_who_takes_a_part_is_behind_and_goes_on_there(stage: Stage) -> None:
+def test_load_1_a_partial_send_is_resumed_at_its_end(stage: Stage) -> None:
     (slow, narrow), (_, wide) = stage.join(1, room=4), stage.join(2)
     stage.say(b"<a>hello\n")
     assert stage.turn() == [slow]
@@ -190,7 +190,7 @@ def test_load_1_who_takes_a_part_is_behind_and_goes_on_there(stage: Stage) -> No
     assert narrow.heard == wide.heard, "it is level again"
 
 
-def test_load_1_who_takes_nothing_is_behind(stage: Stage) -> None:
+def test_load_1_a_member_that_takes_nothing_is_behind(stage: Stage) -> None:
     slow, narrow = stage.join(1, room=0)
     stage.say(b"<a>hello\n")
     assert stage.turn() == [slow]
@@ -201,7 +201,9 @@ def test_load_1_who_takes_nothing_is_behind(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("room", range(20))
-def test_cast_2_who_is_behind_goes_on_between_its_own(room: int, stage: Stage) -> None:
+def test_cast_2_a_member_that_was_behind_resumes_between_its_own_messages(
+    room: int, stage: Stage
+) -> None:
     alice, narrow = stage.join(1, room=room)
     for said in (b"<b>1\n", b"<c>2\n"):
         stage.say(b"<a>mine\n", alice)
@@ -220,7 +222,7 @@ def test_cast_2_who_is_behind_goes_on_between_its_own(room: int, stage: Stage) -
     )
 
 
-def test_who_has_only_its_own_before_it_is_level_without_a_call(stage: Stage) -> None:
+def test_a_member_with_only_its_own_text_ahead_needs_no_send(stage: Stage) -> None:
     alice, line = stage.join(1, room=0)
     stage.say(b"<a>1\n", alice)
     stage.say(b"<a>2", alice)
@@ -245,7 +247,7 @@ def test_more_views_than_the_kernel_takes_go_out_in_several_calls() -> None:
 # --- gone ----------------------------------------------------------------------------------------
 
 
-def test_leave_1_a_broken_connection_harms_nobody_else(stage: Stage) -> None:
+def test_leave_1_a_broken_connection_does_not_affect_others(stage: Stage) -> None:
     (_, broken), (speaker, also_broken), (_, line) = (stage.join(id) for id in (1, 2, 3))
     broken.broken = also_broken.broken = True
     stage.say(b"<a>1\n", speaker)
@@ -265,7 +267,7 @@ def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None
     assert positions(stage.log) == [], "the log does not wait for this worker"
 
 
-def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
+def test_leave_1_a_member_that_left_is_sent_nothing(stage: Stage) -> None:
     (alice, first), (bob, other), (_, third) = stage.join(1), stage.join(2, room=3), stage.join(3)
     stage.say(b"<x>1\n")
     stage.turn()
@@ -278,7 +280,7 @@ def test_leave_1_who_has_left_is_sent_nothing(stage: Stage) -> None:
     assert len(stage.delivery) == 1
 
 
-def test_leave_3_when_all_have_left_nobody_waits_for_the_worker(stage: Stage) -> None:
+def test_leave_3_the_log_does_not_wait_for_a_worker_without_members(stage: Stage) -> None:
     assert positions(stage.log) == []
     alice, bob = stage.join(1)[0], stage.join(2)[0]
     assert positions(stage.log) == [0]
@@ -290,7 +292,7 @@ def test_leave_3_when_all_have_left_nobody_waits_for_the_worker(stage: Stage) ->
     assert stage.delivery.members() == []
 
 
-def test_leave_5_whoever_comes_back_begins_at_the_head(stage: Stage) -> None:
+def test_leave_5_a_member_that_comes_back_begins_at_the_head(stage: Stage) -> None:
     stage.delivery.leave(stage.join(1)[0])
     for _ in range(100):
         stage.say(b"<b>nobody hears this\n")
@@ -304,7 +306,7 @@ def test_leave_5_whoever_comes_back_begins_at_the_head(stage: Stage) -> None:
 # --- served by another ---------------------------------------------------------------------------
 
 
-def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage) -> None:
+def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(stage: Stage) -> None:
     """Also while it delivers, loses its last member and gets another one."""
     with stage.log:
         stage.log.wait_for_room(1)
@@ -327,7 +329,7 @@ def test_load_4_who_holds_stands_still_in_the_log_until_it_does_not(stage: Stage
 
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("room", [0, 3, EVERYTHING])
-def test_load_4_whom_another_has_served_goes_on_at_its_cursor(
+def test_load_4_a_member_taken_over_continues_at_its_cursor(
     room: int, others: int, stage: Stage
 ) -> None:
     """It receives all but its own messages at once; what it does not take follows later."""
@@ -353,9 +355,7 @@ def test_load_4_whom_another_has_served_goes_on_at_its_cursor(
 
 
 @pytest.mark.parametrize("last", ["its own", "another's"])
-def test_line_6_whom_another_has_served_hears_no_end_of_its_own_line(
-    last: str, stage: Stage
-) -> None:
+def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(last: str, stage: Stage) -> None:
     sender = 1 if last == "its own" else 2
     start = say(stage.log, b"<a>hel", sender)
     line = Line()
@@ -367,7 +367,7 @@ def test_line_6_whom_another_has_served_hears_no_end_of_its_own_line(
     assert line.heard == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
 
 
-def test_line_6_who_was_noted_behind_a_lf_that_is_to_come_does_not_hear_it(stage: Stage) -> None:
+def test_line_6_a_checkpoint_behind_a_coming_lf_skips_that_lf(stage: Stage) -> None:
     """It joined while the line was unfinished, so its checkpoint lies behind the coming LF."""
     start = say(stage.log, b"<a>hel", 2)
     line = Line()
@@ -413,14 +413,14 @@ def test_load_2_the_limit_in_entries(stage: Stage) -> None:
     assert stage.delivery.too_slow() == [slow]
 
 
-def test_load_2_the_limit_in_entries_may_be_passed_at_once(stage: Stage) -> None:
+def test_load_2_one_batch_may_exceed_the_limit_in_entries(stage: Stage) -> None:
     slow, _ = stage.join(1, room=0)
     append(stage.log, *[Run(99, b"\n")] * (LAG_ENTRIES + 1))
     assert stage.turn() == [slow]
     assert stage.delivery.too_slow() == [slow]
 
 
-def test_load_2_who_is_level_is_never_too_slow(stage: Stage) -> None:
+def test_load_2_a_level_member_is_never_too_slow(stage: Stage) -> None:
     _, line = stage.join(1)
     for _ in range(50):
         stage.say(b"x" * 99 + b"\n")
@@ -433,7 +433,7 @@ def test_load_2_who_is_level_is_never_too_slow(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("catches_up", [False, True])
-def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
+def test_load_4_a_lagging_member_taken_over_has_a_grace_period(
     catches_up: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LOAD-2: it is disconnected if it has not caught up when the grace period ends."""
@@ -457,7 +457,7 @@ def test_load_4_who_lags_much_when_it_is_taken_over_has_time_to_catch_up(
     assert stage.delivery.grace_until is None
 
 
-def test_who_lags_little_when_it_is_taken_over_needs_no_grace(stage: Stage) -> None:
+def test_a_member_taken_over_with_little_lag_has_no_grace_period(stage: Stage) -> None:
     start = say(stage.log, b"x" * 49 + b"\n", 99)
     stage.delivery.take_over(member_on(Line(0), 1), start, 1, [])
     assert stage.delivery.grace_until is None
@@ -467,7 +467,7 @@ def test_who_lags_little_when_it_is_taken_over_needs_no_grace(stage: Stage) -> N
 
 
 @pytest.mark.parametrize(("members", "first"), [(FEW, "sent"), (FEW + 1, "rung")])
-def test_few_are_sent_to_before_others_are_woken_and_many_afterwards(
+def test_few_members_are_served_before_others_are_woken_many_after(
     members: int, first: str, stage: Stage
 ) -> None:
     lines = [stage.join(id)[1] for id in range(1, members + 1)]
@@ -487,7 +487,9 @@ SPANS = lists(integers(0, 30), unique=True, max_size=8).map(
 
 
 @given(SPANS, integers(0, 30), integers(0, 30))
-def test_the_others_are_all_but_the_own(own: list[Span], start: int, length: int) -> None:
+def test_others_yields_everything_but_the_own_spans(
+    own: list[Span], start: int, length: int
+) -> None:
     end = start + length
     spans = others(start, end, own)
     covered = [offset for begin, stop in spans for offset in range(begin, stop)]
@@ -497,7 +499,7 @@ def test_the_others_are_all_but_the_own(own: list[Span], start: int, length: int
 
 
 @given(SPANS.filter(bool))
-def test_what_is_next_comes_after_what_was_taken(spans: list[Span]) -> None:
+def test_after_returns_the_offset_behind_the_taken_bytes(spans: list[Span]) -> None:
     offsets = [offset for begin, stop in spans for offset in range(begin, stop)]
     for taken, following in enumerate(offsets):
         assert after(spans, taken) == following
@@ -597,7 +599,7 @@ class Model:
 
 
 @given(STEPS)
-def test_cast_5_everyone_hears_everything_but_its_own_in_one_order(steps: list[Any]) -> None:
+def test_cast_5_each_member_receives_all_but_its_own_in_one_order(steps: list[Any]) -> None:
     with new_log(GEOMETRY) as log:
         model = Model(Stage(log))
         for id in IDS[:2]:
@@ -614,7 +616,7 @@ def test_cast_5_everyone_hears_everything_but_its_own_in_one_order(steps: list[A
 # --- a real connection ---------------------------------------------------------------------------
 
 
-def test_load_1_a_narrow_socket_takes_it_all_in_the_end() -> None:
+def test_load_1_a_narrow_socket_receives_everything_in_the_end() -> None:
     with new_log(Geometry(1 << 20, 1 << 12, 1 << 19, 1 << 11)) as log:
         stage = Stage(log)
         ours, theirs = socket.socketpair()

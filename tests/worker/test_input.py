@@ -81,7 +81,7 @@ def fixture_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 # --- messages ------------------------------------------------------------------------------------
 
 
-def test_line_2_and_3_pieces_are_one_message_and_lines_are_several(reader: Reader) -> None:
+def test_line_2_and_3_pieces_join_and_lines_are_separate_messages(reader: Reader) -> None:
     """LINE-2, LINE-3."""
     alice = reader.join()
     said = b""
@@ -106,13 +106,13 @@ def test_line_4_an_empty_line_is_a_message(said: bytes, heard: bytes, reader: Re
     assert reader.turn() == heard
 
 
-def test_text_2_and_3_what_is_harmful_arrives_harmless(reader: Reader) -> None:
+def test_text_2_and_3_input_is_sanitised(reader: Reader) -> None:
     """TEXT-2, TEXT-3."""
     reader.join().say(b"\x1b[2J\xff\n")
     assert reader.turn() == "<192.0.2.1>␛[2J�\n".encode()
 
 
-def test_load_4_each_run_tells_how_far_into_its_sender_s_input_it_reaches(reader: Reader) -> None:
+def test_load_4_each_run_holds_its_end_in_the_sender_s_input(reader: Reader) -> None:
     """LOAD-4: another worker can go on from there."""
     alice = reader.join()
     alice.say(b"one\r\ntwo\nthr")
@@ -127,7 +127,7 @@ def test_load_4_each_run_tells_how_far_into_its_sender_s_input_it_reaches(reader
     assert reader.members[0].covered == 18
 
 
-def test_cast_2_each_sender_knows_what_of_the_batch_is_its_own(reader: Reader) -> None:
+def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) -> None:
     """The LF that will end an unfinished text is the sender's own too (LINE-6)."""
     alice, bob = reader.join(), reader.join()
     first, second = reader.members
@@ -142,7 +142,7 @@ def test_cast_2_each_sender_knows_what_of_the_batch_is_its_own(reader: Reader) -
     assert second.own == [(middle, len(said) + 1)]
 
 
-def test_load_4_what_a_dead_worker_had_read_is_framed_again(reader: Reader) -> None:
+def test_load_4_input_read_by_a_dead_worker_is_framed_again(reader: Reader) -> None:
     """It comes before new input, which is read only afterwards."""
     said = b"one\ntw"
     reader.seat.slots.room(0, 0, len(said))[:] = said
@@ -154,7 +154,7 @@ def test_load_4_what_a_dead_worker_had_read_is_framed_again(reader: Reader) -> N
     assert reader.runs[-1] == (1, 8, 1)
 
 
-def test_a_member_that_is_readable_for_no_reason_is_still_a_member(reader: Reader) -> None:
+def test_a_read_without_data_does_not_remove_a_member(reader: Reader) -> None:
     alice = reader.join()
     reader.input.note_readable(reader.members[0])
     assert reader.turn() == b""
@@ -175,7 +175,7 @@ def test_leave_2_the_end_of_a_connection_ends_its_last_line(reader: Reader) -> N
     assert reader.wait() is None
 
 
-def test_leave_2_what_waits_is_said_when_it_is_reset(reader: Reader) -> None:
+def test_leave_2_a_reset_ends_waiting_text(reader: Reader) -> None:
     alice = reader.join()
     alice.say(b"hel")
     assert reader.turn() == b""
@@ -207,7 +207,7 @@ def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
 # --- silence -------------------------------------------------------------------------------------
 
 
-def test_line_5_text_is_said_after_a_silence_and_nothing_is_added(reader: Reader) -> None:
+def test_line_5_unfinished_text_is_appended_after_a_silence(reader: Reader) -> None:
     reader.join().say(b"hel")
     assert reader.turn() == b""
     assert reader.wait() == pytest.approx(0.2)
@@ -229,7 +229,7 @@ def test_line_5_the_silence_begins_with_the_last_piece(reader: Reader) -> None:
     assert reader.turn() == b"<192.0.2.1>hel"
 
 
-def test_line_5_each_silence_has_its_own_time(reader: Reader) -> None:
+def test_line_5_each_member_s_silence_is_timed_separately(reader: Reader) -> None:
     alice, bob = reader.join(), reader.join()
     alice.say(b"a")
     reader.turn()
@@ -245,7 +245,7 @@ def test_line_5_each_silence_has_its_own_time(reader: Reader) -> None:
     assert reader.wait() is None
 
 
-def test_line_5_a_line_end_in_time_makes_it_a_line(reader: Reader) -> None:
+def test_line_5_a_line_end_before_the_silence_completes_the_line(reader: Reader) -> None:
     alice = reader.join()
     alice.say(b"hel")
     reader.turn()
@@ -255,7 +255,7 @@ def test_line_5_a_line_end_in_time_makes_it_a_line(reader: Reader) -> None:
     assert reader.wait() is None
 
 
-def test_line_5_it_is_no_silence_when_nobody_listened(reader: Reader) -> None:
+def test_line_5_time_in_which_the_worker_did_not_read_is_no_silence(reader: Reader) -> None:
     """A busy worker finds the end of the line when it reads again."""
     alice = reader.join()
     alice.say(b"hel")
@@ -265,7 +265,7 @@ def test_line_5_it_is_no_silence_when_nobody_listened(reader: Reader) -> None:
     assert b"".join(reader.turns()) == b"<192.0.2.1>hello\n"
 
 
-def test_line_2_it_is_no_silence_when_the_rest_was_not_read(reader: Reader) -> None:
+def test_line_2_time_in_which_a_member_is_throttled_is_no_silence(reader: Reader) -> None:
     """The sender is throttled in the middle of a line."""
     reader.begin(rate=10_000, burst=10_000)
     said = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
@@ -277,7 +277,7 @@ def test_line_2_it_is_no_silence_when_the_rest_was_not_read(reader: Reader) -> N
     assert heard == b"".join(b"<192.0.2.1>" + line for line in said.splitlines(keepends=True))
 
 
-def test_line_5_who_has_said_too_much_and_then_nothing_is_silent(reader: Reader) -> None:
+def test_line_5_a_flooding_member_that_stops_is_silent(reader: Reader) -> None:
     reader.begin(rate=10_000, burst=10_000)
     reader.join().say((b"much" * 25 + b"\n") * 150 + b"and half")
     assert b"".join(reader.turns()).endswith(b"much\n")
@@ -285,7 +285,7 @@ def test_line_5_who_has_said_too_much_and_then_nothing_is_silent(reader: Reader)
     assert reader.turn() == b"<192.0.2.1>and half"
 
 
-def test_line_5_a_character_s_beginning_waits_for_its_end(reader: Reader) -> None:
+def test_line_5_an_incomplete_character_waits_for_its_end(reader: Reader) -> None:
     alice = reader.join()
     alice.say(b"a\xe2\x82")
     reader.turn()
@@ -313,14 +313,14 @@ def senders(reader: Reader) -> list[int]:
     return found
 
 
-def test_what_comes_at_once_is_one_batch(reader: Reader) -> None:
+def test_simultaneous_input_is_one_batch(reader: Reader) -> None:
     for client in [reader.join() for _ in range(5)]:
         client.say(b"hello\n")
     reader.turn()
     assert sorted(senders(reader)) == [1, 2, 3, 4, 5]
 
 
-def test_load_3_a_flood_is_read_bit_by_bit_and_delays_nobody(reader: Reader) -> None:
+def test_load_3_a_flood_is_read_in_small_parts_and_delays_nobody(reader: Reader) -> None:
     reader.begin(max_line=64, max_lag=MIB, log_size=MIB + 64 * KIB)
     flooders = [reader.join() for _ in range(40)]
     victim = reader.join()
@@ -361,7 +361,7 @@ def test_batches_are_bounded_in_entries_too(text: bytes, later: float, reader: R
 # --- drain ---------------------------------------------------------------------------------------
 
 
-def test_to_drain_is_to_say_what_was_read_and_to_read_no_more(reader: Reader) -> None:
+def test_drain_appends_all_input_read_and_stops_reading(reader: Reader) -> None:
     """All of it is appended, batch by batch, in the usual order."""
     reader.begin(**SMALL)
     clients = [reader.join() for _ in range(3 * reader.settings.batch_entries)]

@@ -13,7 +13,7 @@ from tests.worker.drivers import SMALL, WELCOME, MakeRoom, Room, Sleepless, fill
 # --- messages ------------------------------------------------------------------------------------
 
 
-def test_cast_1_and_2_a_line_reaches_everyone_else_once(make_room: MakeRoom) -> None:
+def test_cast_1_and_2_a_line_reaches_every_other_member_once(make_room: MakeRoom) -> None:
     """CAST-1, CAST-2: with any number of workers."""
     room = make_room(workers=2)
     alice, bob, carol, dave = (room.join(worker) for worker in (0, 0, 1, 1))
@@ -24,7 +24,7 @@ def test_cast_1_and_2_a_line_reaches_everyone_else_once(make_room: MakeRoom) -> 
     assert alice.hear() == b""
 
 
-def test_cast_5_all_hear_all_in_one_order(make_room: MakeRoom) -> None:
+def test_cast_5_all_members_receive_one_order(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
     alice, bob, carol = room.join(0), room.join(1), room.join(1)
     for number in range(20):
@@ -40,7 +40,7 @@ def test_cast_5_all_hear_all_in_one_order(make_room: MakeRoom) -> None:
         )
 
 
-def test_cast_6_two_behind_one_address_hear_each_other(room: Room) -> None:
+def test_cast_6_two_members_at_one_address_hear_each_other(room: Room) -> None:
     member, other = (room.join(address="192.0.2.1") for _ in range(2))
     member.say(b"hello\n")
     room.run()
@@ -48,7 +48,7 @@ def test_cast_6_two_behind_one_address_hear_each_other(room: Room) -> None:
     assert member.hear() == b""
 
 
-def test_cast_7_a_member_alone_talks_to_nobody(room: Room) -> None:
+def test_cast_7_a_message_of_a_member_alone_reaches_nobody(room: Room) -> None:
     alone = room.join()
     alone.say(b"is anyone there?\n")
     assert room.run() is None
@@ -72,7 +72,7 @@ def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None
     assert heard == b"".join(alice.prefix + line for line in lines)
 
 
-def test_line_5_a_turn_begins_when_a_text_has_waited_long_enough(room: Room) -> None:
+def test_line_5_a_worker_wakes_up_when_a_silence_ends(room: Room) -> None:
     alice, bob = room.join(), room.join()
     alice.say(b"hel")
     assert room.run() == pytest.approx(room.settings.flush_after)
@@ -97,7 +97,7 @@ def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
     assert late.hear() == b"<192.0.2.2>hi\n"
 
 
-def test_last_words_are_counted_where_nobody_is_left(make_room: MakeRoom) -> None:
+def test_last_words_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
     """They count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
@@ -112,7 +112,7 @@ def test_last_words_are_counted_where_nobody_is_left(make_room: MakeRoom) -> Non
 # --- the channel ---------------------------------------------------------------------------------
 
 
-def test_what_the_channel_does_not_take_is_told_later(room: Room) -> None:
+def test_records_for_a_full_channel_are_sent_later(room: Room) -> None:
     clients = [room.join() for _ in range(3)]
     worker = room.theirs[0]
     fill(worker.socket)
@@ -129,7 +129,7 @@ def test_what_the_channel_does_not_take_is_told_later(room: Room) -> None:
     assert worker.backlog == 0
 
 
-def test_what_the_channel_takes_bit_by_bit_is_told_in_order(room: Room) -> None:
+def test_records_for_a_narrow_channel_are_sent_in_order(room: Room) -> None:
     clients = [room.join() for _ in range(20)]
     room.theirs[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     for client in clients:
@@ -158,7 +158,7 @@ def test_only_workers_with_members_are_woken(make_room: MakeRoom) -> None:
     assert room.rung() == []
 
 
-def test_who_only_listens_wakes_nobody(make_room: MakeRoom) -> None:
+def test_a_silent_member_wakes_no_worker(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
     room.join(0)
     room.join(1)
@@ -192,14 +192,14 @@ def fixture_full(make_room: MakeRoom) -> FullRoom:
     return FullRoom(make_room(workers=2, **SMALL))
 
 
-def test_a_worker_that_can_not_append_does_not_read(full: FullRoom) -> None:
+def test_a_worker_that_cannot_append_does_not_read(full: FullRoom) -> None:
     head = full.room.head()
     assert full.alice.say_what_fits(b"x") == 0, "the sender feels backpressure"
     assert full.room.run(0) is None, "the worker does not spin"
     assert full.room.head() == head
 
 
-def test_a_worker_that_can_not_append_goes_on_when_the_slowest_has_delivered(
+def test_a_worker_appends_again_once_the_slowest_has_delivered(
     full: FullRoom,
 ) -> None:
     full.room.settle()
@@ -222,7 +222,7 @@ def assert_two_fall_asleep(room: Room) -> None:
     assert Sleepless.woken == before
 
 
-def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
+def test_workers_that_wait_for_the_slowest_do_not_wake_each_other(make_room: MakeRoom) -> None:
     room = make_room(workers=3, **SMALL)
     alice = room.join(0)
     room.join(1)
@@ -233,7 +233,7 @@ def test_those_who_wait_for_the_slowest_do_not_keep_each_other_awake(make_room: 
     assert_two_fall_asleep(room)
 
 
-def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRoom) -> None:
+def test_workers_that_cannot_append_do_not_wake_each_other(make_room: MakeRoom) -> None:
     room = make_room(workers=3, **SMALL)
     alice, bob = room.join(0), room.join(1)
     carol = room.join(2)  # its worker does not run
@@ -247,7 +247,7 @@ def test_those_who_can_not_append_do_not_keep_each_other_awake(make_room: MakeRo
     assert carol.hear().endswith((b"hello\n<192.0.2.2>hi\n", b"hi\n<192.0.2.1>hello\n"))
 
 
-def test_leave_2_nobody_has_left_before_its_last_words_are_in_the_log(full: FullRoom) -> None:
+def test_leave_2_a_leave_is_reported_after_the_last_words_are_appended(full: FullRoom) -> None:
     full.alice.close()
     full.carol.close()
     full.room.run(0)
@@ -257,7 +257,7 @@ def test_leave_2_nobody_has_left_before_its_last_words_are_in_the_log(full: Full
     assert full.bob.hear().count(b"x") == full.said - full.said // 51
 
 
-def test_a_worker_that_has_nobody_left_is_not_waited_for(full: FullRoom) -> None:
+def test_a_worker_without_members_is_not_waited_for(full: FullRoom) -> None:
     full.bob.close()
     full.room.settle()
     assert full.alice.say_what_fits(b"x" * 1000) == 1000
@@ -272,7 +272,7 @@ def fill_log(room: Room, less: int = 0) -> None:
     room.doorbells[0].ring()
 
 
-def test_a_worker_that_can_not_append_rings_the_slowest(make_room: MakeRoom) -> None:
+def test_a_worker_that_cannot_append_rings_the_slowest(make_room: MakeRoom) -> None:
     room = make_room(workers=2, **SMALL)
     alice, bob = room.join(0), room.join(1)
     fill_log(room)
@@ -287,7 +287,7 @@ def test_a_worker_that_can_not_append_rings_the_slowest(make_room: MakeRoom) -> 
     assert bob.hear().endswith(b"<192.0.2.1>hello\n")
 
 
-def test_a_worker_that_can_not_append_goes_on_delivering_and_adopting(make_room: MakeRoom) -> None:
+def test_a_worker_that_cannot_append_still_delivers_and_adopts(make_room: MakeRoom) -> None:
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
     room.join(1)
@@ -305,7 +305,7 @@ def test_a_worker_that_can_not_append_goes_on_delivering_and_adopting(make_room:
     assert carol.hear() == b"<b>short\n"
 
 
-def test_a_worker_never_waits_for_itself(make_room: MakeRoom) -> None:
+def test_a_worker_does_not_wait_for_itself(make_room: MakeRoom) -> None:
     """It has not delivered yet, and the other worker, which filled the log, has no members."""
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
@@ -315,7 +315,7 @@ def test_a_worker_never_waits_for_itself(make_room: MakeRoom) -> None:
     assert carol.hear().endswith(b"<192.0.2.1>hello\n")
 
 
-def test_a_worker_that_can_not_append_is_not_drained(full: FullRoom) -> None:
+def test_a_worker_that_cannot_append_is_not_drained(full: FullRoom) -> None:
     full.room.tell({"drain": True}, 0)
     assert full.room.run(0) is None
     assert full.room.told(0) == []
@@ -333,7 +333,7 @@ def test_a_worker_ends_with_the_main_process(room: Room) -> None:
         room.run()
 
 
-def test_a_worker_ends_when_its_sentinel_says_so(room: Room) -> None:
+def test_a_worker_ends_when_its_sentinel_is_closed(room: Room) -> None:
     reader, writer = os.pipe()
     room.workers[0].watch(reader)
     room.join()

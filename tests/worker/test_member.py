@@ -40,7 +40,7 @@ def hear_all(connection: socket.socket) -> bytes:
         pytest.param([(0, 5), (5, 6), (9, 12), (12, 13)], [(0, 6), (9, 13)], id="twice"),
     ],
 )
-def test_its_own_spans_are_in_order(
+def test_own_spans_are_ordered_and_merged(
     spans: list[tuple[int, int]], own: list[tuple[int, int]]
 ) -> None:
     member = member_on(Line())
@@ -49,7 +49,7 @@ def test_its_own_spans_are_in_order(
     assert member.own == own
 
 
-def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
+def test_a_member_holds_its_prefix_and_its_connection(pair: Pair) -> None:
     member, theirs = pair
     assert member.prefix == b"<192.0.2.1>"
     assert Origin.unpack(member.origin) == ("192.0.2.1", 11)
@@ -62,13 +62,13 @@ def test_it_knows_its_prefix_and_its_connection(pair: Pair) -> None:
     assert member.framer.feed(bytes(room[:3])) == b"hi\n"
 
 
-def test_cast_6_two_members_are_two_whatever_their_address() -> None:
+def test_cast_6_two_members_at_one_address_are_different() -> None:
     address, prefix = "192.0.2.1", "<192.0.2.1>"
     member, other = (Member(id, address, prefix, member_on(Line()).socket, 0, 64) for id in (1, 2))
     assert len({member: None, other: None}) == 2
 
 
-def test_leave_4_closing_ends_the_connection_though_main_holds_it_too(pair: Pair) -> None:
+def test_leave_4_close_ends_a_connection_that_others_still_hold(pair: Pair) -> None:
     member, theirs = pair
     with member.socket.dup():
         member.send(b"bye")
@@ -77,7 +77,7 @@ def test_leave_4_closing_ends_the_connection_though_main_holds_it_too(pair: Pair
     assert member.socket.fileno() == -1
 
 
-def test_closing_what_was_reset_harms_nobody(pair: Pair) -> None:
+def test_close_after_a_reset_is_no_error(pair: Pair) -> None:
     member, theirs = pair
     member.send(b"unread")
     theirs.close()
@@ -87,7 +87,7 @@ def test_closing_what_was_reset_harms_nobody(pair: Pair) -> None:
     assert member.socket.fileno() == -1
 
 
-def test_load_2_aborting_drops_what_was_not_read(pair: Pair) -> None:
+def test_load_2_abort_drops_unread_bytes(pair: Pair) -> None:
     member, theirs = pair
     fill(member.socket)
     with member.socket.dup():

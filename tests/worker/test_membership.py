@@ -22,7 +22,7 @@ def test_welcome_1_and_2_a_newcomer_alone_is_greeted(room: Room) -> None:
     assert alice.hear() == b""
 
 
-def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -> None:
+def test_welcome_3_a_welcomed_member_receives_all_later_messages(room: Room) -> None:
     alice = room.join()
     alice.say(b"before\n")
     room.run()
@@ -32,7 +32,7 @@ def test_welcome_3_who_was_greeted_hears_what_is_said_from_then_on(room: Room) -
     assert bob.hear() == b"<192.0.2.1>after\n"
 
 
-def test_who_joins_hears_nothing_that_anyone_had_heard_before(make_room: MakeRoom) -> None:
+def test_a_newcomer_receives_nothing_that_others_had_already_received(make_room: MakeRoom) -> None:
     """Even if its worker has not delivered that yet."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
@@ -45,7 +45,7 @@ def test_who_joins_hears_nothing_that_anyone_had_heard_before(make_room: MakeRoo
     assert newcomer.hear() == WELCOME
 
 
-def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: Room) -> None:
+def test_leave_2_text_of_a_client_that_left_before_its_welcome_arrives(room: Room) -> None:
     alice = room.join()
     gone = room.adopt()
     gone.say(b"good bye")
@@ -55,7 +55,7 @@ def test_leave_2_a_newcomer_who_is_gone_before_its_welcome_is_still_heard(room: 
     assert room.left() == [(gone.id, LeaveReason.CLOSED)]
 
 
-def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom) -> None:
+def test_a_client_that_takes_only_a_part_of_the_welcome_is_reset(make_room: MakeRoom) -> None:
     room = make_room(welcome="x" * 1000)
     newcomer = room.adopt()
     ((record, (fd,)),) = room.theirs[0].receive()
@@ -69,7 +69,7 @@ def test_a_welcome_that_is_taken_in_part_is_not_gone_on_with(make_room: MakeRoom
 # --- leave ---------------------------------------------------------------------------------------
 
 
-def test_leave_2_and_4_its_last_words_are_delivered_and_it_is_gone(room: Room) -> None:
+def test_leave_2_and_4_a_half_close_delivers_last_words_and_is_answered(room: Room) -> None:
     """LEAVE-2, LEAVE-4."""
     alice, bob = room.join(), room.join()
     alice.say(b"bye\nfor now\xc3")
@@ -81,7 +81,7 @@ def test_leave_2_and_4_its_last_words_are_delivered_and_it_is_gone(room: Room) -
     assert not bob.has_ended()
 
 
-def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
+def test_leave_1_a_reset_member_has_left_and_others_go_on(room: Room) -> None:
     alice, bob, carol = room.join(), room.join(), room.join()
     bob.say(b"unread\n")
     room.run()
@@ -92,7 +92,7 @@ def test_leave_1_who_is_reset_has_left_and_the_others_go_on(room: Room) -> None:
     assert carol.hear() == b"<192.0.2.2>unread\n<192.0.2.2>still here\n"
 
 
-def test_leave_2_all_that_it_said_is_delivered_though_it_hears_nothing_any_more(
+def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
     make_room: MakeRoom,
 ) -> None:
     """Its own messages do not count as lag."""
@@ -123,7 +123,7 @@ def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_leave_5_whoever_comes_back_is_a_new_member(room: Room) -> None:
+def test_leave_5_a_client_that_comes_back_is_a_new_member(room: Room) -> None:
     alice, bob = room.join(), room.join()
     bob.close()
     room.run()
@@ -135,7 +135,7 @@ def test_leave_5_whoever_comes_back_is_a_new_member(room: Room) -> None:
     assert again.hear() == b"<192.0.2.1>hello\n"
 
 
-def test_many_who_leave_at_once_are_told_in_records_that_fit(
+def test_many_leaves_at_once_are_split_into_records_that_fit(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(membership, "IDS_PER_RECORD", 30)
@@ -150,7 +150,7 @@ def test_many_who_leave_at_once_are_told_in_records_that_fit(
 # --- slow readers --------------------------------------------------------------------------------
 
 
-def test_load_1_and_2_who_does_not_read_delays_nobody_and_is_put_out(make_room: MakeRoom) -> None:
+def test_load_1_and_2_a_slow_member_delays_nobody_and_is_disconnected(make_room: MakeRoom) -> None:
     """LOAD-1, LOAD-2."""
     room = make_room(**SMALL)
     alice, bob, slow = room.join(), room.join(), room.adopt(buffer=1)
@@ -168,7 +168,7 @@ def test_load_1_and_2_who_does_not_read_delays_nobody_and_is_put_out(make_room: 
     assert slow.has_ended()
 
 
-def test_load_1_who_reads_late_hears_it_all(make_room: MakeRoom) -> None:
+def test_load_1_a_member_that_reads_late_receives_everything(make_room: MakeRoom) -> None:
     room = make_room(**SMALL | {"log_size": 1 << 20, "max_lag": 1 << 19})
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()
@@ -187,7 +187,7 @@ def test_load_1_who_reads_late_hears_it_all(make_room: MakeRoom) -> None:
     assert room.run() is None
 
 
-def test_leave_1_who_is_behind_and_gone_has_left(make_room: MakeRoom) -> None:
+def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) -> None:
     room = make_room(**SMALL)
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()

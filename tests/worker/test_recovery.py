@@ -34,9 +34,7 @@ SPANS = lists(integers(0, 40), unique=True, max_size=8).map(
 
 
 @given(integers(0, 40), integers(0, 40), SPANS)
-def test_load_4_to_walk_is_to_count_all_but_the_own(
-    offset: int, size: int, own: list[Span]
-) -> None:
+def test_load_4_walk_skips_the_member_s_own_spans(offset: int, size: int, own: list[Span]) -> None:
     mine = {at for begin, end in own for at in range(begin, end)}
     expected = offset
     while size_left(offset, expected, mine) < size:
@@ -182,7 +180,7 @@ SWEEPS = 16
 @pytest.mark.parametrize(
     ("scene", "stride"), SCENES, ids=lambda scene: getattr(scene, "__name__", "")
 )
-def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
+def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
     scene: Scene, stride: int, sample: Sample
 ) -> None:
     """The worker dies at later and later lines of its code, until it survives."""
@@ -204,7 +202,7 @@ def test_load_4_wherever_a_worker_dies_nothing_is_lost_or_doubled(
 # --- members handed over -------------------------------------------------------------------------
 
 
-def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then(
+def test_load_4_a_partly_welcomed_client_gets_the_rest_and_then_joins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Half(Member):
@@ -244,7 +242,7 @@ def test_load_4_who_has_taken_a_part_of_the_welcome_gets_the_rest_and_joins_then
 @pytest.mark.parametrize("changed", ["before", "after"])
 @pytest.mark.parametrize("later", [b"Hi\n", b"W" * 100 + b"\n"])
 @pytest.mark.parametrize("taken", [0, 2, 26, 27, 100])
-def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
+def test_welcome_1_each_client_gets_the_welcome_of_its_join_time(
     taken: int, later: bytes, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """WELCOME-1: the whole welcome, once, and then messages; also for a member taken over."""
@@ -283,7 +281,7 @@ def test_welcome_1_where_the_welcome_is_changed_each_is_greeted_as_when_it_came(
 
 
 @pytest.mark.parametrize("why", ["a death", "a yield"])
-def test_load_4_the_log_keeps_what_they_need_who_are_on_the_way(why: str) -> None:
+def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None:
     """Others who send much meanwhile have to wait."""
     with a_house() as house:
         guests = house.joined(8)
@@ -336,7 +334,7 @@ def unserved(house: House) -> tuple[Guest, Guest]:
     return slow, speaker
 
 
-def test_load_4_who_was_not_served_for_long_has_time_to_catch_up() -> None:
+def test_load_4_a_member_of_a_hung_worker_has_time_to_catch_up() -> None:
     """It lags beyond the limit and receives only a little at a time."""
     with a_house(max_line=1024) as house:
         slow, speaker = unserved(house)
@@ -350,7 +348,7 @@ def test_load_4_who_was_not_served_for_long_has_time_to_catch_up() -> None:
         assert slow.heard.endswith(b"they may speak again\n")
 
 
-def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_longer() -> None:
+def test_load_2_a_member_still_lagging_after_the_grace_is_disconnected() -> None:
     with a_house(max_line=1024) as house:
         slow, speaker = unserved(house)
         house.clock.now += CATCH_UP_WITHIN - 0.1
@@ -365,7 +363,7 @@ def test_load_2_who_does_not_catch_up_in_time_is_put_out_and_delays_nobody_for_l
         house.check()
 
 
-def test_load_4_where_they_stand_is_noted_again_before_the_log_laps_it() -> None:
+def test_load_4_checkpoints_are_renewed_before_the_log_laps_them() -> None:
     """Also for members that send nothing, and for one that is behind."""
     with a_house() as house:
         slow = house.join(buffer=2048)
@@ -389,7 +387,7 @@ def test_load_4_where_they_stand_is_noted_again_before_the_log_laps_it() -> None
 
 
 @pytest.mark.parametrize("how", ["reset", "ended", "ended, and it listens"])
-def test_leave_2_who_goes_while_nobody_serves_it_has_said_all(how: str) -> None:
+def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> None:
     with a_house(workers=1) as house:
         alice, bob = house.joined(2)
         alice.say(b"said\nbegun")
@@ -417,7 +415,7 @@ def test_leave_2_who_goes_while_nobody_serves_it_has_said_all(how: str) -> None:
         alice.end.close()
 
 
-def test_load_4_who_has_gone_unread_and_was_reset_has_said_just_that() -> None:
+def test_load_4_unread_text_of_a_throttled_leaver_is_lost_only_by_a_reset() -> None:
     """It leaves while it is throttled, and answers later messages by a reset."""
     with a_house(workers=1, rate=2048, burst=1024) as house:
         alice, bob = house.joined(2)
@@ -445,7 +443,7 @@ def dies(*_: object) -> None:
 
 @pytest.mark.parametrize("end", ["reset", "closed"])
 @pytest.mark.parametrize("again", [False, True])
-def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, end: str) -> None:
+def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, end: str) -> None:
     """A worker dies after reading; with `again`, so does the one that takes over."""
     with a_house(workers=1) as house, pytest.MonkeyPatch.context() as monkeypatch:
         alice, _ = house.joined(2)
@@ -478,7 +476,7 @@ def test_load_4_what_was_read_of_one_that_was_reset_then_is_known(again: bool, e
 
 
 @pytest.mark.parametrize("most", [1, 1 << 20])
-def test_leave_2_where_the_room_stops_it_acks_when_all_that_they_said_is_in_the_log(
+def test_leave_2_a_stopping_worker_acks_after_appending_all_input(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the ack it is told to stop, and would lose input that is in no batch yet.
@@ -536,7 +534,7 @@ WORDS = [
 
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("seed", range(40))
-def test_load_4_whatever_happens_nothing_is_lost_or_doubled(seed: int) -> None:
+def test_load_4_random_steps_and_deaths_lose_and_double_nothing(seed: int) -> None:
     """Random steps of all processes, and deaths of workers at random lines."""
     chance = random.Random(seed)
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}

@@ -147,7 +147,7 @@ class Play:
 
 @given(STEPS)
 @settings(max_examples=60)
-def test_cast_everyone_hears_everyone_else_in_one_order(steps: list[Any]) -> None:
+def test_random_steps_deliver_every_message_in_one_order(steps: list[Any]) -> None:
     """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3, with random steps."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = Room(monkeypatch, 2, **SMALL)

@@ -8,7 +8,7 @@ from chatroom.worker.shutdown import LINGER_WITHIN, SILENCE, STOP_WITHIN
 from tests.worker.drivers import SMALL, WELCOME, Client, Ended, MakeRoom, Room
 
 
-def test_to_drain_is_to_append_what_was_read_and_to_read_no_more(room: Room) -> None:
+def test_drain_appends_all_input_read_and_stops_reading(room: Room) -> None:
     alice, bob = room.join(), room.join()
     alice.say(b"before\n")
     room.run()
@@ -23,7 +23,7 @@ def test_to_drain_is_to_append_what_was_read_and_to_read_no_more(room: Room) -> 
     assert room.told() == [], "it is told once"
 
 
-def test_to_drain_is_to_append_what_is_unfinished_too(make_room: MakeRoom) -> None:
+def test_drain_appends_unfinished_text_too(make_room: MakeRoom) -> None:
     """All of it is appended, batch by batch."""
     room = make_room(**SMALL)
     members = [room.join() for _ in range(3 * room.settings.batch_entries)]
@@ -46,7 +46,7 @@ def test_a_drained_worker_still_delivers(make_room: MakeRoom) -> None:
     assert bob.hear() == b"<192.0.2.1>hello\n"
 
 
-def test_to_stop_ends_every_connection(room: Room) -> None:
+def test_stop_ends_every_connection(room: Room) -> None:
     alice, bob = room.join(), room.join()
     alice.say(b"unread\n")
     room.tell({"drain": True})
@@ -59,7 +59,7 @@ def test_to_stop_ends_every_connection(room: Room) -> None:
         assert client.has_ended()
 
 
-def test_to_stop_does_not_listen_for_ever(make_room: MakeRoom) -> None:
+def test_stop_reads_from_members_only_for_a_limited_time(make_room: MakeRoom) -> None:
     room = make_room(**SMALL)
     flooder, quitter = room.join(), room.join()
     room.tell({"drain": True})
@@ -87,7 +87,7 @@ def stopped_with_a_slow_member(make_room: MakeRoom) -> tuple[Room, Client, Clien
     return room, alice, slow
 
 
-def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
+def test_stop_waits_for_lagging_members(make_room: MakeRoom) -> None:
     room, alice, slow = stopped_with_a_slow_member(make_room)
     assert room.run() == pytest.approx(STOP_WITHIN)
     room.clock.now += STOP_WITHIN / 3
@@ -101,7 +101,7 @@ def test_to_stop_waits_for_who_is_behind(make_room: MakeRoom) -> None:
     assert heard == WELCOME + (alice.prefix + b"x" * 50 + b"\n") * 1000
 
 
-def test_to_stop_does_not_wait_for_ever(make_room: MakeRoom) -> None:
+def test_stop_waits_only_for_a_limited_time(make_room: MakeRoom) -> None:
     room, alice, slow = stopped_with_a_slow_member(make_room)
     room.run()
     room.clock.now += STOP_WITHIN

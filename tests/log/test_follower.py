@@ -52,7 +52,7 @@ class Account:
         return self.found
 
 
-def test_it_begins_at_the_beginning(log: Log) -> None:
+def test_a_follower_begins_at_the_first_message(log: Log) -> None:
     account = Account(log)
     assert account.all() == {}
     say(log, b"one\n")
@@ -64,7 +64,7 @@ def test_it_begins_at_the_beginning(log: Log) -> None:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_another_goes_on_behind_any_message(log: Log, number: int) -> None:
+def test_a_follower_can_begin_after_any_message(log: Log, number: int) -> None:
     say(log, b"1\n")
     append(log, Run(2, b"2\n3\n4", messages=3))
     say(log, b"5\n")
@@ -72,7 +72,7 @@ def test_another_goes_on_behind_any_message(log: Log, number: int) -> None:
     assert found == {n: b"%d" % n for n in range(number + 1, 6)}
 
 
-def test_a_number_that_can_not_be_is_the_last_one(log: Log) -> None:
+def test_a_number_beyond_the_last_message_means_the_last_one(log: Log) -> None:
     say(log, b"1\n")
     follower = Follower(log, 99)
     chunk = follower.read()
@@ -81,7 +81,7 @@ def test_a_number_that_can_not_be_is_the_last_one(log: Log) -> None:
 
 
 @pytest.mark.parametrize("begin", [0, 3])
-def test_one_that_is_too_slow_knows_what_it_has_missed(log: Log, begin: int) -> None:
+def test_a_slow_follower_counts_the_messages_that_it_missed(log: Log, begin: int) -> None:
     for number in range(1, 4):
         say(log, b"%d\n" % number)
     account = Account(log)
@@ -94,7 +94,7 @@ def test_one_that_is_too_slow_knows_what_it_has_missed(log: Log, begin: int) -> 
     assert account.missed == set(range(begin + 1, 500 - SMALL.kept_entries // 2))
 
 
-def test_long_texts_lap_it_too(log: Log) -> None:
+def test_long_texts_lap_a_follower_too(log: Log) -> None:
     account = Account(log)
     for number in range(1, 9):
         say(log, b"%d" % number * 200 + b"\n")
@@ -103,7 +103,9 @@ def test_long_texts_lap_it_too(log: Log) -> None:
     assert account.found == {8: b"8" * 200}
 
 
-def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_that_is_lapped_during_a_read_reads_nothing(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`read` returns None instead of overwritten text."""
     say(log, b"1\n")
     account = Account(log)
@@ -122,7 +124,7 @@ def test_it_is_lapped_while_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) 
     assert account.next == 300
 
 
-def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for a process that has the lock: `read` returns None."""
 
     def refuse(log: Log) -> Any:
@@ -150,7 +152,7 @@ def test_it_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> N
         os.close(fd)
 
 
-def test_it_reads_up_to_a_position_that_it_is_told(log: Log) -> None:
+def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
     for number in range(1, 5):
         say(log, b"%d\n" % number)
     follower = Follower(log, 1)
@@ -164,7 +166,7 @@ def test_it_reads_up_to_a_position_that_it_is_told(log: Log) -> None:
         assert (chunk.text, chunk.begin) == (b"", chunk.end)
 
 
-def test_one_that_is_too_far_behind_goes_on_where_it_is_told(log: Log) -> None:
+def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
     """It leaves out messages although the log still has them."""
     follower = Follower(log, 0, max_behind=10, rest=0)
     for number in range(5):
@@ -191,7 +193,7 @@ STEPS = lists(
 
 @settings(deadline=None)
 @given(STEPS)
-def test_whatever_happens_each_message_is_found_once_or_missed(
+def test_any_sequence_yields_each_message_once_or_counts_it_as_missed(
     steps: list[tuple[str, Any]],
 ) -> None:
     with new_log(SMALL) as log:

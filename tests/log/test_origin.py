@@ -10,7 +10,7 @@ from chatroom.system.networks import UNIX
 
 
 @given(ip_addresses(), integers(0, 1 << 20))
-def test_any_address_is_found_again(address: object, prefix_size: int) -> None:
+def test_any_address_is_unpacked_as_it_was_packed(address: object, prefix_size: int) -> None:
     origin = Origin(canonical(str(address)), prefix_size)
     assert len(origin.pack()) == ORIGIN_SIZE
     assert Origin.unpack(origin.pack()) == origin
@@ -32,5 +32,5 @@ def test_any_address_is_found_again(address: object, prefix_size: int) -> None:
         canonical("fe80::1%25"),
     ],
 )
-def test_no_two_are_taken_for_each_other(address: str) -> None:
+def test_special_addresses_are_not_mistaken_for_others(address: str) -> None:
     assert Origin.unpack(Origin(address, 6).pack()) == (address, 6)

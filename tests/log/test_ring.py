@@ -42,7 +42,7 @@ def test_an_empty_log(log: Log) -> None:
         assert log.retire(0) == []
 
 
-def test_what_is_appended_is_there(log: Log) -> None:
+def test_appended_entries_can_be_read(log: Log) -> None:
     assert append(log, Run(7, b"<a>hi\n", 3), Run(8, b"<b>x\n<b>y\n", 5, 2)) == 0
     assert append(log, Run(7, b"<a>!\n", 4)) == 16
     assert text(log, 0, 21) == b"<a>hi\n<b>x\n<b>y\n<a>!\n"
@@ -55,7 +55,7 @@ def test_what_is_appended_is_there(log: Log) -> None:
     ]
 
 
-def test_an_entry_says_where_its_sender_comes_from(log: Log) -> None:
+def test_an_entry_holds_its_sender_s_origin(log: Log) -> None:
     """The entry of the LF that ends its line has the same origin (LINE-6)."""
     append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
     append(log, Run(8, b"<8>hi\n"))
@@ -71,7 +71,7 @@ def test_line_6_the_lf_that_ends_a_line_is_an_entry_of_its_sender(log: Log) -> N
     assert not log.unfinished(13)
 
 
-def test_line_6_the_lf_comes_before_its_own_sender_too(log: Log) -> None:
+def test_line_6_the_lf_comes_before_a_message_of_the_same_sender_too(log: Log) -> None:
     append(log, Run(7, b"<a>hel", 3))
     assert append(log, Run(7, b"<a>lo\n", 6)) == 7
     assert text(log, 0, 13) == b"<a>hel\n<a>lo\n"
@@ -83,7 +83,7 @@ def test_line_6_the_lf_within_a_batch_is_part_of_the_run_that_it_ends(log: Log) 
     assert log.unfinished(19)
 
 
-def test_a_batch_knows_its_size() -> None:
+def test_a_batch_counts_its_bytes_and_messages() -> None:
     def state() -> tuple[int, int, int, bool]:
         return len(batch), batch.size, batch.messages, batch.ends_line
 
@@ -99,7 +99,7 @@ def test_a_batch_knows_its_size() -> None:
 # --- the rings -----------------------------------------------------------------------------------
 
 
-def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
+def test_text_that_wraps_is_two_views(log: Log) -> None:
     say(log, b"x" * 39 + b"\n")
     start = say(log, b"0123456789" * 4 + b"\n")
     end = start + 41
@@ -112,7 +112,7 @@ def test_text_that_goes_round_the_ring_is_two_views(log: Log) -> None:
     assert log.offset(head(log)) == end
 
 
-def test_unfinished_is_known_where_the_ring_ends(log: Log) -> None:
+def test_unfinished_works_at_the_end_of_the_ring(log: Log) -> None:
     say(log, b"x" * 31 + b"\n")
     say(log, b"x" * 32)
     assert log.unfinished(TINY.text)
@@ -120,7 +120,7 @@ def test_unfinished_is_known_where_the_ring_ends(log: Log) -> None:
     assert not log.unfinished(TINY.text + 1)
 
 
-def test_entries_go_round_their_ring(log: Log) -> None:
+def test_entries_wrap_in_their_ring(log: Log) -> None:
     for number in range(40):
         say(log, b"%d\n" % (number % 10), sender=number)
     # An entry begins where the one before it ends, so only 15 of 16 entries can be read.
@@ -139,7 +139,7 @@ def test_a_position_follows_from_an_offset(log: Log) -> None:
             assert log.position(offset, low, last) == expected
 
 
-def test_the_same_file_is_the_same_log(log: Log) -> None:
+def test_two_logs_on_one_file_share_their_entries(log: Log) -> None:
     other = Log(log.fd, TINY)
     say(log, b"hello\n")
     assert runs(other) == [Run(1, b"hello\n")]
@@ -147,7 +147,7 @@ def test_the_same_file_is_the_same_log(log: Log) -> None:
     assert runs(log) == [Run(1, b"hello\n"), Run(1, b"hi\n")]
 
 
-def test_a_log_is_as_large_as_the_settings_say() -> None:
+def test_the_geometry_of_a_log_follows_from_the_settings() -> None:
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings)
     assert geometry.text == settings.log_size
@@ -156,7 +156,7 @@ def test_a_log_is_as_large_as_the_settings_say() -> None:
     assert geometry.file_size == 8192 + 4096 * 56 + (1 << 20)
 
 
-def test_there_is_a_place_for_every_worker() -> None:
+def test_every_seat_has_its_own_words() -> None:
     with new_log(workers=SEATS) as log, log:
         for worker in range(SEATS):
             log.serve(worker, worker + 1)
@@ -172,7 +172,7 @@ def test_there_is_a_place_for_every_worker() -> None:
 WINDOW = TINY.text - TINY.kept
 
 
-def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
+def test_the_slowest_worker_limits_an_append_in_bytes(log: Log) -> None:
     with log:
         log.serve(0, 1)
         log.serve(1, 1)
@@ -187,7 +187,7 @@ def test_the_slowest_worker_is_waited_for_in_bytes(log: Log) -> None:
     assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW
 
 
-def test_the_slowest_worker_is_waited_for_in_entries(log: Log) -> None:
+def test_the_slowest_worker_limits_an_append_in_entries(log: Log) -> None:
     most = TINY.entries - TINY.kept_entries
     with log:
         log.serve(0, 1)
@@ -209,7 +209,7 @@ def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
     assert append(log, *[Run(1, b"\n")] * (most - 2)) == 2
 
 
-def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
+def test_a_batch_that_does_not_fit_changes_nothing(log: Log) -> None:
     with log:
         log.serve(0, 1)
     append(log, Run(1, b"x" * 40))
@@ -218,7 +218,7 @@ def test_a_batch_that_does_not_fit_leaves_everything_as_it_is(log: Log) -> None:
     assert os.pread(log.fd, TINY.file_size, 0) == memory
 
 
-def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
+def test_a_worker_without_members_does_not_limit_appends(log: Log) -> None:
     with log:
         log.serve(0, 1)
         log.serve(1, 1)
@@ -233,7 +233,7 @@ def test_nobody_waits_for_a_worker_without_members(log: Log) -> None:
         assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
 
 
-def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
+def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
     with log:
         log.serve(0, 1)
         log.wait_for_room(1)
@@ -249,7 +249,7 @@ def test_who_waits_for_room_is_rung_once_there_may_be_some(log: Log) -> None:
 # --- for the main process, and for recovery ------------------------------------------------------
 
 
-def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
+def test_load_4_the_spans_of_each_sender_are_found_in_one_pass(log: Log) -> None:
     """From any entry that is not lapped, also if the entries wrap."""
     said = [
         Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
@@ -268,7 +268,7 @@ def test_load_4_what_each_has_said_is_found_in_one_pass(log: Log) -> None:
         assert reaches == {run.sender: run.reach for run in said[first - 1 :]}
 
 
-def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
+def test_line_6_the_lf_is_in_the_spans_of_its_sender(log: Log) -> None:
     append(log, Run(7, b"<a>hel", 3))
     append(log, Run(8, b"<b>hi\n", 3))
     assert log.spans_by_sender(1, head(log)) == ({7: [(0, 6), (6, 7)], 8: [(7, 13)]}, {7: 3, 8: 3})
@@ -276,7 +276,7 @@ def test_line_6_the_lf_is_among_what_its_sender_has_said(log: Log) -> None:
     assert log.sender(4) == 8
 
 
-def test_a_worker_that_takes_a_seat_begins_anew() -> None:
+def test_a_worker_that_takes_a_seat_resets_its_words() -> None:
     with new_log(workers=2) as log, log:
         log.turn(1)
         log.mark_suspect(1, 42)
@@ -342,7 +342,7 @@ class Model:
 
 
 @given(STEPS)
-def test_it_holds_what_a_list_would_hold(steps: list[tuple[str, Any]]) -> None:
+def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
     model = Model()
     with new_log(workers=2) as log:
         for step in steps:
@@ -433,7 +433,7 @@ def line_of(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline()
 
 
-def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
+def test_load_4_the_lock_of_a_killed_holder_is_released(log: Log) -> None:
     with python("with log: print('held', flush=True); signal.pause()", log) as holder:
         assert line_of(holder) == "held\n"
         with python(TAKE_LOCK, log) as waiter:
@@ -445,7 +445,7 @@ def test_load_4_a_holder_that_is_killed_gives_the_lock_back(log: Log) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="this system does not tell")
-def test_load_4_it_is_known_who_holds_the_lock(log: Log) -> None:
+def test_load_4_the_holder_of_the_lock_is_known(log: Log) -> None:
     assert log.holder() is None
     with log:
         assert log.holder() is None, "this process is not another one"
@@ -494,7 +494,7 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 """
 
 
-def test_load_4_a_writer_that_is_killed_half_way_has_appended_nothing(log: Log) -> None:
+def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) -> None:
     """It is killed at each line of `append`. The next writer is not affected."""
     say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
     # The process traces its lines itself, because no other process can.
@@ -532,7 +532,7 @@ for reach in range(1000):
 """
 
 
-def test_processes_that_append_at_once_tear_nothing() -> None:
+def test_concurrent_appends_tear_no_entry() -> None:
     senders = [1, 2]
     with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
         say(log, b"so that no batch begins at 0\n", sender=0)
@@ -579,14 +579,14 @@ def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
     return batch_of(Run(0, text))
 
 
-def test_the_main_process_appends_where_nobody_hangs(views: tuple[Log, Log]) -> None:
+def test_append_within_appends_if_the_lock_is_free(views: tuple[Log, Log]) -> None:
     main, other = views
     assert main.append_within(1, said_by_nobody())
     assert main.append_within(1, said_by_nobody())
     assert b"".join(other.views(0, other.offset(other.head))) == b"<room>hello\n" * 2
 
 
-def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
+def test_load_4_append_within_does_not_wait_for_a_hung_holder(
     views: tuple[Log, Log],
 ) -> None:
     """It is the process that must kill the one that hangs."""
@@ -607,7 +607,7 @@ def test_load_4_the_main_process_does_not_wait_for_one_that_hangs_with_the_lock(
         os.close(fd)
 
 
-def test_a_thread_that_looks_at_the_head_leaves_the_lock_to_one_that_appends(
+def test_try_head_does_not_disturb_an_append_of_another_thread(
     views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On systems that do not tell the lock's holder, `try_head` takes the lock."""
@@ -628,7 +628,7 @@ def test_a_thread_that_looks_at_the_head_leaves_the_lock_to_one_that_appends(
     assert (main.try_head(), other.try_head()) == (2, 2)
 
 
-def test_the_head_is_not_told_while_another_process_has_the_lock(log: Log) -> None:
+def test_try_head_returns_none_while_another_process_holds_the_lock(log: Log) -> None:
     assert log.try_head() == 1
     with python("with log: print('held', flush=True); signal.pause()", log) as holder:
         assert line_of(holder) == "held\n"
@@ -638,7 +638,7 @@ def test_the_head_is_not_told_while_another_process_has_the_lock(log: Log) -> No
     assert log.try_head() == 1
 
 
-def test_without_room_nothing_is_appended(views: tuple[Log, Log]) -> None:
+def test_append_within_appends_nothing_without_room(views: tuple[Log, Log]) -> None:
     main, _ = views
     with main:
         main.serve(0, 1)

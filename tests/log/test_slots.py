@@ -38,11 +38,11 @@ def checkpoint(number: int) -> Checkpoint:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_a_slot_that_is_new_tells_of_a_member_that_was_never_served(slots: Slots) -> None:
+def test_a_new_slot_has_an_empty_checkpoint(slots: Slots) -> None:
     assert slots.checkpoint(49) == (0, 0, 0, 0)
 
 
-def test_what_was_noted_last_is_known_to_all_who_have_the_file(slots: Slots) -> None:
+def test_the_last_checkpoint_is_visible_through_every_mapping(slots: Slots) -> None:
     other = make(slots.fd)
     for round in range(3):
         for slot in range(50):
@@ -51,7 +51,7 @@ def test_what_was_noted_last_is_known_to_all_who_have_the_file(slots: Slots) -> 
             assert other.checkpoint(slot) == checkpoint(1000 * round + 10 * slot)
 
 
-def test_load_3_an_allowance_is_known_to_all_until_its_slot_is_cleared(slots: Slots) -> None:
+def test_load_3_an_allowance_is_visible_until_its_slot_is_cleared(slots: Slots) -> None:
     other = make(slots.fd)
     assert other.spent_until(49) == 0.0
     for slot in (5, 49):
@@ -86,7 +86,9 @@ class Stores:
 
 
 @pytest.mark.parametrize("noted", [1, 2])
-def test_load_4_who_dies_while_it_notes_leaves_the_old_or_the_new(noted: int, slots: Slots) -> None:
+def test_load_4_a_death_during_note_leaves_the_old_or_new_checkpoint(
+    noted: int, slots: Slots
+) -> None:
     other = make(slots.fd)
     words: Any = slots._words
     deaths = 0
@@ -111,7 +113,7 @@ def test_load_4_who_dies_while_it_notes_leaves_the_old_or_the_new(noted: int, sl
 
 
 @given(lists(tuples(binary(min_size=1, max_size=400), integers(1, 400)), max_size=60))
-def test_load_4_the_last_input_is_kept_where_its_offset_says(
+def test_load_4_the_last_input_is_found_by_its_offset(
     reads: list[tuple[bytes, int]],
 ) -> None:
     slots = make()
@@ -132,7 +134,7 @@ def test_load_4_the_last_input_is_kept_where_its_offset_says(
         os.close(slots.fd)
 
 
-def test_what_is_read_goes_round_a_slot_s_end(slots: Slots) -> None:
+def test_input_wraps_at_the_end_of_a_slot(slots: Slots) -> None:
     assert len(slots.room(0, 2 * SIZE - 3, 10)) == 3
     for begin, data in ((2 * SIZE - 3, b"abc"), (2 * SIZE, b"defg")):
         slots.room(0, begin, 10)[: len(data)] = data
@@ -147,7 +149,7 @@ def blocks(slots: Slots) -> int:
     return os.fstat(slots.fd).st_blocks * 512
 
 
-def test_leave_3_a_slot_that_is_cleared_is_new_and_costs_nothing(slots: Slots) -> None:
+def test_leave_3_a_cleared_slot_is_like_new_and_uses_no_memory(slots: Slots) -> None:
     for slot in (4, 5, 6):
         slots.note(slot, checkpoint(slot))
         slots.note(slot, checkpoint(10 * slot))
@@ -166,7 +168,7 @@ def test_leave_3_a_slot_that_is_cleared_is_new_and_costs_nothing(slots: Slots) -
         assert slots.input(slot, 0, SIZE) == b"x" * SIZE
 
 
-def test_memory_that_can_not_be_given_back_is_used_again(
+def test_a_slot_can_be_cleared_without_madv_remove(
     slots: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(mmap, "MADV_REMOVE", raising=False)
@@ -175,5 +177,5 @@ def test_memory_that_can_not_be_given_back_is_used_again(
     assert slots.checkpoint(5) == (0, 0, 0, 0)
 
 
-def test_slots_that_nobody_uses_cost_nothing(slots: Slots) -> None:
+def test_unused_slots_use_no_memory(slots: Slots) -> None:
     assert blocks(slots) <= 2 * PAGE

@@ -30,7 +30,7 @@ from chatroom.protocol.prefix import FORM, prefix
         pytest.param("2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1", id="the first zeros"),
     ],
 )
-def test_prefix_3_an_address_has_one_spelling(host: str, expected: str) -> None:
+def test_prefix_3_an_address_has_one_canonical_form(host: str, expected: str) -> None:
     assert canonical(host) == expected
 
 
@@ -41,7 +41,7 @@ def test_a_host_that_is_not_numeric_is_an_error(host: str) -> None:
 
 
 @given(ip_addresses(v=4))
-def test_prefix_3_ipv4_is_the_same_mapped_or_not(address: IPv4Address) -> None:
+def test_prefix_3_a_mapped_ipv4_address_equals_the_plain_one(address: IPv4Address) -> None:
     assert canonical(str(address)) == canonical(f"::ffff:{address}") == str(address)
 
 
@@ -51,7 +51,7 @@ ZEROS_HERE_AND_THERE: SearchStrategy[IPv6Address] = lists(
 
 
 @given(ip_addresses(v=6) | ZEROS_HERE_AND_THERE)
-def test_prefix_3_ipv6_is_the_same_however_it_is_written(address: IPv6Address) -> None:
+def test_prefix_3_all_spellings_of_an_ipv6_address_are_equal(address: IPv6Address) -> None:
     short = canonical(str(address))
     assert canonical(address.exploded) == short
     assert canonical(address.exploded.upper() + "%en0") == short

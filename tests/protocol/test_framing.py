@@ -75,7 +75,7 @@ def said_letters(said: bytes) -> bytes:
         pytest.param(b"a\n" + b"x" * 9 + b"\nb\n", b"a\n" + b"x" * 8 + b"\nx\nb\n", id="one of 3"),
     ],
 )
-def test_a_block_is_what_is_whole(stream: bytes, block: bytes) -> None:
+def test_a_block_holds_the_complete_messages(stream: bytes, block: bytes) -> None:
     assert Framer(LIMIT).feed(stream) == block
 
 
@@ -114,7 +114,7 @@ def test_line_2_a_line_in_pieces_is_one_message() -> None:
         pytest.param(b"12345678\r", b"12345678", b"\r", id="full line, CR"),
     ],
 )
-def test_line_5_silence_ends_what_nothing_can_complete(
+def test_line_5_silence_ends_text_that_waits_for_no_more_bytes(
     fed: bytes, flushed: bytes, waits: bytes
 ) -> None:
     framer = Framer(LIMIT)
@@ -127,21 +127,21 @@ def test_line_5_silence_ends_what_nothing_can_complete(
     assert framer.close() == waits
 
 
-def test_line_5_a_character_that_silence_cut_arrives_whole() -> None:
+def test_line_5_a_character_cut_by_silence_arrives_whole() -> None:
     framer = Framer(LIMIT)
     assert framer.feed(b"a" + SMILE[:2]) == b""
     assert framer.flush() == b"a"
     assert framer.feed(SMILE[2:] + LF) == SMILE + LF
 
 
-def test_line_1_a_cr_lf_that_silence_cut_ends_one_line() -> None:
+def test_line_1_a_cr_lf_cut_by_silence_ends_one_line() -> None:
     framer = Framer(LIMIT)
     assert framer.feed(b"a\r") == b""
     assert framer.flush() == b"a"
     assert framer.feed(b"\nb\n") == b"\nb\n"
 
 
-def test_line_7_the_limit_counts_from_what_silence_ended() -> None:
+def test_line_7_the_limit_counts_from_the_last_silence() -> None:
     framer = Framer(LIMIT)
     framer.feed(b"12345")
     assert framer.flush() == b"12345"
@@ -149,7 +149,7 @@ def test_line_7_the_limit_counts_from_what_silence_ended() -> None:
 
 
 @pytest.mark.parametrize("waits", [b"hel", b"a\r", EURO[:2], b"12345678\r"])
-def test_leave_2_the_end_ends_whatever_waits(waits: bytes) -> None:
+def test_leave_2_the_end_of_input_ends_waiting_text(waits: bytes) -> None:
     framer = Framer(LIMIT)
     assert framer.feed(waits) == b""
     assert framer.framed == 0
@@ -196,19 +196,17 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
 
 
 @given(streams | binary())
-def test_cast_3_lines_that_are_short_enough_change_in_nothing_but_cr_lf(stream: bytes) -> None:
+def test_cast_3_short_lines_change_only_in_cr_lf(stream: bytes) -> None:
     assert whole(stream, 1 << 20) == stream.replace(CRLF, LF)
 
 
 @given(streams | binary(), limits)
-def test_line_7_nothing_is_lost_but_line_ends_are_added(stream: bytes, limit: int) -> None:
+def test_line_7_line_ends_are_added_and_nothing_is_lost(stream: bytes, limit: int) -> None:
     assert said_letters(whole(stream, limit)) == letters(stream)
 
 
 @given(text(alphabet="aé€😀", min_size=1), limits)
-def test_line_7_a_long_line_is_cut_between_characters_and_not_before_it_has_to(
-    line: str, limit: int
-) -> None:
+def test_line_7_a_long_line_is_cut_at_the_last_possible_character(line: str, limit: int) -> None:
     framer = Framer(limit)
     pieces = [piece.decode() for piece in framer.feed(line.encode() + LF).splitlines()]
     assert "".join(pieces) == line
@@ -235,9 +233,7 @@ def play(framer: Framer, history: list[bytes | None]) -> list[bytes]:
 
 
 @given(histories, limits)
-def test_all_that_was_fed_is_covered_by_what_was_returned_or_waits(
-    history: list[bytes | None], limit: int
-) -> None:
+def test_all_input_is_either_returned_or_waiting(history: list[bytes | None], limit: int) -> None:
     framer = Framer(limit)
     said, fed = b"", b""
     for piece in history:
@@ -250,7 +246,7 @@ def test_all_that_was_fed_is_covered_by_what_was_returned_or_waits(
 
 
 @given(histories, histories, limits)
-def test_a_new_framer_goes_on_from_taken_where_the_old_one_stopped(
+def test_a_new_framer_continues_at_the_old_one_s_taken_offset(
     before: list[bytes | None], after: list[bytes | None], limit: int
 ) -> None:
     old = Framer(limit)

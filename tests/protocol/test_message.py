@@ -21,7 +21,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("block", "rendered", "messages"), BLOCKS)
-def test_every_message_of_a_block_bears_its_prefix(
+def test_every_message_of_a_block_has_the_prefix(
     block: bytes, rendered: bytes, messages: int
 ) -> None:
     assert render(ALICE, block) == rendered
@@ -33,7 +33,7 @@ def test_messages_are_counted(block: bytes, rendered: bytes, messages: int) -> N
 
 
 @given(lists(binary() | sampled_from([b"\r", b"\n", b"\x1b", b"<::1>", b"\xe2"])), integers(4, 12))
-def test_prefix_4_whatever_is_sent_every_line_begins_with_the_true_prefix(
+def test_prefix_4_every_line_of_any_input_begins_with_the_true_prefix(
     pieces: list[bytes], limit: int
 ) -> None:
     framer = Framer(limit)

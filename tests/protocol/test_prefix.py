@@ -18,7 +18,7 @@ from chatroom.protocol.prefix import FORM, check, longest, prefix
         ("→{ip} ", "→192.0.2.7 "),
     ],
 )
-def test_prefix_1_it_is_the_sender_s_in_the_room_s_form(form: str, found: str) -> None:
+def test_prefix_1_a_prefix_is_filled_in_from_the_room_s_form(form: str, found: str) -> None:
     check(form)
     assert prefix(form, "192.0.2.7", 5000, 12) == found
 
@@ -40,12 +40,12 @@ def test_prefix_1_it_is_the_sender_s_in_the_room_s_form(form: str, found: str) -
         "\x1b",
     ],
 )
-def test_other_forms_are_none(form: str) -> None:
+def test_an_invalid_form_is_an_error(form: str) -> None:
     with pytest.raises(ValueError, match=r"text without control characters; it may hold \{ip\}, "):
         check(form)
 
 
 @given(ip_addresses(), integers(0, 65535), integers(1, 2**63))
-def test_none_is_longer_than_the_longest(address: object, port: int, id: int) -> None:
+def test_no_prefix_exceeds_the_maximum_length(address: object, port: int, id: int) -> None:
     for form in (FORM, "→{ip}:{port}#{id} "):
         assert len(prefix(form, str(address), port, id).encode()) <= longest(form)

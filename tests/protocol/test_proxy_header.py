@@ -167,7 +167,7 @@ VALID = [
 
 
 @pytest.mark.parametrize(("header", "says"), VALID)
-def test_a_header_is_taken_when_it_is_whole(header: bytes, says: Says) -> None:
+def test_a_header_is_parsed_once_it_is_complete(header: bytes, says: Says) -> None:
     for end in range(len(header)):
         assert parse(header[:end]) is None, header[:end]
     whole = Header(len(header), *says)
@@ -311,7 +311,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("data", NO_BEGINNING)
-def test_what_begins_like_no_header_is_refused_at_its_first_wrong_byte(data: bytes) -> None:
+def test_data_that_begins_wrong_is_refused_at_the_first_wrong_byte(data: bytes) -> None:
     """ "It is recommended to abort the connection as soon as possible"."""
     assert parse(data[:-1]) is None
     for more in (b"", b"\r\n", bytes(LONGEST)):
@@ -319,7 +319,7 @@ def test_what_begins_like_no_header_is_refused_at_its_first_wrong_byte(data: byt
 
 
 @pytest.mark.parametrize("data", WRONG)
-def test_what_can_become_no_header_is_refused_when_it_is_whole(data: bytes) -> None:
+def test_an_invalid_header_is_refused_once_it_is_complete(data: bytes) -> None:
     ends = [bytes(LONGEST)]
     if data.startswith(LINE_START):
         ends += [b"\r\n", b"0\r\n"]
@@ -330,13 +330,13 @@ def test_what_can_become_no_header_is_refused_when_it_is_whole(data: bytes) -> N
 @pytest.mark.parametrize(
     "data", [started(TCP4, 521), SIGNATURE + b"\x31\x11\0\x0c"], ids=["too long", "version 3"]
 )
-def test_the_rest_of_a_block_that_is_refused_is_not_waited_for(data: bytes) -> None:
+def test_an_invalid_block_is_refused_before_its_end(data: bytes) -> None:
     refused(data)
 
 
 # All bytes after the length except the checksum's type: if that changes, there is no checksum.
 @pytest.mark.parametrize("at", [*range(16, 32), *range(33, 43)])
-def test_a_byte_that_changed_is_told_by_the_checksum(at: int) -> None:
+def test_a_changed_byte_is_found_by_the_checksum(at: int) -> None:
     """ "If it is not [the same], the receiver MUST treat the TCP connection […] as invalid"."""
     header = bytearray(signed(PROXY, TCP4, IPV4 + tlv(NOOP, b"a"), tlv(NOOP, b"b")))
     assert answer(bytes(header)) == Header(len(header), *SAYS)
@@ -344,7 +344,7 @@ def test_a_byte_that_changed_is_told_by_the_checksum(at: int) -> None:
     refused(bytes(header))
 
 
-def test_a_wrong_checksum_is_told_when_the_header_is_whole() -> None:
+def test_a_wrong_checksum_is_refused_once_the_header_is_complete() -> None:
     header = block(PROXY, TCP4, IPV4 + CHECKSUM_LATER + tlv(NOOP, b"a"))
     assert parse(header[:-1]) is None
     assert "checksum" in refused(header)
@@ -354,7 +354,7 @@ def test_a_wrong_checksum_is_told_when_the_header_is_whole() -> None:
     ("family", "addresses"),
     [(TCP4, IPV4), (UDP4, IPV4), (TCP6, IPV6), (UDP6, IPV6), (STREAM, UNIX), (DATAGRAM, UNIX)],
 )
-def test_the_checksum_counts_in_every_family(family: bytes, addresses: bytes) -> None:
+def test_the_checksum_is_verified_in_every_family(family: bytes, addresses: bytes) -> None:
     header = signed(PROXY, family, addresses)
     assert isinstance(answer(header), Header)
     refused(header[:-1] + bytes([header[-1] ^ 1]))
@@ -384,7 +384,7 @@ def test_the_checksum_counts_in_every_family(family: bytes, addresses: bytes) ->
         (block(PROXY, TCP4, IPV4 + CHECKSUM_LATER), "version 2: the checksum is wrong"),
     ],
 )
-def test_the_reason_is_told(data: bytes, reason: str) -> None:
+def test_a_refusal_gives_the_reason(data: bytes, reason: str) -> None:
     assert refused(data).startswith(reason)
 
 
@@ -477,19 +477,19 @@ anything = binary() | streams()
 
 
 @given(headers, binary())
-def test_what_a_header_says_is_read(header: tuple[bytes, Says], more: bytes) -> None:
+def test_the_fields_of_a_header_are_read(header: tuple[bytes, Says], more: bytes) -> None:
     data, says = header
     assert parse(data + more) == Header(len(data), *says)
 
 
 @given(headers)
-def test_every_part_of_a_header_waits_for_the_rest(header: tuple[bytes, Says]) -> None:
+def test_every_beginning_of_a_header_waits_for_the_rest(header: tuple[bytes, Says]) -> None:
     data, _ = header
     assert [parse(data[:end]) for end in range(len(data))] == [None] * len(data)
 
 
 @given(anything)
-def test_more_changes_no_answer_but_not_yet(stream: bytes) -> None:
+def test_more_bytes_do_not_change_an_answer(stream: bytes) -> None:
     answers = [answer(stream[:end]) for end in range(len(stream) + 1)]
     told = [said for said in answers if said is not None]
     assert answers == [None] * (len(answers) - len(told)) + told
@@ -497,7 +497,7 @@ def test_more_changes_no_answer_but_not_yet(stream: bytes) -> None:
 
 
 @given(anything)
-def test_a_header_is_made_of_all_its_bytes(stream: bytes) -> None:
+def test_a_header_needs_all_its_bytes(stream: bytes) -> None:
     header = answer(stream)
     if isinstance(header, Header):
         assert header.size <= min(len(stream), LONGEST)

@@ -56,7 +56,7 @@ def test_text_3_other_controls_arrive_as_replacement_characters(char: str) -> No
     assert sanitize(f"a{char}b\n".encode()) == "a\N{REPLACEMENT CHARACTER}b\n".encode()
 
 
-def test_text_1_every_other_character_arrives_unharmed() -> None:
+def test_text_1_every_other_character_arrives_unchanged() -> None:
     surrogates = range(0xD800, 0xE000)
     safe = "".join(
         char
@@ -95,7 +95,7 @@ def test_text_2_bytes_that_are_not_utf_8_are_replaced(sent: bytes, shown: str) -
 
 
 @given(binary())
-def test_text_2_and_3_whatever_is_sent_becomes_harmless_utf_8(sent: bytes) -> None:
+def test_text_2_and_3_any_input_becomes_harmless_utf_8(sent: bytes) -> None:
     """TEXT-2, TEXT-3."""
     shown = sanitize(sent)
     assert harmless(shown.decode())

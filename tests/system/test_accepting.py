@@ -64,7 +64,7 @@ def fixture_opened(entrance: Entrance) -> Entrance:
     return entrance
 
 
-def test_a_client_that_comes_too_early_waits(entrance: Entrance) -> None:
+def test_a_client_waits_until_accepting_is_opened(entrance: Entrance) -> None:
     client = entrance.connect()
     assert entrance.loop.step() is None
     assert entrance.accepted == []
@@ -73,7 +73,7 @@ def test_a_client_that_comes_too_early_waits(entrance: Entrance) -> None:
     assert [peer[:2] for peer in entrance.peers] == [client.getsockname()]
 
 
-def test_a_crowd_is_accepted_bit_by_bit(opened: Entrance) -> None:
+def test_a_crowd_is_accepted_over_several_turns(opened: Entrance) -> None:
     for _ in range(7):
         opened.connect()
     opened.loop.turn()
@@ -82,7 +82,7 @@ def test_a_crowd_is_accepted_bit_by_bit(opened: Entrance) -> None:
     assert len(opened.accepted) == 7
 
 
-def test_join_2_a_client_that_is_reset_before_it_was_accepted_harms_nobody(
+def test_join_2_a_reset_before_the_accept_does_not_affect_others(
     opened: Entrance,
 ) -> None:
     reset = opened.connect()
@@ -94,7 +94,7 @@ def test_join_2_a_client_that_is_reset_before_it_was_accepted_harms_nobody(
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
-def test_join_2_an_accept_that_fails_is_not_the_last(number: int, opened: Entrance) -> None:
+def test_join_2_accepting_goes_on_after_a_failed_accept(number: int, opened: Entrance) -> None:
     opened.failures[:] = [number]
     opened.connect()
     assert opened.loop.step() is None
@@ -103,9 +103,7 @@ def test_join_2_an_accept_that_fails_is_not_the_last(number: int, opened: Entran
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
-    number: int, opened: Entrance
-) -> None:
+def test_accepting_pauses_without_descriptors_or_memory(number: int, opened: Entrance) -> None:
     opened.failures[:] = [number]
     opened.connect()
     assert opened.loop.step() == pytest.approx(PAUSE)
@@ -119,7 +117,7 @@ def test_without_descriptors_or_memory_it_accepts_nobody_for_a_while(
     assert len(opened.accepted) == 1
 
 
-def test_when_it_has_closed_it_does_not_begin_again(opened: Entrance) -> None:
+def test_accepting_does_not_resume_after_close(opened: Entrance) -> None:
     opened.failures[:] = [errno.EMFILE]
     opened.connect()
     opened.loop.turn()

@@ -113,7 +113,7 @@ def test_the_largest_record_arrives_whole(ends: Ends) -> None:
     assert received(theirs) == [record]
 
 
-def test_a_larger_record_is_a_bug_that_shows(ends: Ends) -> None:
+def test_a_record_beyond_the_limit_raises_an_error(ends: Ends) -> None:
     ours, theirs = ends
     ours.send({"x": "y" * (MAX_RECORD - len('{"x": ""}') + 1)})
     with pytest.raises(RuntimeError, match="a record was truncated"):
@@ -141,7 +141,7 @@ def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
         os.close(fd)
 
 
-def test_no_program_inherits_what_arrives(ends: Ends) -> None:
+def test_received_descriptors_are_not_inherited(ends: Ends) -> None:
     ours, theirs = ends
     reader, writer = os.pipe()
     os.set_inheritable(reader, True)
@@ -152,7 +152,7 @@ def test_no_program_inherits_what_arrives(ends: Ends) -> None:
         os.close(fd)
 
 
-def test_a_record_may_bring_as_many_descriptors_as_the_kernel_takes(ends: Ends) -> None:
+def test_a_record_may_carry_the_maximum_number_of_descriptors(ends: Ends) -> None:
     ours, theirs = ends
     ours.send({}, [ours.fileno()] * MAX_DESCRIPTORS)
     ((_, arrived),) = theirs.receive()
@@ -164,7 +164,7 @@ def test_a_record_may_bring_as_many_descriptors_as_the_kernel_takes(ends: Ends) 
 # --- full ----------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_waits_and_nobody_is_held_up(ends: Ends) -> None:
+def test_records_for_a_full_channel_wait_without_blocking(ends: Ends) -> None:
     ours, theirs = ends
     sent = fill(ours)
     for number in range(sent, sent + 10):
@@ -179,7 +179,7 @@ def test_what_does_not_fit_waits_and_nobody_is_held_up(ends: Ends) -> None:
     assert numbers(received(theirs)) == [*range(sent - 1, sent + 10)]
 
 
-def test_a_record_does_not_overtake_those_that_wait(ends: Ends) -> None:
+def test_a_record_does_not_overtake_waiting_ones(ends: Ends) -> None:
     ours, theirs = ends
     sent = fill(ours)
     arrived = numbers(received(theirs))
@@ -213,7 +213,7 @@ def test_descriptors_wait_with_their_record(ends: Ends) -> None:
     )
 )
 @settings(max_examples=30)
-def test_nothing_is_lost_doubled_or_reordered(steps: list[tuple[str, int]]) -> None:
+def test_no_record_is_lost_doubled_or_reordered(steps: list[tuple[str, int]]) -> None:
     ours, theirs = Channel.pair()
     try:
         sent, arrived = 0, []
@@ -239,7 +239,7 @@ def test_nothing_is_lost_doubled_or_reordered(steps: list[tuple[str, int]]) -> N
 # --- the end -------------------------------------------------------------------------------------
 
 
-def test_the_end_is_told_behind_the_last_record(seqpacket: Ends) -> None:
+def test_the_end_is_reported_after_the_last_record(seqpacket: Ends) -> None:
     ours, theirs = seqpacket
     theirs.send({"left": [[1, "closed"]]})
     theirs.close()
@@ -247,7 +247,7 @@ def test_the_end_is_told_behind_the_last_record(seqpacket: Ends) -> None:
     assert last_words(ours) == [{"left": [[1, "closed"]]}]
 
 
-def test_the_last_records_arrive_though_the_other_end_did_not_read_ours(seqpacket: Ends) -> None:
+def test_the_last_records_arrive_from_an_end_that_did_not_read(seqpacket: Ends) -> None:
     ours, theirs = seqpacket
     ours.send({"adopt": 1})
     theirs.send({"left": [[1, "closed"]]})
@@ -257,7 +257,7 @@ def test_the_last_records_arrive_though_the_other_end_did_not_read_ours(seqpacke
     assert last_words(ours) == []
 
 
-def test_who_sends_to_nobody_is_told(ends: Ends) -> None:
+def test_a_send_to_a_closed_end_is_an_error(ends: Ends) -> None:
     ours, theirs = ends
     theirs.close()
     with pytest.raises(ChannelClosed):
@@ -266,7 +266,7 @@ def test_who_sends_to_nobody_is_told(ends: Ends) -> None:
         ours.flush()
 
 
-def test_what_waits_for_nobody_is_told(seqpacket: Ends) -> None:
+def test_a_flush_to_a_closed_end_is_an_error(seqpacket: Ends) -> None:
     ours, theirs = seqpacket
     fill(ours)
     theirs.close()
@@ -275,14 +275,14 @@ def test_what_waits_for_nobody_is_told(seqpacket: Ends) -> None:
         ours.flush()
 
 
-def test_a_broken_channel_has_ended(ends: Ends) -> None:
+def test_a_broken_channel_counts_as_closed(ends: Ends) -> None:
     ours, _ = ends
     ours.socket.close()
     with pytest.raises(ChannelClosed):
         received(ours)
 
 
-def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
+def test_a_closed_channel_has_no_waiting_records(ends: Ends) -> None:
     ours, _ = ends
     fill(ours)
     ours.close()
@@ -291,7 +291,7 @@ def test_who_closes_has_nothing_that_waits(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS])
-def test_a_channel_that_says_it_is_full_in_either_way_is_waited_for(
+def test_a_record_waits_for_a_full_channel_with_either_error(
     number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ENOBUFS comes from macOS's datagrams."""
@@ -332,7 +332,7 @@ def test_a_record_waits_while_the_system_refuses_it(
         os.close(descriptor)
 
 
-def test_a_record_that_can_not_be_sent_is_an_error() -> None:
+def test_a_record_that_cannot_be_sent_is_an_error() -> None:
     """It must not count as the end of the channel: the record would be lost silently."""
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):

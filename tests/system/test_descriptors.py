@@ -45,14 +45,14 @@ def test_the_soft_limit_is_raised_to_the_hard_one(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("soft", [256, 1024])
-def test_where_that_is_not_granted_the_soft_limit_counts(
+def test_the_soft_limit_counts_where_raising_it_is_refused(
     soft: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(soft, resource.RLIM_INFINITY, grants=False)
     assert raised(limits, monkeypatch) == soft - RESERVED
 
 
-def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unlimited_hard_limit_becomes_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(1024, resource.RLIM_INFINITY)
     assert raised(limits, monkeypatch) == ENOUGH - RESERVED
 
@@ -62,7 +62,7 @@ def test_room_for_one_member_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("hard", [0, RESERVED])
-def test_room_for_none_is_an_error(hard: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_no_member_is_an_error(hard: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LimitError, match=f"too few descriptors: {hard}, but more than 64"):
         raised(Limits(hard, hard), monkeypatch)
 

@@ -30,7 +30,7 @@ def rung(doorbell: Doorbell) -> bool:
     return bool(select.select([doorbell], [], [], 0)[0])
 
 
-def test_it_is_rung_until_it_is_cleared(doorbell: Doorbell) -> None:
+def test_a_doorbell_is_readable_until_it_is_cleared(doorbell: Doorbell) -> None:
     assert not rung(doorbell)
     doorbell.ring()
     assert rung(doorbell)
@@ -39,20 +39,20 @@ def test_it_is_rung_until_it_is_cleared(doorbell: Doorbell) -> None:
     assert not rung(doorbell)
 
 
-def test_rings_that_were_not_heard_count_as_one(doorbell: Doorbell) -> None:
+def test_rings_before_a_clear_count_as_one(doorbell: Doorbell) -> None:
     for _ in range(100):
         doorbell.ring()
     doorbell.clear()
     assert not rung(doorbell)
 
 
-def test_to_clear_it_waits_for_no_ring(doorbell: Doorbell) -> None:
+def test_clear_does_not_wait_for_a_ring(doorbell: Doorbell) -> None:
     doorbell.clear()
     doorbell.ring()
     assert rung(doorbell)
 
 
-def test_to_ring_never_blocks_however_full_it_is(doorbell: Doorbell) -> None:
+def test_ring_does_not_block_when_the_doorbell_is_full(doorbell: Doorbell) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(doorbell.fds[-1], (2**64 - 2).to_bytes(8, sys.byteorder))
@@ -60,7 +60,7 @@ def test_to_ring_never_blocks_however_full_it_is(doorbell: Doorbell) -> None:
     assert rung(doorbell)
 
 
-def test_whoever_has_its_descriptors_may_ring(doorbell: Doorbell) -> None:
+def test_another_process_with_the_descriptors_can_ring(doorbell: Doorbell) -> None:
     code = "import sys; from chatroom.system.doorbell import Doorbell as D; " + (
         "D([int(fd) for fd in sys.argv[1:]]).ring()"
     )
@@ -71,11 +71,11 @@ def test_whoever_has_its_descriptors_may_ring(doorbell: Doorbell) -> None:
     assert rung(doorbell)
 
 
-def test_no_program_inherits_it(doorbell: Doorbell) -> None:
+def test_a_doorbell_is_not_inherited(doorbell: Doorbell) -> None:
     assert not any(os.get_inheritable(fd) for fd in doorbell.fds)
 
 
-def test_closing_it_closes_its_descriptors() -> None:
+def test_close_closes_the_descriptors() -> None:
     doorbell = Doorbell.new()
     doorbell.close()
     for fd in doorbell.fds:

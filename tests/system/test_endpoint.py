@@ -18,13 +18,13 @@ from chatroom.system.endpoint import Endpoint
         ("unix:a room:1", Endpoint(path="a room:1")),
     ],
 )
-def test_it_is_read_and_formatted_as_in_a_url(text: str, found: Endpoint) -> None:
+def test_an_endpoint_is_parsed_and_formatted_as_in_a_url(text: str, found: Endpoint) -> None:
     assert Endpoint.parse(text) == found
     assert str(found) == text
 
 
 @given(ip_addresses(), integers(0, 65535))
-def test_whatever_the_address_it_is_read_as_it_is_formatted(address: object, port: int) -> None:
+def test_any_formatted_endpoint_is_parsed_back(address: object, port: int) -> None:
     at = Endpoint(str(address), port)
     assert Endpoint.parse(str(at)) == at
 
@@ -47,7 +47,7 @@ def test_whatever_the_address_it_is_read_as_it_is_formatted(address: object, por
         ("unix:/x\ny", "unix:PATH, with a printable path of 1 to 107 bytes"),
     ],
 )
-def test_what_is_none_is_told_what_it_has_to_be(text: str, demand: str) -> None:
+def test_an_invalid_endpoint_is_an_error_with_the_valid_forms(text: str, demand: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         Endpoint.parse(text)
     assert demand in str(raised.value)

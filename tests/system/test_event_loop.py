@@ -26,9 +26,7 @@ def fixture_pair() -> Iterator[Pair]:
         end.close()
 
 
-def test_a_source_calls_when_it_is_ready_until_it_is_forgotten(
-    loop: ManualLoop, pair: Pair
-) -> None:
+def test_a_ready_source_is_called_until_it_is_forgotten(loop: ManualLoop, pair: Pair) -> None:
     called: list[int] = []
     loop.watch(pair[0], lambda: called.append(1))
     loop.turn()
@@ -56,7 +54,7 @@ def test_a_source_may_be_watched_for_other_events(loop: ManualLoop, pair: Pair) 
     assert called == [1]
 
 
-def test_a_source_that_another_forgets_in_the_same_turn_is_not_called(loop: ManualLoop) -> None:
+def test_a_source_forgotten_in_the_same_turn_is_not_called(loop: ManualLoop) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
     called: list[int] = []
 
@@ -75,7 +73,7 @@ def test_a_source_that_another_forgets_in_the_same_turn_is_not_called(loop: Manu
         theirs.close()
 
 
-def test_a_timer_calls_once_when_it_is_due(loop: ManualLoop) -> None:
+def test_a_timer_is_called_once_when_it_is_due(loop: ManualLoop) -> None:
     called: list[float] = []
     timer = loop.timer(lambda: called.append(loop.time))
     assert loop.step() is None
@@ -90,7 +88,7 @@ def test_a_timer_calls_once_when_it_is_due(loop: ManualLoop) -> None:
     assert timer.due is None
 
 
-def test_a_timer_may_be_set_anew_or_cancelled(loop: ManualLoop) -> None:
+def test_a_timer_can_be_set_again_or_cancelled(loop: ManualLoop) -> None:
     called: list[int] = []
     timer = loop.timer(lambda: called.append(1))
     timer.set_after(1)
@@ -105,7 +103,7 @@ def test_a_timer_may_be_set_anew_or_cancelled(loop: ManualLoop) -> None:
 
 
 @pytest.mark.parametrize("what", ["cancels", "sets again"])
-def test_a_timer_may_change_another_that_is_due_as_well(what: str, loop: ManualLoop) -> None:
+def test_a_timer_can_change_another_one_that_is_due(what: str, loop: ManualLoop) -> None:
     called: list[str] = []
 
     def act() -> None:
@@ -138,13 +136,13 @@ def test_a_timer_may_set_itself_again(loop: ManualLoop) -> None:
     assert called == [1, 1]
 
 
-def test_an_error_comes_out_of_the_turn(loop: ManualLoop) -> None:
+def test_an_exception_of_a_callback_leaves_the_turn(loop: ManualLoop) -> None:
     loop.timer(lambda: 1 / 0).set_after(0)  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError):
         loop.turn()
 
 
-def test_it_waits_for_its_sources_or_the_first_timer(pair: Pair) -> None:
+def test_turn_waits_for_a_source_or_the_first_timer(pair: Pair) -> None:
     loop = EventLoop()
     called: list[int] = []
     loop.watch(pair[0], lambda: called.append(1))

@@ -50,7 +50,7 @@ def test_accepting_does_not_block(host: str) -> None:
         listener.accept()
 
 
-def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None:
+def test_accepted_connections_have_nodelay_and_inline_urgent_bytes() -> None:
     with listen(Endpoint("127.0.0.1"), LIFE) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)) as client:
@@ -69,7 +69,7 @@ def test_what_is_accepted_sends_at_once_and_reads_urgent_bytes_in_line() -> None
 
 
 @pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
-def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) -> None:
+def test_leave_1_accepted_connections_have_keepalive_probes(life: int, idle: int) -> None:
     """The probes are so frequent that a silent peer is detected in time."""
     with listen(Endpoint("127.0.0.1"), life) as listener:
         listener.setblocking(True)
@@ -88,12 +88,12 @@ def test_leave_1_the_accepted_are_asked_for_signs_of_life(life: int, idle: int) 
                     assert option("TCP_USER_TIMEOUT") == life * 1000
 
 
-def test_how_long_a_vanished_peer_stays_may_be_left_to_the_system() -> None:
+def test_a_peer_timeout_of_0_leaves_keepalive_to_the_system() -> None:
     with listen(Endpoint("127.0.0.1"), 0) as listener:
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_how_long_they_stay_may_be_said_anew() -> None:
+def test_the_peer_timeout_of_a_listener_can_be_changed() -> None:
     """It holds for connections that are accepted from then on."""
 
     def options(listener: socket.socket) -> list[int]:
@@ -112,7 +112,7 @@ def test_how_long_they_stay_may_be_said_anew() -> None:
             assert options(listener) == found
 
 
-def test_who_comes_by_a_unix_socket_is_on_this_machine(tmp_path: Path) -> None:
+def test_a_unix_socket_has_no_peer_timeout(tmp_path: Path) -> None:
     with listen(Endpoint(path=str(tmp_path / "room")), 300) as listener:
         set_keepalive(listener, 20)
         assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -134,7 +134,7 @@ def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
 
 
 @needs_ipv6
-def test_join_4_any_address_is_any_of_both_families() -> None:
+def test_join_4_the_unspecified_address_serves_both_families() -> None:
     with listen(Endpoint("::"), LIFE) as listener:
         port = listener.getsockname()[1]
         listener.setblocking(True)
@@ -145,7 +145,7 @@ def test_join_4_any_address_is_any_of_both_families() -> None:
                     assert peer[0].removeprefix("::ffff:") == client.getsockname()[0]
 
 
-def test_where_the_families_can_not_be_joined_ipv6_is_served_alone(
+def test_ipv6_is_served_alone_where_families_cannot_be_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Stubborn(socket.socket):
@@ -175,7 +175,7 @@ V6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
         pytest.param([V6], "::1", id="IPv6 alone", marks=needs_ipv6),
     ],
 )
-def test_of_a_name_s_addresses_nc_s_first_choice_is_taken(
+def test_a_name_s_address_is_the_one_that_nc_tries_first(
     found: list[Any], taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -201,7 +201,7 @@ def error(host: str, port: int) -> str:
 
 
 @pytest.mark.parametrize("host", EITHER)
-def test_a_port_that_is_taken(host: str) -> None:
+def test_a_port_in_use_is_an_error(host: str) -> None:
     with listen(Endpoint(host), LIFE) as listener:
         port = listener.getsockname()[1]
         assert (
@@ -209,13 +209,13 @@ def test_a_port_that_is_taken(host: str) -> None:
         )
 
 
-def test_an_address_of_another_machine() -> None:
+def test_an_address_of_another_machine_is_an_error() -> None:
     assert error("192.0.2.1", 8080) == (
         "can't listen on 192.0.2.1:8080: Cannot assign requested address"
     )
 
 
-def test_a_family_that_the_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_that_the_system_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """For example, IPv6 is disabled."""
 
     def refuse(*arguments: Any) -> None:
@@ -227,7 +227,7 @@ def test_a_family_that_the_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
-def test_a_host_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_resolve_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(*arguments: Any, **options: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -240,7 +240,7 @@ def test_a_host_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     ["a..b", "x" * 64, "x" * 64 + ".example", "\udcff", "a\0b"],
     ids=["empty label", "long label", "long label first", "no text", "NUL"],
 )
-def test_a_host_that_can_not_even_be_asked_for(host: str) -> None:
+def test_a_host_name_that_cannot_be_looked_up_is_an_error(host: str) -> None:
     message = error(host, 1)
     assert message.startswith(f"host {host!r} does not resolve: ")
     assert message.isprintable()
@@ -279,7 +279,7 @@ def test_a_unix_socket_is_reached_by_its_path(tmp_path: Path) -> None:
         accepted.close()
 
 
-def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
+def test_the_socket_file_of_a_killed_room_is_replaced(tmp_path: Path) -> None:
     at = Endpoint(path=str(tmp_path / "room"))
     listen(at, LIFE).close()
     with listen(at, LIFE), socket.socket(socket.AF_UNIX) as client:
@@ -289,7 +289,7 @@ def test_the_file_of_a_room_that_was_killed_is_replaced(tmp_path: Path) -> None:
             listen(at, LIFE)
 
 
-def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
     file = tmp_path / "room"
     file.write_text("precious")
     with pytest.raises(ListenError, match="the file is not a socket"):
@@ -301,13 +301,13 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     ("host", "address"),
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
 )
-def test_what_is_resolved_leads_to_the_same_place(host: str, address: str) -> None:
+def test_resolve_keeps_a_numeric_address(host: str, address: str) -> None:
     """Also for a link-local address."""
     assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
     assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
     assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")
 
 
-def test_a_unix_socket_in_no_folder(tmp_path: Path) -> None:
+def test_a_unix_socket_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="No such file or directory"):
         listen(Endpoint(path=str(tmp_path / "none" / "room")), LIFE)

@@ -28,21 +28,21 @@ def fixture_fd(
     os.close(fd)
 
 
-def test_it_is_so_many_zeros(fd: int) -> None:
+def test_shared_memory_has_the_given_size_and_is_zero(fd: int) -> None:
     assert os.fstat(fd).st_size == SIZE
     assert os.pread(fd, SIZE + 1, 0) == bytes(SIZE)
 
 
-def test_it_has_no_name(fd: int, tmp_path: Path) -> None:
+def test_shared_memory_has_no_name(fd: int, tmp_path: Path) -> None:
     assert os.fstat(fd).st_nlink == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_no_program_inherits_it(fd: int) -> None:
+def test_shared_memory_is_not_inherited(fd: int) -> None:
     assert not os.get_inheritable(fd)
 
 
-def test_who_has_a_descriptor_of_it_shares_it(fd: int) -> None:
+def test_holders_of_a_descriptor_share_the_memory(fd: int) -> None:
     other = os.dup(fd)
     with mmap.mmap(fd, SIZE) as ours, mmap.mmap(other, SIZE) as theirs:
         ours[SIZE - 5 :] = b"hello"

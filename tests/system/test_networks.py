@@ -16,7 +16,9 @@ from chatroom.system.networks import format_network, parse_network, within
         ("unix", ["unix"], ["1.2.3.4", "::1"]),
     ],
 )
-def test_what_a_network_contains(text: str, inside: list[str], outside: list[str]) -> None:
+def test_a_network_contains_its_addresses_only(
+    text: str, inside: list[str], outside: list[str]
+) -> None:
     for address in inside:
         assert within(address, [parse_network(text), parse_network("198.51.100.1")])
     for address in outside:
@@ -24,7 +26,7 @@ def test_what_a_network_contains(text: str, inside: list[str], outside: list[str
 
 
 @pytest.mark.parametrize("text", ["", "x", "10.0.0", "10.0.0.1/8", "10.0.0.0/33", "Unix", "1\n2"])
-def test_what_is_none_says_what_it_has_to_be(text: str) -> None:
+def test_an_invalid_network_is_an_error_with_the_valid_forms(text: str) -> None:
     with pytest.raises(ValueError, match=r"^an address, a network .*, or unix, not '[^\n]*'$"):
         parse_network(text)
 
@@ -37,6 +39,6 @@ def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::1", "unix"])
-def test_it_is_formatted_as_it_is_written(text: str) -> None:
+def test_a_network_is_formatted_as_it_was_written(text: str) -> None:
     assert format_network(parse_network(text)) == text
     assert format_network(parse_network("10.1.2.3/32")) == "10.1.2.3"

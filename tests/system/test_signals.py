@@ -23,7 +23,7 @@ def test_stop_signals_are_blocked_while_a_process_starts() -> None:
     assert blocked() == before
 
 
-def test_they_are_blocked_no_longer_when_it_can_not_start() -> None:
+def test_stop_signals_are_unblocked_after_a_failed_start() -> None:
     before = blocked()
     with pytest.raises(OSError, match="no memory"), stop_signals_blocked():
         raise OSError("no memory")
@@ -52,7 +52,7 @@ print(before, while_it_is_there == b"1", os.read(begun[0], 1) == b"1")
 """
 
 
-def test_a_terminal_is_there_until_its_window_is_closed() -> None:
+def test_a_terminal_is_gone_once_its_window_is_closed() -> None:
     found = subprocess.run(
         [sys.executable, "-c", ON_TERMINAL],
         cwd=ROOT,

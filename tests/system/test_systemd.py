@@ -22,7 +22,7 @@ def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
         yield end
 
 
-def test_it_is_told_what_the_room_does(heard: socket.socket) -> None:
+def test_the_manager_is_notified_of_the_room_s_state(heard: socket.socket) -> None:
     notifier = SystemdNotifier({"NOTIFY_SOCKET": heard.getsockname()})
     notifier.ready("2 members")
     notifier.reloading()
@@ -36,7 +36,7 @@ def test_it_is_told_what_the_room_does(heard: socket.socket) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract addresses")
-def test_its_address_may_be_abstract() -> None:
+def test_the_manager_s_address_may_be_abstract() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(f"\0chatroom-test-{os.getpid()}")
         end.setblocking(False)
@@ -44,7 +44,7 @@ def test_its_address_may_be_abstract() -> None:
         assert end.recv(99).startswith(b"READY=1")
 
 
-def test_one_that_does_not_listen_or_is_not_there_harms_nobody(tmp_path: Path) -> None:
+def test_a_missing_manager_is_no_error(tmp_path: Path) -> None:
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}):
         notifier = SystemdNotifier(environment)
         notifier.ready("")
@@ -63,7 +63,7 @@ def test_one_that_does_not_listen_or_is_not_there_harms_nobody(tmp_path: Path) -
         ({}, None),
     ],
 )
-def test_it_hears_twice_as_often_as_it_wants(
+def test_keepalives_are_sent_twice_in_the_manager_s_interval(
     environment: dict[str, str], every: float | None
 ) -> None:
     assert SystemdNotifier(environment).every == every
@@ -92,7 +92,7 @@ def activated(fd: int, count: str = "1", pid: str = "") -> str:
     ).stdout.strip()
 
 
-def test_sockets_that_it_hands_over_are_taken() -> None:
+def test_sockets_from_the_manager_are_inherited() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = listener.getsockname()
         assert activated(listener.fileno()) == f"[{where}] False"
@@ -102,14 +102,14 @@ def test_sockets_that_it_hands_over_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("name", "formatted"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])
-def test_one_without_a_file_is_formatted_as_systemd_does(name: bytes, formatted: str) -> None:
+def test_an_abstract_socket_is_formatted_as_systemd_does(name: bytes, formatted: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(b"\0chatroom/" + name)
         listener.listen()
         assert str(endpoint(listener)) == f"unix:@chatroom/{formatted}"
 
 
-def test_what_is_no_listener_is_an_error(tmp_path: Path) -> None:
+def test_a_descriptor_that_is_not_a_listener_is_an_error(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         assert activated(file.fileno()) == "descriptor 3 of LISTEN_FDS: Socket operation on " + (
             "non-socket"

@@ -39,12 +39,12 @@ def arrives(ours: socket.socket) -> None:
     assert select.select([ours], [], [], PATIENCE)[0]
 
 
-def test_nothing_was_taken_or_read_of_a_new_connection(pair: Pair) -> None:
+def test_the_counts_of_a_new_connection_are_zero(pair: Pair) -> None:
     assert counts(pair[0]) == Counts(0, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair) -> None:
+def test_load_4_the_counts_are_exact_after_any_sends_and_reads(seed: int, pair: Pair) -> None:
     """Also if the peer does not read, and for another holder of the connection."""
     ours, peer = pair
     chance = random.Random(seed)
@@ -71,7 +71,9 @@ def test_load_4_whatever_was_sent_and_read_they_are_exact(seed: int, pair: Pair)
 
 @pytest.mark.parametrize("said", [b"", b"x", b"last words"])
 @pytest.mark.parametrize("heard", [0, 1, 100])
-def test_leave_2_the_peer_s_end_is_no_byte_read_or_not(said: bytes, heard: int, pair: Pair) -> None:
+def test_leave_2_the_peer_s_fin_is_not_counted_as_a_byte(
+    said: bytes, heard: int, pair: Pair
+) -> None:
     ours, peer = pair
     peer.sendall(said)
     peer.shutdown(socket.SHUT_WR)
@@ -93,7 +95,7 @@ def wait_for_the_end(ours: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("first", ["ours", "peer's"])
-def test_what_we_end_ourselves_does_not_count(first: str, pair: Pair) -> None:
+def test_our_own_fin_is_not_counted_as_a_byte(first: str, pair: Pair) -> None:
     ours, peer = pair
     ours.send(b"hello")
     peer.sendall(b"x" * 20)
@@ -110,7 +112,7 @@ def test_what_we_end_ourselves_does_not_count(first: str, pair: Pair) -> None:
     assert counts(ours) == Counts(5, 20)
 
 
-def test_of_a_reset_one_nothing_is_counted_that_was_not_read(pair: Pair) -> None:
+def test_unread_bytes_of_a_reset_connection_are_not_counted_as_taken(pair: Pair) -> None:
     ours, peer = pair
     ours.send(b"unread")
     peer.sendall(b"hello\n")
@@ -130,7 +132,7 @@ def test_of_a_reset_one_nothing_is_counted_that_was_not_read(pair: Pair) -> None
 @pytest.mark.parametrize("read", [0, 3, 6])
 @pytest.mark.parametrize("how", ["a FIN, read, and then a reset", "a FIN, and a reset", "a reset"])
 @pytest.mark.parametrize("told", [False, True])
-def test_load_4_of_a_reset_one_the_fin_that_came_before_is_no_byte_read(
+def test_load_4_a_fin_before_a_reset_is_not_counted_as_a_byte(
     told: bool, how: str, read: int, pair: Pair
 ) -> None:
     ours, peer = pair
@@ -158,7 +160,7 @@ def test_load_4_of_a_reset_one_the_fin_that_came_before_is_no_byte_read(
     assert len(ours.recv(9)) == 6 - read, "nothing was read"
 
 
-def test_who_is_no_tcp_is_not_counted() -> None:
+def test_only_tcp_connections_have_counts() -> None:
     for pair in (socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)):
         with pair[0], pair[1]:
             pair[0].send(b"hello")
@@ -166,7 +168,7 @@ def test_who_is_no_tcp_is_not_counted() -> None:
             assert taken(pair[0]) is None
 
 
-def test_where_the_system_tells_less_nobody_is_counted(
+def test_no_connection_has_counts_where_the_kernel_reports_less(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
@@ -177,7 +179,7 @@ def test_where_the_system_tells_less_nobody_is_counted(
     assert taken(pair[0]) is None
 
 
-def test_what_comes_while_it_counts_is_counted_or_not(
+def test_bytes_that_arrive_during_the_count_do_not_disturb_it(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is never counted as received but not as unread, or the other way round."""

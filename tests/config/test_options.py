@@ -45,11 +45,11 @@ def test_a_default_can_be_written_and_is_in_range(row: Option) -> None:
         ("flush_after", "seconds, above 0 and up to 60"),
     ],
 )
-def test_bounds_are_told(name: str, text: str) -> None:
+def test_the_range_of_an_option_is_described(name: str, text: str) -> None:
     assert option(name).range == text
 
 
-def test_what_an_option_makes_of_an_argument() -> None:
+def test_an_option_converts_its_argument_or_raises_an_error() -> None:
     assert option("max_clients").parse("5") == 5
     with pytest.raises(ValueError, match=r"^a whole number, not 'x'$"):
         option("max_clients").parse("x")
@@ -57,7 +57,7 @@ def test_what_an_option_makes_of_an_argument() -> None:
         option("log_format").parse("xml")
 
 
-def test_a_default_of_this_machine_is_in_the_help_and_nowhere_else() -> None:
+def test_a_default_that_depends_on_the_machine_is_only_in_the_help() -> None:
     parser = ArgumentParser()
     option("workers").add_to(parser)
     told = " ".join(parser.format_help().split())
@@ -66,7 +66,7 @@ def test_a_default_of_this_machine_is_in_the_help_and_nowhere_else() -> None:
     assert option("workers").shown_default == "one for each usable core"
 
 
-def test_the_help_of_the_lag_limit_tells_how_many_entries_it_is() -> None:
+def test_the_help_of_max_lag_gives_the_number_of_entries() -> None:
     assert f"by default to {Settings().max_lag_entries:,};" in option("max_lag").help
 
 
@@ -83,7 +83,7 @@ def test_the_number_of_workers_follows_from_the_cores(
 
 
 @pytest.mark.parametrize(("counted", "workers"), [(6, 6), (None, 1)])
-def test_where_no_affinity_can_be_asked_for_all_cores_count(
+def test_all_cores_count_where_the_affinity_is_unknown(
     counted: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

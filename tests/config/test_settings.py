@@ -60,7 +60,7 @@ def test_a_setting_out_of_range_is_an_error_that_names_it(
         assert str(raised.value)
 
 
-def test_the_smallest_room() -> None:
+def test_a_log_of_64k_is_the_smallest_one() -> None:
     smallest = room(max_line=64, max_lag=64, log_size=64 * KIB)
     assert smallest.kept == 64 + (64 * KIB - 64) // 8
     assert smallest.window == 64 * KIB - smallest.kept
@@ -69,7 +69,7 @@ def test_the_smallest_room() -> None:
 
 
 @pytest.mark.parametrize("lag", [8 * KIB, 4 * MIB, 20 * MIB])
-def test_the_least_log_that_an_error_names_is_enough(lag: int) -> None:
+def test_the_minimum_log_size_in_an_error_is_accepted(lag: int) -> None:
     with pytest.raises(SettingsError) as raised:
         room(max_lag=lag, log_size=0)
     least = next(int(word.rstrip(":")) for word in str(raised.value).split() if word[:1].isdigit())
@@ -81,7 +81,7 @@ def test_the_least_log_that_an_error_names_is_enough(lag: int) -> None:
 # --- while a room runs ---------------------------------------------------------------------------
 
 
-def test_a_room_that_runs_takes_what_nothing_shared_is_made_by() -> None:
+def test_a_running_room_applies_only_settings_that_may_change() -> None:
     running = room(workers=2, rate=1000, log_size=32 * MIB)
     wanted = room(workers=3, rate=2000, welcome="Hi", quiet=True, max_line=KIB, log_size=32 * MIB)
     now, taken, others = running.renewed(wanted)
@@ -91,7 +91,7 @@ def test_a_room_that_runs_takes_what_nothing_shared_is_made_by() -> None:
     assert running.renewed(running) == (running, [], [])
 
 
-def test_what_processes_share_does_not_change_with_the_settings_that_a_room_takes() -> None:
+def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
     """The geometry of the log and of the slots, and the seats."""
     running = room()
     taken = {
@@ -116,7 +116,7 @@ def test_what_processes_share_does_not_change_with_the_settings_that_a_room_take
 # --- derived sizes -------------------------------------------------------------------------------
 
 
-def test_welcome_4_the_welcome_ends_its_line() -> None:
+def test_welcome_4_the_welcome_ends_with_a_line_end() -> None:
     assert room().greeting == b"Welcome to socket practice\n"
     assert room(welcome="Grüß Gott").greeting == "Grüß Gott\n".encode()
     assert room(welcome="").greeting == b"\n"
@@ -160,7 +160,7 @@ def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Set
 
 
 @given(any_room)
-def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
+def test_every_room_has_positive_limits_for_reads_batches_and_lag(settings: Settings) -> None:
     assert 0 < settings.read_size <= MAX_READ
     assert settings.batch > 0
     assert settings.batch_entries > 0
@@ -168,7 +168,7 @@ def test_every_room_can_read_batch_and_lag(settings: Settings) -> None:
 
 
 @given(any_room)
-def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_again(
+def test_load_4_the_log_does_not_lap_the_checkpoint_of_a_lagging_member(
     settings: Settings,
 ) -> None:
     """The window may be appended beyond the position of the slowest worker."""
@@ -187,7 +187,9 @@ def test_load_4_what_was_noted_of_who_lags_is_not_lapped_before_it_is_noted_agai
 
 
 @given(any_room, sampled_from([b"a", b"\r", b"\xe2\x82\xac", b"\xf0\x9f\x91\x8b\r"]))
-def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood: bytes) -> None:
+def test_load_4_a_slot_holds_all_input_that_is_not_appended_yet(
+    settings: Settings, flood: bytes
+) -> None:
     """Also with the next read, which overwrites the oldest input."""
     framer = Framer(settings.max_line)
     most = settings.max_line + 2 * settings.read_size
@@ -210,7 +212,7 @@ def test_load_4_what_was_read_and_not_appended_is_kept(settings: Settings, flood
     "flood", [b"\n", b"\0", b"\xff", b"\0\n", b"\r\n", "€\0".encode(), b"\r"], ids=ascii
 )
 @pytest.mark.parametrize("waiting", [b"\0", b"\xff", b"a"], ids=ascii)
-def test_no_flood_is_rendered_larger_than_at_worst(
+def test_no_flood_is_rendered_larger_than_the_computed_maximum(
     settings: Settings, flood: bytes, waiting: bytes
 ) -> None:
     framer = Framer(settings.max_line)

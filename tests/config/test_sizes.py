@@ -27,7 +27,7 @@ def test_a_size_may_have_a_unit(text: str, number: int) -> None:
     "text",
     ["", "K", "4T", "4MB", "4.5M", "-1", "+1", " 1", "1 K", "1_000", "٣", "²", "4\N{KELVIN SIGN}"],
 )
-def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
+def test_an_invalid_size_is_an_error_that_quotes_it(text: str) -> None:
     with pytest.raises(ValueError, match="a size such as 65536, 64K or 4M, not ") as raised:
         size(text)
     assert repr(text) in str(raised.value)
@@ -44,10 +44,10 @@ def test_what_is_no_size_is_an_error_that_quotes_it(text: str) -> None:
         (1 << 40, "1024G"),
     ],
 )
-def test_a_size_is_spelt_as_short_as_may_be(number: int, text: str) -> None:
+def test_a_size_is_formatted_as_short_as_possible(number: int, text: str) -> None:
     assert format_size(number) == text
 
 
 @given(integers(0, 1 << 50), integers(0, 30))
-def test_a_spelt_size_is_understood(number: int, zeros: int) -> None:
+def test_a_formatted_size_is_read_back(number: int, zeros: int) -> None:
     assert size(format_size(number << zeros)) == number << zeros

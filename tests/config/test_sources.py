@@ -51,11 +51,11 @@ def error(file: Path, text: str | bytes) -> str:
 # --- all together --------------------------------------------------------------------------------
 
 
-def test_nobody_has_said_anything() -> None:
+def test_settings_without_sources_are_the_defaults() -> None:
     assert sources.read({}, {}, None) == Settings()
 
 
-def test_who_comes_before_whom(file: Path) -> None:
+def test_arguments_override_variables_which_override_files(file: Path) -> None:
     file.write_text('rate = 1000\nburst = "3K"\nmax-line = "1K"')
     environment = {"CHATROOM_RATE": "2000", "CHATROOM_BURST": "4K"}
     layer: Layer = {"rate": SourcedValue(3000, "")}
@@ -77,7 +77,7 @@ def test_who_comes_before_whom(file: Path) -> None:
         ({}, {}, "max-lag = '1G'", "--log-size"),
     ],
 )
-def test_what_is_out_of_range_is_an_error_that_says_where_it_stands(
+def test_a_value_out_of_range_is_an_error_that_names_its_source(
     given: Layer, environment: dict[str, str], text: str, wrong: str, file: Path
 ) -> None:
     file.write_text(text)
@@ -177,9 +177,7 @@ def test_a_file_may_be_empty(file: Path) -> None:
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_what_is_wrong_in_a_file_is_an_error_that_says_where(
-    text: str | bytes, wrong: str, file: Path
-) -> None:
+def test_an_error_in_a_file_names_the_option(text: str | bytes, wrong: str, file: Path) -> None:
     found = error(file, text)
     assert found.startswith(wrong)
     assert len(found.splitlines()) == 1
@@ -188,7 +186,7 @@ def test_what_is_wrong_in_a_file_is_an_error_that_says_where(
 @given(binary())
 @example(b"listen = [[[1979-05-27]]]")
 @example(b'"\\u0000" = 1')
-def test_whatever_is_in_a_file_it_is_understood_or_refused(data: bytes) -> None:
+def test_any_file_is_read_or_refused_with_an_error(data: bytes) -> None:
     refused = ""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
@@ -200,7 +198,7 @@ def test_whatever_is_in_a_file_it_is_understood_or_refused(data: bytes) -> None:
     assert not refused or refused.startswith(f"{file.name}: ") or "--log-size" in refused
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     """A pipe could block, and could not be read a second time."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
@@ -253,7 +251,7 @@ def test_a_variable_has_an_option_s_name_and_its_value(name: str, text: str, val
     assert sources.from_environment({where: text}) == {name: SourcedValue(value, where)}
 
 
-def test_a_variable_that_is_empty_says_nothing() -> None:
+def test_an_empty_variable_is_ignored() -> None:
     environment = {option.variable: "" for option in OPTIONS}
     assert sources.from_environment(environment) == {}
 
@@ -268,15 +266,13 @@ def test_a_variable_that_is_empty_says_nothing() -> None:
         ("CHATROOM_LOG_FORMAT", "xml", "must be text or json, not 'xml'"),
     ],
 )
-def test_what_is_wrong_in_a_variable_is_an_error_that_names_it(
-    name: str, text: str, wrong: str
-) -> None:
+def test_an_error_in_a_variable_names_the_variable(name: str, text: str, wrong: str) -> None:
     with pytest.raises(ConfigError) as raised:
         sources.from_environment({name: text})
     assert str(raised.value) == f"{name}: {wrong}"
 
 
-def test_others_variables_are_none_of_ours_but_one_may_be_meant() -> None:
+def test_only_misspelt_variables_of_the_room_are_reported() -> None:
     """Kubernetes makes some for each service, and this project's harness has its own."""
     others = (
         "CHATROOM_PORT",

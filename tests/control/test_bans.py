@@ -28,7 +28,7 @@ def test_bans_are_listed_in_their_order_and_lifted() -> None:
 # --- the file ------------------------------------------------------------------------------------
 
 
-def test_bans_are_kept(tmp_path: Path) -> None:
+def test_bans_are_kept_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     bans = Bans(path)
     assert not path.exists(), "nothing was banned"
@@ -49,7 +49,7 @@ def test_bans_are_kept(tmp_path: Path) -> None:
         *('["x"]', "[" * 100_000, '["10.0.0.1"', "\xff"),
     ],
 )
-def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
+def test_an_invalid_file_of_bans_is_an_error_of_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(BansError, match=r"bans\.json must be a list of networks in JSON: ") as e:
@@ -58,7 +58,7 @@ def test_a_file_that_holds_none_is_an_error_of_one_line(text: str, tmp_path: Pat
     assert path.read_bytes() == text.encode("latin-1"), "the file is unchanged"
 
 
-def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
@@ -66,7 +66,7 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
             Bans(path)
 
 
-def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:
+def test_a_ban_that_cannot_be_written_still_applies(tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
     with pytest.raises(BansError, match=r"can't be written: No such file or directory$"):
         bans.add(parse_network("10.0.0.1"))
@@ -76,7 +76,7 @@ def test_a_ban_that_can_not_be_kept_holds(tmp_path: Path) -> None:
     assert "10.0.0.1" not in bans
 
 
-def test_what_can_not_be_written_whole_replaces_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     bans = Bans(path)
     bans.add(parse_network("10.0.0.1"))

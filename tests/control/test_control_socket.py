@@ -126,7 +126,7 @@ def test_a_request_may_come_in_pieces(server: Server) -> None:
     assert server.hear(end) == [{"ask": "status"}]
 
 
-def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(server: Server) -> None:
+def test_queued_requests_are_answered_in_order_one_each_turn(server: Server) -> None:
     end, other = server.connect(), server.connect()
     end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
     other.sendall(b'{"ask": "other"}\n')
@@ -138,7 +138,7 @@ def test_requests_that_come_at_once_are_answered_in_order_one_a_turn(server: Ser
     assert server.turns() == 0
 
 
-def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
+def test_queued_requests_may_exceed_the_limit_of_one_request(server: Server) -> None:
     line = b'{"ask": "%s"}\n' % (b"x" * 1000)
     end, count = server.connect(), 3 * MAX_REQUEST // len(line)
     end.setblocking(True)
@@ -155,7 +155,7 @@ def test_many_requests_may_be_more_than_one_may_be(server: Server) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"x", b"[]", b"5", b"{", b"\xff", b"[" * 60_000, b'"ask"'])
-def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, server: Server) -> None:
+def test_an_invalid_request_is_answered_with_an_error(line: bytes, server: Server) -> None:
     end = server.connect()
     end.sendall(line + b"\n")
     assert server.hear(end) == [{"error": "a request must be a JSON object"}]
@@ -164,7 +164,7 @@ def test_garbage_is_answered_as_such_and_asks_nothing(line: bytes, server: Serve
     assert server.asked == [{"ask": 1}]
 
 
-def test_who_ends_when_it_has_asked_is_answered(server: Server) -> None:
+def test_requests_before_a_half_close_are_answered(server: Server) -> None:
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n{"ask"')
     end.shutdown(socket.SHUT_WR)
@@ -172,7 +172,7 @@ def test_who_ends_when_it_has_asked_is_answered(server: Server) -> None:
     assert server.ended(end)
 
 
-def test_who_has_gone_is_forgotten(server: Server) -> None:
+def test_closed_connections_are_removed(server: Server) -> None:
     silent, asked = server.connect(), server.connect()
     asked.sendall(b'{"ask": 1}\n{"ask": 2}\n')
     for end in (silent, asked):
@@ -184,7 +184,7 @@ def test_who_has_gone_is_forgotten(server: Server) -> None:
 # --- slow and broken clients ---------------------------------------------------------------------
 
 
-def test_a_line_that_is_too_long_is_the_last(server: Server) -> None:
+def test_a_line_that_is_too_long_ends_the_connection(server: Server) -> None:
     end = server.connect()
     end.setblocking(False)
     sent = 0
@@ -200,7 +200,7 @@ def test_a_line_that_is_too_long_is_the_last(server: Server) -> None:
     assert server.asked == []
 
 
-def test_the_longest_line_is_heard(server: Server) -> None:
+def test_a_line_of_the_maximum_length_is_answered(server: Server) -> None:
     end, line = server.connect(), b'{"ask": "%s"}' % (b"x" * (MAX_REQUEST - 11))
     assert len(line) == MAX_REQUEST
     thread = threading.Thread(target=end.sendall, args=(line + b"\n",))
@@ -212,7 +212,7 @@ def test_the_longest_line_is_heard(server: Server) -> None:
     assert server.hear(end) == [json.loads(line)]
 
 
-def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server) -> None:
+def test_a_client_that_does_not_read_its_answer_delays_only_itself(server: Server) -> None:
     server.answers = {"members": ["x" * 100] * 50_000}
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
@@ -224,7 +224,7 @@ def test_a_slow_reader_is_not_waited_for_and_not_heard_meanwhile(server: Server)
     assert server.hear(end, 2) == [server.answers] * 2
 
 
-def test_those_who_ask_are_bounded(server: Server) -> None:
+def test_the_number_of_connections_is_limited(server: Server) -> None:
     ends = [server.connect() for _ in range(MAX_CONNECTIONS)]
     refused = server.connect()
     assert server.hear(refused) == [{"error": "too many connections"}]
@@ -236,7 +236,7 @@ def test_those_who_ask_are_bounded(server: Server) -> None:
     assert not server.ended(server.connect())
 
 
-def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
+def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) -> None:
     server.failures.append(errno.EMFILE)
     server.connect()
 
@@ -245,7 +245,7 @@ def test_it_can_end_while_it_accepts_nobody(server: Server) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
-def test_another_user_is_not_heard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root and the same user are heard."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
@@ -253,7 +253,7 @@ def test_another_user_is_not_heard(server: Server, monkeypatch: pytest.MonkeyPat
         assert server.ended(server.connect()) != heard
 
 
-def test_where_nobody_says_who_connects_the_folder_decides(
+def test_clients_are_accepted_where_peer_credentials_are_unknown(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "SO_PEERCRED", raising=False)
@@ -263,9 +263,7 @@ def test_where_nobody_says_who_connects_the_folder_decides(
 # --- the file ------------------------------------------------------------------------------------
 
 
-def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
-    server: Server, tmp_path: Path
-) -> None:
+def test_only_the_socket_of_a_killed_room_is_replaced(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="Address already in use"):
         server.open()
     server.control.close()
@@ -276,7 +274,7 @@ def test_that_of_a_killed_room_is_replaced_and_a_living_one_s_is_not(
     assert server.hear(server.ends[-1]) == [{}]
 
 
-def test_another_room_s_file_stays(server: Server) -> None:
+def test_closing_keeps_the_socket_of_another_room(server: Server) -> None:
     server.path.unlink()
     another = server.open()
     server.control.close()
@@ -287,7 +285,7 @@ def test_another_room_s_file_stays(server: Server) -> None:
 # --- Asker ---------------------------------------------------------------------------------------
 
 
-def test_an_asker_asks_again_until_the_room_has_ended(server: Server) -> None:
+def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> None:
     asker, done = Asker(server.path), threading.Event()
 
     def serve() -> None:
@@ -325,11 +323,11 @@ def hung_up(answer: bytes) -> Iterator[Asker]:
             yield asker
 
 
-def test_half_an_answer_is_none() -> None:
+def test_an_incomplete_answer_is_an_error() -> None:
     with hung_up(b'{"half"') as asker, pytest.raises(EOFError):
         asker.ask({})
 
 
-def test_why_the_room_hung_up_is_heard_though_it_was_quicker() -> None:
+def test_an_error_that_was_sent_before_the_request_is_returned() -> None:
     with hung_up(b'{"error": "too many connections"}\n') as asker:
         assert asker.ask({"ask": "status"}) == {"error": "too many connections"}

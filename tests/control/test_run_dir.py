@@ -36,7 +36,9 @@ def rooms(folder: Path, *names: str) -> Iterator[None]:
 # --- the folder ----------------------------------------------------------------------------------
 
 
-def test_the_default_is_this_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_run_dir_is_the_user_s_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert default() == tmp_path / "chatroom"
     for unset in ("", None):
@@ -47,7 +49,7 @@ def test_the_default_is_this_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         assert default() == Path(tempfile.gettempdir()) / f"chatroom-{os.getuid()}"
 
 
-def test_it_is_made_private_and_used_again(tmp_path: Path) -> None:
+def test_a_new_run_dir_is_private_and_an_existing_one_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     ensure(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -57,27 +59,29 @@ def test_it_is_made_private_and_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o755, 0o777])
-def test_one_that_others_may_enter_is_refused(mode: int, tmp_path: Path) -> None:
+def test_a_folder_that_others_may_enter_is_refused(mode: int, tmp_path: Path) -> None:
     tmp_path.chmod(mode)
     with pytest.raises(RunDirError, match=r"must be private to this user \(chmod 700\)$"):
         ensure(tmp_path)
 
 
-def test_one_that_is_another_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(RunDirError, match="private to this user"):
         ensure(tmp_path)
 
 
-def test_one_whose_path_is_too_long_is_refused_and_not_made(tmp_path: Path) -> None:
+def test_a_folder_with_too_long_a_path_is_refused_and_not_made(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     with pytest.raises(RunDirError, match=r"is too long: \d+ bytes at most"):
         ensure(folder)
     assert not folder.exists()
 
 
-def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_or_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.touch()
     link.symlink_to(tmp_path)  # somebody else's may be, who has it lead elsewhere later
@@ -86,7 +90,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
             ensure(path)
 
 
-def test_one_that_can_not_be_made_says_why(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match=r"can't be made: No such file or directory$"):
         ensure(tmp_path / "no" / "parent")
 
@@ -94,7 +98,7 @@ def test_one_that_can_not_be_made_says_why(tmp_path: Path) -> None:
 # --- a room in it --------------------------------------------------------------------------------
 
 
-def test_a_room_s_socket_is_named_by_where_it_listens(folder: Path) -> None:
+def test_a_socket_is_named_after_the_room_s_address(folder: Path) -> None:
     assert socket_of(folder, Endpoint("::", 4000)) == folder / "[::]:4000.sock"
     assert socket_of(folder, Endpoint(path="/run/room")) == folder / "unix:%run%room.sock"
 
@@ -108,7 +112,7 @@ def test_a_name_that_is_too_long_for_a_socket_is_cut(folder: Path) -> None:
         assert find(folder, f"unix:{where}") == find(folder, "room") == path
 
 
-def test_where_a_folder_is_too_long_no_name_would_do() -> None:
+def test_a_socket_name_keeps_one_character_in_a_too_long_folder() -> None:
     folder = Path("/" + "x" * LONGEST_PATH)
     assert socket_of(folder, Endpoint("h", 1)) == folder / "1.sock"
 
@@ -144,7 +148,7 @@ def test_a_room_is_found_by_its_address_or_the_end_of_it(
 
 
 @pytest.mark.parametrize("room", ["000", "", ":", "0.1:4000", "hat", "127.0.0.1"])
-def test_half_an_address_is_none(room: str, folder: Path) -> None:
+def test_a_part_of_an_address_finds_no_room(room: str, folder: Path) -> None:
     with (
         rooms(folder, *NAMES),
         pytest.raises(RunDirError, match=r"^no running room at .* found in "),
@@ -152,7 +156,7 @@ def test_half_an_address_is_none(room: str, folder: Path) -> None:
         find(folder, room)
 
 
-def test_where_several_run_they_are_listed(folder: Path) -> None:
+def test_several_matching_rooms_are_listed_in_the_error(folder: Path) -> None:
     with rooms(folder, "a:1", "b:1", "unix:%c"):
         with pytest.raises(RunDirError, match=r"choose one with --room: a:1, b:1, unix:/c$"):
             find(folder, None)
@@ -160,7 +164,7 @@ def test_where_several_run_they_are_listed(folder: Path) -> None:
             find(folder, "1")
 
 
-def test_a_room_that_many_wait_for_is_there(folder: Path) -> None:
+def test_a_room_with_a_full_backlog_is_found(folder: Path) -> None:
     with rooms(folder, "a:1"), contextlib.ExitStack() as leaving:
         while True:
             end = leaving.enter_context(socket.socket(socket.AF_UNIX))
@@ -170,7 +174,7 @@ def test_a_room_that_many_wait_for_is_there(folder: Path) -> None:
         assert find(folder, None) == folder / "a:1.sock"
 
 
-def test_a_room_that_was_killed_is_not_there(folder: Path) -> None:
+def test_a_killed_room_is_not_found(folder: Path) -> None:
     with rooms(folder, "a:1"):
         pass
     assert (folder / "a:1.sock").exists()
@@ -180,7 +184,7 @@ def test_a_room_that_was_killed_is_not_there(folder: Path) -> None:
         assert find(folder, "1") == folder / "b:1.sock"
 
 
-def test_a_room_that_ends_meanwhile_is_not_there(
+def test_a_room_that_ends_during_the_search_is_not_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "listdir", lambda _: ["a:1.sock"])
@@ -188,7 +192,7 @@ def test_a_room_that_ends_meanwhile_is_not_there(
         find(folder, None)
 
 
-def test_where_there_is_no_folder_there_is_no_room(folder: Path) -> None:
+def test_a_missing_folder_holds_no_room(folder: Path) -> None:
     with pytest.raises(RunDirError, match=r"^no running room found"):
         find(folder / "none", None)
     (folder / "file").touch()

@@ -84,7 +84,7 @@ def run(
         (("unban", "10.0.0.1"), {"unbanned": True, "bans": ["::1"]}, "bans: ::1\n"),
     ],
 )
-def test_what_was_done_is_told(
+def test_a_command_prints_its_result(
     order: tuple[str, str], answer: dict[str, Any], out: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, error, asked = run(capsys, *order, answers=[answer])
@@ -92,7 +92,7 @@ def test_what_was_done_is_told(
     assert asked == [{"do": order[0], "who": order[1], "text": None}]
 
 
-def test_to_speak_needs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     code, said, error, asked = run(capsys, "say", "lunch", answers=[{"said": 1}])
     assert (code, said, error) == (0, "", "")
     assert asked == [{"do": "say", "who": None, "text": "lunch"}]
@@ -110,7 +110,7 @@ def test_to_speak_needs_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
         (("ban", "x"), {"error": "an address, not 'x'"}, "an address, not 'x'"),
     ],
 )
-def test_what_was_not_done_is_told_too(
+def test_a_failed_command_prints_the_reason(
     order: tuple[str, str], answer: dict[str, Any], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, told, _ = run(capsys, *order, answers=[answer])
@@ -131,13 +131,13 @@ def test_members_and_bans_are_listed(capsys: pytest.CaptureFixture[str]) -> None
     assert asked == [{"ask": "status"}, {"do": "bans"}]
 
 
-def test_a_room_that_ends_meanwhile_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_room_that_ends_during_a_request_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     code, said, error, _ = run(capsys, "list", answers=[{"members": []}])
     assert (code, said, error) == (1, "", "python -m chatroom.admin: the room has ended\n")
 
 
 @pytest.mark.parametrize("order", [(), ("sing",), ("kick",), ("say",), ("list", "x")])
-def test_what_is_no_order_is_an_error(
+def test_an_unknown_or_incomplete_command_is_an_error(
     order: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:

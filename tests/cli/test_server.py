@@ -180,7 +180,7 @@ def test_options_may_come_first(room: Room) -> None:
     ],
     ids=lambda value: ascii(" ".join(value))[:60] if isinstance(value, list) else "",
 )
-def test_a_wrong_argument_is_one_line_that_names_it(
+def test_an_invalid_argument_is_named_in_one_line(
     arguments: list[str], named: str, room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(*arguments) == 2
@@ -196,13 +196,15 @@ def test_a_wrong_argument_is_one_line_that_names_it(
 # --- help and version ----------------------------------------------------------------------------
 
 
-def test_version(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_option_prints_the_version(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert exit_code("--version") == 0
     assert capsys.readouterr() == (f"chatroom {chatroom.__version__}\n", "")
     assert not room.settings
 
 
-def test_help_tells_every_option_and_its_default(
+def test_help_lists_every_option_and_its_default(
     room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code("--help") == 0
@@ -224,7 +226,7 @@ def fixture_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_file_says_the_rest(room: Room, file: Path) -> None:
+def test_a_file_supplies_options_missing_on_the_command_line(room: Room, file: Path) -> None:
     settings = settings_of(room, "--config", str(file), "--rate", "2M", "--verbose")
     assert settings.listen == (Endpoint("127.0.0.1", 1), Endpoint(path="/x"))
     assert (settings.max_clients, settings.rate, settings.verbose) == (50, 2 * MIB, True)
@@ -239,13 +241,13 @@ def test_a_file_says_the_rest(room: Room, file: Path) -> None:
         ([*HERE, "--listen", "unix:/y"], (Endpoint("127.0.0.1", 8080), Endpoint(path="/y"))),
     ],
 )
-def test_the_command_line_says_where_to_listen_if_it_does(
+def test_addresses_on_the_command_line_replace_those_of_the_file(
     arguments: list[str], listen: tuple[Endpoint, ...], room: Room, file: Path
 ) -> None:
     assert settings_of(room, "--config", str(file), *arguments).listen == listen
 
 
-def test_variables_come_between_the_command_line_and_the_file(
+def test_variables_rank_between_the_command_line_and_the_file(
     room: Room, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (
@@ -260,14 +262,14 @@ def test_variables_come_between_the_command_line_and_the_file(
     assert (settings.max_clients, settings.rate) == (70, 3 * MIB)
 
 
-def test_the_command_line_s_file_comes_before_the_variable_s(
+def test_the_config_option_overrides_the_config_variable(
     room: Room, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHATROOM_CONFIG", "/nowhere")
     assert settings_of(room, "--config", str(file)).max_clients == 50
 
 
-def test_what_is_wrong_elsewhere_is_one_line_that_says_where(
+def test_an_error_in_a_file_is_one_line_that_names_the_file(
     room: Room, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text("max-clients = 0")
@@ -300,7 +302,7 @@ def test_the_settings_can_be_read_again(room: Room, file: Path) -> None:
     assert after.listen == before.listen
 
 
-def test_a_variable_that_may_be_meant_is_told_of(
+def test_a_misspelt_variable_is_logged_with_a_suggestion(
     room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CHATROOM_MAX_CLIENT", "3")
@@ -316,7 +318,7 @@ def test_a_variable_that_may_be_meant_is_told_of(
 
 
 @pytest.mark.parametrize("kind", [ListenError, LimitError, WorkerError])
-def test_a_room_that_can_not_run_says_why_in_one_line(
+def test_a_room_that_cannot_run_prints_the_reason_in_one_line(
     kind: type[ChatroomError], room: Room, capfd: pytest.CaptureFixture[str]
 ) -> None:
     room.fails = kind("the thing at fault")
@@ -324,7 +326,7 @@ def test_a_room_that_can_not_run_says_why_in_one_line(
     assert capfd.readouterr() == ("", "python -m chatroom: the thing at fault\n")
 
 
-def test_where_its_log_is_json_so_is_that(
+def test_a_start_error_is_logged_as_json_if_the_log_is_json(
     room: Room, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     room.fails = LimitError("the thing at fault")
@@ -333,7 +335,7 @@ def test_where_its_log_is_json_so_is_that(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_not_caught(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -345,7 +347,7 @@ def test_a_bug_is_not_an_error_of_its_owner(room: Room, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("arguments", "level"), [([], logging.WARNING), (["--verbose"], logging.INFO)]
 )
-def test_verbose_logs_what_happens(
+def test_verbose_sets_the_log_level_to_info(
     arguments: list[str], level: int, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configured: list[dict[str, Any]] = []

@@ -58,7 +58,7 @@ def found(at: float, members: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_room_in_a_few_lines() -> None:
+def test_status_shows_totals_and_a_table_of_workers() -> None:
     assert list(lines(found(1060.0), None)) == [
         "0.0.0.0:4000, pid 12, up 0:01:00",
         "0 members of 10,000; 5 joined, 0 left, 0 refused",
@@ -69,7 +69,7 @@ def test_a_room_in_a_few_lines() -> None:
     ]
 
 
-def test_rates_are_since_it_was_asked_before() -> None:
+def test_rates_cover_the_time_since_the_previous_status() -> None:
     before = found(1058.0, messages=20, deliveries=500, bytes=0)
     assert [*lines(found(1060.0), before)][2] == (
         "30 messages (5.0/s), 1,500 deliveries (500.0/s), 6,000 bytes (3,000.0/s); lag 0 bytes"
@@ -77,7 +77,7 @@ def test_rates_are_since_it_was_asked_before() -> None:
     assert "(10,000.0/s), " in [*lines(found(1058.0), before)][2], "no time has passed"
 
 
-def test_what_is_by_reason() -> None:
+def test_leaves_and_refusals_are_listed_by_reason() -> None:
     now = found(
         1060.0,
         leaves={"lagged": 1, "closed": 1200},
@@ -92,7 +92,7 @@ def test_what_is_by_reason() -> None:
     ]
 
 
-def test_members_where_there_are_any() -> None:
+def test_members_are_listed_in_a_table() -> None:
     now = found(1060.0, members=2)
     now["members"][0] |= {"address": "2001:db8::1", "lag": 1234}
     now["members"][1] |= {"id": 10, "address": "unix", "port": 0, "said": None, "heard": None}
@@ -104,11 +104,11 @@ def test_members_where_there_are_any() -> None:
     ]
 
 
-def test_an_ipv4_member_has_its_port() -> None:
+def test_an_ipv4_member_is_shown_with_its_port() -> None:
     assert "192.0.2.7:5555" in [*lines(found(1060.0, members=1), None)][-1]
 
 
-def test_a_table_without_rows_is_its_names() -> None:
+def test_a_table_without_rows_is_its_heading() -> None:
     assert [*table(("a", "bc"), [])] == ["a  bc"]
 
 
@@ -123,19 +123,21 @@ def test_a_table_without_rows_is_its_names() -> None:
         (2 * 86400 + 3723, "2d 1:02:03"),
     ],
 )
-def test_a_time_is_spelt(seconds: float, text: str) -> None:
+def test_a_time_is_shown_as_hours_minutes_and_seconds(seconds: float, text: str) -> None:
     assert format_time(seconds) == text
 
 
 @pytest.mark.parametrize("seconds", ["0", "0.09", "3601", "-1", "nan", "inf", "x"])
-def test_watch_takes_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_refuses_an_invalid_interval(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         main([f"--watch={seconds}"])
     assert end.value.code == 2
     assert "--watch" in capsys.readouterr().err
 
 
-def test_a_room_that_hangs_is_told_of(
+def test_a_room_that_hangs_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(control_socket, "ANSWER_WITHIN", 0.01)

@@ -81,7 +81,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("command", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
-def test_a_refused_connection_is_said_in_one_line(command: list[str]) -> None:
+def test_a_refused_connection_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
@@ -99,7 +99,7 @@ def test_a_refused_connection_is_said_in_one_line(command: list[str]) -> None:
         "x" * 64,
     ],
 )
-def test_a_host_that_does_not_resolve_is_said_in_one_line(host: str) -> None:
+def test_a_host_that_does_not_resolve_is_reported_in_one_line(host: str) -> None:
     code, output, error = run(host, "4000")
     assert (code, output) == (1, "")
     where = f"[{host}]:4000" if ":" in host else f"{host}:4000"
@@ -107,12 +107,12 @@ def test_a_host_that_does_not_resolve_is_said_in_one_line(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["::1%nowhere", "[::1%nowhere]"])
-def test_an_address_may_be_bracketed(host: str) -> None:
+def test_an_ipv6_address_may_be_in_brackets(host: str) -> None:
     _, _, error = run(host, "4000")
     assert error.startswith("chatroom.client: cannot connect to [::1%nowhere]:4000: ")
 
 
-def test_what_only_a_window_does_is_said_where_there_is_none() -> None:
+def test_options_that_need_a_window_are_reported_without_one() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
@@ -122,7 +122,7 @@ def test_what_only_a_window_does_is_said_where_there_is_none() -> None:
     assert len(error.splitlines()) == 2
 
 
-def test_ctrl_c_ends_it_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_the_client_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(_address: RoomAddress) -> Connection:
         signal.raise_signal(signal.SIGINT)
         await asyncio.Event().wait()

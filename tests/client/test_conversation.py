@@ -39,7 +39,7 @@ def test_text_may_be_cut_anywhere(cuts: list[int]) -> None:
     assert pieces.lines == whole.lines
 
 
-def test_a_line_grows_where_it_stands(conversation: Conversation) -> None:
+def test_the_rest_of_a_line_is_appended_to_that_line(conversation: Conversation) -> None:
     conversation.arrived("<::1>no")
     conversation.own("mine")
     conversation.note("something")
@@ -47,14 +47,14 @@ def test_a_line_grows_where_it_stands(conversation: Conversation) -> None:
     assert shown(conversation) == ["<::1>no end", "<You>mine", "── something", "<::1>next"]
 
 
-def test_a_line_does_not_grow_across_connections(conversation: Conversation) -> None:
+def test_a_line_does_not_continue_across_connections(conversation: Conversation) -> None:
     conversation.arrived("<::1>no")
     conversation.ended()
     conversation.arrived("Welcome\n")
     assert shown(conversation) == ["<::1>no", "Welcome"]
 
 
-def test_what_is_said_is_told_from_the_greeting_whatever_the_prefix(
+def test_messages_are_told_from_the_greeting_with_any_prefix(
     conversation: Conversation,
 ) -> None:
     for _ in range(2):
@@ -65,14 +65,14 @@ def test_what_is_said_is_told_from_the_greeting_whatever_the_prefix(
     assert conversation.arrived("Welcome\n<::1>hello\n")
 
 
-def test_people_are_told_apart_in_the_order_in_which_they_spoke(
+def test_people_are_numbered_in_the_order_of_their_first_message(
     conversation: Conversation,
 ) -> None:
     conversation.arrived("<::1>a\n<::2>b\n<::1>c\n<::3>d\n")
     assert [line.person for line in conversation.lines] == [0, 1, 0, 2]
 
 
-def test_what_is_remembered_is_bounded(
+def test_people_lines_and_the_length_of_a_line_are_bounded(
     conversation: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(PEOPLE + 5):
@@ -88,7 +88,7 @@ def test_what_is_remembered_is_bounded(
     assert KEPT > 1000
 
 
-def test_nothing_is_trusted(conversation: Conversation) -> None:
+def test_control_characters_are_replaced_in_every_line(conversation: Conversation) -> None:
     conversation.arrived("<::1>\x1b[2J\x9b\u202e\u2066\u2069\r\n")
     conversation.own("\x07")
     conversation.note("\x07")
@@ -107,7 +107,7 @@ def test_nothing_is_trusted(conversation: Conversation) -> None:
         ("e\u0301", "e\u0301"),
     ],
 )
-def test_all_terminals_give_it_as_many_cells(
+def test_text_is_shown_in_the_same_cells_on_all_terminals(
     conversation: Conversation, text: str, seen: str
 ) -> None:
     conversation.arrived(text)
@@ -141,7 +141,7 @@ def test_text_is_wrapped(text: str, rows: list[str]) -> None:
 
 
 @pytest.mark.parametrize("accent", ["\u0301", "\u200b", "\U000e0100"])
-def test_a_cell_holds_so_many_accents(accent: str) -> None:
+def test_accents_beyond_the_limit_of_a_cell_are_replaced(accent: str) -> None:
     for character in ("a", "你"):
         most = character + accent * ACCENTS
         assert wrap(most + "b", 20) == (most + "b",)
@@ -151,7 +151,7 @@ def test_a_cell_holds_so_many_accents(accent: str) -> None:
 CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]
 
 
-def test_whose_a_line_is_stays_with_its_first_word() -> None:
+def test_a_prefix_stays_with_the_first_word() -> None:
     assert wrap("12:34 <::1>longword", 12) == ("12:34", "  <::1>longw", "  ord")
     assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "  ongword")
 
@@ -177,7 +177,7 @@ def pages(conversation: Conversation) -> Pages:
     return Pages(conversation)
 
 
-def test_the_end_is_seen(conversation: Conversation, pages: Pages) -> None:
+def test_the_last_rows_are_shown_by_default(conversation: Conversation, pages: Pages) -> None:
     assert page(pages) == ["7", "8", "9"]
     conversation.arrived("10\n")
     assert pages.unread == 1
@@ -194,7 +194,7 @@ def test_an_empty_conversation_has_no_rows(conversation: Conversation) -> None:
     assert pages.unread == 0
 
 
-def test_pages_are_turned_and_a_row_of_the_last_one_stays(pages: Pages) -> None:
+def test_paging_keeps_one_row_of_the_previous_page(pages: Pages) -> None:
     page(pages)
     pages.page(-1)
     assert page(pages) == ["5", "6", "7"]
@@ -203,7 +203,7 @@ def test_pages_are_turned_and_a_row_of_the_last_one_stays(pages: Pages) -> None:
     assert not pages.scrolled
 
 
-def test_what_is_seen_stays_while_more_is_said(conversation: Conversation, pages: Pages) -> None:
+def test_a_scrolled_page_stays_when_lines_arrive(conversation: Conversation, pages: Pages) -> None:
     page(pages)
     pages.page(-1)
     conversation.arrived("10\n11\n")
@@ -218,7 +218,7 @@ def test_what_is_seen_stays_while_more_is_said(conversation: Conversation, pages
     assert not pages.scrolled
 
 
-def test_one_does_not_scroll_past_the_beginning(pages: Pages) -> None:
+def test_scrolling_stops_at_the_beginning(pages: Pages) -> None:
     page(pages)
     for _ in range(10):
         pages.page(-1)
@@ -227,13 +227,13 @@ def test_one_does_not_scroll_past_the_beginning(pages: Pages) -> None:
     assert page(pages) == ["7", "8", "9"]
 
 
-def test_what_fits_is_not_scrolled(pages: Pages) -> None:
+def test_a_conversation_that_fits_does_not_scroll(pages: Pages) -> None:
     assert len(page(pages, height=20)) == 10
     pages.page(-1)
     assert not pages.scrolled
 
 
-def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversation) -> None:
+def test_a_line_higher_than_the_screen_scrolls_row_by_row(conversation: Conversation) -> None:
     conversation.arrived("before\n" + "".join(f"{number:<10}" for number in range(8)) + "\nafter\n")
     pages = Pages(conversation)
     assert page(pages) == ["  6", "  7         ", "after"]
@@ -247,7 +247,9 @@ def test_a_line_higher_than_the_screen_is_seen_row_by_row(conversation: Conversa
 
 
 @pytest.mark.parametrize("clock", [False, True])
-def test_a_line_of_any_length_does_not_begin_twice(conversation: Conversation, clock: bool) -> None:
+def test_no_further_row_of_a_long_line_looks_like_a_first_row(
+    conversation: Conversation, clock: bool
+) -> None:
     """No further row of a line looks like the first row of another sender's line."""
     conversation.arrived("<::1>" + "a" * LONGEST)
     conversation.arrived("<::2>hello\n")
@@ -258,7 +260,7 @@ def test_a_line_of_any_length_does_not_begin_twice(conversation: Conversation, c
     assert [line.head for line in conversation.lines] == ["<::1>", ""]
 
 
-def test_another_width_keeps_the_place(conversation: Conversation) -> None:
+def test_a_new_width_keeps_the_scroll_position(conversation: Conversation) -> None:
     conversation.arrived("".join(f"{number} and {number}\n" for number in range(10)))
     pages = Pages(conversation)
     page(pages, width=20)
@@ -267,7 +269,7 @@ def test_another_width_keeps_the_place(conversation: Conversation) -> None:
     assert page(pages, width=5)[-1] in ("7 and", " 7")
 
 
-def test_on_a_wider_screen_nothing_is_skipped(conversation: Conversation) -> None:
+def test_a_wider_screen_skips_no_rows(conversation: Conversation) -> None:
     conversation.arrived("a" * 40 + "\n" + "".join(f"{number}\n" for number in range(9)))
     pages = Pages(conversation)
     page(pages)
@@ -278,7 +280,7 @@ def test_on_a_wider_screen_nothing_is_skipped(conversation: Conversation) -> Non
     assert page(pages, width=40) == ["a" * 40, "0"]
 
 
-def test_what_was_seen_may_be_forgotten(
+def test_a_page_of_dropped_lines_moves_to_the_oldest_line(
     conversation: Conversation, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page(pages)
@@ -296,7 +298,7 @@ def test_what_was_seen_may_be_forgotten(
     st.integers(2, 12),
     st.integers(1, 9),
 )
-def test_however_one_scrolls_the_screen_is_a_part_of_all_rows(
+def test_any_scrolling_shows_consecutive_rows(
     said: list[str], moves: list[int], width: int, height: int
 ) -> None:
     conversation = Conversation(lambda: 0.0)

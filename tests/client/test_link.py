@@ -119,7 +119,7 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
 NO_HOST = OSError(113, "No route to host")
 
 
-def test_it_comes_back_after_growing_pauses_and_says_so() -> None:
+def test_a_link_reconnects_after_growing_pauses() -> None:
     story = Story(b"Welcome\n", *[REFUSED] * 3, *[NO_HOST] * 4, b"Welcome back\n")
     assert story.run() == "interrupted"
     first = [1.0, "no connection: Connection refused; trying again", 2.0, 4.0, 8.0]
@@ -136,14 +136,14 @@ def test_it_comes_back_after_growing_pauses_and_says_so() -> None:
     assert story.events[12:15] == [30.0, "connected again", "Welcome back\n"]
 
 
-def test_a_room_that_turns_one_away_is_not_asked_ever_again_at_once() -> None:
+def test_pauses_grow_if_the_room_closes_each_connection_at_once() -> None:
     story = Story(*[b"The room is full\n"] * 4)
     story.run()
     # A connection that is lost at once does not reset the pauses.
     assert story.pauses == [1.0, 2.0, 4.0, 8.0]
 
 
-def test_who_was_in_the_room_for_long_is_soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_connection_resets_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(0, 100_000, 100))
     monkeypatch.setattr(module, "monotonic", lambda: float(next(times)))
     story = Story(*[b"Welcome\n"] * 4)
@@ -160,21 +160,19 @@ def test_who_was_in_the_room_for_long_is_soon_back(monkeypatch: pytest.MonkeyPat
         (b"", [1.0, 2.0, 4.0, 8.0]),
     ],
 )
-def test_a_room_that_said_more_than_its_greeting_is_soon_asked_again(
-    said: bytes, pauses: list[float]
-) -> None:
+def test_a_message_after_the_greeting_resets_the_pauses(said: bytes, pauses: list[float]) -> None:
     story = Story(*[said] * 4)
     story.run()
     assert story.pauses == pauses
 
 
-def test_a_room_in_which_something_was_said_is_soon_asked_again() -> None:
+def test_a_sent_message_resets_the_pauses() -> None:
     story = Story(*[b"Welcome\n"] * 4, says=True)
     story.run()
     assert story.pauses == [1.0, 1.0, 1.0, 1.0]
 
 
-def test_who_is_in_a_hurry_does_not_wait() -> None:
+def test_hurry_ends_a_pause_at_once() -> None:
     story = Story(b"Welcome\n", REFUSED, b"Welcome back\n", hurries=True)
     story.link.hurry()  # No effect before the first pause.
     assert story.run() == "interrupted"
@@ -187,7 +185,7 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
     assert "Welcome back\n" in story.events
 
 
-def test_who_does_not_want_to_come_back_is_told_why() -> None:
+def test_run_without_reconnect_returns_the_reason() -> None:
     story = Story(b"Welcome\n", reconnect=False)
     assert story.run() == "closed by the server"
     story = Story(b"Welcome\n", reconnect=False)
@@ -195,26 +193,26 @@ def test_who_does_not_want_to_come_back_is_told_why() -> None:
     assert story.run() == "Connection reset by peer"
 
 
-def test_a_character_that_is_cut_by_the_end_is_not_lost() -> None:
+def test_a_character_cut_by_the_end_arrives_as_a_replacement() -> None:
     story = Story(b"a\xe4\xbd", reconnect=False)
     story.run()
     assert story.events == ["a", "\ufffd", "lost"]
 
 
-def test_what_may_not_have_arrived_is_said() -> None:
+def test_the_reason_mentions_messages_that_may_not_have_arrived() -> None:
     story = Story(b"Welcome\n", reconnect=False, says=True)
     story.room.takes = False
     assert story.run() == "closed by the server; your last messages may not have arrived"
     assert story.room.connections[0].closed
 
 
-def test_it_is_said_why_the_room_takes_no_more() -> None:
+def test_the_reason_names_the_error_of_a_failed_send() -> None:
     story = Story(b"Welcome\n", reconnect=False, says=True)
     story.room.takes = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     assert story.run() == "Broken pipe; your last messages may not have arrived"
 
 
-def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_send_refuses_text_when_full_or_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FULL", 5)
 
     async def send() -> list[bool]:
@@ -226,7 +224,7 @@ def test_nothing_is_taken_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -
     assert asyncio.run(send()) == [True, True, False, False]
 
 
-def test_nothing_is_taken_while_the_connection_is_given_up() -> None:
+def test_send_refuses_text_while_the_connection_is_given_up() -> None:
     """Otherwise the text would be lost without a notice."""
     taken: list[bool] = []
 

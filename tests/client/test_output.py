@@ -32,7 +32,7 @@ async def read(reader: int, size: int) -> str:
     return heard.decode()
 
 
-def test_what_is_not_taken_waits_and_is_written_whole(pipe: tuple[int, FileIO]) -> None:
+def test_output_that_the_terminal_does_not_take_is_written_later(pipe: tuple[int, FileIO]) -> None:
     reader, terminal = pipe
 
     async def story() -> None:
@@ -50,7 +50,7 @@ def test_what_is_not_taken_waits_and_is_written_whole(pipe: tuple[int, FileIO]) 
     asyncio.run(story())
 
 
-def test_no_frame_is_drawn_before_the_last_one_is_taken(
+def test_no_frame_is_drawn_before_the_last_one_is_written(
     pipe: tuple[int, FileIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, terminal = pipe
@@ -93,7 +93,7 @@ class Deaf:
         return False
 
 
-def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileIO]) -> None:
+def test_a_line_is_kept_while_the_room_does_not_read(pipe: tuple[int, FileIO]) -> None:
     link = Deaf()
 
     async def story() -> list[str]:
@@ -114,7 +114,7 @@ def test_a_room_that_takes_nothing_is_not_said_to_be_lost(pipe: tuple[int, FileI
     assert link.hurried == 4  # Each Enter makes a lost link reconnect at once.
 
 
-def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> None:
+def test_output_to_a_closed_terminal_is_discarded(pipe: tuple[int, FileIO]) -> None:
     reader, terminal = pipe
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, reader)
@@ -140,7 +140,7 @@ def test_a_terminal_that_is_gone_takes_everything(pipe: tuple[int, FileIO]) -> N
         (86400 * 2 + 3600 * 3 + 5, "for 2 d 3 h"),
     ],
 )
-def test_a_time_is_said_as_exactly_as_a_glance_wants_it(seconds: float, words: str) -> None:
+def test_a_duration_is_rounded_to_its_largest_units(seconds: float, words: str) -> None:
     assert lasted(seconds) == words
 
 
@@ -166,12 +166,12 @@ UNREAD, UNREAD_SHORT = " 7 unread: PageDown ", " 7 unread "
         (LOST + UNREAD, LOST_SHORT + UNREAD_SHORT, 40, LOST_SHORT + UNREAD_SHORT + " 192.0.2…"),
     ],
 )
-def test_a_narrow_status_keeps_what_matters(
+def test_a_narrow_status_keeps_the_important_parts(
     alarms: str, shorter: str, width: int, status: str
 ) -> None:
     shown = fitted(alarms, shorter, " 192.0.2.7:4000 ", " connected for 3 min", width)
     assert "".join(shown) == status
 
 
-def test_a_status_counts_cells() -> None:
+def test_a_status_is_cut_by_cells() -> None:
     assert fitted("", "", " 你好你好你好.example ", "", 14) == ("", " 你好你好你好…")

@@ -60,7 +60,7 @@ HINT = "prompt_toolkit"
     ],
     ids=["a dumb terminal", "without termios", "without the extra"],
 )
-def test_where_there_is_no_window_the_terminal_edits_the_line(
+def test_without_a_window_the_terminal_edits_the_line(
     room: Room, sit: Sit, command: list[str], env: dict[str, str]
 ) -> None:
     typist = sit([*command, *room.address], env=env)
@@ -81,7 +81,7 @@ def test_where_there_is_no_window_the_terminal_edits_the_line(
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
-def test_a_signal_ends_it_though_nobody_reads_the_terminal_it_is_piped_to(
+def test_a_signal_ends_the_client_while_its_output_is_not_read(
     room: Room, sit: Sit, number: signal.Signals, code: int
 ) -> None:
     typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
@@ -90,9 +90,7 @@ def test_a_signal_ends_it_though_nobody_reads_the_terminal_it_is_piped_to(
     assert typist.end() == code
 
 
-def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
-    room: Room, sit: Sit
-) -> None:
+def test_a_signal_ends_the_client_while_its_error_is_not_read(room: Room, sit: Sit) -> None:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     typist = sit([*CLIENT, *room.address], **streams)
     typist.type("\x13")  # Ctrl-S
@@ -109,7 +107,7 @@ def test_a_signal_ends_it_though_the_terminal_does_not_take_why_it_ended(
     until(ended, "it ends")
 
 
-def test_what_arrives_can_be_kept_while_one_types(room: Room, sit: Sit, tmp_path: Path) -> None:
+def test_output_can_go_to_a_file_while_the_user_types(room: Room, sit: Sit, tmp_path: Path) -> None:
     path = tmp_path / "kept"
     with path.open("wb") as file:
         typist = sit([*CLIENT, *room.address], stdout=file)
@@ -126,7 +124,7 @@ def test_what_arrives_can_be_kept_while_one_types(room: Room, sit: Sit, tmp_path
     assert path.read_bytes() == b"Welcome\n"
 
 
-def test_who_pipes_something_in_sees_no_prompt(room: Room, sit: Sit) -> None:
+def test_piped_input_shows_no_prompt(room: Room, sit: Sit) -> None:
     typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
     assert peer.hear_all() == b""
@@ -165,7 +163,7 @@ def put(process: subprocess.Popen[bytes], data: bytes, *, last: bool = False) ->
         process.stdin.close()
 
 
-def test_what_is_piped_in_is_sent_as_it_is(room: Room) -> None:
+def test_piped_input_is_sent_unchanged(room: Room) -> None:
     with piped(room) as (process, peer):
         put(process, b"one\r\n\xff\x1b\n")
         assert peer.hear(7) == b"one\r\n\xff\x1b"[:7]
@@ -187,7 +185,7 @@ def test_a_file_is_sent(room: Room, tmp_path: Path, content: bytes) -> None:
         assert end(process) == (0, b"answer\n", "")
 
 
-def test_without_input_it_listens(room: Room) -> None:
+def test_a_client_without_input_still_shows_messages(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
         assert peer.hear_all() == b""
         peer.say("one\n")
@@ -196,7 +194,7 @@ def test_without_input_it_listens(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-def test_what_arrives_is_shown_as_it_comes(room: Room) -> None:
+def test_text_is_shown_as_soon_as_it_arrives(room: Room) -> None:
     with piped(room) as (process, peer):
         peer.say("one")
         assert read_until(process, b"one") == b"one"
@@ -204,7 +202,7 @@ def test_what_arrives_is_shown_as_it_comes(room: Room) -> None:
         assert read_until(process, b"two\n") == b"\ntwo\n"
 
 
-def test_what_arrives_is_safe_to_show(room: Room) -> None:
+def test_received_text_is_made_safe_to_show(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
         peer.hear_all()
         peer.say("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx".encode() + b"\xff\xe4\xbd")
@@ -213,7 +211,7 @@ def test_what_arrives_is_safe_to_show(room: Room) -> None:
         assert end(process) == (0, shown.encode(), "")
 
 
-def test_a_slow_room_gets_all_of_it(room: Room, tmp_path: Path) -> None:
+def test_a_slow_room_receives_all_input(room: Room, tmp_path: Path) -> None:
     lines = b"".join(b"%063d\n" % number for number in range(80_000))
     path = tmp_path / "lines"
     path.write_bytes(lines)
@@ -233,7 +231,7 @@ def test_a_slow_room_gets_all_of_it(room: Room, tmp_path: Path) -> None:
     [(Peer.close, "closed by the server"), (Peer.reset, "Connection reset by peer")],
     ids=["closed", "reset"],
 )
-def test_a_connection_that_is_lost_before_all_was_sent_is_an_error(
+def test_a_connection_lost_before_the_end_of_input_is_an_error(
     room: Room, cut: Callable[[Peer], None], why: str
 ) -> None:
     with piped(room) as (process, peer):
@@ -243,7 +241,7 @@ def test_a_connection_that_is_lost_before_all_was_sent_is_an_error(
         assert end(process) == (1, b"", f"chatroom.client: connection lost: {why}\n")
 
 
-def test_a_connection_that_is_cut_after_all_was_sent_is_an_error(room: Room) -> None:
+def test_a_reset_after_the_end_of_input_is_an_error(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
         assert peer.hear_all() == b""
         peer.reset()
@@ -251,7 +249,7 @@ def test_a_connection_that_is_cut_after_all_was_sent_is_an_error(room: Room) -> 
         assert end(process) == (1, b"", f"chatroom.client: connection lost: {why}\n")
 
 
-def test_when_nobody_reads_its_output_it_ends_quietly(room: Room) -> None:
+def test_a_closed_output_pipe_ends_the_client_quietly(room: Room) -> None:
     with piped(room) as (process, peer):
         assert process.stdout is not None
         peer.say("one\n")
@@ -277,7 +275,7 @@ def test_an_input_that_cannot_be_read_is_an_error(room: Room, tmp_path: Path) ->
         assert end(process) == (1, b"", said)
 
 
-def test_an_input_that_does_not_block_is_waited_for(room: Room) -> None:
+def test_a_non_blocking_input_is_waited_for(room: Room) -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     try:
@@ -291,7 +289,7 @@ def test_an_input_that_does_not_block_is_waited_for(room: Room) -> None:
         os.close(writer)
 
 
-def test_an_output_that_does_not_block_is_waited_for(room: Room) -> None:
+def test_a_non_blocking_output_is_waited_for(room: Room) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with (
@@ -308,7 +306,7 @@ def test_an_output_that_does_not_block_is_waited_for(room: Room) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
+def test_a_client_without_standard_output_still_sends(room: Room) -> None:
     with piped(room, ["sh", "-c", 'exec "$@" >&-', "sh"]) as (process, peer):
         peer.say("for standard output\n")
         put(process, b"for the room\n", last=True)
@@ -317,7 +315,7 @@ def test_an_output_that_is_closed_gets_nothing(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-def test_an_output_that_nobody_reads_stops_nothing_else(room: Room) -> None:
+def test_an_unread_output_stops_neither_sending_nor_signals(room: Room) -> None:
     with piped(room) as (process, peer):
         peer.say("one\n")
         until(lambda: unread(process.stdout) > 0, "it shows the first line")
@@ -330,7 +328,7 @@ def test_an_output_that_nobody_reads_stops_nothing_else(room: Room) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_signal_that_was_ignored_stays_so(room: Room) -> None:
+def test_a_signal_ignored_at_the_start_stays_ignored(room: Room) -> None:
     with piped(room, ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]) as (process, peer):
         peer.say("one\n")
         assert read_until(process, b"\n") == b"one\n"
@@ -417,7 +415,7 @@ def session(room: FakeRoom, source: FakeInput, output: FakeOutput) -> Session:
     return Session(room, cast("Input", source), cast("Output", output), patience=None)
 
 
-def test_no_more_is_read_from_the_user_than_the_room_takes() -> None:
+def test_input_is_read_no_faster_than_the_room_takes_it() -> None:
     source = FakeInput(*[LINES] * 10)
 
     async def run() -> Ending:
@@ -429,7 +427,7 @@ def test_no_more_is_read_from_the_user_than_the_room_takes() -> None:
     assert len(source.left) == 9
 
 
-def test_no_more_is_read_from_the_room_than_is_shown() -> None:
+def test_the_room_is_read_no_faster_than_its_text_is_shown() -> None:
     output = FakeOutput()
     output.stuck = True
 
@@ -444,7 +442,7 @@ def test_no_more_is_read_from_the_room_than_is_shown() -> None:
 
 
 @pytest.mark.parametrize("said", [[], [b"hello\n"]], ids=["nothing to say", "something"])
-def test_what_the_room_said_last_is_shown_though_it_takes_no_more(said: list[bytes]) -> None:
+def test_the_last_messages_are_shown_after_a_failed_send(said: list[bytes]) -> None:
     """The error is reported, because the room may not have received everything."""
     output = FakeOutput()
 
@@ -457,7 +455,7 @@ def test_what_the_room_said_last_is_shown_though_it_takes_no_more(said: list[byt
     assert output.shown == LINES + LINES + b"The room is full\n"
 
 
-def test_who_ends_what_has_ended_does_not_wait_for_the_reason() -> None:
+def test_a_signal_after_the_connection_s_end_ends_the_client() -> None:
     output = FakeOutput()
 
     async def run() -> Ending:
@@ -469,7 +467,7 @@ def test_who_ends_what_has_ended_does_not_wait_for_the_reason() -> None:
     assert asyncio.run(run()) == Ending(1)
 
 
-def test_a_second_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_ends_the_client_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "LAST_WORDS", 3600.0)
     output = FakeOutput()
     output.stuck = True

@@ -48,7 +48,7 @@ def peer(room: Room, typist: Typist) -> Peer:
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
-def test_a_signal_ends_it_and_the_terminal_is_restored(
+def test_a_signal_ends_the_client_and_restores_the_terminal(
     typist: Typist, number: signal.Signals, code: int
 ) -> None:
     assert typist.modes() != typist.found
@@ -57,7 +57,7 @@ def test_a_signal_ends_it_and_the_terminal_is_restored(
     assert typist.modes() == typist.found
 
 
-def test_ctrl_d_leaves_and_what_was_sent_arrives(typist: Typist, peer: Peer) -> None:
+def test_ctrl_d_leaves_after_the_sent_text_has_arrived(typist: Typist, peer: Peer) -> None:
     typist.type("last\r\x04")
     assert peer.hear_all() == b"last\n"
     peer.say("<::1>goodbye\n")
@@ -72,20 +72,20 @@ def test_ctrl_d_in_a_line_does_not_leave(typist: Typist, peer: Peer) -> None:
     assert peer.hear(2) == b"b\n"
 
 
-def test_who_leaves_waits_for_the_room_only_so_long(typist: Typist, peer: Peer) -> None:
+def test_leaving_waits_for_the_room_only_for_a_limited_time(typist: Typist, peer: Peer) -> None:
     typist.type("\x04")
     assert typist.end() == 0
     assert peer.hear_all() == b""
 
 
-def test_who_leaves_does_so_though_the_line_is_cut(typist: Typist, peer: Peer) -> None:
+def test_a_reset_while_leaving_is_not_an_error(typist: Typist, peer: Peer) -> None:
     typist.type("\x03")
     assert peer.hear_all() == b""
     peer.reset()
     assert typist.end() == 0
 
 
-def test_a_terminal_that_hangs_up_ends_it(typist: Typist, peer: Peer) -> None:
+def test_a_terminal_that_hangs_up_ends_the_client(typist: Typist, peer: Peer) -> None:
     typist.hang_up()
     assert peer.hear_all() == b""
     assert typist.process.wait(PATIENCE) == 129
@@ -93,7 +93,7 @@ def test_a_terminal_that_hangs_up_ends_it(typist: Typist, peer: Peer) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
-def test_a_signal_ends_it_though_nobody_reads_the_terminal(
+def test_a_signal_ends_the_client_while_the_terminal_is_not_read(
     typist: Typist, peer: Peer, number: signal.Signals, code: int
 ) -> None:
     fill(typist, peer)
@@ -104,7 +104,7 @@ def test_a_signal_ends_it_though_nobody_reads_the_terminal(
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("key", ["\x04", "\x03"], ids=["Ctrl-D", "Ctrl-C"])
-def test_a_key_leaves_though_nobody_reads_the_terminal(
+def test_a_key_ends_the_client_while_the_terminal_is_not_read(
     typist: Typist, peer: Peer, key: str
 ) -> None:
     fill(typist, peer)
@@ -113,7 +113,7 @@ def test_a_key_leaves_though_nobody_reads_the_terminal(
     assert typist.modes() == typist.found
 
 
-def test_when_the_terminal_is_read_again_it_shows_what_is_now(typist: Typist, peer: Peer) -> None:
+def test_a_terminal_that_is_read_again_shows_the_latest_state(typist: Typist, peer: Peer) -> None:
     fill(typist, peer)
     peer.say("<::1>the last\n")
     typist.type("typed\r")
@@ -136,7 +136,7 @@ sys.exit(main())
 """
 
 
-def test_a_terminal_whose_name_cannot_be_opened_stops_nothing_either(room: Room, sit: Sit) -> None:
+def test_an_unread_terminal_without_a_name_does_not_block_leaving(room: Room, sit: Sit) -> None:
     command = [sys.executable, "-c", NAMELESS, "ttyname", *room.address]
     typist = sit(command, columns=200, rows=60)
     shows(typist, "<You>")
@@ -146,7 +146,7 @@ def test_a_terminal_whose_name_cannot_be_opened_stops_nothing_either(room: Room,
     assert typist.modes() == typist.found
 
 
-def test_a_terminal_that_cannot_be_opened_is_written_to_all_the_same(room: Room, sit: Sit) -> None:
+def test_a_terminal_that_cannot_be_opened_is_still_written_to(room: Room, sit: Sit) -> None:
     typist = sit([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
     shows(typist, "<You>")
     room.accept().say("one\n")
@@ -155,13 +155,13 @@ def test_a_terminal_that_cannot_be_opened_is_written_to_all_the_same(room: Room,
     assert typist.end() == 0
 
 
-def test_who_shares_the_terminal_does_not_find_it_changed(typist: Typist, peer: Peer) -> None:
+def test_the_terminal_stays_blocking_for_other_programs(typist: Typist, peer: Peer) -> None:
     peer.say("one\n")
     shows(typist, "one")
     assert typist.is_blocking()
 
 
-def test_a_terminal_without_size_is_taken_for_a_usual_one(room: Room, sit: Sit) -> None:
+def test_a_terminal_without_a_size_counts_as_80_by_24(room: Room, sit: Sit) -> None:
     typist = sit([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
     shows(typist, "<You>")
     room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
@@ -169,7 +169,7 @@ def test_a_terminal_without_size_is_taken_for_a_usual_one(room: Room, sit: Sit) 
     assert typist.screen.rows[-1] == "<You>"
 
 
-def test_a_character_that_is_cut_arrives_whole(typist: Typist, peer: Peer) -> None:
+def test_a_character_in_two_pieces_is_shown_whole(typist: Typist, peer: Peer) -> None:
     peer.say(b"<::1>a\xe4\xbd")
     shows(typist, "<::1>a")
     peer.say(b"\xa0b \xff")
@@ -190,7 +190,7 @@ def test_control_characters_do_not_reach_the_terminal(typist: Typist, peer: Peer
     [(Peer.close, "closed by the server"), (Peer.reset, "Connection reset by peer")],
     ids=["closed", "reset"],
 )
-def test_a_lost_connection_is_said(
+def test_a_lost_connection_is_reported(
     room: Room, sit: Sit, cut: Callable[[Peer], None], why: str
 ) -> None:
     typist = sit([*CLIENT, "--no-reconnect", *room.address])
@@ -203,7 +203,7 @@ def test_a_lost_connection_is_said(
     assert typist.modes() == typist.found
 
 
-def test_a_refused_connection_is_said_in_one_line(sit: Sit) -> None:
+def test_a_refused_connection_is_reported_in_one_line(sit: Sit) -> None:
     with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
@@ -227,7 +227,7 @@ sys.exit(main())
 """
 
 
-def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
+def test_leaving_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
     typist = sit([sys.executable, "-c", UNRESOLVED, *room.address])
     room.accept().close()
     shows(typist, "trying again now")
@@ -235,7 +235,7 @@ def test_who_leaves_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> Non
     assert typist.end() == 0
 
 
-def test_who_waits_for_a_connection_is_told(sit: Sit) -> None:
+def test_a_slow_connection_attempt_is_announced(sit: Sit) -> None:
     program = UNRESOLVED.replace("[socket.getaddrinfo]", "[]")
     typist = sit([sys.executable, "-c", program, "localhost", "4000"])
     shows(typist, "chatroom.client: connecting to localhost:4000 …")
@@ -275,7 +275,7 @@ def job(typist: Typist) -> int:
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("how", ["Ctrl-Z", signal.SIGTSTP, signal.SIGSTOP], ids=str)
-def test_it_can_be_stopped_and_continued(
+def test_the_client_can_be_stopped_and_continued(
     room: Room, sit: Sit, how: Literal["Ctrl-Z"] | signal.Signals
 ) -> None:
     typist = sit([sys.executable, "-c", SHELL, *CLIENT, *room.address])

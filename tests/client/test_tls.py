@@ -69,7 +69,7 @@ def ends(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
     return process.returncode, output, errors.decode()
 
 
-def test_what_is_piped_in_goes_through_and_the_rest_is_heard(
+def test_piped_input_is_sent_and_later_messages_are_received(
     room: Room, certificate: Certificate
 ) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
@@ -85,7 +85,7 @@ def test_what_is_piped_in_goes_through_and_the_rest_is_heard(
         assert ends(process) == (0, b"Welcome\n<::1>still there\n", "")
 
 
-def test_what_arrives_while_it_closes_its_side_is_not_lost(
+def test_messages_that_arrive_while_the_client_closes_are_not_lost(
     room: Room, certificate: Certificate
 ) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
@@ -99,7 +99,9 @@ def test_what_arrives_while_it_closes_its_side_is_not_lost(
         assert ends(process) == (0, said, "")
 
 
-def test_a_slow_room_gets_all_of_it(room: Room, certificate: Certificate, tmp_path: Path) -> None:
+def test_a_slow_room_receives_all_input(
+    room: Room, certificate: Certificate, tmp_path: Path
+) -> None:
     lines = b"".join(b"%063d\n" % number for number in range(80_000))
     path = tmp_path / "lines"
     path.write_bytes(lines)
@@ -115,7 +117,7 @@ def test_a_slow_room_gets_all_of_it(room: Room, certificate: Certificate, tmp_pa
         assert ends(process) == (0, b"", "")
 
 
-def test_a_connection_that_is_cut_is_an_error(room: Room, certificate: Certificate) -> None:
+def test_a_reset_is_an_error(room: Room, certificate: Certificate) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
         peer.reset()
         assert ends(process) == (
@@ -125,7 +127,7 @@ def test_a_connection_that_is_cut_is_an_error(room: Room, certificate: Certifica
         )
 
 
-def test_a_room_that_says_that_it_is_done_and_does_not_close_is_done(
+def test_a_close_notify_ends_the_connection_without_a_close(
     room: Room, certificate: Certificate
 ) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
@@ -138,7 +140,7 @@ def test_a_room_that_says_that_it_is_done_and_does_not_close_is_done(
         assert ends(process) == (1, b"the last\n", said)
 
 
-def test_who_insists_is_warned(room: Room, certificate: Certificate) -> None:
+def test_the_insecure_option_prints_a_warning(room: Room, certificate: Certificate) -> None:
     with joined(room, certificate, "--insecure") as (process, peer):
         peer.say("Welcome\n")
         assert process.stdin is not None
@@ -200,7 +202,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def test_last_words_are_heard_though_a_reset_follows_them(
+def test_the_last_text_before_a_reset_is_received(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket]
 ) -> None:
     """A TLS proxy that closes its socket with unread input causes such a reset."""
@@ -226,7 +228,7 @@ def test_last_words_are_heard_though_a_reset_follows_them(
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves at once"])
-def test_a_greeting_that_comes_with_the_end_of_the_handshake_is_heard_at_once(
+def test_a_greeting_with_the_last_handshake_message_is_received(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
 ) -> None:
     """In TLS 1.2 the server sends the last message of the handshake."""
@@ -269,9 +271,7 @@ def serve(room: Room, certificate: Certificate | None) -> None:
         encrypted.recv(1)
 
 
-def test_a_certificate_that_nobody_signed_is_not_accepted(
-    room: Room, certificate: Certificate
-) -> None:
+def test_a_self_signed_certificate_is_not_accepted(room: Room, certificate: Certificate) -> None:
     assert fails(room, certificate, "localhost") == (
         1,
         f"cannot connect to localhost:{room.address[1]}: "
@@ -279,7 +279,7 @@ def test_a_certificate_that_nobody_signed_is_not_accepted(
     )
 
 
-def test_a_certificate_of_another_name_is_not_accepted(
+def test_a_certificate_for_another_name_is_not_accepted(
     room: Room, certificate: Certificate
 ) -> None:
     code, said = fails(room, certificate, "--cafile", str(certificate.file), "127.0.0.1")
@@ -288,13 +288,13 @@ def test_a_certificate_of_another_name_is_not_accepted(
     assert "\n" not in said
 
 
-def test_a_room_that_does_not_speak_tls_is_no_such_room(room: Room) -> None:
+def test_a_server_that_does_not_speak_tls_is_reported(room: Room) -> None:
     code, said = fails(room, None, "localhost")
     assert code == 1
     assert said == f"cannot connect to localhost:{room.address[1]}: the server does not speak TLS"
 
 
-def test_a_room_that_does_not_answer_is_said_to_be_silent(
+def test_a_server_that_does_not_answer_is_reported(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.01)
@@ -304,14 +304,14 @@ def test_a_room_that_does_not_answer_is_said_to_be_silent(
     assert reason(failed.value) == "no answer for 0.01 s"
 
 
-def test_a_name_says_how_much_one_may_trust_in_it(certificate: Certificate) -> None:
+def test_a_room_s_name_shows_whether_tls_is_verified(certificate: Certificate) -> None:
     checked = tls_context(str(certificate.file), insecure=False)
     unchecked = tls_context(None, insecure=True)
     names = [RoomAddress("localhost", 4000, how).name for how in (None, checked, unchecked)]
     assert names == ["localhost:4000", "localhost:4000 (TLS)", "localhost:4000 (TLS, unchecked)"]
 
 
-def test_a_room_that_closes_at_once_is_no_such_room(room: Room) -> None:
+def test_a_server_that_closes_during_the_handshake_is_reported(room: Room) -> None:
     command = [*CLIENT, "--tls", "localhost", room.address[1]]
     with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         peer = room.accept()
@@ -373,7 +373,7 @@ class Proxy:
         self._listener.close()
 
 
-def test_people_talk_behind_a_terminator_and_come_back(certificate: Certificate) -> None:
+def test_people_talk_through_a_tls_proxy_and_reconnect(certificate: Certificate) -> None:
     port = free_port()
     with real_room("--workers", 1, port=port) as there, contextlib.ExitStack() as stack:
         terminator = stack.enter_context(contextlib.closing(Proxy(certificate, port)))

@@ -34,7 +34,7 @@ def assert_sent(peer: Peer, text: str) -> None:
     assert peer.hear(len(text.encode())).decode() == text
 
 
-def test_what_arrives_does_not_tear_the_line_that_is_typed() -> None:
+def test_arriving_text_leaves_the_typed_line_intact() -> None:
     with real_room("--workers", 1) as there, pane(there.host, str(there.port)) as anna:
         anna.says(WELCOME)
         ben = there.join("127.0.0.2")
@@ -52,7 +52,7 @@ def test_what_arrives_does_not_tear_the_line_that_is_typed() -> None:
         anna.has_typed("")
 
 
-def test_the_line_is_edited_and_lines_come_back(room: Room) -> None:
+def test_the_typed_line_can_be_edited_and_recalled(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -101,7 +101,7 @@ def test_an_empty_line_is_not_sent(room: Room) -> None:
         anna.says(WELCOME, "<You>one")
 
 
-def test_a_long_line_leaves_something_of_the_conversation(room: Room) -> None:
+def test_a_long_typed_line_leaves_rows_for_the_conversation(room: Room) -> None:
     with pane(*room.address, rows=6) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -117,7 +117,7 @@ def test_a_long_line_leaves_something_of_the_conversation(room: Room) -> None:
         assert anna.rows[2].endswith("the end")
 
 
-def test_nothing_that_is_shown_is_obeyed(room: Room) -> None:
+def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
     """TEXT-3, in the window: the client does not rely on the room for it."""
     with pane(*room.address) as anna:
         greet(room)
@@ -128,7 +128,7 @@ def test_nothing_that_is_shown_is_obeyed(room: Room) -> None:
         anna.says("<You>my ␛[31mown\ufffd")
 
 
-def test_a_pile_of_accents_holds_nobody_up(room: Room) -> None:
+def test_many_accents_on_one_letter_do_not_slow_the_window(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -162,7 +162,7 @@ def test_each_sender_has_a_colour(room: Room) -> None:
         assert first == again != other
 
 
-def test_no_color_is_quiet(room: Room) -> None:
+def test_no_color_turns_colours_off(room: Room) -> None:
     with pane(*room.address, env={"NO_COLOR": "1"}) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -180,7 +180,7 @@ def test_no_color_is_quiet(room: Room) -> None:
         }
 
 
-def test_lines_have_time_stamps_where_they_are_wanted(room: Room) -> None:
+def test_the_time_option_puts_a_time_before_each_line(room: Room) -> None:
     with pane("--time", *room.address) as anna:
         peer = greet(room)
         before = time.strftime("%H:%M", time.gmtime())
@@ -193,7 +193,7 @@ def test_lines_have_time_stamps_where_they_are_wanted(room: Room) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
-def test_the_bell_rings_where_it_is_wanted(room: Room, options: list[str]) -> None:
+def test_the_bell_option_rings_for_a_message(room: Room, options: list[str]) -> None:
     with pane(*options, *room.address) as anna:
         peer = greet(room)
         # tmux sets a flag for a bell in a window that is not visible.
@@ -216,7 +216,7 @@ def test_the_bell_rings_where_it_is_wanted(room: Room, options: list[str]) -> No
             assert not rung()
 
 
-def test_who_scrolls_sees_how_much_is_unread(room: Room) -> None:
+def test_a_scrolled_window_shows_the_number_of_unread_lines(room: Room) -> None:
     with pane(*room.address, rows=7) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -244,7 +244,7 @@ def test_who_scrolls_sees_how_much_is_unread(room: Room) -> None:
         anna.says("<127.0.0.2>22", "<You>back")
 
 
-def test_a_narrow_window_shows_what_matters(room: Room) -> None:
+def test_a_narrow_window_shortens_its_status(room: Room) -> None:
     with pane(*room.address, columns=20, rows=5) as anna:
         peer = greet(room)
         anna.wait(lambda: anna.rows[1].startswith("Welcome"))
@@ -268,14 +268,14 @@ def takes_mouse(pane: Pane) -> bool:
     return pane.run("display-message", "-p", "#{mouse_any_flag}") == "1\n"
 
 
-def test_the_mouse_is_the_terminals_own(room: Room) -> None:
+def test_the_mouse_is_left_to_the_terminal_by_default(room: Room) -> None:
     with pane(*room.address) as anna:
         greet(room)
         anna.says(WELCOME)
         assert not takes_mouse(anna)
 
 
-def test_the_wheel_scrolls_where_it_is_wanted(room: Room) -> None:
+def test_the_mouse_option_makes_the_wheel_scroll(room: Room) -> None:
     with pane("--mouse", *room.address, rows=7) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -289,7 +289,7 @@ def test_the_wheel_scrolls_where_it_is_wanted(room: Room) -> None:
         anna.says("<127.0.0.2>19")
 
 
-def test_another_size_wraps_all_anew(room: Room) -> None:
+def test_a_resized_window_wraps_all_lines_again(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -306,7 +306,7 @@ def test_another_size_wraps_all_anew(room: Room) -> None:
         anna.has_typed("typing")
 
 
-def test_it_comes_back_when_the_room_does() -> None:
+def test_the_window_reconnects_when_the_room_is_back() -> None:
     port = free_port()
     with real_room("--workers", 1, port=port) as there, pane("127.0.0.1", str(port)) as anna:
         anna.says(WELCOME)
@@ -331,7 +331,7 @@ def test_it_comes_back_when_the_room_does() -> None:
             anna.says("<You>kept")
 
 
-def test_who_does_not_want_to_come_back_is_told_and_leaves(room: Room) -> None:
+def test_no_reconnect_ends_the_window_with_the_reason(room: Room) -> None:
     with pane("--no-reconnect", *room.address) as anna:
         greet(room)
         anna.says(WELCOME)
@@ -343,7 +343,7 @@ def test_who_does_not_want_to_come_back_is_told_and_leaves(room: Room) -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("keys", ["C-c", "C-d"])
 @pytest.mark.parametrize("connected", [True, False], ids=["in the room", "without it"])
-def test_a_key_leaves(room: Room, keys: str, connected: bool) -> None:
+def test_a_key_ends_the_window(room: Room, keys: str, connected: bool) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -359,7 +359,7 @@ def test_a_key_leaves(room: Room, keys: str, connected: bool) -> None:
         assert anna.left[0] == WELCOME
 
 
-def test_what_was_said_and_what_was_not_stays_on_the_screen(room: Room) -> None:
+def test_the_conversation_and_unsent_text_stay_on_the_screen(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)
@@ -375,7 +375,7 @@ def test_what_was_said_and_what_was_not_stays_on_the_screen(room: Room) -> None:
         assert anna.left == [WELCOME, "<127.0.0.2>hello", "── not sent: not yet"]
 
 
-def test_a_signal_ends_it(room: Room) -> None:
+def test_a_signal_ends_the_window(room: Room) -> None:
     with pane(*room.address) as anna:
         greet(room)
         anna.says(WELCOME)

@@ -73,7 +73,7 @@ def samples(text: str) -> dict[str, float]:
 # --- names and values ----------------------------------------------------------------------------
 
 
-def test_what_the_room_tells_under_the_names_of_prometheus() -> None:
+def test_figures_are_exposed_under_prometheus_names() -> None:
     leaves = dict.fromkeys(LeaveReason, 0.0) | {LeaveReason.CLOSED: 3.0, LeaveReason.LAGGED: 1.0}
     assert exposed(FOUND) == {
         'chatroom_info{version="0.1.0"}': 1,
@@ -105,7 +105,7 @@ def test_what_the_room_tells_under_the_names_of_prometheus() -> None:
     }
 
 
-def test_every_metric_says_what_it_is_and_has_a_unit_where_it_measures() -> None:
+def test_every_metric_has_a_description_and_the_right_unit() -> None:
     for family in families(FOUND):
         assert re.fullmatch(r"[A-Z].*\.", family.documentation)
         assert re.fullmatch(r"chatroom(_[a-z]+)*", family.name)
@@ -124,7 +124,7 @@ def used(expression: str) -> set[str]:
     return set(re.findall(r"\bchatroom\w*", re.sub(r'"[^"]*"', "", expression)))
 
 
-def test_the_dashboard_shows_what_there_is() -> None:
+def test_the_dashboard_uses_existing_metrics() -> None:
     board = json.loads((DOCS / "grafana.json").read_text())
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
@@ -147,7 +147,7 @@ def test_the_dashboard_shows_what_there_is() -> None:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_the_alerts_ask_for_what_there_is() -> None:
+def test_the_alerts_use_existing_metrics() -> None:
     text = (DOCS / "alerts.yml").read_text()
     expressions = re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     assert len(expressions) == text.count("- alert: ") == text.count("summary: ") > 4
@@ -170,14 +170,14 @@ def test_the_document_lists_every_metric() -> None:
 # --- the setting ---------------------------------------------------------------------------------
 
 
-def test_it_is_off_unless_it_is_asked_for() -> None:
+def test_metrics_are_off_by_default() -> None:
     assert "metrics" not in parser().parse_args(["h", "1"])
     assert Settings().metrics is None
     options = parser().parse_args(["--metrics", "[::1]:9464", "h", "1"])
     assert options.metrics == Endpoint("::1", 9464)
 
 
-def test_it_has_a_port() -> None:
+def test_a_metrics_address_must_have_a_port() -> None:
     with pytest.raises(SettingsError, match=r"^HOST:PORT$") as error:
         Settings(metrics=Endpoint(path="/x"))
     assert error.value.name == "metrics"
@@ -186,7 +186,7 @@ def test_it_has_a_port() -> None:
 # --- the process ---------------------------------------------------------------------------------
 
 
-def test_who_asks_bit_by_bit_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_scraper_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout does not start again with each byte. Sixteen such clients would block others."""
     monkeypatch.setattr(module, "SCRAPE_WITHIN", 0.2)
     deadline = monotonic() + 10
@@ -212,7 +212,7 @@ def test_who_asks_bit_by_bit_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch)
         assert monotonic() < deadline
 
 
-def test_it_asks_over_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_totals_are_requested_over_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = Channel.pair()
     ours.send({"members": 7})
     assert ask(theirs) == {"members": 7}

@@ -44,7 +44,9 @@ def fixture_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         (line(1) + b"something else", line(1) + b"something else\n"),
     ],
 )
-def test_it_is_opened_behind_a_whole_line(path: Path, there: bytes, stays: bytes) -> None:
+def test_a_file_is_opened_after_its_last_complete_line(
+    path: Path, there: bytes, stays: bytes
+) -> None:
     path.write_bytes(there)
     with closing(TranscriptFile.open(path, 3)) as file:
         assert path.read_bytes() == stays
@@ -72,7 +74,7 @@ def test_a_new_file_is_private(path: Path) -> None:
         (HEAD + line(1, "y" * 200_000), HEAD + line(1, "y" * 200_000), 1),
     ],
 )
-def test_what_a_dead_process_has_left_is_found(
+def test_the_last_message_of_a_dead_process_is_found(
     path: Path, left: bytes, stays: bytes, number: int
 ) -> None:
     """The last message number is found, but never one of an earlier room."""
@@ -86,7 +88,7 @@ def test_what_a_dead_process_has_left_is_found(
     second.close()
 
 
-def test_a_file_that_was_cut_is_gone_on_with(path: Path) -> None:
+def test_a_truncated_file_is_continued(path: Path) -> None:
     path.write_bytes(line(77) * 10)
     with closing(TranscriptFile.open(path, 0)) as file:
         os.truncate(path, 0)
@@ -106,7 +108,7 @@ def limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_does_not_fit_is_taken_back(path: Path) -> None:
+def test_a_partial_write_is_removed(path: Path) -> None:
     with closing(TranscriptFile.open(path, 0)) as file:
         file.append(HEAD)
         with limit(len(HEAD) + 50), pytest.raises(OSError, match="too large"):
@@ -116,7 +118,7 @@ def test_what_does_not_fit_is_taken_back(path: Path) -> None:
         assert path.read_bytes() == HEAD + line(1)
 
 
-def test_what_could_not_be_taken_back_is_taken_back_later(
+def test_a_partial_write_that_could_not_be_removed_is_removed_later(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(fd: int, size: int) -> None:
@@ -134,7 +136,7 @@ def test_what_could_not_be_taken_back_is_taken_back_later(
         assert path.read_bytes() == HEAD
 
 
-def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_data_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     with closing(TranscriptFile.open(path, 0)) as file:
@@ -148,7 +150,7 @@ def test_only_what_was_written_is_synced(path: Path, monkeypatch: pytest.MonkeyP
     assert len(synced) == 2, "a sync at the end"
 
 
-def test_one_room_has_it_at_a_time(path: Path) -> None:
+def test_a_file_belongs_to_one_room_at_a_time(path: Path) -> None:
     with (
         closing(TranscriptFile.open(path, 0)),
         pytest.raises(OSError, match="another room is writing to it"),
@@ -157,7 +159,9 @@ def test_one_room_has_it_at_a_time(path: Path) -> None:
     TranscriptFile.open(path, 0).close()
 
 
-def test_a_file_without_locks_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_accepted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(fd: int, how: int) -> None:
         raise OSError("no locks available")
 
@@ -165,7 +169,7 @@ def test_a_file_without_locks_does(path: Path, monkeypatch: pytest.MonkeyPatch) 
     TranscriptFile.open(path, 0).close()
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_not_opened(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/full"), tmp_path, tmp_path / "missing" / "x"):
@@ -174,7 +178,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_where_a_file_is(path: Path, tmp_path: Path) -> None:
+def test_a_moved_or_removed_file_is_noticed(path: Path, tmp_path: Path) -> None:
     with closing(TranscriptFile.open(path, 0)) as file:
         assert file.is_at(path)
         assert not file.gone

@@ -22,7 +22,7 @@ ANNA = Origin("192.0.2.1", len("<192.0.2.1>")).pack()
 TIME = "2026-01-31T12:00:00.000Z"
 
 
-def test_a_run_is_as_many_lines_as_messages() -> None:
+def test_a_run_becomes_one_line_for_each_message() -> None:
     block = b"<192.0.2.1>one\n<192.0.2.1>\n<192.0.2.1>not fini"
     lines = [
         f'{{"n": {number}, "time": "{TIME}", "id": 7, "address": "192.0.2.1", "text": "{text}"}}\n'
@@ -33,7 +33,7 @@ def test_a_run_is_as_many_lines_as_messages() -> None:
 
 
 @given(lists(text(), min_size=1), text(min_size=1))
-def test_whatever_is_said_is_read_again(texts: list[str], form: str) -> None:
+def test_any_text_is_read_back_from_its_lines(texts: list[str], form: str) -> None:
     prefix = form.replace("\n", " ").encode("utf-8", "replace").decode()
     block = "".join(text.replace("\n", " ") + "\n" for text in texts).encode("utf-8", "replace")
     safe = sanitize(block)
@@ -45,7 +45,7 @@ def test_whatever_is_said_is_read_again(texts: list[str], form: str) -> None:
     assert [json.loads(line)["text"] for line in lines] == safe.decode().split("\n")[:-1]
 
 
-def test_only_its_own_prefix_is_stripped() -> None:
+def test_only_the_sender_s_own_prefix_is_stripped() -> None:
     line = message_lines(Run(7, ANNA, 1, 0, b"<192.0.2.1><192.0.2.1>x\n"), TIME)
     assert json.loads(line)["text"] == "<192.0.2.1>x"
 
@@ -63,7 +63,7 @@ def test_only_its_own_prefix_is_stripped() -> None:
         (b"[" * 100_000 + b"\n", None),
     ],
 )
-def test_what_a_line_accounts_for(line: bytes, number: int | None) -> None:
+def test_a_line_accounts_for_a_message_number(line: bytes, number: int | None) -> None:
     assert accounted(line) == number
 
 
@@ -78,5 +78,5 @@ def test_what_a_line_accounts_for(line: bytes, number: int | None) -> None:
         (b"root:x:0:0", False),
     ],
 )
-def test_a_torn_line_may_be_ours(torn: bytes, ours: bool) -> None:
+def test_a_torn_line_of_a_transcript_is_recognised(torn: bytes, ours: bool) -> None:
     assert begins_like_ours(torn) == ours

@@ -90,7 +90,7 @@ def fixture_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         yield stage
 
 
-def test_a_file_is_handed_over_before_anything_is_in_it(stage: Stage) -> None:
+def test_a_file_is_handed_over_before_the_first_line(stage: Stage) -> None:
     stage.path.parent.mkdir()
     assert stage.turn() == [{"opened": [0, 0]}, {"fine": True}]
     (fd,) = stage.files
@@ -100,7 +100,7 @@ def test_a_file_is_handed_over_before_anything_is_in_it(stage: Stage) -> None:
     ]
 
 
-def test_nothing_is_written_while_the_main_process_has_not_heard_of_the_file(
+def test_nothing_is_written_before_the_main_process_has_the_file(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.path.parent.mkdir()
@@ -118,7 +118,7 @@ def test_nothing_is_written_while_the_main_process_has_not_heard_of_the_file(
     assert stage.texts == ["x"]
 
 
-def test_trouble_is_told_once_and_it_tries_again_after_a_while(stage: Stage) -> None:
+def test_trouble_is_reported_once_and_the_file_is_tried_again(stage: Stage) -> None:
     assert stage.turn() == [{"trouble": "No such file or directory"}]
     assert stage.waits == pytest.approx(RETRY_AFTER)
     for number in range(5):
@@ -133,7 +133,7 @@ def test_trouble_is_told_once_and_it_tries_again_after_a_while(stage: Stage) -> 
     assert stage.texts == ["0", "1", "2", "3", "4"]
 
 
-def test_it_looks_when_it_is_rung_and_then_pauses(stage: Stage) -> None:
+def test_the_writer_reads_when_rung_and_then_pauses(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     stage.later(PAUSE)
@@ -152,7 +152,7 @@ def test_it_looks_when_it_is_rung_and_then_pauses(stage: Stage) -> None:
     assert stage.texts == ["a", "b"]
 
 
-def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_synced_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     stage.path.parent.mkdir()
@@ -168,7 +168,7 @@ def test_the_disk_has_it_after_a_while(stage: Stage, monkeypatch: pytest.MonkeyP
     assert len(synced) == 2
 
 
-def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
+def test_a_writer_with_nothing_to_write_reports_its_position(stage: Stage) -> None:
     """Such as one that replaces a process that died after it had written everything."""
     say(stage.log, b"<1>x\n")
     stage.path.parent.mkdir()
@@ -187,7 +187,7 @@ def test_one_that_has_nothing_to_write_tells_where_it_is(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_disk_that_does_not_take_it_is_trouble(
+def test_a_failed_sync_is_reported_as_trouble(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(fd: int) -> None:
@@ -204,7 +204,7 @@ def test_a_disk_that_does_not_take_it_is_trouble(
     assert len(synced) == 1
 
 
-def test_each_has_its_address(stage: Stage) -> None:
+def test_each_message_has_its_sender_s_address(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     append(stage.log, *(Run(id, b"<%d>x\n" % id) for id in range(1, 121)))
@@ -216,7 +216,7 @@ def test_each_has_its_address(stage: Stage) -> None:
     assert {line["text"] for line in found} == {"x", "y", "z"}
 
 
-def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(stage: Stage) -> None:
+def test_a_new_file_that_cannot_be_opened_leaves_the_old_one(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     stage.say("a")
@@ -233,7 +233,7 @@ def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(stage: Stage) -> N
     assert stage.texts == ["c"]
 
 
-def test_it_ends_when_all_is_written(stage: Stage) -> None:
+def test_the_writer_stops_after_everything_is_written(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     say(stage.log, b"<1>x\n")
@@ -243,7 +243,7 @@ def test_it_ends_when_all_is_written(stage: Stage) -> None:
     assert [*stage.channel.receive()] == []
 
 
-def test_it_ends_without_the_main_process(stage: Stage) -> None:
+def test_the_writer_ends_when_the_main_process_has_ended(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     say(stage.log, b"<1>x\n")

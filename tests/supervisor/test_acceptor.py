@@ -119,7 +119,7 @@ def hear_all(peer: socket.socket) -> bytes:
 # --- admitted ------------------------------------------------------------------------------------
 
 
-def test_join_1_who_connects_is_admitted_and_handed_over(door: Door) -> None:
+def test_join_1_a_client_is_admitted_and_handed_over(door: Door) -> None:
     peers = [door.connect() for _ in range(3)]
     assert door.turn() is None
     assert door.admitted == [1, 2, 3]
@@ -145,7 +145,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
         assert addresses == ["127.0.0.1", "::1"]
 
 
-def test_without_descriptors_the_time_goes_on_for_headers_that_proxies_owe(door: Door) -> None:
+def test_a_missing_header_times_out_even_without_free_descriptors(door: Door) -> None:
     """Otherwise connections that never send a header would keep their descriptors."""
     silent, speaks = door.connect(source="127.0.0.9"), door.connect(source="127.0.0.9")
     door.turn()
@@ -164,7 +164,7 @@ def test_without_descriptors_the_time_goes_on_for_headers_that_proxies_owe(door:
     assert silent.recv(1) == b""
 
 
-def test_that_it_can_not_accept_is_said_once_until_it_can(
+def test_a_failing_accept_is_logged_once_until_it_succeeds(
     door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
     for times in (1, 2):
@@ -181,7 +181,7 @@ def test_that_it_can_not_accept_is_said_once_until_it_can(
 # --- closed --------------------------------------------------------------------------------------
 
 
-def test_when_it_has_closed_nobody_can_connect(door: Door) -> None:
+def test_a_closed_acceptor_accepts_no_connection(door: Door) -> None:
     door.acceptor.close()
     door.acceptor.close()
     with pytest.raises(ConnectionRefusedError):
@@ -192,7 +192,7 @@ def test_when_it_has_closed_nobody_can_connect(door: Door) -> None:
 # --- refused -------------------------------------------------------------------------------------
 
 
-def test_join_5_a_newcomer_to_a_full_room_is_told_and_the_room_goes_on(full_door: Door) -> None:
+def test_join_5_a_full_room_refuses_a_newcomer_and_goes_on(full_door: Door) -> None:
     refused = full_door.connect()
     assert full_door.turn() == pytest.approx(LINGER)
     assert hear_all(refused) == b"The room is full\n"
@@ -205,7 +205,7 @@ def test_join_5_a_newcomer_to_a_full_room_is_told_and_the_room_goes_on(full_door
     assert full_door.admitted == [1, 2]
 
 
-def test_join_5_a_newcomer_from_a_crowded_address_is_told() -> None:
+def test_join_5_an_address_at_its_limit_is_refused() -> None:
     door = Door(per_address=1)
     door.acceptor.accept(True)
     with contextlib.closing(door):
@@ -214,7 +214,7 @@ def test_join_5_a_newcomer_from_a_crowded_address_is_told() -> None:
         assert hear_all(refused) == b"Too many connections from your address\n"
 
 
-def test_join_5_who_speaks_at_once_is_told_too(full_door: Door) -> None:
+def test_join_5_a_client_that_speaks_at_once_is_refused_too(full_door: Door) -> None:
     refused = full_door.connect()
     refused.sendall(b"hello, is this\nthe room?\n")
     full_door.turn()
@@ -224,7 +224,7 @@ def test_join_5_who_speaks_at_once_is_told_too(full_door: Door) -> None:
     assert full_door.turn() == pytest.approx(LINGER), "the connection lingers"
 
 
-def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
+def test_refused_connections_linger_for_a_limited_time(full_door: Door) -> None:
     refused = full_door.connect()
     full_door.turn()
     full_door.loop.time += LINGER / 2
@@ -238,7 +238,7 @@ def test_the_refused_cost_something_for_a_while_only(full_door: Door) -> None:
         assert hear_all(peer) == b"The room is full\n"
 
 
-def test_the_refused_are_bounded_and_the_oldest_goes_first(full_door: Door) -> None:
+def test_refused_connections_are_limited_and_the_oldest_is_closed(full_door: Door) -> None:
     crowd = [full_door.connect() for _ in range(MAX_LINGERING + 3)]
     full_door.turn()
     assert full_door.loop.sources == 1 + MAX_LINGERING
@@ -246,7 +246,7 @@ def test_the_refused_are_bounded_and_the_oldest_goes_first(full_door: Door) -> N
         assert hear_all(peer) == b"The room is full\n"
 
 
-def test_a_refused_one_that_is_reset_harms_nobody(full_door: Door) -> None:
+def test_a_refused_connection_that_is_reset_is_removed(full_door: Door) -> None:
     refused = full_door.connect()
     full_door.turn()
     refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -254,7 +254,7 @@ def test_a_refused_one_that_is_reset_harms_nobody(full_door: Door) -> None:
     assert full_door.turn() is None
 
 
-def test_a_refused_one_that_went_before_it_was_told_harms_nobody(full_door: Door) -> None:
+def test_a_refused_connection_reset_before_its_answer_is_removed(full_door: Door) -> None:
     refused = full_door.connect()
     refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     refused.close()
@@ -262,7 +262,7 @@ def test_a_refused_one_that_went_before_it_was_told_harms_nobody(full_door: Door
     assert full_door.turn() is None
 
 
-def test_closing_the_door_closes_on_the_refused(full_door: Door) -> None:
+def test_close_closes_refused_connections(full_door: Door) -> None:
     refused = full_door.connect()
     full_door.turn()
     full_door.acceptor.close()
@@ -273,7 +273,7 @@ def test_closing_the_door_closes_on_the_refused(full_door: Door) -> None:
 # --- leave ---------------------------------------------------------------------------------------
 
 
-def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
+def test_leave_3_the_resources_of_a_member_that_left_are_released(door: Door) -> None:
     peers = [door.connect() for _ in range(3)]
     door.turn()
     client = door.members.by_id[2]
@@ -285,7 +285,7 @@ def test_leave_3_what_a_member_cost_is_given_back(door: Door) -> None:
     assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
 
 
-def test_leave_4_a_connection_ends_though_a_worker_holds_it_too(door: Door) -> None:
+def test_leave_4_a_connection_ends_while_a_worker_still_holds_it(door: Door) -> None:
     peer = door.connect()
     door.turn()
     with door.members.by_id[1].connection.dup():
@@ -293,7 +293,7 @@ def test_leave_4_a_connection_ends_though_a_worker_holds_it_too(door: Door) -> N
         assert hear_all(peer) == b""
 
 
-def test_to_leave_twice_is_to_leave_once(door: Door) -> None:
+def test_a_second_leave_has_no_effect(door: Door) -> None:
     for _ in range(2):
         door.connect()
     door.turn()
@@ -304,7 +304,7 @@ def test_to_leave_twice_is_to_leave_once(door: Door) -> None:
     assert door.registry.members() == {2: ("127.0.0.1", 0)}
 
 
-def test_leave_1_who_was_reset_can_leave(door: Door) -> None:
+def test_leave_1_a_member_that_was_reset_can_leave(door: Door) -> None:
     reset = door.connect()
     door.turn()
     reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -316,7 +316,7 @@ def test_leave_1_who_was_reset_can_leave(door: Door) -> None:
 # --- slots ---------------------------------------------------------------------------------------
 
 
-def test_load_4_each_member_has_a_slot_of_its_own_and_a_slot_is_used_again(door: Door) -> None:
+def test_load_4_each_member_has_its_own_slot_and_free_slots_are_reused(door: Door) -> None:
     for _ in range(4):
         door.connect()
     door.turn()

@@ -84,7 +84,7 @@ def fixture_room() -> Iterator[Room]:
         ("192.0.2.1", []),
     ],
 )
-def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
+def test_kick_disconnects_the_matching_members(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
     assert room.bans.all() == [], "they may join again"
@@ -99,7 +99,9 @@ def test_who_is_kicked(who: object, members: list[int], room: Room) -> None:
         ("192.0.2.1", "192.0.2.1", []),
     ],
 )
-def test_who_is_banned(who: str, banned: str, members: list[int], room: Room) -> None:
+def test_ban_disconnects_and_bans_the_matching_addresses(
+    who: str, banned: str, members: list[int], room: Room
+) -> None:
     spelt = [banned.removesuffix("/32").removesuffix("/128")]
     assert room.run("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
     assert room.put_out == [(id, LeaveReason.BANNED) for id in members]
@@ -110,27 +112,27 @@ def test_who_is_banned(who: str, banned: str, members: list[int], room: Room) ->
 
 @pytest.mark.parametrize("do", ["kick", "ban", "unban"])
 @pytest.mark.parametrize("who", ["", "x", "10.0.0.1/8", None, [], {}, "\ud800", "²", 1e999, -1])
-def test_who_is_nobody_is_an_error(do: str, who: object, room: Room) -> None:
+def test_an_invalid_member_or_network_is_an_error(do: str, who: object, room: Room) -> None:
     answer = room.run(do, who=who)
     assert answer is not None
     assert answer["error"].startswith("an address, a network such as ")
     assert room.put_out == []
 
 
-def test_an_id_that_nobody_has_can_not_be_banned(room: Room) -> None:
+def test_an_unknown_id_cannot_be_banned(room: Room) -> None:
     answer = room.run("ban", who="99")
     assert answer == {"error": "no member with id 99"}
     assert not room.bans.all()
     assert not room.put_out
 
 
-def test_who_came_by_a_unix_socket_is_banned_with_all_who_do(room: Room) -> None:
+def test_a_ban_of_a_unix_socket_s_client_bans_all_of_them(room: Room) -> None:
     answer = room.run("ban", who="4")
     assert answer == {"banned": "unix", "kicked": [4], "bans": ["unix"]}
     assert UNIX in room.bans
 
 
-def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: Path) -> None:
+def test_a_ban_that_cannot_be_written_still_disconnects(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
     commands = AdminCommands(room.members, bans, room.log, room.wake)
     answer = commands.run({"do": "ban", "who": "2"})
@@ -143,7 +145,7 @@ def test_a_ban_that_can_not_be_kept_puts_out_nevertheless(room: Room, tmp_path: 
 @pytest.mark.parametrize(
     "order", [{}, {"do": "dance"}, {"do": ["kick"]}, {"do": "say"}, {"do": "say", "text": 5}]
 )
-def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
+def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> None:
     assert room.commands.run(order) is None
 
 
@@ -161,7 +163,7 @@ def test_what_is_no_order(order: dict[str, Any], room: Room) -> None:
         ("\ud800", b"<room>?\n", 1),
     ],
 )
-def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Room) -> None:
+def test_say_appends_a_message_of_the_room(text: str, said: bytes, lines: int, room: Room) -> None:
     assert room.run("say", text=text) == {"said": lines}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
@@ -171,7 +173,7 @@ def test_it_speaks_as_a_member_does(text: str, said: bytes, lines: int, room: Ro
     assert room.woken == 1
 
 
-def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
+def test_say_ends_an_unfinished_line_first(room: Room) -> None:
     """LINE-6."""
     append(room.log, Run(7, b"<a>half", 3))
     room.run("say", text="x")
@@ -181,7 +183,7 @@ def test_it_does_not_speak_into_another_s_line(room: Room) -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "\r\n", "x" * (MAX_TEXT + 1), "é" * (MAX_TEXT // 2 + 1)]
 )
-def test_it_says_neither_nothing_nor_too_much(text: str, room: Room) -> None:
+def test_say_refuses_an_empty_or_too_long_text(text: str, room: Room) -> None:
     assert room.run("say", text=text) == {"error": "the text must have 1 to 4096 bytes"}
     assert room.woken == 0
     assert room.run("say", text="x" * MAX_TEXT) == {"said": 1}
@@ -190,7 +192,7 @@ def test_it_says_neither_nothing_nor_too_much(text: str, room: Room) -> None:
 BUSY = {"error": "the room is too busy; try again"}
 
 
-def test_where_the_log_has_no_room_nobody_is_waited_for(room: Room) -> None:
+def test_say_does_not_wait_for_room_in_the_log(room: Room) -> None:
     with room.log as log:
         log.serve(0, log.head)  # the worker never delivers
     text = "x\n" * 2000
@@ -210,7 +212,7 @@ signal.pause()
 """
 
 
-def test_a_worker_that_has_stopped_with_the_lock_is_not_waited_for(
+def test_say_does_not_wait_for_a_stopped_holder_of_the_lock(
     room: Room,
 ) -> None:
     with subprocess.Popen(

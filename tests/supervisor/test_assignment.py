@@ -81,9 +81,7 @@ def has_pinned_seat(stage: Stage) -> bool:
 # --- records to a worker -------------------------------------------------------------------------
 
 
-def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
-    stage: Stage, crowd: Crowd
-) -> None:
+def test_load_4_a_handed_over_member_keeps_its_own_welcome(stage: Stage, crowd: Crowd) -> None:
     def story() -> Story:
         yield from stage.begin()
         for number in range(4):
@@ -101,7 +99,7 @@ def test_load_4_who_are_handed_over_are_greeted_as_when_they_came(
     stage.run(story(), workers=2)
 
 
-def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
+def test_load_4_many_members_with_long_prefixes_are_handed_over_at_once(
     stage: Stage, crowd: Crowd
 ) -> None:
     """The prefixes are the longest, of characters that JSON escapes, and the addresses, too."""
@@ -126,7 +124,9 @@ def test_load_4_many_can_be_handed_over_at_once_whatever_their_prefixes_are(
 # --- after a death -------------------------------------------------------------------------------
 
 
-def test_load_4_the_orphans_go_to_the_least_loaded(stage: Stage, crowd: Crowd) -> None:
+def test_load_4_a_dead_worker_s_members_go_to_the_least_loaded_workers(
+    stage: Stage, crowd: Crowd
+) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(12)
@@ -145,7 +145,7 @@ def test_load_4_the_orphans_go_to_the_least_loaded(stage: Stage, crowd: Crowd) -
     stage.run(story(), workers=4)
 
 
-def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
+def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
     stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
@@ -175,7 +175,7 @@ def test_load_4_all_is_settled_when_each_has_acked_what_it_was_asked_last(
     stage.run(story(), workers=4)
 
 
-def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: Crowd) -> None:
+def test_load_4_the_next_worker_adopts_unassigned_members(stage: Stage, crowd: Crowd) -> None:
     """Also if several workers in a row die before they are ready, or before they adopt them."""
 
     def story() -> Story:
@@ -205,7 +205,7 @@ def test_load_4_whom_nobody_serves_the_next_worker_adopts(stage: Stage, crowd: C
     stage.run(story(), workers=2)
 
 
-def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
+def test_load_4_a_member_that_kills_several_workers_is_disconnected(
     stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
@@ -231,7 +231,7 @@ def test_load_4_one_over_whom_worker_after_worker_dies_is_put_out(
     stage.run(story())
 
 
-def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd: Crowd) -> None:
+def test_no_member_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd: Crowd) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(1)
@@ -251,7 +251,7 @@ def test_nobody_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd:
     stage.run(story())
 
 
-def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
+def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
     stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
@@ -275,7 +275,7 @@ def test_load_4_one_over_whom_worker_after_worker_hangs_is_put_out(
     stage.run(story(), watchdog=8)
 
 
-def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> None:
+def test_the_registry_counts_unassigned_members_correctly(stage: Stage, crowd: Crowd) -> None:
     """Its load counts stay right when they are served again, also in a dead worker's seat."""
 
     def story() -> Story:
@@ -296,7 +296,7 @@ def test_the_registry_knows_whom_nobody_serves(stage: Stage, crowd: Crowd) -> No
     stage.run(story(), workers=2)
 
 
-def test_nobody_asks_the_registry_about_no_one(
+def test_the_registry_is_not_called_for_an_empty_list_of_members(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call takes a while, and three seconds if the registry's process hangs."""
@@ -317,7 +317,7 @@ def test_nobody_asks_the_registry_about_no_one(
     stage.run(story())
 
 
-def test_where_the_system_does_not_count_nobody_is_moved(
+def test_members_are_not_moved_where_the_kernel_counts_no_bytes(
     stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
@@ -336,7 +336,7 @@ def test_where_the_system_does_not_count_nobody_is_moved(
     stage.run(story(), workers=2)
 
 
-def test_where_the_system_does_not_count_a_dead_worker_s_members_are_put_out(
+def test_members_are_disconnected_where_the_kernel_counts_no_bytes(
     stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
@@ -380,7 +380,9 @@ def test_a_new_worker_gets_its_share(stage: Stage, crowd: Crowd) -> None:
     stage.run(story(), workers=2)
 
 
-def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd: Crowd) -> None:
+def test_load_4_a_worker_is_told_when_all_yielded_members_are_adopted(
+    stage: Stage, crowd: Crowd
+) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(20)
@@ -419,7 +421,7 @@ def test_load_4_who_has_yielded_is_told_when_all_is_settled(stage: Stage, crowd:
 
 @pytest.mark.parametrize("yielded", [False, True])
 @pytest.mark.parametrize("dead", ["who yields", "who adopts"])
-def test_load_4_a_worker_may_die_while_members_are_on_the_way(
+def test_load_4_a_worker_may_die_while_members_move(
     dead: str, yielded: bool, stage: Stage, crowd: Crowd
 ) -> None:
     def story() -> Story:
@@ -458,7 +460,7 @@ def test_load_4_a_worker_may_die_while_members_are_on_the_way(
     stage.run(story(), workers=2)
 
 
-def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
+def test_an_even_spread_is_not_changed(stage: Stage, crowd: Crowd) -> None:
     def story() -> Story:
         yield from stage.begin()
         yield from crowd.join(44)
@@ -476,5 +478,5 @@ def test_an_even_spread_stays_as_it_is(stage: Stage, crowd: Crowd) -> None:
     stage.run(story(), workers=2)
 
 
-def test_the_ids_of_those_who_yield_fit_into_a_record() -> None:
+def test_the_ids_of_yielded_members_fit_into_a_record() -> None:
     assert len(str({"yield": [10**15 + id for id in range(MAX_YIELD)]})) < 32 * 1024

@@ -48,7 +48,7 @@ class Diary:
         self.ended += 1
 
 
-def test_it_is_told_and_heard(children: Children) -> None:
+def test_records_are_exchanged_with_a_child(children: Children) -> None:
     diary = Diary(children)
     assert children.last.arguments == ("an argument",)
     diary.child.tell({"do": 1})
@@ -61,7 +61,7 @@ def test_it_is_told_and_heard(children: Children) -> None:
     diary.child.tell({"do": 2})
 
 
-def test_its_end_is_told_after_its_last_record(children: Children) -> None:
+def test_the_end_of_a_child_is_reported_after_its_last_record(children: Children) -> None:
     diary = Diary(children)
     children.last.channel.send({"last": True})
     children.last.die(3)
@@ -75,7 +75,7 @@ def test_its_end_is_told_after_its_last_record(children: Children) -> None:
     assert children.loop.idle() is None
 
 
-def test_its_channel_may_end_before_its_process(children: Children) -> None:
+def test_the_channel_of_a_child_may_end_before_its_process(children: Children) -> None:
     diary = Diary(children)
     children.last.channel.close()
     children.loop.turn()
@@ -95,14 +95,14 @@ def test_a_child_that_is_not_ready_in_time_is_killed(children: Children) -> None
     assert diary.child.failure == "not ready within 30 s"
 
 
-def test_a_child_that_is_ready_has_all_the_time(children: Children) -> None:
+def test_a_ready_child_has_no_timeout(children: Children) -> None:
     diary = Diary(children)
     diary.child.ready()
     assert children.loop.step() is None
     diary.child.end()
 
 
-def test_what_its_channel_does_not_take_is_sent_when_it_does(children: Children) -> None:
+def test_records_for_a_full_channel_are_sent_later(children: Children) -> None:
     diary = Diary(children)
     diary.child.ready()
     count = 2000
@@ -118,7 +118,7 @@ def test_what_its_channel_does_not_take_is_sent_when_it_does(children: Children)
     diary.child.end()
 
 
-def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
+def test_records_that_the_system_refuses_are_sent_a_moment_later(
     children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diary = Diary(children)
@@ -139,7 +139,7 @@ def test_what_the_system_refuses_to_send_is_sent_a_moment_later(
     diary.child.end()
 
 
-def test_without_the_loop_it_is_heard_and_reaped_as_with_it(children: Children) -> None:
+def test_wait_handles_records_and_the_end_without_the_event_loop(children: Children) -> None:
     diary = Diary(children)
     children.last.channel.send({"done": 1})
     diary.child.wait(10)
@@ -150,14 +150,14 @@ def test_without_the_loop_it_is_heard_and_reaped_as_with_it(children: Children) 
     assert children.loop.sources == 0
 
 
-def test_a_child_that_can_not_be_started_leaves_nothing(children: Children) -> None:
+def test_a_child_that_cannot_be_started_leaves_nothing(children: Children) -> None:
     children.error = OSError(errno.EAGAIN, "no more processes")
     with pytest.raises(OSError, match="no more processes"):
         Diary(children)
     assert children.loop.sources == 0
 
 
-def test_the_pause_grows_up_to_its_longest_however_often_it_is_in_vain() -> None:
+def test_the_backoff_grows_up_to_its_maximum() -> None:
     pauses = [pause_after(failures) for failures in range(2000)]
     assert pauses[:4] == [0, FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert pauses == sorted(pauses)
@@ -206,7 +206,7 @@ class Restarted:
         )
 
 
-def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
+def test_the_backoff_grows_with_each_death_of_a_process(
     children: Children, caplog: pytest.LogCaptureFixture
 ) -> None:
     restarted = Restarted(children)
@@ -231,7 +231,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_later_each_time(
 
 
 @pytest.mark.parametrize("success", ["it says so", "it lives long"])
-def test_after_a_success_it_is_started_again_at_once(success: str, children: Children) -> None:
+def test_a_success_resets_the_backoff(success: str, children: Children) -> None:
     restarted = Restarted(children)
     restarted.child.start()
     for _ in range(3):
@@ -253,7 +253,7 @@ def test_after_a_success_it_is_started_again_at_once(success: str, children: Chi
     restarted.child.end()
 
 
-def test_where_none_can_be_started_it_is_tried_again(
+def test_a_failed_start_is_tried_again(
     children: Children, caplog: pytest.LogCaptureFixture
 ) -> None:
     restarted = Restarted(children)
@@ -273,9 +273,7 @@ def test_where_none_can_be_started_it_is_tried_again(
 
 
 @pytest.mark.parametrize("exitcode", [0, 1])
-def test_a_process_that_ends_after_the_stop_is_not_started_again(
-    exitcode: int, children: Children
-) -> None:
+def test_a_process_that_ends_after_stop_is_not_restarted(exitcode: int, children: Children) -> None:
     restarted = Restarted(children)
     restarted.child.start()
     restarted.child.stop()
@@ -287,6 +285,6 @@ def test_a_process_that_ends_after_the_stop_is_not_started_again(
     assert len(children.started) == 1
 
 
-def test_it_can_end_before_it_has_begun(children: Children) -> None:
+def test_a_restarted_child_can_end_before_its_start(children: Children) -> None:
     Restarted(children).child.end()
     assert children.started == []

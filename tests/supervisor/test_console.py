@@ -79,7 +79,7 @@ def test_a_console_begins_at_the_head() -> None:
         assert console.print() == b"<a>after\n"
 
 
-def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Script) -> None:
+def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
     log = log_of(console)
     console.print_line("a connected")
     say(log, b"<a>hello\n")
@@ -92,13 +92,13 @@ def test_what_it_is_told_to_say_comes_behind_what_was_said_before(console: Scrip
     )
 
 
-def test_what_is_no_text_is_printed_nevertheless(console: Script) -> None:
+def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
     """For example a path in an error."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
 
-def test_a_line_that_is_unfinished_is_printed_as_it_grows(console: Script) -> None:
+def test_an_unfinished_line_is_printed_as_it_grows(console: Script) -> None:
     log = log_of(console)
     say(log, b"<a>hel")
     assert console.print() == b"<a>hel"
@@ -107,7 +107,7 @@ def test_a_line_that_is_unfinished_is_printed_as_it_grows(console: Script) -> No
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_notice_ends_an_unfinished_line_and_the_line_s_own_end_is_not_doubled(
+def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
     at_once: bool, console: Script
 ) -> None:
     log = log_of(console)
@@ -128,7 +128,7 @@ def test_a_notice_ends_an_unfinished_line_and_the_line_s_own_end_is_not_doubled(
     assert console.print() == b"<a>hel\nb connected\nc connected\n<b>hi\n\n"
 
 
-def test_a_quiet_console_prints_what_it_is_told_to_say_and_nothing_else() -> None:
+def test_a_quiet_console_prints_only_notices() -> None:
     with closing(Doorbell.new()) as doorbell:
         console = Script(None, doorbell)
         console.print_line("listening on 127.0.0.1:8080")
@@ -145,7 +145,7 @@ def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) ->
     assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message at least"
 
 
-def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
+def test_a_chunk_of_only_an_omitted_line_end_is_skipped(
     console: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk may consist of nothing else."""
@@ -163,7 +163,7 @@ def test_it_goes_on_behind_a_line_end_that_it_leaves_out(
 
 @pytest.mark.parametrize(("open_line", "ends"), [(b"", b""), (b"<x>hel", b"\n")])
 @pytest.mark.parametrize("at_end", [b"", b"<y>unfinished"])
-def test_what_it_has_no_time_for_is_counted_and_left_out(
+def test_messages_beyond_the_limit_are_left_out_and_counted(
     open_line: bytes, ends: bytes, at_end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
@@ -181,7 +181,7 @@ def test_what_it_has_no_time_for_is_counted_and_left_out(
 
 
 @pytest.mark.parametrize("line", [b"<a>%s\n" % (b"x" * 90), b"\n"], ids=["in bytes", "in entries"])
-def test_it_never_prints_what_is_lapped(line: bytes) -> None:
+def test_lapped_messages_are_left_out_and_counted(line: bytes) -> None:
     with scripted(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
         for _ in range(200):
             say(log, line)
@@ -191,7 +191,7 @@ def test_it_never_prints_what_is_lapped(line: bytes) -> None:
         assert console.print() == b"(200 left out)\n" + line * 5
 
 
-def test_notices_come_behind_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notices_come_after_the_count_of_omitted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
     with scripted() as (console, log):
         say(log, b"<a>hello\n")
@@ -201,7 +201,7 @@ def test_notices_come_behind_what_was_left_out(monkeypatch: pytest.MonkeyPatch) 
         assert console.print() == b"(31 left out)\nb connected\n"
 
 
-def test_more_notices_than_it_keeps_are_counted() -> None:
+def test_notices_beyond_the_limit_are_left_out_and_counted() -> None:
     with closing(Doorbell.new()) as doorbell:
         console = Script(None, doorbell)
         for number in range(MAX_LINES + 7):
@@ -229,7 +229,7 @@ STEPS = lists(
 
 
 @given(STEPS, sampled_from([1, 10, 50, 1 << 16]))
-def test_every_notice_is_a_line_of_its_own_in_its_place(steps: list[Any], chunk: int) -> None:
+def test_every_notice_is_a_line_in_its_place(steps: list[Any], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch, scripted() as (console, log):
         monkeypatch.setattr(module, "CHUNK", chunk)
         said = b""
@@ -260,7 +260,7 @@ def test_every_notice_is_a_line_of_its_own_in_its_place(steps: list[Any], chunk:
             assert rest == said[at:]
 
 
-def test_a_stream_that_was_closed_before_the_start_leads_nowhere() -> None:
+def test_a_stream_closed_before_the_start_becomes_dev_null() -> None:
     fd = descriptor(None)
     assert os.path.samestat(os.fstat(fd), os.stat(os.devnull))
     os.close(fd)
@@ -323,7 +323,7 @@ def thread() -> threading.Thread | None:
     return next((thread for thread in threading.enumerate() if thread.name == "console"), None)
 
 
-def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
+def test_the_console_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
     with new_log(ROOMY) as log:
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
@@ -335,7 +335,7 @@ def test_it_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
         assert thread() is None
 
 
-def test_it_reads_again_while_another_process_has_the_log_s_lock(
+def test_the_console_reads_again_while_another_process_holds_the_lock(
     reader: Reader, doorbell: Doorbell
 ) -> None:
     """Nobody rings again. The console neither waits for that process nor forgets the log."""
@@ -367,7 +367,7 @@ def test_it_reads_again_while_another_process_has_the_log_s_lock(
         os.close(fd)
 
 
-def test_without_a_thread_there_is_no_console(
+def test_a_console_whose_thread_cannot_start_is_an_error(
     doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
@@ -378,7 +378,7 @@ def test_without_a_thread_there_is_no_console(
         Console(None, doorbell, -1)
 
 
-def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbell) -> None:
+def test_close_prints_the_remaining_notices(reader: Reader, doorbell: Doorbell) -> None:
     console = Console(None, doorbell, reader.output)
     for number in range(500):
         console.print_line(f"{number}")
@@ -387,7 +387,7 @@ def test_what_is_left_is_printed_when_it_closes(reader: Reader, doorbell: Doorbe
     assert reader.end() == b"".join(b"%d\n" % number for number in range(500))
 
 
-def test_what_is_said_while_it_looks_for_its_end_is_printed(
+def test_a_notice_during_close_is_printed(
     reader: Reader, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main thread prints its last line just when the console has found nothing to print."""
@@ -420,7 +420,7 @@ def test_what_is_said_while_it_looks_for_its_end_is_printed(
     assert reader.end() == b"first\nthe last words\n"
 
 
-def test_a_pipe_that_nobody_reads_holds_up_nobody(reader: Reader, doorbell: Doorbell) -> None:
+def test_an_unread_pipe_delays_nobody(reader: Reader, doorbell: Doorbell) -> None:
     """Lines of the meantime are printed once somebody reads."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
@@ -437,7 +437,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody(reader: Reader, doorbell: Door
     assert thread() is None
 
 
-def test_a_pipe_that_does_not_block_is_waited_for(reader: Reader, doorbell: Doorbell) -> None:
+def test_a_non_blocking_pipe_is_waited_for(reader: Reader, doorbell: Doorbell) -> None:
     os.set_blocking(reader.output, False)
     console = Console(None, doorbell, reader.output)
     for _ in range(500):
@@ -448,9 +448,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(reader: Reader, doorbell: Door
     assert thread() is None
 
 
-def test_a_pipe_that_is_closed_ends_the_console_and_nothing_else(
-    reader: Reader, doorbell: Doorbell
-) -> None:
+def test_a_closed_pipe_ends_only_the_console(reader: Reader, doorbell: Doorbell) -> None:
     console = Console(None, doorbell, reader.output)
     reader.hang_up()
     console.print_line("nobody reads this")

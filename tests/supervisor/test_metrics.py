@@ -20,7 +20,7 @@ def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
     children.close()
 
 
-def test_its_process_is_answered_and_replaced(children: Children) -> None:
+def test_the_metrics_process_is_answered_and_replaced(children: Children) -> None:
     metrics = MetricsProcess(children.loop, Endpoint("127.0.0.1", 0), lambda: {"members": 7})
     assert metrics.where.port
     metrics.start()
@@ -36,7 +36,7 @@ def test_its_process_is_answered_and_replaced(children: Children) -> None:
     assert children.last.exitcode is not None
 
 
-def test_an_address_that_is_taken_is_an_error() -> None:
+def test_an_address_in_use_is_an_error() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
         pytest.raises(
@@ -46,7 +46,7 @@ def test_an_address_that_is_taken_is_an_error() -> None:
         MetricsProcess(EventLoop(), Endpoint(*other.getsockname()), dict)
 
 
-def test_without_what_it_needs_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_without_the_extra_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MetricsError, match=r"pip install 'chatroom\[metrics\]'$"):
         MetricsProcess(EventLoop(), Endpoint("127.0.0.1", 0), dict)

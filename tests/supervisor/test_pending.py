@@ -75,12 +75,14 @@ def is_dropped(peer: socket.socket) -> bool:
     ("address", "trusted"),
     [("127.9.9.9", True), ("2001:db8::1", True), ("128.0.0.1", False), ("unix", False)],
 )
-def test_only_some_are_believed(address: str, trusted: bool, porch: Porch) -> None:
+def test_only_trusted_addresses_may_send_a_header(
+    address: str, trusted: bool, porch: Porch
+) -> None:
     assert porch.proxies.trust(address) == trusted
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])
-def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
+def test_a_client_behind_a_proxy_is_admitted_with_all_its_input(
     header: bytes, porch: Porch
 ) -> None:
     porch.comes(header + b"hello\n")
@@ -91,7 +93,9 @@ def test_who_they_come_for_is_admitted_and_nothing_of_what_they_say_is_lost(
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
-def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch) -> None:
+def test_a_connection_of_the_proxy_itself_keeps_its_own_address(
+    header: bytes, porch: Porch
+) -> None:
     """A LOCAL connection is admitted when it sends data, or after LOCAL_STAYS."""
     porch.comes(header + b"hello\n")
     silent = porch.comes(header)
@@ -110,7 +114,7 @@ def test_who_comes_for_itself_keeps_its_own_address(header: bytes, porch: Porch)
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
-def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
+def test_a_health_check_of_a_proxy_is_not_a_member(
     header: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
 ) -> None:
     porch.comes(header).close()
@@ -121,7 +125,7 @@ def test_a_proxy_that_looks_whether_the_room_is_there_is_no_member(
     assert caplog.text == ""
 
 
-def test_so_many_are_waited_for_and_who_took_longest_goes_first(
+def test_pending_connections_are_limited_and_the_oldest_is_dropped(
     porch: Porch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 2)
@@ -149,7 +153,9 @@ def test_a_header_may_come_byte_by_byte(header: bytes, porch: Porch) -> None:
 
 
 @pytest.mark.parametrize("said", [b"hello\n", b"PROXY TCP4 a b 1 2\r\n", BINARY[:-1] + b"\n" * 9])
-def test_nonsense_is_refused(said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_header_is_refused(
+    said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+) -> None:
     if said.startswith(SIGNATURE):
         said = said[:12] + b"\x31" + said[13:]  # version 3
     assert is_dropped(porch.comes(said))
@@ -158,7 +164,7 @@ def test_nonsense_is_refused(said: bytes, porch: Porch, caplog: pytest.LogCaptur
     assert porch.loop.sources == 0
 
 
-def test_who_says_nothing_is_not_waited_for_for_ever(
+def test_a_connection_without_a_header_is_dropped_in_time(
     porch: Porch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = porch.comes(LINE[:20])
@@ -176,7 +182,7 @@ def test_who_says_nothing_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("said", [b"", LINE[:9]])
-def test_who_just_looks_whether_somebody_listens_is_no_trouble(
+def test_a_connection_closed_before_its_header_is_not_logged(
     said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = porch.comes(said)
@@ -186,7 +192,7 @@ def test_who_just_looks_whether_somebody_listens_is_no_trouble(
     assert caplog.text == ""
 
 
-def test_in_the_end_those_who_wait_are_dropped(porch: Porch) -> None:
+def test_close_drops_pending_connections(porch: Porch) -> None:
     peers = [porch.comes(), porch.comes(LINE[:5])]
     porch.proxies.close()
     assert all(map(is_dropped, peers))

@@ -70,7 +70,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
     assert caplog.text.count("event=worker-failed worker=1 ") == attempts + 1
 
 
-def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None:
+def test_a_room_ends_if_no_worker_can_start_any_more(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         stage.workers[0].die(-9)
@@ -86,7 +86,7 @@ def test_a_room_in_which_no_worker_can_start_any_more_ends(stage: Stage) -> None
         stage.run(story())
 
 
-def test_load_4_one_pinned_seat_is_enough_for_several_dead(stage: Stage) -> None:
+def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(stage: Stage) -> None:
     """The log waits for the one with the lowest position."""
 
     def story() -> Story:
@@ -140,7 +140,7 @@ def another_comes(stage: Stage) -> Story:
     yield
 
 
-def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
+def test_load_4_a_refused_start_of_a_process_is_tried_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = Process.start
@@ -154,7 +154,7 @@ def test_load_4_a_process_that_the_system_refuses_is_asked_for_again(
     assert caplog.text.count('error="Resource temporarily unavailable" next=0.1 ') == 1
 
 
-def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
+def test_load_4_a_refused_channel_is_tried_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -166,7 +166,7 @@ def test_load_4_a_channel_that_the_system_refuses_is_asked_for_again(
 # --- on demand -----------------------------------------------------------------------------------
 
 
-def test_sighup_replaces_all_one_after_another(
+def test_sighup_replaces_all_workers_one_after_another(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def story() -> Story:
@@ -206,7 +206,7 @@ def test_sighup_replaces_all_one_after_another(
     assert "event=worker-died" not in caplog.text, "the pool has killed it"
 
 
-def test_sighup_waits_for_one_that_is_about_to_die(
+def test_sighup_waits_for_a_worker_that_is_about_to_die(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[Process] = []
@@ -230,7 +230,7 @@ def test_sighup_waits_for_one_that_is_about_to_die(
     stage.run(story(), workers=2)
 
 
-def test_sigttin_and_sigttou_add_one_and_take_one_away(
+def test_sigttin_adds_a_worker_and_sigttou_removes_one(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def story() -> Story:
@@ -304,7 +304,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     assert "event=worker-died" not in caplog.text
 
 
-def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_a_moment_later(
+def test_load_4_a_stuck_holder_of_the_lock_is_killed_first(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look came between the last turns of the workers that wait for it, and its own."""
@@ -329,7 +329,7 @@ def test_load_4_who_holds_the_log_s_lock_is_to_blame_though_it_was_seen_to_move_
     stage.run(story(), workers=3, watchdog=8)
 
 
-def test_load_4_a_worker_that_does_not_become_ready_is_started_again(
+def test_load_4_a_worker_that_does_not_become_ready_is_replaced(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def story() -> Story:
@@ -366,7 +366,7 @@ def test_a_worker_that_is_not_ready_need_not_make_progress(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
-def test_how_many_workers_there_are_is_for_a_room_that_has_begun(
+def test_signals_do_not_change_the_workers_of_a_room_that_has_not_begun(
     number: signal.Signals, stage: Stage
 ) -> None:
     def story() -> Story:

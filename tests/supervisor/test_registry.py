@@ -48,7 +48,7 @@ def test_an_id_is_never_given_twice() -> None:
     assert admit(registry).id == 2
 
 
-def test_it_knows_who_is_in_the_room() -> None:
+def test_the_registry_returns_a_copy_of_its_members() -> None:
     registry = registry_of(4)
     admit(registry, ALICE)
     admit(registry, BOB)
@@ -66,7 +66,7 @@ def test_newcomers_are_placed_on_the_worker_with_the_fewest_members() -> None:
     assert [admit(registry).worker for _ in range(2)] == [1, 1]
 
 
-def test_nobody_is_placed_on_a_worker_that_was_dismissed() -> None:
+def test_a_dismissed_worker_gets_no_newcomers() -> None:
     registry = registry_of(0, 1)
     for _ in range(4):
         admit(registry)
@@ -92,7 +92,7 @@ def test_the_limit_for_an_address_may_change() -> None:
     assert registry.admit(ALICE) == FULL
 
 
-def test_a_worker_that_comes_back_has_no_members() -> None:
+def test_a_worker_that_is_enrolled_again_has_no_members() -> None:
     registry = registry_of(0, 1)
     for _ in range(4):
         admit(registry)
@@ -124,14 +124,14 @@ def test_load_4_members_may_move_to_another_worker() -> None:
     assert len(registry.members()) == 8, "a move to a dismissed worker is harmless"
 
 
-def test_to_enroll_twice_is_to_enroll_once() -> None:
+def test_a_second_enroll_has_no_effect() -> None:
     registry = registry_of(0, 1)
     admit(registry)
     registry.enroll(0)
     assert [admit(registry).worker for _ in range(2)] == [1, 0]
 
 
-def test_join_5_a_full_room_says_so() -> None:
+def test_join_5_a_full_room_refuses_newcomers() -> None:
     registry = registry_of(0, clients=2)
     admit(registry, ALICE)
     admit(registry, BOB)
@@ -141,7 +141,7 @@ def test_join_5_a_full_room_says_so() -> None:
     assert registry.admit(BOB) == FULL
 
 
-def test_join_5_an_address_has_its_limit() -> None:
+def test_join_5_an_address_at_its_limit_is_refused() -> None:
     registry = registry_of(0, per_address=2)
     admit(registry, ALICE)
     admit(registry, ALICE)
@@ -159,7 +159,7 @@ def test_without_a_limit_an_address_may_fill_the_room() -> None:
     assert registry.admit(ALICE) == FULL
 
 
-def test_to_leave_twice_is_to_leave_once() -> None:
+def test_a_second_leave_has_no_effect() -> None:
     registry = registry_of(0, 1, per_address=2)
     admit(registry, ALICE)
     admit(registry, ALICE)
@@ -170,7 +170,7 @@ def test_to_leave_twice_is_to_leave_once() -> None:
     assert registry.admit(ALICE) == TOO_MANY, "the second leave did not count"
 
 
-def test_it_can_be_restored() -> None:
+def test_a_registry_can_be_restored() -> None:
     registry = registry_of(clients=4, per_address=2)
     registry.restore(7, {3: (ALICE, 0), 5: (ALICE, 2), 6: (BOB, 1)}, {0, 1})
     assert registry.members() == {3: (ALICE, 0), 5: (ALICE, 2), 6: (BOB, 1)}
@@ -193,7 +193,7 @@ def test_it_can_be_restored() -> None:
         max_size=60,
     )
 )
-def test_limits_and_balance_hold_whatever_happens(steps: list[tuple[str, object]]) -> None:
+def test_limits_and_balance_hold_for_any_sequence_of_steps(steps: list[tuple[str, object]]) -> None:
     registry = registry_of(0, clients=6, per_address=3)
     enrolled, last_id = {0}, 0
     for step in steps:
@@ -286,7 +286,7 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_it_lives_in_a_process_of_its_own_until_it_is_stopped() -> None:
+def test_a_registry_process_runs_until_it_is_stopped() -> None:
     room = Room()
     pid = room.process.pid
     assert pid is not None
@@ -298,7 +298,7 @@ def test_it_lives_in_a_process_of_its_own_until_it_is_stopped() -> None:
     assert is_gone(pid)
 
 
-def test_load_4_when_its_process_is_killed_another_knows_what_it_knew(room: Room) -> None:
+def test_load_4_a_killed_process_is_replaced_with_the_same_state(room: Room) -> None:
     assert [room.admit(ALICE).worker for _ in range(2)] == [0, 1]
     room.registry.dismiss(0)
     room.kill()
@@ -307,7 +307,7 @@ def test_load_4_when_its_process_is_killed_another_knows_what_it_knew(room: Room
     assert room.registry.admit(BOB) == FULL
 
 
-def test_load_4_whoever_leaves_while_it_is_dead_has_left(room: Room) -> None:
+def test_load_4_members_may_leave_while_the_process_is_dead(room: Room) -> None:
     room.admit(ALICE)
     room.admit(ALICE)
     room.kill()
@@ -318,7 +318,7 @@ def test_load_4_whoever_leaves_while_it_is_dead_has_left(room: Room) -> None:
 
 
 @pytest.mark.parametrize("method", ["enroll", "dismiss"])
-def test_load_4_workers_come_and_go_while_it_is_dead(method: str, room: Room) -> None:
+def test_load_4_workers_may_change_while_the_process_is_dead(method: str, room: Room) -> None:
     room.kill()
     getattr(room.registry, method)(1)
     expected = {0, 1} if method == "enroll" else {0}
@@ -326,7 +326,7 @@ def test_load_4_workers_come_and_go_while_it_is_dead(method: str, room: Room) ->
 
 
 @pytest.mark.parametrize("dead", ["before", "after"])
-def test_load_4_another_has_the_limit_that_was_changed(dead: str, room: Room) -> None:
+def test_load_4_the_next_process_has_the_changed_limit(dead: str, room: Room) -> None:
     room.admit(ALICE)
     if dead == "before":
         room.kill()
@@ -340,7 +340,7 @@ def test_load_4_another_has_the_limit_that_was_changed(dead: str, room: Room) ->
     assert room.registry.admit(ALICE) == FULL
 
 
-def test_load_4_it_may_die_again_and_again(room: Room) -> None:
+def test_load_4_the_process_may_die_repeatedly(room: Room) -> None:
     for id in range(1, 4):
         room.kill()
         assert room.admit(f"192.0.2.{id}").id == id
@@ -348,7 +348,7 @@ def test_load_4_it_may_die_again_and_again(room: Room) -> None:
     assert room.registry.admit(ALICE) == FULL
 
 
-def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
+def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
     """The event loop sees the process's end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
@@ -356,7 +356,7 @@ def test_load_4_nobody_has_to_ask_for_another_one(room: Room) -> None:
         assert room.process.is_alive()
 
 
-def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
+def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait for the process has a timeout, and the process is killed."""
@@ -373,7 +373,7 @@ def test_load_4_when_its_process_is_stopped_another_knows_what_it_knew(
     assert room.process is not stopped
 
 
-def test_load_4_when_another_is_stopped_while_it_starts_a_third_takes_its_place(
+def test_load_4_a_process_stopped_during_its_start_is_replaced(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
@@ -396,7 +396,7 @@ def test_load_4_when_another_is_stopped_while_it_starts_a_third_takes_its_place(
 
 
 @pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])
-def test_what_is_stopped_or_dead_can_be_ended(what: signal.Signals, room: Room) -> None:
+def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room) -> None:
     process = room.process
     pid = process.pid
     assert pid is not None
@@ -416,7 +416,7 @@ signal.pause()
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
-def test_it_ends_with_the_main_process_however_that_ends() -> None:
+def test_the_process_ends_with_a_killed_main_process() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_A_REGISTRY], cwd=ROOT, stdout=subprocess.PIPE
     ) as main:

@@ -134,7 +134,7 @@ def test_an_empty_room(room: Room) -> None:
     }
 
 
-def test_what_was_counted(room: Room) -> None:
+def test_the_report_holds_all_counters(room: Room) -> None:
     tally = room.tally
     tally.joins = 7
     tally.leaves[LeaveReason.CLOSED] += 2
@@ -177,7 +177,7 @@ def test_what_was_counted(room: Room) -> None:
     ]
 
 
-def test_a_member(room: Room) -> None:
+def test_the_report_describes_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
     assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
@@ -195,7 +195,7 @@ def test_a_member(room: Room) -> None:
     assert [client["members"] for client in room.overview.whole()["workers"]] == [0, 1]
 
 
-def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None:
+def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
     client, _ = room.join(1), room.join(2, worker=1)
     room.say(1, b"<a>12\n")
     room.say(2, b"<b>3\n")
@@ -214,7 +214,7 @@ def test_lag_is_what_was_not_taken_for_a_member_less_its_own(room: Room) -> None
     assert room.lags()[0] == 0
 
 
-def test_the_lag_of_one_that_was_not_noted_yet_is_not_known(room: Room) -> None:
+def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
     room.join(1)
     room.slots.clear(1)
     room.say(2, b"<b>3\n")
@@ -222,7 +222,7 @@ def test_the_lag_of_one_that_was_not_noted_yet_is_not_known(room: Room) -> None:
     assert room.overview.whole()["room"]["lag"] == 0
 
 
-def test_the_lag_of_one_that_was_noted_too_long_ago_is_not_known(room: Room) -> None:
+def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
     """Its connection is broken: a served member gets another checkpoint before that."""
     room.join(1)
     room.join(2)
@@ -234,7 +234,7 @@ def test_the_lag_of_one_that_was_noted_too_long_ago_is_not_known(room: Room) -> 
     assert room.lags() == [None, 4]
 
 
-def test_what_nobody_counts_is_not_known(room: Room) -> None:
+def test_bytes_and_lag_of_a_unix_socket_s_client_are_unknown(room: Room) -> None:
     ours, theirs = socket.socketpair()
     room.peers.append(theirs)
     room.clients[1] = Client(ours, UNIX, 0, "", 0, 1)

@@ -71,14 +71,14 @@ def test_a_quiet_console_reads_no_log(stage: Stage) -> None:
     assert stage.quiet
 
 
-def test_an_address_that_is_taken_is_found_before_anything_is_started(stage: Stage) -> None:
+def test_an_address_in_use_is_an_error_before_any_process_starts(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ListenError):
         stage.run(iter(()), listen=(Endpoint(*other.getsockname()),))
     assert stage.processes == []
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_a_worker_that_can_not_start_ends_the_room_with_its_error(said: bool, stage: Stage) -> None:
+def test_a_worker_that_cannot_start_ends_the_room_with_its_error(said: bool, stage: Stage) -> None:
     def story() -> Story:
         yield
         first, other = stage.workers
@@ -104,7 +104,7 @@ def test_a_log_that_is_too_large_is_an_error(stage: Stage, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("wanted", "granted"), [(10, 10), (10_000, 500)])
-def test_descriptors_bound_the_room(
+def test_the_limit_of_descriptors_limits_the_room(
     wanted: int, granted: int, stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def story() -> Story:
@@ -117,7 +117,7 @@ def test_descriptors_bound_the_room(
     assert ("allow only 500" in caplog.text) == (granted < wanted)
 
 
-def test_the_owner_is_heard_again_when_there_are_descriptors_again(
+def test_the_control_socket_accepts_again_once_descriptors_are_free(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[int] = []
@@ -146,7 +146,7 @@ def test_the_owner_is_heard_again_when_there_are_descriptors_again(
 # --- members -------------------------------------------------------------------------------------
 
 
-def test_newcomers_are_spread_over_the_workers_and_leave_when_these_say_so(stage: Stage) -> None:
+def test_newcomers_are_spread_and_leave_when_their_workers_say_so(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
@@ -172,7 +172,7 @@ def test_newcomers_are_spread_over_the_workers_and_leave_when_these_say_so(stage
     stage.run(story(), workers=2)
 
 
-def test_load_2_who_lagged_is_told_to_the_owner(stage: Stage) -> None:
+def test_load_2_the_console_names_a_member_that_lagged(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect():
@@ -185,7 +185,7 @@ def test_load_2_who_lagged_is_told_to_the_owner(stage: Stage) -> None:
     stage.run(story())
 
 
-def test_a_worker_that_is_slow_to_adopt_holds_up_nobody(stage: Stage) -> None:
+def test_a_worker_that_is_slow_to_adopt_delays_nobody(stage: Stage) -> None:
     """The worker adopts all members in the end, though its channel was full."""
 
     def story() -> Story:
@@ -220,7 +220,7 @@ def is_open(peer: socket.socket) -> bool:
         return True
 
 
-def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stage: Stage) -> None:
+def test_load_4_others_serve_a_dead_worker_s_members_until_it_is_replaced(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
@@ -264,7 +264,7 @@ def test_load_4_a_worker_that_dies_is_replaced_and_others_serve_its_members(stag
     stage.run(story(), workers=2)
 
 
-def test_without_a_worker_newcomers_wait_for_its_replacement(stage: Stage) -> None:
+def test_newcomers_wait_for_a_worker_if_none_is_alive(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         stage.workers[0].die(-9)
@@ -285,7 +285,7 @@ def test_without_a_worker_newcomers_wait_for_its_replacement(stage: Stage) -> No
     stage.run(story())
 
 
-def test_a_newcomer_may_come_in_the_moment_in_which_the_last_worker_dies(stage: Stage) -> None:
+def test_a_newcomer_may_join_as_the_last_worker_dies(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         stage.workers[0].die(-9)
@@ -356,7 +356,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, stage: Sta
     stage.run(story())
 
 
-def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stage) -> None:
+def test_newcomers_may_be_assigned_to_a_worker_with_a_closed_channel(stage: Stage) -> None:
     """The process has not ended yet, or its end was not seen yet."""
 
     def story() -> Story:
@@ -379,7 +379,7 @@ def test_newcomers_may_be_placed_on_a_worker_whose_channel_has_ended(stage: Stag
     stage.run(story())
 
 
-def test_its_last_words_count(stage: Stage) -> None:
+def test_the_last_records_of_a_dead_worker_are_handled(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
@@ -401,7 +401,7 @@ def test_its_last_words_count(stage: Stage) -> None:
     stage.run(story())
 
 
-def test_the_registry_can_be_filled_with_what_the_main_process_holds(stage: Stage) -> None:
+def test_the_main_process_holds_what_the_registry_needs(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect(), stage.connect():
@@ -448,7 +448,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [word[0].removeprefix("event=") for word in words]
 
 
-def test_sighup_takes_other_settings_as_far_as_that_can_be(
+def test_sighup_applies_the_settings_that_may_change(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.notifier = notifier = Told()
@@ -493,7 +493,7 @@ def test_sighup_takes_other_settings_as_far_as_that_can_be(
     assert notifier.words == ["ready", "reloading", "ready"]
 
 
-def test_sighup_without_other_settings_says_nothing_of_them(
+def test_sighup_without_changed_settings_logs_no_change(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -508,7 +508,7 @@ def test_sighup_without_other_settings_says_nothing_of_them(
     stage.run(story())
 
 
-def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
+def test_settings_that_cannot_be_read_change_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.notifier = notifier = Told()
@@ -534,7 +534,7 @@ def test_where_the_settings_can_not_be_read_all_stays_as_it_was(
     assert notifier.words == ["ready", "reloading", "ready", "reloading", "ready"]
 
 
-def test_sighup_takes_another_number_of_workers(
+def test_sighup_applies_another_number_of_workers(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     def story() -> Story:
@@ -560,7 +560,7 @@ def test_sighup_takes_another_number_of_workers(
     stage.run(story())
 
 
-def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
+def test_sighup_applies_another_limit_for_an_address(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect() as alice, stage.connect() as bob:
@@ -577,7 +577,7 @@ def test_sighup_takes_another_limit_for_an_address(stage: Stage) -> None:
     stage.run(story())
 
 
-def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage) -> None:
+def test_sighup_applies_another_peer_timeout_to_newcomers(stage: Stage) -> None:
     def kept() -> int:
         client = max(stage.members.by_id.items())[1]
         return client.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
@@ -598,7 +598,7 @@ def test_sighup_takes_another_peer_timeout_for_those_who_come_then(stage: Stage)
     stage.run(story())
 
 
-def test_what_a_manager_has_set_its_sockets_to_stays_where_nothing_changes(
+def test_sighup_sets_the_timeout_of_listeners_only_if_it_changed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected: list[int] = []
@@ -616,7 +616,7 @@ def test_what_a_manager_has_set_its_sockets_to_stays_where_nothing_changes(
     stage.run(story())
 
 
-def test_a_room_that_reads_nothing_again_replaces_its_workers(
+def test_sighup_without_a_reload_function_replaces_the_workers(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stage, "reload", None)
@@ -635,7 +635,7 @@ def test_a_room_that_reads_nothing_again_replaces_its_workers(
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_room_stops_in_order(number: int, stage: Stage) -> None:
+def test_workers_drain_before_any_of_them_stops(number: int, stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         first, other = stage.workers
@@ -675,7 +675,7 @@ def test_a_second_signal_changes_nothing(stage: Stage) -> None:
     stage.run(story())
 
 
-def test_a_worker_that_does_not_drain_is_not_waited_for_for_ever(stage: Stage) -> None:
+def test_a_worker_that_does_not_drain_is_killed(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         (worker,) = stage.workers
@@ -729,7 +729,7 @@ def test_a_room_can_stop_before_it_has_begun(stage: Stage) -> None:
     assert stage.printed == []
 
 
-def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage) -> None:
+def test_leave_2_a_room_stops_after_moving_members_input_is_appended(stage: Stage) -> None:
     """A worker dies with input that is not appended, after the other one has drained."""
 
     def story() -> Story:
@@ -759,7 +759,7 @@ def test_leave_2_a_room_stops_when_those_on_the_way_have_been_heard(stage: Stage
     stage.run(story(), workers=2)
 
 
-def test_a_room_that_stops_waits_for_nobody_where_no_worker_is_left(stage: Stage) -> None:
+def test_a_room_that_stops_without_a_worker_ends_at_once(stage: Stage) -> None:
     def story() -> Story:
         yield from stage.begin()
         with stage.connect():
@@ -773,7 +773,7 @@ def test_a_room_that_stops_waits_for_nobody_where_no_worker_is_left(stage: Stage
 
 
 @pytest.mark.parametrize("proxies", [{}, {"proxy_protocol": True, "proxy_from": (UNIX,)}])
-def test_descriptors_are_set_aside_for_headers_that_proxies_owe(
+def test_descriptors_are_reserved_for_pending_connections(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, proxies: dict[str, Any]
 ) -> None:
     reserved: list[int] = []

@@ -57,12 +57,12 @@ def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         stage.close()
 
 
-def test_a_process_is_told_what_it_shares(stage: Stage) -> None:
+def test_a_process_receives_its_descriptors_at_the_start(stage: Stage) -> None:
     assert stage.last.told() == [{"bell": 1, "file": None}]
     assert len(stage.last.descriptors) == 2
 
 
-def test_the_next_one_gets_the_file_that_was_open(stage: Stage, tmp_path: Path) -> None:
+def test_the_next_process_gets_the_open_file(stage: Stage, tmp_path: Path) -> None:
     stage.last.told()
     for number in range(2):
         with (tmp_path / f"{number}").open("w") as file:
@@ -73,7 +73,7 @@ def test_the_next_one_gets_the_file_that_was_open(stage: Stage, tmp_path: Path) 
     assert os.path.samestat(found, (tmp_path / "1").stat())
 
 
-def test_an_order_to_reopen_outlives_the_process(stage: Stage) -> None:
+def test_a_request_to_reopen_outlives_the_process(stage: Stage) -> None:
     stage.transcript.reopen()
     stage.transcript.reopen()
     stage.says({"reopened": 1})
@@ -84,7 +84,7 @@ def test_an_order_to_reopen_outlives_the_process(stage: Stage) -> None:
     assert stage.last.told()[1:] == []
 
 
-def test_trouble_is_told_when_it_begins_and_ends(
+def test_trouble_is_logged_when_it_begins_and_ends(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     for record in ({"fine": True}, {"trouble": "disk full"}, {"fine": True}, {"fine": True}):
@@ -96,7 +96,7 @@ def test_trouble_is_told_when_it_begins_and_ends(
     assert resumed.startswith("event=transcript-resumed file=said.jsonl says=")
 
 
-def test_one_that_never_ends_is_killed(
+def test_a_process_that_does_not_end_is_killed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
@@ -109,7 +109,7 @@ def test_one_that_never_ends_is_killed(
     assert "the last messages may be missing" in caplog.text
 
 
-def test_one_that_dies_at_the_end_is_replaced_a_few_times(
+def test_a_process_that_dies_at_the_end_is_replaced_a_few_times(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
@@ -126,7 +126,7 @@ def test_one_that_dies_at_the_end_is_replaced_a_few_times(
 # --- the watchdog --------------------------------------------------------------------------------
 
 
-def test_one_that_makes_no_progress_is_replaced(
+def test_a_process_that_makes_no_progress_is_replaced(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process that has nothing to write, has reported trouble or goes on is not stuck."""
@@ -160,7 +160,7 @@ def test_one_that_makes_no_progress_is_replaced(
     assert caplog.text.count("event=transcript-stuck file=said.jsonl says=") == 1
 
 
-def test_it_has_five_seconds_at_least_and_thirty_to_start(stage: Stage) -> None:
+def test_a_process_has_at_least_five_seconds_and_thirty_to_start(stage: Stage) -> None:
     """It reports its position once a second; a start under load takes longer than a second."""
     stage.transcript.renew(replace(stage.settings, watchdog=0.5))
     say(stage.log, b"<a>hello\n")
@@ -177,6 +177,8 @@ def test_it_has_five_seconds_at_least_and_thirty_to_start(stage: Stage) -> None:
     assert LEAST_WATCHED <= stage.loop.time - begun <= 2 * LEAST_WATCHED
 
 
-def test_that_some_were_missed_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_missed_messages_is_logged(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.says({"missed": 17})
     assert "event=transcript-missed file=said.jsonl messages=17 says=" in caplog.text

@@ -40,19 +40,19 @@ def fixture_watch() -> Iterator[Watch]:
     watch.loop.close()
 
 
-def test_who_makes_no_progress_is_stuck_in_the_end(watch: Watch) -> None:
+def test_a_worker_without_progress_is_stuck_after_some_checks(watch: Watch) -> None:
     assert watch.look(7, 1) == []
     for turn in range(CHECKS - 1):
         assert watch.look(7, 2 + turn) == []
     assert watch.look(7, 99) == [0]
 
 
-def test_any_progress_is_enough(watch: Watch) -> None:
+def test_any_progress_resets_the_checks(watch: Watch) -> None:
     for turn in range(5 * CHECKS):
         assert watch.look(turn // (CHECKS - 1)) == []
 
 
-def test_a_worker_is_new_to_it_when_another_has_taken_its_seat_meanwhile(watch: Watch) -> None:
+def test_a_new_worker_in_a_seat_starts_without_a_record(watch: Watch) -> None:
     for _ in range(CHECKS):
         watch.look(7)
     assert watch.look() == [], "a dead worker is not stuck"
@@ -61,7 +61,7 @@ def test_a_worker_is_new_to_it_when_another_has_taken_its_seat_meanwhile(watch: 
     assert watch.look(7) == [0]
 
 
-def test_a_look_that_is_late_says_nothing(watch: Watch) -> None:
+def test_a_check_that_is_late_does_not_count(watch: Watch) -> None:
     """For example, the machine was asleep, and the workers too."""
     for _ in range(CHECKS):
         assert watch.look(7) == []
@@ -71,13 +71,13 @@ def test_a_look_that_is_late_says_nothing(watch: Watch) -> None:
     assert watch.look(7) == [0]
 
 
-def test_a_look_that_is_a_little_late_counts(watch: Watch) -> None:
+def test_a_check_that_is_slightly_late_counts(watch: Watch) -> None:
     for _ in range(CHECKS):
         assert watch.look(7, late=0.5 * PAUSE) == []
     assert watch.look(7, late=0.5 * PAUSE) == [0]
 
 
-def test_with_other_seconds_it_begins_anew_and_with_the_same_it_goes_on(watch: Watch) -> None:
+def test_another_time_limit_resets_the_checks(watch: Watch) -> None:
     for _ in range(CHECKS):
         assert watch.look(7) == []
     watch.dog.renew(WITHIN)
@@ -90,12 +90,12 @@ def test_with_other_seconds_it_begins_anew_and_with_the_same_it_goes_on(watch: W
     assert watch.look(7) == [0]
 
 
-def test_when_it_is_stopped_it_looks_no_more(watch: Watch) -> None:
+def test_a_stopped_watchdog_does_not_check(watch: Watch) -> None:
     watch.dog.stop()
     assert watch.loop.idle() is None
 
 
-def test_the_forgiven_begin_anew(watch: Watch) -> None:
+def test_forgive_resets_the_checks(watch: Watch) -> None:
     for _ in range(CHECKS):
         watch.look(7, 8)
     assert watch.look(7, 8) == [0, 1]
@@ -105,6 +105,6 @@ def test_the_forgiven_begin_anew(watch: Watch) -> None:
     assert watch.look(7, 8) == [0, 1]
 
 
-def test_without_a_limit_it_never_looks(watch: Watch) -> None:
+def test_a_watchdog_without_a_limit_never_checks(watch: Watch) -> None:
     watch.dog.renew(0)
     assert watch.loop.idle() is None

@@ -18,7 +18,7 @@ from tests.integration.rooms import NEVER_SILENT, addresses, room
 # --- welcome -------------------------------------------------------------------------------------
 
 
-def test_who_joins_behind_text_without_line_end_hears_whole_lines() -> None:
+def test_a_newcomer_after_unfinished_text_hears_whole_lines() -> None:
     """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not hear the end of an earlier line."""
     with room("--workers", 3, "--flush-after", 0.05) as here:
         speakers = here.join_all(addresses(3))
@@ -35,7 +35,7 @@ def test_who_joins_behind_text_without_line_end_hears_whole_lines() -> None:
             witness.hear(b"\n" + speakers[number // 2].prefix + b"next\n")
 
 
-def test_who_joins_in_the_middle_hears_whole_lines() -> None:
+def test_a_newcomer_during_a_flood_hears_whole_lines() -> None:
     """WELCOME-1, CAST-5: while others talk, a newcomer hears everything from one line on."""
     with room("--workers", 3, "--quiet", *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
@@ -85,7 +85,7 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
     ("workers", "cut", "lines"),
     [(1, whole, 8), (2, by_line, 8), (3, byte_by_byte, 2), (3, in_pieces, 8)],
 )
-def test_200_speak_at_once(
+def test_200_members_speak_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int
 ) -> None:
     """CAST-1 to CAST-5, LINE-2: each receives everything but its own, once, and in one order."""

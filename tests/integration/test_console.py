@@ -12,7 +12,7 @@ from tests.integration.waiting import until
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
+def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
     """LEAVE-1, PREFIX-4: as the tutorial's server did, each on a line of its own."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
@@ -35,7 +35,7 @@ def test_it_shows_who_comes_and_goes_and_what_is_said(workers: int) -> None:
         assert here.prints_rest() == b""
 
 
-def test_quiet_shows_only_where_it_listens() -> None:
+def test_quiet_prints_only_the_address() -> None:
     """JOIN-1."""
     with room("--workers", 2, "--quiet") as here:
         client, other = here.join_all(addresses(2))
@@ -48,7 +48,7 @@ def test_quiet_shows_only_where_it_listens() -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 4])
-def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
+def test_the_address_is_printed_when_every_worker_is_ready(workers: int) -> None:
     """JOIN-1: clients can join on each worker as soon as the address is printed."""
     with room("--workers", workers, port=0) as here:
         assert len(here.workers()) == workers
@@ -57,7 +57,7 @@ def test_it_listens_when_every_worker_is_ready(workers: int) -> None:
         assert here.where == f"127.0.0.1:{here.port}"
 
 
-def test_verbose_tells_on_standard_error_what_happens() -> None:
+def test_verbose_logs_events_on_standard_error() -> None:
     """LEAVE-1: it logs refusals and leaves, with reasons; standard output does not change."""
     told = [
         r" event=worker-ready worker=0 pid=\d+$",
@@ -77,7 +77,7 @@ def test_verbose_tells_on_standard_error_what_happens() -> None:
             assert re.search(event, here.errors, re.MULTILINE)
 
 
-def test_its_log_may_be_json() -> None:
+def test_the_log_may_be_json() -> None:
     with room("--workers", 1, "--verbose", "--log-format", "json", tells='^{"time": ') as here:
         here.join("127.0.0.2").close()
         here.prints("127.0.0.2 disconnected\n")
@@ -93,7 +93,7 @@ def test_its_log_may_be_json() -> None:
         assert (found[3]["member"], found[3]["address"]) == (1, "127.0.0.2")
 
 
-def test_nobody_reads_standard_error(full_pipe: Path) -> None:
+def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
     """LOAD-1: a full pipe blocks neither joins nor the room's end."""
     setup = f"exec 2<>'{full_pipe}'"
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
@@ -106,7 +106,7 @@ def test_nobody_reads_standard_error(full_pipe: Path) -> None:
         here.stop()
 
 
-def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
+def test_messages_left_out_of_a_slow_console_are_counted() -> None:
     """LOAD-1: the room goes on; each message is printed once or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
@@ -126,7 +126,7 @@ def test_a_reader_who_was_held_up_is_told_how_many_were_left_out() -> None:
         assert len(shown) + sum(map(int, left_out)) == total
 
 
-def test_nobody_reads_standard_output() -> None:
+def test_an_unread_standard_output_blocks_nothing() -> None:
     """LOAD-1: a full pipe blocks neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
@@ -144,7 +144,7 @@ def test_nobody_reads_standard_output() -> None:
         here.stop()
 
 
-def test_the_reader_of_standard_output_is_gone() -> None:
+def test_a_closed_standard_output_does_not_stop_the_room() -> None:
     """LOAD-1: as with `python -m chatroom … | head -1`."""
     with room("--workers", 2) as here:
         assert here.process.stdout is not None
@@ -163,7 +163,7 @@ def test_the_reader_of_standard_output_is_gone() -> None:
     "setup",
     ["exec >/dev/full", "exec >&-", "exec <&-", "exec <&- >&-", "exec <&- >&- 2>&-"],
 )
-def test_standard_streams_that_are_not_there(setup: str) -> None:
+def test_missing_standard_streams_do_not_stop_the_room(setup: str) -> None:
     """JOIN-1: the room works with a full disk, and without standard streams."""
     with started(command("--workers", 2), setup=setup) as here:
         here.listen_unheard()

@@ -49,7 +49,7 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
+def test_a_signal_to_the_group_spares_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
     """Like the first one: only the main process decides when it ends."""
@@ -64,7 +64,7 @@ def test_a_signal_to_the_group_spares_a_registry_that_was_started_again(
         assert here.errors.count("\n") == 1
 
 
-def test_the_registry_is_killed_in_the_rush() -> None:
+def test_the_registry_is_killed_while_many_join_and_leave() -> None:
     """JOIN-1: many join and leave meanwhile, and during its restart; all are welcomed."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
         witness = here.join("127.0.0.1")
@@ -98,7 +98,7 @@ BaseManager._run_server = classmethod(begin)
 """
 
 
-def test_a_registry_dies_while_it_starts_again(tmp_path: Path) -> None:
+def test_a_registry_that_dies_during_its_restart_is_replaced(tmp_path: Path) -> None:
     """JOIN-1: another one is started; the room goes on meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
@@ -113,7 +113,7 @@ def another_than(here: Room, victim: Process) -> bool:
     return here.registry().pid != victim.pid
 
 
-def test_the_registry_is_killed_and_nobody_asks_for_it() -> None:
+def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
     """JOIN-5: it is restarted, and knows all members, before anybody joins or leaves."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
     with room("--workers", 2, *limits, tells=REGISTRY_DIED) as here:
@@ -149,7 +149,7 @@ def test_a_worker_is_killed(workers: int) -> None:
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(("workers", "victims"), [(1, 1), (2, 1), (2, 2), (3, 2)])
-def test_workers_are_killed_again_and_again_while_all_talk(workers: int, victims: int) -> None:
+def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int) -> None:
     """LOAD-4: any workers, at any moment; members join and leave meanwhile."""
     options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
     with room(*options, tells=DIED) as here:
@@ -230,7 +230,7 @@ def test_all_workers_are_killed() -> None:
         talk([*members, *newcomers])
 
 
-def test_who_has_lagged_too_far_when_its_worker_dies() -> None:
+def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> None:
     """LOAD-2, LOAD-4: the next worker disconnects it; a member that lags less stays."""
     options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
     with room(*options, *NEVER_SILENT, tells=DIED) as here:

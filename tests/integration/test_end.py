@@ -76,7 +76,7 @@ def test_many_signals_in_a_row() -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
+def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
     """CAST-1, CAST-5: in a flood; all have received the same, to the byte."""
     with room("--workers", workers, "--quiet", *NEVER_SILENT) as here:
         flooders = here.join_all(addresses(3))
@@ -101,7 +101,7 @@ def test_what_was_appended_is_delivered_before_the_end(workers: int) -> None:
             assert flooder.unread == b"".join(others)
 
 
-def test_nobody_can_hold_up_the_end() -> None:
+def test_no_client_can_delay_the_end() -> None:
     """LOAD-1: not a slow reader, a flooding member, or a refused client."""
     with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
@@ -118,7 +118,7 @@ def test_nobody_can_hold_up_the_end() -> None:
 
 
 @pytest.mark.thorough  # It waits for 4 s; tests/supervisor proves the rest of it.
-def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
+def test_a_stopped_worker_does_not_delay_the_end() -> None:
     """The worker is killed after its timeout."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
@@ -136,7 +136,7 @@ def test_a_stopped_worker_does_not_hold_up_the_end() -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 4, 6])
-def test_a_signal_while_it_starts(processes: int, number: signal.Signals) -> None:
+def test_a_signal_during_the_start_ends_the_room(processes: int, number: signal.Signals) -> None:
     """The signal comes once `processes` processes run, to all of them, like a terminal's."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
@@ -175,7 +175,9 @@ socket.getaddrinfo = getaddrinfo
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_while_a_name_is_looked_up(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_during_a_name_look_up_ends_the_process(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     """The signal ends the process at once: nothing needs a cleanup yet."""
     token = tmp_path / "asked"
     (tmp_path / "sitecustomize.py").write_text(UNANSWERED.format(token=str(token)))

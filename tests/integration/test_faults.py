@@ -108,7 +108,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
     ("point", "skip"),
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
 )
-def test_load_4_a_worker_dies_over_newcomers(tmp_path: Path, point: str, skip: int) -> None:
+def test_load_4_a_worker_dies_while_clients_join(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4, WELCOME-1: each newcomer hears the welcome once, and all messages from then on."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
         here,
@@ -130,7 +130,7 @@ LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
-def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -> None:
+def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) -> None:
     """LOAD-4, LEAVE-2: their last text is heard, half a line too; then they have left."""
     with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, tells=DIED) as (
         here,
@@ -155,7 +155,7 @@ def test_load_4_a_worker_dies_over_those_who_leave(tmp_path: Path, point: str) -
         assert printed.count(b" disconnected\n") == 8
 
 
-def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
+def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
     """LOAD-4, LINE-5: the worker was about to append it. Its sender goes on after it."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, tells=DIED) as (here, rounds):
@@ -178,7 +178,7 @@ def test_load_4_a_worker_dies_over_an_unfinished_text(tmp_path: Path) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
-def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> None:
+def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) -> None:
     """LOAD-4, LOAD-1, LOAD-2: a member that lags, but not too far, stays, and has lost nothing."""
     options = ("--workers", 2, "--quiet", "--max-lag", "8M", *NEVER_SILENT, *UNLIMITED)
     with faulty_room(tmp_path, point, *options, tells=DIED) as (here, rounds):
@@ -208,7 +208,7 @@ def test_load_4_a_worker_dies_over_one_who_lags(tmp_path: Path, point: str) -> N
             client.hear("<127.0.0.3>all here\n")
 
 
-def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> None:
+def test_load_4_a_worker_dies_while_it_waits_for_room_in_the_log(tmp_path: Path) -> None:
     """LOAD-4: another worker was stopped; the batch that waited is not lost."""
     with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         client, slow, other = here.join_all(addresses(3))
@@ -225,7 +225,7 @@ def test_load_4_a_worker_dies_that_waits_for_room_in_the_log(tmp_path: Path) -> 
         here.wait_until_replaced(1, 2)
 
 
-def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
+def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) -> None:
     """LOAD-4: all workers die at once, each with input that is not appended."""
     with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, tells=DIED) as (here, rounds):
         clients = here.join_all(addresses(6))
@@ -253,7 +253,7 @@ def test_load_4_all_die_at_once_with_something_read(tmp_path: Path) -> None:
             here.wait_until_even(clients, 3)
 
 
-def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
+def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Path) -> None:
     """LOAD-4: at the third death, the member is disconnected; the others stay."""
     options = ("--workers", 2, *SMALL_LOG, *NEVER_SILENT)
     with faulty_room(tmp_path, "word", *options, tells=DIED) as (here, rounds):
@@ -273,7 +273,7 @@ def test_load_4_a_member_over_whom_workers_keep_dying(tmp_path: Path) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
-def test_load_4_the_room_stops_in_the_midst_of_a_recovery(tmp_path: Path, point: str) -> None:
+def test_load_4_the_room_stops_during_a_recovery(tmp_path: Path, point: str) -> None:
     """LOAD-4: it ends in time, and nothing of it is left."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(9)))

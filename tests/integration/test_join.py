@@ -18,7 +18,7 @@ TOO_MANY = "Too many connections from your address\n"
 # --- many, and silent ones -----------------------------------------------------------------------
 
 
-def test_more_join_than_select_can_count(many_descriptors: int) -> None:
+def test_more_clients_join_than_select_can_handle(many_descriptors: int) -> None:
     """JOIN-1: ncat overflows at more than 1,024 descriptors (FD_SETSIZE)."""
     with room("--workers", 1) as here:
         speaker, *others = here.join_all(addresses(1100))
@@ -37,7 +37,7 @@ def queue(port: int) -> int:
     return sum(end.unread for end in connections() if end.local[1] == port and end.state == LISTENS)
 
 
-def test_connections_that_are_reset_before_they_are_accepted() -> None:
+def test_connections_reset_before_the_accept_disturb_nobody() -> None:
     """JOIN-2: such a connection, which has no peer name any more, ends ncat --chat (nmap#2827)."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
@@ -60,7 +60,7 @@ def test_connections_that_are_reset_before_they_are_accepted() -> None:
         until(lambda: queue(here.port) == 0, "nobody waits any more")
 
 
-def test_connections_that_are_reset_before_they_are_welcomed() -> None:
+def test_connections_reset_before_the_welcome_disturb_nobody() -> None:
     """JOIN-2: they are reset on their way to their worker."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
@@ -77,7 +77,7 @@ def test_connections_that_are_reset_before_they_are_welcomed() -> None:
         talk([here.join("127.0.9.9"), members[0]])
 
 
-def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> None:
+def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
     """JOIN-1: more clients than its channel holds. Those of the other worker are served at once."""
     with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
         member, other = here.join_all(addresses(2))
@@ -108,7 +108,7 @@ def test_a_crowd_comes_while_a_worker_stands_still(many_descriptors: int) -> Non
 # --- started again -------------------------------------------------------------------------------
 
 
-def test_a_killed_room_starts_again_at_once_on_its_port() -> None:
+def test_a_killed_room_can_restart_at_once_on_its_port() -> None:
     """JOIN-3: with clients connected, and while its processes are still ending."""
     with room("--workers", 2, port=free_port()) as before:
         members = before.join_all(addresses(3))
@@ -146,7 +146,7 @@ def refused(client: Client, reason: str) -> None:
     assert client.ended == "closed"
 
 
-def test_a_full_room_says_so_and_goes_on() -> None:
+def test_a_full_room_refuses_newcomers_and_goes_on() -> None:
     """JOIN-5: also to newcomers that have sent text, or that do not close their end; they cost
     nothing (LEAVE-3). JOIN-1: HOST may be a name."""
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
@@ -179,7 +179,7 @@ def test_a_full_room_says_so_and_goes_on() -> None:
 FEWER = r" level=warning event=few-descriptors capacity=\d+ says="
 
 
-def test_as_many_as_descriptors_allow() -> None:
+def test_the_limit_of_descriptors_limits_the_members() -> None:
     """JOIN-5: at the limit, a newcomer gets one line and a close; the acceptor does not spin."""
     with room("--workers", 3, setup="ulimit -n 140", tells=FEWER) as here:
         members = join_until_full(here)
@@ -216,7 +216,7 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
             other.hear("<127.0.0.2>hello\n")
 
 
-def test_a_process_that_gets_no_descriptor_waits_for_one(many_descriptors: int) -> None:
+def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: int) -> None:
     """JOIN-5: others have taken them. The room logs it, does not spin, and accepts again."""
     with room("--workers", 1, tells=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))

@@ -23,7 +23,7 @@ LAST_WORDS = [
 ]
 
 
-def test_what_it_sent_before_is_delivered() -> None:
+def test_text_sent_before_a_leave_is_delivered() -> None:
     """LEAVE-2: its unfinished line too, a character cut off and a lone CR included."""
     with room("--workers", 2, "--flush-after", 60) as here:
         witness, other = here.join_all(["127.0.0.9", "127.0.0.8"])
@@ -37,7 +37,7 @@ def test_what_it_sent_before_is_delivered() -> None:
                 witness.hear(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
 
 
-def test_it_may_come_back() -> None:
+def test_a_member_may_come_back_from_the_same_port() -> None:
     """LEAVE-5: at once, and from the same port."""
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.9")
@@ -58,7 +58,7 @@ def test_it_may_come_back() -> None:
             here.prints("127.0.0.2 disconnected\n")
 
 
-def test_500_come_and_go() -> None:
+def test_the_resources_of_500_members_are_released() -> None:
     """LEAVE-3: closed, reset, half-closed, silent or in mid-line; all resources are freed."""
     with room("--workers", 3) as here:
         empty = here.descriptors()

@@ -71,7 +71,7 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
-def test_the_slowest_worker_is_waited_for(width: int) -> None:
+def test_senders_wait_for_the_slowest_worker(width: int) -> None:
     """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders
     wait, and nothing is lost when it goes on."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
@@ -96,7 +96,7 @@ def test_the_slowest_worker_is_waited_for(width: int) -> None:
 # --- slow readers --------------------------------------------------------------------------------
 
 
-def test_who_does_not_read_delays_nobody() -> None:
+def test_a_member_that_does_not_read_delays_nobody() -> None:
     """LOAD-1: ncat --chat freezes here. LOAD-2: the member reads on later, and has lost nothing."""
     options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
     with room("--workers", 2, *options) as here:
@@ -124,7 +124,7 @@ def test_who_does_not_read_delays_nobody() -> None:
             client.hear(heard)
 
 
-def test_who_lags_too_far_is_disconnected() -> None:
+def test_a_member_that_lags_too_far_is_disconnected() -> None:
     """LOAD-2: the console says so, and the others have heard all."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -151,7 +151,7 @@ def test_who_lags_too_far_is_disconnected() -> None:
             assert f"\n{client.address} disconnected: lagged".encode() in printed
 
 
-def test_who_lags_too_many_messages_is_disconnected() -> None:
+def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
     """LOAD-2: many messages with little text lap the log too."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
@@ -171,7 +171,7 @@ def test_who_lags_too_many_messages_is_disconnected() -> None:
         slow.hear_rest()
 
 
-def test_a_slow_reader_that_is_reset() -> None:
+def test_slow_readers_that_leave_release_their_resources() -> None:
     """LOAD-1, LEAVE-1: it resets, or closes, while it is far behind."""
     with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -190,7 +190,7 @@ def test_a_slow_reader_that_is_reset() -> None:
         speaker.hear("<127.0.0.3>still here\n")
 
 
-def test_what_a_slow_reader_costs_is_bounded() -> None:
+def test_the_memory_for_slow_readers_is_bounded() -> None:
     """LOAD-2: with twenty that do not read, the room's private memory does not grow."""
     with room("--workers", 2, "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -205,7 +205,7 @@ def test_what_a_slow_reader_costs_is_bounded() -> None:
         assert here.memory() - memory < 4 * MIB
 
 
-def test_who_floods_and_does_not_read() -> None:
+def test_members_that_flood_and_do_not_read_are_disconnected() -> None:
     """LOAD-1, LOAD-2: two members that flood each other, and do not read, are disconnected."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         client, other = here.join_all(addresses(2))

@@ -48,7 +48,7 @@ def server(here: Room) -> Process:
     return [client for client in here.children() if not client.maps_log][-1]
 
 
-def test_what_is_scraped_is_what_clients_saw() -> None:
+def test_scraped_figures_match_what_clients_saw() -> None:
     with room("--workers", 2, *METRICS, *NEVER_SILENT, tells=DIED) as here:
         url = where(here)
         first = scrape(url)
@@ -77,7 +77,7 @@ def test_what_is_scraped_is_what_clients_saw() -> None:
         assert 0 < pause == found["chatroom_recovery_longest_seconds"] < PATIENCE
 
 
-def test_ipv6_and_a_room_that_has_no_run_dir(ipv6: None, tmp_path: Path) -> None:
+def test_metrics_work_with_ipv6_and_without_a_run_dir(ipv6: None, tmp_path: Path) -> None:
     (tmp_path / "chatroom").touch()
     options = ("--workers", 1, "--metrics", "[::1]:0")
     environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
@@ -90,7 +90,7 @@ def test_ipv6_and_a_room_that_has_no_run_dir(ipv6: None, tmp_path: Path) -> None
 METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ says="
 
 
-def test_its_process_dies_and_the_room_goes_on() -> None:
+def test_a_metrics_process_that_dies_is_replaced() -> None:
     """A scrape meanwhile waits, and is served."""
     with room("--workers", 2, *METRICS, tells=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
@@ -103,7 +103,7 @@ def test_its_process_dies_and_the_room_goes_on() -> None:
         assert len(here.children()) == 4
 
 
-def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
+def test_a_metrics_process_that_hangs_does_not_delay_the_room() -> None:
     with room("--workers", 2, *METRICS) as here:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
@@ -114,7 +114,7 @@ def test_its_process_hangs_and_the_room_goes_on_and_ends() -> None:
         here.stop()
 
 
-def test_a_main_process_that_is_killed_takes_it_along() -> None:
+def test_the_metrics_process_ends_with_a_killed_main_process() -> None:
     with room("--workers", 1, *METRICS) as here:
         scrape(where(here))
         os.kill(here.pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ def test_a_main_process_that_is_killed_takes_it_along() -> None:
         until(lambda: not here.processes(), "all of it end")
 
 
-def test_who_scrapes_badly_harms_nobody() -> None:
+def test_bad_scrapes_disturb_nobody() -> None:
     """Silent, broken and too many connections: the room goes on, and other scrapes are served."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
@@ -162,14 +162,14 @@ def works(url: str) -> bool:
         return False
 
 
-def test_an_address_that_is_taken() -> None:
+def test_an_address_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         at = f"127.0.0.1:{other.getsockname()[1]}"
         with started(command("--workers", 1, "--metrics", at), tells=SAYS) as here:
             here.fails(1, f"can't listen on {at}: Address already in use")
 
 
-def test_without_the_extra() -> None:
+def test_metrics_without_the_extra_are_an_error() -> None:
     words = command("--workers", 1, *METRICS)
     with started([words[0], "-S", *words[1:]], tells=SAYS) as here:
         here.fails(1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")

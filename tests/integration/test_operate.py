@@ -67,7 +67,7 @@ def fixture_standing() -> Iterator[tuple[Room, Owner]]:
 # --- status --------------------------------------------------------------------------------------
 
 
-def test_status_in_words(owner: Owner) -> None:
+def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other = here.join_all(["127.0.0.2", "127.0.0.3"])
         member.say("hello\n")
@@ -89,7 +89,7 @@ def test_status_in_words(owner: Owner) -> None:
         assert here.files() == []
 
 
-def test_status_by_default_is_found_where_the_room_is_by_default() -> None:
+def test_status_finds_a_room_in_the_default_run_dir() -> None:
     with room("--workers", 1) as here:
         folder = here.run_dir
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -104,7 +104,7 @@ def test_status_by_default_is_found_where_the_room_is_by_default() -> None:
         assert json.loads(said)["room"]["pid"] == here.pid
 
 
-def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
+def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
     """Deliveries, messages and bytes, by worker and by member, and leaves by reason."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
@@ -140,7 +140,7 @@ def test_status_as_json_is_what_clients_saw(owner: Owner) -> None:
         assert (found["room"]["members"], found["room"]["joins"]) == (3, 5)
 
 
-def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
+def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
     with room("--workers", 2, "--quiet", *UNLIMITED, "--run-dir", owner.folder) as here:
         speaker, other = here.join_all(addresses(2))
         slow = here.join("127.0.9.9", receive_buffer=4096)
@@ -163,7 +163,7 @@ def test_status_tells_how_far_a_slow_reader_lags(owner: Owner) -> None:
         assert owner.member(slow)["lag"] == 0
 
 
-def test_status_tells_of_deaths(owner: Owner) -> None:
+def test_status_shows_the_deaths_of_workers(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder, tells=DIED) as here:
         members = here.join_all(addresses(4))
         here.workers()[0].kill()
@@ -180,7 +180,7 @@ def test_status_tells_of_deaths(owner: Owner) -> None:
         )
 
 
-def test_watch_tells_again_and_again_until_it_is_interrupted(
+def test_watch_repeats_the_status_until_it_is_interrupted(
     standing: tuple[Room, Owner],
 ) -> None:
     with watch(standing[1], subprocess.PIPE, "--json") as process:
@@ -193,7 +193,7 @@ def test_watch_tells_again_and_again_until_it_is_interrupted(
         assert (process.returncode, error) == (0, "")
 
 
-def test_watch_ends_where_nobody_reads_it(standing: tuple[Room, Owner]) -> None:
+def test_watch_ends_when_its_output_is_closed(standing: tuple[Room, Owner]) -> None:
     with watch(standing[1], subprocess.PIPE, "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -204,7 +204,9 @@ def test_watch_ends_where_nobody_reads_it(standing: tuple[Room, Owner]) -> None:
 
 
 @pytest.mark.parametrize("module", ["status", "admin"])
-def test_what_can_not_be_written_is_told(standing: tuple[Room, Owner], module: str) -> None:
+def test_an_output_that_cannot_be_written_is_reported(
+    standing: tuple[Room, Owner], module: str
+) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             standing[1].command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
@@ -236,7 +238,7 @@ def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subproce
             process.kill()
 
 
-def test_watch_has_rates_since_the_last_time_and_ends_with_the_room(owner: Owner) -> None:
+def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         client.say("x\n" * 50)
@@ -266,7 +268,7 @@ def read_until(file: IO[str], times: int) -> list[str]:
     return found
 
 
-def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, Owner]) -> None:
+def test_watch_clears_the_terminal_before_each_status(standing: tuple[Room, Owner]) -> None:
     terminal, theirs = pty.openpty()
     with watch(standing[1], theirs) as process:
         os.close(theirs)
@@ -282,12 +284,12 @@ def test_watch_on_a_terminal_begins_a_new_page_each_time(standing: tuple[Room, O
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("admin", "kick", 1), ("admin", "list")])
-def test_no_room(arguments: tuple[Any, ...], owner: Owner) -> None:
+def test_a_missing_room_is_an_error(arguments: tuple[Any, ...], owner: Owner) -> None:
     said = f"python -m chatroom.{arguments[0]}: no running room found in {owner.folder}\n"
     assert owner.run(*arguments) == (1, "", said)
 
 
-def test_several_rooms(owner: Owner) -> None:
+def test_commands_need_the_option_room_if_several_rooms_run(owner: Owner) -> None:
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options) as client, room(*options) as other:
         code, said, error = owner.run("status")
@@ -301,7 +303,7 @@ def test_several_rooms(owner: Owner) -> None:
 
 
 @pytest.mark.skipif(not is_root(), reason="only root can give a folder away")
-def test_nobody_is_asked_where_another_user_could_have_put_a_room(
+def test_a_run_dir_that_another_user_can_change_is_not_trusted(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even by root, if it is root's own default run-dir."""
@@ -315,7 +317,7 @@ def test_nobody_is_asked_where_another_user_could_have_put_a_room(
         assert error.endswith("is not private to this user, so no room there is trusted\n")
 
 
-def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
+def test_a_room_that_does_not_answer_is_reported(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         for path in owner.folder.glob("*.sock"):
             path.unlink()
@@ -328,7 +330,7 @@ def test_a_room_that_does_not_answer_is_told_of(owner: Owner) -> None:
         path.unlink()
 
 
-def test_what_a_killed_room_left_is_replaced(owner: Owner) -> None:
+def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
     """JOIN-3: and its port is free at once, though clients were connected."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options, port=free_port()) as there:
@@ -366,7 +368,7 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 
 
 @pytest.mark.skipif(not is_root(), reason="only root can be another user")
-def test_another_user_does_not_get_in(owner: Owner) -> None:
+def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
     """The folder keeps another user out, and so does the socket, if the folder is open."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
@@ -401,7 +403,7 @@ def test_another_user_does_not_get_in(owner: Owner) -> None:
 # --- slow and broken clients ---------------------------------------------------------------------
 
 
-def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
+def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
     """Garbage, floods, many requests at once, unread answers, too many connections."""
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
@@ -436,7 +438,7 @@ def test_whatever_comes_by_the_socket_the_room_goes_on(owner: Owner) -> None:
 # --- admin ---------------------------------------------------------------------------------------
 
 
-def test_members_are_put_out(owner: Owner) -> None:
+def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None:
     """By id, by address, by network; they may join again, and the others stay."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
@@ -457,7 +459,7 @@ def test_members_are_put_out(owner: Owner) -> None:
         assert error == f"python -m chatroom.admin: no member matches {ids[0]}\n"
 
 
-def test_what_who_is_put_out_has_said_is_delivered(owner: Owner) -> None:
+def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         id = owner.member(client)["id"]
@@ -468,7 +470,7 @@ def test_what_who_is_put_out_has_said_is_delivered(owner: Owner) -> None:
         other.hear("<127.0.0.2>half")
 
 
-def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
+def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
@@ -498,7 +500,7 @@ def test_who_is_banned_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
         assert told["refusals"] == {"You are banned from this room": 2}
 
 
-def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> None:
+def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> None:
     """CAST-5."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other, *listeners = here.join_all(addresses(7))
@@ -528,7 +530,7 @@ def test_the_room_speaks_to_all_in_one_order_with_the_others(owner: Owner) -> No
         assert here.prints(end).decode().count("<room>") == 21, "its own terminal shows it too"
 
 
-def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
+def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
     """LINE-6."""
     with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
@@ -539,7 +541,7 @@ def test_the_room_does_not_speak_into_a_line(owner: Owner) -> None:
         client.hear("<room>x\n")
 
 
-def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
+def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
     """The main process waits for no worker, even one with the lock; it refuses the text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
@@ -558,7 +560,7 @@ def test_the_room_speaks_where_a_worker_hangs(owner: Owner) -> None:
 # --- bans that are kept --------------------------------------------------------------------------
 
 
-def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
+def test_bans_are_kept_when_the_room_restarts(owner: Owner) -> None:
     """Another room in the same run-dir has its own bans."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     port = free_port()
@@ -577,7 +579,7 @@ def test_bans_hold_when_the_room_starts_again(owner: Owner) -> None:
     assert names == {f"127.0.0.1:{number}.bans" for number in (port, other.port)}
 
 
-def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> None:
+def test_a_file_of_bans_that_cannot_be_read_prevents_the_start(owner: Owner) -> None:
     port = free_port()
     file = owner.folder / f"127.0.0.1:{port}.bans"
     file.write_text("[1")
@@ -593,7 +595,7 @@ def test_bans_that_can_not_be_read_keep_the_room_from_starting(owner: Owner) -> 
         here.fails(1, f"{file} can't be read: not a regular file")
 
 
-def test_a_ban_that_can_not_be_written_holds(owner: Owner) -> None:
+def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
     port = free_port()
     (owner.folder / f"127.0.0.1:{port}.new").mkdir()
     with room("--workers", 1, "--run-dir", owner.folder, "--keep-bans", port=port) as here:
@@ -613,7 +615,7 @@ NO_STATUS = " level=warning event=no-control "
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("wrong", ["open", "file", "long"])
-def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> None:
+def test_a_room_runs_without_a_usable_default_run_dir(wrong: str, folder: Path) -> None:
     if wrong == "open":
         (folder / "chatroom").mkdir(0o755)
     elif wrong == "file":
@@ -634,7 +636,7 @@ def test_where_the_default_is_wrong_the_room_runs(wrong: str, folder: Path) -> N
 # --- Unix sockets, and several listeners ---------------------------------------------------------
 
 
-def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
+def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
     path = owner.folder / "room"
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
@@ -654,7 +656,7 @@ def test_who_comes_by_a_unix_socket(owner: Owner) -> None:
     assert list(owner.folder.iterdir()) == []
 
 
-def test_several_listeners(owner: Owner) -> None:
+def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
     """Also with --listen only; the first address names the room."""
     member, other = owner.folder / "one", owner.folder / "other"
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
@@ -676,7 +678,7 @@ def test_several_listeners(owner: Owner) -> None:
     assert list(owner.folder.iterdir()) == []
 
 
-def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None:
+def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
     path = owner.folder / "room"
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder, "--workers", 1)
     with room(*listen) as there:
@@ -691,7 +693,7 @@ def test_a_unix_socket_that_a_killed_room_left_is_replaced(owner: Owner) -> None
     assert not path.exists()
 
 
-def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
     with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
@@ -699,14 +701,14 @@ def test_what_is_no_socket_is_not_replaced(folder: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_whom_a_worker_s_death_would_disconnect_is_told_at_the_start(owner: Owner) -> None:
+def test_the_log_names_addresses_without_recovery_at_the_start(owner: Owner) -> None:
     at = f"unix:{owner.folder / 'room'}"
     with room("--workers", 1, "--verbose", "--listen", at, tells=" level=info ") as here:
         told = [line for line in here.errors.splitlines() if " event=no-recovery " in line]
         assert [f" at={at} " in line for line in told] == [True]
 
 
-def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
+def test_a_worker_s_death_disconnects_only_clients_of_a_unix_socket(
     owner: Owner,
 ) -> None:
     """LOAD-4: the kernel counts the bytes of TCP only."""
@@ -725,7 +727,7 @@ def test_a_worker_s_death_disconnects_who_came_by_a_unix_socket_and_no_other(
             talk([again, *others])
 
 
-def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -> None:
+def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
     path = owner.folder / "room"
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
@@ -766,7 +768,7 @@ def test_balance_leaves_who_came_by_a_unix_socket_where_they_are(owner: Owner) -
 # --- prefixes ------------------------------------------------------------------------------------
 
 
-def test_prefixes_of_another_form(owner: Owner) -> None:
+def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
     """PREFIX-1: also after a worker's death, and for clients of a Unix socket."""
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
@@ -806,7 +808,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_a_socket_that_a_service_manager_hands_over_is_listened_on(owner: Owner) -> None:
+def test_a_room_listens_on_a_socket_from_a_service_manager(owner: Owner) -> None:
     words = command("--workers", 2, "--run-dir", owner.folder)[1:-2]
     with started([sys.executable, "-c", ACTIVATE, *words]) as here:
         here.listen()
@@ -815,7 +817,7 @@ def test_a_socket_that_a_service_manager_hands_over_is_listened_on(owner: Owner)
         here.stop()
 
 
-def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
+def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(folder / "notify"))
         manager.settimeout(PATIENCE)
@@ -846,7 +848,7 @@ def test_a_service_manager_hears_of_the_room(folder: Path) -> None:
             assert hears("STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
 
 
-def test_a_service_manager_that_is_gone_harms_nobody(folder: Path) -> None:
+def test_a_missing_service_manager_does_not_stop_the_room(folder: Path) -> None:
     environment = {"NOTIFY_SOCKET": str(folder / "none"), "WATCHDOG_USEC": "20000"}
     with room("--workers", 1, environment=environment) as here:
         talk(here.join_all(addresses(2)))

@@ -28,7 +28,7 @@ def fixture_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("wrong", ["mode", "link", "file"])
-def test_a_folder_that_is_not_this_users_alone_is_refused(wrong: str, tmp_path: Path) -> None:
+def test_a_run_dir_that_is_not_a_private_folder_is_refused(wrong: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     if wrong == "mode":
         folder.mkdir()
@@ -49,7 +49,7 @@ def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
         here.ends(1)
 
 
-def test_the_registry_speaks_with_nobody_without_its_key() -> None:
+def test_the_registry_refuses_connections_without_its_key() -> None:
     with room("--workers", 1) as here:
         listing = Path("/proc/net/unix").read_text()
         inodes = {

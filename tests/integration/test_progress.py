@@ -49,7 +49,7 @@ def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], Non
         crowd.end()
 
 
-def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
+def test_a_busy_worker_is_not_replaced() -> None:
     """LOAD-4: nor is an idle worker."""
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(30)))
@@ -61,7 +61,7 @@ def test_a_worker_that_has_much_to_do_is_not_stuck() -> None:
         assert [worker.pid for worker in here.workers()] == pids
 
 
-def test_a_room_that_was_stopped_whole_blames_nobody() -> None:
+def test_a_room_that_was_stopped_as_a_whole_replaces_no_worker() -> None:
     """LOAD-4: for example, the machine slept, or the owner pressed Ctrl-Z."""
     with room("--workers", 2, "--watchdog", 0.5, "--quiet", *NEVER_SILENT) as here:
         crowd = Crowd(here.join_all(addresses(6)))

@@ -69,7 +69,7 @@ def by(port: int, source: str) -> Iterator[Client]:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("options", ["send-proxy", "send-proxy-v2", "send-proxy-v2 check"])
-def test_prefix_2_who_comes_by_a_proxy_has_its_own_address(options: str, tmp_path: Path) -> None:
+def test_prefix_2_a_client_behind_a_proxy_has_its_own_address(options: str, tmp_path: Path) -> None:
     with (
         room("--workers", 2, *BEHIND) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, options) as port,
@@ -85,7 +85,7 @@ def test_prefix_2_who_comes_by_a_proxy_has_its_own_address(options: str, tmp_pat
             each.hear("<127.0.0.9>hello yourself\n")
 
 
-def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
+def test_prefix_2_an_ipv6_client_behind_a_proxy_has_its_own_address(tmp_path: Path) -> None:
     with (
         room("--workers", 2, *BEHIND, host="::1") as here,
         haproxy(tmp_path, "::1", here.where, "send-proxy-v2") as port,
@@ -96,7 +96,7 @@ def test_prefix_2_the_same_with_ipv6(tmp_path: Path) -> None:
         other.hear("<::1>hello\n")
 
 
-def test_prefix_2_by_a_unix_socket() -> None:
+def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder) / "room"
         options = ("--listen", f"unix:{at}", "--proxy-protocol", "--proxy-from", "unix")
@@ -110,7 +110,7 @@ def test_prefix_2_by_a_unix_socket() -> None:
             direct.hear("<127.0.0.7>hello\n")
 
 
-def test_load_4_they_stay_when_their_workers_die(tmp_path: Path) -> None:
+def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Path) -> None:
     """The kernel counts the header, too."""
     with (
         room("--workers", 2, *BEHIND, *NEVER_SILENT, tells=DIED) as here,
@@ -147,7 +147,7 @@ def header(source: str, port: int) -> bytes:
     return V2 + b"\x21\x11" + struct.pack("!H", len(block)) + block
 
 
-def test_welcome_1_it_waits_for_the_header() -> None:
+def test_welcome_1_the_welcome_waits_for_the_header() -> None:
     """From other addresses than a proxy's, a header is text like any other."""
     with room("--workers", 1, *BEHIND) as here, here.knock() as client, here.knock() as other:
         client.say(header("192.0.2.7", 5000)[:20])
@@ -163,7 +163,7 @@ def test_welcome_1_it_waits_for_the_header() -> None:
             each.hear("<127.0.0.3>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
 
 
-def test_a_proxy_that_looks_whether_the_room_is_there_is_nobody() -> None:
+def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
     """It is not logged either; a connection that stays is welcomed, under its own address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
@@ -178,7 +178,7 @@ def test_a_proxy_that_looks_whether_the_room_is_there_is_nobody() -> None:
             stays.hear("<127.0.0.2>hello\n")
 
 
-def test_nonsense_from_a_proxy_is_refused_and_told_of() -> None:
+def test_an_invalid_header_is_refused_and_logged() -> None:
     tells = r"event=proxy-refused address=127.0.0.1 says=\"no PROXY header begins with b'hello"
     with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as client:
         client.say("hello\n")
@@ -186,7 +186,7 @@ def test_nonsense_from_a_proxy_is_refused_and_told_of() -> None:
         here.join("127.0.0.2")
 
 
-def test_join_5_the_address_that_counts_is_the_one_behind_the_proxy() -> None:
+def test_join_5_the_limit_counts_the_address_behind_the_proxy() -> None:
     limit = ("--max-clients-per-address", 1)
     with (
         room("--workers", 1, *BEHIND, *limit) as here,

@@ -84,7 +84,7 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
         crowd.end()
 
 
-def test_load_3_another_rate_holds_for_all(file: Path) -> None:
+def test_load_3_a_new_rate_applies_to_all_members(file: Path) -> None:
     """LOAD-3: for present members, too."""
     size = 64 * KIB
     with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
@@ -101,7 +101,7 @@ def test_load_3_another_rate_holds_for_all(file: Path) -> None:
 BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" says="
 
 
-def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
+def test_a_broken_file_changes_nothing(file: Path) -> None:
     """One line names the error; once the file is repaired, it is read."""
     with room_by(file, 'welcome = "Hello"\nquiet = true\n', tells=BROKEN) as here:
         client, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
@@ -124,7 +124,7 @@ def test_a_file_that_is_broken_changes_nothing(file: Path) -> None:
         client.hear(other.prefix + b"yes\n")
 
 
-def test_sighup_has_the_log_tell_more(file: Path) -> None:
+def test_sighup_applies_verbose_and_workers(file: Path) -> None:
     """It applies another number of workers, too."""
     with room_by(file, "quiet = true", tells=" level=info ") as here:
         assert here.errors == ""
@@ -133,7 +133,7 @@ def test_sighup_has_the_log_tell_more(file: Path) -> None:
         assert re.search(r" event=reloaded changed=verbose$", here.errors, re.MULTILINE)
 
 
-def test_the_command_line_s_word_stays(file: Path) -> None:
+def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
     """WELCOME-4: also where it is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
@@ -154,7 +154,9 @@ def test_the_command_line_s_word_stays(file: Path) -> None:
         ("", {"CHATROOM_CONFIG": "nowhere"}, ["nowhere", "No such file"]),
     ],
 )
-def test_wrong_settings(text: str, variables: dict[str, str], words: list[str], file: Path) -> None:
+def test_invalid_settings_are_named_in_one_line(
+    text: str, variables: dict[str, str], words: list[str], file: Path
+) -> None:
     """One line that names the file or the variable, and the key, and exit code 2."""
     file.write_text(text)
     arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
@@ -162,7 +164,7 @@ def test_wrong_settings(text: str, variables: dict[str, str], words: list[str], 
         here.fails(2, *words)
 
 
-def test_variables_set_a_room() -> None:
+def test_variables_configure_a_room() -> None:
     variables = {
         "CHATROOM_LISTEN": "127.0.0.1:0",
         "CHATROOM_WORKERS": "1",

@@ -45,11 +45,11 @@ def analyze(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("name", [SERVICE.name, SOCKET.name])
-def test_systemd_understands_it(name: str, units: Path) -> None:
+def test_systemd_accepts_the_unit_files(name: str, units: Path) -> None:
     analyze("verify", units / name)
 
 
-def test_the_exposure_is_what_the_docs_say(units: Path) -> None:
+def test_the_exposure_is_the_one_in_the_docs(units: Path) -> None:
     told = analyze("security", "--offline=true", units / SERVICE.name)
     found = re.search(r"Overall exposure level for chatroom\.service: (\S+) SAFE", told)
     assert found is not None
@@ -140,7 +140,7 @@ def service(folder: Path) -> Iterator[Service]:
                 process.kill()
 
 
-def test_a_room_lives_in_it(tmp_path: Path) -> None:
+def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
     """It starts, is joined, reports its status, reloads, survives a worker's death, and stops."""
     with service(tmp_path) as here:
         try:
@@ -174,7 +174,7 @@ def test_a_room_lives_in_it(tmp_path: Path) -> None:
         assert "Traceback" not in said
 
 
-def test_what_is_forbidden_is(tmp_path: Path) -> None:
+def test_the_restrictions_forbid_sockets_and_executable_memory(tmp_path: Path) -> None:
     """Otherwise the test above would prove nothing."""
     script = """
 import mmap, os, socket, sys

@@ -26,7 +26,7 @@ WRONG = [
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("arguments", "named"), WRONG)
-def test_wrong_arguments(arguments: list[str], named: str) -> None:
+def test_invalid_arguments_are_named_in_one_line(arguments: list[str], named: str) -> None:
     """One line that names the argument, and exit code 2."""
     with started([*command()[:3], *arguments], tells=SAYS) as here:
         here.fails(2, named)
@@ -35,7 +35,7 @@ def test_wrong_arguments(arguments: list[str], named: str) -> None:
 # --- addresses -----------------------------------------------------------------------------------
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use_is_an_error() -> None:
     """The port is named, and the room that has it goes on."""
     with room("--workers", 1) as there:
         client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
@@ -45,7 +45,7 @@ def test_a_port_in_use() -> None:
         other.hear("<127.0.0.2>mine\n")
 
 
-def test_the_error_comes_behind_what_was_logged() -> None:
+def test_the_error_comes_after_the_logged_warnings() -> None:
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
         with started(arguments, setup="ulimit -n 200", tells=f"{SAYS}|level=warning") as here:
@@ -56,7 +56,7 @@ def test_the_error_comes_behind_what_was_logged() -> None:
             assert error.endswith("in use")
 
 
-def test_an_error_that_nobody_reads(full_pipe: Path) -> None:
+def test_an_unread_error_does_not_delay_the_end(full_pipe: Path) -> None:
     """The room ends nevertheless."""
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
@@ -66,7 +66,7 @@ def test_an_error_that_nobody_reads(full_pipe: Path) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
-def test_a_host_that_does_not_resolve(host: str) -> None:
+def test_a_host_that_does_not_resolve_is_an_error(host: str) -> None:
     """No resolver is asked for these names."""
     with started(command(host=host), tells=SAYS) as here:
         here.fails(1, repr(host))
@@ -81,7 +81,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def test_a_port_that_is_not_permitted() -> None:
+def test_a_port_that_is_not_permitted_is_an_error() -> None:
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
     if int(first) <= 1:
         pytest.skip("everybody may have any port here")
@@ -95,17 +95,17 @@ def test_a_port_that_is_not_permitted() -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("size", ["200000G", "8000000000G", "90000000000000000000"])
-def test_no_memory_for_the_log(size: str) -> None:
+def test_a_log_that_is_too_large_for_memory_is_an_error(size: str) -> None:
     with started(command("--log-size", size), tells=SAYS) as here:
         here.fails(1, "memory")
 
 
-def test_too_few_descriptors() -> None:
+def test_too_few_descriptors_are_an_error() -> None:
     with started(command("--workers", 1), setup="ulimit -n 20", tells=SAYS) as here:
         here.fails(1, "descriptors")
 
 
-def test_no_thread_to_print_with(tmp_path: Path) -> None:
+def test_a_console_that_cannot_start_its_thread_is_an_error(tmp_path: Path) -> None:
     """For example, too little address space (`ulimit -v`)."""
     (tmp_path / "sitecustomize.py").write_text(
         """
@@ -138,7 +138,7 @@ def broken(*_): raise MemoryError
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_worker_that_cant_start(reason: str, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_ends_the_room(reason: str, tmp_path: Path) -> None:
     """The room ends with the worker's error, without more attempts."""
     (tmp_path / "sitecustomize.py").write_text(
         f"""
@@ -153,7 +153,7 @@ if "--multiprocessing-fork" in sys.argv:
         here.fails(1, "worker ", "can't start: ", reason)
 
 
-def test_a_registry_that_cant_start(tmp_path: Path) -> None:
+def test_a_registry_that_cannot_start_ends_the_room(tmp_path: Path) -> None:
     """The room ends with an error, too."""
     (tmp_path / "sitecustomize.py").write_text(
         """

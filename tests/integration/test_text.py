@@ -41,7 +41,7 @@ def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
         check_all_was_heard(speaker, listener)
 
 
-def test_a_longer_line_arrives_in_pieces_and_none_of_it_is_lost() -> None:
+def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
     """LINE-7, PREFIX-4, TEXT-1: each piece is a message; none is cut inside a character."""
     with room("--workers", 2, "--max-line", 101, *NEVER_SILENT) as here:
         speaker, listener = two(here)
@@ -77,7 +77,7 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
 # --- text ----------------------------------------------------------------------------------------
 
 
-def test_garbage() -> None:
+def test_random_bytes_do_not_disturb_the_room() -> None:
     """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four; all talk on."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
@@ -94,7 +94,7 @@ def test_garbage() -> None:
         assert client.hear_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
 
 
-def test_an_urgent_byte_is_text_and_so_is_the_header_of_a_proxy() -> None:
+def test_urgent_bytes_and_proxy_headers_are_text() -> None:
     """CAST-3: an out-of-band byte stays in its place, and nothing else happens.
     PREFIX-2: without --proxy-protocol, a PROXY header is text."""
     with room("--workers", 1, *NEVER_SILENT) as here:

@@ -124,7 +124,7 @@ class Talk:
 # --- content -------------------------------------------------------------------------------------
 
 
-def test_it_has_what_members_hear(tmp_path: Path) -> None:
+def test_the_file_has_what_members_hear(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room("--quiet", "--workers", 2, "--transcript", file) as here:
         witness, client, other = here.join_all(["127.0.0.9", *addresses(2)])
@@ -158,7 +158,7 @@ def test_it_has_what_members_hear(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_line_that_is_too_long_is_as_many_messages(tmp_path: Path) -> None:
+def test_each_piece_of_a_line_that_is_too_long_is_a_message(tmp_path: Path) -> None:
     """LINE-7."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--max-line", 64, "--transcript", file) as here:
@@ -170,7 +170,7 @@ def test_a_line_that_is_too_long_is_as_many_messages(tmp_path: Path) -> None:
     assert "".join(line["text"] for line in lines(file)[1:]) == "語" * 1000
 
 
-def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
+def test_other_prefixes_and_messages_of_the_room_are_written(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     form = "[{id}] {ip}:{port} – "
     options = ("--prefix", form, "--run-dir", tmp_path / "run")
@@ -190,7 +190,7 @@ def test_prefixes_of_another_form_and_the_room_itself(tmp_path: Path) -> None:
     assert room_said == [(0, "room", "two"), (0, "room", "lines")]
 
 
-def test_a_member_that_comes_by_a_unix_socket(tmp_path: Path) -> None:
+def test_messages_of_a_unix_socket_s_client_are_written(tmp_path: Path) -> None:
     file, path = tmp_path / "said.jsonl", tmp_path / "room"
     with room(*QUIET, "--listen", f"unix:{path}", "--transcript", file) as here:
         with UnixClient(path) as client:
@@ -202,7 +202,7 @@ def test_a_member_that_comes_by_a_unix_socket(tmp_path: Path) -> None:
     assert spoken(lines(file)) == b"<unix>hello\n"
 
 
-def test_those_who_have_left_are_known(tmp_path: Path) -> None:
+def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
     """Their last messages are written after they have left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
@@ -222,7 +222,7 @@ def test_those_who_have_left_are_known(tmp_path: Path) -> None:
     assert spoken(lines(file)) == heard
 
 
-def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
+def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
     """A torn line of a transcript is removed, anything else stays; each run records its start."""
     file = tmp_path / "said.jsonl"
     file.write_bytes(b'{"n": 7, "time": "2020')
@@ -237,7 +237,7 @@ def test_it_is_appended_to_what_is_there(tmp_path: Path) -> None:
     assert spoken(found) == b"<127.0.0.2>0\n<127.0.0.2>1\n"
 
 
-def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
+def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
     """Even a large backlog is written."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
@@ -257,7 +257,7 @@ def test_all_is_written_when_the_room_stops(tmp_path: Path) -> None:
     assert spoken(lines(file)) == heard
 
 
-def test_it_costs_nothing_where_nobody_speaks(tmp_path: Path) -> None:
+def test_the_writer_of_a_silent_room_is_idle(tmp_path: Path) -> None:
     """LEAVE-3."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
@@ -269,7 +269,7 @@ def test_it_costs_nothing_where_nobody_speaks(tmp_path: Path) -> None:
 # --- the process dies or hangs -------------------------------------------------------------------
 
 
-def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
+def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     chance = random.Random(1)
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=WRITER_DIED) as here:
@@ -292,7 +292,7 @@ def test_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
     assert sum("run" in line for line in found) == 1
 
 
-def test_workers_are_killed_beside_it(tmp_path: Path) -> None:
+def test_the_writer_and_workers_are_killed_together(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file, tells=f"{WRITER_DIED}|{DIED}") as here:
         talk = Talk(here)
@@ -331,7 +331,7 @@ POINTS = [
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(("point", "skip"), POINTS)
-def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
+def test_the_writer_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     """It dies at each point from its start on."""
     file = tmp_path / "said.jsonl"
     options = (*QUIET, "--transcript", file)
@@ -351,7 +351,7 @@ def test_it_dies_at(tmp_path: Path, point: str, skip: int) -> None:
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
-def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> None:
+def test_the_writer_dies_after_the_file_was_moved(tmp_path: Path, point: str) -> None:
     """Another process goes on with the moved file until SIGUSR1."""
     file, moved = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
     with faulty_room(
@@ -387,7 +387,7 @@ def test_it_dies_again_where_the_file_was_moved(tmp_path: Path, point: str) -> N
     assert account(lines(moved, file)) == (40, 0)
 
 
-def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
+def test_the_writer_dies_when_the_room_stops(tmp_path: Path) -> None:
     """Another process writes the rest."""
     file = tmp_path / "said.jsonl"
     with faulty_room(
@@ -411,7 +411,7 @@ def test_it_dies_when_the_room_stops(tmp_path: Path) -> None:
     assert spoken(lines(file)) == talk.heard
 
 
-def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
+def test_a_writer_that_was_stopped_writes_everything_later(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
@@ -424,7 +424,7 @@ def test_it_is_stopped_for_a_while(tmp_path: Path) -> None:
     assert spoken(lines(file)) == talk.heard
 
 
-def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
+def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
     """The room does not wait for it; it records how many messages it has missed."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=MISSED) as here:
@@ -451,7 +451,7 @@ def test_what_it_has_missed_is_told(tmp_path: Path) -> None:
     assert spoken(found) == b"".join(texts)
 
 
-def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
+def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     tells = f"{WRITER_DIED}|{MISSED}"
     with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
@@ -470,7 +470,7 @@ def test_the_next_one_tells_what_both_have_missed(tmp_path: Path) -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
-def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
+def test_a_writer_that_hangs_delays_nobody(tmp_path: Path, point: str) -> None:
     """Members do not wait for it, at whatever point it hangs, and the room's end not for long."""
     file = tmp_path / "said.jsonl"
     tells = " level=warning event=transcript-unfinished file="
@@ -487,7 +487,7 @@ def test_it_hangs_and_nobody_waits_for_it(tmp_path: Path, point: str) -> None:
         here.ends(within=8.0)
 
 
-def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
+def test_a_writer_that_hangs_is_replaced(tmp_path: Path) -> None:
     """The next process writes the rest."""
     file = tmp_path / "said.jsonl"
     tells = rf" level=warning event=transcript-stuck file=\S+ says=|{WRITER_DIED}"
@@ -503,7 +503,7 @@ def test_it_hangs_and_is_replaced(tmp_path: Path) -> None:
     assert spoken(lines(file)) == talk.heard
 
 
-def test_the_main_process_is_killed(tmp_path: Path) -> None:
+def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path: Path) -> None:
     """All messages are written, a newcomer's too, and nothing of the room is left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
@@ -549,14 +549,14 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
     assert [sum("run" in line for line in lines(file)) for file in files] == [1] * 4
 
 
-def test_sigusr1_harms_no_room_without_a_transcript() -> None:
+def test_sigusr1_does_nothing_in_a_room_without_a_transcript() -> None:
     with room(*QUIET) as here:
         talk = Talk(here)
         os.kill(here.pid, signal.SIGUSR1)
         talk.lines(5)
 
 
-def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
+def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
     """The trouble is logged once; messages that the log still has are not lost."""
     file = tmp_path / "later" / "said.jsonl"
     tells = TROUBLE.format(why="No such file or directory")
@@ -572,7 +572,7 @@ def test_a_folder_that_is_missing_appears_later(tmp_path: Path) -> None:
     assert spoken(lines(file)) == talk.heard
 
 
-def test_a_folder_that_never_appears(tmp_path: Path) -> None:
+def test_a_folder_that_never_appears_does_not_stop_the_room(tmp_path: Path) -> None:
     """The room stops normally, and logs how many messages are not written."""
     file = tmp_path / "never" / "said.jsonl"
     tells = r"event=transcript-(trouble file=\S+ error=\"No such|incomplete file=\S+ messages=20 )"
@@ -584,7 +584,9 @@ def test_a_folder_that_never_appears(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "device"])
-def test_what_is_no_file(tmp_path: Path, what: str, full_pipe: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_reported(
+    tmp_path: Path, what: str, full_pipe: Path
+) -> None:
     path = {"folder": tmp_path, "pipe": full_pipe, "device": Path("/dev/full")}[what]
     why = "Is a directory" if what == "folder" else "not a regular file"
     with room(*QUIET, "--transcript", path, tells=why) as here:
@@ -642,7 +644,7 @@ def fill(path: Path) -> None:
                 continue
 
 
-def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
+def test_the_file_is_removed_from_a_full_disk(tmp_path: Path) -> None:
     """Its space is freed, and a new file goes on from there."""
     with small_disk(tmp_path) as disk:
         file = disk / "said.jsonl"
@@ -658,7 +660,7 @@ def test_the_disk_is_full_and_the_file_is_removed(tmp_path: Path) -> None:
         assert spoken(before + lines(file)) == talk.heard
 
 
-def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
+def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
@@ -677,7 +679,7 @@ def test_the_disk_is_full_and_nothing_is_missed(tmp_path: Path) -> None:
         assert account(lines(file)) == (200, 0)
 
 
-def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
     """Even with a large write."""
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
@@ -700,7 +702,7 @@ def test_a_disk_is_filled_as_far_as_it_goes(tmp_path: Path) -> None:
         assert spoken(lines(file)) == talk.heard
 
 
-def test_the_disk_is_full_and_all_is_killed_there(tmp_path: Path) -> None:
+def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
     """The next process goes on with the file, and doubles no message."""
     tells = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
     with small_disk(tmp_path) as disk:

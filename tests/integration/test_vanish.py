@@ -27,7 +27,7 @@ with room("--peer-timeout", 2) as here:
 """
 
 
-def test_leave_3_who_has_vanished_is_removed() -> None:
+def test_leave_3_a_member_whose_machine_vanished_is_removed() -> None:
     ip, unshare = program("ip"), program("unshare")
     private = [unshare, "--net"] if os.geteuid() == 0 else [unshare, "--net", "--map-root-user"]
     up = f'{ip} link set lo up && exec "$@"'

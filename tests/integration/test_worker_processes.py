@@ -36,7 +36,7 @@ def has(here: Room, workers: int) -> bool:
     return len(here.workers()) == workers
 
 
-def test_load_4_one_worker_more_and_one_less() -> None:
+def test_load_4_workers_are_added_and_removed() -> None:
     """LOAD-4: SIGTTIN and SIGTTOU, under load; at least one worker stays."""
     with room("--workers", 1, *OPTIONS, tells=LIMIT) as here:
         crowd = Crowd(here.join_all(addresses(22)))
@@ -55,7 +55,7 @@ def test_load_4_one_worker_more_and_one_less() -> None:
         crowd.end()
 
 
-def test_load_4_who_stays_is_spread_when_others_leave() -> None:
+def test_load_4_members_are_balanced_when_others_leave() -> None:
     """LOAD-4, LEAVE-1: all of one worker's members."""
     with room("--workers", 2, *OPTIONS) as here:
         clients = here.join_all(addresses(24))

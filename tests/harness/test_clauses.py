@@ -17,7 +17,7 @@ def test_each_clause_of_the_page_is_found() -> None:
     assert ids == list(all_clauses())
 
 
-def test_a_clause_as_it_stands_there() -> None:
+def test_a_clause_is_read_word_by_word() -> None:
     assert all_clauses()["CAST-2"] == Clause(
         "CAST-2", "MUST", "Broadcast", "A message never reaches its sender."
     )
@@ -29,14 +29,14 @@ def test_a_section_is_a_heading() -> None:
     assert list(sections) == headings
 
 
-def test_what_is_no_clause_is_passed_over() -> None:
+def test_rows_that_are_not_clauses_are_skipped() -> None:
     page = (
         "# P\n| id | level | clause |\n|---|---|---|\n| A-1 | MAY | x |\n| A-b | MUST | x |\ntext"
     )
     assert parse(page) == {}
 
 
-def test_an_id_is_there_once() -> None:
+def test_an_id_that_occurs_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="A-1 occurs twice"):
         parse("| A-1 | MUST | one |\n| B-1 | MUST | two |\n| A-1 | SHOULD | three |\n")
 
@@ -47,6 +47,6 @@ clauses = st.builds(Clause, ids, st.sampled_from(["MUST", "SHOULD"]), words, wor
 
 
 @given(st.lists(clauses, unique_by=lambda clause: clause.id))
-def test_what_is_written_is_read(written: list[Clause]) -> None:
+def test_written_clauses_are_read_back(written: list[Clause]) -> None:
     page = "".join(f"## {c.section}\n\n| {c.id} | {c.level} | {c.text} |\n\n" for c in written)
     assert list(parse(page).values()) == written

@@ -15,5 +15,5 @@ def test_each_clause_is_judged(checks: list[Check]) -> None:
     assert {check.clause for check in checks} == set(all_clauses())
 
 
-def test_each_test_says_how(checks: list[Check]) -> None:
+def test_each_test_has_a_description(checks: list[Check]) -> None:
     assert [check.name for check in checks if not check.about] == []

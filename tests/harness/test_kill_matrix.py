@@ -80,7 +80,7 @@ def test_the_reference_passes() -> None:
 
 
 @pytest.mark.parametrize("name", named(REGISTRY))
-def test_a_broken_server_fails_what_it_breaks(name: str, sample: Sample) -> None:
+def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: Sample) -> None:
     _, broken = REGISTRY[name]
     others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
     verdict = judge([*broken, *others], "--broken", name)

@@ -146,7 +146,7 @@ async def test_blocked(room):
     assert (blocked["verdict"], blocked["detail"]) == ("fail", "x")
 
 
-def test_line_2_does_not_judge_a_server_by_pauses_that_became_too_long(
+def test_line_2_a_server_is_not_judged_by_pauses_that_became_too_long(
     tests: pytest.Pytester,
 ) -> None:
     tests.makepyfile(HEAD + LATE_ONCE)
@@ -171,7 +171,7 @@ def late_once(monkeypatch):
 """
 
 
-def test_much_that_came_is_cut(tests: pytest.Pytester) -> None:
+def test_long_received_data_is_cut_in_the_result(tests: pytest.Pytester) -> None:
     test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests)
@@ -209,7 +209,7 @@ def test_clauses_are_selected(
         ("clause('CAST-1', PROVED)\nasync def test_it(): ...", "must have the fixture `room`"),
     ],
 )
-def test_a_test_that_can_judge_nothing_is_refused(
+def test_an_invalid_conformance_test_is_refused(
     tests: pytest.Pytester, test: str, complaint: str
 ) -> None:
     tests.makepyfile(f"{HEAD}\n@pytest.mark.{test}\n")
@@ -228,7 +228,7 @@ def test_a_test_that_can_judge_nothing_is_refused(
         (["--command=/nowhere {port}"], 3, "the target did not start: can't run '/nowhere'"),
     ],
 )
-def test_a_target_that_there_is_not(
+def test_a_missing_target_is_an_error(
     tests: pytest.Pytester, options: list[str], status: int, complaint: str
 ) -> None:
     tests.makepyfile(HEAD + TWO)
@@ -237,7 +237,7 @@ def test_a_target_that_there_is_not(
     assert complaint in done.stdout.str() + done.stderr.str()
 
 
-def test_it_does_nothing_to_other_tests(tests: pytest.Pytester) -> None:
+def test_the_plugin_does_nothing_to_other_tests(tests: pytest.Pytester) -> None:
     tests.makepyfile("def test_fine(): pass\nasync def test_other(): pass")
     run(tests, "-W", "ignore", "--strict-markers", "-k", "fine").assert_outcomes(
         passed=1, deselected=1
@@ -253,7 +253,9 @@ def pytest_addoption(parser):
 
 
 @pytest.mark.parametrize("order", [["another", "harness.entry"], ["harness.entry", "another"]])
-def test_installed_it_is_in_no_other_plugin_s_way(tests: pytest.Pytester, order: list[str]) -> None:
+def test_an_installed_plugin_does_not_disturb_other_plugins(
+    tests: pytest.Pytester, order: list[str]
+) -> None:
     tests.makepyfile(
         another=ANOTHER,
         test_it="""
@@ -266,7 +268,7 @@ def test_it(pytestconfig):
 
 
 @pytest.mark.parametrize("more", [[], ["-p", "xdist.plugin", "-n2"]])
-def test_installed_it_is_there_where_the_tests_of_conformance_are(
+def test_an_installed_plugin_runs_the_conformance_tests(
     tests: pytest.Pytester, more: list[str]
 ) -> None:
     only = ["--clause=LINE-4", "--clause=CAST-7", "--seed=3"]
@@ -293,7 +295,7 @@ def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester
     assert first == second != third
 
 
-def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
+def test_the_death_of_a_running_server_fails_only_one_test(
     tests: pytest.Pytester,
 ) -> None:
     server = Command(REFERENCE)
@@ -332,7 +334,7 @@ def test_a_server_that_died_at_its_address_is_found_by_one_test_alone(
     assert results(tests)[-1][1]["detail"].endswith("since CAST-2")
 
 
-def test_what_a_test_draws_comes_of_the_seed_and_its_name(tests: pytest.Pytester) -> None:
+def test_random_numbers_depend_on_the_seed_and_the_test_name(tests: pytest.Pytester) -> None:
     noted = (
         "async def test_{}(room):\n"
         "    with open('drawn', 'a') as file: print(room.random.random(), file=file)\n"
@@ -371,7 +373,7 @@ async def test_it(room, one, other):
         ["-p", "harness.conformance.plugin", "-p", "xdist.plugin"],
     ],
 )
-def test_an_address_is_judged_in_one_process_in_order(
+def test_a_running_server_is_judged_in_one_process_in_order(
     tests: pytest.Pytester, order: list[str]
 ) -> None:
     tests.makepyfile(

@@ -20,15 +20,15 @@ SHOULD = {clause.id for clause in all_clauses().values() if clause.level == "SHO
 
 
 @pytest.mark.parametrize("name", profile.names())
-def test_those_that_ship_are_profiles(name: str) -> None:
+def test_each_shipped_profile_is_valid(name: str) -> None:
     assert profile.load(name).about
 
 
-def test_what_is_not_said_is_left_open() -> None:
+def test_missing_keys_have_defaults() -> None:
     assert profile.parse("", "none") == Profile(name="none")
 
 
-def test_all_that_can_be_said() -> None:
+def test_all_keys_are_read() -> None:
     text = """
         about = "Ours."
         welcome = 'Hello \\d+\\n'
@@ -56,11 +56,11 @@ def test_all_that_can_be_said() -> None:
     )
 
 
-def test_all_is_every_should() -> None:
+def test_the_claim_all_means_every_should_clause() -> None:
     assert profile.parse("claims = ['all']", "").claims == SHOULD
 
 
-def test_an_empty_prefix_is_none() -> None:
+def test_an_empty_prefix_means_no_prefix() -> None:
     made = profile.parse("prefix = ''", "")
     assert [line.text for line in lines(b"<a>b\n", made)] == [b"<a>b\n"]
 
@@ -102,7 +102,7 @@ def test_patterns_are_of_bytes() -> None:
         ("burst = -1", "burst must be a whole number, 0 or more, not -1"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(text: str, complaint: str) -> None:
+def test_an_error_is_named_in_one_line(text: str, complaint: str) -> None:
     with pytest.raises(TomlError) as caught:
         profile.parse(text, "x")
     assert str(caught.value).startswith("profile 'x'")
@@ -116,7 +116,7 @@ def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
     assert profile.load(str(file)) == Profile("mine", "é")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TomlError, match="is neither a file nor one of chatroom, "):
         profile.load(str(tmp_path / "mine.toml"))
 
@@ -146,12 +146,12 @@ def complaint_of(parse: Callable[[], Profile]) -> str:
 
 
 @given(st.dictionaries(st.sampled_from([*Profile.__dataclass_fields__, "other"]), values))
-def test_any_table_is_a_profile_or_is_told_what_is_wrong(table: dict[str, Any]) -> None:
+def test_any_table_is_a_profile_or_an_error(table: dict[str, Any]) -> None:
     complaint = complaint_of(lambda: read(Profile, table, "profile 'x'", name="x"))
     assert complaint.startswith("profile 'x': ") or {"name", "other"}.isdisjoint(table)
 
 
 @given(st.text())
-def test_any_text_is_a_profile_or_is_told_what_is_wrong(text: str) -> None:
+def test_any_text_is_a_profile_or_an_error(text: str) -> None:
     complaint = complaint_of(lambda: profile.parse(text, "x"))
     assert complaint.startswith("profile 'x'") or not tomllib.loads(text)

@@ -69,7 +69,7 @@ def test_a_pass_rests_on_the_weakest_of_its_evidence() -> None:
     assert first(result(PASS), result(NOT_APPLICABLE, evidence=ABSENT)).evidence == PROVED
 
 
-def test_what_is_no_pass_rests_on_nothing() -> None:
+def test_a_verdict_other_than_pass_has_no_evidence() -> None:
     assert first(result(PASS), result(FAIL)).evidence is None
 
 
@@ -92,7 +92,7 @@ def test_the_detail_is_that_of_the_verdict() -> None:
         (Rules(strict=True, known=("CAST-5",)), PASS, 0),
     ],
 )
-def test_should_decides_where_it_is_asked_for_or_claimed(
+def test_a_should_clause_decides_if_strict_or_claimed(
     rules: Rules, verdict: str, status: int
 ) -> None:
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
@@ -104,11 +104,11 @@ def test_must_always_decides() -> None:
     assert run(result(FAIL), result(PASS, "CAST-5")).verdict == FAIL
 
 
-def test_a_violation_is_one_though_nothing_passed() -> None:
+def test_a_run_with_only_a_violation_fails() -> None:
     assert run(result(FAIL)).verdict == FAIL
 
 
-def test_what_only_fails_has_not_passed_though_no_failure_decides() -> None:
+def test_a_run_without_a_pass_fails_if_no_failure_counts() -> None:
     judged = run(result(FAIL, "CAST-5"))
     assert (judged.verdict, judged.exit_status, judged.why) == (FAIL, 1, ())
     known = run(result(FAIL, "CAST-5"), rules=Rules(strict=True, known=("CAST-5",)))
@@ -138,7 +138,7 @@ def test_known_failures_are_read() -> None:
     assert parse_known_failures(text) == ("CAST-1", "CAST-5")
 
 
-def test_known_failures_that_are_none_are_told() -> None:
+def test_known_failures_that_pass_or_do_not_exist_are_reported() -> None:
     rules = Rules(known=("CAST-1", "CAST-9", "CAST-5"))
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
     assert judged.stale == (
@@ -147,7 +147,7 @@ def test_known_failures_that_are_none_are_told() -> None:
     )
 
 
-def test_a_known_failure_that_was_not_decided_is_no_news() -> None:
+def test_an_undecided_known_failure_is_not_reported() -> None:
     rules = Rules(known=("CAST-1", "CAST-5"))
     assert run(result(UNKNOWN), rules=rules).stale == ()
 

@@ -60,7 +60,7 @@ def test_wrong_arguments_are_named_in_one_line(
     assert complaint in output.err
 
 
-def test_help_tells_of_each_argument(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_each_argument(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "--help"])
     assert ended.value.code == 0
@@ -162,7 +162,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_only_linux_has_what_it_takes(
+def test_the_bench_needs_linux(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: "Plan 9")
@@ -187,7 +187,7 @@ def test_the_defaults(plans: list[Any]) -> None:
     assert (plan.repeat, plan.workers) == (3, 2)
 
 
-def test_a_plot_is_of_a_sweep_unless_crowds_are_named(plans: list[Any], tmp_path: Path) -> None:
+def test_a_plot_shows_a_sweep_unless_crowds_are_given(plans: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     assert main(["bench", "--plot", str(path)]) == 0
     main(["bench", "--plot", str(path), "--crowd", "5"])
@@ -197,7 +197,7 @@ def test_a_plot_is_of_a_sweep_unless_crowds_are_named(plans: list[Any], tmp_path
     assert path.read_text().startswith("<svg ")
 
 
-def test_a_load_that_breaks_off_is_not_the_servers_fault(
+def test_a_failed_load_is_not_blamed_on_the_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -215,13 +215,15 @@ def test_a_load_that_breaks_off_is_not_the_servers_fault(
         ([NOT_INSTALLED, NOT_INSTALLED], MEASURED, 3),
     ],
 )
-def test_the_exit_status_is_the_first_servers(ours: list[str], theirs: str, status: int) -> None:
+def test_the_exit_status_depends_on_the_first_server(
+    ours: list[str], theirs: str, status: int
+) -> None:
     results = [Result("crowd 9", "ours", n, outcome) for n, outcome in enumerate(ours)]
     results.append(Result("crowd 9", "theirs", 0, theirs))
     assert bench.exit_status(results, "ours") == status
 
 
-def test_the_footnote_names_the_versions_that_are_known(tmp_path: Path) -> None:
+def test_the_footnote_names_the_known_versions(tmp_path: Path) -> None:
     machine: dict[str, Any] = {
         "system": "Linux 6",
         "processor": "Z80",
@@ -240,6 +242,6 @@ def test_the_footnote_names_the_versions_that_are_known(tmp_path: Path) -> None:
     assert bench._processor(tmp_path / "cpuinfo") == "Z80 CPU"
 
 
-def test_every_recipe_is_known_by_its_name() -> None:
+def test_every_recipe_is_registered_under_its_name() -> None:
     assert [recipe.name for recipe in RECIPES.values()] == list(RECIPES)
     assert all(isinstance(recipe, Recipe) for recipe in RECIPES.values())

@@ -18,17 +18,17 @@ TABLE = Timetable(CHAT, HEADS, count=4, rate=10)
 ZERO, ONE, TWO, THREE = (HEAD + payload.line(number, 0) for number in range(4))
 
 
-def test_messages_are_due_at_even_times_and_all_speak_in_turn() -> None:
+def test_messages_are_due_at_even_intervals_from_clients_in_turn() -> None:
     assert TABLE.due == pytest.approx([0, 0.1, 0.2, 0.3])
     assert TABLE.speakers == [0, 1, 2, 0]
     assert TABLE.words == [payload.line(number, 0) for number in range(4)]
 
 
-def test_no_two_of_very_many_messages_are_alike() -> None:
+def test_all_messages_of_a_long_timetable_differ() -> None:
     assert len(set(Timetable(CHAT, HEADS, 200_001, 1.0).words)) == 200_001
 
 
-def test_a_latency_counts_from_when_the_message_was_due_to_its_last_byte() -> None:
+def test_a_latency_lasts_from_the_due_time_to_the_last_byte() -> None:
     arrivals = [(0.5, ZERO + TWO[:-1]), (0.75, TWO[-1:]), (1.0, THREE)]
     assert [*TABLE.latencies(arrivals, 1)] == pytest.approx([0.5, 0.55, 0.7])
 
@@ -38,7 +38,7 @@ def test_messages_may_come_in_any_order() -> None:
     assert [*TABLE.latencies(arrivals, 1)] == pytest.approx([0.2, 0.55, 1.0])
 
 
-def test_what_comes_back_to_its_speaker_has_to_come_and_is_no_delivery() -> None:
+def test_an_echo_is_required_and_is_not_counted_as_a_delivery() -> None:
     table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
     own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
     assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
@@ -58,25 +58,25 @@ def test_what_comes_back_to_its_speaker_has_to_come_and_is_no_delivery() -> None
         (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, which nobody sent"),
     ],
 )
-def test_whatever_else_is_heard_is_a_violation(heard: bytes, complaint: str) -> None:
+def test_any_other_output_is_a_violation(heard: bytes, complaint: str) -> None:
     assert [*TABLE.latencies([(1.0, ZERO + TWO + THREE)], 1)]
     with pytest.raises(ArrivalError, match=f"client 1 {complaint}"):
         [*TABLE.latencies([(1.0, heard)], 1)]
 
 
-def test_percentiles_are_of_all_and_in_milliseconds() -> None:
+def test_percentiles_are_in_milliseconds() -> None:
     found = figures([number / 1000 for number in range(1, 1001)], [0.004, 0.001])
     assert found == pytest.approx(
         {"p50": 500, "p99": 990, "max": 1000, "late p50": 1, "late p99": 4, "late max": 4}
     )
 
 
-def test_a_load_that_was_late_is_not_to_be_trusted() -> None:
+def test_latencies_of_a_load_that_was_late_are_not_trusted() -> None:
     assert trusted(8.0, 8.0 * TRUSTED)
     assert not trusted(8.0, 8.1 * TRUSTED)
 
 
-def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: Path) -> None:
+def test_the_timer_slack_is_reduced_and_restored(tmp_path: Path) -> None:
     slack = tmp_path / "timerslack_ns"
     with punctual(slack):  # the file does not exist
         assert not slack.exists()
@@ -89,7 +89,7 @@ def test_the_kernel_is_asked_to_be_punctual_for_as_long_as_it_matters(tmp_path: 
 # -- one client, and a server that is this test ------------------------------------------------
 
 
-def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were_due() -> None:
+def test_a_late_load_returns_how_late_each_message_was() -> None:
     # The server echoes, so that one client is a room.
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=5) as (room, server):
@@ -105,7 +105,7 @@ def test_a_load_that_is_late_says_so_and_its_latencies_count_from_when_they_were
     assert not trusted(5.0, max(lateness))
 
 
-def test_a_message_that_is_due_does_not_wait_for_an_answer() -> None:
+def test_a_due_message_does_not_wait_for_an_answer() -> None:
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=0.05) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)

@@ -19,7 +19,7 @@ def heard(dialect: Dialect, *texts: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("speaker", [0, 7, 99_999])
-def test_a_line_is_64_bytes_and_one_line(speaker: int) -> None:
+def test_a_line_is_64_bytes_with_one_line_end(speaker: int) -> None:
     text = line(speaker, 3)
     assert len(text) == payload.SIZE
     assert text.endswith(payload.END)
@@ -44,12 +44,14 @@ def test_lines_differ_by_speaker_and_round() -> None:
         (REDIS, 0, range(1), 32 + 64 + 2),
     ],
 )
-def test_what_is_due(dialect: Dialect, listener: int, speakers: range, expected: int) -> None:
+def test_the_number_of_bytes_due_depends_on_the_dialect(
+    dialect: Dialect, listener: int, speakers: range, expected: int
+) -> None:
     heads = dict.fromkeys(range(3), HEADS[dialect.name])
     assert payload.due(listener, speakers, dialect, heads) == expected
 
 
-def test_what_is_due_where_heads_differ_in_length() -> None:
+def test_the_number_of_bytes_due_counts_each_head_s_length() -> None:
     heads = {0: b"<user9> ", 1: b"<user10> ", 2: b"<user100> "}
     assert payload.due(1, range(3), NCAT, heads) == 8 + 64 + 10 + 64
 
@@ -84,19 +86,19 @@ GOOD = heard(CHAT, line(0, 2), line(2, 2))
         (GOOD + b"x" * 99, r"received 'x{20}\.\.\.' between"),
     ],
 )
-def test_whatever_else_is_heard_is_a_violation(data: bytes, complaint: str) -> None:
+def test_any_other_output_is_a_violation(data: bytes, complaint: str) -> None:
     assert payload.check(GOOD, 1, range(3), 2, CHAT)
     with pytest.raises(ArrivalError, match=f"client 1 .*{complaint}"):
         payload.check(data, 1, range(3), 2, CHAT)
 
 
-def test_a_line_to_the_wrong_client_is_a_violation_where_only_one_speaks() -> None:
+def test_a_line_to_the_only_speaker_is_a_violation() -> None:
     assert payload.check(b"", 0, range(1), 2, CHAT) == {}
     with pytest.raises(ArrivalError, match="1 lines too many"):
         payload.check(heard(CHAT, line(0, 2)), 0, range(1), 2, CHAT)
 
 
-def test_all_have_to_hear_a_speaker_under_one_name() -> None:
+def test_all_clients_must_see_a_speaker_under_one_name() -> None:
     assert payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"a"}]) == {0: b"b", 1: b"a"}
     with pytest.raises(ArrivalError, match="client 2 hears client 1 as 'c', another as 'a'"):
         payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"c"}])

@@ -40,5 +40,5 @@ def test_names_do_not_cover_each_other() -> None:
     assert places == {"a": 100, "b": 100 + APART, "d": 100 + 2 * APART, "c": 300}
 
 
-def test_nothing_can_be_drawn() -> None:
+def test_a_plot_without_results_is_a_picture() -> None:
     assert ET.fromstring(plot([])).tag == f"{SVG}svg"

@@ -47,14 +47,14 @@ def test_the_ratio_is_taken_within_each_repetition() -> None:
     assert report.ratio(results, "crowd 9", "a", "b") == 4  # and not 400/50
 
 
-def test_the_ratio_needs_both_in_one_repetition() -> None:
+def test_the_ratio_needs_both_servers_in_one_repetition() -> None:
     results = [measured("a", 0, 100), failed("b", 0), failed("a", 1), measured("b", 1, 10)]
     assert report.ratio(results, "crowd 9", "a", "b") is None
     results += [measured("a", 2, 30), measured("b", 2, 10)]
     assert report.ratio(results, "crowd 9", "a", "b") == 3
 
 
-def test_the_table_of_speeds() -> None:
+def test_the_table_of_speeds_has_medians_ranges_and_ratios() -> None:
     results = [
         measured("ours", 0, 4_000_000),
         measured("theirs", 0, 100_000),
@@ -82,7 +82,7 @@ def test_the_floor_is_compared_with_each_server() -> None:
     assert alone.count("floor is") == 1
 
 
-def test_what_failed_shows_why_and_no_figure() -> None:
+def test_a_failed_server_is_shown_with_the_reason_and_no_figures() -> None:
     results = [
         measured("ours", 0, 500),
         failed("dead", 0, reason="a|b"),
@@ -106,7 +106,7 @@ def test_what_failed_shows_why_and_no_figure() -> None:
     ]
 
 
-def test_the_table_of_idle_clients_stands_apart() -> None:
+def test_idle_clients_have_a_table_of_their_own() -> None:
     figures = {"first_rate": 5000.0, "last_rate": 4000.0, "block": 1000.0}
     results = [
         measured("ours", 0, 500),
@@ -124,14 +124,14 @@ def test_the_table_of_idle_clients_stands_apart() -> None:
     ]
 
 
-def test_one_line_on_each_result() -> None:
+def test_each_result_is_summarised_in_one_line() -> None:
     idle = Result("idle 9", "ours", 0, MEASURED, figures={"last_rate": 4000.0})
     assert report.summary(idle) == "idle 9, repetition 1, ours: 4.00 k joins/s at the end"
     assert report.summary(measured("ours", 1, 500)).endswith("2, ours: 500 deliveries/s")
     assert report.summary(failed("ours", 0)).endswith("ours: failed: deaf")
 
 
-def test_the_table_of_latencies_marks_what_is_not_to_be_trusted() -> None:
+def test_the_table_of_latencies_marks_untrusted_figures() -> None:
     def found(repetition: int, p99: float, late: float) -> Result:
         values = {"p50": 1.0, "p99": p99, "max": 9.0}
         values |= {"late p50": 0.1, "late p99": late, "late max": late}

@@ -24,7 +24,7 @@ def test_files_are_written_before_the_start(tmp_path: Path) -> None:
     assert 'host: "127.0.0.1"\n' in text
 
 
-def test_a_server_without_a_port_of_its_own_has_to_announce_one() -> None:
+def test_a_server_that_is_not_given_a_port_must_announce_one() -> None:
     announced = custom("mine", "./serve").ready
     assert announced
     found = announced.search(b"listening on 127.0.0.1:4711\n")
@@ -34,7 +34,7 @@ def test_a_server_without_a_port_of_its_own_has_to_announce_one() -> None:
     assert custom("mine", "./serve {port}").ready is None
 
 
-def test_what_each_server_says_when_it_is_ready() -> None:
+def test_nats_is_ready_after_its_second_start_message() -> None:
     nats = RECIPES["nats"].ready
     assert nats
     said = b"[INF] Listening for client connections on 127.0.0.1:43631\n"
@@ -44,7 +44,7 @@ def test_what_each_server_says_when_it_is_ready() -> None:
     assert found["port"] == b"43631"
 
 
-def test_a_program_or_module_that_is_missing() -> None:
+def test_a_missing_program_or_module_is_an_error() -> None:
     with pytest.raises(NotInstalledError, match="no program no-such-program"):
         custom("mine", "no-such-program").check_installed()
     with pytest.raises(NotInstalledError, match="no Python module no_such_module"):

@@ -62,7 +62,7 @@ def _leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("kind", "deliveries"), [("crowd", 3 * 4 * 3), ("solo", 3 * 3)])
-def test_a_right_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> None:
+def test_a_correct_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> None:
     result = play(tiny(), kind)
     assert (result.status, result.reason) == (MEASURED, "")
     figures = result.figures
@@ -73,7 +73,7 @@ def test_a_right_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_timed_part_lasts_as_long_as_was_asked() -> None:
+def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
     figures = play(tiny(), plan=dataclasses.replace(QUICK, seconds=0.2)).figures
     assert figures["rounds"] > 3
     assert 0.2 <= figures["seconds"] < 10
@@ -122,13 +122,13 @@ def test_a_wrong_server_is_not_timed(fault: str, complaint: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("fault", ["lose", "double", "echo", "garble"])
-def test_a_wrong_server_is_not_timed_where_one_speaks(fault: str) -> None:
+def test_a_wrong_server_is_not_timed_with_one_speaker(fault: str) -> None:
     result = play(tiny(fault, 8), "solo", plan=IMPATIENT)
     assert result.status == FAILED
     assert not result.figures
 
 
-def test_latencies_are_taken_at_parts_of_the_capacity() -> None:
+def test_latencies_are_measured_at_fractions_of_the_capacity() -> None:
     figures = play(tiny(), "latency", plan=dataclasses.replace(QUICK, seconds=0.3)).figures
     for part in ("0.1", "0.5"):
         p50, p99, most = (figures[f"{name} at {part}"] for name in ("p50", "p99", "max"))
@@ -146,7 +146,7 @@ def test_latencies_are_taken_at_parts_of_the_capacity() -> None:
         ("garble", "received '<127.0.0.1>.*, which nobody sent"),
     ],
 )
-def test_latencies_of_a_wrong_server_are_no_figure(fault: str, complaint: str) -> None:
+def test_a_wrong_server_has_no_latency_figures(fault: str, complaint: str) -> None:
     """The server is correct until the schedule has begun: ten messages are sent before."""
     result = play(tiny(fault, 12), "latency", plan=dataclasses.replace(IMPATIENT, seconds=0))
     assert (result.status, result.figures) == (FAILED, {})
@@ -158,7 +158,7 @@ def test_the_floor_is_timed_like_a_server(kind: str) -> None:
     assert play(RECIPES["floor"], kind, 9).status == MEASURED
 
 
-def test_idle_clients_are_weighed_and_their_joining_timed() -> None:
+def test_memory_and_join_times_of_idle_clients_are_measured() -> None:
     result = play(tiny(), "idle", 40)
     assert (result.status, result.reason) == (MEASURED, "")
     assert result.figures["block"] == 20
@@ -168,14 +168,14 @@ def test_idle_clients_are_weighed_and_their_joining_timed() -> None:
 
 
 @pytest.mark.parametrize("fault", ["mute", "lose 3", "late 4"])
-def test_idle_clients_that_are_not_members_are_no_figure(fault: str) -> None:
+def test_idle_clients_that_are_not_members_give_no_figures(fault: str) -> None:
     attempt = caught if "late" in fault else play
     result = attempt(tiny(*fault.split()), "idle", 40, plan=IMPATIENT)
     assert result.status == FAILED
     assert not result.figures
 
 
-def test_a_system_that_does_not_tell_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_memory_is_left_out_of_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "weight", lambda _pid: None)
     result = play(tiny(), "idle", 4)
     assert result.status == MEASURED
@@ -197,25 +197,27 @@ def test_a_server_that_is_given_its_port_need_not_announce_it() -> None:
         (f"{PYTHON} -c 'raise SystemExit(3)'", NOT_STARTED, "ended (exit status 3)"),
     ],
 )
-def test_a_server_that_can_not_be_started(command: str, status: str, complaint: str) -> None:
+def test_a_server_that_cannot_be_started_is_reported(
+    command: str, status: str, complaint: str
+) -> None:
     result = play(custom("mine", command))
     assert (result.status, result.reason) == (status, complaint)
     assert not result.figures
 
 
-def test_a_program_that_can_not_be_run(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_run_is_reported(tmp_path: Path) -> None:
     broken = tmp_path / "server"
     broken.write_text("#!/no/such/interpreter\n")
     broken.chmod(0o755)
     assert play(custom("mine", str(broken))).status == NOT_STARTED
 
 
-def test_a_run_that_takes_too_long() -> None:
+def test_a_run_beyond_its_time_limit_fails() -> None:
     result = play(tiny("mute"), plan=dataclasses.replace(QUICK, patience=20, limit=0.5))
     assert (result.status, result.reason) == (FAILED, "took longer than 0.5 s")
 
 
-def test_a_load_that_breaks_off_says_nothing_of_the_server(
+def test_a_failed_load_is_an_error_and_not_a_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(LoadError, match="failed: KeyError: 'no such dialect'"):
@@ -263,21 +265,21 @@ def test_other_servers_are_timed(name: str, needs: str, workloads: Sequence[str]
 # -- joining -----------------------------------------------------------------------------------
 
 
-def test_a_server_that_does_not_listen() -> None:
+def test_a_refused_connection_is_an_arrival_error() -> None:
     nobody = Clients(("127.0.0.1", free_port()), CHAT, patience=1)
     with pytest.raises(ArrivalError, match="client 0 was refused"):
         nobody.join(1, at_once=1, start_limit=0.05)
     nobody.close()
 
 
-def test_an_address_that_can_not_be_reached() -> None:
+def test_an_unreachable_address_is_an_arrival_error() -> None:
     nobody = Clients(("::1", 9), CHAT, patience=1)
     with pytest.raises(ArrivalError, match="client 0 can't connect: "):
         nobody.join(1, at_once=1, start_limit=0)
     nobody.close()
 
 
-def test_nothing_may_come_in_the_end() -> None:
+def test_surplus_bytes_or_a_disconnect_at_the_end_are_errors() -> None:
     with alone(dataclasses.replace(CHAT, hello=b"Hi"), patience=5) as (room, server):
         room.quiet(0.01)
         server.sendall(b"psst")
@@ -289,7 +291,7 @@ def test_nothing_may_come_in_the_end() -> None:
             room.quiet(5)
 
 
-def test_a_client_that_is_cut_off_in_a_timed_round() -> None:
+def test_a_disconnect_in_a_timed_round_is_an_error() -> None:
     with alone(CHAT, patience=5) as (room, server):
         score = room.score([1], {1: b"<127.0.0.1>"})
         server.close()
@@ -297,7 +299,7 @@ def test_a_client_that_is_cut_off_in_a_timed_round() -> None:
             room.play([], [], score, witness=0)
 
 
-def test_little_is_kept_of_what_is_heard_while_others_join(
+def test_only_a_short_tail_of_output_is_kept_during_joins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(clients, "JOIN_TAIL", 3)

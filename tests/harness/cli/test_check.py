@@ -33,12 +33,14 @@ def talk(heard: int = 3) -> Story:
     return story
 
 
-def test_what_was_right_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_without_violations_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", saved(tmp_path, talk())]) == 0
     assert capsys.readouterr().out.startswith("pass\n3 members at once")
 
 
-def test_what_was_wrong_fails_and_is_written_down(
+def test_a_history_with_a_violation_fails_and_is_saved_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results.json"
@@ -52,7 +54,7 @@ def test_what_was_wrong_fails_and_is_written_down(
 
 
 @pytest.mark.parametrize(("heard", "status", "verdict"), [(3, 2, "unknown"), (2, 1, "fail")])
-def test_one_that_was_cut_short_is_judged_as_far_as_it_goes(
+def test_a_history_that_was_cut_short_is_judged_as_far_as_it_goes(
     heard: int,
     status: int,
     verdict: str,
@@ -68,7 +70,7 @@ def test_one_that_was_cut_short_is_judged_as_far_as_it_goes(
     assert "cut short" in said
 
 
-def test_a_profile_says_how_the_server_speaks(
+def test_a_profile_defines_the_server_s_prefixes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     story = Story(2)
@@ -90,7 +92,7 @@ def test_a_profile_says_how_the_server_speaks(
         ('{"history":1}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is not an event"),
     ],
 )
-def test_a_complaint_is_one_line(
+def test_an_error_is_reported_in_one_line(
     text: str | None, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "history.jsonl"
@@ -105,14 +107,16 @@ def test_a_complaint_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_profile_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_profile_is_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["check", saved(tmp_path, talk()), "--profile", "nope"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_events_that_make_no_sense_together_are_judged_all_the_same(tmp_path: Path) -> None:
+def test_inconsistent_events_are_judged_without_an_error(tmp_path: Path) -> None:
     """The events are those of a history with missing parts."""
     story = Story(2)
     story.add(who=0, sent="0.7", gap=0.0)

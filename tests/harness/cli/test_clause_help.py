@@ -11,7 +11,7 @@ from harness.conformance.runner import Check
 CLAUSE = Clause("CAST-2", "MUST", "Broadcast", "A message never reaches its sender.")
 
 
-def test_all_that_is_known_is_told() -> None:
+def test_explain_prints_the_clause_its_tests_and_broken_servers() -> None:
     checks = [
         Check("test_it[a]", "CAST-2", PROVED, "It is driven."),
         Check("test_it[b]", "CAST-2", PROVED, "It is driven."),
@@ -38,7 +38,7 @@ Broken servers that it catches
     )
 
 
-def test_what_there_is_none_of_is_told() -> None:
+def test_explain_prints_none_for_missing_parts() -> None:
     told = "\n".join(explain(CLAUSE, [], {}))
     assert "Tests\n  none" in told
     assert "none: the clause is never judged" in told
@@ -53,7 +53,7 @@ def test_a_clause_of_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert "none" not in told
 
 
-def test_a_clause_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_clause_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["explain", "CAST-99"])
     assert caught.value.code == 2

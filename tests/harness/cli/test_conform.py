@@ -29,7 +29,7 @@ REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def test_a_server_that_is_right_passes(harness: Harness, tmp_path: Path) -> None:
+def test_a_correct_server_passes(harness: Harness, tmp_path: Path) -> None:
     arguments = ["--command", REFERENCE, "--only", "CAST-2", "LINE-4", "--seed", "7"]
     done = harness("conform", *arguments, "--jobs", "2", "--report", "out")
     assert done.stdout.splitlines()[-1] == "PASS: 2 passed"
@@ -65,7 +65,9 @@ def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
     ("more", "status"),
     [([], 0), (["--strict"], 1), (["--profile", "chatroom"], 1), (["--strict", "known"], 0)],
 )
-def test_what_a_should_decides(more: list[str], status: int, harness: Harness) -> None:
+def test_a_should_clause_decides_only_if_strict_or_claimed(
+    more: list[str], status: int, harness: Harness
+) -> None:
     broken = f"{REFERENCE} --broken {a_server_that_breaks('WELCOME-4')}"
     if "known" in more:
         Path("known").write_text("WELCOME-4 # we know\n")
@@ -97,7 +99,7 @@ def running(folder: Path, *program: str) -> Iterator[str]:
             server.kill()
 
 
-def test_a_server_that_runs_is_judged_in_order(harness: Harness, tmp_path: Path) -> None:
+def test_a_running_server_is_judged_in_order(harness: Harness, tmp_path: Path) -> None:
     with running(tmp_path, "-m", "harness.reference") as address:
         done = harness(
             "conform",
@@ -112,7 +114,7 @@ def test_a_server_that_runs_is_judged_in_order(harness: Harness, tmp_path: Path)
     assert done.stdout.endswith("PASS: 4 passed\n")
 
 
-def test_of_a_server_that_has_died_at_its_address_the_rest_is_unknown(
+def test_clauses_after_the_death_of_a_running_server_are_unknown(
     harness: Harness, tmp_path: Path
 ) -> None:
     only = ["--only", "CAST-7", "LINE-4", "TEXT-1", "WELCOME-2", "--report", "out"]
@@ -147,7 +149,7 @@ __main__.main()
 """
 
 
-def test_the_user_s_own_pytest_has_no_say(tmp_path: Path) -> None:
+def test_the_user_s_pytest_configuration_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("raise RuntimeError\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
     hostile = {"PYTEST_ADDOPTS": "--nonsense", "PYTEST_PLUGINS": "nonsense"}
@@ -166,7 +168,7 @@ def test_the_user_s_own_pytest_has_no_say(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"conftest.py", "pytest.ini"}
 
 
-def test_a_server_that_starts_but_once_cannot_be_judged(harness: Harness) -> None:
+def test_a_server_that_starts_only_once_cannot_be_judged(harness: Harness) -> None:
     once = f"""sh -c 'mkdir once && exec {REFERENCE}'"""
     only = ("--only", "CAST-2", "CAST-7")
     done = harness("conform", "--command", once, *only, "--jobs", "2", code=2)
@@ -181,7 +183,7 @@ def test_on_a_terminal_the_verdicts_are_coloured(monkeypatch: pytest.MonkeyPatch
     assert b"\x1b[3" in shown
 
 
-def test_no_color_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_turns_colours_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     shown = on_a_terminal(monkeypatch).partition(b"CAST-7")[2]
     assert b"PASS" in shown
@@ -203,7 +205,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
         return shown
 
 
-def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_terminal_breaks_no_word(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "It may lag by a bounded amount; past that it is disconnected."
     console = Console(width=20, color_system=None)
     show_on(console, [[("LOAD-2 SHOULD", "strong"), (f"  {sentence}", "plain")]])
@@ -212,9 +214,7 @@ def test_on_a_narrow_terminal_no_word_is_broken(capsys: pytest.CaptureFixture[st
     assert shown.split() == ["LOAD-2", "SHOULD", *sentence.split()]
 
 
-def test_of_a_server_that_does_not_start_the_report_says_so(
-    harness: Harness, tmp_path: Path
-) -> None:
+def test_the_report_says_that_a_server_did_not_start(harness: Harness, tmp_path: Path) -> None:
     command = "sh -c 'echo why; exit 7' {port}"
     done = harness("conform", "--command", command, "--report", "out", code=3)
     assert done.stderr.count("\n") == 1
@@ -225,7 +225,7 @@ def test_of_a_server_that_does_not_start_the_report_says_so(
     assert "did not start" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
-def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_timeout_scale_applies_to_the_first_start(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="3"):
         main(["conform", "--command", "sleep 60 {port}", "--timeout-scale", "0.02"])
     assert "it does not listen after 0.2 s" in capfd.readouterr().err
@@ -233,7 +233,7 @@ def test_the_scale_holds_for_the_first_start_too(capfd: pytest.CaptureFixture[st
 
 @pytest.mark.sample(1)  # Both signals: test_interruptible.py.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "conform", "--command", NOTED, "--jobs", "2"],
         cwd=tmp_path,
@@ -273,7 +273,7 @@ def test_who_is_interrupted_leaves_nothing_behind(number: int, tmp_path: Path) -
         (["--command", "true {port}", "--report", "/dev/null/x"], 2, "--report: can't make"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_an_error_is_reported_in_one_line(
     arguments: list[str], status: int, complaint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -315,7 +315,7 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
 BARE = "import sys; sys.path.insert(0, {root!r}); import harness.__main__ as m; sys.exit(m.main())"
 
 
-def test_there_are_no_more_jobs_than_tests(
+def test_jobs_do_not_exceed_the_number_of_tests(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[int] = []
@@ -330,7 +330,7 @@ def test_there_are_no_more_jobs_than_tests(
     assert jobs == [1, 2]
 
 
-def test_what_is_repeated_counts_each_time(harness: Harness, tmp_path: Path) -> None:
+def test_each_repetition_of_a_test_is_counted(harness: Harness, tmp_path: Path) -> None:
     arguments = ["--command", REFERENCE, "--only", "LINE-4", "--repeat", "3", "--jobs", "1"]
     done = harness("conform", *arguments, "--report", "out")
     assert "Messages: 3 pass\n" in done.stderr

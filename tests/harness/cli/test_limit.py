@@ -39,7 +39,7 @@ def test_the_limit_is_found_to_a_tenth(limit: float) -> None:
     assert found.held.messages <= limit < found.stopped.messages <= found.held.messages * CLOSE
 
 
-def test_a_server_that_holds_nothing_was_tried_twice() -> None:
+def test_the_lowest_load_is_tried_twice() -> None:
     tried: list[float] = []
 
     def attempt(messages: float) -> Step:
@@ -50,7 +50,7 @@ def test_a_server_that_holds_nothing_was_tried_twice() -> None:
     assert tried == [16, 16]
 
 
-def test_a_busy_moment_is_no_limit() -> None:
+def test_a_single_failure_of_the_harness_is_not_the_limit() -> None:
     failed: list[float] = []
 
     def attempt(messages: float) -> Step:
@@ -70,7 +70,7 @@ def test_a_search_ends() -> None:
     assert found == Limit(step(64), None)
 
 
-def test_all_come_before_any_talks_and_say_so_many_messages() -> None:
+def test_all_clients_join_before_the_first_message_is_due() -> None:
     scenario = scenario_of(50, 200, 10)
     assert scenario.clients == 50
     begin = scenario.phases[0].seconds
@@ -99,13 +99,13 @@ def results(verdict: str, p99: float | None = 5.0) -> dict[str, Any]:
         (results("invalid"), HARNESS, "because"),
     ],
 )
-def test_what_became_of_a_load(found: dict[str, Any], outcome: str, why: str) -> None:
+def test_a_load_is_judged_by_its_results(found: dict[str, Any], outcome: str, why: str) -> None:
     judgement = judged(found, 10, 20.0, 100)
     assert (judgement.outcome, judgement.why) == (outcome, why)
     assert (judgement.clients, judgement.messages) == (10, 20.0)
 
 
-def test_it_says_what_was_held_and_what_stopped_it() -> None:
+def test_the_output_names_the_held_load_and_what_stopped_it() -> None:
     assert described(step(1000)) == "1,000 messages/s, 9,000 deliveries/s: held, p99 5.0 ms"
     assert (
         described(step(10, HARNESS))

@@ -75,7 +75,7 @@ def test_a_page_of_records_without_clauses(tmp_path: Path) -> None:
     assert "0 passed" in page.read_text(encoding="utf-8")
 
 
-def test_servers_of_one_name_are_told_apart(
+def test_servers_with_equal_names_are_told_apart(
     two: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["matrix", two[0], two[0]]) == 0
@@ -95,7 +95,7 @@ def test_servers_of_one_name_are_told_apart(
         record(CAST_1="splendid"),
     ],
 )
-def test_what_is_no_record_is_told_in_one_line(
+def test_an_invalid_record_is_reported_in_one_line(
     what: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -104,7 +104,7 @@ def test_what_is_no_record_is_told_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_is_not_there_or_cannot_be_written_is_told_in_one_line(
+def test_a_missing_or_unwritable_file_is_reported_in_one_line(
     two: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments in (["/nowhere/results.json"], [two[0], "--out", "/nowhere/m.html"]):

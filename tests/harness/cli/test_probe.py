@@ -50,14 +50,14 @@ heard = st.binary() | st.text("ab1.\\nd*\n\x1b\r<>' é\u2028\"").map(str.encode)
 @example([b"a\\n", b"a\\d"])
 @example([b"a\xff", b"a\xfe"])
 @example([b"(1", b"(x"])
-def test_every_text_is_of_its_pattern(texts: list[bytes]) -> None:
+def test_a_pattern_matches_every_text_it_was_made_from(texts: list[bytes]) -> None:
     found = re.compile(pattern(texts).encode())
     assert all(found.fullmatch(text) for text in texts if text)
 
 
 @given(st.text(), st.lists(heard), st.lists(heard), st.lists(heard.map(lambda text: text + b"\n")))
 @example("x\ny\ud800", [b"it's\n", b"it's 1"], [b'"it\'s"\\ '], [b"a\x7f'\n"])
-def test_what_is_written_is_a_profile(
+def test_the_written_toml_is_a_valid_profile(
     name: str, welcomes: list[bytes], prefixes: list[bytes], notices: list[bytes]
 ) -> None:
     notices = [line.replace(b"\n", b"") + b"\n" for line in notices]
@@ -119,11 +119,11 @@ def test_ncat(tmp_path: Path) -> None:
         assert any(pattern.fullmatch(b"<announce> " + notice + b".\n") for pattern in made.notices)
 
 
-def test_what_somebody_said_is_no_notice(tmp_path: Path) -> None:
+def test_an_echoed_message_is_not_taken_for_a_notice(tmp_path: Path) -> None:
     assert probed(f"{REFERENCE} --broken echoes", tmp_path).notices == ()
 
 
-def test_who_is_not_greeted(tmp_path: Path) -> None:
+def test_a_profile_has_no_welcome_if_the_server_sends_none(tmp_path: Path) -> None:
     assert probed(f"{REFERENCE} --broken no-welcome", tmp_path).welcome is None
 
 
@@ -141,7 +141,7 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
         ("exits-with-3", "did not start: it ended (exit status 3), saying: no chat today"),
     ],
 )
-def test_nobody_is_heard(
+def test_a_server_that_cannot_be_probed_is_reported(
     hopeless: str,
     complaint: str,
     capsys: pytest.CaptureFixture[str],

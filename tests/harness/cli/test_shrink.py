@@ -153,7 +153,7 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
             assert found.stdout == "nothing went wrong\n"
 
 
-def test_what_is_said_is_kept_where_it_matters(harness: Harness, tmp_path: Path) -> None:
+def test_the_text_that_causes_the_violation_is_kept(harness: Harness, tmp_path: Path) -> None:
     story = Story(3)
     story.say("0.0", b"all is well")
     story.say("0.1", b"what She says")
@@ -170,7 +170,7 @@ def test_what_is_said_is_kept_where_it_matters(harness: Harness, tmp_path: Path)
     assert rest.isupper()
 
 
-def test_what_does_not_show_again_is_said(harness: Harness, tmp_path: Path) -> None:
+def test_a_violation_that_does_not_recur_is_reported(harness: Harness, tmp_path: Path) -> None:
     write_history(tmp_path, echoed())
     done = shrink(harness, REFERENCE, "--tries", "1", code=2)
     assert (
@@ -180,7 +180,7 @@ def test_what_does_not_show_again_is_said(harness: Harness, tmp_path: Path) -> N
     assert not (tmp_path / "shrunk.py").exists()
 
 
-def test_what_needs_a_fault_of_the_target_does_not_show_again(
+def test_a_violation_that_needs_a_fault_of_the_target_does_not_recur(
     harness: Harness, tmp_path: Path
 ) -> None:
     story = Story(3)
@@ -194,7 +194,7 @@ def test_what_needs_a_fault_of_the_target_does_not_show_again(
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("lines_told", [1, 2, 3])
-def test_interrupted_it_leaves_nothing_behind(lines_told: int, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_file_or_process_behind(lines_told: int, tmp_path: Path) -> None:
     write_history(tmp_path, echoed())
     with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
         assert process.stderr is not None
@@ -222,7 +222,7 @@ def runs_in(folder: Path, process: psutil.Process) -> bool:
         (("--target", "127.0.0.1:1"), 3, "the target did not start: 127.0.0.1:1 can't be reached"),
     ],
 )
-def test_there_has_to_be_a_target(
+def test_a_target_is_required(
     arguments: tuple[str, ...], code: int, complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
     story = Story(2)
@@ -250,7 +250,7 @@ def write_history(folder: Path, story: Story) -> None:
             write(event, file)
 
 
-def test_there_has_to_be_a_violation(harness: Harness, tmp_path: Path) -> None:
+def test_a_history_without_violations_is_an_error(harness: Harness, tmp_path: Path) -> None:
     write_history(tmp_path, Story(2))
     done = shrink(harness, REFERENCE, code=2)
     assert "shows no violation" in done.stderr
@@ -269,7 +269,7 @@ def test_there_has_to_be_a_violation(harness: Harness, tmp_path: Path) -> None:
         ('{"history":1}\n', ("--out", HISTORY), "exists; name another file with --out"),
     ],
 )
-def test_a_complaint_is_one_line(
+def test_an_error_is_reported_in_one_line(
     text: str | None, options: tuple[str, ...], complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
     if text is not None:
@@ -290,7 +290,7 @@ def test_a_complaint_is_one_line(
         ("nnnnnn", None, 6),
     ],
 )
-def test_what_shows_each_time_is_played_once_from_then_on(
+def test_a_violation_that_recurs_in_every_try_is_then_played_once(
     shown: str, manner: Manner | None, played: int
 ) -> None:
     asked: list[bool] = []
@@ -303,7 +303,7 @@ def test_what_shows_each_time_is_played_once_from_then_on(
     assert asked == [False] * 3 + [True] * (played - 3)
 
 
-def test_the_file_says_what_it_shows_however_that_is_written(tmp_path: Path) -> None:
+def test_the_file_describes_a_violation_with_any_characters(tmp_path: Path) -> None:
     says = 'heard \\N and \'"""\' of “{0}”\x1b[2J'
     target = 'sh -c "exec \\"$0\\" {host} {port}" \'"""\''
     script: Script = [["join", 0, "127.0.0.2"], ["say", 0, [b'0.0:"""{x}']]]

@@ -33,7 +33,7 @@ def simulate(
     return json.loads(Path("out/results.json").read_text()), done.stdout
 
 
-def test_a_server_that_is_right_passes(harness: Harness) -> None:
+def test_a_correct_server_passes(harness: Harness) -> None:
     results, said = simulate(harness, QUICK, REFERENCE)
     assert results["verdict"] == "pass"
     assert results["clients"] == 6
@@ -77,7 +77,7 @@ clients = 10
     ],
     ids=lambda value: value if "\n" not in value else "",
 )
-def test_a_server_that_is_wrong_fails_in_just_that(
+def test_a_broken_server_fails_with_exactly_its_defect(
     broken: str, what: str, scenario: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # At the end, the harness waits until its timeout for lines that were damaged.
@@ -106,7 +106,7 @@ seconds = 2
 
 
 @pytest.mark.thorough  # test_figures.py proves it on a history written by hand.
-def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw(
+def test_a_stop_shows_in_corrected_latencies_and_not_in_raw_ones(
     harness: Harness,
 ) -> None:
     results, _ = simulate(harness, LITMUS, CHATROOM)
@@ -118,7 +118,7 @@ def test_the_litmus_a_stop_shows_in_the_corrected_latencies_and_hides_in_the_raw
     assert raw["max"] > 1500, "a message of each sender was under way when the server stopped"
 
 
-def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(
+def test_a_target_s_death_is_reported_and_the_history_is_kept(
     harness: Harness, tmp_path: Path
 ) -> None:
     Path("mine.toml").write_text(QUICK.replace("seconds = 1", "seconds = 20"))
@@ -137,9 +137,7 @@ def test_a_target_that_dies_is_said_and_what_was_recorded_is_kept(
     assert "the target ended (exit status 7)" in again.stdout
 
 
-def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(
-    harness: Harness, tmp_path: Path
-) -> None:
+def test_files_of_a_passed_run_are_kept_only_on_request(harness: Harness, tmp_path: Path) -> None:
     Path("mine.toml").write_text(QUICK)
     harness("simulate", "mine.toml", "--command", REFERENCE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
@@ -159,7 +157,7 @@ def test_nothing_is_kept_of_what_passed_unless_it_is_asked_for(
         (("crowd", "--report", "/proc/x", "--command", REFERENCE), 2, "can't make '/proc/x'"),
     ],
 )
-def test_a_complaint_is_one_line(
+def test_an_error_is_reported_in_one_line(
     arguments: tuple[str, ...], code: int, complaint: str, harness: Harness, tmp_path: Path
 ) -> None:
     done = harness("simulate", *arguments, code=code)

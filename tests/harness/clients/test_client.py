@@ -85,7 +85,7 @@ async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await writer.drain()
 
 
-def test_what_is_said_and_heard_is_taken_up_to_the_token() -> None:
+def test_hears_returns_the_bytes_up_to_the_token() -> None:
     async def test(client: Client) -> None:
         await client.say(b"one two three\n")
         assert await client.hears(b"two") == b"one two"
@@ -100,7 +100,7 @@ def test_what_is_said_and_heard_is_taken_up_to_the_token() -> None:
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_a_line_end_is_dropped_however_it_comes(end: bytes) -> None:
+def test_the_line_end_after_a_token_is_dropped(end: bytes) -> None:
     async def test(client: Client) -> None:
         await client.say(b"one")
         await client.hears_line(b"one")
@@ -120,7 +120,7 @@ def log_of(client: Client) -> Log:
     return client._log
 
 
-def test_pieces_are_said_one_by_one() -> None:
+def test_pieces_are_sent_separately() -> None:
     async def test(client: Client) -> None:
         longest = await client.say_in_pieces([b"a", b"b", b"c"], 0.01)
         assert 0.01 <= longest < 5
@@ -130,7 +130,7 @@ def test_pieces_are_said_one_by_one() -> None:
     assert [event.data for event in log.events() if event.what == "says"] == [b"a", b"b", b"c"]
 
 
-def test_what_does_not_come_is_waited_for_as_long_as_the_clock_says() -> None:
+def test_a_missing_token_is_a_violation_after_the_clock_s_patience() -> None:
     async def test(client: Client) -> None:
         began = time.monotonic()
         with pytest.raises(Violation, match=r"A did not hear it$") as caught:
@@ -170,7 +170,7 @@ def test_a_server_that_resets() -> None:
     play(resetting, test)
 
 
-def test_a_server_that_reads_nothing_more() -> None:
+def test_a_server_that_stops_reading_is_a_violation() -> None:
     async def test(client: Client) -> None:
         with pytest.raises(Violation, match="the server read nothing more from A"):
             await client.say(bytes(32 << 20))
@@ -225,7 +225,7 @@ def test_finish_and_reset() -> None:
     play(serve, reset)
 
 
-def test_who_pauses_hears_nothing_until_it_resumes() -> None:
+def test_a_paused_client_receives_nothing_until_it_resumes() -> None:
     async def test(client: Client) -> None:
         client.pause()
         await client.say(b"hello")
@@ -236,14 +236,14 @@ def test_who_pauses_hears_nothing_until_it_resumes() -> None:
     play(echo, test)
 
 
-def test_nobody_is_there() -> None:
+def test_a_refused_connection_is_a_violation() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Violation, match="A could not connect: Connection refused"):
             asyncio.run(connect("A", taken.getsockname(), None, QUICK, Log()))
 
 
-def test_nobody_accepts() -> None:
+def test_a_connection_that_is_not_accepted_is_a_violation() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
@@ -253,12 +253,12 @@ def test_nobody_accepts() -> None:
             asyncio.run(connect("A", full.getsockname(), None, QUICK, Log()))
 
 
-def test_an_address_that_is_not_ours() -> None:
+def test_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(OSError, match="assign requested address"):
         asyncio.run(connect("A", ("127.0.0.1", 9), "192.0.2.1", QUICK, Log()))
 
 
-def test_a_log_keeps_the_first_and_the_last() -> None:
+def test_a_log_keeps_the_first_and_the_last_events() -> None:
     log = Log()
     for number in range(3 * MAX_EVENTS):
         log.add("A", "says", b"%d" % number + bytes(KEPT))

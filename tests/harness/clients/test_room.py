@@ -80,7 +80,7 @@ def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
         assert "listening on [::1]:" in room.output()  # although it was stopped
 
 
-def test_a_word_is_told_and_last_words_end_a_talk() -> None:
+def test_tell_returns_the_prefix_and_last_words_end_a_talk() -> None:
     async def test(room: Room) -> None:
         member, other, third = members = await room.join(3)
         assert await room.tell(member, other) == b"<%s>" % member.address.encode()
@@ -102,7 +102,7 @@ def test_a_word_is_told_and_last_words_end_a_talk() -> None:
         play(room_of(target), test)
 
 
-def test_a_server_of_its_own_is_the_target_where_none_can_be_started() -> None:
+def test_own_server_returns_the_target_if_none_can_be_started() -> None:
     async def test(room: Room) -> None:
         assert (room.own_server() is room.target) is not room.target.ours
 
@@ -110,7 +110,7 @@ def test_a_server_of_its_own_is_the_target_where_none_can_be_started() -> None:
     play(room_of(Command(REFERENCE)), test)
 
 
-def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:
+def test_clients_that_join_at_once_have_distinct_names_and_addresses() -> None:
     async def test(room: Room) -> None:
         crowd = await asyncio.gather(*[room.enter() for _ in range(30)])
         assert len({client.address for client in crowd}) == 30
@@ -120,7 +120,7 @@ def test_who_come_at_once_have_names_and_addresses_of_their_own() -> None:
         play(room_of(target), test)
 
 
-def test_much_is_heard_through_whatever_comes_behind_it() -> None:
+def test_hears_through_finds_a_token_with_more_text_behind_it() -> None:
     async def test(room: Room) -> None:
         member, other = await room.join(2)
         words = room.tokens(500)
@@ -142,7 +142,7 @@ def test_much_is_heard_through_whatever_comes_behind_it() -> None:
         ("floods-with-garbage", "read nothing more|does not hear what others say|heard 64 MiB"),
     ],
 )
-def test_nobody_can_join(hopeless: str, complaint: str) -> None:
+def test_a_server_that_nobody_can_join_is_a_violation(hopeless: str, complaint: str) -> None:
     clock = Clock(0.2)
 
     async def test(room: Room) -> None:
@@ -155,7 +155,7 @@ def test_nobody_can_join(hopeless: str, complaint: str) -> None:
         play(room_of(target, clock), test)
 
 
-def test_a_server_that_hangs_after_a_message() -> None:
+def test_a_server_that_hangs_after_a_message_is_a_violation() -> None:
     async def test(room: Room) -> None:
         with contextlib.suppress(Violation):
             await room.join(1)  # the token that proves the join is delivered
@@ -166,7 +166,7 @@ def test_a_server_that_hangs_after_a_message() -> None:
         play(room_of(target, Clock(0.2)), test)
 
 
-def test_a_server_that_has_ended_is_told_of() -> None:
+def test_the_fate_of_a_server_that_has_ended_is_reported() -> None:
     with server() as target:
 
         async def test(room: Room) -> None:
@@ -181,7 +181,7 @@ def test_a_server_that_has_ended_is_told_of() -> None:
         play(room_of(target), test)
 
 
-def test_another_server_is_stopped_in_the_end() -> None:
+def test_another_server_is_stopped_at_the_end() -> None:
     others: list[Command] = []
 
     async def test(room: Room) -> None:
@@ -196,7 +196,7 @@ def test_another_server_is_stopped_in_the_end() -> None:
     assert others[0].processes() == []
 
 
-def test_an_address_that_is_not_to_be_had() -> None:
+def test_an_unavailable_address_leaves_the_test_undecided() -> None:
     async def test(room: Room) -> None:
         with pytest.raises(Undecided, match=r"can't connect from 192\.0\.2\.1: "):
             await room.connect("192.0.2.1")
@@ -204,7 +204,7 @@ def test_an_address_that_is_not_to_be_had() -> None:
     play(room_of(NOWHERE), test)
 
 
-def test_too_few_descriptors_of_our_own_cannot_judge() -> None:
+def test_too_few_descriptors_of_the_harness_raise_cannot_judge() -> None:
     async def test(room: Room) -> None:
         source, server = room.address(), Command("true {port}")
         server.port = 9
@@ -253,7 +253,7 @@ class _Stoppable(Target):
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt, CannotJudge])
-def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseException]) -> None:
+def test_all_servers_of_a_test_are_stopped_after_an_error(how: type[BaseException]) -> None:
     room = room_of(NOWHERE)
     others = [_Stoppable(), _Stoppable()]
     room._others = [*others]
@@ -270,7 +270,7 @@ def test_all_servers_of_a_test_are_stopped_whatever_goes_wrong(how: type[BaseExc
     assert [other.stopped for other in others] == [True, True]
 
 
-def test_quiet_takes_a_window() -> None:
+def test_quiet_lasts_one_window() -> None:
     async def test(room: Room) -> None:
         began = time.monotonic()
         await room.quiet()
@@ -279,7 +279,7 @@ def test_quiet_takes_a_window() -> None:
     play(room_of(NOWHERE, Clock(0.5)), test)
 
 
-def test_words_are_never_the_same() -> None:
+def test_tokens_are_unique_and_of_one_length() -> None:
     first, second = room_of(NOWHERE), room_of(NOWHERE)
     words = [*first.tokens(1000), *second.tokens(1000)]
     assert len(set(words)) == 2000

@@ -31,28 +31,28 @@ def test_lines(heard: bytes, found: list[Line]) -> None:
     assert texts(heard, PLAIN) == [line.text for line in found]
 
 
-def test_without_a_prefix_a_line_is_all_text() -> None:
+def test_a_line_without_a_prefix_is_all_text() -> None:
     assert lines(b"<a>b\nc\n", NONE) == [Line(b"", b"<a>b\n"), Line(b"", b"c\n")]
 
 
-def test_notices_are_whole_lines_that_are_left_out() -> None:
+def test_notices_are_left_out_only_as_whole_lines() -> None:
     heard = b"<announce> x is connected\n<user1> <announce> y\n<announce> bye\n<user1> z\n"
     assert without_notices(heard, NCAT) == b"<user1> <announce> y\n<user1> z\n"
     assert texts(heard, NCAT) == [b"<announce> y\n", b"z\n"]
 
 
-def test_a_notice_of_several_kinds_is_one_at_the_beginning_of_a_line_only() -> None:
+def test_notices_count_only_at_the_beginning_of_a_line() -> None:
     made = profile.parse("notices = ['in\\n|out\\n']", "")
     assert without_notices(b"in\nout\n<a>in\n<a>out\n", made) == b"<a>in\n<a>out\n"
 
 
-def test_squeezed_is_what_was_said_wherever_it_was_cut() -> None:
+def test_squeezed_joins_a_text_that_arrived_in_pieces() -> None:
     assert squeezed(b"<a>on<a>e\r\n\n<a>two<b", PLAIN) == b"onetwo<b"
     assert squeezed(b"<announce> hm\n<user2> one\n", NCAT) == b"one"
     assert squeezed(b"one\ntwo", NONE) == b"onetwo"
 
 
-def test_a_sequence_is_of_words_wherever_they_stand() -> None:
+def test_a_sequence_finds_words_anywhere_in_a_text() -> None:
     heard = b"<a>z.2\n<b>z.1zz.3 z+2\nz.2z.4"
     assert sequence(heard, {b"z.1", b"z.2", b"z.3"}) == [b"z.2", b"z.1", b"z.3", b"z.2"]
 
@@ -68,7 +68,7 @@ def test_each_message_is_a_line(messages: list[tuple[bytes, bytes]]) -> None:
 
 
 @given(st.binary() | st.text("<>a\r\n").map(str.encode), st.sampled_from([PLAIN, NONE]))
-def test_the_lines_are_all_that_was_heard(heard: bytes, dialect: Profile) -> None:
+def test_the_lines_add_up_to_all_received_bytes(heard: bytes, dialect: Profile) -> None:
     found = lines(heard, dialect)
     assert b"".join((line.prefix or b"") + line.text for line in found) == heard
     assert [line.text.endswith(b"\n") for line in found[:-1]] == [True] * (

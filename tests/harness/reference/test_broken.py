@@ -566,7 +566,7 @@ OPTIONS: dict[Start, tuple[str, ...]] = {room: ()}
 
 @pytest.mark.sample(24)
 @pytest.mark.parametrize("name", named(REGISTRY))
-def test_what_is_wrong_shows(name: str) -> None:
+def test_a_broken_server_shows_its_defect(name: str) -> None:
     @contextlib.contextmanager
     def start(*options: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
         with room("--broken", name, *options, host=host, port=port) as target:
@@ -578,7 +578,7 @@ def test_what_is_wrong_shows(name: str) -> None:
 
 @pytest.mark.sample(12)
 @pytest.mark.parametrize("name", named({check: name for name, check in CHECKS.items()}.values()))
-def test_what_is_right_does_not(name: str) -> None:
+def test_the_reference_shows_no_defect(name: str) -> None:
     assert not CHECKS[name](room)
 
 
@@ -599,7 +599,7 @@ def test_each_clause_is_broken_by_a_server_that_breaks_few_others() -> None:
     assert {clause: fewest[clause] for clause in fewest if fewest[clause] > 2} == {}
 
 
-def test_each_server_is_checked_and_says_what_is_wrong() -> None:
+def test_each_server_has_a_check_and_a_description() -> None:
     assert set(CHECKS) == set(REGISTRY)
     assert set(REGISTRY) >= WIDE
     for name, (kind, names) in REGISTRY.items():
@@ -609,7 +609,7 @@ def test_each_server_is_checked_and_says_what_is_wrong() -> None:
         assert kind.__doc__.split("\n")[0].endswith("."), name
 
 
-def test_they_are_listed() -> None:
+def test_the_list_names_all_servers() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "harness.reference", "--list"],
         cwd=ROOT,

@@ -152,7 +152,7 @@ def test_floods_its_output() -> None:
         assert here.stop() == 0
 
 
-def test_each_says_what_it_is_and_has_a_test() -> None:
+def test_each_target_has_a_description_and_a_test() -> None:
     for name, target in HOPELESS.items():
         assert (target.__doc__ or "").endswith("."), name
         assert f"test_{name.replace('-', '_')}" in globals(), name

@@ -35,7 +35,7 @@ def barrier(speaker: Client, *listeners: Client) -> None:
 # --- joining -------------------------------------------------------------------------------------
 
 
-def test_100_at_once() -> None:
+def test_100_clients_connect_at_once() -> None:
     """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all connect before anyone has read the welcome."""
     with room() as here:
         here.process.send_signal(signal.SIGSTOP)
@@ -51,7 +51,7 @@ def test_100_at_once() -> None:
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
+def test_silent_and_reset_connections_disturb_nobody(before: bool) -> None:
     """JOIN-2: reset before or after the accept."""
     with room() as here:
         member, other = here.join_all(2)
@@ -65,7 +65,7 @@ def test_who_is_silent_or_reset_harms_nobody(before: bool) -> None:
         barrier(member, other)
 
 
-def test_it_starts_again_at_once() -> None:
+def test_the_server_restarts_at_once_on_its_port() -> None:
     """JOIN-3; SIGTERM ends the server with status 0."""
     port = 0
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_it_starts_again_at_once() -> None:
             other.close()
 
 
-def test_sigint_ends_it_with_0() -> None:
+def test_sigint_ends_the_server_with_status_0() -> None:
     with room() as here:
         here.process.send_signal(signal.SIGINT)
         assert here.process.wait(10) == 0
@@ -118,7 +118,7 @@ def test_a_full_room() -> None:
 # --- broadcast -----------------------------------------------------------------------------------
 
 
-def test_everything_in_one_order_and_once() -> None:
+def test_every_message_arrives_once_and_in_one_order() -> None:
     """CAST-1 to CAST-5."""
     with room() as here:
         *speakers, witness, other = here.join_all(5)
@@ -134,7 +134,7 @@ def test_everything_in_one_order_and_once() -> None:
         barrier(witness, *speakers, other)
 
 
-def test_two_behind_one_address() -> None:
+def test_two_members_at_one_address_hear_each_other() -> None:
     """CAST-6, CAST-7."""
     with room() as here:
         member = here.join()
@@ -185,7 +185,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
-def test_what_is_said_and_what_is_heard(step: int) -> None:
+def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
     """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
     with room("--burst", MIB, "--flush-after", 60) as here:  # no pause is as long as a silence
         member, other = here.join_all(2)
@@ -197,7 +197,7 @@ def test_what_is_said_and_what_is_heard(step: int) -> None:
         barrier(other, member)
 
 
-def test_text_without_end() -> None:
+def test_text_without_a_line_end_is_delivered() -> None:
     """LINE-5, LINE-6: nothing is added; its line ends before the next message, but not for its
     sender, nor for a later newcomer."""
     with room() as here:
@@ -221,7 +221,7 @@ def test_text_without_end() -> None:
         barrier(third, member, other)
 
 
-def test_what_may_be_completed_waits_on() -> None:
+def test_an_incomplete_character_or_cr_lf_waits_for_the_rest() -> None:
     """LINE-2, TEXT-1: it waits longer than LINE-5's silence."""
     with room() as here:
         member, other = here.join_all(2)
@@ -260,7 +260,7 @@ def test_last_words(way: object) -> None:
             other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
 
 
-def test_what_a_member_cost_is_given_back() -> None:
+def test_resources_of_members_that_left_are_released() -> None:
     """LEAVE-3: descriptors, memory, processor time."""
     with room() as here:
         member, other = here.join_all(2)
@@ -303,7 +303,7 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
     return thread
 
 
-def test_a_slow_reader_delays_nobody_and_is_put_out() -> None:
+def test_a_slow_reader_delays_nobody_and_is_disconnected() -> None:
     """LOAD-1, LOAD-2."""
     with room("--rate", "1G", "--burst", "1G") as here:
         member, other = here.join_all(2)
@@ -320,7 +320,7 @@ def test_a_slow_reader_delays_nobody_and_is_put_out() -> None:
         barrier(here.join("127.0.0.9"), member, other)
 
 
-def test_who_lags_a_little_hears_it_all() -> None:
+def test_a_member_that_lags_a_little_receives_everything() -> None:
     """LOAD-2."""
     with room("--rate", "1G", "--burst", "1G") as here:
         member, other = here.join_all(2)
@@ -334,7 +334,7 @@ def test_who_lags_a_little_hears_it_all() -> None:
         barrier(member, slow)
 
 
-def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
+def test_a_flood_is_throttled_and_loses_nothing() -> None:
     """LOAD-3; others are not delayed."""
     with room("--rate", "256K", "--burst", "512K") as here:
         member, other, third = here.join_all(3)
@@ -358,7 +358,7 @@ def test_a_flood_is_slowed_down_and_none_of_it_lost() -> None:
         other.hear(b"<127.0.0.2>no end")
 
 
-def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
+def test_a_throttled_line_is_not_cut_by_silence() -> None:
     """LINE-2, when LOAD-3 delays a piece for longer than LINE-5's silence."""
     with room("--rate", "100", "--burst", "50") as here:
         member, other = here.join_all(2)
@@ -369,7 +369,7 @@ def test_a_line_that_is_not_read_yet_is_not_cut_by_that() -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-def test_it_prints_nothing_unless_told_to() -> None:
+def test_the_server_prints_nothing_by_default() -> None:
     with room() as here:
         member, other = here.join_all(2)
         barrier(member, other)
@@ -378,7 +378,7 @@ def test_it_prints_nothing_unless_told_to() -> None:
         assert here.process.communicate(timeout=10) == (b"", b"")
 
 
-def test_a_port_in_use_is_one_line() -> None:
+def test_a_port_in_use_is_an_error_of_one_line() -> None:
     with room() as here, Target(port=here.port) as second:
         assert second.line() == b""
         assert second.errors().count(b"\n") == 1

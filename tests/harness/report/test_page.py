@@ -96,7 +96,7 @@ def test_the_pages_load_nothing() -> None:
             assert loads not in text
 
 
-def test_the_verdict_comes_first_and_leads_to_what_was_broken() -> None:
+def test_the_verdict_comes_first_and_links_to_broken_clauses() -> None:
     read = made(failed(), Result("test_it", "CAST-5", "observed", FAIL))
     head = read.text.partition("Clauses")[0]
     assert "broken: CAST-1\n" in head
@@ -104,7 +104,7 @@ def test_the_verdict_comes_first_and_leads_to_what_was_broken() -> None:
     assert read.links[:2] == ["#CAST-1", "#CAST-5"]
 
 
-def test_a_failure_is_seen_without_opening_anything() -> None:
+def test_a_failure_is_visible_without_opening_anything() -> None:
     read = made(failed())
     assert f"lost {visible(EVIL)}" in read.text
     assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
@@ -117,13 +117,13 @@ def test_every_wire_log_is_linked() -> None:
     assert {"#wire-CAST-1-1", "#wire-CAST-1-2"} <= set(read.links)
 
 
-def test_what_was_not_run_is_not_said_to_be_undecided() -> None:
+def test_clauses_that_were_not_run_are_not_counted_as_undecided() -> None:
     read = made(failed())
     assert f"1 failed, {len(all_clauses()) - 1} not run" in read.text
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
-def test_all_colours_of_text_can_be_read(scheme: int) -> None:
+def test_all_colours_of_text_have_enough_contrast(scheme: int) -> None:
     rules = re.findall(r":root \{([^}]*)\}", page.matrix([], [], []))
     colours = dict(re.findall(r"--(\w+): #(\w+);", rules[scheme]))
     for name in colours.keys() - {"ground", "soft", "line"}:
@@ -142,7 +142,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_every_clause_is_there() -> None:
+def test_every_clause_is_on_the_page() -> None:
     read = made(failed())
     for clause in all_clauses().values():
         assert clause.id in read.ids
@@ -180,7 +180,7 @@ def test_a_long_pause_is_shortened() -> None:
     assert places[3] - places[0] > (places[4] - places[0]) / 5
 
 
-def test_a_crowd_does_not_get_a_lane_each() -> None:
+def test_the_number_of_lanes_is_limited() -> None:
     crowd = [(1.0, f"C{number}", "connects", "", 0) for number in range(page.LANES + 5)]
     drawn = page.timeline(crowd)
     assert drawn

@@ -15,7 +15,7 @@ FOUND = [
 CHECKS = [Check(result.test, result.clause, result.evidence, "") for result in FOUND]
 
 
-def test_a_section_is_told_when_it_is_done_what_passed_first() -> None:
+def test_a_section_is_printed_when_it_is_done_with_passes_first() -> None:
     stream = io.StringIO()
     with progress(CHECKS, stream) as heard:
         for result in FOUND[:2]:
@@ -32,7 +32,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_bar_counts_what_failed_so_far() -> None:
+def test_the_bar_counts_the_verdicts_so_far() -> None:
     stream = Terminal()
     with progress(CHECKS, stream) as heard:
         for result in FOUND:

@@ -36,7 +36,7 @@ def judged(*results: Result, rules: Rules | None = None) -> Verdict:
     return judge(CLAUSES, results, rules or Rules())
 
 
-def test_a_failure_is_shown_with_all_that_is_known_of_it() -> None:
+def test_a_failure_is_shown_with_all_details() -> None:
     shown = plain(summary(judged(BROKEN, PASSED)))
     for part in (
         "CAST-1  MUST    fail     -         B did not hear it",
@@ -53,7 +53,7 @@ def test_a_failure_is_shown_with_all_that_is_known_of_it() -> None:
         assert part in shown
 
 
-def test_nothing_of_a_server_s_reaches_the_terminal_as_it_is() -> None:
+def test_bytes_of_a_server_never_reach_the_terminal_unescaped() -> None:
     shown = plain(summary(judged(BROKEN, PASSED)))
     assert all(line.isprintable() for line in shown.split("\n"))
 
@@ -68,7 +68,7 @@ def test_every_style_has_a_meaning() -> None:
         assert {style for _, style in line} <= STYLES.keys()
 
 
-def test_what_does_not_decide_is_told() -> None:
+def test_failures_that_are_not_counted_are_shown() -> None:
     shown = plain(summary(judged(BROKEN, PASSED, rules=Rules(known=("CAST-1",)))))
     assert "not counted: B did" in shown
     assert shown.endswith("PASS: 1 passed, 1 failed, failures not counted: 1\n")
@@ -76,7 +76,7 @@ def test_what_does_not_decide_is_told() -> None:
     assert "\nbroken, but not counted: CAST-1\n" in shown
 
 
-def test_what_was_broken_is_told_once_more_at_the_end() -> None:
+def test_broken_clauses_are_listed_again_at_the_end() -> None:
     shown = plain(summary(judged(BROKEN, replace(PASSED, verdict=FAIL))))
     end = "broken: CAST-1\nbroken, but not counted: CAST-5\nFAIL: 2 failed, failures not counted: 1"
     assert end in shown
@@ -100,13 +100,13 @@ def test_empty_lines_of_the_output_are_left_out() -> None:
     assert last_words("one\n\n  \ntwo\n\nthree\n", 2) == ["two", "three"]
 
 
-def test_why_a_run_is_invalid_is_told() -> None:
+def test_the_reason_of_an_invalid_run_is_shown() -> None:
     shown = plain(summary(judge(CLAUSES, [PASSED], Rules(), ["a worker died\x07"])))
     assert "invalid: a worker died\\x07" in shown
     assert "INVALID: 1 passed, 1 not run" in shown
 
 
-def test_entries_that_do_not_fail_are_told() -> None:
+def test_known_failures_that_no_longer_fail_are_shown() -> None:
     shown = plain(summary(judged(BROKEN, PASSED, rules=Rules(known=("CAST-5",)))))
     assert "known failure CAST-5: it no longer fails" in shown
 
@@ -119,7 +119,7 @@ def test_entries_that_do_not_fail_are_told() -> None:
         ("\udc80", "\\udc80"),
     ],
 )
-def test_what_does_not_print_is_escaped(text: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
@@ -131,7 +131,7 @@ def test_an_event_without_bytes() -> None:
     assert describe((12.5, "A", "closes its side", "", 0)) == " 12.5000  A closes its side"
 
 
-def test_only_what_was_asked_for_is_shown() -> None:
+def test_only_the_selected_clauses_are_shown() -> None:
     shown = plain(summary(judged(PASSED), {"CAST-5"}))
     assert "CAST-1" not in shown
     assert shown.endswith("PASS: 1 passed\n")

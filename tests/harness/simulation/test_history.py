@@ -25,7 +25,7 @@ def test_bytes_survive() -> None:
     assert as_bytes(as_text(every)) == every
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_history_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "h"
     events: list[Event] = [
         {"history": 1},
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (found.header, found.events, found.end) == (events[0], [events[1]], "x")
 
 
-def test_one_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
+def test_a_history_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
     for torn in ("", '{"t":2,"wh', '{"t":2}'):
         found = parse([HEADER, '{"t":1}\n', torn] if torn else [HEADER, '{"t":1}\n'], "h")
         assert found.events[:1] == [{"t": 1}]
@@ -60,7 +60,7 @@ def test_one_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
         ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
     ],
 )
-def test_a_complaint_says_where_and_why(lines: list[str], complaint: str) -> None:
+def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str) -> None:
     with pytest.raises(HistoryError, match="^" + complaint.replace("`", "`")):
         parse(lines, "h")
 
@@ -87,18 +87,18 @@ def test_a_complaint_says_where_and_why(lines: list[str], complaint: str) -> Non
         '"costs":[]',
     ],
 )
-def test_an_event_has_what_one_of_its_kind_has(event: str) -> None:
+def test_an_event_must_have_the_fields_of_its_kind(event: str) -> None:
     """The judge relies on the fields."""
     with pytest.raises(HistoryError, match="h: line 2 is not an event: it lacks a field"):
         parse([HEADER, f'{{"t":1,{event}}}\n'], "h")
 
 
-def test_events_of_kinds_that_are_not_known_are_kept() -> None:
+def test_events_of_unknown_kinds_are_kept() -> None:
     found = parse([HEADER, '{"t":1,"who":1,"what":"sings"}\n', '{"t":1,"note":1}\n'], "h")
     assert len(found.events) == 2
 
 
-def test_what_can_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="can't be read: No such file"):
         read(tmp_path / "none")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")

@@ -292,15 +292,15 @@ def visits(
     )
 
 
-def test_whatever_people_do_all_is_heard(room: Command) -> None:
+def test_any_sequence_of_steps_delivers_every_message(room: Command) -> None:
     visits(Steps, room, 20)
 
 
-def test_load_4_whatever_people_do_while_workers_die(room: Command) -> None:
+def test_load_4_deaths_of_workers_lose_nothing_in_any_sequence(room: Command) -> None:
     visits(DeadlySteps, room, 5)
 
 
-def test_a_server_that_is_wrong_is_found() -> None:
+def test_a_broken_server_is_found() -> None:
     target = Command(f"{REFERENCE} --broken echoes")
     target.start()
     try:

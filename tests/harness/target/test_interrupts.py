@@ -55,7 +55,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", interrupts.INTERRUPTS)
-def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> None:
+def test_the_first_signal_interrupts_and_the_next_ones_do_not(number: signal.Signals) -> None:
     done = []
     before = signal.getsignal(number)
     with interrupts.interrupt_on_signals():
@@ -68,7 +68,7 @@ def test_the_first_interrupts_and_the_next_do_not(number: signal.Signals) -> Non
     assert signal.getsignal(number) is before
 
 
-def test_who_insists_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_after_the_clean_up_time_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first signal may have got lost, as in code from which no exception may escape."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
     with interrupts.interrupt_on_signals():
@@ -96,7 +96,7 @@ def test_signals_are_deferred_until_the_block_is_over() -> None:
     assert done == ["deferred", "twice", "once more", "nothing is due any more"]
 
 
-def test_what_allows_signals_is_interrupted() -> None:
+def test_a_block_that_allows_signals_is_interrupted() -> None:
     done = []
 
     def work() -> None:
@@ -111,7 +111,7 @@ def test_what_allows_signals_is_interrupted() -> None:
     assert done == ["deferred again"]
 
 
-def test_what_is_due_is_taken_as_soon_as_it_may_be() -> None:
+def test_a_pending_signal_interrupts_as_soon_as_signals_are_allowed() -> None:
     done = []
     with interrupts.interrupt_on_signals(), defer_signals():
         signal.raise_signal(signal.SIGINT)
@@ -130,26 +130,26 @@ def test_an_error_while_deferred_gives_way_to_a_pending_signal() -> None:
         work()
 
 
-def test_what_is_left_of_an_earlier_one_does_not_count() -> None:
+def test_a_deferral_from_outside_does_not_defer_signals() -> None:
     with defer_signals(), interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_one_in_another_is_one() -> None:
+def test_nested_interrupt_blocks_count_signals_together() -> None:
     with interrupts.interrupt_on_signals():
         with interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the second signal
 
 
-def test_nohup_s_word_counts() -> None:
+def test_sighup_stays_ignored_under_nohup() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with interrupts.interrupt_on_signals():
         signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_in_another_thread_it_does_nothing() -> None:
+def test_interrupt_on_signals_does_nothing_in_another_thread() -> None:
     done = []
 
     def work() -> None:
@@ -170,7 +170,7 @@ def test_in_another_thread_it_does_nothing() -> None:
         (CannotJudge("x y"), 2, "python -m harness explain: the harness could not judge: x y\n"),
     ],
 )
-def test_how_a_command_ends(
+def test_each_exception_has_its_exit_status_and_message(
     error: BaseException,
     status: int,
     complaint: str,
@@ -206,7 +206,7 @@ def surroundings(folder: Path) -> dict[str, Any]:
     ],
     ids=["probe", "simulate", "limit", "pytest"],
 )
-def test_who_has_a_target_ends_it(
+def test_a_command_ends_its_target_on_a_signal(
     command: list[str], status: int, last: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     with subprocess.Popen(
@@ -228,7 +228,7 @@ def test_who_has_a_target_ends_it(
     no_server_is_left(tmp_path)
 
 
-def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) -> None:
+def test_a_closed_terminal_ends_the_target_and_the_command(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         ["setsid", "--ctty", *HARNESS, "simulate", "classroom", "--command", NOTED],
@@ -246,7 +246,7 @@ def test_who_has_lost_the_terminal_ends_the_target_and_says_130(tmp_path: Path) 
     no_server_is_left(tmp_path)
 
 
-def test_a_target_that_can_not_be_ended_hides_nothing(
+def test_an_error_of_stop_does_not_hide_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(_: object) -> None:
@@ -263,7 +263,7 @@ def test_a_target_that_can_not_be_ended_hides_nothing(
     assert capsys.readouterr().err == 2 * "prog: process 7 can't be ended\n"
 
 
-def test_a_wait_for_a_sign_is_interrupted() -> None:
+def test_a_wait_for_readiness_can_be_interrupted() -> None:
     """The wait would not end: the server has closed its output without the sign."""
     server = Server(["sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"], re.compile(b"ready"))
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])

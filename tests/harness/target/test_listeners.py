@@ -47,11 +47,13 @@ def test_a_socket_that_does_not_listen_is_not_found(server: socket.socket) -> No
         assert listening(server.getsockname()[1]) == {os.fstat(server.fileno()).st_ino}
 
 
-def test_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_listening_returns_none_where_the_system_has_no_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
     assert listening(1) is None
 
 
-def test_a_process_that_is_gone_has_no_sockets() -> None:
+def test_a_process_that_has_ended_has_no_sockets() -> None:
     assert sockets_of(2**30) == set()

@@ -34,7 +34,7 @@ def seen_to_end(pid: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def test_a_server_is_heard_and_ended() -> None:
+def test_the_output_of_a_server_is_read_and_stop_ends_it() -> None:
     server = python("print('x' * 99999, 'ready 12', flush=True); signal.pause()")
     found = server.wait_ready(20)
     assert found
@@ -45,7 +45,7 @@ def test_a_server_is_heard_and_ended() -> None:
     assert server.death(0) == f"ended (SIGTERM), saying: {'x' * (16384 - 10)} ready 12"
 
 
-def test_without_a_sign_nothing_is_waited_for() -> None:
+def test_wait_ready_without_a_pattern_returns_at_once() -> None:
     server = python("signal.pause()", ready=None)
     try:
         assert server.wait_ready(20) is None
@@ -66,7 +66,9 @@ def test_without_a_sign_nothing_is_waited_for() -> None:
         ("os.close(1); os.close(2); signal.pause()", 0.2, "closed its output"),
     ],
 )
-def test_a_server_that_does_not_get_ready(code: str, limit: float, complaint: str) -> None:
+def test_a_server_that_does_not_become_ready_is_an_error(
+    code: str, limit: float, complaint: str
+) -> None:
     server = python(code)
     try:
         if "close" in code:
@@ -78,7 +80,7 @@ def test_a_server_that_does_not_get_ready(code: str, limit: float, complaint: st
         server.stop()
 
 
-def test_a_server_that_does_not_want_to_end_is_made_to() -> None:
+def test_a_server_that_ignores_sigterm_is_killed() -> None:
     server = python(
         "signal.signal(15, signal.SIG_IGN); print('ready 1', flush=True)\nsignal.pause()"
     )
@@ -115,7 +117,7 @@ def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
             server.stop(limit=0.05)
 
 
-def test_who_keeps_the_output_and_can_not_be_found_is_left_alone() -> None:
+def test_the_output_stays_open_while_a_lost_child_holds_it() -> None:
     """Its output is not closed, as the reader would read from the descriptor's next user."""
     server = python(
         "if pid := os.fork():\n"
@@ -138,7 +140,7 @@ def test_who_keeps_the_output_and_can_not_be_found_is_left_alone() -> None:
     assert stdout.closed
 
 
-def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
+def test_processes_that_end_during_the_count_are_skipped(tmp_path: Path) -> None:
     for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1)):
         (tmp_path / f"{pid}").mkdir()
         (tmp_path / f"{pid}" / "stat").write_text(f"{pid} (a ) b) S {parent} 0 0\n")
@@ -152,7 +154,7 @@ def test_processes_that_end_while_they_are_counted(tmp_path: Path) -> None:
     assert weight(10, tmp_path) == 27 * 1024
 
 
-def test_as_many_descriptors_as_allowed() -> None:
+def test_the_limit_of_descriptors_is_raised_to_the_maximum() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         assert raise_descriptor_limit() == limits[1]

@@ -96,7 +96,7 @@ def test_a_server_is_started_talked_to_and_stopped() -> None:
     server.stop()  # does nothing
 
 
-def test_it_starts_again_at_its_port_and_fresh_at_another() -> None:
+def test_start_keeps_the_port_and_fresh_takes_another() -> None:
     server = started(REFERENCE)
     try:
         before = server.address
@@ -112,7 +112,7 @@ def test_it_starts_again_at_its_port_and_fresh_at_another() -> None:
 
 
 @pytest.mark.parametrize("how", ["starts-late", "prints-nothing", "floods-its-output"])
-def test_odd_servers_that_serve(how: str) -> None:
+def test_slow_silent_and_verbose_servers_can_be_started(how: str) -> None:
     server = started(f"{REFERENCE} --announce --hopeless {how}")
     try:
         assert greeting(server) == b"Welcome"
@@ -122,14 +122,14 @@ def test_odd_servers_that_serve(how: str) -> None:
     assert refused(server.address)
 
 
-def test_one_that_ignores_sigterm_is_killed() -> None:
+def test_a_server_that_ignores_sigterm_is_killed() -> None:
     server = started(f"{REFERENCE} --hopeless ignores-sigterm")
     server.stop()
     assert refused(server.address)
     assert 2 <= server.blocked < 30
 
 
-def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server runs as another user, as under sudo."""
     server = started(python("one = listen()\nsignal.signal(15, signal.SIG_IGN)\nsignal.pause()"))
     pid = server.processes()[0].pid
@@ -154,7 +154,7 @@ def test_who_can_not_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         process.stop()
 
 
-def test_one_that_forks_and_leaves_goes_on_until_it_is_stopped() -> None:
+def test_a_server_that_forks_and_leaves_runs_until_it_is_stopped() -> None:
     server = started(f"{REFERENCE} --hopeless forks-and-leaves")
     try:
         assert server._server
@@ -171,7 +171,7 @@ def test_one_that_forks_and_leaves_goes_on_until_it_is_stopped() -> None:
     "before",
     ["env -i CHATROOM_TEST_OF_TARGETS=", "env -u CHATROOM_HARNESS_TARGET"],
 )
-def test_one_that_drops_its_environment_is_stopped(before: str) -> None:
+def test_a_server_that_drops_its_environment_is_stopped(before: str) -> None:
     code = "if not os.fork():\n    signal.signal(15, signal.SIG_IGN)\n    os.setsid()\n"
     code += "    here = listen()\nsignal.pause()"
     server = started(python(code, before))
@@ -197,7 +197,7 @@ def test_one_that_drops_its_environment_is_stopped(before: str) -> None:
         ("/ {port}", "can't run '/': Permission denied"),
     ],
 )
-def test_those_that_end_at_once(command: str, complaint: str) -> None:
+def test_a_server_that_ends_at_once_is_a_start_error(command: str, complaint: str) -> None:
     server = Command(command)
     with pytest.raises(StartError) as caught:
         server.start()
@@ -224,7 +224,9 @@ def test_those_that_end_at_once(command: str, complaint: str) -> None:
         ("while True: os.write(1, b'x' * 9999)", 2, "it does not listen after 2 s; it said: xxx"),
     ],
 )
-def test_those_that_never_listen(code: str, seconds: float, complaint: str) -> None:
+def test_a_server_that_never_listens_is_a_start_error(
+    code: str, seconds: float, complaint: str
+) -> None:
     server = Command(python(code), scale=seconds / target.START_WITHIN)
     with pytest.raises(StartError) as caught:
         server.start()
@@ -233,7 +235,7 @@ def test_those_that_never_listen(code: str, seconds: float, complaint: str) -> N
     assert server.processes() == []
 
 
-def test_a_port_that_was_taken_meanwhile_is_not_insisted_on(
+def test_another_port_is_tried_if_the_first_was_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
@@ -245,14 +247,14 @@ def test_a_port_that_was_taken_meanwhile_is_not_insisted_on(
     assert drawn == []
 
 
-def test_who_can_not_start_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = [processes.free_port()]
     monkeypatch.setattr(target, "free_port", lambda _: drawn.pop(0))
     with pytest.raises(StartError, match=r"it ended \(exit status 7\)"):
         started(python("sys.exit(7)"))
 
 
-def test_another_s_port_is_not_listened_at() -> None:
+def test_a_listener_of_another_process_is_not_the_server_s() -> None:
     server = Command(python("signal.pause()"), scale=0.1)
     with socket.create_server((server.host, 0)) as stranger:
         server.port = stranger.getsockname()[1]
@@ -260,7 +262,7 @@ def test_another_s_port_is_not_listened_at() -> None:
             server.start()
 
 
-def test_how_it_ended_with_its_last_words() -> None:
+def test_the_end_of_a_server_is_described_with_its_last_output() -> None:
     code = "here = listen().accept()\nprint('oh', 'no', flush=True)\nos.kill(os.getpid(), 9)"
     server = started(python(code))
     try:
@@ -273,7 +275,7 @@ def test_how_it_ended_with_its_last_words() -> None:
         server.stop()
 
 
-def test_one_more_of_its_kind() -> None:
+def test_another_starts_a_second_server_with_more_options() -> None:
     server = Command(REFERENCE)
     more = server.another("--max-clients 1", "::1")
     more.start()
@@ -285,7 +287,7 @@ def test_one_more_of_its_kind() -> None:
         more.stop()
 
 
-def test_what_it_costs_and_who_holds_whom() -> None:
+def test_costs_and_holders_of_connections_are_found() -> None:
     code = "here = listen()\nif os.fork():\n    signal.pause()\nthere = here.accept()\n"
     code += "there[0].send(b'x')\nsignal.pause()"
     server = started(python(code))
@@ -308,7 +310,7 @@ def test_what_it_costs_and_who_holds_whom() -> None:
     assert server.times() == {}
 
 
-def test_who_never_sleeps_is_seen_though_it_seldom_gets_a_processor() -> None:
+def test_part_used_counts_time_spent_waiting_for_a_processor() -> None:
     spins = {1: Times(3.0, 7.0)}
     assert part_used(spins, {1: Times(3.04, 7.46)}, 0.5) == pytest.approx(1)
     assert part_used(spins, {1: Times(3.04, 7.52)}, 0.5) == 1  # clocks differ slightly
@@ -322,7 +324,7 @@ def test_who_never_sleeps_is_seen_though_it_seldom_gets_a_processor() -> None:
     ("command", "complaint"),
     [("server", "port"), ("", "port"), ("'{port}", "quotation")],
 )
-def test_a_command_that_can_be_none(command: str, complaint: str) -> None:
+def test_an_invalid_command_is_an_error(command: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Command(command)
 
@@ -336,7 +338,7 @@ def test_host_and_port_are_filled_in_within_words() -> None:
 # --- those that are an address -------------------------------------------------------------------
 
 
-def test_an_address() -> None:
+def test_a_target_at_an_address_is_not_started_or_stopped() -> None:
     server = started(REFERENCE)
     try:
         there = Target(*server.address)
@@ -355,23 +357,23 @@ def test_an_address() -> None:
     ("text", "address"),
     [("127.0.0.1:5", ("127.0.0.1", 5)), ("[::1]:65535", ("::1", 65535)), ("a:b:1", ("a:b", 1))],
 )
-def test_how_an_address_is_spelled(text: str, address: tuple[str, int]) -> None:
+def test_an_address_is_parsed(text: str, address: tuple[str, int]) -> None:
     assert parse_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", ":", "a", "a:", ":1", "a:65536", "a:²", "a:-1", "a:1 "])
-def test_what_is_no_address(text: str) -> None:
+def test_an_invalid_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
-def test_an_address_that_is_none(host: str) -> None:
+def test_a_host_that_does_not_resolve_is_a_start_error(host: str) -> None:
     with pytest.raises(StartError, match="can't be reached: "):
         Target(host, 9).start()
 
 
-def test_of_an_address_nothing_is_known() -> None:
+def test_a_target_at_an_address_has_no_costs_or_holders() -> None:
     there = Target("192.0.2.1", 9)
     assert not there.ours
     assert not there.local
@@ -384,5 +386,5 @@ def test_of_an_address_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1", "127.3.2.1"])
-def test_what_is_local(host: str) -> None:
+def test_loopback_hosts_are_local(host: str) -> None:
     assert Target(host, 1).local

@@ -40,7 +40,7 @@ def heard(who: int, t: float, *names: object) -> Event:
 
 
 @given(lists(floats(0, 1000), min_size=1))
-def test_a_percentile_is_the_smallest_that_so_many_do_not_exceed(values: list[float]) -> None:
+def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values: list[float]) -> None:
     ordered = sorted(values)
     for part in (50.0, 99.0, 99.9, 100.0):
         found = rank(ordered, part)
@@ -48,12 +48,12 @@ def test_a_percentile_is_the_smallest_that_so_many_do_not_exceed(values: list[fl
         assert sum(value < found for value in values) < len(values) * part / 100
 
 
-def test_percentiles_of_nothing() -> None:
+def test_percentiles_of_an_empty_list_are_none() -> None:
     assert percentiles([]) == {"p50": None, "p99": None, "p999": None, "max": None}
     assert percentiles([*range(1, 1001)]) == {"p50": 500, "p99": 990, "p999": 999, "max": 1000}
 
 
-def test_the_first_the_median_and_the_last_listener_from_when_it_was_due() -> None:
+def test_latencies_of_the_first_median_and_last_listener() -> None:
     found = of(
         *said("0.0", due=1.0, sent=1.01),
         heard(1, 1.1, "0.0"),
@@ -83,7 +83,7 @@ def test_each_population_s_messages_have_figures_of_their_own() -> None:
     }
 
 
-def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None:
+def test_raw_figures_leave_out_messages_due_during_a_delivery() -> None:
     """A stall of two seconds shows once in the raw figures, and for each delayed message in the
     corrected ones."""
     messages = [(n, n / 10) for n in range(100)]
@@ -100,7 +100,7 @@ def test_raw_leaves_out_what_was_due_while_the_last_one_was_on_its_way() -> None
     assert len(slow) == 1
 
 
-def test_what_does_not_count() -> None:
+def test_last_words_unheard_messages_and_faulty_links_do_not_count() -> None:
     """Last words, messages that nobody heard, and clients on a faulty network do not count."""
     far: Event = {"t": 0.0, "who": 3, "what": "connects", "population": "p", "link": "slow"}
     found = of(
@@ -121,7 +121,7 @@ def test_a_line_in_another_dialect_counts_by_its_token() -> None:
     assert found.corrected["last"]["max"] == 200.0
 
 
-def test_how_late_the_harness_was() -> None:
+def test_the_lag_of_the_harness_has_percentiles() -> None:
     found = of(*said("0.0", 1.0, 1.0, lag=0.05), *said("0.1", 2.0, 2.0, lag=0.01))
     assert found.lag == {"p50": 10.0, "p99": 50.0, "p999": 50.0, "max": 50.0}
 

@@ -17,7 +17,7 @@ from harness.simulation.scenario.vocabulary import harmless
 from tests.harness.simulation.story import Story
 
 
-def test_a_room_where_all_is_well() -> None:
+def test_a_correct_history_has_no_violations() -> None:
     story = Story(3)
     for name in ("0.0", "1.0", "0.1", "2.0"):
         story.say(name)
@@ -30,7 +30,7 @@ def test_a_room_where_all_is_well() -> None:
 # --- CAST-1: everyone else, once -----------------------------------------------------------------
 
 
-def test_cast_1_what_who_stays_does_not_hear_is_lost() -> None:
+def test_cast_1_a_message_that_a_member_never_hears_is_lost() -> None:
     story = Story(3)
     story.say("0.0")
     story.say("0.1")
@@ -43,13 +43,13 @@ def test_cast_1_what_who_stays_does_not_hear_is_lost() -> None:
     )
 
 
-def test_cast_1_what_nobody_hears_is_lost_too() -> None:
+def test_cast_1_a_message_that_nobody_hears_is_lost() -> None:
     story = Story(3)
     story.say("0.0")
     assert story.found() == {"lost": 2}
 
 
-def test_cast_1_who_leaves_may_miss_what_was_on_the_way() -> None:
+def test_cast_1_a_leaver_may_miss_the_last_messages() -> None:
     story = Story(3)
     story.say("0.0")
     story.say("0.1")
@@ -59,7 +59,7 @@ def test_cast_1_who_leaves_may_miss_what_was_on_the_way() -> None:
     assert story.found() == {"undecided": 1}
 
 
-def test_cast_4_who_leaves_has_lost_what_came_before_what_it_heard_of_the_same_sender() -> None:
+def test_cast_4_a_gap_in_one_sender_s_messages_to_a_leaver_is_a_loss() -> None:
     story = Story(3)
     story.say("0.0")
     story.say("0.1")
@@ -69,7 +69,7 @@ def test_cast_4_who_leaves_has_lost_what_came_before_what_it_heard_of_the_same_s
     assert story.found() == {"lost": 1}
 
 
-def test_cast_5_who_leaves_has_lost_what_another_heard_before_what_it_heard() -> None:
+def test_cast_5_a_gap_in_the_common_order_to_a_leaver_is_a_loss() -> None:
     story = Story(4)
     story.say("0.0")
     story.say("1.0")
@@ -81,14 +81,14 @@ def test_cast_5_who_leaves_has_lost_what_another_heard_before_what_it_heard() ->
     assert story.found() == {"lost": 1}
 
 
-def test_what_is_said_after_one_has_left_is_not_for_it() -> None:
+def test_a_message_after_a_leave_is_not_due_to_the_leaver() -> None:
     story = Story(2)
     story.what(1, "leaves", how="close")
     story.say("0.0")
     assert story.found() == {}
 
 
-def test_welcome_3_what_is_said_while_one_joins_may_reach_it_or_not() -> None:
+def test_welcome_3_a_message_during_a_join_may_be_missed() -> None:
     for hears in (True, False):
         story = Story(2)
         story.connect(2)
@@ -100,7 +100,7 @@ def test_welcome_3_what_is_said_while_one_joins_may_reach_it_or_not() -> None:
         assert story.found() == ({} if hears else {"undecided": 1})
 
 
-def test_welcome_3_what_was_said_before_one_came_is_not_for_it() -> None:
+def test_welcome_3_a_message_before_a_join_is_not_due() -> None:
     story = Story(2)
     story.say("0.0")
     story.hear(1, "0.0")
@@ -108,7 +108,7 @@ def test_welcome_3_what_was_said_before_one_came_is_not_for_it() -> None:
     assert story.found() == {}
 
 
-def test_welcome_3_what_is_said_after_the_welcome_is_due() -> None:
+def test_welcome_3_a_message_after_the_welcome_is_due() -> None:
     story = Story(2)
     story.join(2)
     story.say("0.0")
@@ -117,7 +117,7 @@ def test_welcome_3_what_is_said_after_the_welcome_is_due() -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "unsent", "cut off"])
-def test_who_is_cut_off_may_not_have_been_heard(how: str) -> None:
+def test_a_message_of_a_sender_that_was_cut_off_is_undecided(how: str) -> None:
     story = Story(2)
     story.join(2, "cut-off" if how == "cut off" else None)
     story.say("2.0", sent=how != "unsent")
@@ -130,14 +130,14 @@ def test_who_is_cut_off_may_not_have_been_heard(how: str) -> None:
     assert story.found() == {"lost": 1}, "a message that one has heard is due to all"
 
 
-def test_leave_2_what_was_sent_before_one_closed_is_due() -> None:
+def test_leave_2_a_message_sent_before_a_close_is_due() -> None:
     story = Story(3)
     story.say("2.0")
     story.what(2, "leaves", how="close")
     assert story.found() == {"lost": 2}
 
 
-def test_leave_2_what_was_sent_before_one_closed_its_side_is_due() -> None:
+def test_leave_2_a_message_sent_before_a_half_close_is_due() -> None:
     story = Story(3)
     story.say("2.0")
     story.what(2, "leaves", how="half-close")
@@ -145,7 +145,7 @@ def test_leave_2_what_was_sent_before_one_closed_its_side_is_due() -> None:
     assert story.found() == {"lost": 2}
 
 
-def test_what_a_restart_has_ended_may_not_have_been_heard() -> None:
+def test_a_message_just_before_a_restart_is_undecided() -> None:
     story = Story(3)
     story.say("2.0")
     story.what(2, "leaves", how="half-close")
@@ -156,7 +156,7 @@ def test_what_a_restart_has_ended_may_not_have_been_heard() -> None:
     assert story.found() == {"undecided": 2}
 
 
-def test_what_comes_by_a_bad_network_may_not_have_come_yet() -> None:
+def test_messages_over_a_faulty_link_may_still_be_in_transit() -> None:
     story = Story(2)
     story.join(2, "drip")
     story.say("2.0")
@@ -168,7 +168,7 @@ def test_what_comes_by_a_bad_network_may_not_have_come_yet() -> None:
     assert story.found() == {"lost": 2}
 
 
-def test_welcome_3_who_has_heard_something_while_it_joined_hears_what_comes_behind() -> None:
+def test_welcome_3_messages_after_one_heard_during_a_join_are_due() -> None:
     story = Story(3)
     story.connect(3)
     for name in ("0.0", "0.1", "1.0", "0.2"):
@@ -184,7 +184,7 @@ def test_welcome_3_who_has_heard_something_while_it_joined_hears_what_comes_behi
     assert story.judged().undecided == 1, "message 0.0 may have come before the join"
 
 
-def test_welcome_3_what_was_on_the_way_when_one_came_may_reach_it_or_not() -> None:
+def test_welcome_3_a_message_in_transit_during_a_join_may_be_missed() -> None:
     story = Story(2)
     story.say("0.0", sent=False)
     story.connect(2)
@@ -194,7 +194,7 @@ def test_welcome_3_what_was_on_the_way_when_one_came_may_reach_it_or_not() -> No
     assert story.found() == {"undecided": 1}
 
 
-def test_where_there_is_no_one_order_it_proves_nothing_about_who_left() -> None:
+def test_a_contradictory_order_proves_no_loss_of_a_leaver() -> None:
     story = Story(5)
     story.say("0.0")
     story.say("1.0")
@@ -207,7 +207,7 @@ def test_where_there_is_no_one_order_it_proves_nothing_about_who_left() -> None:
     assert story.found() == {"misordered": 1, "undecided": 1}
 
 
-def test_cast_1_what_is_heard_twice_is_doubled() -> None:
+def test_cast_1_a_message_heard_twice_is_duplicated() -> None:
     story = Story(2)
     story.say("0.0")
     story.hear(1, "0.0")
@@ -219,7 +219,7 @@ def test_cast_1_what_is_heard_twice_is_doubled() -> None:
 # --- CAST-2, CAST-4, CAST-5 ----------------------------------------------------------------------
 
 
-def test_cast_2_an_echo() -> None:
+def test_cast_2_a_message_heard_by_its_sender_is_echoed() -> None:
     story = Story(2)
     story.say("0.0")
     story.hear(1, "0.0")
@@ -227,7 +227,7 @@ def test_cast_2_an_echo() -> None:
     assert story.found() == {"echoed": 1}
 
 
-def test_cast_4_one_sender_s_messages_in_another_order() -> None:
+def test_cast_4_one_sender_s_messages_out_of_order_are_misordered() -> None:
     story = Story(3)
     story.say("0.0")
     story.say("0.1")
@@ -242,7 +242,7 @@ def test_cast_4_one_sender_s_messages_in_another_order() -> None:
     )
 
 
-def test_cast_5_two_who_disagree_about_two_senders() -> None:
+def test_cast_5_two_members_with_different_orders_are_misordered() -> None:
     story = Story(4)
     story.say("0.0")
     story.say("1.0")
@@ -256,7 +256,7 @@ def test_cast_5_two_who_disagree_about_two_senders() -> None:
     assert "session 3" in wrong.says
 
 
-def test_cast_5_three_who_agree_in_pairs_and_not_together() -> None:
+def test_cast_5_a_cyclic_order_of_three_members_is_misordered() -> None:
     story = Story(6)
     for name in ("0.0", "1.0", "2.0"):
         story.say(name)
@@ -270,14 +270,14 @@ def test_cast_5_three_who_agree_in_pairs_and_not_together() -> None:
 
 
 @pytest.mark.parametrize("prefix", [b"<127.0.0.9>", b"", b"<127.0.0.2> "])
-def test_prefix_1_prefix_2_another_prefix(prefix: bytes) -> None:
+def test_prefix_1_prefix_2_a_wrong_prefix_is_misprefixed(prefix: bytes) -> None:
     story = Story(2)
     story.say("0.0")
     story.line(1, prefix + b"0.0:hi")
     assert story.found() == {"misprefixed": 1}
 
 
-def test_a_profile_says_what_a_prefix_is_and_what_a_server_says_by_itself() -> None:
+def test_a_profile_defines_prefixes_and_notices() -> None:
     story = Story(2)
     story.say("0.0")
     story.line(1, b"<announce> 127.0.0.2 is connected as <user0>.")
@@ -286,7 +286,7 @@ def test_a_profile_says_what_a_prefix_is_and_what_a_server_says_by_itself() -> N
     assert story.found(profile=load("chatroom")) != {}
 
 
-def test_text_1_a_text_that_was_changed() -> None:
+def test_text_1_a_changed_text_is_torn() -> None:
     story = Story(2)
     story.say("0.0", b"Hello")
     story.line(1, b"<127.0.0.2>0.0:hello")
@@ -296,14 +296,14 @@ def test_text_1_a_text_that_was_changed() -> None:
 
 
 @pytest.mark.parametrize("text", [b"ab", b"a\xe8\xaab", b"a?b", b"a"])
-def test_text_2_what_is_no_utf_8_is_not_swallowed(text: bytes) -> None:
+def test_text_2_invalid_utf_8_must_not_be_dropped(text: bytes) -> None:
     story = Story(2)
     story.say("0.0", b"a\xffb")
     story.line(1, b"<127.0.0.2>0.0:" + text)
     assert story.found() == ({} if text == b"a\xe8\xaab" else {"torn": 1})
 
 
-def test_line_3_messages_that_came_in_one_line_are_torn() -> None:
+def test_line_3_two_messages_in_one_line_are_torn() -> None:
     story = Story(2)
     story.say("0.0")
     story.say("0.1")
@@ -311,7 +311,7 @@ def test_line_3_messages_that_came_in_one_line_are_torn() -> None:
     assert story.found() == {"torn": 1, "lost": 1}
 
 
-def test_line_3_a_message_without_a_prefix_is_known_by_its_token() -> None:
+def test_line_3_a_message_without_a_prefix_is_recognised_by_its_token() -> None:
     story = Story(2)
     story.say("0.0")
     story.say("0.1")
@@ -321,7 +321,7 @@ def test_line_3_a_message_without_a_prefix_is_known_by_its_token() -> None:
     assert (wrong.kind, wrong.message) == ("misprefixed", "0.1")
 
 
-def test_text_2_text_3_a_text_may_come_as_it_was_or_harmless_in_other_words() -> None:
+def test_text_2_text_3_a_text_may_arrive_unchanged_or_sanitised() -> None:
     story = Story(2)
     story.say("0.0", b"\x07a\xe2\x82")
     for text in (b"\x07a\xe2\x82", "␇a\ufffd".encode(), "␇a\ufffd\ufffd".encode()):
@@ -331,7 +331,7 @@ def test_text_2_text_3_a_text_may_come_as_it_was_or_harmless_in_other_words() ->
         assert told.found() == {}
 
 
-def test_a_line_that_nobody_said() -> None:
+def test_a_line_that_nobody_said_is_torn() -> None:
     story = Story(2)
     story.line(1, b"<127.0.0.2>what\x1b[31m")
     (torn,) = story.judged().violations
@@ -357,7 +357,7 @@ PAUSED, QUICK = 0.25, 0.05
         (QUICK, ["0", ".0:one 語 two"], {"torn": 2, "lost": 1}),
     ],
 )
-def test_line_5_only_a_message_that_had_a_pause_in_it_may_come_in_pieces_that_add_up(
+def test_line_5_only_a_message_with_a_pause_may_arrive_in_pieces(
     gap: float, pieces: list[str], found: dict[str, int]
 ) -> None:
     story = Story(2)
@@ -367,7 +367,7 @@ def test_line_5_only_a_message_that_had_a_pause_in_it_may_come_in_pieces_that_ad
     assert story.found() == found
 
 
-def test_line_5_bytes_that_are_no_utf_8_may_be_cut_too() -> None:
+def test_line_5_invalid_utf_8_may_arrive_in_pieces() -> None:
     story = Story(2)
     story.say("0.0", b"a\xff\xfe\xc0b", gap=PAUSED)
     story.line(1, "<127.0.0.2>0.0:a\ufffd".encode())
@@ -376,7 +376,7 @@ def test_line_5_bytes_that_are_no_utf_8_may_be_cut_too() -> None:
 
 
 @pytest.mark.parametrize("comes", ["before", "meanwhile", "behind"])
-def test_line_5_who_came_after_the_beginning_may_hear_the_rest_only(comes: str) -> None:
+def test_line_5_a_newcomer_may_hear_only_the_rest_of_a_message(comes: str) -> None:
     story = Story(2)
     if comes == "before":
         story.join(2)
@@ -394,7 +394,7 @@ def test_line_5_who_came_after_the_beginning_may_hear_the_rest_only(comes: str) 
     assert found == ({"torn": 1, "lost": 1} if comes == "before" else {})
 
 
-def test_cast_4_a_rest_does_not_come_behind_a_later_message() -> None:
+def test_cast_4_the_rest_of_a_message_after_a_later_one_is_torn() -> None:
     story = Story(2)
     story.say("0.0", b"one two", gap=PAUSED)
     story.line(1, b"<127.0.0.2>0.0:one")
@@ -407,7 +407,7 @@ def test_cast_4_a_rest_does_not_come_behind_a_later_message() -> None:
     assert story.judged().counts == {"torn": 1}
 
 
-def test_line_5_by_a_bad_network_a_message_may_come_in_pieces() -> None:
+def test_line_5_a_message_over_a_faulty_link_may_arrive_in_pieces() -> None:
     story = Story(1)
     story.join(1, "drip")
     story.say("1.0", b"drop by drop")
@@ -416,7 +416,7 @@ def test_line_5_by_a_bad_network_a_message_may_come_in_pieces() -> None:
     assert story.found() == {"undecided": 1}
 
 
-def test_cast_3_a_rest_that_who_heard_a_later_message_did_not_hear_is_lost() -> None:
+def test_cast_3_a_message_without_its_rest_before_a_later_one_is_torn() -> None:
     story = Story(2)
     story.join(2)
     story.say("0.0", b"one two", gap=PAUSED)
@@ -431,7 +431,7 @@ def test_cast_3_a_rest_that_who_heard_a_later_message_did_not_hear_is_lost() -> 
     assert story.found() == {"torn": 1}
 
 
-def test_leave_1_who_is_reset_in_the_middle_may_leave_a_beginning() -> None:
+def test_leave_1_the_message_of_a_reset_sender_may_arrive_in_part() -> None:
     for end in (b"0.0:hel", b"0.", "0.0:hello \ufffd".encode()):
         story = Story(2)
         story.say("0.0", "hello 語".encode())
@@ -440,7 +440,7 @@ def test_leave_1_who_is_reset_in_the_middle_may_leave_a_beginning() -> None:
         assert story.found() == {"undecided": 1}
 
 
-def test_leave_2_who_goes_in_the_middle_of_a_line_has_said_its_beginning() -> None:
+def test_leave_2_the_unfinished_message_of_a_leaver_may_arrive_in_part() -> None:
     story = Story(2)
     story.say("0.0", b"all of it", sent=False)
     story.what(0, "leaves", how="close")
@@ -461,7 +461,7 @@ def test_leave_2_who_goes_in_the_middle_of_a_line_has_said_its_beginning() -> No
         ("<127.0.0.2>0.0:what", {"torn": 1}),
     ],
 )
-def test_what_had_come_when_one_was_cut_off_begins_what_is_due(
+def test_bytes_received_before_a_reset_must_begin_a_due_line(
     rest: str, found: dict[str, int]
 ) -> None:
     story = Story(1)
@@ -472,7 +472,7 @@ def test_what_had_come_when_one_was_cut_off_begins_what_is_due(
     assert {kind: n for kind, n in story.found().items() if kind != "undecided"} == found
 
 
-def test_who_is_cut_off_before_it_was_welcomed_has_the_beginning_of_the_welcome() -> None:
+def test_a_part_of_the_welcome_before_a_reset_is_no_violation() -> None:
     story = Story(1)
     story.connect(1, "reset")
     story.fault("reset", who=1)
@@ -483,7 +483,7 @@ def test_who_is_cut_off_before_it_was_welcomed_has_the_beginning_of_the_welcome(
 # --- connections ---------------------------------------------------------------------------------
 
 
-def test_load_4_who_was_disconnected_had_not_asked_for_it() -> None:
+def test_load_4_an_unrequested_disconnect_is_a_violation() -> None:
     story = Story(2)
     story.what(0, "ended", how="closed")
     story.fault("kill-worker")
@@ -498,7 +498,7 @@ def test_load_4_who_was_disconnected_had_not_asked_for_it() -> None:
     assert killed.says.endswith("was disconnected, 0.001 s after a fault of the target")
 
 
-def test_where_it_broke_off_who_was_disconnected_long_before_counts() -> None:
+def test_a_disconnect_just_before_the_target_s_end_does_not_count() -> None:
     story = Story(2)
     story.what(1, "ended", how="reset")
     assert story.found("the target ended") == {}
@@ -508,7 +508,7 @@ def test_where_it_broke_off_who_was_disconnected_long_before_counts() -> None:
 
 
 @pytest.mark.parametrize("link", ["slow", "stall", "cut-off", "reset", "half-close"])
-def test_load_2_who_is_on_such_a_network_may_be_put_out(link: str) -> None:
+def test_load_2_a_member_on_a_faulty_link_may_be_disconnected(link: str) -> None:
     story = Story(1)
     story.join(1, link)
     story.fault(link, who=1)
@@ -516,7 +516,7 @@ def test_load_2_who_is_on_such_a_network_may_be_put_out(link: str) -> None:
     assert story.found() == {}
 
 
-def test_a_restart_ends_all_connections_and_lets_nobody_in() -> None:
+def test_disconnects_and_refusals_during_a_restart_are_no_violation() -> None:
     story = Story(2)
     story.fault("restart")
     story.what(0, "ended", how="closed")
@@ -533,7 +533,7 @@ def test_a_restart_ends_all_connections_and_lets_nobody_in() -> None:
 @pytest.mark.parametrize(
     "why", ["the harness itself: Too many open files", "Cannot assign requested address"]
 )
-def test_join_1_who_could_not_come_through_the_harness_was_not_refused(why: str) -> None:
+def test_join_1_a_connect_error_of_the_harness_is_not_a_refusal(why: str) -> None:
     story = Story(2)
     story.what(2, "connects", population="p", address="127.0.0.4", link=None)
     story.what(2, "refused", why=why)
@@ -542,7 +542,7 @@ def test_join_1_who_could_not_come_through_the_harness_was_not_refused(why: str)
     assert judgement.cannot_judge.endswith(f"could not connect: {why}")
 
 
-def test_welcome_1_who_heard_something_else_first() -> None:
+def test_welcome_1_a_client_with_other_first_bytes_is_unwelcomed() -> None:
     story = Story(1)
     story.connect(1)
     story.what(1, "unwelcomed", rest="<127.0.0.2>hi")
@@ -550,7 +550,7 @@ def test_welcome_1_who_heard_something_else_first() -> None:
     assert story.found(profile=load("chatroom")) == {"unwelcomed": 1}
 
 
-def test_welcome_1_who_is_let_in_and_never_greeted() -> None:
+def test_welcome_1_a_client_that_gets_no_welcome_is_unwelcomed() -> None:
     story = Story(1)
     story.connect(1)
     story.t += 10
@@ -558,7 +558,7 @@ def test_welcome_1_who_is_let_in_and_never_greeted() -> None:
     assert story.found() == {"unwelcomed": 1}
 
 
-def test_leave_4_who_has_closed_its_side_sees_the_other_closed() -> None:
+def test_leave_4_an_unanswered_half_close_is_uncleaned() -> None:
     story = Story(2)
     story.what(1, "leaves", how="half-close")
     story.t += 10
@@ -568,7 +568,7 @@ def test_leave_4_who_has_closed_its_side_sees_the_other_closed() -> None:
     assert story.found() == {}
 
 
-def test_load_2_who_does_not_read_is_put_out_one_day() -> None:
+def test_load_2_a_member_that_never_reads_must_be_disconnected() -> None:
     story = Story(1)
     story.join(1, "stall")
     story.fault("stall", who=1)
@@ -580,7 +580,7 @@ def test_load_2_who_does_not_read_is_put_out_one_day() -> None:
     assert story.judged(profile=profile).counts == {}
 
 
-def test_load_2_who_reads_again_owes_nothing() -> None:
+def test_load_2_a_member_that_reads_again_may_stay() -> None:
     story = Story(1)
     story.join(1, "stall")
     story.fault("stall", who=1)
@@ -595,7 +595,7 @@ def test_load_2_who_reads_again_owes_nothing() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "the target ended", "interrupted"])
-def test_where_it_was_not_complete_what_is_missing_is_undecided(end: str) -> None:
+def test_missing_messages_of_an_incomplete_run_are_undecided(end: str) -> None:
     story = Story(3)
     story.say("0.0")
     story.say("0.1")
@@ -622,7 +622,7 @@ def a_crowd(messages: int, change: Callable[[int, list[str]], list[str]]) -> Sto
     return story
 
 
-def test_cast_1_one_lost_of_ten_thousand_is_named_and_nothing_else() -> None:
+def test_cast_1_exactly_the_lost_messages_of_a_crowd_are_reported() -> None:
     lost: set[tuple[int, str]] = set()
 
     def change(who: int, heard: list[str]) -> list[str]:
@@ -635,14 +635,14 @@ def test_cast_1_one_lost_of_ten_thousand_is_named_and_nothing_else() -> None:
     assert judgement.counts == {"lost": PEOPLE}
 
 
-def test_all_are_counted_and_the_first_are_told() -> None:
+def test_all_violations_are_counted_and_the_first_are_listed() -> None:
     judgement = a_crowd(200, lambda _, heard: heard[100:]).judged()
     assert judgement.counts["lost"] == PEOPLE * 100
     assert len(judgement.violations) == SHOWN
 
 
 @given(integers(0, 10_000))
-def test_whatever_is_changed_in_one_s_hearing_is_found(seed: int) -> None:
+def test_any_change_to_the_messages_of_one_member_is_found(seed: int) -> None:
     chance = random.Random(seed)
     victim, how = chance.randrange(PEOPLE), chance.choice(("lost", "duplicated", "misordered"))
 
@@ -663,7 +663,7 @@ def test_whatever_is_changed_in_one_s_hearing_is_found(seed: int) -> None:
     assert {violation.who for violation in judgement.violations} == {victim}
 
 
-def test_what_is_harmless_is_what_the_tests_think() -> None:
+def test_a_control_character_becomes_its_picture() -> None:
     assert harmless(b"\x07") == "␇".encode()
 
 
@@ -821,14 +821,12 @@ class Room:
 
 
 @given(integers(0, 1 << 32))
-def test_whatever_a_room_does_that_is_right_nothing_is_found(seed: int) -> None:
+def test_the_history_of_a_correct_room_has_no_violations(seed: int) -> None:
     assert Room(seed).story.judged().violations == []
 
 
 @given(integers(0, 1 << 32), sampled_from(["lost", "duplicated", "echoed"]))
-def test_whatever_is_changed_in_a_room_that_is_right_is_found_or_undecided(
-    seed: int, how: str
-) -> None:
+def test_any_change_to_a_correct_history_is_found_or_undecided(seed: int, how: str) -> None:
     room = Room(seed)
     undecided = room.story.judged().undecided
     chances = room.deliveries()
@@ -849,7 +847,7 @@ def test_whatever_is_changed_in_a_room_that_is_right_is_found_or_undecided(
 
 
 @given(integers(0, 1 << 32))
-def test_whatever_was_torn_or_wrongly_prefixed_is_found(seed: int) -> None:
+def test_a_torn_or_misprefixed_message_is_found(seed: int) -> None:
     room = Room(seed)
     chances = room.deliveries()
     assume(chances)
@@ -864,14 +862,14 @@ def test_whatever_was_torn_or_wrongly_prefixed_is_found(seed: int) -> None:
 
 
 @given(integers(0, 1 << 32))
-def test_where_a_room_broke_off_what_it_owes_is_not_held_against_it(seed: int) -> None:
+def test_a_correct_history_that_was_cut_short_has_no_violations(seed: int) -> None:
     """Any beginning of a correct room's history is a correct history."""
     story = Room(seed).story
     del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
     assert story.judged("").violations == []
 
 
-def test_bytes_before_a_message_that_are_no_text_are_told_of_as_all_that_is_wrong() -> None:
+def test_invalid_bytes_before_a_message_are_a_wrong_prefix() -> None:
     """This holds where a message in pieces has begun, too."""
     story = Story(2)
     story.say("0.0", b"abcdef", gap=0.2)

@@ -63,7 +63,7 @@ def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, stat
     assert next(lines(found)).startswith(f"{verdict}: {why}")
 
 
-def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
+def test_a_failure_of_the_harness_makes_a_run_invalid() -> None:
     story = well()
     story.what(9, "connects", population="p", address="127.0.0.9", link=None)
     story.what(9, "refused", why="the harness itself: Too many open files")
@@ -76,7 +76,7 @@ def test_what_the_harness_could_not_do_is_no_verdict_on_the_target() -> None:
     assert of(story)["verdict"] == "fail"
 
 
-def test_that_a_run_broke_off_is_said_of_one_that_failed_too() -> None:
+def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
     story = well()
     story.say("0.1")
     story.say("0.2")
@@ -87,7 +87,7 @@ def test_that_a_run_broke_off_is_said_of_one_that_failed_too() -> None:
         assert [*lines(found)][1] == f"the run is incomplete: {said}"
 
 
-def test_the_first_violations_are_told_and_all_are_counted() -> None:
+def test_the_first_violations_are_listed_and_all_are_counted() -> None:
     story = Story(9)
     story.say("0.0")
     found = of(story)
@@ -100,7 +100,7 @@ def test_the_first_violations_are_told_and_all_are_counted() -> None:
     assert [*lines(found)][-1] == "and 3 more"
 
 
-def test_where_there_are_several_populations_each_has_a_row() -> None:
+def test_each_of_several_populations_has_a_row() -> None:
     story = well()
     assert not any("last, from" in line for line in lines(of(story)))
     story.what(9, "connects", population="others", address="127.0.0.9", link=None)
@@ -115,7 +115,7 @@ def test_where_there_are_several_populations_each_has_a_row() -> None:
     ]
 
 
-def test_costs_and_faults_are_told() -> None:
+def test_costs_and_faults_are_reported() -> None:
     story = well()
     story.fault("kill-worker")
     for cpu in (1.0, 2.5):

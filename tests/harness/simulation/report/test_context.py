@@ -28,14 +28,14 @@ def test_violations_of_one_message_are_one_group() -> None:
     assert len(grouped(asdict(violation) for violation in quiet)) == 2
 
 
-def test_of_each_kind_the_first_is_shown_before_a_second_of_any() -> None:
+def test_the_first_of_each_kind_is_shown_before_any_second() -> None:
     groups = [Group(kind, "", 0.0, "", "", (0,)) for kind in "aaab"]
     assert chosen(groups, 2) == [0, 3]
     assert chosen(groups, 3) == [0, 1, 3]
     assert chosen(groups, 9) == [0, 1, 2, 3]
 
 
-def test_who_has_not_heard_a_message_is_shown_with_what_it_heard_instead() -> None:
+def test_a_lost_message_is_shown_with_what_was_heard_instead() -> None:
     story = Story(4)
     for name in ("0.0", "1.0", "2.0"):
         story.say(name)
@@ -54,7 +54,7 @@ def test_who_has_not_heard_a_message_is_shown_with_what_it_heard_instead() -> No
     assert len(found.quotes) == 3
 
 
-def test_how_a_torn_line_came_is_shown() -> None:
+def test_a_torn_line_is_shown_as_it_arrived() -> None:
     story = Story(3)
     story.say("0.0", b"good morning")
     story.hear(2, "0.0")
@@ -64,7 +64,7 @@ def test_how_a_torn_line_came_is_shown() -> None:
     assert [dot.style for dot in Picture(found).lanes[1].dots] == ["wrong"]
 
 
-def test_who_disagrees_about_an_order_is_shown_with_the_other_message() -> None:
+def test_a_misordered_message_is_shown_with_the_other_message() -> None:
     story = Story(20)
     story.say("0.0")
     story.say("1.0")
@@ -78,14 +78,14 @@ def test_who_disagrees_about_an_order_is_shown_with_the_other_message() -> None:
     assert found.rows[1].before == ["0.0"]
 
 
-def test_what_a_member_may_have_said_is_not_taken_for_a_message_in_question() -> None:
+def test_a_number_in_a_member_s_text_is_not_taken_for_a_message() -> None:
     says = "session 1 heard 0.0 as “0.0:9.9”"
     story = Story(2)
     story.say("0.0")
     assert shown(story, Violation("torn", "CAST-3", 0.1, 1, "0.0", says)).others == []
 
 
-def test_a_crowd_is_told_in_numbers() -> None:
+def test_a_crowd_is_summarised_in_numbers() -> None:
     story = Story(60)
     story.say("0.0")
     story.t = 1.0
@@ -98,7 +98,7 @@ def test_a_crowd_is_told_in_numbers() -> None:
     assert "9 other members did not hear it" in found.rest
 
 
-def test_a_violation_without_a_message_is_shown_with_what_happened_to_the_session() -> None:
+def test_a_violation_without_a_message_is_shown_with_session_events() -> None:
     story = Story(2)
     story.say("0.0")
     story.hear(1, "0.0")
@@ -112,7 +112,7 @@ def test_a_violation_without_a_message_is_shown_with_what_happened_to_the_sessio
     assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
 
 
-def test_its_cause_is_in_the_picture_and_its_ticks_do_not_overlap() -> None:
+def test_the_picture_shows_the_cause_and_its_ticks_do_not_overlap() -> None:
     story = Story(2)
     story.t = 5.0
     story.fault("kill-worker", processes=[1])
@@ -127,13 +127,13 @@ def test_its_cause_is_in_the_picture_and_its_ticks_do_not_overlap() -> None:
     assert all(after - before >= TICK * 0.99 for before, after in pairwise(places))
 
 
-def test_a_violation_of_somebody_unknown_can_be_shown() -> None:
+def test_a_violation_of_an_unknown_session_can_be_shown() -> None:
     found = shown(Story(1), Violation("lost", "CAST-1", 0.0, 77, "9.9", "odd"))
     assert found.rows[0].name == "session 77"
     assert found.quotes == []
 
 
-def test_a_lane_has_no_more_dots_than_can_be_told_apart() -> None:
+def test_the_number_of_dots_in_a_lane_is_limited() -> None:
     story = Story(3)
     story.say("0.0")
     story.hear(2, "0.0")
@@ -142,7 +142,7 @@ def test_a_lane_has_no_more_dots_than_can_be_told_apart() -> None:
     assert max(len(lane.dots) for lane in Picture(found).lanes) <= DOTS + 1
 
 
-def test_faults_that_overlap_are_told_apart() -> None:
+def test_overlapping_faults_are_told_apart() -> None:
     story = Story()
     for what in ("begins", "begins", "ends", "ends", "begins"):
         story.t = round(story.t + 0.999, 3)

@@ -105,7 +105,7 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     assert "ViolationContext what went wrong" not in text
 
 
-def test_where_there_are_several_populations_each_has_a_row(tmp_path: Path) -> None:
+def test_each_of_several_populations_has_a_row(tmp_path: Path) -> None:
     story = classroom()
     assert "messages of p<" not in page_of(story, tmp_path)
     story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
@@ -117,19 +117,19 @@ def test_where_there_are_several_populations_each_has_a_row(tmp_path: Path) -> N
     assert "messages of &lt;others&gt;" in text
 
 
-def test_a_page_of_a_run_in_which_nothing_happened(tmp_path: Path) -> None:
+def test_a_page_of_a_run_without_events_has_no_charts(tmp_path: Path) -> None:
     text = page_of(Story(1), tmp_path)
     assert '<header class="unknown">' in text
     assert "<svg" not in text
 
 
-def test_a_page_of_a_run_whose_harness_was_late_shows_when() -> None:
+def test_a_page_of_an_invalid_run_shows_the_delay_of_the_harness() -> None:
     shown = "Largest delay of the harness itself"
     assert shown in page_with(classroom(), [], verdict="invalid", why="it was late")
     assert shown not in page_with(classroom(), [])
 
 
-def test_a_violation_is_linked_with_what_was_around_it(tmp_path: Path) -> None:
+def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
     story = Story(3)
     story.say("0.0", EVIL)
     story.hear(1, "0.0")
@@ -141,7 +141,7 @@ def test_a_violation_is_linked_with_what_was_around_it(tmp_path: Path) -> None:
     assert "never" in read.text
 
 
-def test_what_people_and_servers_say_does_not_become_markup() -> None:
+def test_text_of_people_and_servers_does_not_become_markup() -> None:
     story = Story(3)
     story.say("0.0", EVIL)
     story.line(1, b"<127.0.0.2>0.0:" + EVIL)
@@ -167,7 +167,7 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
         assert loads not in text
 
 
-def test_a_long_run_is_drawn_in_few_points() -> None:
+def test_a_long_run_is_drawn_with_few_points() -> None:
     story = classroom(3, 5000, 40_000.0)
     text = page_with(story, [])
     lines = re.findall(r'points="([^"]*)"', text)
@@ -176,7 +176,7 @@ def test_a_long_run_is_drawn_in_few_points() -> None:
     assert len(text) < 200_000
 
 
-def test_many_violations_make_no_long_page() -> None:
+def test_the_length_of_a_page_is_limited() -> None:
     story = classroom()
     found = [
         Violation(kind, "CAST-1", number / 10, number % 12, f"{number % 12}.1", f"no {number}")
@@ -190,11 +190,11 @@ def test_many_violations_make_no_long_page() -> None:
 
 
 @given(floats(1, 1e6))
-def test_there_are_few_parts_of_a_run_however_long_it_is(until: float) -> None:
+def test_the_number_of_bins_of_a_run_is_limited(until: float) -> None:
     assert until / size_of_bins(until) <= BINS
 
 
-def test_a_run_is_shown_until_nothing_happens_any_more() -> None:
+def test_a_run_is_shown_until_its_last_event() -> None:
     story = Story(1)
     story.t = 7.0
     story.what(0, "leaves", how="close")
@@ -204,7 +204,7 @@ def test_a_run_is_shown_until_nothing_happens_any_more() -> None:
     assert span([]) == 1.0
 
 
-def test_labels_do_not_overlap_and_the_rare_ones_are_told_first() -> None:
+def test_labels_do_not_overlap_and_rare_ones_come_first() -> None:
     kills = [(second / 2, second / 2, "kill-worker") for second in range(20)]
     shown = labels([(0.0, 10.0, "calm")], [*kills, (4.6, 4.6, "hangup")], 10.0)
     assert [label.says for label in shown][:2] == ["calm", "hangup"]
@@ -228,7 +228,7 @@ def test_the_strip_has_a_row_for_each_kind() -> None:
 
 
 @given(floats(0.01, 1e6), integers(2, 10))
-def test_steps_are_round_and_within(most: float, count: int) -> None:
+def test_steps_begin_at_zero_and_stay_within_the_range(most: float, count: int) -> None:
     found = steps(most, count)
     assert found[0] == 0
     assert found[-1] <= most * (1 + 1e-6)
@@ -240,13 +240,13 @@ def test_numbers_are_short() -> None:
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_scale_goes_from_end_to_end(log: bool) -> None:
+def test_a_scale_maps_its_range_to_its_places(log: bool) -> None:
     scale = Scale(1, 100, 0, 50, log=log)
     assert (scale(1), scale(100)) == (0, 50)
     assert scale(10) == (25 if log else pytest.approx(4.5))
 
 
-def test_a_chart_has_its_lines_and_marks_within() -> None:
+def test_a_chart_holds_its_lines_and_marks() -> None:
     points = [(second + 0.5, float(second)) for second in range(10)]
     chart = over_time("t", "u", [("a", "says", points)], 10, [(-1, 5, "band", "m")])
     (line,) = chart.lines
@@ -256,7 +256,7 @@ def test_a_chart_has_its_lines_and_marks_within() -> None:
     assert (mark.at, mark.width) == (64, 460)
 
 
-def test_few_of_many_are_drawn_and_all_of_the_last() -> None:
+def test_few_ranks_are_drawn_and_all_of_the_last_ones() -> None:
     found = ranks(100_000)
     assert found[0] == 0
     assert found[-3:] == [99_997, 99_998, 99_999]
@@ -264,5 +264,5 @@ def test_few_of_many_are_drawn_and_all_of_the_last() -> None:
     assert found == sorted(set(found))
 
 
-def test_a_tail_of_nothing_can_be_drawn() -> None:
+def test_a_tail_without_values_can_be_drawn() -> None:
     assert [line.places for line in tail("t", "u", [("a", "says", [])]).lines] == [""]

@@ -62,12 +62,12 @@ def test_a_course_follows_from_the_seed_and_the_numbers() -> None:
     assert draw(link, 200.0, 7, 0, 0).begins == pytest.approx(first.begins + 100)
 
 
-def test_what_has_no_end() -> None:
+def test_a_fault_without_seconds_has_no_end() -> None:
     assert draw(Link("stall"), 100.0, 1, 0, 0).ends == inf
     assert draw(Link("stall", seconds=(0.0, 0.0)), 100.0, 1, 0, 0).ends == 100
 
 
-def test_which_way_a_fault_goes() -> None:
+def test_each_fault_has_a_gate_for_each_direction() -> None:
     kinds = {fault: tuple(type(gate) for gate in gates(course(fault))) for fault in LINK_FAULTS}
     assert kinds == {
         "slow": (Gate, SlowGate),
@@ -87,7 +87,7 @@ def test_which_way_a_fault_goes() -> None:
     st.sampled_from(range(2 * len(LINK_FAULTS))),
     st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5000), st.integers(1, 5000)), max_size=30),
 )
-def test_all_that_is_put_in_comes_out_in_order_and_then_the_end(
+def test_all_bytes_leave_a_gate_in_order_and_before_the_end(
     which: int, steps: list[tuple[float, int, int]]
 ) -> None:
     gate = every_gate()[which]
@@ -110,7 +110,7 @@ def test_all_that_is_put_in_comes_out_in_order_and_then_the_end(
 
 
 @pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
-def test_there_is_an_end_to_its_room(which: int) -> None:
+def test_the_room_of_a_gate_is_limited(which: int) -> None:
     gate = at(every_gate()[which], 0.0)
     most = HELD_BY_DELAY if isinstance(gate, DelayGate) else HELD
     assert gate.room() == most
@@ -124,7 +124,7 @@ def test_there_is_an_end_to_its_room(which: int) -> None:
 
 
 @pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
-def test_nothing_waits_before_the_fault_nor_after_it(which: int) -> None:
+def test_bytes_pass_at_once_before_and_after_a_fault(which: int) -> None:
     gate = every_gate()[which]
     for now in (9.9, 20.0):
         at(gate, now).put(b"hello")
@@ -135,7 +135,7 @@ def test_nothing_waits_before_the_fault_nor_after_it(which: int) -> None:
 
 
 @pytest.mark.parametrize("which", range(2 * len(LINK_FAULTS)))
-def test_a_reset_overtakes_what_could_not_be_passed_on(which: int) -> None:
+def test_a_reset_overtakes_held_bytes(which: int) -> None:
     gate = at(every_gate()[which], 0.0)
     gate.put(b"hello")
     gate.end(CLOSED)
@@ -160,7 +160,7 @@ def test_a_stall_reads_nothing_and_passes_nothing_on() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 3.0, 19.0, 1000.0, 1234.5, 1e6, 1e8])
-def test_what_is_slow_keeps_its_rate_however_late_it_is_woken(rate: float) -> None:
+def test_a_slow_gate_keeps_its_rate_when_it_is_woken_late(rate: float) -> None:
     gate = at(SlowGate(course(ends=inf), rate), 10.0)
     assert gate.room() == 0
     carried, times = 0, 0
@@ -177,13 +177,13 @@ def test_what_is_slow_keeps_its_rate_however_late_it_is_woken(rate: float) -> No
     assert carried / (gate.now - 10) == pytest.approx(rate, rel=0.02)
 
 
-def test_what_is_slow_is_carried_twenty_times_a_second() -> None:
+def test_a_slow_gate_passes_bytes_twenty_times_a_second() -> None:
     gate = at(SlowGate(course(ends=inf), 1000), 10.0)
     assert gate.wake() == pytest.approx(10.05)
     assert at(gate, 10.0501).room() == 50
 
 
-def test_who_said_nothing_for_long_has_saved_up_little() -> None:
+def test_a_slow_gate_saves_up_at_most_a_tenth_of_a_second() -> None:
     gate = at(SlowGate(course(ends=inf), 1000), 5000.0)
     assert gate.room() == 100
     gate.put(bytes(100))
@@ -192,7 +192,7 @@ def test_who_said_nothing_for_long_has_saved_up_little() -> None:
     assert gate.wake() == pytest.approx(5000.05)
 
 
-def test_what_was_held_when_it_became_slow_is_slow_too() -> None:
+def test_bytes_held_at_the_start_of_a_fault_are_slowed_too() -> None:
     gate = at(SlowGate(course(), 1000), 9.0)
     gate.put(bytes(1000))
     assert at(gate, 10.0501).room() == 0
@@ -243,7 +243,7 @@ def test_a_delay_holds_each_part_for_the_same_time() -> None:
     assert gate.wake() == inf
 
 
-def test_what_comes_after_a_delay_stays_behind_what_it_held() -> None:
+def test_bytes_after_a_delay_stay_behind_the_held_ones() -> None:
     gate = at(DelayGate(course("delay")), 19.0)
     gate.put(b"one ")
     at(gate, 20.0).put(b"two ")
@@ -262,7 +262,7 @@ def test_a_delay_holds_a_reset_too() -> None:
     assert gate.now == 13.0
 
 
-def test_what_a_delay_holds_is_bounded_late_or_not() -> None:
+def test_the_number_of_bytes_that_a_delay_holds_is_limited() -> None:
     gate = at(DelayGate(course("delay")), 10.0)
     gate.put(bytes(1000))
     gate.now = 13.0
@@ -273,7 +273,7 @@ def test_what_a_delay_holds_is_bounded_late_or_not() -> None:
     assert gate.room() == HELD_BY_DELAY - 500
 
 
-def test_asking_changes_nothing() -> None:
+def test_repeated_calls_of_room_and_due_change_nothing() -> None:
     asked, unasked = (SlowGate(course(ends=inf), 1000) for _ in range(2))
     for before, now in pairwise([10.0, 10.03, 10.04, 10.06, 12.0]):
         at(asked, before).room()

@@ -15,7 +15,7 @@ def status(elapsed: float, heard: int = 0, latest: str = "") -> Status:
     return Status(elapsed, 40, 81, heard, 0, 2.4, latest)
 
 
-def test_a_line_every_few_seconds_where_lines_stay() -> None:
+def test_output_without_a_terminal_has_a_line_every_five_seconds() -> None:
     stream = io.StringIO()
     with live(stream, 30) as told:
         for second in range(12):
@@ -27,7 +27,7 @@ def test_a_line_every_few_seconds_where_lines_stay() -> None:
     ]
 
 
-def test_strange_lines_are_told() -> None:
+def test_unexpected_lines_are_counted() -> None:
     assert described(Status(1, 2, 3, 4, 5, 0.0, ""), 10, 0).endswith("5 unexpected lines, lag 0 ms")
 
 
@@ -39,7 +39,7 @@ def test_large_numbers_are_rounded(value: float, says: str) -> None:
     assert about(value) == says
 
 
-def test_a_terminal_of_usual_width_has_room_for_all() -> None:
+def test_the_brief_progress_fits_80_columns() -> None:
     told = described(Status(12, 400, 812, 324_000, 0, 2.4, "kill-worker"), 30, 29_454, brief=True)
     assert told == "12 of 30 s: 400 members, 812 said, 324 k heard (29 k/s), lag 2 ms, kill-worker"
     assert len(told) <= 80
@@ -77,7 +77,7 @@ def test_a_bar_on_a_terminal(
 
 
 @pytest.mark.parametrize("columns", [10, 40, 80])
-def test_however_narrow_a_terminal_is_nothing_stays_on_it(
+def test_the_bar_is_erased_on_a_terminal_of_any_width(
     columns: int, terminal: tuple[int, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")

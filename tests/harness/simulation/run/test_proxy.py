@@ -163,7 +163,7 @@ def test_the_server_sees_the_true_address() -> None:
 
 
 @pytest.mark.parametrize("link", [FAITHFUL, link_of("delay", held=0)])
-def test_all_is_carried_both_ways(link: Link) -> None:
+def test_all_bytes_are_carried_both_ways(link: Link) -> None:
     said = os.urandom(3 << 20)
     with line(link) as wire:
         for speaker, listener in ((wire.client, wire.server), (wire.server, wire.client)):
@@ -176,7 +176,7 @@ def test_all_is_carried_both_ways(link: Link) -> None:
 @pytest.mark.parametrize(
     "link", [FAITHFUL, link_of("drip", pause=0.001), link_of("delay", held=0.02)]
 )
-def test_who_ends_its_side_still_hears(link: Link) -> None:
+def test_a_client_that_half_closes_still_receives(link: Link) -> None:
     with line(link) as wire:
         wire.client.sendall(b"bye")
         wire.client.shutdown(socket.SHUT_WR)
@@ -187,7 +187,7 @@ def test_who_ends_its_side_still_hears(link: Link) -> None:
         assert heard(wire.client, 99) == b"so long"
 
 
-def test_a_server_that_ends_its_side_still_hears() -> None:
+def test_a_server_that_half_closes_still_receives() -> None:
     with line(FAITHFUL) as wire:
         wire.server.sendall(b"full")
         wire.server.shutdown(socket.SHUT_WR)
@@ -198,7 +198,7 @@ def test_a_server_that_ends_its_side_still_hears() -> None:
 
 
 @pytest.mark.parametrize("speaker", ["client", "server"])
-def test_a_reset_is_passed_on_after_what_came_before(speaker: str) -> None:
+def test_a_reset_is_passed_on_after_the_bytes_before_it(speaker: str) -> None:
     with line(FAITHFUL) as wire:
         wire.server.sendall(b"hi")  # the proxy is ready
         assert heard(wire.client, 2) == b"hi"
@@ -221,7 +221,7 @@ def test_a_reset_is_passed_on_while_the_other_side_speaks() -> None:
             wire.server.sendall(bytes(64 << 20))
 
 
-def test_who_is_not_read_is_stopped() -> None:
+def test_an_unread_sender_feels_backpressure() -> None:
     """Each kernel buffer holds twice its size, and there are four on the way."""
     with line(FAITHFUL, buffer=1 << 16) as wire:
         for speaker, listener in ((wire.server, wire.client), (wire.client, wire.server)):
@@ -232,7 +232,7 @@ def test_who_is_not_read_is_stopped() -> None:
             assert heard(listener, 2) == b"on"
 
 
-def test_a_target_that_refuses() -> None:
+def test_a_refusal_of_the_target_resets_the_client() -> None:
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
         with Proxy(taken_port.getsockname(), 1, [FAITHFUL]) as proxy:
@@ -265,7 +265,7 @@ def test_three_hundred_connections() -> None:
 # --- faults --------------------------------------------------------------------------------------
 
 
-def test_what_it_tells() -> None:
+def test_the_proxy_reports_when_a_fault_begins_and_ends() -> None:
     began = time.monotonic()
     with line(link_of("stall", after=0.1, seconds=(0.1, 0.2))) as wire:
         begins, ends = wire.told(1), wire.told(2)
@@ -276,7 +276,7 @@ def test_what_it_tells() -> None:
         assert began + 0.1 <= begins["t"] <= ends["t"] - 0.1 < time.monotonic()
 
 
-def test_what_it_tells_late_was_so_in_time() -> None:
+def test_a_late_report_has_the_times_of_the_fault() -> None:
     with line(link_of("stall", after=0.2, seconds=0.1)) as wire:
         process = process_of_the_proxy()
         process.send_signal(signal.SIGSTOP)
@@ -301,7 +301,7 @@ def test_a_fault_ends_with_its_connection() -> None:
         assert wire.told(2)["what"] == "ends"
 
 
-def test_a_fault_that_never_began_is_not_told() -> None:
+def test_a_fault_that_never_began_is_not_reported() -> None:
     with line(link_of("slow", after=100)) as wire:
         wire.server.sendall(bytes(1 << 16))  # far more than the slow rate
         assert len(heard(wire.client, 1 << 16)) == 1 << 16
@@ -358,7 +358,7 @@ def test_the_server_feels_a_stall() -> None:
         assert silent(wire.client)
 
 
-def test_who_is_slow() -> None:
+def test_a_slow_link_keeps_its_rate() -> None:
     with line(link_of("slow", bytes_per_second=20000)) as wire:
         begins = wire.told()
         wire.server.sendall(bytes(10000))
@@ -369,7 +369,7 @@ def test_who_is_slow() -> None:
         assert time.monotonic() >= begins["t"] + 0.4  # at most a tenth of a second was saved up
 
 
-def test_the_server_feels_who_is_slow() -> None:
+def test_the_server_feels_a_slow_link() -> None:
     with line(link_of("slow", bytes_per_second=1000), buffer=1 << 13) as wire:
         wire.told()
         wire.server.setblocking(False)
@@ -389,7 +389,7 @@ def test_a_drip() -> None:
         assert heard(wire.client, 2) == b"hi"
 
 
-def test_a_drip_that_ends() -> None:
+def test_held_bytes_pass_when_a_drip_ends() -> None:
     with line(link_of("drip", pause=100, seconds=0.5)) as wire:
         begins = wire.told()
         wire.client.sendall(b"hello")
@@ -397,7 +397,7 @@ def test_a_drip_that_ends() -> None:
         assert time.monotonic() >= begins["t"] + 0.5
 
 
-def test_a_drip_goes_on() -> None:
+def test_a_drip_continues_after_the_client_closes() -> None:
     with line(link_of("drip", pause=0.05)) as wire:
         began = time.monotonic()
         wire.client.sendall(b"hello")
@@ -422,7 +422,7 @@ def test_a_delay() -> None:
         assert time.monotonic() >= began + 0.2
 
 
-def test_a_reset_is_not_held_for_longer_because_the_server_speaks() -> None:
+def test_a_delayed_reset_is_not_held_longer_while_the_server_speaks() -> None:
     def speak() -> None:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -438,7 +438,7 @@ def test_a_reset_is_not_held_for_longer_because_the_server_speaks() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"unheard"])
-def test_who_is_cut_off(said: bytes) -> None:
+def test_a_cut_off_ends_both_sides_of_a_connection(said: bytes) -> None:
     with line(link_of("cut-off", after=0.1)) as wire:
         wire.client.sendall(said)
         assert wire.client.recv(99) == b""
@@ -448,7 +448,7 @@ def test_who_is_cut_off(said: bytes) -> None:
     assert wire.proxy.events() == []
 
 
-def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
+def test_a_cut_off_works_before_the_server_has_accepted() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
         while True:  # until the backlog is full
             client = stack.enter_context(socket.socket())
@@ -467,7 +467,7 @@ def test_who_is_cut_off_while_the_server_is_not_there_yet() -> None:
         assert [event["what"] for event in proxy.events()] == ["begins", "begins", "ends"]
 
 
-def test_a_reset_of_both() -> None:
+def test_a_reset_fault_resets_both_sides() -> None:
     with line(link_of("reset", after=0.1)) as wire:
         for connection in (wire.client, wire.server):
             with pytest.raises(ConnectionResetError):
@@ -493,7 +493,7 @@ def test_a_half_close() -> None:
         assert (wire.told(1)["what"], wire.told(2)["what"]) == ("begins", "ends")
 
 
-def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
+def test_a_half_closed_client_is_read_while_the_server_does_not_read() -> None:
     with line(link_of("half-close", after=2), buffer=1 << 16) as wire:
         said = 8 << 20
         wire.client.sendall(bytes(said))
@@ -503,7 +503,7 @@ def test_who_is_half_closed_is_read_though_the_server_does_not_read() -> None:
 # --- the process ---------------------------------------------------------------------------------
 
 
-def test_stopping_closes_all() -> None:
+def test_stop_closes_all_connections_and_ports() -> None:
     with listening() as listener:
         proxy = Proxy(listener.getsockname(), 1, [link_of("stall")])
         assert proxy.death() == ""
@@ -523,7 +523,7 @@ def test_stopping_closes_all() -> None:
                 connect(proxy.ports[0])
 
 
-def test_no_more_is_read_than_there_is_room_for() -> None:
+def test_no_more_is_read_than_a_gate_has_room_for() -> None:
     class Narrow(Gate):
         def room(self) -> int:
             return 3
@@ -554,7 +554,7 @@ def test_a_proxy_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("how", ["input", "SIGTERM", "SIGINT"])
-def test_how_the_process_is_ended(how: str) -> None:
+def test_the_process_ends_at_the_end_of_input_or_by_a_signal(how: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", MODULE],
         stdin=subprocess.PIPE,
@@ -579,7 +579,7 @@ def test_how_the_process_is_ended(how: str) -> None:
         process.wait()
 
 
-def test_a_process_that_gets_no_job_says_so() -> None:
+def test_a_process_without_a_job_reports_an_error() -> None:
     process = subprocess.run(
         [sys.executable, "-m", MODULE],
         stdin=subprocess.DEVNULL,
@@ -593,7 +593,7 @@ def test_a_process_that_gets_no_job_says_so() -> None:
     assert (process.stdout, process.returncode) == ("", 2)
 
 
-def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy(("::1", 9), 1, [FAITHFUL])
     why = "the target must have an IPv4 address, and '::1' has none"
     with pytest.raises(
@@ -615,7 +615,7 @@ def test_a_proxy_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spare", [0, 1])
-def test_a_proxy_without_descriptors_says_so(spare: int) -> None:
+def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
     """A connection needs two descriptors: here the first or the second is missing."""
     with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid

@@ -35,7 +35,7 @@ rate = 10
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_all_that_was_said_is_recorded_and_heard(processes: int, tmp_path: Path) -> None:
+def test_all_messages_are_recorded_and_heard(processes: int, tmp_path: Path) -> None:
     found = record(
         tmp_path,
         """
@@ -74,7 +74,7 @@ def test_all_that_was_said_is_recorded_and_heard(processes: int, tmp_path: Path)
     )
 
 
-def test_what_is_no_message_as_it_was_due_is_recorded_as_it_came(tmp_path: Path) -> None:
+def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         TWO,
@@ -100,7 +100,7 @@ def test_what_is_no_message_as_it_was_due_is_recorded_as_it_came(tmp_path: Path)
     assert {event["who"] for event in of(found, "what", "welcomed")} == {0, 1}
 
 
-def test_welcome_1_what_comes_before_the_welcome_is_recorded(tmp_path: Path) -> None:
+def test_welcome_1_bytes_before_the_welcome_are_recorded(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         TWO,
@@ -117,7 +117,7 @@ def test_welcome_1_what_comes_before_the_welcome_is_recorded(tmp_path: Path) -> 
     assert of(found, "what", "welcomed") == []
 
 
-def test_who_is_refused_says_nothing(tmp_path: Path) -> None:
+def test_a_refused_client_says_nothing(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         TWO + '[[population]]\nname = "late"\nclients = 1\narrives = 0.9\nrate = 10\n',
@@ -128,7 +128,7 @@ def test_who_is_refused_says_nothing(tmp_path: Path) -> None:
     assert 2 not in [event["who"] for event in of(found, "says")]
 
 
-def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
+def test_clients_leave_in_the_given_way(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         "\n".join(
@@ -147,7 +147,7 @@ def test_they_leave_as_they_are_to(tmp_path: Path) -> None:
     assert [(leaves[event["who"]], event["how"]) for event in ended] == [("half-close", "closed")]
 
 
-def test_the_last_words_end_it_when_all_have_heard_them(
+def test_a_run_ends_when_all_have_heard_the_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run does not wait for the whole patience."""
@@ -158,7 +158,7 @@ def test_the_last_words_end_it_when_all_have_heard_them(
     assert all({*last} & {*heard(found, who)} for who in range(2))
 
 
-def test_links_are_bad_networks(tmp_path: Path) -> None:
+def test_a_link_applies_its_fault_to_its_clients(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         TWO
@@ -179,7 +179,7 @@ def test_links_are_bad_networks(tmp_path: Path) -> None:
 # --- faults of the target ------------------------------------------------------------------------
 
 
-def test_a_fault_of_a_link_is_that_of_the_session_that_had_the_port_then(tmp_path: Path) -> None:
+def test_a_link_s_fault_belongs_to_the_session_at_its_port_and_time(tmp_path: Path) -> None:
     part = tmp_path / "0000"
     with part.open("w") as file:
         for who, t, port in ((1, 1.0, 5000), (2, 1.0, 5001), (3, 2.0, 5000)):
@@ -263,7 +263,7 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
     assert everyone == said
 
 
-def test_a_target_can_be_started_again(tmp_path: Path) -> None:
+def test_a_target_can_be_restarted(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         """
@@ -286,7 +286,7 @@ def test_a_target_can_be_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job", [b"", pickle.dumps("a job that was cut off")[:-5]])
-def test_a_driver_that_is_told_no_job_ends_without_a_word(job: bytes) -> None:
+def test_a_driver_without_a_job_ends_silently(job: bytes) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harness.simulation.run.driver"],
         cwd=ROOT,
@@ -317,7 +317,7 @@ def test_a_run_starts_when_its_drivers_are_ready(
         ("exec sleep 60", "a driver was not ready within 0.1 s"),
     ],
 )
-def test_drivers_that_do_not_get_ready(
+def test_a_driver_that_does_not_become_ready_raises_cannot_judge(
     does: str, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     odd = tmp_path / "odd"
@@ -331,7 +331,7 @@ def test_drivers_that_do_not_get_ready(
         record(tmp_path, TWO)
 
 
-def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> None:
+def test_an_interrupted_driver_is_not_taken_for_finished(tmp_path: Path) -> None:
     def break_off(status: Status) -> None:
         if status.said:
             for driver in psutil.Process().children():
@@ -343,19 +343,21 @@ def test_a_driver_that_is_broken_off_is_not_taken_for_done(tmp_path: Path) -> No
         record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
 
 
-def test_a_driver_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_driver_that_cannot_be_started_raises_cannot_judge(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(CannotJudge, match="a driver can't be started: No such file"):
         record(tmp_path, TWO)
 
 
-def test_what_it_costs_is_weighed(tmp_path: Path) -> None:
+def test_the_costs_of_the_target_are_recorded(tmp_path: Path) -> None:
     costs = [event["costs"] for event in of(record(tmp_path, TWO), "costs")]
     assert costs
     assert all(cost["memory"] > 1 << 20 and cost["descriptors"] > 3 for cost in costs)
 
 
-def test_a_target_that_dies_ends_it_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
+def test_a_target_s_death_ends_the_run_and_keeps_the_record(tmp_path: Path) -> None:
     found = record(
         tmp_path,
         TWO.replace("0.5", "20"),

@@ -21,13 +21,13 @@ def sessions(body: str, seconds: float = 10.0) -> list[Session]:
 
 
 @pytest.mark.parametrize("name", names())
-def test_the_same_seed_gives_the_same_plan_and_another_another(name: str) -> None:
+def test_equal_seeds_give_equal_plans_and_other_seeds_do_not(name: str) -> None:
     scenario = load(name).lasting(3)
     assert plan(scenario, 7) == plan(scenario, 7)
     assert plan(scenario, 7).sessions != plan(scenario, 8).sessions
 
 
-def test_one_population_more_leaves_the_others_as_they_were() -> None:
+def test_another_population_does_not_change_the_others() -> None:
     talkers = '[[population]]\nname = "a"\nclients = 3\nrate = 2\nstays = [1, 5]\n'
     more = '[[population]]\nname = "b"\nclients = 2\nrate = 5\n'
 
@@ -42,7 +42,7 @@ def test_one_population_more_leaves_the_others_as_they_were() -> None:
 
 
 @given(integers(0, 1000))
-def test_what_holds_for_every_plan(seed: int) -> None:
+def test_every_plan_has_valid_sessions_and_messages_in_order(seed: int) -> None:
     found = plan(load("chaos").lasting(6), seed)
     assert [session.number for session in found.sessions] == [*range(len(found.sessions))]
     for before, after in pairwise(found.sessions):
@@ -66,12 +66,12 @@ def test_what_holds_for_every_plan(seed: int) -> None:
             assert before.leaves <= after.arrives
 
 
-def test_who_says_nothing_only_listens() -> None:
+def test_a_client_without_a_rate_says_only_its_last_words() -> None:
     (session,) = sessions("clients = 1")
     assert [say.final for say in session.says] == [True]
 
 
-def test_they_speak_as_often_as_they_are_to() -> None:
+def test_clients_speak_at_their_rate() -> None:
     evenly = sessions('clients = 4\nrate = 5\ntiming = "evenly"', 20)
     for session in evenly:
         gaps = [b.due - a.due for a, b in pairwise(session.says[:-1])]
@@ -88,7 +88,7 @@ def test_a_burst_is_said_at_once() -> None:
     assert len(set(dues)) == len(dues) // 3 > 3
 
 
-def test_in_a_phase_all_speak_as_much_more() -> None:
+def test_the_rate_of_a_phase_multiplies_all_rates() -> None:
     scenario = parse(
         'about = "a"\n[[phase]]\nname = "p"\nseconds = 10\nrate = 0\n'
         '[[phase]]\nname = "q"\nseconds = 10\nrate = 3\n'
@@ -103,7 +103,7 @@ def test_in_a_phase_all_speak_as_much_more() -> None:
     assert min(dues) >= 10
 
 
-def test_who_returns_comes_from_the_same_address_and_who_does_not_is_gone() -> None:
+def test_returning_clients_keep_their_addresses_and_others_stay_away() -> None:
     leaving = sessions("clients = 3\nstays = [1, 2]")
     assert len(leaving) == 3
     assert all(session.leaves is not None for session in leaving)
@@ -113,25 +113,25 @@ def test_who_returns_comes_from_the_same_address_and_who_does_not_is_gone() -> N
     assert {session.how for session in returning} == {"reset"}
 
 
-def test_addresses_are_their_own_or_shared() -> None:
+def test_clients_have_their_own_addresses_or_share_some() -> None:
     assert len({session.address for session in sessions("clients = 300")}) == 300
     assert len({session.address for session in sessions("clients = 300\naddresses = 2")}) == 2
 
 
-def test_messages_are_cut_anywhere_and_say_how_long_they_wait_between() -> None:
+def test_messages_are_cut_into_pieces_with_pauses_between_them() -> None:
     (session,) = sessions("clients = 1\nrate = 2\npieces = [2, 4]\npause = [0.1, 0.2]")
     assert {len(say.cuts) for say in session.says[:-1]} <= {1, 2, 3}
     assert all(0.1 <= pause <= 0.2 for say in session.says for pause in say.pauses)
 
 
-def test_a_message_begins_when_the_one_before_is_out() -> None:
+def test_a_message_begins_after_the_previous_one_has_ended() -> None:
     (session,) = sessions("clients = 1\nrate = 50\npieces = 3\npause = [0.1, 0.2]\nburst = 2")
     assert len(session.says) > 20
     for before, after in pairwise(session.says):
         assert before.due + sum(before.pauses) <= after.due
 
 
-def test_the_last_words_are_said_when_all_is_calm_by_some_of_those_who_stay() -> None:
+def test_some_remaining_clients_say_last_words_after_all_faults() -> None:
     found = plan(
         of(
             '[[population]]\nname = "a"\nclients = 100\nrate = 1\npieces = 2\npause = 3\n'
@@ -148,7 +148,7 @@ def test_the_last_words_are_said_when_all_is_calm_by_some_of_those_who_stay() ->
     assert all(session.link is None for session in found.sessions if session.says[-1:] == last[:1])
 
 
-def test_strikes_come_where_or_as_often_as_they_are_to() -> None:
+def test_faults_strike_at_the_given_times_or_intervals() -> None:
     body = '[[population]]\nname = "a"\nclients = 1\n[[fault]]\nkind = '
     found = plan(of(body + '"hangup"\nat = [0.5, 0.1]\n'), 1)
     assert found.strikes == [Strike(1.0, "hangup", 0.0), Strike(5.0, "hangup", 0.0)]

@@ -22,7 +22,7 @@ clients = 1
 """
 
 
-def test_what_is_not_said_is_as_it_is_most_often() -> None:
+def test_missing_keys_have_defaults() -> None:
     found = parse(SMALLEST, "small")
     assert found.name == "small"
     assert found.about == "one who listens"
@@ -32,7 +32,7 @@ def test_what_is_not_said_is_as_it_is_most_often() -> None:
     assert (found.seconds, found.clients) == (10.0, 1)
 
 
-def test_all_that_can_be_said() -> None:
+def test_all_keys_are_read() -> None:
     found = parse(
         """
         about = "all"
@@ -168,14 +168,14 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ),
     ],
 )
-def test_a_complaint_names_the_key_and_what_it_may_be(text: str, complaint: str) -> None:
+def test_an_error_names_the_key_and_its_valid_values(text: str, complaint: str) -> None:
     with pytest.raises(TomlError) as caught:
         parse(text, "x")
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_it_can_last_longer_each_phase_its_share() -> None:
+def test_another_duration_scales_all_phases() -> None:
     found = parse(
         'about = "a"\n[[phase]]\nname = "p"\nseconds = 1\n[[phase]]\nname = "q"\nseconds = 3\n'
         + ONE,
@@ -184,7 +184,7 @@ def test_it_can_last_longer_each_phase_its_share() -> None:
     assert [phase.seconds for phase in found.phases] == [2.0, 6.0]
 
 
-def test_it_can_have_other_numbers_of_people_each_population_its_share() -> None:
+def test_another_number_of_clients_scales_all_populations() -> None:
     text = 'about = "a"\n' + "".join(
         f'[[population]]\nname = "{name}"\nclients = {clients}\n'
         for name, clients in (("a", 90), ("b", 9), ("c", 1))
@@ -197,13 +197,13 @@ def test_it_can_have_other_numbers_of_people_each_population_its_share() -> None
 
 
 @pytest.mark.parametrize("name", scenario.names())
-def test_those_that_ship_can_be_read_and_say_what_they_show(name: str) -> None:
+def test_each_shipped_scenario_is_valid_and_begins_with_a_comment(name: str) -> None:
     assert scenario.load(name).name == name
     first = (scenario.FOLDER / f"{name}.toml").read_text().splitlines()[0]
     assert first.startswith("# ")
 
 
-def test_those_that_ship_are_all_there() -> None:
+def test_all_shipped_scenarios_are_listed() -> None:
     assert scenario.names() == [
         "chaos",
         "churn",
@@ -216,7 +216,7 @@ def test_those_that_ship_are_all_there() -> None:
     ]
 
 
-def test_one_in_a_file(tmp_path: Path) -> None:
+def test_a_scenario_can_be_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(SMALLEST)
     assert scenario.load(str(path)).name == "mine"

@@ -9,7 +9,7 @@ from harness.simulation.scenario.vocabulary import MOST, TOKEN, harmless, payloa
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-def test_a_payload_is_one_line_of_that_size_and_drawn(alphabet: str) -> None:
+def test_a_payload_is_one_random_line_of_the_given_size(alphabet: str) -> None:
     texts = [payload(random.Random(seed), alphabet, 50) for seed in range(50)]
     assert len(set(texts)) > 10
     assert not any(b"\n" in text or text.endswith(b"\r") for text in texts)
@@ -21,20 +21,20 @@ def test_a_payload_is_one_line_of_that_size_and_drawn(alphabet: str) -> None:
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-def test_line_7_none_is_longer_than_what_has_to_arrive_whole(alphabet: str) -> None:
+def test_line_7_no_payload_exceeds_the_size_that_must_arrive_whole(alphabet: str) -> None:
     text = payload(random.Random(1), alphabet, 5000)
     assert MOST - 100 <= len(text) <= MOST
     if alphabet != "hostile":
         text.decode()
 
 
-def test_a_token_is_found_wherever_it_is() -> None:
+def test_a_token_is_found_anywhere_in_a_line() -> None:
     found = TOKEN.search(b"<127.0.0.1>" + token(12, 345) + b"text")
     assert found is not None
     assert (int(found[1]), int(found[2])) == (12, 345)
 
 
-def test_text_2_text_3_what_is_hostile_arrives_harmless() -> None:
+def test_text_2_text_3_hostile_text_arrives_sanitised() -> None:
     assert harmless(b"a\tb\x07\x7f\rc") == "a\tb␇␡␍c".encode()
     assert harmless("\x85\u2028\u202e".encode()) == "\ufffd\ufffd\ufffd".encode()
     assert harmless(b"\xff\xe2\x82") == "\ufffd\ufffd".encode()

@@ -19,7 +19,7 @@ from harness.simulation.shrink.reduce import (
 from tests.harness.simulation.story import Story
 
 
-def test_a_script_is_what_people_did_in_order() -> None:
+def test_a_script_holds_joins_messages_and_leaves_in_order() -> None:
     story = Story(2)
     story.say("0.0", b"hi")
     story.hear(1, "0.0")
@@ -45,17 +45,17 @@ def after_joining(*events: Event) -> Script:
 SAYS: Event = {"who": 0, "says": "0.0", "text": "0.0:four"}
 
 
-def test_what_was_cut_is_cut_behind_its_token() -> None:
+def test_a_message_in_pieces_is_cut_behind_its_token() -> None:
     whole = {"sent": "0.0", "who": 0, "gap": 0.0}
     assert after_joining(SAYS, whole) == [["say", 0, [b"0.0:four"]]]
     assert after_joining(SAYS, {**whole, "gap": 0.01}) == [["say", 0, [b"0.0:fo", b"ur"]]]
 
 
-def test_last_words_are_left_out_as_they_are_said_anyway() -> None:
+def test_last_words_are_left_out_of_a_script() -> None:
     assert after_joining({**SAYS, "final": True}) == []
 
 
-def test_who_was_disconnected_does_not_leave() -> None:
+def test_a_disconnected_client_does_not_leave_in_the_script() -> None:
     assert after_joining(SAYS, {"who": 0, "what": "ended", "how": "closed"}) == [
         ["say", 0, [b"0.0:four"]]
     ]
@@ -65,17 +65,17 @@ def test_who_was_disconnected_does_not_leave() -> None:
     ("fault", "leaves"),
     [("cut-off", "reset"), ("reset", "reset"), ("half-close", "half-close"), ("slow", None)],
 )
-def test_who_is_cut_off_by_the_network_leaves(fault: str, leaves: str | None) -> None:
+def test_a_client_that_is_cut_off_by_its_link_leaves(fault: str, leaves: str | None) -> None:
     struck = {"who": 0, "fault": fault, "what": "begins"}
     later = {"who": 0, "what": "leaves", "how": "close"}
     assert after_joining(struck, later) == [["leave", 0, leaves or "close"]]
 
 
-def test_who_was_refused_comes_and_goes() -> None:
+def test_a_refused_client_joins_and_leaves() -> None:
     assert after_joining({"who": 0, "what": "refused", "why": "?"}) == [["leave", 0, "close"]]
 
 
-def test_what_a_script_has_nothing_of() -> None:
+def test_faults_that_a_script_leaves_out_are_counted() -> None:
     events: list[Event] = [
         {"t": 1, "fault": "kill-worker", "what": "begins"},
         {"t": 1, "fault": "kill-worker", "what": "ends"},
@@ -134,7 +134,7 @@ def asked_once(shows: Callable[[Script], bool]) -> Callable[[Script], bool]:
     sampled_from([None, "close", "reset"]),
 )
 @example({0}, 0, b"\x82", False, None)
-def test_what_is_needed_is_left_and_nothing_else(
+def test_only_the_needed_steps_remain(
     needed: set[int], number: int, word: bytes, is_cut: bool, how: str | None
 ) -> None:
     speaker = min(needed)
@@ -176,7 +176,7 @@ def without_one(script: Script) -> list[Script]:
 
 
 @given(integers(0, 12), integers(0, 5), integers(0, 3), integers(1, 3))
-def test_nothing_can_be_left_out_of_what_is_found(
+def test_no_step_of_a_reduced_script_can_be_left_out(
     spoken: int, listeners: int, leavers: int, divisor: int
 ) -> None:
     def shows(script: Script) -> bool:
@@ -197,7 +197,7 @@ def test_nothing_can_be_left_out_of_what_is_found(
     assert not any(shows(smaller) for smaller in without_one(found))
 
 
-def test_what_only_another_leaving_out_made_possible_is_left_out_too() -> None:
+def test_steps_that_become_superfluous_later_are_left_out_too() -> None:
     def shows(script: Script) -> bool:
         """Need the listener only as long as more than one line is said."""
         speaks = any(said(step).startswith(b"3.3:") for step in script)
@@ -207,7 +207,7 @@ def test_what_only_another_leaving_out_made_possible_is_left_out_too() -> None:
     assert found == [["join", 3, "127.0.0.5"], ["say", 3, [b"3.3:"]]]
 
 
-def test_few_are_tried() -> None:
+def test_a_reduction_needs_few_tries() -> None:
     tried = 0
 
     def shows(script: Script) -> bool:
@@ -223,7 +223,7 @@ def test_few_are_tried() -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7])
-def test_no_more_are_tried_than_may_be(budget: int) -> None:
+def test_tries_do_not_exceed_the_budget(budget: int) -> None:
     tried = 0
 
     def shows(script: Script) -> bool:

@@ -62,7 +62,7 @@ def kinds(found: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("hurry", [False, True])
 @pytest.mark.parametrize("command", [REFERENCE, CHATROOM], ids=["reference", "chatroom"])
-def test_nothing_is_wrong_with_what_is_right(command: str, hurry: bool) -> None:
+def test_a_correct_server_shows_no_violation(command: str, hurry: bool) -> None:
     assert played(command, ALL, hurry=hurry) == []
 
 
@@ -145,24 +145,26 @@ def broken(name: str) -> str:
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
-def test_what_is_wrong_is_called_by_its_kind(command: str, script: Script, expected: str) -> None:
+def test_a_broken_server_shows_a_violation_of_its_kind(
+    command: str, script: Script, expected: str
+) -> None:
     assert kinds(played(command, script)) == {expected}
 
 
-def test_who_tears_what_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_torn_into_its_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # for slow machines
     script = [*coming(2), ["say", 0, [b"0.0:in", b"two"]]]
     assert kinds(played(broken("impatient"), script)) == {"torn"}
 
 
-def test_who_is_in_a_hurry_hears_before_it_is_greeted() -> None:
+def test_a_hurried_replay_shows_a_late_welcome() -> None:
     late = broken("welcome-late")
     script = coming(3) + saying(0, 3)
     assert played(late, script) == [], "nobody speaks before all are welcomed"
     assert kinds(played(late, script, hurry=True)) == {"unwelcomed"}
 
 
-def test_who_leaves_is_heard_to_the_end_unless_it_resets() -> None:
+def test_last_words_must_arrive_unless_the_client_resets() -> None:
     drops = broken("drops-last-words")
     closes = [*coming(2), ["say", 0, [b"0.0:I go"]], ["leave", 0, "close"]]
     assert kinds(played(drops, closes, hurry=True)) == {"lost"}
@@ -170,12 +172,12 @@ def test_who_leaves_is_heard_to_the_end_unless_it_resets() -> None:
     assert played(drops, resets, hurry=True) == []
 
 
-def test_pieces_that_come_late_may_be_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_pieces_may_arrive_as_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PAUSE", 0.4)
     assert played(REFERENCE, [*coming(2), ["say", 0, [b"0.0:in", b"two"]]]) == []
 
 
-def test_a_server_may_speak_otherwise() -> None:
+def test_another_prefix_and_notices_can_be_given() -> None:
     brackets, notices = broken("square-brackets"), broken("greets-everyone")
     script = coming(2) + saying(0, 2)
     assert kinds(played(brackets, script)) == {"misprefixed"}
@@ -184,24 +186,24 @@ def test_a_server_may_speak_otherwise() -> None:
     assert played(notices, script, WELCOME, b"", [WELCOME + b"\n"]) == []
 
 
-def test_without_a_welcome_it_is_not_known_from_when_on_one_is_a_member() -> None:
+def test_the_time_of_a_join_is_unknown_without_a_welcome() -> None:
     script = coming(2) + saying(0, 3)
     assert played(wrong("LateUnwelcomed"), script, b"") == [], "the first line may be older"
     assert kinds(played(wrong("LosesUnwelcomed"), script, b"")) == {"lost"}
 
 
-def test_that_nobody_is_let_in_is_no_violation() -> None:
+def test_a_refused_connection_is_an_error_and_not_a_violation() -> None:
     with running(REFERENCE) as target:
         where = target.address
     with pytest.raises(ConnectionRefusedError):
         replay.play(*where, coming(2), WELCOME)
 
 
-def test_it_shows_text_as_the_protocol_does() -> None:
+def test_the_replay_shows_text_as_the_reference_server_does() -> None:
     assert replay.VISIBLE == server.VISIBLE
 
 
-def test_it_needs_the_standard_library_alone() -> None:
+def test_the_replay_needs_only_the_standard_library() -> None:
     tree = ast.parse(Path(replay.__file__).read_text())
     used = {
         name

@@ -35,19 +35,19 @@ def words(name: str) -> list[str]:
     return found
 
 
-def test_each_instruction_is_one_that_docker_knows() -> None:
+def test_each_instruction_is_known_to_docker() -> None:
     known = {"CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "USER"}
     assert {name for name, _ in instructions()} <= known | {"WORKDIR"}
 
 
-def test_it_is_built_in_two_stages_of_one_slim_python() -> None:
+def test_the_image_is_built_in_two_stages_of_one_slim_python() -> None:
     build, last = all_of("FROM")
     assert build == f"{last} AS build"
     assert last.startswith("python:3.")
     assert last.endswith("-slim")
 
 
-def test_it_runs_as_a_user_without_rights_in_a_folder_of_its_own() -> None:
+def test_the_room_runs_as_an_unprivileged_user_in_its_own_folder() -> None:
     [user] = all_of("USER")
     uid, gid = user.split(":")
     assert int(uid) > 0
@@ -58,11 +58,11 @@ def test_it_runs_as_a_user_without_rights_in_a_folder_of_its_own() -> None:
     assert max(at for at, name in enumerate(names) if name == "RUN") < names.index("USER")
 
 
-def test_what_is_exposed_is_where_the_room_listens() -> None:
+def test_the_exposed_port_is_the_one_the_room_listens_on() -> None:
     assert all_of("EXPOSE") == [words("CMD")[-1]]
 
 
-def test_it_is_asked_where_it_is_found() -> None:
+def test_the_health_check_uses_the_room_s_run_dir() -> None:
     assert words("ENTRYPOINT")[-2:] == words("HEALTHCHECK")[-2:] == ["--run-dir", "/run/chatroom"]
 
 
@@ -81,7 +81,7 @@ def context(folder: Path) -> Path:
 
 @pytest.mark.package
 @pytest.mark.timeout(300)
-def test_its_commands_build_a_room_that_runs_and_is_well(
+def test_the_commands_build_a_room_that_passes_its_health_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = {"/opt/chatroom": f"{tmp_path}/opt", "/run/chatroom": f"{tmp_path}/run"}

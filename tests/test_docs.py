@@ -353,7 +353,7 @@ def test_the_commands_of_a_section_work(
     shutil.rmtree(folder)
 
 
-def test_commands_that_are_not_run_are_in_the_docs() -> None:
+def test_every_command_marked_as_not_run_is_in_the_docs() -> None:
     spoken = [command.spoken for section in RUN for command in section.commands]
     for what in NOT_RUN:
         assert any(re.search(what, line) for line in spoken), what
@@ -387,7 +387,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "PROTOCOL.md"], ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in link:
             continue
@@ -399,7 +399,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_test_that_is_named_is_there(page: Path) -> None:
+def test_every_test_named_on_a_page_exists(page: Path) -> None:
     for name, test in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -433,7 +433,7 @@ def test_the_picture_of_the_terminal_is_what_the_script_draws(tmp_path: Path) ->
     assert words_of(drawn) == words_of(ROOT / "docs/terminal.svg")
 
 
-def test_the_picture_of_the_layers_is_the_one_that_is_checked() -> None:
+def test_the_picture_of_the_layers_shows_the_checked_contract() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [checked, *_] = [
         contract["layers"]

@@ -96,7 +96,7 @@ def test_an_event_is_an_object_of_json() -> None:
         (("one of", "two"), '"one of,two"'),
     ],
 )
-def test_a_value_is_quoted_where_it_is_not_plain(value: object, formatted: str) -> None:
+def test_a_value_is_quoted_if_it_is_not_plain(value: object, formatted: str) -> None:
     assert format_value(value) == formatted
 
 
@@ -120,7 +120,7 @@ def test_no_value_can_forge_a_line_or_a_field(reason: str, says: str, number: in
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_others_log_is_an_event_too(form: str) -> None:
+def test_records_of_other_modules_become_events(form: str) -> None:
     """Records of the standard library and other modules, with the traceback of an error."""
     try:
         raise ZeroDivisionError("out of luck")
@@ -136,7 +136,7 @@ def test_what_others_log_is_an_event_too(form: str) -> None:
     assert found["exception"].endswith("ZeroDivisionError: out of luck")
 
 
-def test_whatever_the_room_logs_is_an_event() -> None:
+def test_every_log_call_of_the_room_logs_an_event() -> None:
     """So every line has a name, and every value a key."""
     calls = []
     for path in (ROOT / "chatroom").rglob("*.py"):

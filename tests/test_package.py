@@ -116,13 +116,13 @@ def room(bin: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
             process.kill()
 
 
-def test_every_command_of_the_project_is_there(bin: Path, elsewhere: Path) -> None:
+def test_every_command_of_the_project_is_installed(bin: Path, elsewhere: Path) -> None:
     for script in PROJECT["scripts"]:
         assert run(bin / script, "--help").stdout.startswith("usage: ")
     assert run(bin / "chatroom", "--version").stdout == f"chatroom {chatroom.__version__}\n"
 
 
-def test_a_room_runs_and_is_joined_and_asked(bin: Path, elsewhere: Path) -> None:
+def test_a_room_can_be_started_joined_and_queried(bin: Path, elsewhere: Path) -> None:
     with room(bin) as (port, process):
         said = run(bin / "chatroom-client", "127.0.0.1", port, text="hello\n")
         assert said.stdout == "Welcome to socket practice\n"
@@ -135,7 +135,7 @@ def test_a_room_runs_and_is_joined_and_asked(bin: Path, elsewhere: Path) -> None
     assert "no running room found" in run(bin / "chatroom-status", code=1).stderr
 
 
-def test_what_needs_an_extra_says_which(bin: Path, elsewhere: Path) -> None:
+def test_a_command_that_needs_an_extra_names_it(bin: Path, elsewhere: Path) -> None:
     harness = bin / "chatroom-harness"
     assert 'pip install "chatroom[harness]"' in " ".join(run(harness, "--help").stdout.split())
     missing = run(harness, "conform", "--command", "false", code=2).stderr
@@ -164,7 +164,7 @@ def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
         assert here not in text, "no path of the machine that built it"
 
 
-def test_the_manual_tells_every_option_of_the_room(bin: Path) -> None:
+def test_the_manual_lists_every_option_of_the_room(bin: Path) -> None:
     text = (bin.parent / "share/man/man1/chatroom.1").read_text().replace("\\-", "-")
     for key in ("config", "version", *(option.key for option in OPTIONS)):
         assert f"\\fB--{key}\\fR" in text

@@ -76,7 +76,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"])
-def test_a_script_leads_to_a_function(script: str) -> None:
+def test_a_script_names_an_existing_function(script: str) -> None:
     module, _, function = PROJECT["scripts"][script].partition(":")
     assert callable(getattr(importlib.import_module(module), function))
 
@@ -90,7 +90,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_the_standard_library_is_enough_but_for_the_harness_and_the_clients_window() -> None:
+def test_only_the_harness_and_the_client_s_window_need_dependencies() -> None:
     # -S leaves out site-packages: only the standard library and the checkout are left to import.
     subprocess.run(
         [sys.executable, "-S", "-c", IMPORT_ALL, "chatroom", "harness.bench"], cwd=ROOT, check=True
@@ -125,7 +125,7 @@ def test_a_script_can_be_run(script: str) -> None:
         ("--quiet", {"CHATROOM_LISTEN": ""}, "0.0.0.0:4000"),
     ],
 )
-def test_serve_says_where_to_listen_if_nobody_else_does(
+def test_serve_supplies_an_address_if_none_is_given(
     arguments: str, variables: dict[str, str], listen: str, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"
@@ -146,7 +146,7 @@ def test_ci_installs_every_program_that_tests_use(name: str) -> None:
     assert f"{name}={PACKAGES[name]}" in (ROOT / ".ci/run").read_text()
 
 
-def test_a_program_is_found_where_only_a_system_path_leads(
+def test_a_program_is_found_in_a_system_folder_outside_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ncat").touch(0o755)
@@ -156,7 +156,7 @@ def test_a_program_is_found_where_only_a_system_path_leads(
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip), ("true", pytest.fail)])
-def test_a_program_that_is_missing_skips_the_test_and_fails_it_in_ci(
+def test_a_missing_program_skips_a_test_and_fails_it_in_ci(
     ci: str, outcome: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")

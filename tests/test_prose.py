@@ -21,7 +21,7 @@ CHECK: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "scripts/
         ('"""Offsets of entries."""', []),
     ],
 )
-def test_it_finds_how_docstrings_begin(source: str, found: list[tuple[int, str]]) -> None:
+def test_the_check_finds_how_docstrings_begin(source: str, found: list[tuple[int, str]]) -> None:
     assert list(CHECK["openers"](source)) == found
 
 
@@ -34,5 +34,5 @@ def test_it_finds_how_docstrings_begin(source: str, found: list[tuple[int, str]]
         ("a renewed lesson of the latest", []),
     ],
 )
-def test_it_finds_archaic_words(source: str, found: list[tuple[int, str]]) -> None:
+def test_the_check_finds_archaic_words(source: str, found: list[tuple[int, str]]) -> None:
     assert list(CHECK["archaic"](source)) == found

@@ -81,7 +81,7 @@ def calls(done: subprocess.CompletedProcess[str]) -> list[str]:
         ),
     ],
 )
-def test_the_test_script_finds_what_is_named(
+def test_the_test_script_finds_the_named_tests(
     checkout: Path, arguments: list[str], expected: list[str]
 ) -> None:
     done = run(checkout, *arguments)
@@ -89,14 +89,14 @@ def test_the_test_script_finds_what_is_named(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_of_a_clause_that_a_test_fails_conformance_is_judged_too(checkout: Path) -> None:
+def test_conformance_is_judged_even_if_a_test_of_the_clause_fails(checkout: Path) -> None:
     (checkout / "tests-fail").touch()
     done = run(checkout, "LOAD-4")
     assert len(calls(done)) == 2
     assert done.returncode == 1
 
 
-def test_help_is_the_head_of_the_script(checkout: Path) -> None:
+def test_help_prints_the_comment_at_the_head_of_the_script(checkout: Path) -> None:
     done = run(checkout, "--help")
     assert done.stdout.startswith("Run the tests. ")
     assert "\n  scripts/test --all " in done.stdout
@@ -127,12 +127,12 @@ def environments() -> configparser.ConfigParser:
 @pytest.mark.parametrize(
     ("arguments", "functions"),
     [
-        (["tests/stress/test_stress.py::test_each_scenario_that_ships_is_run"], 1),
+        (["tests/stress/test_stress.py::test_each_shipped_scenario_is_run"], 1),
         (["-k", "killed"], 1),
         ([], 3),
     ],
 )
-def test_a_stress_run_that_is_named_is_run_alone(arguments: list[str], functions: int) -> None:
+def test_a_named_stress_run_is_run_alone(arguments: list[str], functions: int) -> None:
     commands = environments()["testenv:stress{,-all}"]["commands"].splitlines()
     [command] = [line.removeprefix("!all: ") for line in commands if line.startswith("!all: ")]
     words = shlex.split(command.replace(" {posargs}", ""))
@@ -148,7 +148,7 @@ def test_a_stress_run_that_is_named_is_run_alone(arguments: list[str], functions
     assert done.stdout.count("::") == len(found)
 
 
-def test_all_runs_each_file_that_coverage_leaves_out_by_its_marks() -> None:
+def test_all_runs_each_file_that_coverage_leaves_out_by_marks() -> None:
     marked = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").glob("**/test_*.py")

@@ -61,7 +61,7 @@ def names(printed: str) -> list[str]:
     return re.findall(r"^test_it.py::(\S+?)(?: took.*| )", printed, re.MULTILINE)
 
 
-def test_a_default_run_takes_a_sample_and_leaves_out_what_is_thorough(run: Run) -> None:
+def test_a_default_run_takes_a_sample_without_thorough_tests(run: Run) -> None:
     chosen = names(run("--seed", "1"))
     assert sum(name.startswith("test_family[") for name in chosen) == 3
     assert sum(name.startswith("test_small[") for name in chosen) == 2
@@ -95,7 +95,7 @@ def test_all_takes_everything(run: Run) -> None:
         (["test_it.py::test_family"], [f"test_family[{number}]" for number in range(20)]),
     ],
 )
-def test_what_is_named_is_run(run: Run, arguments: list[str], expected: list[str]) -> None:
+def test_a_named_test_is_always_run(run: Run, arguments: list[str], expected: list[str]) -> None:
     assert names(run(*arguments)) == expected
 
 
@@ -118,7 +118,7 @@ def test_a_clause_is_named_in_three_ways(run: Run, clause: str, expected: list[s
     ("environment", "where"),
     [("tests", ""), ("coverage", ""), ("py312-unit", "-e py312-unit -- -n 0 ")],
 )
-def test_a_failure_says_how_to_repeat_it(
+def test_a_failure_prints_the_command_that_repeats_it(
     run: Run, environment: str, where: str, more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command uses the same Python, and --all if the run did."""

@@ -45,7 +45,7 @@ def seed(pytestconfig: pytest.Config) -> str:
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("scenario", "seconds"), SCENARIOS)
-def test_simulated_people_receive_what_they_have_to(
+def test_simulated_people_receive_every_message(
     scenario: str, seconds: int | None, seed: str
 ) -> None:
     """LOAD-1 to LOAD-4, and all clauses that a simulation judges."""
@@ -55,7 +55,7 @@ def test_simulated_people_receive_what_they_have_to(
     assert done.returncode == 0, done.stdout
 
 
-def test_each_scenario_that_ships_is_run() -> None:
+def test_each_shipped_scenario_is_run() -> None:
     parameters = (getattr(entry, "values", entry) for entry in SCENARIOS)
     assert {scenario for scenario, _ in parameters} == set(names())
 

@@ -137,7 +137,7 @@ def test_records_of_other_modules_become_events(form: str) -> None:
 
 
 def test_every_log_call_of_the_room_logs_an_event() -> None:
-    """So every line has a name, and every value a key."""
+    """An event gives each line a name, and each value a key."""
     calls = []
     for path in (ROOT / "chatroom").rglob("*.py"):
         calls += re.findall(r"logger\.(?!getLogger)\w+\(\s*(\w+)", path.read_text())

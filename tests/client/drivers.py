@@ -171,7 +171,7 @@ def running(
 
 
 def less_the_wait(said: str) -> str:
-    """Return messages of the client without "connecting to …", which a window may show."""
+    """Return the client's messages without "connecting to …", which a window may show."""
     return re.sub(r"\Achatroom\.client: connecting to .+ …\s+", "", said)
 
 

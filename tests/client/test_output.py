@@ -78,7 +78,7 @@ def test_no_frame_is_drawn_before_the_last_one_is_written(
     asyncio.run(story())
 
 
-class Deaf:
+class UnreadLink:
     """A link to a room that reads nothing."""
 
     since = 0.0
@@ -94,7 +94,7 @@ class Deaf:
 
 
 def test_a_line_is_kept_while_the_room_does_not_read(pipe: tuple[int, FileIO]) -> None:
-    link = Deaf()
+    link = UnreadLink()
 
     async def story() -> list[str]:
         output = Output(pipe[1])

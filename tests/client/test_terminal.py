@@ -35,7 +35,7 @@ def shows(typist: Typist, text: str) -> None:
 
 @pytest.fixture
 def typist(room: Room, sit: Sit) -> Typist:
-    """Return a user who sees the prompt, on a screen so large that its frames are large."""
+    """Return a user at the prompt; the screen is large, so each frame has many bytes."""
     typist = sit([*CLIENT, *room.address], columns=200, rows=60)
     shows(typist, "<You>")
     return typist

@@ -190,7 +190,7 @@ def test_load_4_the_log_does_not_lap_the_checkpoint_of_a_lagging_member(
 def test_load_4_a_slot_holds_all_input_that_is_not_appended_yet(
     settings: Settings, flood: bytes
 ) -> None:
-    """Also with the next read, which overwrites the oldest input."""
+    """The slot must also take the next read, which overwrites the oldest input."""
     framer = Framer(settings.max_line)
     most = settings.max_line + 2 * settings.read_size
     stream = flood * (most // len(flood) + 1)

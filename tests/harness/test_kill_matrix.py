@@ -1,7 +1,7 @@
 """The kill matrix: each broken server fails the clauses that it breaks, and no others.
 
-So each clause is seen to fail, for the reason that it names; and the reference, which all of them
-derive from, passes.
+This shows that each clause can fail, for the reason that it names. The reference, from which all
+broken servers derive, passes.
 
 A default run judges each server by the clauses that it breaks and by a sample of the others;
 ``--all`` judges it by all of them. The servers are judged in this process, by the functions that

@@ -153,7 +153,7 @@ class Crowd:
         )
 
     def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
-        """Let a client say whole lines; with `part`, so many bytes now, and the rest later."""
+        """Let a client say whole lines; with `part`, that many bytes now, and the rest later."""
         member = self._members[client.prefix]
         assert not member.unsent
         self._put(member, text)

@@ -238,11 +238,11 @@ class Room:
         return replaced
 
     def workers(self) -> list[Process]:
-        """Return the workers, by number as long as none was replaced."""
+        """Return the workers, the oldest first: by number until one is replaced."""
         return [process for process in self.children() if process.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
-        """Return whether so many deaths are logged, and so many workers are ready.
+        """Return whether `deaths` deaths are logged, and `workers` workers are ready.
 
         A worker that is killed before it is ready is not a death, but a failed start.
         """

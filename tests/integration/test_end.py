@@ -189,7 +189,7 @@ def test_a_signal_during_a_name_look_up_ends_the_process(
 
 
 def wait_until_used(here: Room, time: float) -> None:
-    """Wait until the room has used so much processor time (s), or is ready and idle."""
+    """Wait until the room has used `time` seconds of processor time, or is ready and idle."""
 
     def come_so_far() -> bool:
         used = sum(process.used for process in here.processes())

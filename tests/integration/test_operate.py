@@ -259,7 +259,7 @@ RATES = "/s)"
 
 
 def read_until(file: IO[str], times: int) -> list[str]:
-    """Return the lines of so many reports; the last report ends with its line of rates."""
+    """Return the lines of `times` reports; the last report ends with its line of rates."""
     found: list[str] = []
     while sum(RATES in line for line in found) < times:
         line = file.readline()
@@ -306,7 +306,7 @@ def test_commands_need_the_option_room_if_several_rooms_run(owner: Owner) -> Non
 def test_a_run_dir_that_another_user_can_change_is_not_trusted(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even by root, if it is root's own default run-dir."""
+    """Nor does root trust its own default run-dir then."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     theirs = tmp_path / "chatroom"
     theirs.mkdir(0o700)
@@ -439,7 +439,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
 
 
 def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None:
-    """By id, by address, by network; they may join again, and the others stay."""
+    """Kicked members may join again, and the others stay."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
@@ -657,7 +657,7 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
 
 
 def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
-    """Also with --listen only; the first address names the room."""
+    """No HOST and PORT are needed with --listen; the first address names the room."""
     member, other = owner.folder / "one", owner.folder / "other"
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]

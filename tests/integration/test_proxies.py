@@ -164,7 +164,7 @@ def test_welcome_1_the_welcome_waits_for_the_header() -> None:
 
 
 def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
-    """It is not logged either; a connection that stays is welcomed, under its own address."""
+    """The check is not logged. A connection that stays is welcomed, under its own address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):

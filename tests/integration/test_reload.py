@@ -125,7 +125,7 @@ def test_a_broken_file_changes_nothing(file: Path) -> None:
 
 
 def test_sighup_applies_verbose_and_workers(file: Path) -> None:
-    """It applies another number of workers, too."""
+    """SIGHUP applies another number of workers, too."""
     with room_by(file, "quiet = true", tells=" level=info ") as here:
         assert here.errors == ""
         rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
@@ -157,7 +157,7 @@ def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
 def test_invalid_settings_are_named_in_one_line(
     text: str, variables: dict[str, str], words: list[str], file: Path
 ) -> None:
-    """One line that names the file or the variable, and the key, and exit code 2."""
+    """The line names the file or the variable, and the key; the exit code is 2."""
     file.write_text(text)
     arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
     with started(arguments, environment=variables, tells=SAYS) as here:

@@ -141,7 +141,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
-    """It starts, is joined, reports its status, reloads, survives a worker's death, and stops."""
+    """A room starts, is joined, reports its status, reloads, survives a death, and stops."""
     with service(tmp_path) as here:
         try:
             here.hears("READY=1")
@@ -175,7 +175,7 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
 
 
 def test_the_restrictions_forbid_sockets_and_executable_memory(tmp_path: Path) -> None:
-    """Otherwise the test above would prove nothing."""
+    """Without this, test_a_room_works_under_the_restrictions would prove nothing."""
     script = """
 import mmap, os, socket, sys
 def forbidden(what):

@@ -27,7 +27,7 @@ WRONG = [
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("arguments", "named"), WRONG)
 def test_invalid_arguments_are_named_in_one_line(arguments: list[str], named: str) -> None:
-    """One line that names the argument, and exit code 2."""
+    """The exit code is 2."""
     with started([*command()[:3], *arguments], tells=SAYS) as here:
         here.fails(2, named)
 
@@ -106,7 +106,7 @@ def test_too_few_descriptors_are_an_error() -> None:
 
 
 def test_a_console_that_cannot_start_its_thread_is_an_error(tmp_path: Path) -> None:
-    """For example, too little address space (`ulimit -v`)."""
+    """For example, there is too little address space (`ulimit -v`)."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import threading

@@ -203,7 +203,7 @@ def test_messages_of_a_unix_socket_s_client_are_written(tmp_path: Path) -> None:
 
 
 def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
-    """Their last messages are written after they have left."""
+    """The last messages of a member are written after it has left."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         witness = here.join("127.0.0.9")
@@ -238,7 +238,7 @@ def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
 
 
 def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
-    """Even a large backlog is written."""
+    """The writer was stopped while the members talked."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--transcript", file) as here:
         until(has(file, "run"), "it is there")
@@ -332,7 +332,7 @@ POINTS = [
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(("point", "skip"), POINTS)
 def test_the_writer_dies_at(tmp_path: Path, point: str, skip: int) -> None:
-    """It dies at each point from its start on."""
+    """The first process dies at the point, and another one writes the rest."""
     file = tmp_path / "said.jsonl"
     options = (*QUIET, "--transcript", file)
     faulty = faulty_room(
@@ -352,7 +352,7 @@ def test_the_writer_dies_at(tmp_path: Path, point: str, skip: int) -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", ["mending", "opening", "opened", "open", "half written"])
 def test_the_writer_dies_after_the_file_was_moved(tmp_path: Path, point: str) -> None:
-    """Another process goes on with the moved file until SIGUSR1."""
+    """The next process continues the moved file until SIGUSR1."""
     file, moved = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
     with faulty_room(
         tmp_path, f"transcript {point}", *QUIET, "--transcript", file, tells=WRITER_DIED
@@ -645,7 +645,7 @@ def fill(path: Path) -> None:
 
 
 def test_the_file_is_removed_from_a_full_disk(tmp_path: Path) -> None:
-    """Its space is freed, and a new file goes on from there."""
+    """The space is freed, and a new file continues from there."""
     with small_disk(tmp_path) as disk:
         file = disk / "said.jsonl"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
@@ -680,7 +680,7 @@ def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
 
 
 def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
-    """Even with a large write."""
+    """The write is larger than the rest of the disk."""
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
         with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
@@ -703,7 +703,7 @@ def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
 
 
 def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
-    """The next process goes on with the file, and doubles no message."""
+    """The next process continues the file, and writes no message twice."""
     tells = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"

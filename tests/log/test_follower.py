@@ -125,7 +125,7 @@ def test_a_follower_that_is_lapped_during_a_read_reads_nothing(
 
 
 def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not wait for a process that has the lock: `read` returns None."""
+    """While another process holds the lock, `read` returns None at once."""
 
     def refuse(log: Log) -> Any:
         raise AssertionError("it takes the lock")
@@ -167,7 +167,7 @@ def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
 
 
 def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
-    """It leaves out messages although the log still has them."""
+    """The follower leaves out messages that the log still holds."""
     follower = Follower(log, 0, max_behind=10, rest=0)
     for number in range(5):
         say(log, b"%d\n" % number)

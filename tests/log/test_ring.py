@@ -250,7 +250,7 @@ def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
 
 
 def test_load_4_the_spans_of_each_sender_are_found_in_one_pass(log: Log) -> None:
-    """From any entry that is not lapped, also if the entries wrap."""
+    """The pass may start at any entry that is not lapped; the entries may wrap."""
     said = [
         Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
     ]
@@ -495,7 +495,7 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 
 
 def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) -> None:
-    """It is killed at each line of `append`. The next writer is not affected."""
+    """The writer is killed at each line of `append`. The next writer is not affected."""
     say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
     # The process traces its lines itself, because no other process can.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
@@ -589,7 +589,7 @@ def test_append_within_appends_if_the_lock_is_free(views: tuple[Log, Log]) -> No
 def test_load_4_append_within_does_not_wait_for_a_hung_holder(
     views: tuple[Log, Log],
 ) -> None:
-    """It is the process that must kill the one that hangs."""
+    """The main process uses it, and must be able to kill the hung process."""
     main, other = views
     begun, go_on = os.pipe(), os.pipe()
     child = os.fork()

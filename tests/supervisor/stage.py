@@ -75,7 +75,7 @@ class Process(PlayedProcess):
         return records
 
     def serve(self) -> list[Record]:
-        """Obey the records: adopt, yield, ack. Return the others."""
+        """Carry out the records adopt, yield and ack; return the other records."""
         records = []
         for record in self.told():
             match record:

@@ -36,11 +36,11 @@ class Crowd:
         self.serve()
 
     def serve(self) -> list[Record]:
-        """Have all workers obey their records; return the other records."""
+        """Let all workers carry out adopt, yield and ack; return their other records."""
         return [record for worker in self.stage.workers for record in worker.serve()]
 
     def settle(self) -> Story:
-        """Have all workers obey until nothing changes any more."""
+        """Let all workers carry out their records until nothing changes any more."""
         for _ in range(20):
             self.serve()
             self.stage.now += BALANCE_AFTER
@@ -176,7 +176,7 @@ def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
 
 
 def test_load_4_the_next_worker_adopts_unassigned_members(stage: Stage, crowd: Crowd) -> None:
-    """Also if several workers in a row die before they are ready, or before they adopt them."""
+    """Several workers in a row may die before they are ready, or before they adopt the members."""
 
     def story() -> Story:
         yield from stage.begin()
@@ -276,7 +276,7 @@ def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
 
 
 def test_the_registry_counts_unassigned_members_correctly(stage: Stage, crowd: Crowd) -> None:
-    """Its load counts stay right when they are served again, also in a dead worker's seat."""
+    """The counts stay correct when the members are served again, also in a dead worker's seat."""
 
     def story() -> Story:
         yield from stage.begin()

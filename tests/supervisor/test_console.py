@@ -93,7 +93,7 @@ def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
 
 
 def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
-    """For example a path in an error."""
+    """For example, the notice is an error with a path."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 

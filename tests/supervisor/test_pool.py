@@ -62,7 +62,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         assert numbers(stage) == [0, 1], "a ready worker is replaced at once again"
         stage.workers[1].die(1)
         yield
-        yield from another_comes(stage)
+        yield from restart_after_first_pause(stage)
         yield from stage.end()
 
     stage.run(story(), workers=2)
@@ -116,7 +116,7 @@ def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(stage: Stage) 
     stage.run(story(), workers=3)
 
 
-def asked_for_again(
+def retry_after_refusal(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Story:
     """End a worker; the start of another one is refused, and succeeds a moment later."""
@@ -127,11 +127,11 @@ def asked_for_again(
         yield
         yield
         assert numbers(stage) == [0]
-    yield from another_comes(stage)
+    yield from restart_after_first_pause(stage)
     yield from stage.end()
 
 
-def another_comes(stage: Stage) -> Story:
+def restart_after_first_pause(stage: Stage) -> Story:
     """Expect a start of worker 1 after the first pause: earlier failures do not count."""
     stage.now += FIRST_PAUSE + 0.01
     yield
@@ -150,7 +150,7 @@ def test_load_4_a_refused_start_of_a_process_is_tried_again(
         process.die()
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    stage.run(asked_for_again(stage, monkeypatch, Process, "start", refuse), workers=2)
+    stage.run(retry_after_refusal(stage, monkeypatch, Process, "start", refuse), workers=2)
     assert caplog.text.count('error="Resource temporarily unavailable" next=0.1 ') == 1
 
 
@@ -160,7 +160,7 @@ def test_load_4_a_refused_channel_is_tried_again(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
-    stage.run(asked_for_again(stage, monkeypatch, socket, "socketpair", refuse), workers=2)
+    stage.run(retry_after_refusal(stage, monkeypatch, socket, "socketpair", refuse), workers=2)
 
 
 # --- on demand -----------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_load_4_a_worker_that_does_not_become_ready_is_replaced(
         yield
         assert [slow.exitcode] == [-9]
         yield
-        yield from another_comes(stage)
+        yield from restart_after_first_pause(stage)
         yield from stage.end()
 
     stage.run(story(), workers=2)

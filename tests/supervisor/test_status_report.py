@@ -223,7 +223,7 @@ def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
 
 
 def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
-    """Its connection is broken: a served member gets another checkpoint before that."""
+    """This happens only to a broken connection: a served member gets a new checkpoint earlier."""
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):

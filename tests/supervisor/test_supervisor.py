@@ -417,7 +417,7 @@ def test_the_main_process_holds_what_the_registry_needs(stage: Stage) -> None:
 # --- reload --------------------------------------------------------------------------------------
 
 
-class Told(SystemdNotifier):
+class RecordingNotifier(SystemdNotifier):
     """A service manager that records its notifications."""
 
     def __init__(self) -> None:
@@ -451,7 +451,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_sighup_applies_the_settings_that_may_change(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.notifier = notifier = Told()
+    stage.notifier = notifier = RecordingNotifier()
 
     def story() -> Story:
         yield from stage.begin()
@@ -511,7 +511,7 @@ def test_sighup_without_changed_settings_logs_no_change(
 def test_settings_that_cannot_be_read_change_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.notifier = notifier = Told()
+    stage.notifier = notifier = RecordingNotifier()
 
     def story() -> Story:
         yield from stage.begin()

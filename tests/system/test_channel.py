@@ -333,7 +333,7 @@ def test_a_record_waits_while_the_system_refuses_it(
 
 
 def test_a_record_that_cannot_be_sent_is_an_error() -> None:
-    """It must not count as the end of the channel: the record would be lost silently."""
+    """If the error counted as the end of the channel, the record would be lost silently."""
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
         ours.send({"long": "x" * (64 << 20)})

@@ -94,7 +94,7 @@ def test_a_peer_timeout_of_0_leaves_keepalive_to_the_system() -> None:
 
 
 def test_the_peer_timeout_of_a_listener_can_be_changed() -> None:
-    """It holds for connections that are accepted from then on."""
+    """The change applies to connections that are accepted later."""
 
     def options(listener: socket.socket) -> list[int]:
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
@@ -302,7 +302,7 @@ def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
 )
 def test_resolve_keeps_a_numeric_address(host: str, address: str) -> None:
-    """Also for a link-local address."""
+    """This includes a link-local address with its scope."""
     assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
     assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
     assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")

@@ -45,7 +45,7 @@ def test_the_counts_of_a_new_connection_are_zero(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_4_the_counts_are_exact_after_any_sends_and_reads(seed: int, pair: Pair) -> None:
-    """Also if the peer does not read, and for another holder of the connection."""
+    """This holds if the peer does not read, and for another holder of the connection."""
     ours, peer = pair
     chance = random.Random(seed)
     sent = read = said = 0
@@ -182,7 +182,7 @@ def test_no_connection_has_counts_where_the_kernel_reports_less(
 def test_bytes_that_arrive_during_the_count_do_not_disturb_it(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is never counted as received but not as unread, or the other way round."""
+    """They count both as received and as unread, or as neither."""
     ours, peer = pair
     info, pieces = module.traffic, [b"one", b"more", b"and more"]
 

@@ -138,7 +138,7 @@ class Client:
         assert self._end.send(data) == len(data)
 
     def say_what_fits(self, data: bytes | memoryview) -> int:
-        """Send as much as the connection takes without being read; return the size."""
+        """Send until the connection takes no more; return the number of bytes sent."""
         said = 0
         with contextlib.suppress(BlockingIOError):
             while said < len(data):
@@ -252,7 +252,7 @@ class Room:
         return client
 
     def run(self, number: int = 0) -> float | None:
-        """Run a worker until it would wait; return its timeout, None without one.
+        """Run a worker until it would wait; return its timeout (s), or None without one.
 
         Raises Ended if the worker ends.
         """

@@ -307,7 +307,7 @@ def test_leave_5_a_member_that_comes_back_begins_at_the_head(stage: Stage) -> No
 
 
 def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(stage: Stage) -> None:
-    """Also while it delivers, loses its last member and gets another one."""
+    """The worker delivers, loses its last member and gets another one meanwhile."""
     with stage.log:
         stage.log.wait_for_room(1)
     alice, line = stage.join(1)
@@ -332,7 +332,7 @@ def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(stage: S
 def test_load_4_a_member_taken_over_continues_at_its_cursor(
     room: int, others: int, stage: Stage
 ) -> None:
-    """It receives all but its own messages at once; what it does not take follows later."""
+    """All but its own messages are sent at once; the rest follows when the socket is writable."""
     start = say(stage.log, b"<a>1\n", 99)
     own = say(stage.log, b"<b>mine\n", 1)
     say(stage.log, b"<a>2", 99)
@@ -368,7 +368,7 @@ def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(last: str, stage
 
 
 def test_line_6_a_checkpoint_behind_a_coming_lf_skips_that_lf(stage: Stage) -> None:
-    """It joined while the line was unfinished, so its checkpoint lies behind the coming LF."""
+    """The member joined during the unfinished line, so its checkpoint lies behind the coming LF."""
     start = say(stage.log, b"<a>hel", 2)
     line = Line()
     stage.delivery.take_over(member_on(line, 1), start + 7, 1, [])

@@ -98,7 +98,7 @@ def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
 
 
 def test_last_words_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
-    """They count as messages, but not as deliveries."""
+    """Last words count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
         guest = room.join()
@@ -306,7 +306,7 @@ def test_a_worker_that_cannot_append_still_delivers_and_adopts(make_room: MakeRo
 
 
 def test_a_worker_does_not_wait_for_itself(make_room: MakeRoom) -> None:
-    """It has not delivered yet, and the other worker, which filled the log, has no members."""
+    """The worker has not delivered yet; the other one, which filled the log, has no members."""
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
     fill_log(room)

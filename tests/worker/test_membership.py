@@ -33,7 +33,7 @@ def test_welcome_3_a_welcomed_member_receives_all_later_messages(room: Room) -> 
 
 
 def test_a_newcomer_receives_nothing_that_others_had_already_received(make_room: MakeRoom) -> None:
-    """Even if its worker has not delivered that yet."""
+    """The newcomer's worker has not delivered those messages yet."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
     alice.say(b"before\n")
@@ -95,7 +95,7 @@ def test_leave_1_a_reset_member_has_left_and_others_go_on(room: Room) -> None:
 def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
     make_room: MakeRoom,
 ) -> None:
-    """Its own messages do not count as lag."""
+    """A member's own messages do not count as lag."""
     room = make_room(workers=2, **SMALL)
     alice, bob, carol = room.join(0), room.join(0), room.join(1)
     alice.say(b"hello\n")

@@ -282,7 +282,7 @@ def test_welcome_1_each_client_gets_the_welcome_of_its_join_time(
 
 @pytest.mark.parametrize("why", ["a death", "a yield"])
 def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None:
-    """Others who send much meanwhile have to wait."""
+    """Meanwhile, members that send much have to wait."""
     with a_house() as house:
         guests = house.joined(8)
         theirs = [guest for guest in guests if house.members.by_id[guest.id].worker == 0]
@@ -335,7 +335,7 @@ def unserved(house: House) -> tuple[Guest, Guest]:
 
 
 def test_load_4_a_member_of_a_hung_worker_has_time_to_catch_up() -> None:
-    """It lags beyond the limit and receives only a little at a time."""
+    """The member lags beyond the limit, and receives only a little at a time."""
     with a_house(max_line=1024) as house:
         slow, speaker = unserved(house)
         for _ in range(400):
@@ -364,7 +364,7 @@ def test_load_2_a_member_still_lagging_after_the_grace_is_disconnected() -> None
 
 
 def test_load_4_checkpoints_are_renewed_before_the_log_laps_them() -> None:
-    """Also for members that send nothing, and for one that is behind."""
+    """This includes members that send nothing, and one that is behind."""
     with a_house() as house:
         slow = house.join(buffer=2048)
         guests = house.joined(4)
@@ -416,7 +416,7 @@ def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> N
 
 
 def test_load_4_unread_text_of_a_throttled_leaver_is_lost_only_by_a_reset() -> None:
-    """It leaves while it is throttled, and answers later messages by a reset."""
+    """The member leaves while it is throttled, and answers later messages by a reset."""
     with a_house(workers=1, rate=2048, burst=1024) as house:
         alice, bob = house.joined(2)
         alice.say(b"".join(b"%d\n" % number for number in range(400)))
@@ -479,7 +479,7 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
 def test_leave_2_a_stopping_worker_acks_after_appending_all_input(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the ack it is told to stop, and would lose input that is in no batch yet.
+    """After its ack the worker is told to stop, and would lose input that is in no batch yet.
 
     With `most` 1, each text fills a batch; otherwise none does.
     """

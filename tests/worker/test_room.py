@@ -35,7 +35,7 @@ STEPS = lists(
 )
 
 
-class Told:
+class RecordingClient:
     """A client, with all that it sent and received."""
 
     def __init__(self, client: Client) -> None:
@@ -71,8 +71,8 @@ class Play:
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.everyone = [Told(room.adopt(worker)) for worker in (0, 1, 0)]
-        self.witness = Told(room.adopt(1, "2001:db8::1"))
+        self.everyone = [RecordingClient(room.adopt(worker)) for worker in (0, 1, 0)]
+        self.witness = RecordingClient(room.adopt(1, "2001:db8::1"))
         for worker in WORKERS:
             room.run(worker)
 
@@ -85,7 +85,7 @@ class Play:
                 self.room.clock.now += argument
             case "adopt":
                 if len(self.everyone) < len(CLIENTS):
-                    self.everyone.append(Told(self.room.adopt(which)))
+                    self.everyone.append(RecordingClient(self.room.adopt(which)))
             case "say":
                 someone.say(argument)
             case "hear":
@@ -121,7 +121,7 @@ class Play:
             self.check_said(told, lines)
             self.check_heard(told, lines, told.client.id in lagged)
 
-    def check_said(self, told: Told, lines: list[bytes]) -> None:
+    def check_said(self, told: RecordingClient, lines: list[bytes]) -> None:
         prefix = told.client.prefix
         said = b"".join(
             line.removeprefix(prefix).removesuffix(b"\n")
@@ -135,7 +135,7 @@ class Play:
         letters = letters.replace(b"\r\n", b"").replace(b"\n", b"")
         assert said.decode() == letters.decode(errors="replace"), "all of it, and in order"
 
-    def check_heard(self, told: Told, lines: list[bytes], lagged: bool) -> None:
+    def check_heard(self, told: RecordingClient, lines: list[bytes], lagged: bool) -> None:
         others = [line for line in lines if not line.startswith(told.client.prefix)]
         heard = told.heard.removeprefix(WELCOME)
         assert heard in b"".join(others), "nothing torn, doubled, or of its own"

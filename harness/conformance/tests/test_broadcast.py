@@ -38,7 +38,7 @@ async def speak(client: Client, tokens: list[bytes]) -> None:
 
 
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
-    """Have all talk at once; return what each has said, and what of it each has heard, in order."""
+    """Let members talk at once; return the tokens that each said, and that each heard, in order."""
     members = await room.join(MEMBERS)
     said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
@@ -63,7 +63,7 @@ def expect_each_once(
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
-    """12 members say 50 lines each, all at once. By the time of a last word of each, every other
+    """12 members say 50 lines each, all at once. When all have said a last word, every other
     member has heard each line exactly once."""
     said, heard = await conversation(room)
     for listener, words in heard.items():

@@ -62,7 +62,7 @@ async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way:
 
 @pytest.mark.clause("LEAVE-1", PROVED)
 async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
-    """Two members of a server of its own talk, and both leave; others join and talk; again."""
+    """Two members of a server of its own talk, and both leave. Others join and talk, twice."""
     server = room.own_server()
     for _ in range(3):
         speaker, other = [await room.enter(target=server) for _ in range(2)]
@@ -118,7 +118,7 @@ async def _guests(room: Room, server: Target, listener: Client, count: int) -> N
 
 
 async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
-    """Return the costs when they are about as low as before, or at the timeout."""
+    """Return the costs once they are about as low as before, or at the timeout."""
     deadline = time.monotonic() + room.clock.patience
     while True:
         costs = server.costs()

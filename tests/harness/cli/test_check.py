@@ -117,7 +117,7 @@ def test_an_unknown_profile_is_reported_in_one_line(
 
 
 def test_inconsistent_events_are_judged_without_an_error(tmp_path: Path) -> None:
-    """The events are those of a history with missing parts."""
+    """A history with missing parts has such events."""
     story = Story(2)
     story.add(who=0, sent="0.7", gap=0.0)
     story.hear(1, "0.8", "7.7")

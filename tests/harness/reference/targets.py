@@ -34,7 +34,7 @@ class Client(clients.Client):
         super().__init__("::1" if ":" in source else "127.0.0.1", target.port, source, buffer)
 
     def hear_for(self, seconds: float) -> bytes:
-        """Return all that comes until so many seconds of silence."""
+        """Return everything received until nothing comes for `seconds`."""
         self.socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             while self.receive():

@@ -59,7 +59,7 @@ def talk(speaker: Client, *listeners: Client) -> bool:
 
 
 def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
-    """Two of four members speak in turn; a third does not hear `heard`."""
+    """Return a check: two of four members speak in turn, and a third does not receive `heard`."""
 
     def check(start: Start) -> bool:
         with start() as here:
@@ -74,7 +74,7 @@ def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
 
 
 def says_alone(said: bytes, heard: bytes) -> Check:
-    """One of two members speaks; the other does not hear `heard`."""
+    """Return a check: one of two members speaks, and the other does not receive `heard`."""
 
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
@@ -368,7 +368,7 @@ LINES = (b"x" * 1023 + b"\n") * 1024
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Say a text, as much of it as the server takes."""
+    """Send a text in a thread, until all of it is sent or the connection ends."""
 
     def say() -> None:
         with contextlib.suppress(OSError):
@@ -386,7 +386,7 @@ def hang_up(speaker: Client) -> None:
 
 
 def heard(listener: Client, size: int) -> bool:
-    """Return whether so many bytes come, without a second of silence."""
+    """Return whether `size` bytes arrive without a second of silence."""
     listener.socket.settimeout(1)
     with contextlib.suppress(TimeoutError):
         while len(listener.unread) < size and listener.receive():
@@ -395,8 +395,11 @@ def heard(listener: Client, size: int) -> bool:
 
 
 def slow_reader(megabytes: int, ends: bool) -> Check:
-    """One does not read while so many megabytes are said: it delays others, or is disconnected
-    although `ends` is false, or stays although it is true."""
+    """Return a check: a member does not read while `megabytes` MiB are said.
+
+    The defect shows if others are delayed, or if the member is disconnected although `ends` is
+    False, or stays although `ends` is True.
+    """
 
     def check(start: Start) -> bool:
         with start(*ALL_AT_ONCE) as here:

@@ -297,7 +297,7 @@ SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Say all of a text, however long that takes; join the thread before the end."""
+    """Send a whole text in a thread, which the test must join."""
     thread = threading.Thread(target=speaker.say, args=(text,))
     thread.start()
     return thread

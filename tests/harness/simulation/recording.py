@@ -82,7 +82,7 @@ def running(command: str) -> Iterator[Command]:
 
 
 def was_late(found: History) -> bool:
-    """Return whether a server may have received something else than the scenario describes.
+    """Return whether a server may have received something other than the scenario describes.
 
     Either messages were late, or pieces of one were so far apart that a server may deliver each
     as a message (LINE-5).

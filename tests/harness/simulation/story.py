@@ -48,7 +48,7 @@ class Story:
         self.add(who=who, hears=[{"line": as_text(line)}])
 
     def all_hear(self, *names: str, but: int | None = None) -> None:
-        """Have everyone hear these messages of others."""
+        """Let each client, except `but`, hear these messages of others."""
         for who in self.addresses:
             if who != but:
                 self.hear(who, *(name for name in names if not name.startswith(f"{who}.")))

@@ -182,8 +182,10 @@ class Visit:
         return [person for person in self.people if person.here]
 
     def finish(self) -> History:
-        """Have all say a last word, hear those of all others and the messages of those that have
-        left, and leave."""
+        """Let all clients say a last word and leave.
+
+        Each must first have heard the others' last words, and all messages of clients that left.
+        """
         for person in self.present():
             person.end()
         here = self.present()

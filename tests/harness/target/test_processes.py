@@ -118,7 +118,7 @@ def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
 
 
 def test_the_output_stays_open_while_a_lost_child_holds_it() -> None:
-    """Its output is not closed, as the reader would read from the descriptor's next user."""
+    """Otherwise the reader would read from the next file that gets this descriptor."""
     server = python(
         "if pid := os.fork():\n"
         "    print('ready', pid, flush=True)\n"

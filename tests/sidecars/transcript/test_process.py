@@ -169,7 +169,7 @@ def test_the_file_is_synced_after_a_while(stage: Stage, monkeypatch: pytest.Monk
 
 
 def test_a_writer_with_nothing_to_write_reports_its_position(stage: Stage) -> None:
-    """Such as one that replaces a process that died after it had written everything."""
+    """For example, it replaces a process that died after writing everything."""
     say(stage.log, b"<1>x\n")
     stage.path.parent.mkdir()
     stage.turn()

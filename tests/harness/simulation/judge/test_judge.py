@@ -798,8 +798,10 @@ class Room:
     }
 
     def deliveries(self) -> list[tuple[list[object], int]]:
-        """Return whole messages heard by clients that were members before, and stayed: a list of
-        messages heard, and the place in it."""
+        """Return the whole messages that clients heard which were members before, and stayed.
+
+        Each is given as a list of messages heard, and an index in it.
+        """
         stay = {guest.who: self.welcome_of(guest.who) for guest in self.guests if guest.here}
         said = {event["says"]: event["t"] for event in self.story.events if "says" in event}
         return [

@@ -65,8 +65,8 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
 
 
 def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> Story:
-    """Clients that talk and hear each other soon; a worker is killed at 5 s, and the room stalls
-    from 10 to 11 s."""
+    """Return a history: clients talk, a worker is killed at 5 s, and the room stalls from 10 to
+    11 s."""
     chance = random.Random(1)
     story = Story(people)
     numbers = [0] * people

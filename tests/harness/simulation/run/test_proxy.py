@@ -1,7 +1,7 @@
 """The proxy process, between a client with its own address and a server in the test.
 
-Waits for something that must come are bounded by PATIENCE. Something that must not come is
-waited for during a WINDOW, in which things that must not go on are tried, too.
+A wait for something that must happen lasts at most PATIENCE. A test that checks that something does
+not happen watches for a WINDOW.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ def line(link: Link, buffer: int = 0) -> Iterator[Line]:
 
 
 def heard(connection: socket.socket, size: int) -> bytes:
-    """Return so many bytes, or fewer if the connection ends."""
+    """Return `size` bytes, or fewer if the connection ends."""
     found = b""
     while len(found) < size and (data := connection.recv(size - len(found))):
         found += data
@@ -127,7 +127,7 @@ def hear_to_the_end(connection: socket.socket) -> None:
 
 
 def silent(connection: socket.socket) -> bool:
-    """Return whether nothing comes, not even an end."""
+    """Return whether neither bytes nor an end arrive during a WINDOW."""
     return not select.select([connection], [], [], WINDOW)[0]
 
 
@@ -137,7 +137,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def taken(connection: socket.socket, most: int = 64 << 20) -> int:
-    """Return the number of bytes that can be sent until nothing more is taken."""
+    """Send until the connection takes no more; return the number of bytes sent."""
     connection.setblocking(False)
     total = 0
     while total < most and select.select([], [connection], [], WINDOW)[1]:

@@ -229,10 +229,19 @@ class Options:
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
-        help="maximum average rate of a member, in bytes per second; a faster member is throttled,"
-        " and loses nothing; 0: no limit")
+        help="maximum average rate of a member, in bytes per second that its messages add to the"
+        " log, prefixes included, and 128 bytes at least for each message; a faster member is"
+        " throttled, and loses nothing; 0: no limit")
     burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
-        help="bytes that a member may send before --rate applies")
+        help="bytes that a member's messages may add before --rate applies")
+    room_rate: int = option(768 * KIB, "SIZE", size, least=KIB, or_zero=True,
+        reload=Reload.AT_ONCE,
+        help="maximum bytes per second that all members together may add to the log in the long"
+        " run, counted as for --rate and shared fairly among their addresses; 0: no limit")
+    room_burst: int = option(0, "SIZE", size, least=64 * KIB, or_zero=True,
+        default_text="0, half of --max-lag",
+        help="bytes that all members together may add before --room-rate applies; at most half of"
+        " --max-lag")
     peer_timeout: int = option(300, "SECONDS", integer, least=2, most=65535, or_zero=True,
         reload=Reload.NEW_MEMBERS,
         help="time after which a member is disconnected if its machine does not respond or its"

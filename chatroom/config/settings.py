@@ -16,6 +16,11 @@ MAX_BATCH = 256 * KIB
 """Maximum of `Settings.batch` (bytes)."""
 BYTES_PER_ENTRY = 256
 """Bytes of the log for each entry: an estimate of the size of a run of messages."""
+LEAST_COST = BYTES_PER_ENTRY // 2
+"""Least cost of a message in bytes: --rate and --room-rate count it for an empty line. It bounds
+the entries of the log, and the lines of a transcript, that a second can bring."""
+LEAST_DEBT = 64 * KIB
+"""Least value of `Settings.most_debt` in bytes, for rooms with a small --max-lag."""
 SPARE_SEATS = 10
 """Seats beyond the workers that a room starts with: one for a dead worker until others serve its
 members, one for a new worker while an old one is replaced, the rest for SIGTTIN."""
@@ -34,6 +39,9 @@ class Settings(Options):
             raise SettingsError("proxy_protocol", demand)
         if self.max_lag < self.max_line:
             raise SettingsError("max_lag", "a size not below --max-line")
+        if self.room_burst > self._half_lag:
+            demand = f"0, or a size up to {self._half_lag}, half of --max-lag"
+            raise SettingsError("room_burst", demand)
         # A batch must fit into what the slowest worker leaves free of the log: see `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
         if self.log_size < least:
@@ -64,6 +72,11 @@ class Settings(Options):
     def most_workers(self) -> int:
         """Maximum for the wanted number of workers."""
         return self.seats - 2
+
+    @property
+    def sources(self) -> int:
+        """Number of sources that are remembered (supervisor/sources.py)."""
+        return 2 * self.max_clients
 
     @property
     def greeting(self) -> bytes:
@@ -117,9 +130,26 @@ class Settings(Options):
 
         In the worst case, each byte is an empty line, which becomes a prefix and a LF, and the
         unfinished line before them (`max_line`) trebles in size, by control pictures. Even then,
-        one read fills less than two thirds of the window.
+        one read fills less than two thirds of the window, and costs an eighth of the room's burst.
         """
+        if self.room_rate:
+            return min(self._most_read, self.most_debt // (8 * self._dearest_byte))
+        return self._most_read
+
+    @property
+    def most_cost(self) -> int:
+        """Maximum cost of one read in bytes, without the unfinished line before it."""
+        return self.read_size * self._dearest_byte
+
+    @property
+    def _most_read(self) -> int:
+        """`read_size` without a limit of the room's rate, which a reload may change."""
         return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
+
+    @property
+    def _dearest_byte(self) -> int:
+        """Cost in bytes of an empty line, the most that one byte of input can cost."""
+        return max(longest(self.prefix) + 1, LEAST_COST)
 
     @property
     def batch(self) -> int:
@@ -129,6 +159,30 @@ class Settings(Options):
         into the log once the other workers have caught up.
         """
         return min(MAX_BATCH, self.window // 4)
+
+    @property
+    def batch_cost(self) -> int:
+        """`batch`, in bytes of cost: with one more read, a quarter of the room's burst."""
+        return self.most_debt // 8
+
+    @property
+    def fair_batch(self) -> int:
+        """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
+
+        The batches of all workers are an eighth of the room's burst, so that they do not use up
+        the part of it that is kept for members that send little.
+        """
+        return self.most_debt // (8 * self.seats)
+
+    @property
+    def most_debt(self) -> int:
+        """Bytes that the room may append before --room-rate applies (log/room_rate.py)."""
+        return self.room_burst or self._half_lag
+
+    @property
+    def _half_lag(self) -> int:
+        """Half of the lag limit, in bytes of cost: of that in bytes or of that in entries."""
+        return max(LEAST_DEBT, min(self.max_lag, self.max_lag_entries * LEAST_COST) // 2)
 
     @property
     def batch_entries(self) -> int:
@@ -142,4 +196,4 @@ class Settings(Options):
         It holds all input that was read and not appended: an unfinished line, which may end in a
         CR, and one read.
         """
-        return whole_pages(self.max_line + 1 + self.read_size)
+        return whole_pages(self.max_line + 1 + self._most_read)

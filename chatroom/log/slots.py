@@ -6,8 +6,10 @@ has a slot, in memory that all workers share. A slot holds:
 - a *checkpoint*: the member's offset in the log, and the number of bytes that the
   kernel had taken for it by then. A new one is noted before the log laps the old
   one. The cursor follows from the checkpoint and the bytes taken since;
-- the *allowance*: the time until which the bytes read use up the member's rate
+- the *allowance*: the time until which the messages use up the member's rate
   (LOAD-3), so that another worker does not grant a new burst;
+- the *source*: the number by which the member has a share of the room's rate
+  (room_rate.py);
 - the *input*: the bytes that were last read, so that those not in the log yet can
   be framed again. They are read straight into the slot, at a place that follows
   from their offset in the member's stream. There is nothing else to note, so a
@@ -28,10 +30,11 @@ _WORD = 8
 
 _NANOSECONDS = 1_000_000_000
 
-# The words of a slot: the index of the valid half, the allowance, and two halves, each of which
-# holds a checkpoint.
+# The words of a slot: the index of the valid half, the allowance, the source, and two halves, each
+# of which holds a checkpoint.
 _VALID = 0
 _SPENT_UNTIL = 1
+_SOURCE = 2
 _HALVES = (4, 8)
 _FIELDS = 4
 _STRIDE = 12
@@ -88,6 +91,14 @@ class Slots:
     def spent_until(self, slot: int) -> float:
         """Return the time that was noted last; 0.0 in a new slot."""
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
+
+    def set_source(self, slot: int, source: int) -> None:
+        """Store the source of a new member. Only for the main process."""
+        self._words[slot * _STRIDE + _SOURCE] = source
+
+    def source(self, slot: int) -> int:
+        """Return the source of a member."""
+        return self._words[slot * _STRIDE + _SOURCE]
 
     def room(self, slot: int, begin: int, most: int) -> memoryview:
         """Return the part of a slot's buffer for input from offset `begin` of the stream on.

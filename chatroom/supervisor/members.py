@@ -1,8 +1,8 @@
 """The members of the room as the main process knows them.
 
 The main process holds a dup of each member's socket, so the connection outlives the worker that
-serves it. A join allocates a slot; a leave frees it and tells the registry. Both are counted,
-logged and shown on the console.
+serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
+tells the registry. Both are counted, logged and shown on the console.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from chatroom.logs import Event
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.registry import Directory, RegistryProcess
+from chatroom.supervisor.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Members:
     def __init__(
         self,
         slots: Slots,
+        sources: Sources,
         registry: RegistryProcess,
         counters: Counters,
         show: Callable[[str], None],
@@ -59,6 +61,7 @@ class Members:
         """`show(line)` prints a line on the console, unless the room is quiet."""
         self.by_id: dict[int, Client] = {}
         self._slots = slots
+        self._sources = sources
         self._registry = registry
         self._counters = counters
         self._show = show
@@ -72,6 +75,7 @@ class Members:
             self._free_slots.append(self._slots_used)
             self._slots_used += 1
         client.slot = self._free_slots.pop()
+        self._slots.set_source(client.slot, self._sources.join(client.address))
         self.by_id[id] = client
         self._counters.joins += 1
         logger.info(
@@ -101,6 +105,7 @@ class Members:
                 client.connection.shutdown(socket.SHUT_RDWR)  # if its worker could not
             client.connection.close()
             self._slots.clear(client.slot)
+            self._sources.leave(client.address)
             self._free_slots.append(client.slot)
         self._registry.leave(list(left))
         for id, client in left.items():

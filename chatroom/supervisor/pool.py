@@ -16,6 +16,7 @@ from typing import Protocol
 from chatroom.config.settings import Settings
 from chatroom.errors import WorkerError
 from chatroom.log.ring import Log
+from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.supervisor.child import Child, pause_after
@@ -80,6 +81,7 @@ class WorkerPool:
         loop: EventLoop,
         log: Log,
         slots: Slots,
+        room_rate: RoomRate,
         doorbells: Sequence[Doorbell],
     ) -> None:
         self.wanted = settings.workers
@@ -92,6 +94,7 @@ class WorkerPool:
         self._loop = loop
         self._log = log
         self._slots = slots
+        self._room_rate = room_rate
         self._doorbells = doorbells
         self._events: PoolEvents | None = None
         self._outdated: list[WorkerProcess] = []
@@ -180,7 +183,8 @@ class WorkerPool:
             return
         worker = self.workers[number] = WorkerProcess(number, child)
         bells = [fd for bell in self._doorbells for fd in bell.fds]
-        worker.tell({"doorbells": len(self._doorbells)}, [self._log.fd, self._slots.fd, *bells])
+        shared = [self._log.fd, self._slots.fd, self._room_rate.fd]
+        worker.tell({"doorbells": len(self._doorbells)}, [*shared, *bells])
 
     def _end(self, worker: WorkerProcess) -> None:
         """Kill a worker. Its members are recovered as after any other death, without loss."""
@@ -240,6 +244,7 @@ class WorkerPool:
         if worker in self._outdated:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
+        self._room_rate.publish(worker.number, NONE)
         self.wake_all()  # it may have died between an append and ringing the others
         if not self.closing:
             self._note_exit(worker)

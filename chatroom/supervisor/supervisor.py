@@ -38,6 +38,7 @@ from chatroom.control.bans import Bans
 from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, Log
+from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor
@@ -49,6 +50,7 @@ from chatroom.supervisor.members import Members
 from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Directory, RegistryProcess
+from chatroom.supervisor.sources import Sources
 from chatroom.supervisor.status_report import StatusReport
 from chatroom.supervisor.transcript import TranscriptProcess
 from chatroom.system.channel import Record
@@ -146,7 +148,7 @@ class Supervisor:
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
         # The workers' doorbells, by seat, then those of the other followers of the log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
-        log, slots = _share(settings)
+        log, slots, room_rate = _share(settings)
         bell = Doorbell.new()
         self._console = Console(None if settings.quiet else log, bell, descriptor(sys.stdout))
         if not settings.quiet:
@@ -159,14 +161,16 @@ class Supervisor:
             loop, capacity, settings.max_clients_per_address, self._held
         )
         cleanup.callback(self._registry.stop)
-        self._members = Members(slots, self._registry, self._counters, self._show)
+        self._members = Members(
+            slots, Sources(settings.sources), self._registry, self._counters, self._show
+        )
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:
             bell = Doorbell.new()
             doorbells.append(bell)
             self._transcript = TranscriptProcess(loop, settings, self._where, log, bell)
             cleanup.callback(self._transcript.close)  # after the workers have ended
-        self._pool = WorkerPool(settings, loop, log, slots, doorbells)
+        self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
             loop, self._pool, self._members, self._registry, self._counters, log
@@ -406,8 +410,8 @@ def _listen(
     return listeners
 
 
-def _share(settings: Settings) -> tuple[Log, Slots]:
-    """Make the shared memory: the log and the slots. Raises LimitError."""
+def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
+    """Make the shared memory: the log, the slots and the room's rate. Raises LimitError."""
     geometry = Geometry.of(settings)
     try:
         log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
@@ -416,9 +420,12 @@ def _share(settings: Settings) -> tuple[Log, Slots]:
     log.format()
     try:
         slots = Slots(anonymous_file("chatroom slots", Slots.file_size(settings)), settings)
+        size = RoomRate.file_size(settings)
+        room_rate = RoomRate(anonymous_file("chatroom rate", size), settings)
     except (OSError, ValueError, OverflowError) as error:
         raise LimitError(f"no memory for {settings.max_clients} members: {error}") from None
-    return log, slots
+    room_rate.format()
+    return log, slots, room_rate
 
 
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:

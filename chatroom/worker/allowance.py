@@ -1,13 +1,24 @@
 """The rate limit of each member's input (LOAD-3).
 
-A member may send `burst` bytes at once, and `rate` bytes a second in the long
-run. A member that sends more is throttled: the worker reads from it later. The
-member feels that as TCP backpressure and loses nothing.
+A member may send messages that cost `burst` bytes at once, and `rate` bytes a
+second in the long run. The cost (`cost`) is what a message adds to the log. A
+member that sends more is throttled: the worker reads from it later. The member
+feels that as TCP backpressure and loses nothing.
 """
 
 import heapq
 
+from chatroom.config.settings import LEAST_COST
 from chatroom.worker.member import Member
+
+
+def cost(text: bytes, messages: int) -> int:
+    """Return the cost in bytes of messages that are rendered as `text`.
+
+    Each counts as LEAST_COST bytes at least, and an unfinished one twice: the LF that will end it
+    may need an entry of its own (LINE-6).
+    """
+    return max(len(text), LEAST_COST * (messages + (not text.endswith(b"\n"))))
 
 
 class Allowance:
@@ -24,7 +35,7 @@ class Allowance:
         may hold members that have left."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
-        """Count `size` bytes read from a member; return True if it may be read from at once.
+        """Count `size` bytes for a member; return True if it may be read from at once.
 
         Otherwise the member is throttled until `over` returns it.
         """
@@ -38,14 +49,20 @@ class Allowance:
         self._throttled.add(member)
         return False
 
-    def resume(self, member: Member, until: float, now: float, read_size: int) -> None:
+    def add(self, member: Member, size: int, now: float) -> None:
+        """Count `size` bytes for a member; only the next `spend` throttles it."""
+        if self._rate:
+            member.spent_until = max(member.spent_until, now) + size / self._rate
+
+    def resume(self, member: Member, until: float, now: float, most: int) -> None:
         """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
 
-        That worker may have had a lower rate. So at most `burst` and one read of `read_size` bytes
-        count as used: the member does not wait as long as the lower rate would require.
+        That worker may have had a lower rate. So at most `burst` and one read, which costs at most
+        `most` bytes, count as used: the member does not wait as long as the lower rate would
+        require.
         """
         if self._rate:
-            member.spent_until = min(until, now + self._ahead + read_size / self._rate)
+            member.spent_until = min(until, now + self._ahead + most / self._rate)
 
     def forget(self, member: Member) -> None:
         """Drop a member that is not read from any more: `over` will not return it."""

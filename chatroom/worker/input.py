@@ -2,8 +2,9 @@
 
 A read of one member is bounded in size, and so is a batch: one member's flood
 delays another's line by no more than a turn. A batch stays until the log has
-room for it. Nothing is read meanwhile, so members feel TCP backpressure and
-nothing is lost.
+room for it, and the room's rate permits it. Nothing is read meanwhile, so members
+feel TCP backpressure and nothing is lost. While much of the room's burst is used
+up, members are read from in the order of fair_queue.py.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ from chatroom.log.ring import Batch
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
-from chatroom.worker.allowance import Allowance
+from chatroom.worker.allowance import Allowance, cost
+from chatroom.worker.fair_queue import TURN_READ, FairQueue, turn_size
 from chatroom.worker.member import Member
 from chatroom.worker.seat import Seat
 
@@ -29,8 +31,11 @@ class Input:
         self._number = seat.number
         self._log = seat.log
         self._slots = seat.slots
+        self._room_rate = seat.room_rate
         self._read_size = settings.read_size
-        self._batch_limits = settings.batch, settings.batch_entries
+        self._most_cost = settings.most_cost
+        self._fair_batch = settings.fair_batch
+        self._batch_limits = settings.batch, settings.batch_entries, settings.batch_cost
         self._flush_after = settings.flush_after
         self._allowance = Allowance(settings.rate, settings.burst)
         self.events = selectors.DefaultSelector()
@@ -39,6 +44,12 @@ class Input:
         """Messages to append."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
+        self._reads: list[tuple[int, int]] = []
+        """Source and cost (bytes) of each read that was not counted yet (log/room_rate.py)."""
+        self.cost = 0
+        """Cost of the batch (bytes)."""
+        self._queue = FairQueue(seat.room_rate, seat.number) if settings.room_rate else None
+        """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}
         """Members with input to read, the longest waiting first."""
         self._again: dict[Member, int] = {}
@@ -55,7 +66,7 @@ class Input:
     def add(self, member: Member, read: int) -> None:
         """Read from a member, after the `read` bytes that an earlier worker has read."""
         until = self._slots.spent_until(member.slot)
-        self._allowance.resume(member, until, monotonic(), self._read_size)
+        self._allowance.resume(member, until, monotonic(), self._most_cost)
         if read > member.covered:
             self._again[member] = read
         else:
@@ -67,7 +78,9 @@ class Input:
         self._again.pop(member, None)
         self._silences.pop(member, None)
         self._allowance.forget(member)
-        with contextlib.suppress(KeyError):  # it may be throttled, or not watched yet
+        if self._queue is not None:
+            self._queue.discard(member)
+        with contextlib.suppress(KeyError):  # it may be throttled or waiting, or not watched yet
             self.events.unregister(member)
 
     def note_readable(self, member: Member) -> None:
@@ -98,15 +111,23 @@ class Input:
             return 0.0 if self.unbatched else None
         if self._readable or self._again:
             return 0.0
-        silence = next(iter(self._silences.values()), None)
+        due = next(iter(self._silences.values()), None)
         more = self._allowance.next
-        if silence is None or more is None:
-            return more if silence is None else silence
-        return min(silence, more)
+        if more is not None and (due is None or more < due):
+            due = more
+        if self._queue:
+            more = self._queue.due
+            if more is not None and (due is None or more < due):
+                due = more
+        return due
 
     def _batch_is_full(self) -> bool:
-        size, entries = self._batch_limits
-        return self.batch.size >= size or len(self.batch.runs) >= entries
+        size, entries, most_cost = self._batch_limits
+        return (
+            self.batch.size >= size
+            or len(self.batch.runs) >= entries
+            or (self._queue is not None and self.cost >= most_cost)
+        )
 
     # --- one turn ------------------------------------------------------------
 
@@ -122,39 +143,62 @@ class Input:
         if not self.draining:
             now = monotonic()
             self._resume_reading(now)
-            ready, self._readable = self._readable, {}
-            for member in ready:
-                if self._batch_is_full():
-                    self._readable[member] = None
-                    continue
-                room = self._slots.room(member.slot, member.framer.fed, self._read_size)
-                reason = LeaveReason.CLOSED
-                try:
-                    size = member.recv_into(room)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    size, reason = 0, LeaveReason.RESET
-                if not size:
-                    self._on_eof(member)
-                    departures.append((member, reason))
-                    continue
-                self._feed(member, bytes(room[:size]))
-                if not self._allowance.spend(member, size, now):
-                    self.events.unregister(member)
-                    self._slots.note_spent(member.slot, member.spent_until)
+            if self._queue is not None and self._queue.is_needed(now):
+                self._read_in_turn(self._queue, now, departures)
+            else:
+                ready, self._readable = self._readable, {}
+                for member in ready:
+                    if self._batch_is_full():
+                        self._readable[member] = None
+                    else:
+                        self._read_from(member, self._read_size, now, departures)
         if self._silences:
             self._flush_silent()
         return departures
 
-    def _feed(self, member: Member, data: bytes) -> None:
+    def _read_in_turn(self, queue: FairQueue, now: float, departures: list[Departure]) -> None:
+        """Read from the members whose turn has come; let other readable members wait for theirs."""
+        for member in self._readable:
+            self.events.unregister(member)
+            queue.put(member)
+        self._readable.clear()
+        queue.begin(now)
+        debt = self._room_rate.debt(now)
+        while self.cost < self._fair_batch and (found := queue.pop(debt + self.cost)):
+            self._watch(found)
+            self._read_from(found, turn_size(found.peek(TURN_READ)), now, departures)
+
+    def _read_from(
+        self, member: Member, most: int, now: float, departures: list[Departure]
+    ) -> None:
+        """Read at most `most` bytes from a member, once."""
+        room = self._slots.room(member.slot, member.framer.fed, most)
+        reason = LeaveReason.CLOSED
+        try:
+            size = member.recv_into(room)
+        except BlockingIOError:
+            return
+        except OSError:
+            size, reason = 0, LeaveReason.RESET
+        if not size:
+            self._on_eof(member)
+            departures.append((member, reason))
+            return
+        size += self._feed(member, bytes(room[:size]))
+        self._reads.append((member.source, size))
+        if not self._allowance.spend(member, size, now):
+            self.events.unregister(member)
+            self._slots.note_spent(member.slot, member.spent_until)
+
+    def _feed(self, member: Member, data: bytes) -> int:
+        """Frame input; return the bytes that its messages cost beyond their size."""
         block = member.framer.feed(data)
-        if block:
-            self._add_to_batch(member, block)
+        extra = self._add_to_batch(member, block) if block else 0
         if self._silences:
             self._silences.pop(member, None)
         if member.framer.unfinished:
             self._silences[member] = monotonic() + self._flush_after
+        return extra
 
     def _read_again(self) -> None:
         """Frame again what an earlier worker had read and not appended, then watch the socket."""
@@ -190,17 +234,44 @@ class Input:
             if (due > now and not self.draining) or self._batch_is_full():
                 break
             del self._silences[member]
-            if not self.draining and member.has_unread():
+            if not self.draining and (member.has_unread() or not self._may_flush(member, now)):
                 self._silences[member] = now + self._flush_after
             else:
-                self._add_to_batch(member, member.framer.flush())
+                extra = self._add_to_batch(member, member.framer.flush())
+                self._reads.append((member.source, extra))
+                self._allowance.add(member, extra, now)
 
-    def _add_to_batch(self, member: Member, block: bytes) -> None:
+    def _may_flush(self, member: Member, now: float) -> bool:
+        """Return True unless the room's rate is used up and others have their turns first."""
+        if self._queue is None:
+            return True
+        return self._queue.may_read(member.source, self._room_rate.debt(now) + self.cost)
+
+    def _add_to_batch(self, member: Member, block: bytes) -> int:
+        """Add messages to the batch; return the bytes that they cost beyond their size."""
         text = render(member.prefix, sanitize(block))
-        self.batch.add(member.id, member.origin, member.framer.framed, text, count(block))
+        messages = count(block)
+        self.batch.add(member.id, member.origin, member.framer.framed, text, messages)
         self._senders.append(member)
+        due = cost(text, messages)
+        self.cost += due
+        return due - len(block)
 
     # --- after the append ----------------------------------------------------
+
+    def charge(self, appended: bool) -> None:
+        """Count the reads, and the batch if it was `appended`, for the room's rate.
+
+        Hold the log's lock.
+        """
+        if self._queue is None:
+            return
+        now = monotonic()
+        if self._reads:
+            self._room_rate.charge_sources(self._reads, now)
+            self._reads = []
+        if appended:
+            self._room_rate.charge(self.cost, now)
 
     def attribute(self, start: int) -> None:
         """Note each run of the batch as its sender's own, and begin a new batch.
@@ -208,7 +279,7 @@ class Input:
         `start`: offset of the batch in the log.
         """
         batch, senders = self.batch, self._senders
-        self.batch, self._senders = Batch(), []
+        self.batch, self._senders, self.cost = Batch(), [], 0
         begin = start
         for sender, run in zip(senders, batch.runs, strict=True):
             end = start + run[0]

@@ -22,6 +22,7 @@ class Worker:
         settings = seat.settings
         self._number = seat.number
         self._log = seat.log
+        self._room_rate = seat.room_rate
         self._readers = range(settings.seats, len(seat.doorbells))
         """Numbers of the doorbells of other readers of the log, such as the transcript."""
         self._channel = channel
@@ -32,7 +33,9 @@ class Worker:
         self.membership = Membership(seat, self.input, self.delivery)
         self.shutdown = Shutdown(self.input, self.delivery)
         self._full = False
-        """True while the log has no room for the batch."""
+        """True while the batch can't be appended: the log has no room, or the room no rate."""
+        self._append_at: float | None = None
+        """Time at which the room's rate permits the batch; None if that is not the reason."""
         self.events = selectors.DefaultSelector()
         """Events to handle while the worker does not read from its members."""
         self._selectors = self.events, self.input.events
@@ -87,7 +90,7 @@ class Worker:
 
     def _timeout(self) -> float | None:
         due = None if self._full else self.input.due()
-        for time in (self.delivery.grace_until, self.shutdown.deadline):
+        for time in (self.delivery.grace_until, self.shutdown.deadline, self._append_at):
             if time is not None and (due is None or time < due):
                 due = time
         return None if due is None else max(0.0, due - monotonic())
@@ -104,13 +107,14 @@ class Worker:
         wake: list[int] = []
         with log:
             wake += self.delivery.advance_locked()
-            if batch:
+            if batch and self._may_append():
                 start = log.append(batch)
                 if start is None:
                     log.wait_for_room(self._number)
                     wake += log.yet_to_deliver()  # only these can make room
                 else:
                     wake += log.serving()  # to deliver it
+            self.input.charge(start is not None)
             head = log.head
         self._full = bool(batch) and start is None
         if start is not None:
@@ -118,6 +122,16 @@ class Worker:
             wake += self._readers
         appended = 0 if start is None else batch.messages
         return head, appended, [number for number in wake if number != self._number]
+
+    def _may_append(self) -> bool:
+        """Return True if the room's rate permits the batch; else note the time at which it will.
+
+        A room that stops ignores the rate.
+        """
+        now = monotonic()
+        wait = 0.0 if self.input.draining else self._room_rate.wait(self.input.cost, now)
+        self._append_at = now + wait if wait else None
+        return not wait
 
     # --- the channel ---------------------------------------------------------
 

@@ -29,6 +29,7 @@ class Member:
         "sendmsg",
         "slot",
         "socket",
+        "source",
         "spent_until",
     )
 
@@ -41,11 +42,14 @@ class Member:
         slot: int,
         max_line: int,
         covered: int = 0,
+        source: int = 0,
     ) -> None:
         self.id = id
         self.socket = connection
         self.slot = slot
         """Number of its slot: see log/slots.py."""
+        self.source = source
+        """Number by which the member has a share of the room's rate (log/room_rate.py)."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
         """Origin of each of its entries in the log, packed."""
@@ -78,10 +82,14 @@ class Member:
 
     def has_unread(self) -> bool:
         """Return True if the socket holds input that was not read."""
+        return bool(self.peek(1))
+
+    def peek(self, most: int) -> bytes:
+        """Return at most `most` bytes of input that the socket holds, without reading them."""
         try:
-            return bool(self.socket.recv(1, socket.MSG_PEEK))
+            return self.socket.recv(most, socket.MSG_PEEK)
         except OSError:  # nothing there yet, or the connection is broken
-            return False
+            return b""
 
     def close(self, *, abort: bool = False) -> None:
         """Shut down and close the socket.

@@ -92,6 +92,7 @@ class Membership:
                 assigned.slot,
                 self._settings.max_line,
                 state.covered,
+                self._slots.source(assigned.slot),
             )
             self.members[member.id] = member
             self._input.add(member, state.read)

@@ -11,6 +11,7 @@ from multiprocessing import connection, parent_process
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
+from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.doorbell import Doorbell
@@ -43,10 +44,15 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
 def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
     """Create the worker once the main process has sent the shared resources."""
     connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
-    record, (log, slots, *bells) = next(channel.receive())
+    record, (log, slots, room_rate, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
     seat = Seat(
-        number, settings, Log(log, Geometry.of(settings)), Slots(slots, settings), doorbells
+        number,
+        settings,
+        Log(log, Geometry.of(settings)),
+        Slots(slots, settings),
+        RoomRate(room_rate, settings),
+        doorbells,
     )
     return Worker(seat, channel)

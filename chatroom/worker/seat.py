@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Log
+from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.system.doorbell import Doorbell
 
@@ -16,5 +17,6 @@ class Seat(NamedTuple):
     settings: Settings
     log: Log
     slots: Slots
+    room_rate: RoomRate
     doorbells: list[Doorbell]
     """Doorbells of all seats, by number, followed by those of other readers of the log."""

@@ -80,7 +80,7 @@ class Recipe:
 CHATROOM = Recipe(
     "chatroom",
     "chat",
-    "{python} -m chatroom --quiet --rate 0 --workers {workers} {host} 0",
+    "{python} -m chatroom --quiet --rate 0 --room-rate 0 --workers {workers} {host} 0",
     _ANNOUNCED,
     version="{python} -m chatroom --version",
     module="chatroom",

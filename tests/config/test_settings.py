@@ -10,6 +10,7 @@ from chatroom.config.options import MAX_WELCOME, MAX_WORKERS, OPTIONS, Reload, S
 from chatroom.config.settings import MAX_READ, Settings
 from chatroom.config.sizes import KIB, MIB, PAGE
 from chatroom.log.ring import Geometry
+from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.protocol.framing import Framer
 from chatroom.protocol.message import render
@@ -100,6 +101,7 @@ def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
         "flush_after": 1.0,
         "rate": 0,
         "burst": KIB,
+        "room_rate": 0,
         "watchdog": 0.0,
         "peer_timeout": 0,
         "verbose": True,
@@ -110,7 +112,8 @@ def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
     assert now == room(**taken)
     assert Geometry.of(now) == Geometry.of(running)
     assert Slots.file_size(now) == Slots.file_size(running)
-    assert (now.seats, now.read_size) == (running.seats, running.read_size)
+    assert RoomRate.file_size(now) == RoomRate.file_size(running)
+    assert (now.seats, now.input_size) == (running.seats, running.input_size)
 
 
 # --- derived sizes -------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ WELCOME = b"Welcome to socket practice\n"
 #: silence, however slow the machine is, so that a line sent in pieces stays one line.
 NEVER_SILENT = ("--flush-after", 60)
 
-#: Options. Members are not throttled (LOAD-3).
-UNLIMITED = ("--rate", 0)
+#: Options. Neither a member (LOAD-3) nor the room is throttled.
+UNLIMITED = ("--rate", 0, "--room-rate", 0)
 
 #: Options. A log as small as its lag limit and longest line allow. It wraps often, if members are
 #: not throttled.

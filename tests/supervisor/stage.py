@@ -219,7 +219,7 @@ class Stage:
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
                 stage.pool = self
-                stage.doorbells = arguments[4]
+                stage.doorbells = arguments[5]
 
         monkeypatch.setattr(supervisor, "Log", OwnLog)
         monkeypatch.setattr(supervisor, "Slots", OwnSlots)

@@ -19,6 +19,7 @@ from chatroom.supervisor.acceptor import LINGER, MAX_LINGERING, Acceptor
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.sources import Sources
 from chatroom.system.accepting import PAUSE
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
@@ -51,7 +52,9 @@ class Door:
         self.counters, self.bans = Counters(), Bans()
         self.shown: list[str] = []
         registry = cast(RegistryProcess, self.registry)
-        self.members = Members(self.slots, registry, self.counters, self.shown.append)
+        self.members = Members(
+            self.slots, Sources(settings.sources), registry, self.counters, self.shown.append
+        )
         self.acceptor = Acceptor(
             self.loop,
             settings,

@@ -40,8 +40,8 @@ def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
         first, other = stage.workers
         for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
-            assert len(worker.descriptors) == 2 + 2 + SPARE_SEATS + 1, (
-                "and those of the log and the slots"
+            assert len(worker.descriptors) == 3 + 2 + SPARE_SEATS + 1, (
+                "and those of the log, the slots and the room's rate"
             )
         first.tell({"ready": True})
         yield

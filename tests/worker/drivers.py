@@ -18,7 +18,9 @@ import pytest
 from chatroom.config.settings import Settings
 from chatroom.config.sizes import KIB
 from chatroom.log.ring import Geometry, Log
+from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
+from chatroom.supervisor.sources import Sources
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.memory import anonymous_file
@@ -33,8 +35,13 @@ EVERYTHING = 1 << 30
 MANY = 1000
 
 WELCOME = b"Welcome to socket practice\n"
-SMALL: dict[str, Any] = {"max_line": 64, "max_lag": 8 * KIB, "log_size": 64 * KIB}
-"""Settings of a room with a small log."""
+SMALL: dict[str, Any] = {
+    "max_line": 64,
+    "max_lag": 8 * KIB,
+    "log_size": 64 * KIB,
+    "room_rate": 0,
+}
+"""Settings of a room with a small log, whose rate has no limit."""
 
 
 class Line:
@@ -169,16 +176,26 @@ class Client:
         self._end.close()
 
 
+def new_room_rate(settings: Settings) -> RoomRate:
+    """Return the rate of a new room; the caller closes its file."""
+    size = RoomRate.file_size(settings)
+    room_rate = RoomRate(anonymous_file("a test's rate", size), settings)
+    room_rate.format()
+    return room_rate
+
+
 @contextlib.contextmanager
 def new_seat(**options: Any) -> Iterator[Seat]:
     """Yield the seat of a single worker, without a doorbell."""
     settings = Settings(**options)
     fd = anonymous_file("a test's slots", Slots.file_size(settings))
+    room_rate = new_room_rate(settings)
     try:
         with new_log(Geometry.of(settings)) as log:
-            yield Seat(0, settings, log, Slots(fd, settings), [])
+            yield Seat(0, settings, log, Slots(fd, settings), room_rate, [])
     finally:
         os.close(fd)
+        os.close(room_rate.fd)
 
 
 class Room:
@@ -195,6 +212,8 @@ class Room:
         self.log.format()
         self._slots_fd = anonymous_file("a test's slots", Slots.file_size(self.settings))
         self.slots = Slots(self._slots_fd, self.settings)
+        self.room_rate = new_room_rate(self.settings)
+        self._sources = Sources(self.settings.sources)
         self.console = Doorbell.new()
         self.doorbells = [*(Doorbell.new() for _ in range(self.settings.seats)), self.console]
         self.channels: list[Channel] = []
@@ -206,7 +225,7 @@ class Room:
             self.channels.append(ours)
             self.theirs.append(theirs)
             self.log.seat(number)
-            seat = Seat(number, self.settings, self.log, self.slots, self.doorbells)
+            seat = Seat(number, self.settings, self.log, self.slots, self.room_rate, self.doorbells)
             self.workers.append(Worker(seat, theirs))
 
     def close(self) -> None:
@@ -223,6 +242,7 @@ class Room:
             doorbell.close()
         os.close(self._fd)
         os.close(self._slots_fd)
+        os.close(self.room_rate.fd)
 
     def adopt(
         self, worker: int = 0, address: str | None = None, *, buffer: int | None = None
@@ -234,6 +254,7 @@ class Room:
         id = len(self.clients) + 1
         client = Client(id, address or f"192.0.2.{id}", ours)
         self.clients.append(client)
+        self.slots.set_source(id - 1, self._sources.join(client.address))
         self.channels[worker].send(
             {
                 "adopt": [(id, client.address, f"<{client.address}>", id - 1, 0)],

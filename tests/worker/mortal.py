@@ -38,6 +38,7 @@ from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.sources import Sources
 from chatroom.system import spawn
 from chatroom.system.channel import Channel
 from chatroom.system.doorbell import Doorbell
@@ -50,7 +51,7 @@ from chatroom.worker.seat import Seat
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
 from tests.system.loops import ManualLoop
-from tests.worker.drivers import MANY, Asleep, Clock, Sleepless
+from tests.worker.drivers import MANY, Asleep, Clock, Sleepless, new_room_rate
 
 PACKAGE = str(Path(chatroom.__file__).parent)
 
@@ -60,6 +61,7 @@ SMALL: dict[str, Any] = {
     "log_size": 64 * KIB,
     "max_clients": 50,
     "rate": 0,
+    "room_rate": 0,
 }
 
 
@@ -120,7 +122,9 @@ class Mortal:
         for fd in shared:
             os.close(fd)
         house = self._house
-        seat = Seat(self.number, house.settings, house.log, house.slots, house.doorbells)
+        seat = Seat(
+            self.number, house.settings, house.log, house.slots, house.room_rate, house.doorbells
+        )
         self._worker = Worker(seat, self.channel)
         self.channel.send({"ready": True})
         return self._worker
@@ -146,6 +150,11 @@ class Mortal:
     def behind(self) -> bool:
         """True while one of its members is behind."""
         return self._worker is not None and bool(self._worker.delivery.behind)
+
+    @property
+    def throttles(self) -> bool:
+        """True while it will read from a member later."""
+        return self._worker is not None and self._worker.input.due() is not None
 
     def close(self) -> None:
         """Nothing to do: the house closes the descriptors."""
@@ -338,6 +347,7 @@ class House:
         self.slots = Slots(
             anonymous_file("a test's slots", Slots.file_size(self.settings)), self.settings
         )
+        self.room_rate = new_room_rate(self.settings)
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
@@ -353,8 +363,11 @@ class House:
                 super().leave(reasons)
 
         self.left: dict[int, LeaveReason] = {}
-        self.members = Watched(self.slots, registry, counters, lambda line: None)
-        self.pool = WorkerPool(self.settings, self.loop, self.log, self.slots, self.doorbells)
+        sources = Sources(self.settings.sources)
+        self.members = Watched(self.slots, sources, registry, counters, lambda line: None)
+        self.pool = WorkerPool(
+            self.settings, self.loop, self.log, self.slots, self.room_rate, self.doorbells
+        )
         self.assignment = Assignment(
             self.loop, self.pool, self.members, registry, counters, self.log
         )
@@ -391,6 +404,7 @@ class House:
             doorbell.close()
         os.close(self.log.fd)
         os.close(self.slots.fd)
+        os.close(self.room_rate.fd)
 
     def Process(self, target: object, args: tuple[int, Settings, socket.socket]) -> Mortal:  # noqa: N802
         self.processes.append(Mortal(self, args[0], args[2]))
@@ -458,7 +472,7 @@ class House:
             heard = sum(guest.hear() for guest in self.guests)
             if heard or self.entries() > before:
                 quiet = 0
-            elif self._on_the_way():  # wait for the kernel
+            elif self._on_the_way():  # wait for the kernel, or for the clock
                 quiet = 0
                 select.select([guest.end for guest in self.guests if not guest.ended], [], [], 0.01)
             else:
@@ -472,7 +486,7 @@ class House:
         return (
             any(_unsent(end) for end in (*ours, *theirs))
             or not all(guest.ended or not guest.listens for guest in gone)
-            or any(process.behind for process in self.alive)
+            or any(process.behind or process.throttles for process in self.alive)
         )
 
     def check(self) -> None:

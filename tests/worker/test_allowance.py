@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from chatroom.config.settings import LEAST_COST
 from chatroom.config.sizes import KIB
 from chatroom.worker.allowance import Allowance
 from tests.integration.waiting import until
@@ -123,26 +124,26 @@ def test_load_3_the_next_worker_gives_no_new_burst(why: str) -> None:
         flooder.say((b"z" * 49 + b"\n") * 1200)
         house.settle()
         used = read_of(house, flooder)
-        assert burst - 50 < used <= burst + house.settings.read_size
+        assert burst - LEAST_COST < cost_of(used) <= burst + house.settings.most_cost
         if why == "a death":
             house.alive[0].kill()
         else:
             even_the_spread(house, [guest for guest in guests if guest not in theirs])
         house.settle()
         assert worker_of(house, flooder) != 0 or why == "a death"
-        most = house.settings.read_size + 1000  # one read, and what the rate allows in a second
-        assert read_of(house, flooder) <= used + most
+        most = house.settings.most_cost + 1000  # one read, and what the rate allows in a second
+        assert cost_of(read_of(house, flooder)) <= cost_of(used) + most
         house.finish()
         house.check()
 
 
 def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
-    line, burst = b"z" * 49 + b"\n", 64 * KIB
+    line, burst = b"z" * 49 + b"\n", 128 * KIB
     with a_house(workers=2, rate=1000, burst=burst) as house:
         guests = house.joined(8)
         flooder, *_ = theirs = [guest for guest in guests if worker_of(house, guest) == 0]
         used = 0
-        while used < burst - 10_000:
+        while cost_of(used) < burst - 10_000:
             flooder.say(line * 40)
             used += len(line * 40)
             house.settle()
@@ -154,10 +155,15 @@ def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
         assert read_of(house, flooder) == used
         flooder.say(line * 1600)
         house.settle()
-        most = house.settings.read_size + 1000  # one read, and what the rate allows in a second
-        assert burst - 1000 < read_of(house, flooder) <= burst + most
+        most = house.settings.most_cost + 1000  # one read, and what the rate allows in a second
+        assert burst - 1000 < cost_of(read_of(house, flooder)) <= burst + most
         house.finish()
         house.check()
+
+
+def cost_of(size: int) -> int:
+    """Return the cost of `size` bytes of lines of 50 bytes."""
+    return size // 50 * LEAST_COST
 
 
 def even_the_spread(house: House, others: list[Guest]) -> None:

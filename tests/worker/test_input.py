@@ -278,7 +278,7 @@ def test_line_2_time_in_which_a_member_is_throttled_is_no_silence(reader: Reader
 
 
 def test_line_5_a_flooding_member_that_stops_is_silent(reader: Reader) -> None:
-    reader.begin(rate=10_000, burst=10_000)
+    reader.begin(rate=10_000, burst=10_000, room_rate=0)
     reader.join().say((b"much" * 25 + b"\n") * 150 + b"and half")
     assert b"".join(reader.turns()).endswith(b"much\n")
     reader.clock.now += 0.3

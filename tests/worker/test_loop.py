@@ -58,7 +58,7 @@ def test_cast_7_a_message_of_a_member_alone_reaches_nobody(room: Room) -> None:
 
 def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None:
     """CAST-3, CAST-4, LINE-3: a paste larger than the socket's buffers."""
-    room = make_room(workers=2, rate=0)
+    room = make_room(workers=2, rate=0, room_rate=0)
     alice, bob = room.join(0), room.join(1)
     lines = [b"%05d %s\n" % (number, b"x" * 44) for number in range(20_000)]
     left, heard = memoryview(b"".join(lines)), b""

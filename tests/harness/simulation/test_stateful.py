@@ -214,7 +214,7 @@ class Visit:
 
 @pytest.fixture(scope="module", name="room")
 def fixture_room() -> Iterator[Command]:
-    target = Command(f"{CHATROOM} --rate 0")
+    target = Command(f"{CHATROOM} --rate 0 --room-rate 0")
     target.start()
     yield target
     target.stop()

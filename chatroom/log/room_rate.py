@@ -1,0 +1,128 @@
+"""The rate limit of the room as a whole, and each sender's share of it.
+
+The limit is a token bucket. Each message has a *cost* in bytes (`Settings.cost`), and the room may
+append `burst` bytes at once and `rate` bytes a second in the long run. The *debt* is the part of
+the burst that is used up. So a member that reads at least `rate` never lags by more than `burst`.
+
+The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). A *source* is what shares
+are given to: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/
+sources.py). Each source has a *tag*: the virtual time at which its share pays for all that it has
+sent. The virtual time is the lowest tag of a source that waits to be read from. So:
+
+- of the waiting sources, the one with the lowest tag is the next;
+- a source that sends less than its share has a tag below the virtual time;
+- a source that was idle earns nothing: it goes on from the virtual time;
+- a sender that reconnects gains nothing: it has the same source, and so the same tag.
+
+Tags and the virtual time are in bytes of cost. They begin anew when the room has no debt: the
+virtual time moves to the highest tag.
+
+The words lie in memory that all workers share. They change under the log's lock, except for the
+lowest waiting tag of a worker, which only that worker writes. A worker that is killed between two
+stores leaves reads that were counted for some of their sources only.
+"""
+
+import mmap
+from collections.abc import Iterable
+
+from chatroom.config.settings import SEATS, Settings
+from chatroom.config.sizes import whole_pages
+
+_WORD = 8
+_NANOSECONDS = 1_000_000_000
+
+NONE = 2**64 - 1
+"""Lowest waiting tag of a worker for which no source waits."""
+
+# Indexes of words: the time (ns, monotonic) until which the appended messages use up the rate; the
+# virtual time; the highest tag; the lowest waiting tag of each seat; the tag of each source.
+_PAID_AT = 0
+_VIRTUAL = 1
+_HIGHEST = 2
+_BY_SEAT = 8
+_BY_SOURCE = _BY_SEAT + SEATS
+
+
+class RoomRate:
+    """A process' view of the words in the file `fd`. With a rate of 0 there is no limit."""
+
+    def __init__(self, fd: int, settings: Settings) -> None:
+        """`fd`: an anonymous file of `RoomRate.file_size(settings)`."""
+        self.fd = fd
+        self.rate = settings.room_rate
+        """Bytes a second."""
+        self.burst = settings.most_debt
+        """Bytes."""
+        self._words = memoryview(mmap.mmap(fd, self.file_size(settings))).cast("Q")
+        self._seats = self._words[_BY_SEAT:_BY_SOURCE]
+        self._tags = self._words[_BY_SOURCE:]
+
+    @staticmethod
+    def file_size(settings: Settings) -> int:
+        """Return the size of the file in bytes."""
+        return whole_pages((_BY_SOURCE + settings.sources) * _WORD)
+
+    def format(self) -> None:
+        """Prepare a zeroed file. Call once, before another process maps the file."""
+        for seat in range(SEATS):
+            self._seats[seat] = NONE
+
+    # --- the room ------------------------------------------------------------
+
+    def debt(self, now: float) -> int:
+        """Return the part of the burst (bytes) that is used up at `now` (s, monotonic).
+
+        It is at most the burst, even if a higher rate is in force since the last append.
+        """
+        ahead = self._words[_PAID_AT] - int(now * _NANOSECONDS)
+        return min(ahead * self.rate // _NANOSECONDS, self.burst) if ahead > 0 else 0
+
+    def wait(self, cost: int, now: float) -> float:
+        """Return the seconds until messages of this cost may be appended; 0.0: at once.
+
+        A cost above the burst counts as the burst.
+        """
+        if not self.rate:
+            return 0.0
+        excess = self.debt(now) + min(cost, self.burst) - self.burst
+        return max(0.0, excess / self.rate)
+
+    def charge(self, cost: int, now: float) -> None:
+        """Count messages that were appended. Hold the log's lock."""
+        at = int(now * _NANOSECONDS)
+        longest = at + self.burst * _NANOSECONDS // self.rate
+        start = min(max(self._words[_PAID_AT], at), longest)
+        self._words[_PAID_AT] = start + cost * _NANOSECONDS // self.rate
+
+    # --- the shares ----------------------------------------------------------
+
+    def charge_sources(self, reads: Iterable[tuple[int, int]], now: float) -> None:
+        """Count the costs of reads, as pairs of source and cost (bytes). Hold the log's lock.
+
+        An unfinished line counts when it is read, so that a source does not get far ahead with it.
+        """
+        words, tags = self._words, self._tags
+        virtual, highest = self.virtual_time(), words[_HIGHEST]
+        if words[_PAID_AT] <= int(now * _NANOSECONDS):
+            virtual = max(virtual, highest)
+        for source, cost in reads:
+            tags[source] = tag = max(tags[source], virtual) + cost
+            highest = max(highest, tag)
+        words[_VIRTUAL] = virtual
+        words[_HIGHEST] = highest
+
+    def tag(self, source: int) -> int:
+        """Return the tag of a source."""
+        return self._tags[source]
+
+    def virtual_time(self) -> int:
+        """Return the virtual time. It never decreases."""
+        lowest = min(self._seats)
+        return self._words[_VIRTUAL] if lowest == NONE else max(self._words[_VIRTUAL], lowest)
+
+    def publish(self, worker: int, lowest: int) -> None:
+        """Store the lowest tag of a source that waits in `worker`, or NONE.
+
+        Only for that worker, and for the main process after the worker's end.
+        """
+        self._seats[worker] = lowest

@@ -1,0 +1,266 @@
+"""Attack a room with floods, and measure what its other members notice. To be run by hand.
+
+    python -m tests.integration.floods --seconds 10
+
+Each row is one room with its default options and a transcript. Strangers send one payload as fast
+as the room reads it. Meanwhile a reader receives 1 MB/s (or another pace), a listener receives as
+fast as it can, and a typist sends a line every half second. A row says:
+
+- whether the room disconnected the reader;
+- the messages that the transcript lacks, of those that the listener received;
+- the longest time from a line of the typist until the listener received it;
+- the bytes per second that the room added to its log, and to its transcript.
+
+The program ends with exit code 1 if the room has disconnected the reader, or the transcript lacks
+a message. Times depend on the machine, which the strangers share with the room.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import selectors
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.integration.clients import Client
+from tests.integration.rooms import room
+
+PAYLOADS: dict[str, bytes] = {
+    "empty lines": b"\n" * 60_000,
+    "lines of 80 bytes": (b"x" * 79 + b"\n") * 800,
+    "no line ends": b"y" * 64_000,
+    "control characters": (b"\x01" * 999 + b"\n") * 64,
+}
+RECONNECTING = "empty lines, reconnecting"
+"""Payload of strangers that close the connection after 100,000 empty lines, and connect again."""
+AFTER = 100_000
+
+READER = "127.1.0.1"
+TYPIST = "127.1.0.2"
+LISTENER = "127.1.0.3"
+PACE_STEP = 0.02
+"""Seconds between two reads of the paced reader."""
+TYPE_EVERY = 0.5
+
+
+class Attack(NamedTuple):
+    """Strangers: `connections` connections from `addresses` addresses that send a payload."""
+
+    connections: int
+    addresses: int
+    payload: str
+
+
+ATTACKS = [
+    Attack(connections, addresses, payload)
+    for connections, addresses in ((2, 1), (6, 1), (40, 40), (900, 900))
+    for payload in (*PAYLOADS, RECONNECTING)
+]
+
+
+# --- strangers -----------------------------------------------------------------------------------
+
+
+def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
+    """Flood a room until the time `stop` (s, monotonic). The target of a process."""
+    reconnecting = attack.payload == RECONNECTING
+    payload = PAYLOADS["empty lines" if reconnecting else attack.payload]
+    with selectors.DefaultSelector() as selector:
+        sent: dict[socket.socket, int] = {}
+
+        def connect(number: int) -> None:
+            address = number % attack.addresses
+            connection = socket.socket()
+            connection.setblocking(False)
+            connection.bind((f"127.2.{address // 250}.{address % 250 + 2}", 0))
+            with contextlib.suppress(BlockingIOError):
+                connection.connect((host, port))
+            sent[connection] = 0
+            selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, number)
+
+        for number in range(attack.connections):
+            connect(number)
+        while time.monotonic() < stop:
+            for key, events in selector.select(0.1):
+                connection, number = key.fileobj, key.data
+                assert isinstance(connection, socket.socket)
+                try:
+                    if events & selectors.EVENT_READ:
+                        connection.recv(1 << 20)
+                    if events & selectors.EVENT_WRITE:
+                        sent[connection] += connection.send(payload)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    sent[connection] = AFTER
+                if sent[connection] >= AFTER and (reconnecting or not events):
+                    selector.unregister(connection)
+                    del sent[connection]
+                    connection.close()
+                    connect(number)
+        for connection in sent:
+            connection.close()
+
+
+# --- the members that are watched ----------------------------------------------------------------
+
+
+class Reader(threading.Thread):
+    """Receives `pace` bytes a second, or as fast as it can."""
+
+    def __init__(self, client: Client, pace: float | None, stop: float) -> None:
+        super().__init__(daemon=True)
+        self._client = client
+        self._pace = pace
+        self._until = stop
+        self.received = 0
+        self.lines = 0
+        self.ended = False
+        self.heard: dict[int, float] = {}
+        """Time at which each line of the typist came."""
+
+    def run(self) -> None:
+        connection, rest = self._client.socket, b""
+        connection.settimeout(0.2)
+        begin = time.monotonic()
+        while (now := time.monotonic()) < self._until:
+            most = 1 << 20
+            if self._pace is not None:
+                most = int((now - begin) * self._pace) - self.received
+                if most <= 0:
+                    time.sleep(PACE_STEP)
+                    continue
+            try:
+                data = connection.recv(most)
+            except TimeoutError:
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self.ended = True
+                return
+            self.received += len(data)
+            if self._pace is None:
+                rest = self._note(rest + data)
+
+    def _note(self, data: bytes) -> bytes:
+        now = time.monotonic()
+        whole, lf, rest = data.rpartition(b"\n")
+        self.lines += whole.count(b"\n") + len(lf)
+        for line in whole.split(b"\n") if TYPIST.encode() in whole else ():
+            if line.startswith(b"<%s>typed " % TYPIST.encode()):
+                self.heard[int(line.split()[-1])] = now
+        return rest
+
+
+class Row(NamedTuple):
+    """Result of one attack."""
+
+    attack: Attack
+    disconnected: bool
+    missing: int
+    slowest: float
+    """Seconds."""
+    added: float
+    """Bytes per second."""
+    written: float
+    """Bytes per second."""
+
+
+def measure(attack: Attack, pace: float, seconds: float, options: list[str]) -> Row:
+    """Run one attack on a new room."""
+    with tempfile.TemporaryDirectory() as folder:
+        transcript = Path(folder) / "said.jsonl"
+        with room("--quiet", "--verbose", "--transcript", transcript, *options, tells=".*") as here:
+            paced = here.join(READER, receive_buffer=1 << 16)
+            listener, typist = here.join(LISTENER), here.join(TYPIST)
+            stop = time.monotonic() + seconds
+            attackers = multiprocessing.get_context("spawn").Process(
+                target=strangers, args=(here.host, here.port, attack, stop)
+            )
+            attackers.start()
+            readers = [Reader(paced, pace, stop + 1), Reader(listener, None, stop + 1)]
+            for reader in readers:
+                reader.start()
+            typed = dict(type_lines(typist, stop))
+            attackers.join()
+            for reader in readers:
+                reader.join()
+            slow, fast = readers
+        missing = 0
+        for line in transcript.read_text().splitlines():
+            missing += json.loads(line).get("missed", 0)
+        slowest = max(
+            fast.heard.get(number, stop + 1) - began
+            for number, began in typed.items()
+            if began < stop - 1
+        )
+        size = transcript.stat().st_size
+    return Row(attack, slow.ended, missing, slowest, fast.received / seconds, size / seconds)
+
+
+def type_lines(typist: Client, stop: float) -> Iterator[tuple[int, float]]:
+    """Send a line every half second; yield its number and its time."""
+    number = 0
+    while (now := time.monotonic()) < stop:
+        typist.say(b"typed %d\n" % number)
+        yield number, now
+        number += 1
+        drain(typist)
+        time.sleep(TYPE_EVERY)
+
+
+def drain(client: Client) -> None:
+    """Receive what has arrived, and drop it."""
+    client.socket.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while client.socket.recv(1 << 20):
+            pass
+    client.socket.setblocking(True)
+
+
+def table(rows: Callable[[], Iterator[Row]]) -> bool:
+    """Print the rows; return True if all are as promised."""
+    good = True
+    print(
+        "| connections | addresses | payload | reader | transcript lacks | typist waits | log | file |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows():
+        connections, addresses, payload = row.attack
+        good = good and not row.disconnected and not row.missing
+        stays = "disconnected" if row.disconnected else "stays"
+        print(
+            f"| {connections} | {addresses} | {payload} | {stays} | {row.missing} |"
+            f" {row.slowest:.2f} s | {row.added / 1000:,.0f} kB/s | {row.written / 1000:,.0f} kB/s |",
+            flush=True,
+        )
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.integration.floods", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each attack")
+    parser.add_argument("--pace", type=float, default=1e6, help="bytes per second of the reader")
+    parser.add_argument("--only", type=int, help="number of connections of the attacks to run")
+    parser.add_argument("options", nargs="*", help="options of the room, after --")
+    arguments = parser.parse_args()
+    attacks = [a for a in ATTACKS if arguments.only in (None, a.connections)]
+    good = table(
+        lambda: (
+            measure(attack, arguments.pace, arguments.seconds, arguments.options)
+            for attack in attacks
+        )
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

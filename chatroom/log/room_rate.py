@@ -14,7 +14,7 @@ sent. The virtual time is the lowest tag of a source that waits to be read from.
 - a source that was idle earns nothing: it goes on from the virtual time;
 - a sender that reconnects gains nothing: it has the same source, and so the same tag.
 
-Tags and the virtual time are in bytes of cost. They begin anew when the room has no debt: the
+Tags and the virtual time are in bytes of cost. When the room has no debt, the
 virtual time moves to the highest tag.
 
 The words lie in memory that all workers share. They change under the log's lock, except for the
@@ -44,7 +44,8 @@ _BY_SOURCE = _BY_SEAT + SEATS
 
 
 class RoomRate:
-    """A process' view of the words in the file `fd`. With a rate of 0 there is no limit."""
+    """A process' view of the words in the file `fd`. If `rate` is 0, there is no limit: then only
+    `publish` may be called."""
 
     def __init__(self, fd: int, settings: Settings) -> None:
         """`fd`: an anonymous file of `RoomRate.file_size(settings)`."""
@@ -54,7 +55,7 @@ class RoomRate:
         self.burst = settings.most_debt
         """Bytes."""
         self._words = memoryview(mmap.mmap(fd, self.file_size(settings))).cast("Q")
-        self._seats = self._words[_BY_SEAT:_BY_SOURCE]
+        self._seats = self._words[_BY_SEAT : _BY_SEAT + settings.seats]
         self._tags = self._words[_BY_SOURCE:]
 
     @staticmethod
@@ -64,7 +65,7 @@ class RoomRate:
 
     def format(self) -> None:
         """Prepare a zeroed file. Call once, before another process maps the file."""
-        for seat in range(SEATS):
+        for seat in range(len(self._seats)):
             self._seats[seat] = NONE
 
     # --- the room ------------------------------------------------------------
@@ -82,8 +83,6 @@ class RoomRate:
 
         A cost above the burst counts as the burst.
         """
-        if not self.rate:
-            return 0.0
         excess = self.debt(now) + min(cost, self.burst) - self.burst
         return max(0.0, excess / self.rate)
 

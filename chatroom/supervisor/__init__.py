@@ -7,6 +7,7 @@ In reading order:
     pending.py         connections through a trusted proxy, until their PROXY header arrives
     registry.py        the directory of members, in a process of its own
     members.py         `Members`: the members, and a dup of each member's socket
+    sources.py         `Sources`: which members share a source, for the room's rate
     assignment.py      `Assignment`: which worker serves which member; what follows a death
     pool.py            `WorkerPool`: start, watch and replace workers
     child.py           `Child`: one process, from its start until it is reaped

@@ -7,6 +7,7 @@ The parts, each with its entry function:
     loop.py        one turn after another: Worker.run
     input.py       reading members into a batch of messages: Input.read
     allowance.py   rate limit of each member's input: Allowance.spend
+    fair_queue.py  turns of the members while the room's rate is used up: FairQueue.pop
     delivery.py    sending the log to members: Delivery.deliver
     membership.py  members that come, move and leave: Membership.adopt, Membership.remove
     recovery.py    recovering the state of a member from another worker: Past.of
@@ -30,8 +31,9 @@ A turn is `Worker._turn`:
 Data flows in this order and never back: the loop hands the result of one part to the next. A
 member always leaves by `Membership.remove`, whichever part noticed its end.
 
-If the log has no room for a batch, because the slowest worker has not delivered yet, the worker
-keeps the batch and reads nothing more. It goes on delivering meanwhile.
+If the log has no room for a batch, because the slowest worker has not delivered yet, or the room's
+rate does not permit it, the worker keeps the batch and reads nothing more. It goes on delivering
+meanwhile.
 
 Another worker can recover all that a killed worker knew: the messages are in the log, the kernel
 counts the bytes that each socket sent and received, and the slots hold the input that was read and

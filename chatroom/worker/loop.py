@@ -128,9 +128,13 @@ class Worker:
 
         A room that stops ignores the rate.
         """
+        self._append_at = None
+        if self.input.draining or not self._room_rate.rate:
+            return True
         now = monotonic()
-        wait = 0.0 if self.input.draining else self._room_rate.wait(self.input.cost, now)
-        self._append_at = now + wait if wait else None
+        wait = self._room_rate.wait(self.input.cost, now)
+        if wait:
+            self._append_at = now + wait
         return not wait
 
     # --- the channel ---------------------------------------------------------

@@ -3,16 +3,16 @@
     python -m tests.integration.floods --seconds 10
 
 Each row is one room with its default options and a transcript. Strangers send one payload as fast
-as the room reads it. Meanwhile a reader receives 1 MB/s (or another pace), a listener receives as
-fast as it can, and a typist sends a line every half second. A row says:
+as the room reads it. Meanwhile readers receive 1 MB/s and 0.5 MB/s, a listener receives as fast as
+it can, and a typist sends a line every half second. A row says:
 
-- whether the room disconnected the reader;
+- which readers the room has disconnected;
 - the messages that the transcript lacks, of those that the listener received;
 - the longest time from a line of the typist until the listener received it;
-- the bytes per second that the room added to its log, and to its transcript.
+- the bytes per second that the room added to its log.
 
-The program ends with exit code 1 if the room has disconnected the reader, or the transcript lacks
-a message. Times depend on the machine, which the strangers share with the room.
+The program ends with exit code 1 if the room has disconnected the reader of 1 MB/s, or the
+transcript lacks a message. Times depend on the machine, which the strangers share with the room.
 """
 
 import argparse
@@ -42,7 +42,8 @@ RECONNECTING = "empty lines, reconnecting"
 """Payload of strangers that close the connection after 100,000 empty lines, and connect again."""
 AFTER = 100_000
 
-READER = "127.1.0.1"
+PACES = (1e6, 0.5e6)
+"""Bytes per second that the paced readers receive. The room keeps its promise to the first."""
 TYPIST = "127.1.0.2"
 LISTENER = "127.1.0.3"
 PACE_STEP = 0.02
@@ -68,45 +69,59 @@ ATTACKS = [
 # --- strangers -----------------------------------------------------------------------------------
 
 
-def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
-    """Flood a room until the time `stop` (s, monotonic). The target of a process."""
-    reconnecting = attack.payload == RECONNECTING
-    payload = PAYLOADS["empty lines" if reconnecting else attack.payload]
-    with selectors.DefaultSelector() as selector:
-        sent: dict[socket.socket, int] = {}
+class Strangers:
+    """The connections of one attack."""
 
-        def connect(number: int) -> None:
-            address = number % attack.addresses
-            connection = socket.socket()
-            connection.setblocking(False)
-            connection.bind((f"127.2.{address // 250}.{address % 250 + 2}", 0))
-            with contextlib.suppress(BlockingIOError):
-                connection.connect((host, port))
-            sent[connection] = 0
-            selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, number)
-
+    def __init__(self, host: str, port: int, attack: Attack) -> None:
+        self._where = host, port
+        self._attack = attack
+        self._reconnecting = attack.payload == RECONNECTING
+        self._payload = PAYLOADS["empty lines" if self._reconnecting else attack.payload]
+        self._selector = selectors.DefaultSelector()
+        self._sent: dict[int, int] = {}
+        """Bytes sent by each connection, by its number."""
         for number in range(attack.connections):
-            connect(number)
+            self._connect(number)
+
+    def run(self, stop: float) -> None:
+        """Flood the room until the time `stop` (s, monotonic)."""
         while time.monotonic() < stop:
-            for key, events in selector.select(0.1):
+            for key, events in self._selector.select(0.1):
                 connection, number = key.fileobj, key.data
                 assert isinstance(connection, socket.socket)
-                try:
-                    if events & selectors.EVENT_READ:
-                        connection.recv(1 << 20)
-                    if events & selectors.EVENT_WRITE:
-                        sent[connection] += connection.send(payload)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    sent[connection] = AFTER
-                if sent[connection] >= AFTER and (reconnecting or not events):
-                    selector.unregister(connection)
-                    del sent[connection]
+                if self._has_ended(connection, number, events):
+                    self._selector.unregister(connection)
                     connection.close()
-                    connect(number)
-        for connection in sent:
-            connection.close()
+                    self._connect(number)
+
+    def _connect(self, number: int) -> None:
+        address = number % self._attack.addresses
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.bind((f"127.2.{address // 250}.{address % 250 + 2}", 0))
+        with contextlib.suppress(BlockingIOError):
+            connection.connect(self._where)
+        self._sent[number] = 0
+        events = selectors.EVENT_READ | selectors.EVENT_WRITE
+        self._selector.register(connection, events, number)
+
+    def _has_ended(self, connection: socket.socket, number: int, events: int) -> bool:
+        """Receive and send; return True if the connection is to be replaced."""
+        try:
+            if events & selectors.EVENT_READ and not connection.recv(1 << 20):
+                return True
+            if events & selectors.EVENT_WRITE:
+                self._sent[number] += connection.send(self._payload)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return True
+        return self._reconnecting and self._sent[number] >= AFTER
+
+
+def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
+    """Flood a room until the time `stop`. The target of a process."""
+    Strangers(host, port, attack).run(stop)
 
 
 # --- the members that are watched ----------------------------------------------------------------
@@ -164,36 +179,38 @@ class Row(NamedTuple):
     """Result of one attack."""
 
     attack: Attack
-    disconnected: bool
+    disconnected: list[bool]
+    """For each of PACES."""
     missing: int
     slowest: float
     """Seconds."""
     added: float
     """Bytes per second."""
-    written: float
-    """Bytes per second."""
 
 
-def measure(attack: Attack, pace: float, seconds: float, options: list[str]) -> Row:
+def measure(attack: Attack, seconds: float, options: list[str]) -> Row:
     """Run one attack on a new room."""
     with tempfile.TemporaryDirectory() as folder:
         transcript = Path(folder) / "said.jsonl"
         with room("--quiet", "--verbose", "--transcript", transcript, *options, tells=".*") as here:
-            paced = here.join(READER, receive_buffer=1 << 16)
+            paced = [here.join(f"127.1.1.{n + 1}", 1 << 16) for n in range(len(PACES))]
             listener, typist = here.join(LISTENER), here.join(TYPIST)
             stop = time.monotonic() + seconds
             attackers = multiprocessing.get_context("spawn").Process(
                 target=strangers, args=(here.host, here.port, attack, stop)
             )
             attackers.start()
-            readers = [Reader(paced, pace, stop + 1), Reader(listener, None, stop + 1)]
+            fast = Reader(listener, None, stop + 1)
+            slow = [
+                Reader(client, pace, stop + 1) for client, pace in zip(paced, PACES, strict=True)
+            ]
+            readers = [fast, *slow]
             for reader in readers:
                 reader.start()
             typed = dict(type_lines(typist, stop))
             attackers.join()
             for reader in readers:
                 reader.join()
-            slow, fast = readers
         missing = 0
         for line in transcript.read_text().splitlines():
             missing += json.loads(line).get("missed", 0)
@@ -202,8 +219,7 @@ def measure(attack: Attack, pace: float, seconds: float, options: list[str]) -> 
             for number, began in typed.items()
             if began < stop - 1
         )
-        size = transcript.stat().st_size
-    return Row(attack, slow.ended, missing, slowest, fast.received / seconds, size / seconds)
+    return Row(attack, [reader.ended for reader in slow], missing, slowest, fast.received / seconds)
 
 
 def type_lines(typist: Client, stop: float) -> Iterator[tuple[int, float]]:
@@ -229,17 +245,18 @@ def drain(client: Client) -> None:
 def table(rows: Callable[[], Iterator[Row]]) -> bool:
     """Print the rows; return True if all are as promised."""
     good = True
+    readers = " | ".join(f"reader of {pace / 1e6:g} MB/s" for pace in PACES)
     print(
-        "| connections | addresses | payload | reader | transcript lacks | typist waits | log | file |"
+        f"| connections | addresses | payload | {readers} | transcript lacks | typist waits | log |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---" * (6 + len(PACES)) + "|")
     for row in rows():
         connections, addresses, payload = row.attack
-        good = good and not row.disconnected and not row.missing
-        stays = "disconnected" if row.disconnected else "stays"
+        good = good and not row.disconnected[0] and not row.missing
+        stays = " | ".join("disconnected" if ended else "stays" for ended in row.disconnected)
         print(
             f"| {connections} | {addresses} | {payload} | {stays} | {row.missing} |"
-            f" {row.slowest:.2f} s | {row.added / 1000:,.0f} kB/s | {row.written / 1000:,.0f} kB/s |",
+            f" {row.slowest:.2f} s | {row.added / 1000:,.0f} kB/s |",
             flush=True,
         )
     return good
@@ -248,16 +265,18 @@ def table(rows: Callable[[], Iterator[Row]]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.integration.floods", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each attack")
-    parser.add_argument("--pace", type=float, default=1e6, help="bytes per second of the reader")
     parser.add_argument("--only", type=int, help="number of connections of the attacks to run")
+    parser.add_argument("--payload", choices=[*PAYLOADS, RECONNECTING], help="payload to send")
     parser.add_argument("options", nargs="*", help="options of the room, after --")
     arguments = parser.parse_args()
-    attacks = [a for a in ATTACKS if arguments.only in (None, a.connections)]
+    attacks = [
+        attack
+        for attack in ATTACKS
+        if arguments.only in (None, attack.connections)
+        and arguments.payload in (None, attack.payload)
+    ]
     good = table(
-        lambda: (
-            measure(attack, arguments.pace, arguments.seconds, arguments.options)
-            for attack in attacks
-        )
+        lambda: (measure(attack, arguments.seconds, arguments.options) for attack in attacks)
     )
     return 0 if good else 1
 

@@ -193,7 +193,8 @@ def test_the_limit_of_descriptors_limits_the_members() -> None:
         members.append(here.join("127.0.9.9"))
         members[-1].say("the last seat is mine\n")
         members[0].hear("<127.0.9.9>the last seat is mine\n")
-        until(lambda: here.descriptors() == before, "no more descriptors than before")
+        # There may be fewer: the connection of a refused client stays open for a moment.
+        until(lambda: here.descriptors() <= before, "no more descriptors than before")
 
 
 def join_until_full(here: Room) -> list[Client]:

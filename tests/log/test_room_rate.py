@@ -35,10 +35,6 @@ def room_rate(make: Callable[..., RoomRate]) -> RoomRate:
     return make()
 
 
-def test_a_room_without_a_rate_never_waits(make: Callable[..., RoomRate]) -> None:
-    assert make(room_rate=0).wait(1 << 40, 1000.0) == 0.0
-
-
 def test_a_burst_is_free_and_the_rest_waits(room_rate: RoomRate) -> None:
     assert room_rate.wait(BURST, 1000.0) == 0.0
     room_rate.charge(BURST - 1000, 1000.0)

@@ -55,6 +55,16 @@ def test_simulated_people_receive_every_message(
     assert done.returncode == 0, done.stdout
 
 
+FLOODS = ["empty lines", "lines of 80 bytes", "control characters", "empty lines, reconnecting"]
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("payload", FLOODS)
+def test_strangers_that_flood_disconnect_no_reader_and_no_message_is_missing(payload: str) -> None:
+    done = run("tests.integration.floods", "--seconds", "4", "--only", "40", "--payload", payload)
+    assert done.returncode == 0, done.stdout
+
+
 def test_each_shipped_scenario_is_run() -> None:
     parameters = (getattr(entry, "values", entry) for entry in SCENARIOS)
     assert {scenario for scenario, _ in parameters} == set(names())

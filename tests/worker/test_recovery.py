@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists
 
 from chatroom.config.settings import Settings
+from chatroom.config.sizes import KIB
 from chatroom.log.ring import Span
 from chatroom.protocol.framing import Framer
 from chatroom.protocol.leave_reason import LeaveReason
@@ -538,6 +539,8 @@ def test_load_4_random_steps_and_deaths_lose_and_double_nothing(seed: int) -> No
     """Random steps of all processes, and deaths of workers at random lines."""
     chance = random.Random(seed)
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
+    if seed % 3 == 0:
+        limits["room_rate"] = 16 * KIB
     with a_house(workers=chance.choice([1, 2, 2, 3]), **limits) as house:
         for _ in range(chance.randint(1, 4)):
             house.join(chance.choice([None, 2048]))

@@ -1,8 +1,7 @@
-"""``python -m harness COMMAND``: one sub-command for each thing the harness does.
+"""``python -m harness COMMAND``: one sub-command for each task of the harness.
 
 A command is a module with a docstring, ``add_arguments(parser)`` and
-``run(options, parser) -> exit status``; it becomes a sub-command by a line in
-`COMMANDS`.
+``run(options, parser) -> exit status``. `COMMANDS` lists the commands.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        say("interrupted")  # the terminal itself may have gone
+        say("interrupted")  # `print` would fail if the terminal has gone
         return 128 + signal.SIGINT
     except CannotJudge as error:
         print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """The clauses of the protocol, read from the PROTOCOL.md that ships with the harness.
 
-The clauses are written down there and nowhere else. A clause is a row of a table; the
-heading above the table names its section.
+A clause is a row of a table; the heading above the table names its section.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from pathlib import Path
 _HEADING = re.compile(r"^## +(?P<section>.+?) *$")
 _ROW = re.compile(r"^\| *(?P<id>[A-Z]+-[0-9]+) *\| *(?P<level>MUST|SHOULD) *\| *(?P<text>.+?) *\|$")
 
-# In an installed package, it is inside; in a checkout, beside.
+# The file is inside an installed package, or beside the package in a checkout.
 _HERE = Path(__file__).parent
 _PLACES = (_HERE / "PROTOCOL.md", _HERE.parent / "PROTOCOL.md")
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One promise of the protocol. `level` is MUST or SHOULD."""
+    """A clause of the protocol. `level` is MUST or SHOULD."""
 
     id: str
     level: str
@@ -30,7 +29,7 @@ class Clause:
 
 
 def parse(page: str) -> dict[str, Clause]:
-    """Return a page's clauses by id, in its order. Raise ValueError for a duplicate id."""
+    """Return a page's clauses by id, in the page's order. Raise ValueError for a duplicate id."""
     clauses: dict[str, Clause] = {}
     section = ""
     for line in page.splitlines():
@@ -45,6 +44,6 @@ def parse(page: str) -> dict[str, Clause]:
 
 @cache
 def all_clauses() -> dict[str, Clause]:
-    """Return the protocol's clauses by id, in its order."""
+    """Return the protocol's clauses by id, in the order of PROTOCOL.md."""
     page = next(place for place in _PLACES if place.exists())
     return parse(page.read_text(encoding="utf-8"))

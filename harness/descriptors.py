@@ -1,4 +1,4 @@
-"""Raise this process's limit on descriptors, and tell when it is reached."""
+"""Raise this process's limit on open descriptors, and detect that it is reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 from harness.errors import CannotJudge
 
 ENOUGH = 1 << 20
-"""Limit to set where the system has none."""
+"""Limit to set if the system allows any number of descriptors."""
 
 
 def raise_descriptor_limit() -> int:
@@ -20,6 +20,8 @@ def raise_descriptor_limit() -> int:
 
 
 def check_descriptors(error: OSError) -> None:
-    """Raise CannotJudge if `error` says that the harness itself can open no more descriptors."""
+    """Raise CannotJudge if `error` means that the harness itself has run out of descriptors."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise CannotJudge(f"the harness itself has no more descriptors: {error.strerror}") from None
+        raise CannotJudge(
+            f"the harness itself has run out of descriptors: {error.strerror}"
+        ) from None

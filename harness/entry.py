@@ -1,7 +1,7 @@
 """The entry point that pytest loads wherever the harness is installed.
 
-The plugin's options have plain names, such as --seed, which may clash with another
-plugin's. So the plugin is loaded only in runs that collect `harness.conformance`.
+The plugin's options have plain names, such as --seed, which another plugin may have, too.
+So the plugin is loaded only in runs that collect `harness.conformance`.
 """
 
 from __future__ import annotations

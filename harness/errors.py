@@ -1,7 +1,7 @@
-"""The ways in which a check ends without a pass. The type says who is at fault.
+"""Exceptions that end a check without a pass. The type tells who is at fault.
 
 Violation        the target: it broke the clause that the test names
-Undecided        nobody: something that the check needs is missing here
+Undecided        nobody: this machine or profile lacks something that the check needs
 TargetGoneError  the target, but in an earlier check: it no longer accepts connections
 NotApplicable    nobody: the clause has no meaning for this target
 CannotJudge      the harness: it was too slow to judge, or lacked a resource
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class Violation(AssertionError):
-    """A broken clause: `what` happened, in one sentence; the expected and the actual bytes, if
+    """A broken clause. `what`: the violation, in one sentence. `expected`, `actual`: bytes, if
     the violation is about bytes."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Violation(AssertionError):
 
 
 class JoinError(Violation):
-    """A newcomer does not receive what others say. Only the clauses on joining are broken by it."""
+    """A new client does not receive others' messages. This breaks only the clauses on joining."""
 
 
 class RefusedError(Violation):
@@ -44,11 +44,11 @@ class TargetGoneError(Undecided):
 
 
 class NotApplicable(Exception):
-    """The clause has nothing to judge here; the message says why."""
+    """The clause has no meaning for this target; the message says why."""
 
 
 class CannotJudge(Exception):
-    """The harness was too slow, or lacked a resource; the message says which."""
+    """The harness was too slow, or lacked a resource; the message gives the reason."""
 
 
 class StartError(Exception):

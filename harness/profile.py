@@ -3,7 +3,8 @@
 A profile is a TOML file: one that ships in `profiles/`, or one that `python -m harness
 probe` wrote. It describes what PROTOCOL.md leaves open (the text of the welcome, notices),
 where a server deviates (so that one defect does not hide all others), and the figures that
-a test needs to bring a server to its limits. It never makes a clause hold.
+a test needs to bring a server to its limits. A clause that the server breaks fails with
+any profile.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _compile(text: Any) -> re.Pattern[bytes]:
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is not a string")
     try:
-        re.compile(b"(?:" + text.encode() + b")")  # rejects flags for the whole pattern
+        re.compile(b"(?:" + text.encode() + b")")  # rejects global flags, such as (?i)
         return re.compile(text.encode())
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
@@ -64,11 +65,11 @@ _count = whole(0)
 class Profile:
     """One server's dialect, limits and claims.
 
-    welcome: pattern of the whole greeting of a newcomer; None (empty in a file): no greeting.
+    welcome: pattern of the whole welcome; None (an empty string in the file): no welcome.
     prefix: pattern of the text before a message.
     notices: patterns of whole lines that the server itself sends.
-    claims: ids of the SHOULD clauses that it claims to hold.
-    full_options: arguments that limit the room to `full_clients`; empty: unknown.
+    claims: ids of the SHOULD clauses that the server claims to hold.
+    full_options: arguments that limit the room to `full_clients` clients; empty: unknown.
     lag_limit: bytes that a member may lag; 0: unknown.
     rate, burst: bytes per second, and bytes at once, that a member may send; 0: unknown.
     """
@@ -87,7 +88,7 @@ class Profile:
 
 
 def load(name: str) -> Profile:
-    """Return the profile of that name, or in that file. Raise TomlError if it is invalid."""
+    """Return the profile of this name, or from this file. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), find(name).stem)
 
 

@@ -1,12 +1,12 @@
 """Read dataclasses from TOML; report a mistake in one line that names the key.
 
 A field that is `Annotated[type, parser]` is a key of the table, required unless the field has
-a default. A class checks what concerns several keys in `__post_init__`, and raises ValueError.
+a default. A class checks conditions on several keys in `__post_init__`, which raises ValueError.
 
     scenario 'classroom': population 2 'late': rate must be a number from 0 to 10000, not -1
 
-Alternatives: msgspec and pydantic. msgspec's and pydantic's messages do not list the known keys,
-pydantic's take several lines, and `check` and `scenarios` must need only Python.
+Alternatives: msgspec and pydantic. Their messages do not list the known keys, pydantic's take
+several lines, and the commands `check` and `scenarios` must need only Python.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class TomlError(ValueError):
 
 @dataclass(frozen=True)
 class TomlFiles:
-    """Files of one kind: those that ship in a folder, and any others."""
+    """Files of one kind: those in a folder of the harness, and the user's own."""
 
     kind: str
     folder: Path
 
     def names(self) -> list[str]:
-        """Return the names of the files that ship."""
+        """Return the names of the files in the folder."""
         return sorted(path.stem for path in self.folder.glob("*.toml"))
 
     def find(self, name: str) -> Path:
-        """Return the path of the file that ships under this name, or else the name as a path."""
+        """Return the path of the file in the folder, or else the name as a path."""
         return self.folder / f"{name}.toml" if name in self.names() else Path(name)
 
     def text(self, name: str) -> str:
@@ -120,8 +120,8 @@ def parser(what: str, parse: Callable[[Any], Any]) -> Parser:
     return complaining
 
 
-def _that(fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Return a function that returns a value if it fits, and raises ValueError if not."""
+def _checked(fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Return a function that returns its argument if it fits, and raises ValueError if not."""
 
     def parse(value: Any) -> Any:
         if not fits(value):
@@ -136,13 +136,13 @@ def _is_number(value: Any, kind: Any = int | float) -> bool:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return a list as it is, and any other value in a list of its own."""
+    """Return a list unchanged, and any other value in a list of one."""
     return value if isinstance(value, list) else [value]
 
 
-string = parser("text", _that(lambda value: isinstance(value, str)))
-text = parser("text", _that(lambda value: isinstance(value, str) and bool(value.strip())))
-truth = parser("true or false", _that(lambda value: isinstance(value, bool)))
+string = parser("text", _checked(lambda value: isinstance(value, str)))
+text = parser("text", _checked(lambda value: isinstance(value, str) and bool(value.strip())))
+truth = parser("true or false", _checked(lambda value: isinstance(value, bool)))
 
 
 def whole(lowest: int, highest: int | None = None) -> Parser:
@@ -153,12 +153,12 @@ def whole(lowest: int, highest: int | None = None) -> Parser:
         return in_bounds and (highest is None or value <= highest)
 
     bounds = f", {lowest} or more" if highest is None else f" from {lowest} to {highest}"
-    return parser(f"a whole number{bounds}", _that(fits))
+    return parser(f"a whole number{bounds}", _checked(fits))
 
 
 def number(lowest: float, highest: float) -> Parser:
     """Return a parser of a number between these bounds."""
-    fits = _that(lambda value: _is_number(value) and lowest <= value <= highest)
+    fits = _checked(lambda value: _is_number(value) and lowest <= value <= highest)
     return parser(f"a number from {lowest:g} to {highest:g}", lambda value: float(fits(value)))
 
 
@@ -193,13 +193,13 @@ def interval(lowest: float, highest: float) -> Parser:
 
 def one_of(choice: Sequence[str]) -> Parser:
     """Return a parser of one of these texts."""
-    fits = _that(lambda value: isinstance(value, str) and value in choice)
+    fits = _checked(lambda value: isinstance(value, str) and value in choice)
     return parser(f"one of {', '.join(choice)}", fits)
 
 
 def some_of(choice: Sequence[str]) -> Parser:
     """Return a parser of one of these texts, or of a list of them."""
-    fits = _that(lambda found: bool(found) and all(name in choice for name in found))
+    fits = _checked(lambda found: bool(found) and all(name in choice for name in found))
     return parser(f"some of {', '.join(choice)}", lambda value: tuple(fits(_listed(value))))
 
 

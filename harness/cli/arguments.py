@@ -1,4 +1,4 @@
-"""The arguments that several commands share, and the steps that follow from them.
+"""The arguments that several commands share, and the functions that evaluate them.
 
 A command names the arguments that it takes: `add_shared(parser, "--profile", "--seed")`, and
 `add_target` for the server under test.
@@ -22,7 +22,7 @@ from harness.descriptors import raise_descriptor_limit
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.toml_reader import TomlError
 
-if TYPE_CHECKING:  # `bench` runs without the extra's packages.
+if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from harness.simulation.history import History
     from harness.target.target import Target
 
@@ -58,11 +58,11 @@ def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
 seconds = number("a number of seconds above 0 and up to 86400", lambda found: 0 < found <= 86_400)
 
 RANDOM_SEED = "random"
-"""Default of --seed, for which `seed` draws one."""
+"""Default of --seed: `seed` then draws a random seed."""
 
 
 def seed(text: str) -> int:
-    """Parse a seed, or draw one for the default."""
+    """Parse a seed; draw one if the text is RANDOM_SEED."""
     return random.SystemRandom().randrange(1 << 32) if text == RANDOM_SEED else whole(0)(text)
 
 
@@ -146,16 +146,16 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add these of the shared arguments."""
+    """Add the shared arguments of these names."""
     for name in names:
         parser.add_argument(name, **_SHARED[name])
 
 
-# --- steps that follow from the arguments --------------------------------------------------------
+# --- evaluation ----------------------------------------------------------------------------------
 
 
 def load_profile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> profiles.Profile:
-    """Return the profile that is named, or the default."""
+    """Return the profile of --profile, or the default. Exit with an error if it is invalid."""
     try:
         return profiles.load(options.profile or profiles.DEFAULT)
     except TomlError as error:
@@ -163,7 +163,7 @@ def load_profile(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def read_history(parser: argparse.ArgumentParser, options: argparse.Namespace) -> History:
-    """Return the history that is named."""
+    """Return the history of the argument HISTORY. Exit with an error if it is invalid."""
     from harness.simulation import history
 
     try:
@@ -173,11 +173,11 @@ def read_history(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument: str = "") -> None:
-    """Exit with an error if so many clients need more descriptors than a process may have."""
+    """Exit with an error if so many clients need more descriptors than this process may open."""
     limit = raise_descriptor_limit()
     if clients + SPARE_DESCRIPTORS > limit:
         parser.error(
-            f"{argument}{clients} clients need more descriptors than a process may have ({limit})"
+            f"{argument}{clients} clients need more descriptors than a process may open ({limit})"
         )
 
 
@@ -236,5 +236,5 @@ def started(
         finally:
             try:
                 target.stop()
-            except CannotJudge as error:  # only a warning: the results stand
+            except CannotJudge as error:  # only a warning: the results are valid
                 print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -3,9 +3,10 @@
 Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100 and
 idle 300. The servers are the chatroom, ncat, Redis and NATS, as far as they are
 installed, and the floor, which sends the same bytes without a server's logic. In
-crowd N, each of N clients sends a line of 64 bytes at once; a round ends when all
-clients have received all lines. In solo N, one client sends and the others receive.
-A run in which a line is missing, doubled or sent to the wrong client shows no figure.
+crowd N, all N clients send a line of 64 bytes at the same time; a round ends when
+all clients have received all lines. In solo N, one client sends and the others
+receive. A run in which a line was lost, duplicated or sent to the wrong client shows
+no figure.
 
 Exit status: 0 if the first server was measured in all workloads, whatever happened
 to the others; 1 if it failed; 2 for wrong arguments, or if the load generator
@@ -39,10 +40,10 @@ from harness.cli.arguments import (
 )
 
 KINDS = {
-    "crowd": "speak, all at once",
-    "solo": "are in the room, and one of them speaks",
-    "latency": "speak on a fixed schedule, at 10%% and at 50%% of the server's throughput in solo "
-    "N; measures how long a line takes",
+    "crowd": "send, all at the same time",
+    "solo": "are in the room, and one of them sends",
+    "latency": "send on a fixed schedule, at 10%% and at 50%% of the server's throughput in solo "
+    "N; measures the time until a line is received",
     "idle": "join and stay silent; measures memory per client, and joins per second of the first "
     "and of the last 1,000",
 }
@@ -60,10 +61,10 @@ SWEEP = tuple(Workload("crowd", clients) for clients in (10, 30, 100, 300, 900))
 """Workloads to plot if none is given."""
 
 BUSY = 0.5
-"""Load average before the start above which other processes distort the figures."""
+"""Load average before the start, above which other processes distort the figures."""
 
 SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
-"""Arguments that bear on every run; the JSON file records them."""
+"""Arguments that affect every run; the JSON file records them."""
 
 
 _seconds = number("a number of seconds", lambda found: 0 <= found < 1e6)
@@ -80,9 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         type=_server,
         nargs="+",
-        help=f"servers to measure: of {', '.join(RECIPES)} (default: all), or NAME=COMMAND for any "
-        "server of the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} are "
-        "filled in; without {port}, it must print 'listening on HOST:PORT'. The others are "
+        help=f"servers to measure: {', '.join(RECIPES)} (default: all), or NAME=COMMAND for a "
+        "server with the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} "
+        "are filled in; a server without {port} must print 'listening on HOST:PORT'. The others are "
         "compared with the first",
     )
     add(parser, "--seconds", "S", _seconds, 2, "minimum number of seconds of each timed part")
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     )
     machine = describe_machine(servers)
     try:
-        results = run_all(plan, _tell)
+        results = run_all(plan, _print_result)
     except LoadError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
@@ -174,13 +175,13 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
     note = ", ".join(parts) + "."
     if machine["load_average"] > BUSY:
         note += (
-            f" The machine was busy with other things (load average {machine['load_average']:.1f} "
+            f" The machine was busy with other work (load average {machine['load_average']:.1f} "
             "before the start): these figures are too low, and not all by the same factor."
         )
     return note
 
 
-def _tell(result: Result) -> None:
+def _print_result(result: Result) -> None:
     print(report.summary(result), file=sys.stderr, flush=True)
 
 

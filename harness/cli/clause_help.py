@@ -78,7 +78,7 @@ def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _docs(checks: Sequence[Check]) -> dict[str, str]:
-    """Return each test's description by name, once for all its parameters."""
+    """Return the tests' descriptions, by name without parameters."""
     return {check.name.partition("[")[0]: check.about for check in checks}
 
 

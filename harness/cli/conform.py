@@ -1,11 +1,11 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
 The server is started from a command, in which {host} and {port} are filled in, or
-reached at an address. With a command, several servers are judged at once. A MUST
-that the server breaks fails the run; a SHOULD fails it with --strict, or if the
-named profile claims it. A clause that could not be judged is "unknown". --seed
-fixes the points at which LINE-2 cuts its lines. --report writes results.json,
-junit.xml and report.html.
+reached at an address. With a command, several servers are judged at once. A broken
+MUST clause fails the run; a broken SHOULD clause does so with --strict, or if the
+profile that --profile names claims the clause. A clause that could not be judged is
+"unknown". --seed sets the points at which the test of LINE-2 cuts its lines.
+--report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,
 or if the harness could not judge; 3 if the server did not start.
@@ -37,7 +37,7 @@ from harness.cli.arguments import (
 )
 from harness.cli.optional_deps import needs_extra
 
-if TYPE_CHECKING:  # `bench` runs without the extra's packages.
+if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from rich.console import Console
 
     from harness.conformance.runner import Check, Options, Outcome
@@ -51,7 +51,7 @@ JOBS = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--repeat", "--report", "--timeout-scale")
-    parser.add_argument("--strict", action="store_true", help="fail on a broken SHOULD too")
+    parser.add_argument("--strict", action="store_true", help="fail on a broken SHOULD clause, too")
     parser.add_argument(
         "--known-failures",
         metavar="FILE",
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         checks = runner.collect(chosen)
     except runner.CollectError as error:
         parser.error(str(error))
-    # Each process without a test would cost a second for nothing.
+    # The start of a process takes a second, so start none without a test.
     chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
     if options.list:
         _print(_listed(checks))
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
     with started(parser, options, options.timeout_scale, unstarted):
-        pass  # Start and stop it once, to report a server that does not start.
+        pass  # Start and stop the server once, to report it if it does not start.
     print(
         f"judging {options.command or options.target}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _options(options: argparse.Namespace) -> Options:
     from harness.conformance.runner import Options
 
-    # A path: the tests run in another folder, and a folder here may have a profile's name.
+    # An absolute path, because the tests run in another folder.
     profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
         command=options.command,
@@ -126,7 +126,7 @@ def _options(options: argparse.Namespace) -> Options:
 
 
 def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
-    """Return the rules of the verdict. Without --profile, no claims count."""
+    """Return the rules of the verdict. Without --profile, no claim counts."""
     from harness.conformance.verdicts import Rules, parse_known_failures
 
     claims = load_profile(parser, options).claims if options.profile else frozenset()
@@ -137,8 +137,8 @@ def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
     from harness.conformance import runner
     from harness.report.progress import progress
 
-    with runner.spoken_beside(sys.stderr) as stream, progress(checks, stream) as heard:
-        outcome = runner.run(chosen, heard)
+    with runner.unsilenced(sys.stderr) as stream, progress(checks, stream) as on_result:
+        outcome = runner.run(chosen, on_result)
     missing = len(checks) - len({result.test for result in outcome.results})
     if missing > 0 and not (outcome.troubles or outcome.interrupted):
         outcome.troubles.append(f"{missing} of {len(checks)} tests did not run")
@@ -168,7 +168,7 @@ def _conclude(
         "timeout_scale": options.timeout_scale,
     }
     asked = None
-    if options.only:  # JOIN-1 is broken by a server that is gone, chosen or not
+    if options.only:  # a server that has gone breaks JOIN-1, too
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked))

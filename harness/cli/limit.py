@@ -1,12 +1,12 @@
 """Search for the highest load that a server holds, in messages per second.
 
 All clients talk, each at the same rate, on a fixed schedule. A server holds a load
-if it delivers all messages correctly, and 99 of 100 reach their last listener within
---p99. The load is doubled until one is not held; then the search continues between
-the two until they differ by a tenth. If the harness could not keep its schedule, the
+if it delivers all messages correctly, and 99 of 100 reach their last receiver within
+--p99. The load is doubled until it is not held; then the search continues between
+the last two loads until they differ by a tenth. If the harness could not keep its schedule, the
 load does not count as held, and the report says so; then --processes may help.
 
-Exit status: 0 if some load was held; 1 if none was; 2 if the harness could not judge
+Exit status: 0 if a load was held; 1 if none was; 2 if the harness could not judge
 the first loads, or for wrong arguments; 3 if the target did not start.
 """
 
@@ -38,16 +38,16 @@ from harness.simulation.scenario.plan import plan
 from harness.simulation.scenario.scenario import Phase, Population, Scenario
 
 FIRST = 16.0
-"""Messages per second, of all clients together, at which the search begins."""
+"""Load at which the search begins, in messages per second of all clients together."""
 
 MOST = 1_000_000.0
-"""Messages per second at which the search ends."""
+"""Load at which the search ends, in messages per second of all clients together."""
 
 CLOSE = 1.1
-"""Ratio of the lowest load that is not held to the highest that is, at which the search ends."""
+"""Ratio of the lowest load not held to the highest load held, at which the search ends."""
 
 JOINS_PER_SECOND = 300
-"""Rate at which the clients join, before anyone speaks."""
+"""Number of clients that join per second, before any client sends."""
 
 HELD, SERVER, HARNESS = "held", "server", "harness"
 """Outcomes of a load: held, or not held because of the server or the harness."""
@@ -57,7 +57,7 @@ HELD, SERVER, HARNESS = "held", "server", "harness"
 class Step:
     """One load that was tried.
 
-    messages: per second, of all clients together. p99: milliseconds to the last listener; None:
+    messages: per second, of all clients together. p99: milliseconds to the last receiver; None:
     no message was received. why: reason why the load was not held; empty if it was held.
     """
 
@@ -78,14 +78,14 @@ class Limit:
     held: Step | None
     """The highest load that was held."""
     stopped: Step | None
-    """The lowest load that was not held; None: the search ended before."""
+    """The lowest load that was not held; None: every load was held."""
 
 
 def search(attempt: Callable[[float], Step], first: float = FIRST, most: float = MOST) -> Limit:
     """Return the highest load between `first` and `most` for which `attempt` succeeds.
 
-    A load that was not held is tried once more: it may have met a busy moment of the
-    machine rather than a limit of the server.
+    A load that was not held is tried once more, because the machine may have been busy
+    for a moment.
     """
 
     def tried(messages: float) -> Step:
@@ -132,11 +132,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--timeout-scale", "--json")
     parser.set_defaults(seed=1)
-    add(parser, "--clients", "N", whole(2), 100, "clients")
-    bound = "milliseconds within which the last listener must receive 99 of 100 messages"
+    add(parser, "--clients", "N", whole(2), 100, "number of clients")
+    bound = "milliseconds within which the last receiver must have 99 of 100 messages"
     add(parser, "--p99", "MS", whole(1), 100, bound)
     add(parser, "--seconds", "S", seconds, 5, "seconds of talk at each load")
-    add(parser, "--processes", "N", whole(1), 1, "processes that drive the clients")
+    add(parser, "--processes", "N", whole(1), 1, "number of processes that run the clients")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     profile = load_profile(parser, options)
     raise_descriptor_limit()
     with started(parser, options, options.timeout_scale):
-        pass  # Start and stop it once, to report a server that does not start.
+        pass  # Start and stop the server once, to report it if it does not start.
     found = search(lambda messages: _attempt(options, parser, profile, messages))
     print(conclusion(found))
     if options.json:
@@ -160,7 +160,7 @@ def _attempt(
     profile: Profile,
     messages: float,
 ) -> Step:
-    """Put a load on a fresh target, and return the outcome."""
+    """Put a load on a new target, and return the outcome."""
     from harness.simulation.outcome import simulated
     from harness.simulation.run.run import Run
 
@@ -208,11 +208,11 @@ def judged(results: dict[str, object], clients: int, messages: float, bound: flo
 
 
 def described(step: Step) -> str:
-    """Return a line on one load."""
+    """Return a line that describes one load."""
     load = f"{step.messages:,.0f} messages/s, {step.deliveries:,.0f} deliveries/s: "
     if step.outcome == HELD:
         return load + f"held, p99 {step.p99:.1f} ms"
-    return load + f"not held, by the {step.outcome}: {step.why}"
+    return load + f"not held because of the {step.outcome}: {step.why}"
 
 
 def conclusion(limit: Limit) -> str:

@@ -1,4 +1,4 @@
-"""The check for the packages of the extra `harness`, which only some commands need."""
+"""The check that the packages of the extra `harness` are installed; some commands need them."""
 
 from __future__ import annotations
 

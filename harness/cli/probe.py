@@ -1,12 +1,12 @@
-"""Find out the dialect of a server, and write it down as a profile.
+"""Find out the dialect of a server, and write it as a profile.
 
     python -m harness probe --command "python3 server.py {host} {port}" > server.toml
 
-A few clients join, speak and leave. The text that a newcomer receives before anyone
-has spoken is the welcome; the text before a word is the prefix; whole lines that
-no client has sent are notices. Addresses, ports and numbers in them become
-patterns. The profile claims those SHOULD clauses on lines that seemed to hold;
-`conform` then judges all clauses.
+A few clients join, send lines and leave. The text that a new client receives before
+any client has sent is the welcome; the text before a client's line is the prefix;
+whole lines that no client has sent are notices. Addresses, ports and numbers in them
+become patterns. The profile claims the SHOULD clauses on lines that seem to hold;
+`conform --profile FILE` then judges all clauses.
 
 Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
 not start, or delivered no message.
@@ -29,21 +29,21 @@ from harness.clients.client import Client, Clock, Log
 from harness.errors import CannotJudge, Undecided, Violation
 from harness.profile import Profile
 
-if TYPE_CHECKING:  # `bench` runs without the extra's packages.
+if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from harness.clients.room import Room
     from harness.target.target import Target
 
 PEOPLE = 4
 
 MOST = 1 << 16
-"""Bytes of a greeting, and of output while nobody speaks, above which a server is flooding."""
+"""Maximum number of bytes of a welcome, and of output while no client sends."""
 
 _VARYING = re.compile(rb"(?P<v4>\d+\.\d+\.\d+\.\d+)|(?P<number>\d+)")
 
 
 @dataclass
 class Findings:
-    """Everything that was received, as raw bytes."""
+    """Raw bytes that were received, and clauses that seem to hold."""
 
     welcomes: list[bytes] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Findings:
 
 
 def pattern(texts: Sequence[bytes]) -> str:
-    """Return a pattern that all the texts and similar ones match; '' if there is no text.
+    """Return a pattern that matches all the texts and similar ones; '' if there is no text.
 
     Texts may differ in more than their numbers. They are then compared line by line: a line
     that differs is kept up to the first difference; a line that some texts lack is optional.
@@ -82,7 +82,7 @@ def _generalised(text: bytes) -> str:
 
 
 def _escaped(text: bytes) -> str:
-    """Return the pattern of exactly this text, in characters that TOML allows."""
+    """Return a pattern that matches exactly this text, in characters that TOML allows."""
     return "".join(map(_escaped_character, text.decode("utf-8", "surrogateescape")))
 
 
@@ -95,7 +95,7 @@ def _escaped_character(char: str) -> str:
 
 
 def _common(lines: set[str]) -> str:
-    """Return one pattern for lines that begin alike."""
+    """Return one pattern for lines with a common beginning."""
     begin = min(lines, key=len)
     if len(lines) == 1:
         return begin
@@ -125,7 +125,7 @@ def as_toml(name: str, findings: Findings) -> str:
 
 
 def _gathered(lines: set[str]) -> list[str]:
-    """Return patterns of lines; lines that are equal up to their first number become one."""
+    """Return the patterns of lines; lines that are equal up to their first number share one."""
     groups: dict[str, set[str]] = {}
     for line in lines:
         groups.setdefault(line.partition(r"\d")[0], set()).add(line.removesuffix(r"\n"))
@@ -138,11 +138,11 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# --- listening -----------------------------------------------------------------------------------
+# --- receiving -----------------------------------------------------------------------------------
 
 
 async def listen(target: Target, clock: Clock) -> Findings:
-    """Have clients join, speak and leave. Raise Violation if one does not receive another."""
+    """Have clients join, send and leave. Raise Violation if one does not receive another's line."""
     from harness.clients.room import Room
 
     room = Room(target, Profile(name="unknown"), clock, Log())
@@ -166,7 +166,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
             for listener in others:
                 heard = (await listener.hears_line(token)).removesuffix(token)
                 before, _, prefix = heard.rpartition(b"\n")
-                # A server may double or echo a client's line: that is not a notice.
+                # A client's line that the server duplicates or echoes is not a notice.
                 findings.notices += [
                     line
                     for line in _lines(before + b"\n" if before else b"")
@@ -186,7 +186,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
 
 
 async def _framing(room: Room, speaker: Client, listener: Client, findings: Findings) -> None:
-    """Note the SHOULD clauses on lines that seem to hold."""
+    """Record the SHOULD clauses on lines that seem to hold."""
     prefix = re.compile(pattern(findings.prefixes).encode())
     first, second = room.tokens(2)
     await speaker.say(first + b"\n" + second + b"\n")
@@ -210,12 +210,12 @@ async def _framing(room: Room, speaker: Client, listener: Client, findings: Find
 
 def _take(client: Client) -> bytes:
     if len(client.heard) > MOST:
-        raise Violation(f"{client} received more than {MOST >> 10} KiB while nobody spoke")
+        raise Violation(f"{client} received more than {MOST >> 10} KiB while no client sent")
     return client.take(len(client.heard))
 
 
 def _note(findings: Findings, people: Iterable[Client]) -> None:
-    """Note what clients received while nobody spoke as notices."""
+    """Record the lines that clients received while no client sent, as notices."""
     for person in people:
         findings.notices += _lines(_take(person))
 

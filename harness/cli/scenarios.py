@@ -1,7 +1,7 @@
-"""List the scenarios that ship, or print one of them.
+"""List the scenarios of the harness, or print one of them.
 
-`simulate` runs a scenario. It is a TOML file that says who takes part and which
-faults occur. To write your own, begin with one that ships: `scenarios NAME > mine.toml`.
+`simulate` runs a scenario. A scenario is a TOML file that describes the clients and the
+faults. To write your own, begin with one of these: `scenarios NAME > mine.toml`.
 """
 
 from __future__ import annotations

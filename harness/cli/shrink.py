@@ -1,9 +1,9 @@
 """Shrink a failing history to the smallest script that still shows its violation.
 
-The clients' actions are replayed against a fresh target, each time with fewer of them.
-Those that remain become a Python file that needs only the standard library:
+The clients' actions are replayed against a new target, each time with fewer actions.
+The remaining actions become a Python file that needs only the standard library:
 `python3 shrunk.py HOST PORT`. The script has no times, no faults of the target and
-no faulty networks: a violation that needs one of them does not recur.
+no faulty networks. A violation that depends on these does not recur.
 
 Exit status: 0 if a script was written; 2 if the violation does not recur, or for
 wrong arguments; 3 if the target did not start.
@@ -43,8 +43,9 @@ _FILE = '''"""{about}
 
     python3 {name} HOST PORT
 
-replays it against the server that listens there and prints what went wrong. Exit status: 1 if the
-violation above occurred, 0 if not, 2 if there is no server. Made from a longer run against:
+replays the clients' actions against the server at HOST:PORT and prints the violations. Exit
+status: 1 if the violation above occurred, 0 if not, 2 if there is no server. The actions are a part
+of a run against:
 
     {target}
 """
@@ -57,7 +58,7 @@ PREFIX = {prefix!r}
 NOTICES = {notices!r}
 HURRY = {hurry!r}
 
-# Clients that are still connected at the end send a last line, too.
+# Clients that are still connected at the end also send a last line.
 SCRIPT = [
 {script}
 ]
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"{{host}}:{{port}}: {{error}}", file=sys.stderr)
         return 2
-    print("\\n".join(found) or "nothing went wrong")
+    print("\\n".join(found) or "no violation")
     return int(any(finding.startswith(f"{{KIND}}:") for finding in found))
 
 
@@ -87,14 +88,15 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Manner:
-    """A way to play a script. tries: plays without the violation before it counts as gone."""
+    """A way to play a script. hurry: without waits. tries: plays before the violation counts as
+    gone."""
 
     hurry: bool
     tries: int
 
 
 Plays = Callable[[Script, bool], bool]
-"""Function that plays a script once, hurried or not; true if the violation occurred."""
+"""Function that plays a script once, in a hurry or not; returns whether the violation occurred."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +136,7 @@ def _against(
     violation: Violation,
     profile: Profile,
 ) -> tuple[Script, bool]:
-    """Return the smallest script, and whether it must be hurried."""
+    """Return the smallest script, and whether to play it in a hurry."""
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
@@ -145,7 +147,7 @@ def _against(
             host, port = target.address
             try:
                 found = replay.play(host, port, script, welcome, prefix, notices, hurry=hurry)
-            except OSError:  # it accepts no connections
+            except OSError:  # the server accepts no connection
                 return False
             return any(finding.startswith(f"{violation.kind}:") for finding in found)
 
@@ -159,15 +161,15 @@ def _shrunk(
     tries: int,
     parser: argparse.ArgumentParser,
 ) -> tuple[Script, bool]:
-    """Return the smallest script, and whether it must be hurried."""
+    """Return the smallest script, and whether to play it in a hurry."""
     whole_script = script_of(recorded)
     print(f"{violation.kind}, of {described(whole_script)}", file=sys.stderr, flush=True)
     manner = manner_of(lambda hurry: plays(whole_script, hurry), tries)
     if manner is None:
         without = ", ".join(["times", *left_out(recorded)])
         parser.error(
-            f"{violation.kind!r} does not recur, neither patiently nor in a hurry, with "
-            f"--tries {tries}; left out are {without}"
+            f"{violation.kind!r} does not recur with --tries {tries}, with or without waits; "
+            f"the script leaves out: {without}"
         )
     tried = 0
 
@@ -184,16 +186,16 @@ def _shrunk(
 
 
 def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
-    """Return two clients that may suffice: the one that was wronged, and the sender."""
+    """Return two clients that may suffice: the affected client, and the sender."""
     sender = violation.message.partition(".")[0]
     first = [violation.who, *([int(sender)] if sender else []), *everyone]
     return list(dict.fromkeys(first))[:2]
 
 
 def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
-    """Return how the whole script shows the violation: patiently, else hurried; None if it doesn't.
+    """Return how to play the whole script so that it shows the violation; None if it doesn't.
 
-    A script that shows it each time needs only one try from then on.
+    If every play shows the violation, one try is enough from then on.
     """
     for hurry in (False, True):
         shown = [shows(hurry) for _ in range(tries)]
@@ -208,7 +210,7 @@ def described(script: Script) -> str:
 
 
 def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
-    """Return welcome, prefix and notices for `play`; no prefix if it is that of PROTOCOL.md."""
+    """Return welcome, prefix and notices for `play`; an empty prefix means PROTOCOL.md's."""
     return (
         profile.welcome.pattern if profile.welcome else b"",
         b"" if profile.prefix.pattern == Profile("").prefix.pattern else profile.prefix.pattern,

@@ -1,9 +1,9 @@
 """Run a scenario: simulated clients, a recorded history, a verdict, figures.
 
-SCENARIO is one that ships (`scenarios` lists them) or a TOML file. All that is sent
-and received is recorded, and judged at the end: each message must reach every other
-client once, in one order, unchanged, with the true prefix. Latencies count from the
-time at which a message was due, whatever delayed it. The same seed gives the same
+SCENARIO is a scenario of the harness (`scenarios` lists them) or a TOML file. All that
+is sent and received is recorded, and judged at the end: each message must reach every
+other client once, in one order, unchanged, with the true prefix. Latencies count from
+the time at which a message was due, whatever delayed it. The same seed gives the same
 schedule. --report writes history.jsonl, results.json and report.html.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
@@ -37,14 +37,20 @@ from harness.simulation.scenario.scenario import Scenario, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", metavar="SCENARIO", help="a scenario that ships, or a file")
+    parser.add_argument("scenario", metavar="SCENARIO", help="a scenario of the harness, or a file")
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--report", "--timeout-scale")
     parser.add_argument(
-        "--duration", metavar="S", type=seconds, help="seconds of talk (default: the scenario's)"
+        "--duration",
+        metavar="S",
+        type=seconds,
+        help="duration in seconds (default: the scenario's)",
     )
     parser.add_argument(
-        "--clients", metavar="N", type=whole(1), help="clients in all (default: the scenario's)"
+        "--clients",
+        metavar="N",
+        type=whole(1),
+        help="total number of clients (default: the scenario's)",
     )
 
 
@@ -82,9 +88,9 @@ def _simulate(
     seed, patience = options.seed, options.timeout_scale
     with started(parser, options, patience) as target:
         print(f"{scenario.name} against {target}, seed {seed}", file=sys.stderr, flush=True)
-        with live(sys.stderr, scenario.seconds) as told:
+        with live(sys.stderr, scenario.seconds) as on_status:
             found = simulated(
-                Run(plan(scenario, seed), target, profile, folder, told, scale=patience)
+                Run(plan(scenario, seed), target, profile, folder, on_status, scale=patience)
             )
     for line in found.lines():
         print(line)

@@ -221,7 +221,7 @@ def _silent(descriptor: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def spoken_beside(stream: TextIO) -> Iterator[TextIO]:
+def unsilenced(stream: TextIO) -> Iterator[TextIO]:
     """Yield a duplicate of `stream`, which works even while pytest is silenced."""
     try:
         descriptor = os.dup(stream.fileno())

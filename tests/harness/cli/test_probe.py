@@ -135,7 +135,7 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("hopeless", "complaint"),
     [
-        ("floods-with-garbage", f"A received more than {MOST >> 10} KiB while nobody spoke"),
+        ("floods-with-garbage", f"A received more than {MOST >> 10} KiB while no client sent"),
         ("closes-at-once", "and its connection was "),
         ("never-accepts", "did not hear it"),
         ("exits-with-3", "did not start: it ended (exit status 3), saying: no chat today"),

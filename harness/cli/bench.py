@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=f"servers to measure: {', '.join(RECIPES)} (default: all), or NAME=COMMAND for a "
         "server with the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} "
-        "are filled in; a server without {port} must print 'listening on HOST:PORT'. The others are "
-        "compared with the first",
+        "are filled in; a server without {port} must print 'listening on HOST:PORT'. The others "
+        "are compared with the first",
     )
     add(parser, "--seconds", "S", _seconds, 2, "minimum number of seconds of each timed part")
     add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")

@@ -1,14 +1,14 @@
-"""Conformance: each clause of PROTOCOL.md, judged by tests.
+"""Conformance: tests of the clauses of PROTOCOL.md, and their verdicts.
 
     tests/        the tests, a file for each section of PROTOCOL.md
-    plugin.py     the pytest plugin: a target for each process, a room for each test
-    runner.py     run the tests by pytest in this process
+    plugin.py     the pytest plugin: one target per process, one room per test
+    runner.py     runs the tests with pytest, in this process
     evidence.py   the kinds of evidence for a pass
     verdicts.py   the verdict of each clause, and of the run, from the tests' results
 
     pytest --pyargs harness.conformance --command "python3 server.py {host} {port}"
 
 The tests run under pytest with the plugin `harness.conformance.plugin`, which `harness.entry`
-loads for them. Each drives clients in the target's room and checks what they receive; it never
+loads for them. Each test runs clients in the target's room and checks what they receive; it never
 looks inside the server.
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 PROVED = "proved"
-"""Proved by a barrier: a later word of the same sender has arrived."""
+"""Proved by a barrier: a later message of the same sender has arrived."""
 OBSERVED = "observed"
-"""Seen to happen."""
+"""The required thing was seen to happen."""
 ABSENT = "absent-within-window"
-"""Not seen to happen while the harness watched."""
+"""The forbidden thing did not happen while the harness watched."""
 
 STRENGTH = (ABSENT, OBSERVED, PROVED)
 
@@ -18,8 +18,8 @@ def weakest(found: list[str]) -> str | None:
 
 
 RESTS_ON = {
-    PROVED: "proved: a later word of the same sender has arrived",
-    OBSERVED: "observed: it was seen to happen",
+    PROVED: "proved: a later message of the same sender has arrived",
+    OBSERVED: "observed: the required thing was seen to happen",
     ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale",
 }
 """Explanation of each kind of evidence, for reports."""

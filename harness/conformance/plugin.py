@@ -1,16 +1,15 @@
-"""The pytest plugin: a target for each process, a room for each test.
+"""The pytest plugin: one target per process, one room per test.
 
-The plugin does nothing until a test bears the marker ``clause(id, evidence)``, which names
-the clause that the test judges and the evidence for a pass. Such a test is a coroutine
-function with a fixture `room`, and runs in an event loop of its own:
+The plugin does nothing for tests without the marker ``clause(id, evidence)``, which names
+the clause that the test judges and the evidence for a pass. A test with it is a coroutine
+function with the fixture `room`, and runs in an event loop of its own:
 
     @pytest.mark.clause("CAST-7", OBSERVED)
-    async def test_a_member_alone_talks_to_nobody(room: Room) -> None: ...
+    async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None: ...
 
 Its result is in its report's `user_properties`, under RESULT, as JSON: see `Result`. Two
-verdicts have no equal in pytest and appear as skips: the clause was not decided here, or has
-no meaning for this target. The first test that finds that the target has gone has one more
-result, a failure of JOIN-1.
+verdicts do not exist in pytest and appear as skips: `unknown`, and `not-applicable`. The first
+test that finds that the target has gone has a second result, a failure of JOIN-1.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ RESULT = "conformance"
 
 LIMIT = 60
 """Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
-timeout; this one ends a test that loops, and is not for busy machines."""
+timeout; this one ends a test that loops."""
 MOST_SHOWN = 1 << 20
-"""Maximum number of bytes, expected and actual, in a result."""
+"""Maximum number of expected bytes, and of actual bytes, in a result."""
 LAST_OUTPUT = 4000
 """Maximum number of characters of the target's output in a result."""
 
@@ -111,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
-        # One server: one test at a time, in order. (xdist may have read its options already.)
+        # There is one server, so run one test at a time. (xdist may have read its options already.)
         config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
@@ -166,7 +165,7 @@ def conformance_profile(request: pytest.FixtureRequest) -> profiles.Profile:
 
 @pytest.fixture(scope="session")
 def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    """The server under test: one for each process of the run."""
+    """The server under test; each process of the run has one."""
     option = request.config.getoption
     try:
         target = make_target(option("command"), option("target"), option("timeout_scale"))
@@ -187,7 +186,7 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture
 def repetition(request: pytest.FixtureRequest) -> int:
-    """Number of the repetition, with --repeat."""
+    """Number of the repetition, from 1, with --repeat."""
     number: int = request.param
     return number
 
@@ -198,7 +197,7 @@ def room(
     conformance_target: Target,
     conformance_profile: profiles.Profile,
 ) -> Room:
-    """The target's room, with no client of this test in it yet."""
+    """The target's room, before any client of this test has joined."""
     if conformance_target.death() or request.session.stash.get(_SPOILED, False):
         request.session.stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
@@ -213,11 +212,11 @@ def room(
 
 _ROOM = pytest.StashKey[Room]()
 _JUDGED = pytest.StashKey[str]()
-"""Clause that was judged last: a target that has gone may have ended in its test."""
+"""Clause that was judged last. If the target has gone, it may have ended during that test."""
 _GONE = pytest.StashKey[bool]()
 """True once the target was found to be gone."""
 _SPOILED = pytest.StashKey[bool]()
-"""True if a test may have harmed the target, so that the next test needs a new one."""
+"""True if a test may have harmed the target, so that the next test needs a new target."""
 
 
 # --- running, and the result ---------------------------------------------------------------------
@@ -229,14 +228,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     arguments = {
         name: pyfuncitem.funcargs[name]
-        for name in pyfuncitem._fixtureinfo.argnames  # as pytest itself calls a test
+        for name in pyfuncitem._fixtureinfo.argnames  # the same arguments as from pytest itself
     }
     asyncio.run(_play(pyfuncitem.stash[_ROOM], pyfuncitem.obj(**arguments)))
     return True
 
 
 async def _play(room: Room, test: Any) -> None:
-    """Run a test within LIMIT; raise CannotJudge if a failure may be the harness's own."""
+    """Run a test within LIMIT. Raise CannotJudge if the harness may have caused its failure."""
     watch = asyncio.create_task(room.watch())
     limit = LIMIT * room.clock.patience
     try:
@@ -246,7 +245,7 @@ async def _play(room: Room, test: Any) -> None:
         if not whole.expired():  # a defect of the test
             raise
         room.check_punctual()
-        raise Violation(f"it did not end within {limit:g} s") from None
+        raise Violation(f"the test did not end within {limit:g} s") from None
     except Violation:
         room.check_punctual()
         raise
@@ -284,7 +283,7 @@ def pytest_runtest_makereport(
     results = [result]
     if not isinstance(error, TargetGoneError):
         item.session.stash[_JUDGED] = result.clause
-    elif not item.session.stash.get(_GONE, False):  # reported once, by a MUST
+    elif not item.session.stash.get(_GONE, False):  # JOIN-1 fails once
         item.session.stash[_GONE] = True
         results.append(replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL))
     report.user_properties += [(RESULT, json.dumps(asdict(result))) for result in results]
@@ -300,7 +299,7 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
         case None:
             return PASS, ""
         case JoinError() if all_clauses()[clause].section != "Joining":
-            return UNKNOWN, f"nobody can join: {error.what}"
+            return UNKNOWN, f"no client can join: {error.what}"
         case Violation():
             return FAIL, error.what
         case Undecided():
@@ -310,7 +309,7 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
         case pytest.skip.Exception():
             return UNKNOWN, str(error)
         case StartError():
-            return FAIL, f"another server of its kind did not start: {error}"
+            return FAIL, f"a second server of this kind did not start: {error}"
         case CannotJudge():
             return CANNOT_JUDGE, str(error)
         case _:

@@ -1,8 +1,7 @@
 """Run the conformance tests with pytest, in this process.
 
-The user's own pytest does not matter: configuration, conftest files and plugins are ignored.
-A run depends only on `Options` and always returns an `Outcome`; the result of each test is
-passed to a listener as it comes.
+The user's own pytest configuration, conftest files and plugins are ignored. A run depends only
+on `Options` and always returns an `Outcome`. Each test's result is also passed to a callback.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _TESTS = Path(__file__).parent / "tests"
 RUN = "CHATROOM_HARNESS_RUN"
 """Variable in the environment of all processes that a run starts."""
 
-_OF_ITS_OWN = (
+_ISOLATION = (
     *("-c", os.devnull),
     f"--rootdir={ROOT}",
     "--noconftest",
@@ -47,10 +46,10 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a run. A run has either `command` or `address`; a collection has neither.
+    """Options of a run. A run needs `command` or `address`; collecting the tests needs neither.
 
-    clauses: clauses to judge; empty: all. jobs: number of servers judged at once. junit: file for
-    pytest's own report.
+    clauses: clauses to judge; empty: all. jobs: number of servers judged at once, each in a process
+    of its own. junit: file for pytest's own report.
     """
 
     command: str | None = None
@@ -90,7 +89,7 @@ class Check:
 @dataclass
 class Outcome:
     """The outcome of a run. `troubles`: problems of the harness that are not in a result.
-    `interrupted`: true if the user has interrupted it."""
+    `interrupted`: true if the user has interrupted the run."""
 
     results: list[Result] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -98,23 +97,23 @@ class Outcome:
 
 
 class CollectError(Exception):
-    """The tests themselves are broken; the message gives the reason in one line."""
+    """The tests can't be collected; the message gives the reason in one line."""
 
 
 def collect(options: Options | None = None) -> list[Check]:
-    """Return the tests that a run would consist of, in order. Raise CollectError."""
+    """Return the tests of a run, in order. Raise CollectError if they can't be collected."""
     collector = _Collector()
-    status, said = _pytest([*(options or Options()).arguments(), "--collect-only"], collector)
+    status, last_line = _pytest([*(options or Options()).arguments(), "--collect-only"], collector)
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if collector.troubles or status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        raise CollectError((collector.troubles or [said])[0])
+        raise CollectError((collector.troubles or [last_line])[0])
     return collector.checks
 
 
-def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
-    """Run the tests; call `heard` with each result as it comes."""
-    listener = _Listener(heard)
+def run(options: Options, on_result: Callable[[Result], None]) -> Outcome:
+    """Run the tests; call `on_result` with each result as it comes."""
+    listener = _Listener(on_result)
     report = [f"--junitxml={options.junit}"] if options.junit else []
     parallel = options.jobs > 1 and options.command is not None
     how = ["-p", "xdist.plugin", f"-n{options.jobs}", "--dist=worksteal"] if parallel else []
@@ -122,7 +121,7 @@ def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
     outcome = listener.outcome
     try:
         with _set({RUN: mark}):
-            status, said = _pytest([*options.arguments(), *report, *how], listener)
+            status, last_line = _pytest([*options.arguments(), *report, *how], listener)
     except OSError as error:
         outcome.troubles.append(f"{error.filename or 'pytest'}: {error.strerror}")
         return outcome
@@ -131,12 +130,12 @@ def run(options: Options, heard: Callable[[Result], None]) -> Outcome:
     if status == pytest.ExitCode.USAGE_ERROR or (
         status == pytest.ExitCode.INTERNAL_ERROR and not outcome.troubles
     ):
-        outcome.troubles.append(said)
+        outcome.troubles.append(last_line)
     return outcome
 
 
 class _Collector:
-    """A pytest plugin that records the tests that are collected."""
+    """A pytest plugin that records the collected tests."""
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
@@ -159,20 +158,20 @@ class _Collector:
 class _Listener:
     """A pytest plugin that passes on the tests' results."""
 
-    def __init__(self, heard: Callable[[Result], None]) -> None:
+    def __init__(self, on_result: Callable[[Result], None]) -> None:
         self.outcome = Outcome()
-        self._heard = heard
+        self._on_result = on_result
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         found = [text for name, text in report.user_properties if name == RESULT]
-        # The result is in the harness's own report: a wire log would swell pytest's.
+        # The harness writes its own report; a wire log would only bloat pytest's.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != RESULT]
         for text in found:
             result = Result(**json.loads(str(text)))
             self.outcome.results.append(result)
         if found:
-            self._heard(self.outcome.results[-len(found)])  # the test's own, not JOIN-1's
+            self._on_result(self.outcome.results[-len(found)])  # the test's own, not JOIN-1's
         if report.failed and not found:
             self.outcome.troubles.append(f"{report.nodeid}: {_last_line(str(report.longrepr))}")
 
@@ -193,23 +192,23 @@ class _Listener:
 def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
     """Run pytest; return its exit status and the last line of its output.
 
-    The user sees no output of pytest and its workers, which inherit standard error.
+    Output of pytest and of its workers, which inherit standard error, is not shown.
     """
     where = str(_TESTS)
-    words = io.StringIO()
+    output = io.StringIO()
     with (
         _set(_ENVIRONMENT),
-        contextlib.redirect_stdout(words),
-        contextlib.redirect_stderr(words),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
         _silent(2),
     ):
-        status = pytest.main([*_OF_ITS_OWN, *arguments, where], plugins=[plugin])
-    return int(status), _last_line(words.getvalue())
+        status = pytest.main([*_ISOLATION, *arguments, where], plugins=[plugin])
+    return int(status), _last_line(output.getvalue())
 
 
 @contextlib.contextmanager
 def _silent(descriptor: int) -> Iterator[None]:
-    """Discard what is written to a descriptor meanwhile."""
+    """Discard all output to a descriptor during the block."""
     kept = os.dup(descriptor)
     try:
         with open(os.devnull, "wb") as nowhere:
@@ -222,7 +221,7 @@ def _silent(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unsilenced(stream: TextIO) -> Iterator[TextIO]:
-    """Yield a duplicate of `stream`, which works even while pytest is silenced."""
+    """Yield a duplicate of `stream` that works even while pytest is silenced."""
     try:
         descriptor = os.dup(stream.fileno())
     except (OSError, ValueError):  # a stream without descriptor, in tests
@@ -234,7 +233,7 @@ def unsilenced(stream: TextIO) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _set(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables meanwhile."""
+    """Set environment variables during the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -248,7 +247,7 @@ def _set(values: dict[str, str]) -> Iterator[None]:
 
 
 def _sweep(mark: str) -> None:
-    """Kill the processes that an interrupted run has left behind."""
+    """Kill the processes of the run that are left, as after an interrupt."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(RUN) == mark:

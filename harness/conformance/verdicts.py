@@ -1,10 +1,11 @@
 """The verdict of each clause, and of the run, from the tests' results. Pure.
 
-A clause passes if a test of it passed, and none failed or was left unknown; its evidence
-is the weakest of these tests'. A clause without results is unknown, never a pass. A run
-fails if a clause that counts fails: a MUST, or a SHOULD under --strict or claimed by the
-profile, unless it is a known failure. If nothing passed, any failure fails the run. A run
-is invalid if the harness could not judge it, or if nothing passed and nothing failed.
+A clause passes if a test of it passed, and none failed or was unknown; its evidence is the
+weakest evidence of these tests. A clause without results is unknown. A run fails if a
+clause that counts fails. MUST clauses count, and SHOULD clauses with --strict or if the
+profile claims them; known failures do not count. If no clause passed, any failure fails
+the run. A run is invalid if the harness could not judge it, or if no clause passed and
+none failed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CAUSES = {
     PASS: (PASS,),
     NOT_APPLICABLE: (NOT_APPLICABLE,),
 }
-"""Verdicts of a clause, each with the results that lead to it. The first that occurs wins."""
+"""Verdicts of a clause, each with the results that lead to it. The first with a result applies."""
 
 KEPT = 512
 """Maximum number of expected bytes, and of actual bytes, in a record."""
@@ -36,15 +37,15 @@ KEPT = 512
 @dataclass(frozen=True)
 class Rules:
     """The clauses that count. `claims`: SHOULD clauses that count without `strict`. `known`: ids
-    of clauses that do not count, as they are known to fail."""
+    of clauses that do not count, because they are known to fail."""
 
     strict: bool = False
     claims: frozenset[str] = frozenset()
     known: tuple[str, ...] = ()
 
     def decide(self, clause: Clause) -> bool:
-        asked = clause.level == "MUST" or self.strict or clause.id in self.claims
-        return asked and clause.id not in self.known
+        counts = clause.level == "MUST" or self.strict or clause.id in self.claims
+        return counts and clause.id not in self.known
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class ClauseVerdict:
 class Verdict:
     """The verdict of a run.
 
-    why: reasons why it is invalid. stale: messages on known failures to remove from the list.
+    why: reasons why it is invalid. stale: messages about known failures that no longer fail.
     """
 
     verdict: str
@@ -76,7 +77,7 @@ class Verdict:
         return {PASS: 0, FAIL: 1, INVALID: 2}[self.verdict]
 
     def failed(self) -> list[ClauseVerdict]:
-        """Return the clauses that were broken, whether they count or not."""
+        """Return all broken clauses, including those that do not count."""
         return [clause for clause in self.clauses if clause.verdict == FAIL]
 
 
@@ -92,7 +93,7 @@ def judge(
     rules: Rules,
     troubles: Sequence[str] = (),
 ) -> Verdict:
-    """Return the verdict of a run. `troubles`: further reasons why it can't be judged."""
+    """Return the verdict of a run. `troubles`: further reasons why the run can't be judged."""
     judged = tuple(
         _judge_clause(clause, [result for result in results if result.clause == clause.id], rules)
         for clause in clauses.values()
@@ -111,7 +112,9 @@ def judge(
         verdict = FAIL
     elif any(clause.verdict == PASS for clause in judged):
         verdict = PASS
-    elif any(clause.verdict == FAIL for clause in judged):  # it does not count, but nothing passed
+    elif any(
+        clause.verdict == FAIL for clause in judged
+    ):  # it does not count, but no clause passed
         verdict = FAIL
     else:
         verdict, why = INVALID, ["no clause passed"]
@@ -136,15 +139,15 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
 
 
 def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
-    """Return a message for each known failure that no longer fails, or is no clause."""
+    """Return a message for each known failure that no longer fails, or is not a clause."""
     by_id = {clause.clause.id: clause for clause in judged}
-    said = []
+    messages = []
     for entry in known:
         if entry not in by_id:
-            said.append(f"known failure {entry}: there is no such clause")
+            messages.append(f"known failure {entry}: there is no such clause")
         elif by_id[entry].verdict in (PASS, NOT_APPLICABLE):
-            said.append(f"known failure {entry}: it no longer fails")
-    return said
+            messages.append(f"known failure {entry}: the clause no longer fails")
+    return messages
 
 
 # --- the record of a run -------------------------------------------------------------------------

@@ -42,7 +42,7 @@ ENDS = {
     "raise Undecided('one address')": ("unknown", "skipped", "one address"),
     "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
     "raise CannotJudge('too late')": ("could-not-judge", "failed", "too late"),
-    "raise StartError('it ended')": ("fail", "failed", "another server of its kind did not start"),
+    "raise StartError('it ended')": ("fail", "failed", "a second server of this kind"),
     "pytest.skip('not here')": ("unknown", "skipped", "not here"),
     "assert 1 == 2": ("could-not-judge", "failed", "the harness failed at test_it:"),
     "raise TimeoutError('mine')": ("could-not-judge", "failed", "TimeoutError('mine')"),
@@ -122,7 +122,7 @@ def test_a_test_that_never_ends_is_cut_off(
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
     [(_, result)] = results(tests)
-    assert (result["verdict"], result["detail"]) == ("fail", "it did not end within 1 s")
+    assert (result["verdict"], result["detail"]) == ("fail", "the test did not end within 1 s")
 
 
 def test_a_harness_that_was_late_cannot_judge(tests: pytest.Pytester) -> None:

@@ -142,7 +142,7 @@ def test_known_failures_that_pass_or_do_not_exist_are_reported() -> None:
     rules = Rules(known=("CAST-1", "CAST-9", "CAST-5"))
     judged = run(result(PASS), result(FAIL, "CAST-5"), rules=rules)
     assert judged.stale == (
-        "known failure CAST-1: it no longer fails",
+        "known failure CAST-1: the clause no longer fails",
         "known failure CAST-9: there is no such clause",
     )
 

@@ -31,14 +31,14 @@ TEXTS = (
 
 
 async def speak(client: Client, tokens: list[bytes]) -> None:
-    """Say each token as a line of its own, in a send of its own."""
+    """Send each token as a line, in a send of its own."""
     for token in tokens:
         await client.say(token + b"\n")
         await asyncio.sleep(0)
 
 
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
-    """Let members talk at once; return the tokens that each said, and that each heard, in order."""
+    """Have all members send at once; return the tokens that each sent, and that each received."""
     members = await room.join(MEMBERS)
     said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
@@ -50,12 +50,12 @@ async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Clie
 def expect_each_once(
     listener: Client, heard: list[bytes], speaker: Client, tokens: list[bytes]
 ) -> None:
-    """Raise Violation unless each token of the speaker was heard once."""
+    """Raise Violation unless each token of the speaker was received once."""
     times = Counter(heard)
     for number, token in enumerate(tokens):
         expect(
             times[token] == 1,
-            f"{listener} heard line {number} of {speaker}'s {len(tokens)} {times[token]} times,"
+            f"{listener} received line {number} of {speaker}'s {len(tokens)} {times[token]} times,"
             " instead of once",
             token,
         )
@@ -63,8 +63,8 @@ def expect_each_once(
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
-    """12 members say 50 lines each, all at once. When all have said a last word, every other
-    member has heard each line exactly once."""
+    """12 members send 50 lines each, all at once, and then a last line. When the last lines have
+    arrived, every other member has received each line exactly once."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -74,8 +74,8 @@ async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
-    """One member says 1,200 lines to two others, a hundred at once; each hears each line exactly
-    once."""
+    """One member sends 1,200 lines to two others, a hundred at once. Each of them receives each
+    line exactly once."""
     speaker, *listeners = await room.join(3)
     tokens = room.tokens(1200)
     heard = dict.fromkeys(listeners, b"")
@@ -91,8 +91,8 @@ async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
 
 @pytest.mark.clause("CAST-2", ABSENT)
 async def test_a_sender_does_not_hear_itself(room: Room) -> None:
-    """A member speaks, another hears it and answers, several times. By the end of a window, the
-    first has heard nothing of its own."""
+    """A member sends a line, and another receives it and answers, several times. At the end, the
+    first member has not received any of its own lines."""
     speaker, other = await room.join(2)
     own = room.tokens(5)
     heard = b""
@@ -103,13 +103,13 @@ async def test_a_sender_does_not_hear_itself(room: Room) -> None:
     await room.quiet()
     heard += bytes(speaker.heard)
     for token in own:
-        expect(token not in heard, f"{speaker} heard what it had said itself", None, heard)
+        expect(token not in heard, f"{speaker} received its own message", None, heard)
 
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_text_arrives_as_it_was_sent(room: Room) -> None:
-    """Lines that begin with spaces, tabs, punctuation, commands or 500 letters, and end with a
-    word. Before the word, exactly that is heard."""
+    """A member sends spaces, a tab, punctuation, commands and 500 letters, each in a line that ends
+    with a token. Before the token, exactly this text is received."""
     speaker, listener = await room.join(2)
     for text in TEXTS:
         token = room.token()
@@ -120,7 +120,8 @@ async def test_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
-    """Lines that begin with a word, and end with spaces or a tab. Both are heard after the word."""
+    """A member sends lines that begin with a token, and end with spaces or a tab. These are
+    received after the token."""
     speaker, listener = await room.join(2)
     for text in (b"  ", b"\t", b" .", b"  two   words  "):
         first, second = room.tokens(2)
@@ -133,7 +134,8 @@ async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-4", PROVED)
 async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
-    """12 members say 50 lines each, all at once. Each hears another's lines in their order."""
+    """12 members send 50 lines each, all at once. Each receives each other's lines in the order
+    sent."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -143,7 +145,7 @@ async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
             numbers = [place[word] for word in dict.fromkeys(words) if word in place]
             if numbers != sorted(numbers):
                 raise Violation(
-                    f"{listener} heard the lines of {speaker} in the order {_order(numbers)}"
+                    f"{listener} received the lines of {speaker} in the order {_order(numbers)}"
                 )
 
 
@@ -155,8 +157,8 @@ def _order(numbers: list[int]) -> str:
 
 @pytest.mark.clause("CAST-5", PROVED)
 async def test_all_members_hear_all_lines_in_the_same_order(room: Room) -> None:
-    """12 members say 50 lines each, all at once. Any two members hear the lines of the others in
-    the same order (except for the order within one sender's lines, which CAST-4 judges)."""
+    """12 members send 50 lines each, all at once. Any two members receive the lines of the others
+    in the same order (except for the order within one sender's lines, which CAST-4 judges)."""
     said, heard = await conversation(room)
     speaker_of = {token: speaker for speaker, tokens in said.items() for token in tokens}
     rank = {member: {token: n for n, token in enumerate(tokens)} for member, tokens in said.items()}
@@ -172,8 +174,8 @@ async def test_all_members_hear_all_lines_in_the_same_order(room: Room) -> None:
         for number, (here, there) in enumerate(zip(mine, theirs, strict=True)):
             expect(
                 here == there,
-                f"{first} heard {speaker_of[here]} where {other} heard {speaker_of[there]},"
-                f" in line {number} of {len(mine)}",
+                f"line {number} of {len(mine)} is from {speaker_of[here]} for {first},"
+                f" but from {speaker_of[there]} for {other}",
             )
 
 
@@ -182,7 +184,7 @@ def _by_sender(
     speaker_of: dict[bytes, Client],
     rank: dict[Client, dict[bytes, int]],
 ) -> list[bytes]:
-    """Return the words with the senders in the same places, each one's words in the order sent."""
+    """Sort each sender's words into the order sent, among the places of that sender."""
     own: dict[Client, list[bytes]] = {}
     for word in words:
         own.setdefault(speaker_of[word], []).append(word)
@@ -194,7 +196,8 @@ def _by_sender(
 
 @pytest.mark.clause("CAST-6", PROVED)
 async def test_members_at_one_address_hear_each_other(room: Room) -> None:
-    """Two members share an address, a third has another one: all hear each other."""
+    """Two members share an address, a third has another address. Each of the two receives messages
+    of the others, and the third of the first."""
     third = (await room.join(1))[0]
     member, other = [await room.enter(third.address) for _ in range(2)]
     await room.greet(third, member)
@@ -205,8 +208,8 @@ async def test_members_at_one_address_hear_each_other(room: Room) -> None:
 
 @pytest.mark.clause("CAST-7", OBSERVED)
 async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None:
-    """A member talks, alone in a server of its own, or as alone as it can be. Then another joins,
-    and the two hear each other."""
+    """A member sends lines, alone in a server started for this test, if the harness can start one.
+    Then another joins, and the two receive each other's messages."""
     server = room.own_server()
     alone = await room.enter(target=server)
     for _ in range(3):

@@ -17,7 +17,8 @@ RESETS = 20
 
 @pytest.mark.clause("JOIN-1", PROVED)
 async def test_a_crowd_joins_at_once(room: Room) -> None:
-    """100 clients connect at once. Each of them hears a member, and is heard."""
+    """100 clients connect at once. Each receives a member's message, and the member receives one
+    of each."""
     listener = (await room.join(1))[0]
     crowd = await asyncio.gather(*[room.enter() for _ in range(CROWD)])
     room.count_in(*crowd)
@@ -26,12 +27,16 @@ async def test_a_crowd_joins_at_once(room: Room) -> None:
     for client, token in tokens.items():
         await client.say(token + b"\n")
     for client, token in tokens.items():
-        expect(await listener.comes(token), f"{client}, one of {CROWD}, is not heard", token)
+        expect(
+            await listener.comes(token),
+            f"the message of {client}, one of {CROWD}, did not arrive",
+            token,
+        )
 
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_a_silent_client_disturbs_nobody(room: Room) -> None:
-    """Clients connect and send nothing, and do not close; others join and talk meanwhile."""
+    """Clients connect, and neither send nor close. Others join and exchange messages meanwhile."""
     for _ in range(3):
         await room.connect()
     await _two_talk(room)
@@ -39,8 +44,8 @@ async def test_a_silent_client_disturbs_nobody(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_reset_connections_disturb_nobody(room: Room) -> None:
-    """Connections are reset: at once, perhaps before they are accepted, and after the welcome.
-    Members go on talking, and others still join."""
+    """Connections are reset: at once, perhaps before they are accepted, or after the welcome.
+    Members still exchange messages, and others can join."""
     members = await room.join(2)
     for number in range(RESETS):
         client = await (room.enter() if number % 2 else room.connect())
@@ -57,7 +62,7 @@ async def _two_talk(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-3", OBSERVED)
 async def test_a_server_restarts_on_the_same_port(room: Room) -> None:
-    """A server is stopped while clients are connected, and started again on the same port."""
+    """A server is stopped while clients are connected, and starts again on the same port."""
     server = room.another()
     clients = [await room.enter(target=server) for _ in range(3)]
     await clients[0].say(room.token() + b"\n")
@@ -68,19 +73,19 @@ async def test_a_server_restarts_on_the_same_port(room: Room) -> None:
         server.start()
     except StartError as error:
         raise Violation(
-            f"after a stop with clients connected, it does not start again: {error}"
+            f"after a stop with clients connected, the server does not start again: {error}"
         ) from None
     await room.enter(target=server)
 
 
 @pytest.mark.clause("JOIN-4", PROVED)
 async def test_ipv6_is_served_like_ipv4(room: Room) -> None:
-    """A server is started at ::1; two clients join it and hear each other."""
+    """A server is started at ::1. Two clients join it and receive each other's messages."""
     needs_ipv6()
     try:
         server = room.another(host="::1")
     except StartError as error:
-        raise Violation(f"it does not start at ::1: {error}") from None
+        raise Violation(f"the server does not start at ::1: {error}") from None
     member, other = [await room.enter(target=server) for _ in range(2)]
     await room.greet(member, other)
     await room.greet(other, member)

@@ -16,9 +16,9 @@ from harness.target.target import Costs, Target, part_used
 GUESTS = 100
 """Clients that join and leave, one after another."""
 SPARE_DESCRIPTORS = 8
-"""Number of descriptors by which a server's count may have grown when they have left."""
+"""Number of descriptors that a server may hold in addition after all guests have left."""
 SPARE_MEMORY = 24 << 20
-"""Bytes of memory by which it may have grown: an allocator keeps its peak."""
+"""Bytes of memory that it may hold in addition: an allocator keeps freed memory."""
 IDLE = 0.1
 """Share of a processor that an idle server may use."""
 
@@ -30,7 +30,8 @@ def leave(client: Client, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_the_other_members_still_talk_after_a_leave(room: Room, way: str) -> None:
-    """Six members leave, one after another. After each, the others still hear each other."""
+    """Four of six members leave, one after another. After each leave, the others still receive
+    each other's messages."""
     members = await room.join(6)
     while len(members) > 2:
         leaver = members.pop(len(members) // 2)
@@ -45,8 +46,8 @@ async def test_the_other_members_still_talk_after_a_leave(room: Room, way: str) 
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way: str) -> None:
-    """The last of 16 members speaks. The first leaves as soon as it has heard the word, when others
-    may not have heard it yet: they all hear it. This is repeated until two are left."""
+    """The last of 16 members sends a line. The first leaves as soon as it has received it, perhaps
+    before others have. All others receive it, too. This is repeated until two are left."""
     members = await room.join(16)
     speaker = members[-1]
     while len(members) > 2:
@@ -62,7 +63,8 @@ async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way:
 
 @pytest.mark.clause("LEAVE-1", PROVED)
 async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
-    """Two members of a server of its own talk, and both leave. Others join and talk, twice."""
+    """Three times, two members join a server started for this test, exchange a message and
+    leave."""
     server = room.own_server()
     for _ in range(3):
         speaker, other = [await room.enter(target=server) for _ in range(2)]
@@ -77,8 +79,8 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
 @pytest.mark.clause("LEAVE-2", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
 async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
-    """A member says two lines, the second with or without LF, and closes at once, ten times: both
-    lines are heard each time."""
+    """A member sends two lines, the second with or without LF, and closes at once. Both lines are
+    received. This is repeated ten times."""
     [listener] = await room.join(1)
     for _ in range(10):
         guest = await room.enter()
@@ -92,18 +94,25 @@ async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
 async def test_resources_of_members_that_left_are_released(room: Room) -> None:
-    """100 guests join, speak and leave. The server, one of its own, then has as many descriptors
-    as before, about as much memory, and is idle."""
+    """100 guests join a server started for this test, and leave; some send messages. The server
+    then has about as many descriptors and as much memory as before. When all have left, it is
+    idle."""
     server = room.own_server()
     listener = await room.enter(target=server)
     await _guests(room, server, listener, GUESTS // 5)
     before = server.costs()
     await _guests(room, server, listener, GUESTS)
-    after = await _until_given_back(room, server, before)
+    after = await _until_released(room, server, before)
     more = after.descriptors - before.descriptors
-    expect(more <= SPARE_DESCRIPTORS, f"after {GUESTS} guests it holds {more} more descriptors")
+    expect(
+        more <= SPARE_DESCRIPTORS,
+        f"after {GUESTS} guests, the server holds {more} more descriptors",
+    )
     grown = after.memory - before.memory
-    expect(grown <= SPARE_MEMORY, f"after {GUESTS} guests it holds {grown >> 20} MiB more memory")
+    expect(
+        grown <= SPARE_MEMORY,
+        f"after {GUESTS} guests, the server holds {grown >> 20} MiB more memory",
+    )
     listener.close()
     used = await _use(server)
     expect(used <= IDLE, f"an empty server uses {used:.0%} of a processor")
@@ -117,8 +126,8 @@ async def _guests(room: Room, server: Target, listener: Client, count: int) -> N
         guest.finish()
 
 
-async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
-    """Return the costs once they are about as low as before, or at the timeout."""
+async def _until_released(room: Room, server: Target, before: Costs) -> Costs:
+    """Wait until the costs are about as low as before, up to a timeout; return them."""
     deadline = time.monotonic() + room.clock.patience
     while True:
         costs = server.costs()
@@ -131,7 +140,7 @@ async def _until_given_back(room: Room, server: Target, before: Costs) -> Costs:
 
 
 async def _use(server: Target) -> float:
-    """Return the share of a processor that a server uses: the least of a few windows."""
+    """Return the share of a processor that a server uses: the least in up to six half seconds."""
     least = inf
     for _ in range(6):
         before, began = server.times(), time.monotonic()
@@ -144,7 +153,7 @@ async def _use(server: Target) -> float:
 
 @pytest.mark.clause("LEAVE-4", OBSERVED)
 async def test_the_server_closes_its_own_side(room: Room) -> None:
-    """A member closes its sending side: the server closes the connection."""
+    """A member closes its sending side. The server closes the connection."""
     member = (await room.join(2))[0]
     member.finish()
     await member.hears_end()
@@ -152,8 +161,8 @@ async def test_the_server_closes_its_own_side(room: Room) -> None:
 
 @pytest.mark.clause("LEAVE-5", PROVED)
 async def test_a_member_may_come_back(room: Room) -> None:
-    """A member leaves and comes back from the same address, four times. Each time it hears others
-    and is heard."""
+    """A client joins from the same address four times, and leaves each time. Each time it receives
+    another's message, and its own message arrives."""
     listener = (await room.join(1))[0]
     source = room.address()
     for _ in range(4):

@@ -19,27 +19,27 @@ from harness.target.target import Target
 MIB = 1 << 20
 
 SPEECH = 128 << 10
-"""Bytes that one guest says: less than any server's allowance."""
+"""Bytes that one guest sends: less than any server's allowance."""
 LINE = 1000
 
 KERNEL = 8 * MIB
-"""Bytes that the two kernels buffer, at most, for a member that does not read."""
+"""Maximum number of bytes that the two kernels buffer for a member that does not read."""
 UNKNOWN_LAG = 24 * MIB
-"""Bytes of lag to try if the profile has no limit: a generous bound."""
+"""Assumed limit of the lag, in bytes, if the profile has none: a generous bound."""
 SPARE_MEMORY = 24 * MIB
 
 FLOOD = 2.0
-"""Seconds that a correct server takes at least for a flood; more if the rate is very low."""
+"""Minimum time (s) that a correct server takes for a flood; more if the rate is very low."""
 READ = 64 << 10
-"""Bytes by which a correct server may exceed the allowance, once: one read. The size of a read is
-known only afterwards, and depends on how the network has split the flood."""
+"""Bytes by which a correct server may exceed the allowance, once: one read. It knows the size of
+a read only afterwards."""
 UNKNOWN_FLOOD = 2 * MIB
 
 
 async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
-    """Have guests come one after another and say `size` bytes in all, heard by the listener.
+    """Have guests join one after another and send `size` bytes in all to the listener.
 
-    Each guest says little, so that none exceeds an allowance.
+    Each guest sends so little that none exceeds an allowance.
     """
     line = b"." * (LINE - 1) + b"\n"
     while size > 0:
@@ -55,8 +55,8 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
 
 @pytest.mark.clause("LOAD-1", PROVED)
 async def test_a_member_that_does_not_read_delays_nobody(room: Room) -> None:
-    """A member with small buffers stops reading. Others say more than the kernels buffer for it:
-    each word is heard in time."""
+    """A member with small buffers stops reading. Others send more than the kernels buffer for it.
+    Another member receives each of their messages in time."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -67,9 +67,9 @@ async def test_a_member_that_does_not_read_delays_nobody(room: Room) -> None:
 
 @pytest.mark.clause("LOAD-2", OBSERVED)
 async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
-    """A member stops reading. While its lag is within the limit, it stays, and loses nothing. When
-    its lag exceeds the limit and the kernels' buffers, it is disconnected. Its cost to the server
-    is bounded."""
+    """A member stops reading. While its lag is within the limit, it stays connected. When its lag
+    exceeds the limit and the kernels' buffers, it is disconnected. The server's memory for it is
+    bounded."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -89,20 +89,22 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
     late = room.token()
     await listener.say(late + b"\n")
     await mute.waits(lambda: late in mute.heard[-2 * LINE :])
-    expect(mute.ended, f"{mute} did not read {total >> 20} MiB, and was not disconnected")
+    expect(mute.ended, f"{mute} left {total >> 20} MiB unread, and was not disconnected")
     bound = (lag or UNKNOWN_LAG) + SPARE_MEMORY
-    expect(grown <= bound, f"for a member that did not read, it holds {grown >> 20} MiB more")
+    expect(
+        grown <= bound, f"for a member that did not read, the server holds {grown >> 20} MiB more"
+    )
 
 
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
-    """A member says more than its allowance, as fast as it can. All of it arrives, in order, no
-    sooner than the allowance and one read more permit. Then the member goes on."""
+    """A member sends more than its allowance, as fast as it can. All of it arrives, in order, not
+    sooner than the allowance and one read permit. The member can send more afterwards."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate, size, longest = profile.rate, UNKNOWN_FLOOD, FLOOD
     if rate:
-        # At least two reads: otherwise a server with twice the rate would not be noticed.
+        # At least two reads, or a server with twice the rate would pass.
         slow = max(int(FLOOD * rate), 2 * READ)
         size, longest = profile.burst + READ + slow, (READ + slow) / rate
     tokens = room.tokens(size // LINE)
@@ -114,19 +116,21 @@ async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     expect_equal("the flood did not arrive as it was sent", flood.replace(b"\n", b""), heard)
     await room.greet(flooder, listener)
     if not rate:
-        raise Undecided("nothing is lost, but the profile has no `rate` to judge the speed")
+        raise Undecided(
+            "nothing is lost, but the profile has no `rate` by which to judge the speed"
+        )
     least = (len(flood) - profile.burst - READ) / rate
     expect(
         took >= least,
-        f"{len(flood) >> 10} KiB were read within {took:.2f} s; the least is {least:.2f} s",
+        f"{len(flood) >> 10} KiB were read in {took:.2f} s, but must take {least:.2f} s or more",
     )
 
 
 @pytest.mark.clause("LOAD-4", PROVED)
 async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
-    """Members talk while each process that serves them, except the main one, is killed, one after
-    another. Nobody is disconnected, and each hears every line of every other exactly once, in
-    order."""
+    """Members send lines while each process that serves them, except the main one, is killed, one
+    after another. No member is disconnected, and each receives every line of every other exactly
+    once, in order."""
     server = room.own_server()
     members = [await room.enter(target=server) for _ in range(8)]
     await room.meet(*members)
@@ -146,6 +150,6 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
         words = sequence(heard[listener], set(said[speaker]))
         expect(
             words == said[speaker],
-            f"{listener} heard {len(words)} lines of {speaker},"
-            f" not its {len(said[speaker])} in order",
+            f"{listener} received {len(words)} lines of {speaker}, instead of"
+            f" its {len(said[speaker])} lines in order",
         )

@@ -13,7 +13,7 @@ from harness.errors import Undecided
 PAUSE = 0.02
 """Seconds between the pieces of a line: long enough that a server reads each by itself."""
 LONGEST_PAUSE = 0.1
-"""Longest pause, in seconds, that a busy machine may make of it: half of LINE-5's silence."""
+"""Maximum length (s) of such a pause on a busy machine: half of LINE-5's silence."""
 CUTS = 10
 """Number of cut points that are drawn at random."""
 ATTEMPTS = 10
@@ -25,8 +25,8 @@ LONG = 20_000
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """A line is sent in one piece, and heard before the next one is sent. Between their words is
-    one line end, and perhaps a prefix."""
+    """Two lines are sent, the second when the first has arrived. One line end, and perhaps a
+    prefix, is received between their texts."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         first, second = room.tokens(2)
@@ -48,9 +48,9 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LINE-2", PROVED)
 async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
-    """A line is sent in pieces, with pauses shorter than LINE-5's silence: cut after every third
-    byte, after every fifth, and at places drawn from the seed, also inside characters. Its text
-    arrives whole, with one prefix."""
+    """A line is sent in pieces, with pauses shorter than LINE-5's silence. It is cut after every
+    third byte, after every fifth, and at random places, also inside characters. Its text arrives
+    whole, with one prefix."""
     speaker, listener = await room.join(2)
     size = len(_line(*room.tokens(2)))
     drawn = [sorted(room.random.sample(range(1, size), CUTS)) for _ in range(2)]
@@ -60,7 +60,7 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
             line = _line(begin, end)
             pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
             if await speaker.say_in_pieces(pieces, PAUSE) < LONGEST_PAUSE:
-                break  # else even its two words may have been cut
+                break  # otherwise, its two tokens may have been cut, too
         else:
             raise Undecided("the machine is too busy to send the pieces of a line in time")
         await listener.hears(begin)
@@ -74,7 +74,7 @@ def _line(begin: bytes, end: bytes) -> bytes:
 
 @pytest.mark.clause("LINE-3", PROVED)
 async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> None:
-    """Five lines are sent in one piece. Each is heard on its own line, with its own prefix."""
+    """Five lines are sent in one piece. Each arrives on its own line, with its own prefix."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         tokens = room.tokens(5)
@@ -97,7 +97,7 @@ async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> No
 
 @pytest.mark.clause("LINE-4", PROVED)
 async def test_an_empty_line_is_a_message(room: Room) -> None:
-    """Empty lines are sent one by one between two words. All of them are heard there."""
+    """Three empty lines are sent one by one between two tokens. All of them arrive there."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     await speaker.say(begin + b"\n")
@@ -118,8 +118,8 @@ async def test_an_empty_line_is_a_message(room: Room) -> None:
 
 @pytest.mark.clause("LINE-5", ABSENT)
 async def test_text_without_line_end_is_delivered(room: Room) -> None:
-    """A word is sent without LF. It is heard all the same, and nothing more comes within a
-    window."""
+    """A text is sent without LF. It arrives nevertheless, and nothing more arrives in at least
+    0.3 s."""
     speaker, listener = await room.join(2)
     for text in (b"", b" and some more"):
         token = room.token()
@@ -134,8 +134,8 @@ async def test_text_without_line_end_is_delivered(room: Room) -> None:
 
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
-    """A member says a word without LF, and another speaks. A third hears a LF between them; the
-    first does not, as the line is its own."""
+    """A member sends text without LF, and another member sends a line. A third member receives a
+    LF between them. The first does not receive it."""
     speaker, other, third = await room.join(3)
     for _ in range(3):
         unfinished, word, last = room.tokens(3)
@@ -149,7 +149,7 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
         own = room.plain((await speaker.hears_line(word)).removesuffix(word))
         expect(
             b"\n" not in own[len(before) :],
-            "the sender of the unfinished line heard its line end",
+            "the sender of the unfinished line received its line end",
             b"",
             own,
         )
@@ -160,7 +160,7 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_unfinished_text_is_ended_before_its_sender_s_next_line(room: Room) -> None:
-    """A word without LF is delivered; then its sender says a line. For others, it begins a new
+    """Text without LF is delivered; then its sender sends a line. Others receive this on a new
     line."""
     speaker, third = await room.join(2)
     unfinished, word = room.tokens(2)
@@ -173,7 +173,7 @@ async def test_unfinished_text_is_ended_before_its_sender_s_next_line(room: Room
 
 @pytest.mark.clause("LINE-7", PROVED)
 async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
-    """A line of 2,048 bytes, LF included, is heard as it was sent, with nothing inside it."""
+    """A line of 2,048 bytes, LF included, arrives as it was sent, with nothing inside it."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     middle = _digits(LINE - 1 - len(begin) - len(end))
@@ -185,7 +185,7 @@ async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
 
 @pytest.mark.clause("LINE-7", PROVED)
 async def test_a_line_of_20000_bytes_loses_nothing(room: Room) -> None:
-    """A line of 20,000 bytes is heard whole or in pieces. Without the line ends and prefixes
+    """A line of 20,000 bytes arrives whole or in pieces. Without the line ends and prefixes
     between the pieces, it is as it was sent."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
@@ -196,6 +196,6 @@ async def test_a_line_of_20000_bytes_loses_nothing(room: Room) -> None:
 
 
 def _digits(size: int) -> bytes:
-    """Return that many bytes that differ at each place, so that a loss can be located."""
+    """Return `size` bytes, in which numbers are counted up so that a loss can be located."""
     text = b"".join(b"%d," % number for number in range(size))
     return text[:size]

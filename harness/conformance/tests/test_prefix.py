@@ -33,13 +33,13 @@ LINE_ENDS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x8
 
 @pytest.mark.clause("PREFIX-1", PROVED)
 async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
-    """A word is heard as `<`, a text, `>` and the word, on a line of its own."""
+    """A message is received as `<`, a text, `>` and the message, on a line of its own."""
     speaker, listener = await room.join(2)
     for _ in range(3):
         prefix = await room.tell(speaker, listener)
         expect(
             SHAPE.fullmatch(prefix),
-            "the prefix is not <IP> right before the word",
+            "the prefix is not <IP> right before the text",
             b"<IP>",
             prefix,
         )
@@ -71,16 +71,20 @@ def _names(prefix: bytes, address: str) -> bool:
 
 @pytest.mark.clause("PREFIX-3", PROVED)
 async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
-    """A server is started at ::, and joined from 127.0.0.1 and from ::1. The first is written as
-    IPv4, the second as in RFC 5952."""
+    """A server is started at ::, and clients join from 127.0.0.1 and from ::1. The first address is
+    written as IPv4, the second as in RFC 5952."""
     needs_ipv6()
     try:
         server = room.another(host="::")
         listener = speaker = await room.enter(target=room.at(server, "::1"))
     except (StartError, Violation) as error:
-        raise NotApplicable(f"it does not serve IPv6, which JOIN-4 judges: {error}") from None
+        raise NotApplicable(
+            f"the server does not serve IPv6, which JOIN-4 judges: {error}"
+        ) from None
     speakers = [speaker]
-    with contextlib.suppress(Violation):  # it serves only IPv6: no mapped address arrives
+    with contextlib.suppress(
+        Violation
+    ):  # if the server serves only IPv6, no mapped address arrives
         listener = await room.enter(target=room.at(server, "127.0.0.1"))
         speakers.append(await room.enter(target=room.at(server, "127.0.0.1")))
     if listener is speaker:
@@ -96,9 +100,8 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
-    """A member sends another's prefix behind everything that begins a line, or moves the cursor to
-    a line's beginning. However lines are split, each begins with the sender's own prefix, and not
-    with another's."""
+    """A member sends another's prefix after each sequence that begins a line, or moves the cursor
+    to a line's beginning. Wherever a terminal may begin a line, the sender's own prefix follows."""
     forger, victim, listener = await room.join(3)
     own = await room.tell(forger, listener)
     theirs = await room.tell(victim, listener)
@@ -118,8 +121,8 @@ async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_a_message_during_an_unfinished_line_begins_a_line(room: Room) -> None:
-    """A member speaks while another's line is unfinished. Its words begin with its own prefix, on a
-    line of their own."""
+    """A member sends a line while another's line is unfinished. It arrives with its own prefix, on
+    a line of its own."""
     speaker, other, listener = await room.join(3)
     prefix = await room.tell(other, listener)
     begun, word = room.tokens(2)
@@ -130,13 +133,13 @@ async def test_a_message_during_an_unfinished_line_begins_a_line(room: Room) -> 
     await other.say(word + b"\n")
     heard = room.plain((await listener.hears_line(word)).removesuffix(word))
     expect_equal(
-        f"the words of {other} do not begin with its prefix on a new line",
+        f"the line of {other} does not begin with its prefix on a new line",
         prefix,
         heard.rpartition(b"\n")[2],
     )
     expect(
         heard.startswith((b"\n", b"\r\n")) or not begun_is_there,
-        f"the words of {other} begin in the middle of a line",
+        f"the line of {other} begins in the middle of another line",
         b"\n",
         heard,
     )

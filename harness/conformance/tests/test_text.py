@@ -40,7 +40,7 @@ REPLACED = (
 
 
 async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> bytes:
-    """Send a text between two words; return what the listener hears between them."""
+    """Send a text between two tokens; return what the listener receives between them."""
     begin, end = room.tokens(2)
     await speaker.say(begin + text + end + b"\n")
     await listener.hears(begin)
@@ -49,7 +49,8 @@ async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> by
 
 @pytest.mark.clause("TEXT-1", PROVED)
 async def test_utf8_arrives_unchanged(room: Room) -> None:
-    """Texts of many scripts, and emoji, each between two words in one line."""
+    """Texts in many scripts, and emoji, are sent between two tokens in one line, and arrive as they
+    were sent."""
     speaker, listener = await room.join(2)
     for text in LANGUAGES:
         heard = await sent(room, speaker, listener, text.encode())
@@ -58,8 +59,8 @@ async def test_utf8_arrives_unchanged(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-1", PROVED)
 async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
-    """Long lines of three-byte characters, whose lengths differ modulo usual read sizes: some read
-    ends inside a character. All arrives, apart from line ends and prefixes."""
+    """Long lines of three-byte characters are sent. With one of their lengths, a read ends inside a
+    character. Without line ends and prefixes, all arrives as it was sent."""
     speaker, listener = await room.join(2)
     for size in (340, 682, 683):
         text = "€" * size
@@ -71,8 +72,8 @@ async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-2", PROVED)
 async def test_invalid_utf8_is_replaced_and_disturbs_nobody(room: Room) -> None:
-    """Several ill-formed sequences, each between two words. What is heard between them is UTF-8
-    and contains U+FFFD; the sender can go on."""
+    """Ill-formed sequences are sent, each between two tokens. The text received between them is
+    UTF-8 and contains U+FFFD; the sender can go on."""
     speaker, listener = await room.join(2)
     for text in NOT_UTF8:
         heard = await sent(room, speaker, listener, text)
@@ -84,9 +85,9 @@ async def test_invalid_utf8_is_replaced_and_disturbs_nobody(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-3", PROVED)
 async def test_control_characters_are_made_visible(room: Room) -> None:
-    """Every C0 character but TAB and LF, DEL, and some C1, bidirectional and separator characters,
-    each between two words. The first are heard as their pictures, the others as U+FFFD. The CR of
-    CR LF is not heard."""
+    """C0 characters except TAB and LF, and DEL, arrive as their control pictures. Some C1,
+    bidirectional and separator characters arrive as U+FFFD. TAB arrives unchanged, and the CR of
+    CR LF does not arrive."""
     speaker, listener = await room.join(2)
     for code in [*C0, 0x0D, 0x7F]:
         picture = chr(0x2421 if code == 0x7F else 0x2400 + code).encode()

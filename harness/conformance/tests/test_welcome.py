@@ -12,8 +12,8 @@ JOINS = 20
 
 @pytest.mark.clause("WELCOME-1", PROVED)
 async def test_the_welcome_comes_first_and_once(room: Room) -> None:
-    """Newcomers join while others talk. Each receives the welcome first, and not again up to a word
-    that was said after the join."""
+    """Clients join while a member sends lines. Each receives the welcome first, and not again
+    before a line that was sent after the join."""
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
     assert welcome is not None
@@ -21,10 +21,12 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
     for _ in range(JOINS):
         await talker.say(room.token() + b"\n")
         newcomer = await room.connect()
-        await talker.say(room.token() + b"\n")  # it may not have been welcomed yet
+        await talker.say(room.token() + b"\n")  # the welcome may not have been sent yet
         first = await room.welcomed(newcomer)
         expect(first, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
-        expect(welcome.fullmatch(first), f"{newcomer} heard text before the welcome", None, first)
+        expect(
+            welcome.fullmatch(first), f"{newcomer} received text before the welcome", None, first
+        )
         room.count_in(newcomer)
         later = (await room.settle())[newcomer]
         later += (await room.barrier(talker, newcomer))[0]
@@ -35,7 +37,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-2", ABSENT)
 async def test_a_welcome_reaches_no_other_member(room: Room) -> None:
-    """Two members listen while others join and talk. Neither hears a welcome meanwhile."""
+    """20 clients join. Two members receive no welcome meanwhile."""
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
     assert welcome is not None
@@ -44,14 +46,15 @@ async def test_a_welcome_reaches_no_other_member(room: Room) -> None:
     await room.quiet()
     heard = (await room.barrier(talker, listener))[0] + bytes(listener.heard)
     heard += bytes(talker.heard)
-    expect(not welcome.search(heard), "a member was welcomed again when others came", None, heard)
+    expect(not welcome.search(heard), "a member received a welcome when others joined", None, heard)
     for newcomer in newcomers:
         newcomer.finish()
 
 
 @pytest.mark.clause("WELCOME-3", PROVED)
 async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
-    """A member speaks once a newcomer has received the whole welcome: the newcomer hears it."""
+    """A member sends a line once a new client has received the whole welcome. The client receives
+    the line."""
     applies(room.profile.welcome, "the profile has no welcome to wait for")
     [talker] = await room.join(1)
     for _ in range(JOINS):
@@ -60,7 +63,7 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
         expect(greeted, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
         token, later = room.tokens(2)
         await talker.say(token + b"\n")
-        if not await newcomer.comes(token, room.window):  # it may just be slow
+        if not await newcomer.comes(token, room.window):  # it may only be late
             await talker.say(later + b"\n")
             heard = await newcomer.hears(later)
             expect(token in heard, f"{newcomer} missed a message after its welcome", token, heard)
@@ -69,7 +72,7 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)
 async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
-    """The text that a newcomer receives before anyone has spoken ends with LF."""
+    """The text that a client receives before any other has sent ends with LF."""
     applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()
     await newcomer.waits(lambda: bool(newcomer.heard))

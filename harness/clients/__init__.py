@@ -1,6 +1,6 @@
 """Scripted clients.
 
-client.py   one client, and a log of the bytes in both directions
+client.py   one client, and a log of the bytes that it sends and receives
 stream.py   a client's bytes as lines
-room.py     a target's room, with several clients
+room.py     a target's room, with the clients of one test
 """

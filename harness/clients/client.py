@@ -1,8 +1,8 @@
-"""One scripted client, and a log of the bytes in both directions.
+"""One scripted client, and a log of the bytes that it sends and receives.
 
 A client never judges. It sends, collects what it receives, and waits for tokens;
 the test decides what a token proves. Each wait has a timeout: `within` seconds, or
-the `Clock`'s patience.
+the patience of the `Clock`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ KEPT = 256
 """Maximum number of bytes of one event in the wire log."""
 
 MAX_EVENTS = 2000
-"""Maximum number of events in the wire log of one test: half of them the first, half the last."""
+"""Maximum number of events in the wire log of one test: half for the first, half for the last."""
 
 MOST = 64 << 20
-"""Bytes that a client holds before it stops reading: more than any test sends."""
+"""Received bytes at which a client stops reading: more than any test sends."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event on a connection. `time`: seconds since the test's start."""
+    """An event on a connection. `time`: seconds from the test's start."""
 
     time: float
     client: str
     what: str
-    """`says`, `hears`, or an event of the connection."""
+    """`sends`, `receives`, or an event of the connection."""
     data: bytes = b""
     size: int = 0
 
@@ -54,7 +54,7 @@ class Log:
     dropped: int = 0
 
     ended: bool = False
-    """True once further events are not kept."""
+    """True once further events are dropped."""
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
         if self.ended:
@@ -98,11 +98,11 @@ class Client:
         self.address = address
         """The source address, as the server should see it."""
         self.heard = bytearray()
-        """Bytes that were received and not taken yet."""
+        """Received bytes that were not taken yet."""
         self.ended = ""
-        """State after the end of the connection: "closed" or "reset"; empty while it is open."""
+        """How the connection ended: "closed" or "reset"; empty while it is open."""
         self.flooded = False
-        """True if it has stopped reading because it holds too much."""
+        """True while it does not read because it holds MOST bytes."""
         self._socket = connection
         self._clock = clock
         self._log = log
@@ -111,7 +111,7 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True if the next LF belongs to a line that was taken already."""
+        """True if a line end that comes next belongs to a line that was taken already."""
         self.resume()
 
     @property
@@ -122,29 +122,29 @@ class Client:
 
     @property
     def reading(self) -> bool:
-        """True while it reads: neither side has ended the connection, and it is not paused."""
+        """True while the client reads: it is not paused, and its connection has not ended."""
         return self._reading
 
     def __repr__(self) -> str:
         return self.name
 
-    # --- saying --------------------------------------------------------------
+    # --- sending -------------------------------------------------------------
 
     async def say(self, text: bytes) -> None:
         """Send a text, in one segment if it is short.
 
-        Raise Violation if the server does not read, or if the connection is lost.
+        Raise Violation if the server does not read, or if the connection fails.
         """
-        self._log.add(self.name, "says", text)
+        self._log.add(self.name, "sends", text)
         try:
             async with asyncio.timeout(self._clock.patience):
                 await self._loop.sock_sendall(self._socket, text)
         except TimeoutError:
-            raise Violation(f"the server read nothing more from {self.name}") from None
+            raise Violation(f"the server stopped reading from {self.name}") from None
         except OSError as error:
             self._end("reset")
             raise Violation(
-                f"the connection of {self.name} was lost while it spoke: {error.strerror}"
+                f"the connection of {self.name} failed while it sent: {error.strerror}"
             ) from None
 
     async def say_in_pieces(self, pieces: Iterable[bytes], pause: float) -> float:
@@ -181,7 +181,7 @@ class Client:
         self.pause()
         self._socket.close()
 
-    # --- hearing -------------------------------------------------------------
+    # --- receiving -----------------------------------------------------------
 
     def pause(self) -> None:
         """Stop reading."""
@@ -196,19 +196,23 @@ class Client:
             self._loop.add_reader(self._socket, self._read)
 
     async def hears(self, token: bytes, within: float | None = None) -> bytes:
-        """Take all up to the end of `token`. Raise Violation if it does not come."""
+        """Take all input up to the end of `token`. Raise Violation if it does not arrive."""
         if not await self.comes(token, within):
-            raise Violation(f"{self.name} did not hear it{self._fate()}", token, bytes(self.heard))
+            raise Violation(
+                f"{self.name} did not receive the expected text{self._fate()}",
+                token,
+                bytes(self.heard),
+            )
         return self.take(self.heard.index(token) + len(token))
 
     async def hears_line(self, token: bytes, within: float | None = None) -> bytes:
-        """Like `hears`, for a token that was sent as a line: its LF, if it has one, is dropped."""
+        """Like `hears`, for a token at the end of a line. A line end after it is dropped."""
         heard = await self.hears(token, within)
         self.skip_line_end()
         return heard
 
     def skip_line_end(self) -> None:
-        """Drop a line end, if it comes next."""
+        """Drop a line end if it comes next, now or later."""
         self._line_ends = True
         self._drop_line_end()
 
@@ -219,7 +223,7 @@ class Client:
                 del self.heard[: self.heard.index(b"\n") + 1]
 
     async def comes(self, token: bytes, within: float | None = None) -> bool:
-        """Return whether `token` has come, or comes in time; do not take it."""
+        """Return whether `token` has arrived, or arrives in time; take nothing."""
         searched = 0
 
         def came() -> bool:
@@ -231,7 +235,8 @@ class Client:
         return await self.waits(came, within)
 
     async def hears_end(self, within: float | None = None) -> bytes:
-        """Take all up to the end of the connection. Raise Violation if it does not end."""
+        """Take all input up to the end of the connection. Raise Violation if it does not end in
+        time."""
         if not await self.ends(within):
             raise Violation(f"the server did not close the connection of {self.name}")
         return self.take(len(self.heard))
@@ -241,15 +246,15 @@ class Client:
         return await self.waits(lambda: bool(self.ended), within)
 
     async def waits(self, condition: Callable[[], bool], within: float | None = None) -> bool:
-        """Return True once `condition` holds; False if it does not by the deadline or the end.
+        """Wait until `condition` holds; return False at the timeout or the end of the connection.
 
-        The condition is evaluated whenever data has come. Raise Violation if flooded.
+        The condition is evaluated whenever data arrives. Raise Violation if the client is flooded.
         """
         deadline = self._loop.time() + (self._clock.patience if within is None else within)
         while not condition():
             left = deadline - self._loop.time()
             if self.flooded:
-                raise Violation(f"{self.name} heard {MOST >> 20} MiB without the expected text")
+                raise Violation(f"{self.name} received {MOST >> 20} MiB without the expected text")
             if self.ended or left <= 0:
                 return False
             self._news.clear()
@@ -259,7 +264,7 @@ class Client:
         return True
 
     def take(self, size: int) -> bytes:
-        """Take the next `size` bytes of what was received."""
+        """Remove and return the next `size` received bytes."""
         taken = bytes(self.heard[:size])
         del self.heard[:size]
         if self.flooded and len(self.heard) < MOST and self._socket.fileno() >= 0:
@@ -279,7 +284,7 @@ class Client:
             self._end("reset")
             return
         if data:
-            self._log.add(self.name, "hears", data)
+            self._log.add(self.name, "receives", data)
             self.heard += data
             self._drop_line_end()
             self._news.set()
@@ -308,9 +313,9 @@ async def connect(
 ) -> Client:
     """Connect a client, without waiting for its welcome.
 
-    source: address to bind to; None: the system's choice. receive_buffer: bytes of
-    SO_RCVBUF, for a client that must buffer little; 0: the default. Raise Violation if the server
-    does not accept it, RefusedError if nothing listens, OSError if `source` is not local.
+    source: address to bind to; None: the system's choice. receive_buffer: SO_RCVBUF in bytes,
+    for a client that must buffer little; 0: the default. Raise Violation if the server does not
+    accept the connection, RefusedError if nothing listens, OSError if `source` is not local.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
@@ -326,7 +331,7 @@ async def connect(
                 await asyncio.get_running_loop().sock_connect(connection, server)
         except (TimeoutError, ConnectionError) as error:
             reason = os.strerror(error.errno) if error.errno else "no answer"
-            # A listener that is closed resets the connections in its queue.
+            # When a listener is closed, the kernel resets the connections in its queue.
             gone = isinstance(error, (ConnectionRefusedError, ConnectionResetError))
             kind = RefusedError if gone else Violation
             raise kind(f"{name} could not connect: {reason}") from None

@@ -1,9 +1,9 @@
 """The environment of a conformance test: the target's room, and clients in it.
 
-Only a token proves that a client has joined. The welcome does not: a server may send
-it before it has registered the client. So `join` has a witness say tokens until all
-have received one. Only then does the test begin, and each client's stream begins
-behind that token.
+A *token* is a unique word. Only a received token proves that a client has joined: a
+server may send the welcome before it has registered the client. So in `join`, another
+client, the witness, sends tokens until all members have received one. Each member's
+stream then begins after that token.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from harness.target.interrupts import defer_signals
 from harness.target.target import Target
 
 LONGEST_WELCOME = 1 << 20
-"""Bytes in which to search for a welcome."""
+"""Number of bytes, from the beginning of a stream, that are searched for the welcome."""
 
 ATTENTIVE = 0.05
-"""Seconds of delay below which the harness counts as having watched."""
+"""Seconds between two checks that the harness itself is on time."""
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
@@ -57,9 +57,9 @@ class Room:
         self.random = random.Random(0)
         """The test's random numbers, seeded by the run's seed and the test's name."""
         self.since = ""
-        """Clause that was judged before, if any."""
+        """Clause that was judged before this test; empty in the first test."""
         self._looked = inf
-        """Time at which the harness was last seen to be on time, less the time it was blocked."""
+        """Time of the last check for delays, less the seconds for which the harness was blocked."""
         self._clients: list[Client] = []
         self._members: list[Client] = []
         self._others: list[Target] = []
@@ -68,10 +68,10 @@ class Room:
         self._tokens = itertools.count()
         self._numbers = itertools.count()
 
-    # --- words ---------------------------------------------------------------
+    # --- tokens and lines ----------------------------------------------------
 
     def token(self) -> bytes:
-        """Return a word that was never said: letters and digits, of fixed length."""
+        """Return a new token: letters and digits, of fixed length."""
         return f"{self._run}{next(self._tokens):05}".encode()
 
     def tokens(self, count: int) -> list[bytes]:
@@ -95,9 +95,9 @@ class Room:
     ) -> Client:
         """Connect a client that has received nothing yet.
 
-        source: an address; None: one that no client of this test has had, if the target is
-        local. Raise Undecided if it can't be bound to; raise TargetGoneError if nothing listens
-        at the target's address since before the test.
+        source: an address; None: one that no other client has, if the target is local. Raise
+        Undecided if `source` can't be bound to, TargetGoneError if the target was gone before
+        the test.
         """
         server = target or self.target
         number = next(self._numbers)
@@ -122,15 +122,15 @@ class Room:
     async def enter(
         self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
     ) -> Client:
-        """Connect a client and take its welcome, if one comes. It may not be a member yet."""
+        """Connect a client and take its welcome, if one arrives. It may not be a member yet."""
         client = await self.connect(source, receive_buffer, target)
         await self.welcomed(client, self.window)
         return client
 
     async def welcomed(self, client: Client, within: float | None = None) -> bytes:
-        """Take all up to the end of the welcome; return nothing if none comes in time.
+        """Take all input up to the end of the welcome; return b"" if it does not arrive in time.
 
-        The line end behind it is dropped: WELCOME-4 judges whether there is one.
+        A line end after it is dropped; WELCOME-4 judges whether there is one.
         """
         welcome = self.profile.welcome
         if welcome is None:
@@ -154,23 +154,23 @@ class Room:
         return members
 
     def count_in(self, *clients: Client) -> None:
-        """Count clients as members from now on: the next `settle` waits for them too."""
+        """Count clients as members from now on: `settle` waits for them, too."""
         self._members += clients
 
     def count_out(self, *clients: Client) -> None:
-        """Count clients as members no longer."""
+        """Stop counting clients as members."""
         self._members = [member for member in self._members if member not in clients]
 
     async def settle(self) -> dict[Client, bytes]:
-        """Wait until every member receives others; return what each has received up to then.
+        """Wait until every member receives messages; return what each has received until then.
 
-        Raise JoinError if a member receives nothing.
+        Raise JoinError if a member receives none.
         """
         witness = await self._ensure_witness()
         token, deaf = await self._speak_until_heard(witness, self._members)
         if deaf:
             raise JoinError(
-                f"{deaf[0]} has joined, but does not hear what others say{self.fate()}",
+                f"{deaf[0]} has connected, but does not receive messages{self.fate()}",
                 token,
                 bytes(deaf[0].heard),
             )
@@ -182,7 +182,8 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each speak until the next one receives it. Raise JoinError if one never does."""
+        """Have each member send until the next one receives a line. Raise JoinError if one does
+        not."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)
@@ -190,18 +191,23 @@ class Room:
                 raise JoinError(error.what, error.expected, error.actual) from None
 
     async def greet(self, speaker: Client, listener: Client) -> None:
-        """Have one speak until the other receives it. Raise Violation if it never does."""
+        """Have a client send until another receives a line. Raise Violation if it does not."""
         token, deaf = await self._speak_until_heard(speaker, [listener])
         if deaf:
             raise Violation(
-                f"{listener} does not hear {speaker}{self.fate()}", token, bytes(listener.heard)
+                f"{listener} receives no message of {speaker}{self.fate()}",
+                token,
+                bytes(listener.heard),
             )
         await listener.hears_line(token)
 
     async def _speak_until_heard(
         self, speaker: Client, listeners: Sequence[Client]
     ) -> tuple[bytes, list[Client]]:
-        """Have one say words until all receive one; return the last, and who did not receive it."""
+        """Have a client send tokens until all others receive one.
+
+        Return the last token, and the listeners that did not receive it.
+        """
         deadline = time.monotonic() + self.clock.patience
         while True:
             token = self.token()
@@ -218,25 +224,25 @@ class Room:
                 return token, deaf
 
     async def tell(self, speaker: Client, listener: Client) -> bytes:
-        """Have one say a word to another; return the text before the word, on its line."""
+        """Send a token from one client to another; return the text before it on its line."""
         token = self.token()
         await speaker.say(token + b"\n")
         heard = (await listener.hears_line(token)).removesuffix(token)
         return self.plain(heard).rpartition(b"\n")[2]
 
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
-        """Have the speaker say a new word; return what each listener receives before it.
+        """Have a client send a token; return what each listener receives before it.
 
-        All that the speaker said earlier comes before it (CAST-4). What is missing is lost.
+        All that the client sent earlier arrives before the token (CAST-4), or is lost.
         """
         token = self.token()
         await speaker.say(token + b"\n")
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
     async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
-        """Have each member say a last word; return what each has received by then.
+        """Have each member send a last token; return all that each has received since it was taken.
 
-        It includes all that they said before: nothing is under way.
+        All that the members sent earlier has arrived by then, or is lost.
         """
         heard = dict.fromkeys(members, b"")
         for speaker in members:
@@ -248,7 +254,7 @@ class Room:
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> bytes:
-        """Take all that a listener receives up to `last`, the last word of a long text.
+        """Take all that a listener receives up to `last`, the token at the end of a long text.
 
         Line ends and prefixes are removed, wherever they are.
         """
@@ -258,13 +264,12 @@ class Room:
     async def waits_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> None:
-        """Wait until a listener has received the last word of a long text.
+        """Wait until a listener has received `last`, the token at the end of a long text.
 
-        The word may be cut in two, with a prefix and a line end inside. Only the end of the
-        stream is searched for that, as squeezing all of it takes long; all of it is searched
-        once, at the timeout.
+        A line end and a prefix may be inside the token. To save time, only the end of the
+        stream is searched for such a token; the whole stream is searched once, at the timeout.
         """
-        far = len(last) + 200  # the word, a prefix and a line end
+        far = len(last) + 200  # the token, a prefix and a line end
         searched = 0
 
         def came() -> bool:
@@ -274,7 +279,7 @@ class Room:
 
         if not (await listener.waits(came, within) or self._holds(listener.heard, last)):
             raise Violation(
-                f"{listener} did not hear the end of a long text{self.fate()}",
+                f"{listener} did not receive the end of a long text{self.fate()}",
                 last,
                 bytes(listener.heard[-far:]),
             )
@@ -292,11 +297,11 @@ class Room:
 
     @property
     def window(self) -> float:
-        """Seconds to wait for something that must not come."""
+        """Seconds to wait for something that must not arrive."""
         return self.clock.window
 
     async def quiet(self) -> None:
-        """Let a window go by in which the harness was on time throughout."""
+        """Wait for a window; seconds in which the harness was late do not count."""
         left = self.window
         while left > 0:
             before = time.monotonic()
@@ -318,7 +323,7 @@ class Room:
         except OSError as error:
             check_descriptors(error)
             raise Undecided(
-                "this machine's loopback has only one address: senders can't be told apart"
+                "this machine's loopback has only one address, so senders can't be distinguished"
             ) from None
         return found
 
@@ -330,11 +335,11 @@ class Room:
         return other
 
     def own_server(self) -> Target:
-        """Return a server for this test alone if one can be started, else the target."""
+        """Start a server for this test alone; return the target if the harness can't start one."""
         return self.another() if self.target.ours else self.target
 
     def at(self, server: Target, host: str) -> Target:
-        """Return the same server, reached at another of its addresses."""
+        """Return the same server at another of its addresses."""
         return Target(host, server.port)
 
     def output(self) -> str:
@@ -342,14 +347,14 @@ class Room:
         return [self.target, *self._others][-1].output()
 
     def fate(self) -> str:
-        """Return how the target ended, for a message; empty if it runs."""
+        """Return how the target ended, for the end of a message; empty if it runs."""
         how = self.target.death()
         return f"; the server {how}" if how else ""
 
     # --- the end -------------------------------------------------------------
 
     async def leave(self) -> None:
-        """Close all that the test has opened, without a reset if the server closes in time."""
+        """Close the test's connections, by FIN if the server closes in time, and its servers."""
         try:
             await self._leave()
         finally:
@@ -361,17 +366,17 @@ class Room:
         self.log.ended = True
         for client in self._clients:
             client.finish()
-        # A server may close its side late. One that never does is waited for only once.
+        # A server may close its side late. If it never does, wait for it only once.
         within = self.window if self.target.stays_open else self.clock.patience
         deadline = time.monotonic() + within
         while any(client.reading for client in self._clients) and time.monotonic() < deadline:
-            await asyncio.sleep(0.001)  # the event loop reads, until the server has closed too
+            await asyncio.sleep(0.001)  # the event loop reads until the server has closed its side
         self.target.stays_open |= any(client.reading for client in self._clients)
         for client in self._clients:
             client.close()
 
     async def watch(self) -> None:
-        """Note the largest delay of the harness itself, until cancelled."""
+        """Record the largest delay of the harness itself, until cancelled."""
         while True:
             self._looked = time.monotonic() - self._blocked()
             await asyncio.sleep(ATTENTIVE)
@@ -382,11 +387,11 @@ class Room:
         self.late = max(self.late, late)
 
     def _blocked(self) -> float:
-        """Return the seconds in which servers were started, stopped or inspected: no delay."""
+        """Return the seconds spent on starting, stopping and inspecting servers: not a delay."""
         return sum(server.blocked for server in (self.target, *self._others))
 
     def check_punctual(self) -> None:
-        """Raise CannotJudge if the harness was so late that a failure may be its own."""
+        """Raise CannotJudge if the harness was so late that it may have caused a failure."""
         self._look()
         if self.late > self.clock.patience / 4:
             raise CannotJudge(

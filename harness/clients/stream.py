@@ -1,8 +1,8 @@
 """A client's received bytes as lines. Pure.
 
-A stream is split at LF, never at the boundaries of reads: TCP keeps none. The prefix
-of a line is the text that the profile's pattern matches, true or not; a line without
-a match is all text. So a wrong prefix breaks the clauses on prefixes, and no others.
+A stream is split at LF, not at the ends of reads, which TCP does not preserve. The
+prefix of a line is the text that the profile's pattern matches, true or not; a line
+without a match is all text. So a wrong prefix breaks only the clauses on prefixes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def texts(heard: bytes, profile: Profile) -> list[bytes]:
 def squeezed(heard: bytes, profile: Profile) -> bytes:
     """Return a stream without line ends and without anything that could be a prefix.
 
-    A server whose messages are reads puts them in the middle of a line.
+    If a server takes each read for a message, prefixes are in the middle of a line.
     """
     text = profile.prefix.sub(b"", without_notices(heard, profile))
     return text.replace(b"\r", b"").replace(b"\n", b"")

@@ -1,7 +1,7 @@
 """The reports of a run.
 
-terminal.py   lines for a terminal
-progress.py   the progress of a run
+terminal.py   text lines for a terminal
+progress.py   the progress of a run, on standard error
 page.py       HTML pages
 charts.py     the charts of a page
 matrix.py     the table of servers and clauses

@@ -1,6 +1,6 @@
-"""The lines, bands and axes of a report's charts: from numbers to coordinates. Pure.
+"""The lines, bands and axes of a report's charts, from numbers to coordinates. Pure.
 
-A chart is WIDTH × HEIGHT of SVG's user units; y grows downwards.
+A chart measures WIDTH × HEIGHT in SVG's user units; y grows downwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Point = tuple[float, float]
 @dataclass(frozen=True)
 class Tick:
     at: float
-    says: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line. style: a class of the page's style sheet; places: SVG's points."""
+    """One line. style: a class of the page's style sheet. places: the points, as SVG text."""
 
     name: str
     style: str
@@ -34,12 +34,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """An event from `at` on, `width` long; a moment has width 0."""
+    """An event that begins at the coordinate `at`; a moment has width 0."""
 
     at: float
     width: float
     style: str
-    says: str
+    text: str
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Chart:
 
 
 class Scale:
-    """Map of values to coordinates, linear or, if `log`, logarithmic."""
+    """Map from values to coordinates; linear, or logarithmic if `log`."""
 
     def __init__(
         self, lowest: float, highest: float, begin: float, end: float, *, log: bool = False
@@ -89,7 +89,10 @@ def over_time(
     *,
     log: bool = False,
 ) -> Chart:
-    """Return a chart of (name, style, [(second, value)]), with marks of (from, to, style, text)."""
+    """Return a chart over the seconds up to `until`; series: each (name, style, [(second, value)]).
+
+    marks: each (first second, last second, style, text).
+    """
     values = [value for _, _, points in series for _, value in points if value > 0]
     lowest, highest, ys = _axis(values, log=log)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
@@ -104,16 +107,16 @@ def over_time(
         [Tick(x(at), f"{at:g} s") for at in steps(until, 8)],
         [Tick(y(value), short(value)) for value in ys],
         [
-            Mark(x(max(0.0, a)), round(x(b) - x(max(0.0, a)), 1), style, says)
-            for a, b, style, says in marks
+            Mark(x(max(0.0, a)), round(x(b) - x(max(0.0, a)), 1), style, text)
+            for a, b, style, text in marks
         ],
     )
 
 
 def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]]]) -> Chart:
-    """Return a chart of the distribution of sorted values.
+    """Return a chart of the distributions of (name, style, sorted values).
 
-    The last thousandth is as wide as the first half.
+    The x axis is logarithmic: 90 %, 99 % and 99.9 % have equal distances.
     """
     values = [value for _, _, those in series for value in those if value > 0]
     lowest, highest, ys = _axis(values, log=True)
@@ -139,8 +142,8 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
             for name, style, those in series
         ],
         [
-            Tick(x(nines), says)
-            for nines, says in enumerate(("all", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"))
+            Tick(x(nines), text)
+            for nines, text in enumerate(("all", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"))
             if nines <= math.log10(max(most, 10))
         ],
         [Tick(y(value), short(value)) for value in ys],
@@ -148,7 +151,7 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
 
 
 def ranks(count: int) -> list[int]:
-    """Return the ranks to draw of `count` sorted values: a few of the lower, all of the last."""
+    """Return the ranks to draw of `count` sorted values: few of the lowest, all of the highest."""
     found, left = [], count
     while left > 0:
         found.append(count - left)
@@ -167,7 +170,7 @@ def steps(most: float, count: int) -> list[float]:
 
 
 def short(value: float) -> str:
-    """Return a number in few characters."""
+    """Return a number as short text, such as 1.5 k."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g} {letter}"

@@ -1,4 +1,4 @@
-"""Servers side by side: the verdict of each clause on each of them. Pure but for `read`."""
+"""The table of servers and clauses, with the verdict for each pair. Pure, except for `read`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLAUSE = {"id": str, "level": str, "verdict": str, "detail": str}
 
 @dataclass(frozen=True)
 class Row:
-    """A clause, and its verdict on each server; None: the record lacks the clause."""
+    """A clause, and its verdict for each server; None: the server's record lacks the clause."""
 
     id: str
     level: str
@@ -24,15 +24,15 @@ class Row:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a record that `conform` wrote. Raise ValueError for anything else."""
+    """Return the record in a results.json of `conform`. Raise ValueError for anything else."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(error.strerror) from None
     except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
+        raise ValueError("the file is not JSON") from None
     if not _is_record(record):
-        raise ValueError("it is not a results.json of `conform`")
+        raise ValueError("the file is not a results.json of `conform`")
     found: dict[str, Any] = record
     return found
 
@@ -56,7 +56,7 @@ def _is_clause(clause: Any) -> bool:
 
 
 def name_all(paths: Sequence[Path]) -> list[str]:
-    """Return the servers' names: their folders', or the whole paths if those are equal."""
+    """Return the servers' names: the names of the folders, or the paths if names are equal."""
     names = [path.resolve().parent.name for path in paths]
     return [
         name if names.count(name) == 1 else str(path)

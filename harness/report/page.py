@@ -1,7 +1,7 @@
-"""HTML pages: one file each, which loads nothing.
+"""HTML pages; each is one file and loads no other.
 
-All values are escaped: a server's bytes never become markup. The page's policy forbids
-scripts and external resources.
+All values are escaped, so a server's bytes never become markup. The page's security policy
+forbids scripts and external resources.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 EVENTS = 60
 EVENTS_OF_A_FAILURE = 600
-"""Maximum number of events of a wire log on a page, half of them from its beginning."""
+"""Maximum number of events of a wire log on a page: half for the first, half for the last."""
 
 PAUSE = 10
-"""Maximum length of a pause in a timeline, in multiples of the median pause."""
+"""Maximum length of a drawn pause, in multiples of the median pause."""
 LANES = 40
 """Maximum number of clients in a timeline."""
 LANE, LEFT, WIDTH = 14, 34, 900
-"""Height of a lane, and beginning and end of its line."""
+"""Height of a lane, and x of the beginning and end of its line, in SVG's user units."""
 
 SHOWN_OUTPUT = 12
 """Maximum number of lines of the target's output."""
@@ -77,7 +77,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A lane for each client, with a dot for each event; `left_out`: clients without a lane."""
+    """A lane for each client, with a dot for each event. `left_out`: number of clients without a
+    lane."""
 
     lanes: list[Lane]
     dots: list[Dot]
@@ -93,7 +94,7 @@ class Timeline:
 class Test:
     """A test on the page. `events`: None stands for the events that are left out.
 
-    last: last events of a failure, which the page shows even while the log is closed.
+    last: last events of a failure, which are shown outside of the collapsed wire log.
     """
 
     __test__ = False  # not a test for pytest
@@ -118,7 +119,9 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         verdict=verdict,
         target=visible(next(iter(target.values()))),
         conclusion="".join(text for text, _ in conclusion(verdict)).partition(": ")[2],
-        about=[(name.replace("_", " "), _said(about[name])) for name in about if name != "target"],
+        about=[
+            (name.replace("_", " "), _formatted(about[name])) for name in about if name != "target"
+        ],
         rests_on=RESTS_ON.values(),
         tests={
             clause.clause.id: [
@@ -131,7 +134,7 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
 
 
 def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return the page of a matrix: the verdict of each clause on each server."""
+    """Return the page with the table of servers and clauses."""
     passed = [
         sum(cell is not None and cell["verdict"] == PASS for cell in cells)
         for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
@@ -173,7 +176,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
     )
 
 
-def _said(value: object) -> str:
+def _formatted(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -183,7 +186,7 @@ def _bytes(name: str, digits: str) -> tuple[str, str, str]:
 
 
 def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:
-    """Return the events to show, with None for those left out, and the number of all."""
+    """Return the events to show, with None for those left out, and the total number of events."""
     limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
     total = len(result.wire) + result.wire_dropped
     if total <= limit:
@@ -200,14 +203,14 @@ def _event(event: tuple[float, str, str, str, int]) -> Event:
 
 
 def timeline(wire: Wire) -> Timeline | None:
-    """Return events as a picture; None if there are none."""
+    """Return the timeline of events; None if there are none."""
     if not wire:
         return None
     clients = list(dict.fromkeys(client for _, client, *_ in wire))
     lanes = {name: Lane(name, LANE * (1 + number)) for number, name in enumerate(clients[:LANES])}
     dots = [
         Dot(
-            event[2] if event[2] in ("says", "hears") else "other",
+            event[2] if event[2] in ("sends", "receives") else "other",
             round(LEFT + 5 + place * (WIDTH - LEFT - 10), 1),
             lanes[event[1]].y,
             describe(event).strip(),
@@ -226,7 +229,7 @@ def timeline(wire: Wire) -> Timeline | None:
 
 
 def _places(times: Sequence[float]) -> list[float]:
-    """Return where times are drawn, from 0 to 1. Long pauses are shortened."""
+    """Return the places of times in a timeline, from 0 to 1. Long pauses are shortened."""
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     longest = PAUSE * statistics.median(pauses) if pauses else 0.0
     drawn = [min(pause, longest) if longest else pause for pause in pauses]

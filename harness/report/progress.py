@@ -14,22 +14,22 @@ from harness.conformance.runner import Check
 _ORDER = (PASS, FAIL, UNKNOWN, CANNOT_JUDGE, NOT_APPLICABLE)
 
 
-class Heard(Protocol):
+class OnResult(Protocol):
     def __call__(self, result: Result) -> None: ...
 
 
 @contextmanager
-def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[Heard]:
-    """Report the progress of these tests on the stream; yield a function to call with results."""
+def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[OnResult]:
+    """Show the progress of these tests on the stream; yield a function to call with each result."""
     if stream.isatty():
-        with _bar(len(checks), stream) as heard:
-            yield heard
+        with _bar(len(checks), stream) as on_result:
+            yield on_result
     else:
-        yield _Sections(checks, stream).heard
+        yield _Sections(checks, stream).on_result
 
 
 @contextmanager
-def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
+def _bar(total: int, stream: TextIO) -> Iterator[OnResult]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -39,7 +39,7 @@ def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    # Only pytest prints meanwhile, and is silenced: nothing to redirect.
+    # Nothing must be redirected: only pytest prints meanwhile, and it is silenced.
     with Progress(
         *columns,
         console=Console(file=stream),
@@ -50,31 +50,31 @@ def _bar(total: int, stream: TextIO) -> Iterator[Heard]:
         task = shown.add_task("", total=total)
         found = Counter[str]()
 
-        def heard(result: Result) -> None:
+        def on_result(result: Result) -> None:
             found[result.verdict] += 1
             latest = f"{result.clause} {result.verdict}"
-            shown.update(task, advance=1, description=f"{_told(found)}; {latest}")
+            shown.update(task, advance=1, description=f"{_counts(found)}; {latest}")
 
-        yield heard
+        yield on_result
 
 
 class _Sections:
-    """Prints each section when its last test is done."""
+    """Prints a line for each section when its last test is done."""
 
     def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
         self._stream = stream
         self._left = Counter(_section(check.clause) for check in checks)
         self._found: dict[str, Counter[str]] = {name: Counter() for name in self._left}
 
-    def heard(self, result: Result) -> None:
+    def on_result(self, result: Result) -> None:
         section = _section(result.clause)
         self._left[section] -= 1
         self._found[section][result.verdict] += 1
         if not self._left[section]:
-            print(f"{section}: {_told(self._found[section])}", file=self._stream, flush=True)
+            print(f"{section}: {_counts(self._found[section])}", file=self._stream, flush=True)
 
 
-def _told(found: Counter[str]) -> str:
+def _counts(found: Counter[str]) -> str:
     return ", ".join(f"{found[name]} {name}" for name in _ORDER if found[name])
 
 

@@ -1,7 +1,7 @@
 """The results of a run as lines of text, the same on a terminal and in a file. Pure.
 
 A line is a list of parts, each with the name of a style; a file gets only the text.
-A server's bytes are shown escaped: none of them reaches the terminal as it is.
+A server's bytes are escaped, so no control character reaches the terminal.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ STYLES = {
 """Styles for rich, by name."""
 
 LAST_EVENTS = 12
-"""Maximum number of wire events with a failure."""
+"""Maximum number of wire events shown for a failure."""
 REASONS = 5
-"""Maximum number of reasons why a run is invalid."""
+"""Maximum number of reasons shown for an invalid run."""
 LAST_OUTPUT = 8
-"""Maximum number of lines of the target's output with a failure."""
+"""Maximum number of lines of the target's output shown for a failure."""
 BYTES = 96
-"""Maximum number of bytes, expected or actual."""
+"""Maximum number of expected bytes, and of actual bytes, shown for a failure."""
 BYTES_OF_AN_EVENT = 64
-"""Maximum number of bytes of a wire event: it stays on one line on most terminals."""
+"""Maximum number of bytes shown of a wire event: it then fits on one line of most terminals."""
 BYTES_IN_HEX = 16
 """Bytes per line of hex."""
 
 
 def visible(text: str) -> str:
-    """Return the text in one line, with escapes for what is not printable."""
+    """Return the text on one line, with escapes for unprintable characters."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def as_text(data: bytes) -> str:
-    """Return bytes as text, with escapes for what is not UTF-8 or not printable."""
+    """Return bytes as text, with escapes for invalid UTF-8 and unprintable characters."""
     return visible(data.decode(errors="backslashreplace"))
 
 
@@ -74,7 +74,7 @@ def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """Return lines as text for a file: no styles, no control characters, LF after each."""
+    """Return lines as text for a file, without styles, each with a LF."""
     return "".join("".join(part for part, _ in line).rstrip() + "\n" for line in lines)
 
 
@@ -82,7 +82,7 @@ def plain(lines: Iterable[Line]) -> str:
 
 
 def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
-    """Yield the lines for the end of a run. `asked`: only these clauses."""
+    """Yield the lines for the end of a run. `asked`: the only clauses to show; None: all."""
     if asked is not None:
         shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
         verdict = replace(verdict, clauses=shown)
@@ -131,7 +131,7 @@ def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
 
 
 def failure(broken: ClauseVerdict) -> Iterator[Line]:
-    """Yield a clause's text, and how each test found it broken."""
+    """Yield a clause's text, and the failures of its tests."""
     yield from quote(broken.clause, FAIL)
     if not broken.decides:
         yield [("  not counted", "faint")]
@@ -159,7 +159,7 @@ def _failed_test(result: Result) -> Iterator[Line]:
 
 
 def describe(event: Sequence[float | str | int]) -> str:
-    """Return one line on an event of `Result.wire`."""
+    """Return one line that describes an event of `Result.wire`."""
     time, client, what, digits, size = event
     said = bytes.fromhex(str(digits))
     data, _ = clip(said, BYTES_OF_AN_EVENT)
@@ -169,7 +169,7 @@ def describe(event: Sequence[float | str | int]) -> str:
 
 
 def broken_clauses(verdict: Verdict) -> Iterator[Line]:
-    """Yield the ids of broken clauses: those that count, and those that do not."""
+    """Yield a line of ids for the broken clauses that count, and one for those that do not."""
     for said, decides in (("broken", True), ("broken, but not counted", False)):
         ids = [broken.clause.id for broken in verdict.failed() if broken.decides == decides]
         if ids:
@@ -179,7 +179,7 @@ def broken_clauses(verdict: Verdict) -> Iterator[Line]:
 def conclusion(verdict: Verdict) -> Line:
     """Return the verdict of a run, and the number of clauses for each verdict."""
     counts = Counter(clause.verdict if clause.results else NOT_RUN for clause in verdict.clauses)
-    told = [
+    parts = [
         f"{counts[each]} {name}"
         for each, name in (
             (PASS, "passed"),
@@ -192,7 +192,7 @@ def conclusion(verdict: Verdict) -> Line:
     ]
     aside = [broken for broken in verdict.failed() if not broken.decides]
     if aside:
-        told.append(f"failures not counted: {len(aside)}")
+        parts.append(f"failures not counted: {len(aside)}")
         if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
-            told.append("and nothing passed")
-    return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(told)}", "plain")]
+            parts.append("and no clause passed")
+    return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(parts)}", "plain")]

@@ -1,7 +1,7 @@
 """The server under test.
 
 target.py       a server that is started from a command, or reached at an address
-processes.py    start a process, wait until it is ready, measure its memory, end it
-listeners.py    the processes that listen at a port
-interrupts.py   end a command, and all that it has started, when it is interrupted
+processes.py    starts a server process, waits until it is ready, measures its memory, ends it
+listeners.py    the sockets that listen at a port, and the sockets of a process
+interrupts.py   ends a command, and all that it has started, when it is interrupted
 """

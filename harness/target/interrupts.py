@@ -2,7 +2,7 @@
 
 A signal may arrive between any two steps, even inside the standard library. If it interrupted
 the start or the end of a process, or a poll of its status, the process would be lost or a lock
-never released. So signals are deferred there, and allowed in the parts between:
+never released. So signals are deferred during these steps, and allowed between them:
 
     with defer_signals():
         server = Server(command)
@@ -12,7 +12,7 @@ never released. So signals are deferred there, and allowed in the parts between:
         finally:
             server.stop()
 
-For the main thread only, as signal handlers are. Outside of `interrupt_on_signals`, nothing is
+For the main thread only, like signal handlers. Outside of `interrupt_on_signals`, nothing is
 deferred.
 """
 
@@ -38,7 +38,7 @@ class _State:
         self.active = False
         """True while the signals are caught."""
         self.pending = False
-        """True if a signal has come and has not interrupted anything yet."""
+        """True if a signal has arrived and has not interrupted anything yet."""
         self.deferred = False
 
     def interrupt(self) -> None:
@@ -55,8 +55,8 @@ def interrupt_on_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt in the block on SIGINT, SIGTERM or SIGHUP.
 
     Signals in the next SECONDS_TO_CLEAN_UP are dropped, so that the block can clean up. (SIG_IGN
-    would be inherited by processes started from then on.) A SIGHUP that is ignored stays ignored,
-    as under nohup. Nested, or in another than the main thread, this does nothing.
+    would be inherited by processes started from then on.) SIGHUP stays ignored if it was ignored
+    before, as under nohup. A nested call, or a call in another thread, does nothing.
     """
     if _state.active or threading.current_thread() is not threading.main_thread():
         yield
@@ -85,12 +85,12 @@ def interrupt_on_signals() -> Iterator[None]:
 
 
 def defer_signals() -> AbstractContextManager[None]:
-    """Complete the block; a signal that comes meanwhile interrupts after it."""
+    """Defer signals: a signal that arrives during the block interrupts after it."""
     return _set_deferred(True)
 
 
 def allow_signals() -> AbstractContextManager[None]:
-    """Let signals interrupt the block, inside a block that defers them."""
+    """Let signals interrupt the block, which is inside a block that defers them."""
     return _set_deferred(False)
 
 

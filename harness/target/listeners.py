@@ -2,12 +2,12 @@
 
 Goals:
 
-- A look is cheap: a starting server is polled every few milliseconds, and a run starts many.
-- A look is harmless: a test connection could upset a server.
+- A check is cheap: a starting server is polled every few milliseconds, and a run starts many.
+- A check is harmless: it makes no test connection, which could disturb a server.
 
 Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, /proc/net
-lists all connections; the kernel takes milliseconds for that, and longer with each connection that
-was closed within the last minute. Other systems give no answer.
+is read; the kernel takes milliseconds to list all connections, those included that were closed
+within the last minute. Other systems give no answer.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _read_tables(port: int) -> set[int] | None:
 
 
 def sockets_of(process: int) -> set[int]:
-    """Return the inodes of a process's open sockets; none without permission to see them."""
+    """Return the inodes of a process's open sockets; an empty set without permission."""
     found = set()
     with contextlib.suppress(OSError):  # it has ended, or belongs to another user
         for entry in os.scandir(f"/proc/{process}/fd"):

@@ -23,13 +23,15 @@ KEPT_OUTPUT = 16384
 """Bytes of a server's latest output to keep: enough for its last message."""
 
 PORTS = range(20_000, 32_768)
-"""Ports to draw from. They are below Linux's ephemeral ports: a client that was given the server's
-port before the server has bound it would keep the server out."""
+"""Ports to draw from. They are below Linux's ephemeral ports; otherwise, the kernel could give a
+server's port to a client before the server binds it."""
 
-_random = random.SystemRandom()  # `random` may be seeded, and all processes would draw alike
+_random = (
+    random.SystemRandom()
+)  # `random` may be seeded, and then all processes would draw the same
 
 KILLED_WITHIN = 2.0
-"""Seconds after a kill until the output is closed."""
+"""Maximum time (s) from a kill until the output is closed."""
 
 STEP = 0.01
 """Seconds between two polls."""
@@ -40,17 +42,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment, with a PYTHONPATH on which a child finds the harness."""
+    """Return this process's environment, with the harness on PYTHONPATH."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path}
 
 
 class NotReadyError(Exception):
-    """A server ended, or stayed silent, before it said that it was ready."""
+    """A server ended, or timed out, before it printed that it was ready."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free on a host, and that no client will be given.
+    """Return a port that is free on a host, and that the kernel gives to no client.
 
     Raise OSError if the host is not local, or if none of its ports is free.
     """
@@ -74,10 +76,10 @@ def is_taken(host: str, port: int) -> bool:
 
 
 class Server:
-    """A running server with all its children, as a session of its own.
+    """A running server with all its children, in a session of its own.
 
-    Its output is read as it comes, so that the server never blocks on it. Only the
-    latest part is kept.
+    A thread reads its output, so that the server never blocks on it. Only the latest part
+    is kept.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Server:
         self._ready = ready
         self._output = b""
         self._match: re.Match[bytes] | None = None
-        self._told = threading.Event()  # it is ready, or its output has ended
+        self._settled = threading.Event()  # set when it is ready, or when its output has ended
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -110,18 +112,20 @@ class Server:
             if self._ready and not self._match:
                 self._match = self._ready.search(self._output)
                 if self._match:
-                    self._told.set()
-        self._told.set()
+                    self._settled.set()
+        self._settled.set()
 
     def wait_ready(self, limit: float) -> re.Match[bytes] | None:
-        """Wait up to `limit` s until the server says that it is ready; return the match.
+        """Wait up to `limit` s until the server prints that it is ready; return the match.
 
         Raise NotReadyError if it does not.
         """
         if self._ready is None:
             return None
-        if not comes(self._told.is_set, limit):
-            raise NotReadyError(f"did not say that it is ready within {limit:g} s{self._said()}")
+        if not comes(self._settled.is_set, limit):
+            raise NotReadyError(
+                f"did not print that it is ready within {limit:g} s{self._last_line()}"
+            )
         if not self._match:
             raise NotReadyError(self.death(limit) or "closed its output before it was ready")
         return self._match
@@ -133,22 +137,22 @@ class Server:
             return ""
         self._reader.join(limit)
         how = f"exit status {status}" if status >= 0 else _signal(-status)
-        return f"ended ({how}){self._said()}"
+        return f"ended ({how}){self._last_line()}"
 
     def output(self) -> str:
         """Return the latest output."""
         return self._output.decode(errors="backslashreplace")
 
-    def _said(self) -> str:
-        words = self._output.decode(errors="backslashreplace").split("\n")
-        last = next((text.strip() for text in reversed(words) if text.strip()), "")
-        return f", saying: {last}" if last else ""
+    def _last_line(self) -> str:
+        lines = self._output.decode(errors="backslashreplace").split("\n")
+        last = next((text.strip() for text in reversed(lines) if text.strip()), "")
+        return f"; its last line: {last}" if last else ""
 
     def stop(self, limit: float = 5.0) -> None:
         """Terminate the server; after `limit` seconds, kill it and its children.
 
-        The output ends when the last process that holds it has ended: so the children
-        need not be watched one by one.
+        The output ends when the last process that holds it has ended, so the children need
+        not be watched one by one.
         """
         assert self._process.stdout is not None
         if self._process.stdout.closed:
@@ -160,15 +164,17 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
         status_within(self._process, limit)
         self._reader.join(KILLED_WITHIN)
-        if not self._reader.is_alive():  # else it would read from this descriptor's next user
+        if (
+            not self._reader.is_alive()
+        ):  # else the thread would read from the next file with this descriptor
             self._process.stdout.close()
 
 
 def comes(what: Callable[[], bool], limit: float) -> bool:
-    """Poll until `what` holds; return False if it does not within `limit` seconds (0: one poll).
+    """Poll until `what` is true; return False if it is not within `limit` seconds (0: one poll).
 
-    Signals are deferred during a poll, where they could break a lock or a wait of the standard
-    library. Between two polls they do no harm.
+    Signals are deferred during a poll, in which they could break a lock or a wait of the
+    standard library.
     """
     deadline = time.monotonic() + limit
     while True:
@@ -181,7 +187,7 @@ def comes(what: Callable[[], bool], limit: float) -> bool:
 
 
 def status_within(process: subprocess.Popen[Any], limit: float) -> int | None:
-    """Return the exit status; None if the process runs for `limit` seconds more."""
+    """Return the exit status; None if the process still runs after `limit` seconds."""
     comes(lambda: process.poll() is not None, limit)
     return process.returncode
 
@@ -210,12 +216,12 @@ def family(root: int, proc: Path = Path("/proc")) -> list[int]:
 
 
 def weight(root: int, proc: Path = Path("/proc")) -> int | None:
-    """Return the bytes of memory of `root` and its descendants, a shared page counted once.
+    """Return the memory of `root` and its descendants, in bytes; a shared page counts once.
 
-    The figure is the sum of Pss_Anon and Pss_Shmem; None if the system has no such figures
-    (Linux has). File pages are left out: they do not grow with the number of clients, and a
-    process's share of them shrinks as soon as another process, such as the load generator,
-    maps the same file. The kernel's memory for sockets is not included.
+    The figure is the sum of Pss_Anon and Pss_Shmem; None if the system has no such figures,
+    which Linux has. File pages are left out: they do not grow with the number of clients, and a
+    process's share of them shrinks when another process, such as the load generator, maps the
+    same file. The kernel's memory for sockets is not included.
     """
     found = []
     for pid in family(root, proc):

@@ -1,7 +1,7 @@
 """The server under test: started from a command, or reached at an address.
 
-Each process that a command starts inherits a mark in its environment. So children, daemons and
-sessions of their own are found and ended with it.
+Each process that a command starts inherits a mark in its environment. By this mark, children,
+daemons and processes in other sessions are found and ended.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from harness.target.processes import STEP, Server, comes, free_port, is_taken
 MARK = "CHATROOM_HARNESS_TARGET"
 
 START_WITHIN = 10.0
-"""Seconds until a server must listen."""
+"""Seconds within which a server must listen."""
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 KILL_WITHIN = 5.0
-"""Seconds until killed processes must be gone."""
+"""Seconds within which killed processes must be gone."""
 LAST_WORDS_WITHIN = 0.5
-"""Seconds to read the rest of the output of a server that has ended."""
+"""Seconds for reading the rest of the output of a server that has ended."""
 SHOWN = 300
 """Maximum number of characters of a server's output in a message."""
 
@@ -49,7 +49,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that a thread has run, and seconds that it was runnable and waited for a CPU."""
+    """Seconds that a thread has run, and seconds that it has waited for a processor."""
 
     ran: float
     waited: float
@@ -58,8 +58,8 @@ class Times:
 def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
     """Return the number of processors that these threads would use if each had one to itself.
 
-    A thread's share is its running time in the time that it ran or slept. Its time on the run
-    queue is left out: on a busy machine, a thread that never sleeps runs little.
+    A thread's share is its running time, divided by the time that it ran or slept. Its time on
+    the run queue is left out: on a busy machine, a thread that never sleeps runs little.
     """
     part = 0.0
     for thread, now in after.items():
@@ -70,16 +70,16 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
 
 class Target:
-    """A server at `address`. Nothing is known of its internals."""
+    """A server at `address`, of which nothing else is known."""
 
     ours = False
     """True if the harness can start, stop and inspect it."""
     blocked = 0.0
-    """Seconds that starting, stopping and inspecting it has taken. This process could do nothing
-    else meanwhile."""
+    """Total time (s) of starting, stopping and inspecting the server, during which this process
+    could do nothing else."""
 
     stays_open = False
-    """True once it was seen not to close connections that the client has closed."""
+    """True once the server has left a connection open that its client had closed."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -98,7 +98,7 @@ class Target:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     def start(self) -> None:
-        """Check that it can be reached. Raise StartError if not."""
+        """Check that the server can be reached. Raise StartError if not."""
         try:
             socket.create_connection(self.address, START_WITHIN).close()
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
@@ -109,10 +109,10 @@ class Target:
         """Do nothing: the harness has not started it."""
 
     def fresh(self) -> None:
-        """Restart it, if the harness has started it, after a test that may have harmed it."""
+        """Restart the server after a test that may have harmed it, if the harness started it."""
 
     def death(self) -> str:
-        """Return how it ended, with its last output; empty while it runs, or if unknown."""
+        """Return how the server ended, with its last line; empty while it runs, or if unknown."""
         return ""
 
     def output(self) -> str:
@@ -124,7 +124,7 @@ class Target:
         options: str = "",  # noqa: ARG002  (`Command` uses it)
         host: str = "127.0.0.1",  # noqa: ARG002
     ) -> Command:
-        """Return another server of the same kind, with more arguments, at `host`.
+        """Return another server of the same kind, with these additional arguments, at `host`.
 
         Raise Undecided if none can be started.
         """
@@ -156,7 +156,7 @@ class Command(Target):
     ) -> None:
         """Prepare a command; raise ValueError if `template` can't be one.
 
-        `options`: more arguments. `scale` multiplies the time to start.
+        `options`: additional arguments. `scale` multiplies the time to start.
         """
         super().__init__(host, 0)
         self._start_within = START_WITHIN * scale
@@ -165,7 +165,7 @@ class Command(Target):
         self._options = options
         self._server: Server | None = None
         self._printed = ""
-        """Its last output when it was stopped."""
+        """Last output, kept after a stop."""
         self._mark = ""
         if "{port}" not in template:
             raise ValueError("the command must contain {port}")
@@ -176,7 +176,7 @@ class Command(Target):
         return f"{self._template} {self._options}".strip()
 
     def start(self) -> None:
-        """Start it on a free port and wait until it listens. Raise StartError if it does not."""
+        """Start the server on a free port, and wait until it listens; raise StartError if not."""
         with self._blocking(), defer_signals():
             drawn = not self.port
             self._start()
@@ -185,7 +185,7 @@ class Command(Target):
             except StartError:
                 if not (drawn and self._lost_its_port()):
                     raise
-                # Another process has taken the port before the server has bound it.
+                # Another process took the port before the server bound it.
                 self.port = 0
                 self._start()
                 self._await_listening()
@@ -204,7 +204,7 @@ class Command(Target):
             self.port = self.port or free_port(self.host)
         except OSError as error:
             check_descriptors(error)
-            raise StartError(f"there is no port for it at {self.host}: {error}") from None
+            raise StartError(f"no free port for the server at {self.host}: {error}") from None
         values = {"{host}": self.host, "{port}": str(self.port)}
         command = shlex.split(f"{self._template} {self._options}")
         for name, value in values.items():
@@ -227,14 +227,16 @@ class Command(Target):
             if how := self.death():
                 raise self._given_up(f"it {how}")
             if time.monotonic() >= deadline:
-                words = self.output().strip().splitlines()[-1:]
-                said = f"; it said: {_shown(words[0])}" if words else ", and said nothing"
-                raise self._given_up(f"it does not listen after {self._start_within:g} s{said}")
+                lines = self.output().strip().splitlines()[-1:]
+                printed = (
+                    f"; its last line: {_shown(lines[0])}" if lines else ", and printed nothing"
+                )
+                raise self._given_up(f"it does not listen after {self._start_within:g} s{printed}")
             with allow_signals():
                 time.sleep(STEP)
 
     def _given_up(self, why: str) -> StartError:
-        """Stop it; return an error with the reason."""
+        """Stop the server; return an error with the reason."""
         try:
             self.stop()
         except CannotJudge as error:
@@ -242,7 +244,7 @@ class Command(Target):
         return StartError(why)
 
     def stop(self) -> None:
-        """Terminate it, and after STOP_WITHIN kill it and all that it started.
+        """Terminate the server; after STOP_WITHIN, kill it and all that it started.
 
         Raise CannotJudge if a process can't be ended.
         """
@@ -257,7 +259,7 @@ class Command(Target):
             with contextlib.suppress(psutil.Error):
                 main.terminate()
             comes(lambda: not _alive(main), STOP_WITHIN)
-        # `processes` again: one that has lost both mark and parent since is not found any more.
+        # A process that lost both mark and parent meanwhile is only in the older list.
         deadline = time.monotonic() + KILL_WITHIN
         while left := [*filter(_alive, processes), *self.processes()]:
             for process in left:
@@ -279,8 +281,8 @@ class Command(Target):
         self.start()
 
     def death(self) -> str:
-        """Return how it ended, as for any target. It runs while any of its processes does, even
-        without the first."""
+        """Return how the server ended, as `Target.death` does. A server runs while any of its
+        processes runs, even without the main one."""
         if self._server is None or not self._server.death(0) or self.processes():
             return ""
         return _shown(self._server.death(LAST_WORDS_WITHIN))
@@ -292,10 +294,10 @@ class Command(Target):
         return Command(self._template, options, host, self._scale)
 
     def processes(self) -> list[psutil.Process]:
-        """Return all its processes that are alive, the main one first.
+        """Return all living processes of the server, the main one first.
 
-        These are the main process, those that bear the mark, and the children of both: some
-        processes overwrite their environment or start with another.
+        These are the main process, those with the mark, and the children of both: some
+        processes overwrite their environment or start with another one.
         """
         main = self._server.pid if self._server and not self._server.death(0) else 0
         found: dict[int, psutil.Process] = {}
@@ -343,9 +345,9 @@ class Command(Target):
         return found
 
     def _listens(self) -> bool:
-        """Return whether it listens, according to the kernel: a connection could harm it.
+        """Return whether the server listens, according to the kernel: a connection could harm it.
 
-        Another server's socket does not count, if its owner can be seen.
+        The socket of another process does not count, if the owner can be seen.
         """
         sockets = listening(self.port)
         if sockets is None:  # not Linux
@@ -354,13 +356,13 @@ class Command(Target):
             return False
         if not sockets:
             return False
-        # Mostly the main process holds it: a hundredth of the cost of a look at all processes.
+        # Usually the main process owns it. To check only this costs a hundredth of checking all.
         if self._server and sockets & sockets_of(self._server.pid):
             return True
         if any(sockets & sockets_of(process.pid) for process in self.processes()):
             return True
         everybody = (sockets_of(process.pid) for process in psutil.process_iter())
-        return not sockets <= set().union(*everybody)  # its owner can't be seen
+        return not sockets <= set().union(*everybody)  # the owner can't be seen
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -381,13 +383,13 @@ def make_target(command: str | None, address: str | None, scale: float = 1.0) ->
     return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
 
 
-def _shown(words: str) -> str:
+def _shown(output: str) -> str:
     """Return a server's output for a message: shortened, and harmless to a terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in words[:SHOWN])
+    return "".join(char if char.isprintable() else "\ufffd" for char in output[:SHOWN])
 
 
 def _times(process: psutil.Process) -> dict[int, Times]:
-    """Return the times of each thread; of the whole process if only that is known (not Linux)."""
+    """Return the times of each thread, or of the whole process where threads are unknown."""
     found = {}
     for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
         with contextlib.suppress(OSError):  # it has ended

@@ -162,7 +162,7 @@ def test_the_record_has_every_clause_and_no_wire_log() -> None:
         expected="00" * 9999,
         seconds=1.23456,
         output="secret",
-        wire=[(0.1, "A", "says", "00", 1)],
+        wire=[(0.1, "A", "sends", "00", 1)],
     )
     made = record(run(failed), {"target": {"command": "x"}, "profile": "p", "seed": 7})
     assert made["verdict"] == "fail"

@@ -57,7 +57,7 @@ class Charts:
         return tail(
             "Latency to the last listener, from the fastest message to the slowest",
             "ms",
-            [("corrected", "says", corrected), ("raw", "hears", raw)],
+            [("corrected", "sends", corrected), ("raw", "receives", raw)],
         )
 
     def _bin(self, t: float) -> int:
@@ -93,8 +93,8 @@ class Charts:
             "Latency to the last listener, by due time",
             "ms",
             ("slowest", "faint", line(100)),
-            ("p99", "says", line(99)),
-            ("p50", "hears", line(50)),
+            ("p99", "sends", line(99)),
+            ("p50", "receives", line(50)),
             log=True,
         )
 
@@ -106,7 +106,7 @@ class Charts:
                 most[place] = max(most.get(place, 0.0), 1000 * event["lag"])
         points = [(self._middle(place), lag) for place, lag in sorted(most.items())]
         title = "Largest delay of the harness itself"
-        return self._draw(title, "ms", ("", "says", points), log=True)
+        return self._draw(title, "ms", ("", "sends", points), log=True)
 
     def _deliveries(self) -> Chart:
         counts: Counter[int] = Counter()
@@ -114,7 +114,7 @@ class Charts:
             if "hears" in event:
                 counts[self._bin(event["t"])] += len(event["hears"])
         points = self._per_second(counts)
-        return self._draw("Messages delivered", "per second", ("", "says", points))
+        return self._draw("Messages delivered", "per second", ("", "sends", points))
 
     def _members(self) -> Chart:
         here: set[int] = set()
@@ -135,8 +135,8 @@ class Charts:
         return self._draw(
             "Members, and joins and leaves per second",
             "clients",
-            ("members", "says", [*self._kept(most)]),
-            ("joins", "hears", self._per_second(joins)),
+            ("members", "sends", [*self._kept(most)]),
+            ("joins", "receives", self._per_second(joins)),
             ("leaves", "faint", self._per_second(leaves)),
         )
 
@@ -165,4 +165,4 @@ class Charts:
             ("The target’s open descriptors", "", [(t, look["descriptors"]) for t, look in looks]),
             ("Processors that the target keeps busy", "", cores),
         ):
-            yield self._draw(title, unit, ("", "says", points))
+            yield self._draw(title, unit, ("", "sends", points))

@@ -271,9 +271,9 @@ class ViolationContext:
     def _described(self, event: Event) -> tuple[str, str, bool]:
         """Return kind and text of an event, and whether it is about the message."""
         if "says" in event:
-            return "says", event["text"][:LETTERS], event["says"] == self.group.message
+            return "sends", event["text"][:LETTERS], event["says"] == self.group.message
         if "hears" in event:
-            return "hears", *self._described_hearing([*map(named, event["hears"])])
+            return "receives", *self._described_hearing([*map(named, event["hears"])])
         if "fault" in event:
             return event["fault"], event["what"], False
         words = event.get("how") or event.get("why") or event.get("rest") or ""

@@ -44,7 +44,7 @@ ROW = 30
 @dataclass(frozen=True)
 class Label:
     x: float
-    says: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list
     often = Counter(kind for _, _, kind in struck)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
-    for begin, _, says in [*phases, *sorted(struck, key=lambda span: often[span[2]])]:
+    for begin, _, text in [*phases, *sorted(struck, key=lambda span: often[span[2]])]:
         at = x(max(0.0, begin))
-        wide = LETTER * len(says)
-        label = Label(round(at + 3 if at + 3 + wide <= WIDTH else at - 3 - wide, 1), says)
+        wide = LETTER * len(text)
+        label = Label(round(at + 3 if at + 3 + wide <= WIDTH else at - 3 - wide, 1), text)
         if not any(label.x < _end(other) and other.x < _end(label) for other in found):
             found.append(label)
     return found
@@ -142,7 +142,7 @@ def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list
 
 def _end(label: Label) -> float:
     """Return the place at which the next label may begin."""
-    return label.x + LETTER * (len(label.says) + 1)
+    return label.x + LETTER * (len(label.text) + 1)
 
 
 def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
@@ -151,9 +151,9 @@ def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list
 
     def row(name: str, spans: Iterable[Span], style: str) -> StripRow:
         marks = []
-        for begin, end, says in spans:
+        for begin, end, text in spans:
             at = x(max(0.0, begin))
-            marks.append(Mark(at, max(2.5, round(x(end) - at, 1)), style, says))
+            marks.append(Mark(at, max(2.5, round(x(end) - at, 1)), style, text))
         return StripRow(name, ROW * len(rows), marks)
 
     rows: list[StripRow] = []

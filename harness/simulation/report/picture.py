@@ -20,7 +20,7 @@ DOTS = 60
 
 @dataclass(frozen=True)
 class Dot:
-    """style: says, hears, other (another message), wrong, never (was not received)."""
+    """style: sends, receives, other (another message), wrong, never (not received)."""
 
     style: str
     x: float
@@ -70,17 +70,17 @@ class Picture:
         course, is_wronged = context.courses[who], who in group.who
         others = [heard for heard in course if not context.is_it(heard[1])]
         for t, name, line in others[:: -(-len(others) // DOTS) or 1]:
-            yield Dot("other", x(t), f"{t:.4f} s: hears {called(name, line)}")
+            yield Dot("other", x(t), f"{t:.4f} s: receives {called(name, line)}")
         for t, name, line in course:
             if context.is_it(name):
-                style = "wrong" if is_wronged else "hears"
-                yield Dot(style, x(t), f"{t:.4f} s: hears {line[:LETTERS] or name}")
+                style = "wrong" if is_wronged else "receives"
+                yield Dot(style, x(t), f"{t:.4f} s: receives {line[:LETTERS] or name}")
         if context.said and context.said["who"] == who:
-            yield Dot("says", x(context.t), f"{who} says {group.message}")
+            yield Dot("sends", x(context.t), f"session {who} sends {group.message}")
         elif not group.message and is_wronged:
             yield Dot("wrong", x(min(context.end, group.t)), group.says)
         elif is_wronged and all(delivery.who != who for delivery in context.heard):
-            title = f"session {who} has not heard {group.message}"
+            title = f"session {who} has not received {group.message}"
             yield Dot("never", x(context.expected), title)
 
     def _marks(self) -> Iterator[Mark]:
@@ -97,5 +97,5 @@ class Picture:
         yield Tick(self._within(zero), f"{zero:.3f} s")
         room = int((x(end) - x(zero)) / TICK)
         for seconds in steps(end - zero, room)[1:] if room > 0 else []:
-            says = f"+{seconds:g} s" if seconds >= 1 else f"+{1000 * seconds:g} ms"
-            yield Tick(x(zero + seconds), says)
+            text = f"+{seconds:g} s" if seconds >= 1 else f"+{1000 * seconds:g} ms"
+            yield Tick(x(zero + seconds), text)

@@ -71,7 +71,7 @@ class Proxy:
         if status is None:
             return ""
         self._reader.join(STOP_LIMIT)
-        said = f", saying: {self._words[-1]}" if self._words else ""
+        said = f"; its last line: {self._words[-1]}" if self._words else ""
         return f"ended (exit status {status}){said}"
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ def test_a_correct_server_passes(harness: Harness, tmp_path: Path) -> None:
     assert "wire log" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     junit = (tmp_path / "out/junit.xml").read_text()
     assert len(list(ET.fromstring(junit).iter("testcase"))) == 2
-    assert "says" not in junit
+    assert "sends" not in junit
 
 
 def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
@@ -220,7 +220,9 @@ def test_the_report_says_that_a_server_did_not_start(harness: Harness, tmp_path:
     assert done.stderr.count("\n") == 1
     record = json.loads((tmp_path / "out/results.json").read_text())
     assert (record["verdict"], record["target"]) == ("invalid", {"command": command})
-    assert record["why"] == ["the target did not start: it ended (exit status 7), saying: why"]
+    assert record["why"] == [
+        "the target did not start: it ended (exit status 7); its last line: why"
+    ]
     assert {clause["verdict"] for clause in record["clauses"]} == {"unknown"}
     assert "did not start" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
@@ -264,7 +266,11 @@ def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path)
         (["--target", "localhost"], 2, "is not HOST:PORT"),
         (["--target", "127.0.0.1:1"], 3, "can't be reached: Connection refused"),
         (["--command", "/nowhere/x {port}"], 3, "No such file"),
-        (["--command", "sh -c 'echo why; exit 7' {port}"], 3, "(exit status 7), saying: why"),
+        (
+            ["--command", "sh -c 'echo why; exit 7' {port}"],
+            3,
+            "(exit status 7); its last line: why",
+        ),
         (["--command", "x {port}", "--only", "CAST-99"], 2, "no clause 'CAST-99'"),
         (["--command", "x {port}", "--profile", "x"], 2, "profile 'x'"),
         (["--command", "x {port}", "--known-failures", "/nowhere"], 2, "can't read '/nowhere'"),

@@ -137,8 +137,8 @@ def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -
     [
         ("floods-with-garbage", f"A received more than {MOST >> 10} KiB while no client sent"),
         ("closes-at-once", "and its connection was "),
-        ("never-accepts", "did not hear it"),
-        ("exits-with-3", "did not start: it ended (exit status 3), saying: no chat today"),
+        ("never-accepts", "did not receive the expected text"),
+        ("exits-with-3", "did not start: it ended (exit status 3); its last line: no chat today"),
     ],
 )
 def test_a_server_that_cannot_be_probed_is_reported(

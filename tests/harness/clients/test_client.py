@@ -95,7 +95,7 @@ def test_hears_returns_the_bytes_up_to_the_token() -> None:
 
     log = play(echo, test)
     said, heard = [(event.what, event.data) for event in log.events() if "s" in event.what][1:3]
-    assert (said, heard) == (("says", b"one two three\n"), ("hears", b"one two three\n"))
+    assert (said, heard) == (("sends", b"one two three\n"), ("receives", b"one two three\n"))
     assert [event.what for event in log.events()][::3] == ["connects", "closes"]
 
 
@@ -127,13 +127,13 @@ def test_pieces_are_sent_separately() -> None:
         assert await client.hears(b"abc") == b"abc"
 
     log = play(echo, test)
-    assert [event.data for event in log.events() if event.what == "says"] == [b"a", b"b", b"c"]
+    assert [event.data for event in log.events() if event.what == "sends"] == [b"a", b"b", b"c"]
 
 
 def test_a_missing_token_is_a_violation_after_the_clock_s_patience() -> None:
     async def test(client: Client) -> None:
         began = time.monotonic()
-        with pytest.raises(Violation, match=r"A did not hear it$") as caught:
+        with pytest.raises(Violation, match=r"A did not receive the expected text$") as caught:
             await client.hears(b"token")
         assert QUICK.patience <= time.monotonic() - began < 20 * QUICK.patience
         assert (caught.value.expected, caught.value.actual) == (b"token", b"")
@@ -153,7 +153,9 @@ def test_a_server_that_closes() -> None:
     async def test(client: Client) -> None:
         assert await client.hears_end() == b"full\n"
         assert client.ended == "closed"
-        with pytest.raises(Violation, match="A did not hear it, and its connection was closed"):
+        with pytest.raises(
+            Violation, match="A did not receive the expected text, and its connection was closed"
+        ):
             await client.hears(b"token")
         client.resume()
 
@@ -164,7 +166,7 @@ def test_a_server_that_resets() -> None:
     async def test(client: Client) -> None:
         await client.waits(lambda: False)
         assert client.ended == "reset"
-        with pytest.raises(Violation, match="connection of A was lost while it spoke: "):
+        with pytest.raises(Violation, match="connection of A failed while it sent: "):
             await client.say(b"hello")
 
     play(resetting, test)
@@ -172,11 +174,11 @@ def test_a_server_that_resets() -> None:
 
 def test_a_server_that_stops_reading_is_a_violation() -> None:
     async def test(client: Client) -> None:
-        with pytest.raises(Violation, match="the server read nothing more from A"):
+        with pytest.raises(Violation, match="the server stopped reading from A"):
             await client.say(bytes(32 << 20))
 
     log = play(deaf, test, Clock(0.1))
-    assert [(len(event.data), event.size) for event in log.events() if event.what == "says"] == [
+    assert [(len(event.data), event.size) for event in log.events() if event.what == "sends"] == [
         (KEPT, 32 << 20)
     ]
 
@@ -186,7 +188,7 @@ def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test(client: Client) -> None:
         began = time.monotonic()
-        with pytest.raises(Violation, match="A heard 2 MiB without the expected text"):
+        with pytest.raises(Violation, match="A received 2 MiB without the expected text"):
             await client.hears(b"token")
         assert time.monotonic() - began < Clock().patience
         assert 2 << 20 <= len(client.heard) < (2 << 20) + CHUNK
@@ -261,7 +263,7 @@ def test_an_address_of_another_machine_is_an_error() -> None:
 def test_a_log_keeps_the_first_and_the_last_events() -> None:
     log = Log()
     for number in range(3 * MAX_EVENTS):
-        log.add("A", "says", b"%d" % number + bytes(KEPT))
+        log.add("A", "sends", b"%d" % number + bytes(KEPT))
         assert len(log.events()) <= MAX_EVENTS
     kept = [int(event.data.rstrip(b"\0")) for event in log.events()]
     assert kept == [*range(MAX_EVENTS // 2), *range(5 * MAX_EVENTS // 2, 3 * MAX_EVENTS)]

@@ -53,7 +53,7 @@ class Reader(HTMLParser):
 
 def failed(events: int = 3) -> Result:
     data = EVIL.encode().hex()
-    wire = [(number / 10, EVIL, "says", data, 999) for number in range(events)]
+    wire = [(number / 10, EVIL, "sends", data, 999) for number in range(events)]
     return Result(
         f"test_it[{EVIL}]",
         "CAST-1",
@@ -108,7 +108,7 @@ def test_a_failure_is_visible_without_opening_anything() -> None:
     read = made(failed())
     assert f"lost {visible(EVIL)}" in read.text
     assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
-    assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m says "' in read.text
+    assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m sends "' in read.text
     assert read.opened == [False, True]  # the log, the output
 
 
@@ -159,13 +159,13 @@ def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> Non
     drawn = page.timeline(
         [
             (1.0, "A", "connects", "", 9),
-            (1.5, "A", "says", "00", 1),
-            (3.0, "B", "hears", "00", 1),
+            (1.5, "A", "sends", "00", 1),
+            (3.0, "B", "receives", "00", 1),
         ]
     )
     assert drawn
     assert [lane.name for lane in drawn.lanes] == ["A", "B"]
-    assert [dot.kind for dot in drawn.dots] == ["other", "says", "hears"]
+    assert [dot.kind for dot in drawn.dots] == ["other", "sends", "receives"]
     first, second, third = (dot.x for dot in drawn.dots)
     assert 3 * (second - first) - (third - second) < 1
     assert (drawn.begin, drawn.end) == ("1.000 s", "3.000 s")
@@ -173,7 +173,7 @@ def test_a_timeline_has_a_lane_for_each_client_and_a_dot_for_each_event() -> Non
 
 def test_a_long_pause_is_shortened() -> None:
     times = [0.0, 0.1, 0.2, 0.3, 99.0]
-    drawn = page.timeline([(time, "A", "says", "", 0) for time in times])
+    drawn = page.timeline([(time, "A", "sends", "", 0) for time in times])
     assert drawn
     places = [dot.x for dot in drawn.dots]
     assert places == sorted(places)

@@ -19,13 +19,13 @@ BROKEN = Result(
     "CAST-1",
     "proved",
     FAIL,
-    f"B did not hear it{EVIL}",
+    f"B did not receive the expected text{EVIL}",
     expected=b"due\n".hex(),
     actual=("came" + EVIL).encode().hex() + "ff",
     output=f"Traceback\nthe last word{EVIL}\n",
     wire=[
-        (0.5, "A", "says", b"due\n".hex(), 4),
-        (0.6, "B", "hears", EVIL.encode().hex(), 99999),
+        (0.5, "A", "sends", b"due\n".hex(), 4),
+        (0.6, "B", "receives", EVIL.encode().hex(), 99999),
         (0.7, "B", "closes", "", 0),
     ],
 )
@@ -39,13 +39,13 @@ def judged(*results: Result, rules: Rules | None = None) -> Verdict:
 def test_a_failure_is_shown_with_all_details() -> None:
     shown = plain(summary(judged(BROKEN, PASSED)))
     for part in (
-        "CAST-1  MUST    fail     -         B did not hear it",
+        "CAST-1  MUST    fail     -         B did not receive the expected text",
         "CAST-5  SHOULD  pass     observed",
         "CAST-1 MUST  It arrives.",
         'expected "due\\n"',
         "64 75 65 0a",
         'actual   "came\\x1b',
-        "wire       0.5000  A says",
+        "wire       0.5000  A sends",
         "of 99,999 bytes",
         "the last word\\x1b",
         "FAIL: 1 passed, 1 failed",
@@ -91,7 +91,7 @@ def test_bytes_are_shown_in_lines_of_sixteen() -> None:
 
 
 def test_an_event_fits_into_a_line() -> None:
-    shown = describe((12.5, "A", "hears", b"x".hex() * 999, 999))
+    shown = describe((12.5, "A", "receives", b"x".hex() * 999, 999))
     assert len(shown) < 110
     assert shown.endswith('x" … of 999 bytes')
 
@@ -108,7 +108,7 @@ def test_the_reason_of_an_invalid_run_is_shown() -> None:
 
 def test_known_failures_that_no_longer_fail_are_shown() -> None:
     shown = plain(summary(judged(BROKEN, PASSED, rules=Rules(known=("CAST-5",)))))
-    assert "known failure CAST-5: it no longer fails" in shown
+    assert "known failure CAST-5: the clause no longer fails" in shown
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_the_output_of_a_server_is_read_and_stop_ends_it() -> None:
     assert server.death(0) == ""
     with seen_to_end(server.pid):
         server.stop()
-    assert server.death(0) == f"ended (SIGTERM), saying: {'x' * (16384 - 10)} ready 12"
+    assert server.death(0) == f"ended (SIGTERM); its last line: {'x' * (16384 - 10)} ready 12"
 
 
 def test_wait_ready_without_a_pattern_returns_at_once() -> None:
@@ -56,12 +56,16 @@ def test_wait_ready_without_a_pattern_returns_at_once() -> None:
 @pytest.mark.parametrize(
     ("code", "limit", "complaint"),
     [
-        ("print('no luck\\n'); sys.exit(3)", 20, r"ended \(exit status 3\), saying: no luck$"),
+        (
+            "print('no luck\\n'); sys.exit(3)",
+            20,
+            r"ended \(exit status 3\); its last line: no luck$",
+        ),
         ("sys.exit(0)", 20, r"ended \(exit status 0\)$"),
         (
             "print('hm', flush=True); signal.pause()",
             0.3,
-            "did not say that it is ready within 0.3 s",
+            "did not print that it is ready within 0.3 s",
         ),
         ("os.close(1); os.close(2); signal.pause()", 0.2, "closed its output"),
     ],

@@ -188,10 +188,16 @@ def test_a_server_that_drops_its_environment_is_stopped(before: str) -> None:
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        (f"{REFERENCE} --hopeless exits-with-3", "it ended (exit status 3), saying: no chat today"),
-        (f"{REFERENCE} --hopeless dies-by-signal", "it ended (SIGKILL), saying: starting up ..."),
+        (
+            f"{REFERENCE} --hopeless exits-with-3",
+            "it ended (exit status 3); its last line: no chat today",
+        ),
+        (
+            f"{REFERENCE} --hopeless dies-by-signal",
+            "it ended (SIGKILL); its last line: starting up ...",
+        ),
         (python("os.kill(os.getpid(), 40)"), "it ended (signal 40)"),
-        (python("print('\\x1b[2J' + 'x' * 9999); sys.exit(1)"), "saying: \ufffd[2Jxxx"),
+        (python("print('\\x1b[2J' + 'x' * 9999); sys.exit(1)"), "its last line: \ufffd[2Jxxx"),
         (python("os.fork() or sys.exit(4)"), "it ended (exit status 0)"),
         ("/nowhere/server {port}", "can't run '/nowhere/server': No such file or directory"),
         ("/ {port}", "can't run '/': Permission denied"),
@@ -210,18 +216,22 @@ def test_a_server_that_ends_at_once_is_a_start_error(command: str, complaint: st
 @pytest.mark.parametrize(
     ("code", "seconds", "complaint"),
     [
-        ("signal.pause()", 0.5, "it does not listen after 0.5 s, and said nothing"),
+        ("signal.pause()", 0.5, "it does not listen after 0.5 s, and printed nothing"),
         (
             "signal.signal(15, signal.SIG_IGN)\nprint('\\x07hm', flush=True)\nsignal.pause()",
             3,
-            "it does not listen after 3 s; it said: \ufffdhm",
+            "it does not listen after 3 s; its last line: \ufffdhm",
         ),
         (
             "os.fork() and sys.exit()\nos.setsid()\nsignal.pause()",
             1,
             "it does not listen after 1 s",
         ),
-        ("while True: os.write(1, b'x' * 9999)", 2, "it does not listen after 2 s; it said: xxx"),
+        (
+            "while True: os.write(1, b'x' * 9999)",
+            2,
+            "it does not listen after 2 s; its last line: xxx",
+        ),
     ],
 )
 def test_a_server_that_never_listens_is_a_start_error(
@@ -269,7 +279,7 @@ def test_the_end_of_a_server_is_described_with_its_last_output() -> None:
         with contextlib.suppress(ConnectionResetError), socket.create_connection(server.address):
             pass
         until(server.death, "it has ended")
-        assert server.death() == "ended (SIGKILL), saying: oh no"
+        assert server.death() == "ended (SIGKILL); its last line: oh no"
         assert "oh no" in server.output()
     finally:
         server.stop()

@@ -47,9 +47,9 @@ def test_a_lost_message_is_shown_with_what_was_heard_instead() -> None:
     assert [row.name for row in others] == ["session 0", "session 2"]
     assert {row.it for row in others} == {"1.0"}
     lanes = {lane.name: [dot.style for dot in lane.dots] for lane in Picture(found).lanes}
-    assert lanes["session 1"].count("says") == 1
+    assert lanes["session 1"].count("sends") == 1
     assert "never" in lanes["session 3"]
-    assert "hears" in lanes["session 0"]
+    assert "receives" in lanes["session 0"]
     assert [quote.message for quote in found.quotes if quote.is_it] == ["1.0"]
     assert len(found.quotes) == 3
 
@@ -109,7 +109,7 @@ def test_a_violation_without_a_message_is_shown_with_session_events() -> None:
     assert [line.what for line in found.lines][-2:] == ["kill-worker", "ended"]
     (lane,) = Picture(found).lanes
     assert lane.end < WIDTH - 20  # it ends before the picture
-    assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
+    assert [mark.text for mark in Picture(found).marks] == ["kill-worker"]
 
 
 def test_the_picture_shows_the_cause_and_its_ticks_do_not_overlap() -> None:
@@ -122,7 +122,7 @@ def test_the_picture_shows_the_cause_and_its_ticks_do_not_overlap() -> None:
         story.hear(1, f"0.{second}")
     story.what(1, "ended", how="reset")
     found = shown(story, Violation("disconnected", "LOAD-4", story.t, 1, "", "it was put out"))
-    assert [mark.says for mark in Picture(found).marks] == ["kill-worker"]
+    assert [mark.text for mark in Picture(found).marks] == ["kill-worker"]
     places = [tick.at for tick in Picture(found).ticks]
     assert all(after - before >= TICK * 0.99 for before, after in pairwise(places))
 

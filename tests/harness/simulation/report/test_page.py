@@ -207,13 +207,13 @@ def test_a_run_is_shown_until_its_last_event() -> None:
 def test_labels_do_not_overlap_and_rare_ones_come_first() -> None:
     kills = [(second / 2, second / 2, "kill-worker") for second in range(20)]
     shown = labels([(0.0, 10.0, "calm")], [*kills, (4.6, 4.6, "hangup")], 10.0)
-    assert [label.says for label in shown][:2] == ["calm", "hangup"]
+    assert [label.text for label in shown][:2] == ["calm", "hangup"]
     assert 5 < len(shown) < len(kills)
-    places = sorted((label.x, label.x + LETTER * len(label.says)) for label in shown)
+    places = sorted((label.x, label.x + LETTER * len(label.text)) for label in shown)
     assert all(end < begin for (_, end), (begin, _) in pairwise(places))
     assert places[-1][1] <= WIDTH
     (last,) = labels([], [(9.9, 9.9, "hangup")], 10.0)
-    assert last.x + LETTER * len(last.says) <= WIDTH
+    assert last.x + LETTER * len(last.text) <= WIDTH
 
 
 def test_the_strip_has_a_row_for_each_kind() -> None:
@@ -248,7 +248,7 @@ def test_a_scale_maps_its_range_to_its_places(log: bool) -> None:
 
 def test_a_chart_holds_its_lines_and_marks() -> None:
     points = [(second + 0.5, float(second)) for second in range(10)]
-    chart = over_time("t", "u", [("a", "says", points)], 10, [(-1, 5, "band", "m")])
+    chart = over_time("t", "u", [("a", "sends", points)], 10, [(-1, 5, "band", "m")])
     (line,) = chart.lines
     assert line.places.split()[0] == "110.0,144.0"
     assert len(line.places.split()) == 10
@@ -265,4 +265,4 @@ def test_few_ranks_are_drawn_and_all_of_the_last_ones() -> None:
 
 
 def test_a_tail_without_values_can_be_drawn() -> None:
-    assert [line.places for line in tail("t", "u", [("a", "says", [])]).lines] == [""]
+    assert [line.places for line in tail("t", "u", [("a", "sends", [])]).lines] == [""]

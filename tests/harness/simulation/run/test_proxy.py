@@ -597,7 +597,7 @@ def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.Mon
     proxy = Proxy(("::1", 9), 1, [FAITHFUL])
     why = "the target must have an IPv4 address, and '::1' has none"
     with pytest.raises(
-        CannotJudge, match=rf"the proxy ended \(exit status 2\), saying: .*: {why}$"
+        CannotJudge, match=rf"the proxy ended \(exit status 2\); its last line: .*: {why}$"
     ):
         proxy.start()
     proxy.stop()
@@ -624,5 +624,5 @@ def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
         with contextlib.suppress(ConnectionError), connect(proxy.ports[0]):
             proxy.death(PATIENCE)
         death = proxy.death(PATIENCE)
-    assert death.startswith("ended (exit status 2), saying: the proxy can't go on: ")
+    assert death.startswith("ended (exit status 2); its last line: the proxy can't go on: ")
     assert "Too many open files" in death  # or an import failed

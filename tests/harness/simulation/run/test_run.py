@@ -370,5 +370,5 @@ def test_a_target_s_death_ends_the_run_and_keeps_the_record(tmp_path: Path) -> N
             "    os._exit(7)\n"
         ),
     )
-    assert found.end == "the target ended (exit status 7), saying: alas"
+    assert found.end == "the target ended (exit status 7); its last line: alas"
     assert of(found, "says")

@@ -1,10 +1,10 @@
 """Simulations: scripted crowds and faults, recorded in a history that is judged afterwards.
 
-A conformance test asks whether one clause holds. A simulation asks whether all of them
-hold with hundreds of clients, for minutes, and how fast the room is then.
+A conformance test checks one clause. A simulation checks many clauses at once, with
+hundreds of clients, for minutes, and measures latencies.
 
-The parts in reading order, each with its entry function. A part uses only those above
-it; `run`, `judge` and `shrink` do not know each other:
+The parts in reading order, each with its entry function. A part uses only parts
+above it; `run`, `judge` and `shrink` do not use each other:
 
     history.py       the record of a run, as JSON lines: `read`
     scenario/        scenarios in TOML, and the plan drawn from one: `load`, `plan`
@@ -12,7 +12,7 @@ it; `run`, `judge` and `shrink` do not know each other:
     judge/           violations in a history, latencies, the verdict: `judge`, `figures`, `results`
     shrink/          the smallest script with the same violation: `reduce`, `play`
     report/          report.html: `report`
-    outcome.py       a simulation, run, judged and written to files: `simulated`
+    outcome.py       runs a simulation, judges it, and writes the files: `simulated`
 
 The commands `simulate`, `scenarios`, `check`, `limit` and `shrink` are in harness/cli/.
 """

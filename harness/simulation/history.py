@@ -1,26 +1,26 @@
-"""The history of a run as JSON lines: written during the run, merged, read.
+"""The history of a run, as JSON lines: writing, merging, reading.
 
 The first line is the header: `history` (the format's version), and a description of the
 run. Each other line is an event; `t` is its time, in seconds from the run's start, on one
-monotonic clock. The last line has the key `end`: how the run ended. Without it, the
-history was cut short. A session is a number; a message is `SESSION.NUMBER`, as in its
+monotonic clock. The last line has the key `end`: how the run ended. Without this
+line, the history was cut short. A session is a number; a message is `SESSION.NUMBER`, as in its
 token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
 
     {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
     {"t", "who", "what": "connected", "port"}
     {"t", "who", "what": "refused", "why"}
-    {"t", "who", "what": "welcomed"}        has read the whole welcome
-    {"t", "who", "what": "unwelcomed", "rest"}   something else came first
-    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is sent now;
+    {"t", "who", "what": "welcomed"}        has received the whole welcome
+    {"t", "who", "what": "unwelcomed", "rest"}   another text was received first
+    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is sent;
                                             due: when its last byte is due; lag: delay of the
                                             harness, in seconds; text: without its LF
-    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has taken all of it; gap: the longest pause
-                                            between two of its pieces
-    {"t", "who", "hears": [...]}            whole lines, in order: a message's name if it came
-                                            byte for byte as expected, else the line as {"line"}
-    {"t", "who", "what": "leaves", "how"}   by itself: close, reset, half-close
-    {"t", "who", "what": "ended", "how", "rest"}   by the target: closed, reset
-    {"t", "fault", "what": "begins" | "ends", ...}  of the target; with `who`: of the session's link
+    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has accepted all of it; gap: the longest
+                                            pause between two of its pieces, in seconds
+    {"t", "who", "hears": [...]}            whole received lines, in order: a message's name if the
+                                            line is as expected, else the line as {"line"}
+    {"t", "who", "what": "leaves", "how"}   ended by the client: close, reset, half-close
+    {"t", "who", "what": "ended", "how", "rest"}   ended by the target: closed, reset
+    {"t", "fault", "what": "begins" | "ends", ...}  a fault of the target, or, with `who`, of a link
     {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
     {"t", "end"}
 """
@@ -39,7 +39,7 @@ from typing import Any, TextIO
 VERSION = 1
 
 COMPLETE = "complete"
-"""End of a complete run."""
+"""The `end` of a complete run."""
 
 CANNOT_JUDGE = "the harness could not judge"
 """Beginning of the `end` of a run that the harness could not complete or judge."""
@@ -60,7 +60,7 @@ class History:
     events: list[Event] = field(default_factory=list)
     """Events in order of time."""
     end: str = ""
-    """End of the run: "complete", or the reason; empty if the file was cut short."""
+    """How the run ended: "complete", or the reason; empty if the file was cut short."""
 
 
 def as_text(data: bytes) -> str:
@@ -74,7 +74,7 @@ def as_bytes(text: str) -> bytes:
 def read(path: Path) -> History:
     """Read a history; raise HistoryError if it is missing or invalid.
 
-    A file that was cut short is valid: a torn last line is left out, and `end` is empty.
+    A file that was cut short is valid: an incomplete last line is left out, and `end` is empty.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -82,7 +82,7 @@ def read(path: Path) -> History:
     except OSError as error:
         raise HistoryError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise HistoryError(f"{path}: is not a history: it is not text") from None
+        raise HistoryError(f"{path}: is not a history: it is not UTF-8") from None
 
 
 def parse(lines: Iterable[str], name: str) -> History:
@@ -93,7 +93,7 @@ def parse(lines: Iterable[str], name: str) -> History:
             event = json.loads(line)
         except (json.JSONDecodeError, RecursionError):
             if history is not None and not line.endswith("\n"):
-                return history  # it was cut short here
+                return history  # the file was cut short here
             raise HistoryError(f"{name}: line {number} is not JSON") from None
         if history is None:
             if not isinstance(event, dict) or event.get("history") != VERSION:
@@ -115,14 +115,14 @@ def parse(lines: Iterable[str], name: str) -> History:
 
 
 def _trouble(event: Any) -> str:
-    """Return why a value is not an event; empty if it is one."""
+    """Return why a value is not an event; empty if it is an event."""
     if not isinstance(event, dict) or not _is_number(event.get("t")):
-        return "it has no time `t`"
+        return "it has no number `t`"
     return "" if _is_whole(event) else "it lacks a field, or a field has a wrong type"
 
 
 def _is_whole(event: Event) -> bool:
-    """Return whether it has the fields of its kind; an unknown kind may have any."""
+    """Return whether an event has the fields of its kind; an unknown kind needs none."""
     keys = (key for key in ("says", "sent", "hears", "fault", "costs") if key in event)
     kind: Any = next(keys, event.get("what", ""))
     return isinstance(kind, str) and all(
@@ -191,13 +191,13 @@ def time_of(line: str) -> float:
 
 
 def merge(parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Merge the lines of several parts, each in order of time. They are read lazily, as there may
+    """Merge the lines of several parts, each in order of time; read them lazily, because there may
     be millions."""
     return heapq.merge(*parts, key=time_of)
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a part: a file without header and end, whose last line may be torn."""
+    """Yield the complete lines of a part: a file without header and end."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):

@@ -1,4 +1,4 @@
-"""The outcome of a simulation: run, judged, measured, and written to files."""
+"""The outcome of a simulation: its history, verdict, figures, and files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run a simulation and judge its history. Raise CannotJudge if the harness is at fault."""
+    """Run a simulation and judge its history. Raise CannotJudge if the harness lacks a resource."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

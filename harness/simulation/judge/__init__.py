@@ -1,32 +1,32 @@
 """The judge of a history: was every message delivered correctly? Pure.
 
-A deviation that can be proved counts as a violation. A deviation that overlaps with a
-join, a leave or a fault, where the protocol allows both, counts as undecided, never as
-passed. Proofs rest on these clauses (PROTOCOL.md):
+A deviation that can be proved is a violation. If a missing delivery overlaps with a join,
+a leave or a fault, so that the protocol allows both delivery and loss, it is counted as
+undecided. Proofs rest on these clauses (PROTOCOL.md):
 
-- A client that has read the whole welcome is a member (WELCOME-3): all that is said
-  from then on is due to it.
-- The messages of one sender arrive in the order in which it sent them (CAST-4):
-  a member that has heard a later one will not hear an earlier one any more.
-- There is one order for all (CAST-5): once a member has heard a message that came after
-  another for somebody else, it will not hear that other message any more.
-- A message is in the room or it is not: a message that one member has heard is due to
-  all, and so is everything that the same sender said before it.
+- A client that has received the whole welcome is a member (WELCOME-3): it must receive
+  all messages that are sent from then on.
+- The messages of one sender arrive in the order in which it sent them (CAST-4): a member
+  that has received a later message will not receive an earlier one.
+- There is one order for all (CAST-5): a member that has received a message will not
+  receive another one that came earlier for another member.
+- If one member has received a message, all must receive it, and also everything that the
+  same sender sent before it.
 
 A history may hold a million deliveries. So the work per delivery is done by sets, dicts
-and slices; only deviations are looked at one by one, and an unexpected line is read only
-once, however many heard it.
+and slices. Only deviations are examined one by one, and an unexpected line is parsed once,
+however many sessions received it.
 
 In reading order; a module uses only those above it:
 
     facts.py         the messages, sessions and faults of a history: `Facts`
     judgement.py     the violations, and their kinds: `Judgement`
     connections.py   checks of joins, welcomes and ends of connections: `Connections`
-    lines.py         the message that an unexpected line stands for: `Lines.read`
+    lines.py         the message that an unexpected line contains: `Lines.read`
     reassembly.py    messages that arrive in pieces, and whether they are complete: `Reassembly`
-    deliveries.py    the messages that each session heard, and damage to them: `Deliveries`
+    deliveries.py    the messages that each session received, and damage: `Deliveries`
     order.py         each message once, not to its sender, in one order for all: `Order`
-    lost_messages.py messages that never reached a member: `check_losses`
+    lost_messages.py messages that did not reach a member: `check_losses`
     figures.py       latencies, the harness's own delay, the target's costs: `figures`
     results.py       the verdict, and results.json: `results`
 """
@@ -48,7 +48,7 @@ __all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
 
 
 def judge(history: History, profile: Profile | None = None) -> Judgement:
-    """Judge a history; `profile`: dialect of the server, if not the chatroom's."""
+    """Judge a history. `profile`: dialect of the server; default: that of PROTOCOL.md."""
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)
@@ -57,10 +57,10 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
     order = Order(facts, judgement)
 
     connections.check_arrivals()
-    Deliveries(facts, lines, pieces, judgement).hear()
+    Deliveries(facts, lines, pieces, judgement).collect()
     sessions = facts.sessions.values()
     for session in sessions:
-        order.check_repeats(session)  # now each message is in `heard` once
+        order.check_repeats(session)  # from now on, each message is in `heard` once
         judgement.deliveries += len(session.heard)
     check_losses(facts, order.check(), judgement)
     for session in sessions:

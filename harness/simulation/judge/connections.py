@@ -16,25 +16,25 @@ from harness.simulation.judge.judgement import (
 )
 
 CLEANED_WITHIN = 2.0
-"""Seconds until a half-closed connection must be closed (LEAVE-4)."""
+"""Seconds within which the server must close a half-closed connection (LEAVE-4)."""
 
 GREETED_WITHIN = 5.0
-"""Seconds until an accepted client must have received the welcome."""
+"""Seconds within which an accepted client must receive the welcome."""
 
 DIES_WITHIN = 2.0
-"""Seconds before the end of an incomplete run in which the target may have been dying."""
+"""Seconds at the end of an incomplete run in which the target may have been ending."""
 
-FELT_WITHIN = 5.0
-"""Seconds after a fault of the target in which a disconnection counts as its effect."""
+EFFECT_WITHIN = 5.0
+"""Seconds after a fault of the target within which a disconnection is attributed to it."""
 
 KERNELS = 12 << 20
-"""Bytes that kernels may buffer for a slow reader, besides the server's limit (LOAD-2)."""
+"""Bytes that kernels may buffer for a slow reader, in addition to the server's limit (LOAD-2)."""
 
 SLOW = ("slow", "stall")
-"""Faults of a link for which a server may disconnect a client (LOAD-2)."""
+"""Faults of a link that allow the server to disconnect the client (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""Beginnings of a refusal's reason that mean a fault of this machine, not of the target."""
+"""Reasons of a refusal that begin like this are faults of this machine, not of the target."""
 
 
 class Connections:
@@ -46,18 +46,18 @@ class Connections:
 
     def check_arrivals(self) -> None:
         """Check that each client is accepted (JOIN-1), except during a restart of the target, and
-        gets the welcome first (WELCOME-1)."""
+        receives the welcome first (WELCOME-1)."""
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
-            says = f"{session} heard something else before the welcome"
-            judgement.violated(UNWELCOMED, t, session, says)
+            says = f"{session} received other text before the welcome"
+            judgement.add(UNWELCOMED, t, session, says)
         for t, session, why in self._facts.refused:
             if why.startswith(OURS):
                 judgement.cannot_judge = (
                     judgement.cannot_judge or f"{session} could not connect: {why}"
                 )
             elif session.link is None and not self._facts.is_restarting(session.connects, t):
-                judgement.violated(REFUSED, t, session, f"{session} was refused: {why}")
+                judgement.add(REFUSED, t, session, f"{session} was refused: {why}")
 
     def check(self, session: Session) -> None:
         self._check_end(session)
@@ -66,7 +66,7 @@ class Connections:
         self._check_bounded(session)
 
     def _check_end(self, session: Session) -> None:
-        """Check that nobody is disconnected without a reason (LEAVE-1, LOAD-4)."""
+        """Check that the session was not disconnected without a reason (LEAVE-1, LOAD-4)."""
         facts, ended = self._facts, session.ended
         if (
             ended is None
@@ -77,10 +77,10 @@ class Connections:
             or (not facts.complete and ended > facts.end - DIES_WITHIN)
         ):
             return
-        felt = [t for t in facts.kills if ended - FELT_WITHIN <= t <= ended]
-        after = f", {ended - felt[-1]:.3f} s after a fault of the target" if felt else ""
-        says, clause = f"{session} was disconnected{after}", "LOAD-4" if felt else ""
-        self._judgement.violated(DISCONNECTED, ended, session, says, clause=clause)
+        recent = [t for t in facts.kills if ended - EFFECT_WITHIN <= t <= ended]
+        after = f", {ended - recent[-1]:.3f} s after a fault of the target" if recent else ""
+        says, clause = f"{session} was disconnected{after}", "LOAD-4" if recent else ""
+        self._judgement.add(DISCONNECTED, ended, session, says, clause=clause)
 
     def _check_greeted(self, session: Session) -> None:
         if (
@@ -90,8 +90,8 @@ class Connections:
             and session.connected is not None
             and session.connected < self._facts.end - GREETED_WITHIN
         ):
-            says = f"{session} was accepted, but got no welcome"
-            self._judgement.violated(UNWELCOMED, session.connected, session, says)
+            says = f"{session} was accepted, but received no welcome"
+            self._judgement.add(UNWELCOMED, session.connected, session, says)
 
     def _check_cleaned(self, session: Session) -> None:
         if (
@@ -102,8 +102,8 @@ class Connections:
             and session.leaves is not None
             and session.leaves < self._facts.end - CLEANED_WITHIN
         ):
-            says = f"{session} closed its side, but the server did not close its own"
-            self._judgement.violated(UNCLEANED, session.leaves, session, says)
+            says = f"{session} closed its side, but the server did not close its own side"
+            self._judgement.add(UNCLEANED, session.leaves, session, says)
 
     def _check_bounded(self, session: Session) -> None:
         if (
@@ -124,4 +124,4 @@ class Connections:
         )
         if owed > self._lag_limit + KERNELS:
             says = f"{session} lags by {owed} bytes, and was not disconnected"
-            self._judgement.violated(UNBOUNDED, self._facts.end, session, says)
+            self._judgement.add(UNBOUNDED, self._facts.end, session, says)

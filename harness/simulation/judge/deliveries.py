@@ -1,4 +1,4 @@
-"""The messages that each session heard, in order, and the damage to them."""
+"""The messages that each session received, in order, and the damage to them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Deliveries:
         self._pieces = pieces
         self._judgement = judgement
         self._read: dict[str, Line | None] = {}
-        """Lines that were read before; None: a notice."""
+        """Lines that were parsed before; None: a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Sessions whose welcome has yet to come, after text that should have followed it."""
+        """Sessions that received other text before the welcome, and the welcome not yet."""
 
-    def hear(self) -> None:
+    def collect(self) -> None:
         facts, index = self._facts, self._facts.index
         for event in facts.hears:
             session = facts.session(event["who"])
@@ -61,20 +61,21 @@ class Deliveries:
         elif found.message is None and not (
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
-            says = f"{session} heard a line that nobody sent: “{shown(as_bytes(line))}”"
-            self._judgement.violated(TORN, t, session, says)
+            says = f"{session} received a line that no client sent: “{shown(as_bytes(line))}”"
+            self._judgement.add(TORN, t, session, says)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
-        says = f"{session} heard {self._facts.whose(index)} with the prefix “{shown(prefix)}”"
+        says = f"{session} received {self._facts.describe(index)} with the prefix “{shown(prefix)}”"
         name = self._facts.messages[index].name
-        self._judgement.violated(MISPREFIXED, t, session, says, name)
+        self._judgement.add(MISPREFIXED, t, session, says, name)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
-        """Check that a text is as it was sent (CAST-3, TEXT), or begins it if it may be cut."""
+        """Check that a text is as it was sent (CAST-3, TEXT), or its beginning if it may be cut."""
         message = self._facts.messages[index]
         if found.due and self._facts.may_be_in_pieces(message):
             self._pieces.begin(session, found, index)
             return
         was, came = shown(message.text), shown(found.text.encode())
-        says = f"{session} heard {self._facts.whose(index)} as “{came}”, but it was sent as “{was}”"
-        self._judgement.violated(TORN, t, session, says, message.name)
+        name = self._facts.describe(index)
+        says = f"{session} received {name} as “{came}”, but it was sent as “{was}”"
+        self._judgement.add(TORN, t, session, says, message.name)

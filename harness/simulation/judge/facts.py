@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from harness.simulation.history import COMPLETE, Event, History, as_bytes
 
 MAY_FLUSH = 0.1
-"""Shortest pause (s) between two pieces of a message, as measured by the harness, after which a
-server may deliver the first piece as unfinished text (LINE-5; ours waits 0.2 s)."""
+"""Shortest pause (s) between two pieces of a message after which a server may deliver the first
+piece as unfinished text (LINE-5; ours waits 0.2 s). The harness measures the pause."""
 
 KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
 """Faults of the target that must disconnect nobody (LOAD-4)."""
@@ -31,9 +31,10 @@ class Message:
 
 @dataclass
 class PartialMessage:
-    """A message that one session hears in pieces. whole: its text; at: number of characters heard.
+    """A message that one session receives in pieces.
 
-    certain: its token was heard whole; otherwise it is only a candidate.
+    whole: its text. at: number of characters received so far. certain: true if its token was
+    received whole; otherwise, it is only a candidate.
     """
 
     message: int
@@ -44,7 +45,7 @@ class PartialMessage:
 
 @dataclass
 class Session:
-    """A connection. `Deliveries` fills heard, pieces and partly."""
+    """A connection. `Deliveries` and `Reassembly` fill heard, pieces and partly."""
 
     number: int
     address: str = ""
@@ -56,49 +57,49 @@ class Session:
     how: str = ""
     ended: float | None = None
     rest: str = ""
-    """Beginning of a line that was received before the end."""
+    """Incomplete line that was received before the end of the connection."""
     stalled: float | None = None
     """Time at which its link's fault began."""
     calmed: bool = False
     """True once the link's fault is over."""
     said: list[int] = field(default_factory=list)
-    """Its messages, by index, in order."""
+    """Indices of the messages that it sent, in order."""
     heard: list[int] = field(default_factory=list)
-    """Messages, by index, in the order heard, damaged ones included."""
+    """Indices of the messages that it received, in order, damaged ones included."""
     pieces: dict[bytes, list[PartialMessage]] = field(default_factory=dict)
-    """Messages heard in pieces, by their prefix."""
+    """Messages received in pieces, by their prefix."""
     partly: set[int] = field(default_factory=set)
-    """Messages of which only the rest was heard."""
+    """Messages of which only the rest was received."""
 
     def __str__(self) -> str:
         return f"session {self.number} ({self.address})"
 
     @property
     def until(self) -> float:
-        """Time up to which messages are due to it, except for those under way."""
+        """Time until which the session must receive messages, except for those under way."""
         times = (self.leaves, self.ended, self.stalled if self.link in CUTS else None)
         return min((time for time in times if time is not None), default=float("inf"))
 
     @property
     def stays(self) -> bool:
-        """True if it must have heard everything, to the end."""
+        """True if the session must have received everything, to the end."""
         return self.link is None and self.until == float("inf")
 
 
 class Facts:
-    """The content of a history; received lines only as events, in `hears`."""
+    """The content of a history. Received lines remain events, in `hears`."""
 
     def __init__(self, history: History) -> None:
         self.complete = history.end == COMPLETE
         self.messages: list[Message] = []
-        """Messages in order of time: an index tells what was said before what."""
+        """Messages in order of time: a lower index means an earlier message."""
         self.index: dict[str, int] = {}
         """Index of each message, by its name."""
         self.sessions: dict[int, Session] = {}
         self.unwelcomed: list[tuple[float, Session]] = []
-        """Sessions that heard something else before the welcome, and when."""
+        """Sessions that received other text before the welcome, each with the time."""
         self.refused: list[tuple[float, Session, str]] = []
-        """Sessions that were refused, when and why."""
+        """Sessions that were refused, each with the time and the reason."""
         self.kills: list[float] = []
         """Times of the target's faults."""
         self._restarts: list[tuple[float, float]] = []
@@ -111,7 +112,7 @@ class Facts:
         for event in events:
             if "hears" not in event:
                 self._take(event)
-        # Read last: facts on a message may come after it was heard.
+        # Read last: facts about a message may be recorded after it was received.
         self.hears = [event for event in events if "hears" in event]
         """Events of received lines."""
 
@@ -122,18 +123,18 @@ class Facts:
             session = self.sessions[number] = Session(number)
         return session
 
-    def whose(self, index: int) -> str:
-        """Return a message's name with its sender's address."""
+    def describe(self, index: int) -> str:
+        """Return a message's name with its sender's address, for a report."""
         message = self.messages[index]
         return f"message {message.name} of {self.sessions[message.sender].address}"
 
     def latest(self, session: Session) -> dict[int, int]:
-        """Return the last message that a session has heard from each sender."""
+        """Return the last message that a session has received from each sender."""
         messages = self.messages
         return {messages[index].sender: index for index in sorted(session.heard)}
 
     def is_restarting(self, begin: float, end: float) -> bool:
-        """Return whether the target was restarted in this interval, at least in part."""
+        """Return whether a restart of the target overlaps with this interval."""
         return any(begin <= up and down <= end for down, up in self._restarts)
 
     def was_cut(self, index: int) -> bool:
@@ -142,13 +143,13 @@ class Facts:
         sender = self.sessions[message.sender]
         if sender.ended is None:
             cut = sender.how == "reset"
-        else:  # after a half-close, the server may end it at any time
+        else:  # after a half-close, the server may close its side at any time
             cut = sender.how != "half-close" or self.is_restarting(message.t, sender.ended)
-        # A faulty network delivers late, or never.
+        # A faulty network may deliver late, or not at all.
         return cut or message.sent is None or sender.link is not None
 
     def may_be_in_pieces(self, message: Message) -> bool:
-        """Return whether a server may have taken its beginning for the whole (LINE-5, LEAVE-2)."""
+        """Return whether a server may deliver the message in pieces (LINE-5, LEAVE-2)."""
         sender = self.sessions[message.sender]
         return (
             message.sent is None

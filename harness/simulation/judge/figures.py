@@ -1,16 +1,16 @@
 """The figures of a run: latencies, the harness's own delay, the target's costs. Pure.
 
-*Corrected* latencies count from when a message was due, whatever delayed it. *Raw* ones
-are those that a closed-loop tester would see, which waits until a message is heard before
-it sends the next: they count from when a message was sent, and leave out messages that
-were due while the sender's last one was under way. During a stall of the server, that
-leaves out nearly all delayed messages.
+*Corrected* latencies count from the time at which a message was due, whatever delayed it.
+*Raw* latencies are those of a closed loop, in which a sender waits until its message is
+received before it sends the next one. They count from the time at which a message was
+sent, and leave out messages that were due while the sender's previous one was under way.
+During a stall of the server, these are nearly all delayed messages.
 
 Both leave out clients on faulty networks (a link of the scenario), as senders and as
-receivers: they wait for their network.
+receivers, because the network delays them.
 
-Percentiles are nearest-rank: the smallest value that this share of all values does not
-exceed.
+A percentile is the smallest value that at least this share of all values do not exceed
+(nearest rank).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from harness.simulation.scenario.vocabulary import name_in
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
 RECEIVERS = ("first", "median", "last")
-"""Receivers of a message whose latency is measured."""
+"""Receivers of each message for which a latency is measured."""
 
 Percentiles = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One message and when it was heard. Times in seconds of the run.
+    """One message, and the times at which it was received, in seconds of the run.
 
-    due: when its last byte was due; sent: when the kernel had it; first, median, last:
-    when that receiver heard it.
+    due: time at which its last byte was due. sent: time at which the kernel had accepted it.
+    first, median, last: time at which this receiver received it.
     """
 
     name: str
@@ -50,24 +50,24 @@ class Heard:
 
 @dataclass
 class Figures:
-    """Figures of a run; latencies in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
+    """Figures of a run. Latencies are in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
 
     corrected: dict[str, Percentiles]
     raw: dict[str, Percentiles]
     lag: Percentiles
     """Delay of the harness itself, in ms."""
     heard: list[Heard]
-    """Every message that was heard, except last words, in order of due times."""
+    """Every message that was received, except final messages, in order of due times."""
     closed_loop: list[Heard]
     """Messages of `heard` that count for the raw latencies."""
     by_population: dict[str, dict[str, Percentiles]]
-    """Corrected latencies of each population's messages: a throttled flooder must not hide the
-    latencies of others."""
+    """Corrected latencies of each population's messages, so that a throttled flooder does not hide
+    the latencies of others."""
     costs: dict[str, float]
-    """Costs of the target: memory (bytes) and descriptors, at the first and the last measurement,
-    and the most; cpu between the two, in seconds, and as the mean number of busy processors."""
+    """Costs of the target: memory (bytes) and descriptors, at the first and the last measurement
+    and at most; processor time from the first to the last, in seconds and in mean processors."""
     faults: Counter[str]
-    """Number of times that each fault began, of the target and of links."""
+    """Number of times that each fault of the target or of a link began."""
     sessions: int
     most: int
     """Maximum number of members at the same time."""
@@ -115,7 +115,7 @@ def rank(ordered: Sequence[float], part: float) -> float:
 
 
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
-    """Return the times at which each message was heard by these sessions, in order."""
+    """Return the times at which each message was received by these sessions, in order."""
     times: dict[str, list[float]] = {}
     for event in events:
         if "hears" in event and event["who"] in near:
@@ -140,7 +140,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
-    """Return the messages of senders that wait until their last one was heard by somebody."""
+    """Return the messages that remain if a sender waits until its previous one was received."""
     free: dict[int, float] = {}
     found = []
     for message in heard:

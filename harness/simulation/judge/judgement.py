@@ -36,7 +36,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Violation:
-    """A violation. t: seconds of the run. who: session wronged. message: its name, or empty."""
+    """A violation. t: seconds of the run. who: number of the affected session. message: name, or
+    empty. says: description."""
 
     kind: str
     clause: str
@@ -51,7 +52,7 @@ class Judgement:
     messages: int = 0
     deliveries: int = 0
     undecided: int = 0
-    """Deliveries that can't be judged: whether due, or whether complete."""
+    """Deliveries of which it is unknown whether they are due, or whether they are complete."""
     counts: Counter[str] = field(default_factory=Counter)
     """Number of violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
@@ -59,23 +60,23 @@ class Judgement:
     cannot_judge: str = ""
     """Reason why the harness could not judge; empty if it could."""
 
-    def violated(
+    def add(
         self, kind: str, t: float, session: Session, says: str, message: str = "", clause: str = ""
     ) -> None:
-        """Add a violation. message: its name. clause: if not the usual one of its kind."""
+        """Add a violation. message: name. clause: id, if not the usual clause of the kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= SHOWN:
             found = Violation(kind, clause or KINDS[kind], t, session.number, message, says)
             self.violations.append(found)
 
-    def about(
+    def add_for_message(
         self, kind: str, message: Message, session: Session, says: str, clause: str = ""
     ) -> None:
-        """Add a violation at the time at which the message was sent."""
-        self.violated(kind, message.t, session, says, message.name, clause)
+        """Add a violation that concerns a message, at the time at which the message was sent."""
+        self.add(kind, message.t, session, says, message.name, clause)
 
 
 def shown(text: bytes) -> str:
-    """Return the beginning of a text, harmless to a terminal."""
+    """Return the beginning of a text, without control characters."""
     start = text.decode("utf-8", "replace")[:LETTERS]
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in start)

@@ -1,4 +1,4 @@
-"""Unexpected lines, and the message that each stands for."""
+"""Unexpected lines, and the message that each contains."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Line:
     """A line that differs from every expected one.
 
     message: index of the message whose token it contains; None: no known token.
-    prefix, text: the parts before the token and from it on; without a token, as the
-    profile splits them. truly: the prefix is its sender's. due: the whole text that the
-    line is, or begins; empty if neither.
+    prefix, text: the parts before and from the token; without a token, as the profile
+    splits them. truly: true if the prefix is the sender's. due: the expected text, if the
+    line is this text or its beginning; otherwise empty.
     """
 
     message: int | None
@@ -37,10 +37,10 @@ class Lines:
         self._facts = facts
         self._profile = profile
         self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
-        """True if a prefix is the sender's address, as in PROTOCOL.md."""
+        """True if prefixes are those of PROTOCOL.md."""
 
     def read(self, line: bytes) -> Line | None:
-        """Read a line; return None for a notice."""
+        """Parse a line; return None for a notice."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
         head = self._profile.prefix.match(line)
@@ -68,7 +68,7 @@ class Lines:
         return head[0], plain(found.prefix[head.end() :]) + found.text
 
     def prefix_of(self, message: Message) -> bytes:
-        """Return the prefix of a message's pieces; empty for another dialect."""
+        """Return the prefix of a message; empty for another dialect, in which it is unknown."""
         address = self._facts.sessions[message.sender].address
         return b"<%s>" % address.encode() if self.is_ours else b""
 
@@ -80,8 +80,8 @@ class Lines:
 
 
 def plain(text: bytes) -> str:
-    """Decode a text, with each run of U+FFFD as one: servers differ in how many replace bytes that
-    are not UTF-8."""
+    """Decode a text, and replace each run of U+FFFD by one: servers differ in how many they write
+    for bytes that are not UTF-8."""
     decoded = text.decode("utf-8", "replace")
     return _BAD_RUN.sub(BAD, decoded) if BAD * 2 in decoded else decoded
 
@@ -92,7 +92,8 @@ def delivered(message: Message) -> str:
 
 
 def _due(message: Message, text: str) -> str:
-    """Return the text of a message, raw or harmless, that this text is or begins."""
+    """Return the text of a message, raw or as it should be delivered, if `text` is its beginning or
+    equal to it; otherwise, return an empty string."""
     both = delivered(message), plain(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""
@@ -100,5 +101,5 @@ def _due(message: Message, text: str) -> str:
 
 
 def _begins(text: str, whole: str) -> bool:
-    """Return whether a text is the beginning of another; its last character may be torn."""
+    """Return whether a text is the beginning of another. Its last character may be incomplete."""
     return whole.startswith((text, text.removesuffix(BAD)))

@@ -1,4 +1,4 @@
-"""Messages that never reached a member, and messages that may be under way."""
+"""Messages that did not reach a member: lost ones, and those that may still be under way."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import LOST, SHOWN, Judgement
 
 OBSERVERS = 4
-"""Number of sessions, those that heard most, whose order shows which message came first."""
+"""Number of sessions that serve as references for the order: those that received most."""
 
 Observer = tuple[Session, dict[int, int]]
 """A session, and the place of each message in its stream."""
 
 
 def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
-    """Check that each message reached those that were members by then (CAST-1, WELCOME-3).
+    """Check that each message reached all that were members when it was sent (CAST-1, WELCOME-3).
 
-    ordered: true if all sessions hear the messages in one order (CAST-5).
+    ordered: true if all sessions received the messages in one order (CAST-5).
     """
     sessions = facts.sessions.values()
     times = [message.t for message in facts.messages]
     observers: list[Observer] = []
-    if ordered:  # else one stream says nothing about another
+    if ordered:  # otherwise, one stream proves nothing about another
         longest = sorted(sessions, key=lambda session: -len(session.heard))
         observers = [
             (session, {index: at for at, index in enumerate(session.heard)})
@@ -51,7 +51,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
 
 
 class _Losses:
-    """The messages that one session has not heard: lost, or perhaps under way."""
+    """The messages that one session has not received: lost, or perhaps under way."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _Losses:
         self._judgement = judgement
         self._session = session
         self._newest = newest
-        """Last message of each sender that anyone has heard."""
+        """Last message of each sender that any session has received."""
         self._certain = session.stays and facts.complete
         self._latest = facts.latest(session)
         self._earliest = {
@@ -73,7 +73,8 @@ class _Losses:
         }
         known = {*session.heard}
         self._reached: list[tuple[Observer, int, int]] = []
-        """Each observer, and the first and last place in its stream that this session heard too."""
+        """Each observer, and the first and the last place in its stream of a message that this
+        session received, too."""
         for observer in observers:
             places = [observer[1][index] for index in known & observer[1].keys()]
             if places:
@@ -82,49 +83,50 @@ class _Losses:
     def check(self, missing: list[int], came: int, first: int) -> None:
         """Judge the missing messages.
 
-        came: index of the next message when the session connected. first: when it was welcomed.
+        came: index of the first message sent after the session connected. first: index of the
+        first message sent after it was welcomed.
         """
         messages = self._facts.messages
         for index in missing:
             message = messages[index]
             is_due = index >= first or self._was_member(index)
             if is_due and (self._passed(index) or (self._certain and self._is_there(index))):
-                self._judgement.about(LOST, message, self._session, self._told(index))
+                self._judgement.add_for_message(LOST, message, self._session, self._describe(index))
             elif is_due or index >= came or (message.sent or 0.0) >= self._session.connects:
                 self._judgement.undecided += 1
 
     def _is_there(self, index: int) -> bool:
-        """Return whether the server must have the message, so that it is due to all."""
+        """Return whether the server must have received the message, so that all must receive it."""
         newest = self._newest.get(self._facts.messages[index].sender, -1)
         return newest >= index or not self._facts.was_cut(index)
 
     def _was_member(self, index: int) -> bool:
-        """Return whether the session was a member already: it had heard an earlier message."""
+        """Return whether the session was a member before: it had received an earlier message."""
         earliest = self._earliest.get(self._facts.messages[index].sender)
         return (earliest is not None and earliest < index) or any(
             places.get(index, -1) > first for (_, places), first, _ in self._reached
         )
 
     def _passed(self, index: int) -> bool:
-        """Return whether the session has heard a later message (CAST-4, CAST-5)."""
+        """Return whether the session has received a later message (CAST-4, CAST-5)."""
         return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
             places.get(index, last) < last for (_, places), _, last in self._reached
         )
 
-    def _told(self, index: int) -> str:
+    def _describe(self, index: int) -> str:
         """Describe a loss, with its proof."""
         facts, messages, session = self._facts, self._facts.messages, self._session
-        says = f"{facts.whose(index)} never reached {session}"
+        says = f"{facts.describe(index)} never reached {session}"
         if self._judgement.counts[LOST] >= SHOWN:
-            return says  # it will not be shown
+            return says  # no more text is needed: this violation is only counted
         heard = {*session.heard}
         own = [said for said in facts.sessions[messages[index].sender].said if said in heard]
         at = bisect_left(own, index)
         near = [messages[said].name for said in own[max(0, at - 1) : at + 1]]
         if near:
-            return f"{says}, which heard {' and '.join(near)}"
+            return f"{says}, which received {' and '.join(near)}"
         for (other, places), _, last in self._reached:
             if places.get(index, last) < last:
                 behind = messages[other.heard[last]].name
-                return f"{says}, which heard {behind}, a later one in the order of {other}"
+                return f"{says}, which received {behind}, a later one in the order of {other}"
         return says

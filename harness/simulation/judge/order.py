@@ -1,4 +1,4 @@
-"""The order of messages: each is heard once, not by its sender, and in the same order by all."""
+"""The order of messages: each is received once, not by its sender, and in the same order by all."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ class Order:
         self._judgement = judgement
 
     def check_repeats(self, session: Session) -> None:
-        """Check that a session heard each message once (CAST-1), and none of its own (CAST-2).
+        """Check that a session received each message once (CAST-1), and none of its own (CAST-2).
 
-        Afterwards each message is in `heard` once.
+        Remove repeated and own messages from `heard`.
         """
         messages, heard = self._facts.messages, session.heard
         once = dict.fromkeys(heard)
         if len(once) < len(heard):
             for index, times in Counter(heard).items():
                 if times > 1:
-                    says = f"{session} heard {self._facts.whose(index)} {times} times"
-                    self._judgement.about(DUPLICATED, messages[index], session, says)
+                    says = f"{session} received {self._facts.describe(index)} {times} times"
+                    self._judgement.add_for_message(DUPLICATED, messages[index], session, says)
             heard[:] = once
         if not once.keys().isdisjoint(session.said):
             for index in session.said:
                 if index in once:
-                    says = f"{session} heard its own message {messages[index].name}"
-                    self._judgement.about(ECHOED, messages[index], session, says)
+                    says = f"{session} received its own message {messages[index].name}"
+                    self._judgement.add_for_message(ECHOED, messages[index], session, says)
             own = {*session.said}
             heard[:] = [index for index in once if index not in own]
 
     def check(self) -> bool:
-        """Return whether one order explains all streams (CAST-5), and each sender's own
-        (CAST-4)."""
+        """Return whether one order agrees with all streams (CAST-5) and with each sender's own
+        order (CAST-4)."""
         edges: set[tuple[int, int]] = set()
         for session in self._facts.sessions.values():
             edges.update(pairwise(session.heard))
@@ -65,14 +65,16 @@ class Order:
                 if index < last:
                     found = True
                     behind = messages[last].name
-                    says = f"{session} heard {self._facts.whose(index)} after {behind}"
-                    self._judgement.about(MISORDERED, messages[index], session, says, "CAST-4")
+                    says = f"{session} received {self._facts.describe(index)} after {behind}"
+                    self._judgement.add_for_message(
+                        MISORDERED, messages[index], session, says, "CAST-4"
+                    )
                 else:
                     latest[sender] = index
         return found
 
     def _check_all_senders(self, cycle: list[int]) -> None:
-        """Report the sessions that disagree with most others on the order of several senders."""
+        """Report the sessions that disagree with most others on the order of different senders."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
@@ -91,13 +93,13 @@ class Order:
                 self._disagrees(session, first, then, reference)
         if not dissenters:
             names = " → ".join(messages[index].name for index in cycle[:6])
-            says = f"no single order explains how {names} were heard"
-            self._judgement.about(MISORDERED, messages[cycle[0]], reference, says)
+            says = f"no single order agrees with how {names} were received"
+            self._judgement.add_for_message(MISORDERED, messages[cycle[0]], reference, says)
 
     def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
         messages = self._facts.messages
         says = (
-            f"{session} heard {self._facts.whose(first)} before {messages[then].name}, "
+            f"{session} received {self._facts.describe(first)} before {messages[then].name}, "
             f"but {other} after it"
         )
-        self._judgement.about(MISORDERED, messages[first], session, says)
+        self._judgement.add_for_message(MISORDERED, messages[first], session, says)

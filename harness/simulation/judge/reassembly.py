@@ -1,4 +1,4 @@
-"""Messages that may arrive in pieces (LINE-5): which lines are pieces, and their sums."""
+"""Messages that may arrive in pieces (LINE-5): find the pieces, and check that none is missing."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Reassembly:
     # --- which lines are pieces ----------------------------------------------
 
     def begin(self, session: Session, found: Line, index: int) -> None:
-        """Note a line as the beginning of this message."""
+        """Record that a line is the beginning of this message."""
         begins = found.due.startswith(found.text)
         text = found.text if begins else found.text.removesuffix(BAD)
         pieces = PartialMessage(index, found.due, len(text), certain=True)
         session.pieces.setdefault(found.prefix, []).append(pieces)
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
-        """Return whether a line is the beginning of a message that was cut within its token."""
+        """Return whether a line is the beginning of a message that was cut inside its token."""
         if not _TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
@@ -47,11 +47,11 @@ class Reassembly:
         return bool(candidates)
 
     def goes_on(self, session: Session, found: Line) -> bool:
-        """Return whether a line is the next piece of a message that this session has begun."""
+        """Return whether a line is the next piece of a message that was received in part."""
         prefix, text = self._lines.parted(found)
         for pieces in session.pieces.get(prefix, ()):
             whole, at = pieces.whole, pieces.at
-            # A run of bad bytes may be cut, too, and is one U+FFFD in each piece.
+            # A run of invalid bytes may be cut, too, and then is one U+FFFD in each piece.
             again = 0 < at <= len(whole) and whole[at - 1] == text[:1] == BAD
             for place in (at, at - 1) if again else (at,):
                 if text and whole.startswith(text, place):
@@ -62,9 +62,9 @@ class Reassembly:
         return False
 
     def is_rest(self, session: Session, t: float, found: Line) -> bool:
-        """Return whether a line is a later piece of a message from before this session's join.
+        """Return whether a line may be the rest of a message that began before the session joined.
 
-        The time at which the server received the beginning is unknown.
+        Such a message is undecided: it is unknown when the server received its beginning.
         """
         those, messages = self._divisible_as(found), self._facts.messages
         welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}
@@ -75,20 +75,20 @@ class Reassembly:
             and messages[index].t <= welcomed
             and found.text in delivered(messages[index])
         }
-        # If a message was delivered before its LF came, the rest is just the LF.
+        # If a message was delivered before its LF arrived, the rest is only the LF.
         is_end = not found.text and any(messages[index].t <= t for index in those)
         self._judgement.undecided += bool(partly or is_end)
         session.partly |= partly
         return bool(partly or is_end)
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
-        """Return the messages that have a line's prefix and may come in pieces."""
+        """Return the messages that have a line's prefix and may arrive in pieces."""
         return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
 
-    # --- their sums ----------------------------------------------------------
+    # --- completeness --------------------------------------------------------
 
     def check(self, session: Session) -> None:
-        """Check that pieces are complete (CAST-3), unless sender or listener was cut off."""
+        """Check that no piece is missing (CAST-3), unless sender or receiver was cut off."""
         facts, judgement = self._facts, self._judgement
         latest = {facts.messages[index].sender: index for index in session.heard}
         for pieces in (pieces for some in session.pieces.values() for pieces in some):
@@ -102,15 +102,15 @@ class Reassembly:
                 judgement.undecided += 1
                 continue
             came = shown(pieces.whole[: pieces.at].encode())
-            says = f"{session} heard only “{came}” of {facts.whose(pieces.message)}"
-            judgement.about(TORN, message, session, says)
+            says = f"{session} received only “{came}” of {facts.describe(pieces.message)}"
+            judgement.add_for_message(TORN, message, session, says)
         if session.rest and not self._is_beginning(session):
             rest = shown(as_bytes(session.rest))
-            says = f"the last text that {session} heard begins no line of the room: “{rest}”"
-            judgement.violated(TORN, session.ended or 0.0, session, says)
+            says = f"the last text that {session} received is not the beginning of a line: “{rest}”"
+            judgement.add(TORN, session.ended or 0.0, session, says)
 
     def _is_beginning(self, session: Session) -> bool:
-        """Return whether the rest of its stream begins a line that is due."""
+        """Return whether the incomplete line at a stream's end is the beginning of a message."""
         rest = as_bytes(session.rest)
         found = self._lines.read(rest)
         if session.welcomed is None or found is None:

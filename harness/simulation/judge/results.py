@@ -11,19 +11,20 @@ from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
 
 LATE = 100.0
-"""Milliseconds of the harness's own delay of 1 in 100 messages, above which the harness was the
-bottleneck and the run is INVALID."""
+"""Maximum of the 99th percentile of the harness's own delay, in ms. Above it, the harness was the
+bottleneck, and the run is INVALID."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
 
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 
 SHOWN = 5
-"""Maximum number of violations on a terminal."""
+"""Maximum number of violations shown on a terminal."""
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
-    """Return results.json: latencies and lag in ms, memory in bytes, times in seconds."""
+    """Return the content of results.json: latencies and lag in ms, memory in bytes, times in
+    seconds."""
     verdict, why = verdict_of(history, judgement, figures)
     header = history.header
     return {
@@ -52,8 +53,8 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
     """Return the verdict, and the reason if it is not a pass.
 
-    A violation counts however late the harness was. Otherwise a target is not blamed for a
-    failure of the harness.
+    A violation counts even if the harness was late. Without one, the run is invalid if the
+    harness failed or was late.
     """
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
@@ -68,7 +69,7 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
     if lag is not None and lag > LATE:
         return INVALID, f"the harness itself was late: 1 in 100 messages by {lag:.0f} ms or more"
     if not judgement.deliveries:
-        return UNKNOWN, "nothing was heard"
+        return UNKNOWN, "no client received a message"
     return PASS, ""
 
 
@@ -92,7 +93,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"delay of the harness: {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
     if costs:
         yield (
-            f"the target used {costs['cpu_seconds']:.1f} s of processor, at most "
+            f"the target used {costs['cpu_seconds']:.1f} s of processor time, at most "
             f"{costs['memory_most'] / (1 << 20):.1f} MiB and {costs['descriptors_most']:.0f} "
             f"descriptors"
         )
@@ -108,7 +109,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
     """Yield a row for each receiver: the corrected figures and, in parentheses, the raw ones."""
-    yield f"{'ms until heard by the':22}{'p50':>16}{'p99':>16}{'p99.9':>16}{'max':>16}"
+    yield f"{'ms until received by':22}{'p50':>16}{'p99':>16}{'p99.9':>16}{'max':>16}"
     for receiver in RECEIVERS:
         corrected, raw = latencies["corrected"][receiver], latencies["raw"][receiver]
         cells = (f"{_ms(corrected[name])} ({_ms(raw[name])})" for name in corrected)
@@ -117,7 +118,7 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
     for name, theirs in populations.items() if len(populations) > 1 else ():
         cells = (_ms(value) for value in theirs["last"].values())
         yield f"  {f'last, from {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
-    yield "  (in parentheses: raw, as seen by a tester that waits for each message to be heard)"
+    yield "  (in parentheses: raw, as measured by a client that waits until each is received)"
 
 
 def _ms(value: float | None) -> str:

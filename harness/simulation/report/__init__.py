@@ -1,10 +1,10 @@
-"""report.html: a simulation on one page. Pure.
+"""report.html: a page about one simulation. Pure.
 
 In reading order; a module uses only those above it:
 
-    recording.py     a history, indexed for questions about violations: `Recording`
+    recording.py     a history, indexed by time, session and message: `Recording`
     context.py       the messages and events around a violation, as text: `ViolationContext`
-    picture.py       the same as a picture: `Picture`
+    picture.py       a picture of the same: `Picture`
     charts.py        charts of the whole run: `Charts`
-    page.py          the page: charts of the whole run, and its violations: `report`
+    page.py          the page: the charts, and the violations: `report`
 """

@@ -1,6 +1,6 @@
-"""The charts of a whole run, all over the same time axis. Pure.
+"""The charts of a whole run, all with the same time axis. Pure.
 
-A history may have a million deliveries: they are first put into at most BINS
+A history may have a million deliveries, so they are first counted in at most BINS
 intervals.
 """
 
@@ -18,10 +18,10 @@ BINS = 600
 """Maximum number of intervals in a chart."""
 
 SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-"""Lengths of an interval, in seconds."""
+"""Possible lengths of an interval, in seconds."""
 
 ChartMark = tuple[float, float, str, str]
-"""A mark through all charts: from, to, style, text."""
+"""A mark in all charts: first second, last second, style, text."""
 
 
 def size_of_bins(until: float) -> float:
@@ -42,7 +42,7 @@ class Charts:
         self._bins = range(int(until / self._size) + 1)
 
     def all(self, *, with_lag: bool) -> list[Chart]:
-        """Draw all charts if anything was heard; `with_lag`: also the harness's own delay."""
+        """Draw all charts if anything was received. `with_lag`: also the harness's own delay."""
         if not any("hears" in event for event in self._events):
             return []
         lag = [self._lag()] if with_lag else []
@@ -55,7 +55,7 @@ class Charts:
         if not corrected:
             return None
         return tail(
-            "Latency to the last listener, from the fastest message to the slowest",
+            "Latency to the last receiver, from the fastest message to the slowest",
             "ms",
             [("corrected", "sends", corrected), ("raw", "receives", raw)],
         )
@@ -64,7 +64,7 @@ class Charts:
         return max(0, int(t / self._size))
 
     def _middle(self, place: int) -> float:
-        """Return the middle of an interval; the last one may be cut short."""
+        """Return the middle of an interval, in seconds; at most the end of the run."""
         return min(round((place + 0.5) * self._size, 3), self._until)
 
     def _per_second(self, counts: Counter[int]) -> list[Point]:
@@ -90,7 +90,7 @@ class Charts:
             return [(second, rank(those, part)) for second, those in parts]
 
         return self._draw(
-            "Latency to the last listener, by due time",
+            "Latency to the last receiver, by due time",
             "ms",
             ("slowest", "faint", line(100)),
             ("p99", "sends", line(99)),
@@ -141,7 +141,7 @@ class Charts:
         )
 
     def _kept(self, values: Mapping[int, int]) -> Iterator[Point]:
-        """Yield a number for each interval; one without a value keeps the last."""
+        """Yield a point for each interval; an interval without a value has the previous value."""
         last = 0
         for place in self._bins:
             last = values.get(place, last)

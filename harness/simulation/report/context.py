@@ -1,8 +1,8 @@
-"""The context of a violation: the sender, the listeners, and those that missed it. Pure.
+"""The context of a violation: the sender, and the sessions that received or missed it. Pure.
 
-Violations that concern one message are one group, however many sessions were wronged. A
-group is shown by the messages that some sessions heard just before and after it, the texts
-of these messages, and the events around it; `picture.py` draws it.
+Violations that concern one message form one group, in which several sessions may be
+affected. The context of a group consists of the messages that some sessions received just
+before and after it, their texts, and the events around it. `picture.py` draws it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from harness.simulation.history import Event
 from harness.simulation.judge import MISORDERED
 from harness.simulation.report.recording import Group, Recording, named
 
-WRONGED, OTHERS = 6, 6
-"""Maximum number of sessions shown: wronged ones, and others that heard the message."""
+AFFECTED, OTHERS = 6, 6
+"""Maximum number of sessions shown: affected ones, and others that received the message."""
 
 NEIGHBOURS = 3
-"""Messages shown before the message in question, and after it."""
+"""Maximum number of messages shown before the message in question, and after it."""
 
 QUOTED = 10
 """Maximum number of messages whose text is shown."""
@@ -31,18 +31,18 @@ LETTERS = 120
 EVENTS = 14
 """Maximum number of events listed around a violation."""
 
-FELT = 5.0
-"""Seconds before a violation without a message in which its cause is looked for."""
+CAUSE_WITHIN = 5.0
+"""Seconds before a violation without a message within which a fault may be its cause."""
 
 SOONEST, LATEST = 0.01, 10.0
-"""Minimum and maximum number of seconds shown before and after."""
+"""Minimum and maximum number of seconds shown before and after a violation."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One session's stream: before the message, the message, and after it.
 
-    heard: delay after it was sent.
+    heard: time from the sending to the receipt, as text.
     """
 
     name: str
@@ -77,7 +77,7 @@ class EventLine:
 
 
 Course = list[tuple[float, str, str]]
-"""Messages that a session heard: time, name, and the line if it differs from the expected one."""
+"""Messages that a session received: time, name, and the line if it is not the expected one."""
 
 
 class ViolationContext:
@@ -96,16 +96,16 @@ class ViolationContext:
         self.courses = self._courses()
         """Stream of each of these, within the time shown."""
         self.expected = self.heard[len(self.heard) // 2].t if self.heard else self.t
-        """Time at which the others should have heard it: the median of those that did."""
+        """Median time at which others received the message; if none did, the time it was sent."""
         self.others = self._mentioned()
-        """Other messages that the violation is about."""
+        """Other messages that the violation mentions."""
         self.rows = [
             self._row(who)
             for who in self.people
             if self.said is None or who != self.said["who"] or who in group.who
         ]
         self.rest = self._rest()
-        """Note on the sessions without a row."""
+        """Text about the sessions without a row."""
         self.quotes = self._quotes()
         self.lines = self._lines()
 
@@ -114,39 +114,39 @@ class ViolationContext:
         return bool(name) and name == self.group.message
 
     def _mentioned(self) -> list[str]:
-        """Return the messages whose order with the group's own is wrong."""
+        """Return the messages whose order relative to the group's message is wrong."""
         if self.group.kind != MISORDERED:
             return []
         names = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", self.group.says)
         return [name for name in dict.fromkeys(names) if name != self.group.message]
 
     def _window(self) -> tuple[float, float]:
-        """Return begin and end of the time shown: the whole message, and its neighbours."""
+        """Return begin and end of the time shown. It includes all receipts and the neighbours."""
         begin = self.t
         end = max([begin, self.group.t, *(delivery.t for delivery in self.heard)])
         if not self.said:  # a fault of the target just before may be the cause
             faults = self.recording.faults
-            causes = [first for first, _, _ in faults if begin - FELT <= first <= begin]
+            causes = [first for first, _, _ in faults if begin - CAUSE_WITHIN <= first <= begin]
             begin = max(causes, default=begin)
         until = min(end, begin + LATEST)
-        before = self._wronged_heard(begin - LATEST, begin)[-NEIGHBOURS:]
-        behind = self._wronged_heard(until, until + LATEST)[:NEIGHBOURS]
+        before = self._receipts(begin - LATEST, begin)[-NEIGHBOURS:]
+        behind = self._receipts(until, until + LATEST)[:NEIGHBOURS]
         first = before[0] if before else begin
         last = behind[-1] if behind else until
         spare = max(SOONEST, 0.05 * (last - first))
         return first - spare, last + spare
 
-    def _wronged_heard(self, begin: float, end: float) -> list[float]:
-        """Return the times at which wronged sessions heard anything."""
-        wronged = {*self.group.who[:WRONGED]}
+    def _receipts(self, begin: float, end: float) -> list[float]:
+        """Return the times at which affected sessions received anything."""
+        affected = {*self.group.who[:AFFECTED]}
         events = self.recording.between(begin, end)
-        return [event["t"] for event in events if "hears" in event and event["who"] in wronged]
+        return [event["t"] for event in events if "hears" in event and event["who"] in affected]
 
     def _people(self) -> list[int]:
-        """Return the sender, some wronged sessions, and of the others the named, first and last
-        ones."""
+        """Return the sender, some affected sessions, and some others: those that the violation
+        mentions, and the first and last to receive the message."""
         sender = [self.said["who"]] if self.said else []
-        wronged = [who for who in self.group.who if who not in sender][:WRONGED]
+        affected = [who for who in self.group.who if who not in sender][:AFFECTED]
         hearers = dict.fromkeys(delivery.who for delivery in self.heard)
         others = [who for who in hearers if who not in {*self.group.who, *sender}]
         if len(others) > OTHERS:
@@ -157,7 +157,7 @@ class ViolationContext:
                 *others[:half],
                 *others[-half:],
             ]
-        return [*sender, *wronged, *dict.fromkeys(others)]
+        return [*sender, *affected, *dict.fromkeys(others)]
 
     def _courses(self) -> dict[int, Course]:
         found: dict[int, Course] = {who: [] for who in self.people}
@@ -176,48 +176,50 @@ class ViolationContext:
             before, behind = course[:place], course[place + 1 :]
         own = [delivery for delivery in self.heard if delivery.who == who]
         if not group.message:
-            told, it = "", ""
+            received, it = "", ""
         elif not own:
-            told, it = "never", "–"
+            received, it = "never", "–"
         else:
-            told = ", ".join(_later(delivery.t - self.t) for delivery in own[:3])
+            received = ", ".join(_later(delivery.t - self.t) for delivery in own[:3])
             it = f"“{own[0].line[:LETTERS]}”" if own[0].line else group.message
         return Row(
             f"session {who}",
             ", ".join(filter(None, (person.address, person.population, person.link))),
             "wrong" if who in group.who else "",
-            told,
+            received,
             [called(name, line) for _, name, line in before[-NEIGHBOURS:]],
             it,
             [called(name, line) for _, name, line in behind[:NEIGHBOURS]],
         )
 
     def _rest(self) -> str:
-        """Return a note on the sessions that are not shown."""
+        """Return a text about the sessions that are not shown."""
         if self.said is None:
             return ""
-        wronged = {*self.group.who}
+        affected = {*self.group.who}
         times = {delivery.who: delivery.t - self.t for delivery in self.heard}
-        more = [seconds for who, seconds in times.items() if who not in {*self.people, *wronged}]
-        told = []
+        more = [seconds for who, seconds in times.items() if who not in {*self.people, *affected}]
+        parts = []
         if more:
-            told.append(f"{len(more)} more heard it, {_later(min(more))} to {_later(max(more))}")
-        if count := len(wronged - {*self.people}):
-            told.append(f"{count} more were wronged in the same way")
+            parts.append(
+                f"{len(more)} more received it, {_later(min(more))} to {_later(max(more))}"
+            )
+        if count := len(affected - {*self.people}):
+            parts.append(f"{count} more were affected in the same way")
         absent = [
             person
             for person in self.recording.people.values()
             if person.since is not None
             and person.since <= self.t
             and (person.until is None or person.until > self.t)
-            and person.number not in times.keys() | {*wronged, self.said["who"]}
+            and person.number not in times.keys() | {*affected, self.said["who"]}
         ]
         if absent:
-            told.append(f"{len(absent)} other members did not hear it")
-        return "; ".join(told)
+            parts.append(f"{len(absent)} other members did not receive it")
+        return "; ".join(parts)
 
     def _quotes(self) -> list[Quote]:
-        """Return the texts of messages in the rows, the nearest ones, in order of time."""
+        """Return the texts of the messages nearest to the violation, in order of time."""
         recording = self.recording
         names = dict.fromkeys([self.group.message, *self.others])
         for distance in range(NEIGHBOURS):
@@ -239,8 +241,8 @@ class ViolationContext:
     # --- the events ----------------------------------------------------------
 
     def _lines(self) -> list[EventLine]:
-        """Return the events around the violation: of the sender, the first wronged session, or the
-        target."""
+        """Return the events of the sender, the first affected session and the target around the
+        violation."""
         t, between = self.group.t, self.recording.between
         behind = [event for event in between(t, t + LATEST) if event["t"] > t]
         near = [*self._some(reversed(between(t - LATEST, t)))[::-1], *self._some(behind)]

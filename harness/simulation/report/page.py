@@ -1,4 +1,4 @@
-"""report.html: one simulation on one page. Pure.
+"""report.html: a page about one simulation. Pure.
 
 The page is one file without scripts, in the style of the other reports.
 """
@@ -24,7 +24,7 @@ from harness.simulation.report.recording import (
     Span,
     chosen,
     grouped,
-    strikes,
+    target_faults,
 )
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
@@ -35,10 +35,10 @@ LISTED = 100
 """Maximum number of violations listed."""
 
 LETTER = 6.8
-"""Width of a letter, in SVG's user units."""
+"""Assumed width of a letter, in SVG's user units."""
 
 ROW = 30
-"""Height of a row in the strip of faults and violations."""
+"""Height of a row in the strip of faults and violations, in SVG's user units."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
     recording = Recording(events, [groups[place].message for place in shown])
     contexts = [ViolationContext(groups[place], recording) for place in shown]
     phases = _phases(history, until)
-    struck = strikes(events, until)
-    charts = Charts(events, figures, until, [*_marks(phases, struck, groups)])
+    faults = target_faults(events, until)
+    charts = Charts(events, figures, until, [*_marks(phases, faults, groups)])
     return render(
         "simulation.html",
         results=results,
@@ -77,8 +77,8 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
         more_groups=max(0, len(groups) - LISTED),
         anchors={place: f"violation-{number}" for number, place in enumerate(shown, 1)},
         around=[(context, Picture(context)) for context in contexts],
-        strip=strip(struck, groups, until),
-        labels=labels(phases, struck, until),
+        strip=strip(faults, groups, until),
+        labels=labels(phases, faults, until),
         charts=charts.all(with_lag=results["verdict"] == "invalid"),
         spread=charts.spread(),
         faults={
@@ -93,7 +93,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
 
 
 def span(events: Sequence[Event]) -> float:
-    """Return the seconds that the charts show: to the last event, without the final wait."""
+    """Return the seconds that the charts show: up to the last event, except costs."""
     last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
     return max(1.0, last)
 
@@ -111,27 +111,27 @@ def _phases(history: History, until: float) -> list[Span]:
 
 
 def _marks(
-    phases: Sequence[Span], struck: Sequence[Span], groups: Sequence[Group]
+    phases: Sequence[Span], faults: Sequence[Span], groups: Sequence[Group]
 ) -> Iterator[ChartMark]:
-    """Yield the marks through all charts."""
+    """Yield the marks in all charts."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
-    for begin, end, kind in struck:
-        yield begin, end, "band" if end > begin else "moment", _told(begin, end, kind)
+    for begin, end, kind in faults:
+        yield begin, end, "band" if end > begin else "moment", _describe(begin, end, kind)
     for second in sorted({round(group.t, 1) for group in groups}):
         yield second, second, "wrong", f"a violation at {second:.1f} s"
 
 
-def _told(begin: float, end: float, kind: str) -> str:
+def _describe(begin: float, end: float, kind: str) -> str:
     return f"{kind}, {begin:.1f} to {end:.1f} s" if end > begin else f"{kind} at {begin:.1f} s"
 
 
-def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list[Label]:
-    """Place the labels of phases and faults, the rarest first, as far as there is room."""
-    often = Counter(kind for _, _, kind in struck)
+def labels(phases: Sequence[Span], faults: Sequence[Span], until: float) -> list[Label]:
+    """Place labels for phases and faults, the rarest faults first, where there is room."""
+    often = Counter(kind for _, _, kind in faults)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
-    for begin, _, text in [*phases, *sorted(struck, key=lambda span: often[span[2]])]:
+    for begin, _, text in [*phases, *sorted(faults, key=lambda span: often[span[2]])]:
         at = x(max(0.0, begin))
         wide = LETTER * len(text)
         label = Label(round(at + 3 if at + 3 + wide <= WIDTH else at - 3 - wide, 1), text)
@@ -141,11 +141,11 @@ def labels(phases: Sequence[Span], struck: Sequence[Span], until: float) -> list
 
 
 def _end(label: Label) -> float:
-    """Return the place at which the next label may begin."""
+    """Return the x coordinate at which the next label may begin."""
     return label.x + LETTER * (len(label.text) + 1)
 
 
-def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
+def strip(faults: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
     """Draw a row for each kind of fault, and one for violations."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
@@ -157,11 +157,11 @@ def strip(struck: Sequence[Span], groups: Sequence[Group], until: float) -> list
         return StripRow(name, ROW * len(rows), marks)
 
     rows: list[StripRow] = []
-    for kind in dict.fromkeys(kind for _, _, kind in struck):
-        those = [span for span in struck if span[2] == kind]
-        told = [(begin, end, _told(begin, end, kind)) for begin, end, _ in those]
-        rows.append(row(f"{kind} × {len(those)}", told, "struck"))
+    for kind in dict.fromkeys(kind for _, _, kind in faults):
+        those = [span for span in faults if span[2] == kind]
+        labelled = [(begin, end, _describe(begin, end, kind)) for begin, end, _ in those]
+        rows.append(row(f"{kind} × {len(those)}", labelled, "fault"))
     if groups:
-        told = [(group.t, group.t, f"{group.kind}: {group.says}") for group in groups]
-        rows.append(row("violations", told[: 2 * BINS], "wrong"))
+        labelled = [(group.t, group.t, f"{group.kind}: {group.says}") for group in groups]
+        rows.append(row("violations", labelled[: 2 * BINS], "wrong"))
     return rows

@@ -9,13 +9,13 @@ from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
 from harness.simulation.report.context import LETTERS, ViolationContext, called
 
 LEFT, LANE, TOP, BOTTOM = 110, 18, 26, 24
-"""Begin of the lanes, height of a lane, margins above and below the lanes."""
+"""Left end of the lanes, height of a lane, margins above and below, in SVG's user units."""
 
 TICK = 80
-"""Minimum distance between two ticks."""
+"""Minimum distance between two ticks, in SVG's user units."""
 
 DOTS = 60
-"""Maximum number of other messages in one lane."""
+"""Maximum number of other messages shown in one lane."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Picture:
         self.height = TOP + LANE * len(self.lanes) + BOTTOM
 
     def _within(self, t: float) -> float:
-        """Return the place of a time, limited to the picture."""
+        """Return the x coordinate of a time, limited to the picture."""
         return self._x(max(self._context.begin, min(self._context.end, t)))
 
     def _lane(self, place: int, who: int) -> Lane:
@@ -64,8 +64,8 @@ class Picture:
         return Lane(f"session {who}", style, y, min(begin, end), end, dots)
 
     def _dots(self, who: int) -> Iterator[Dot]:
-        """Yield the message as sent, received or missed, and a selection of the session's other
-        messages."""
+        """Yield dots for the message, as sent, received or missed, and for some of the session's
+        other messages."""
         context, group, x = self._context, self._context.group, self._x
         course, is_wronged = context.courses[who], who in group.who
         others = [heard for heard in course if not context.is_it(heard[1])]
@@ -92,7 +92,7 @@ class Picture:
                 yield Mark(at, width, "band" if width else "moment", kind)
 
     def _ticks(self) -> Iterator[Tick]:
-        """Yield the time at which it was sent, in seconds of the run, and times after that."""
+        """Yield a tick at the time at which the message was sent, and ticks after it."""
         zero, end, x = self._context.t, self._context.end, self._x
         yield Tick(self._within(zero), f"{zero:.3f} s")
         room = int((x(end) - x(zero)) / TICK)

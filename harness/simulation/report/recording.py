@@ -1,4 +1,4 @@
-"""A history, indexed for questions about some violations. Pure."""
+"""A history, indexed to find what surrounds a violation. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Span = tuple[float, float, str]
 class Group:
     """Violations of one kind that concern one message, or a single one without a message.
 
-    who: sessions that were wronged. says: text of the first violation.
+    who: affected sessions. says: description of the first violation.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass
 class Person:
-    """A session; a member from `since` to `until`. None: never became one; to the end."""
+    """A session: a member from `since` (None: never) to `until` (None: the end of the run)."""
 
     number: int
     address: str = ""
@@ -47,7 +47,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message heard by a session; line: as received, if that differs from the expected one."""
+    """A message received by a session. line: as received, if it is not the expected one."""
 
     t: float
     who: int
@@ -55,7 +55,7 @@ class Delivery:
 
 
 def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
-    """Group violations, in the order of their first ones."""
+    """Group violations; order the groups by their first violations."""
     found: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for violation in violations:
         about = violation["message"] or (violation["who"], violation["says"])
@@ -74,7 +74,7 @@ def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
 
 
 def chosen(groups: Sequence[Group], count: int) -> list[int]:
-    """Return the places of `count` groups, the first of each kind before the second of any."""
+    """Return the indices of `count` groups: the first of each kind, then the second of each, …"""
     seen: Counter[str] = Counter()
     turns = []
     for place, group in enumerate(groups):
@@ -83,8 +83,8 @@ def chosen(groups: Sequence[Group], count: int) -> list[int]:
     return sorted(place for _, place in sorted(turns)[:count])
 
 
-def strikes(events: Iterable[Event], until: float) -> list[Span]:
-    """Return the faults of the target, in order."""
+def target_faults(events: Iterable[Event], until: float) -> list[Span]:
+    """Return the faults of the target, in order of time."""
     found = []
     begun: dict[str, list[float]] = {}
     for event in events:
@@ -110,7 +110,7 @@ class Recording:
         self.said: dict[str, Event] = {}
         self.people: dict[int, Person] = {}
         self.heard: dict[str, list[Delivery]] = {name: [] for name in messages if name}
-        self.faults = strikes(events, self.times[-1] if events else 0.0)
+        self.faults = target_faults(events, self.times[-1] if events else 0.0)
         for event in events:
             if "hears" in event:
                 self._hears(event)
@@ -147,9 +147,9 @@ class Recording:
 
 
 def named(heard: Any) -> tuple[str, str]:
-    """Return the name of a message that was heard, and its line if that was unexpected.
+    """Return the name of a received message, and its line if that was unexpected.
 
-    A line that is not a message has no name.
+    The name is empty if the line is not a message.
     """
     if isinstance(heard, str):
         return heard, ""

@@ -1,16 +1,16 @@
-"""Runs: a plan is played against a target, and everything is recorded.
+"""Runs: the execution of a plan against a target, and its record.
 
 In reading order; a module uses only those above it:
 
-    gates.py         when a faulty network passes bytes on, without sockets (pure): `gates`
-    progress.py      the progress shown meanwhile: `live`
+    gates.py         the times at which a faulty network passes bytes on (pure): `gates`
+    progress.py      the progress of a run, on standard error: `live`
     child.py         the processes that a run starts: `spawn`
-    direction.py     bytes carried in one direction, as a gate allows: `Direction`
+    direction.py     one direction of a connection through that network: `Direction`
     network.py       the faulty network, a process between clients and target: `Network`
-    proxy.py         that process, for its parent: `Proxy`
-    recorder.py      events of the history, as a driver writes them: `Recorder`
-    driver.py        the clients, one process with one loop; a run may have several: `Driver`
-    drivers.py       these processes, for their parent: `Drivers`
-    faults.py        faults of the target: processes killed, stopped, restarted: `Striker`
-    run.py           the run: starts and ends all of these, merges their records: `Run`
+    proxy.py         the network's process, as its parent sees it: `Proxy`
+    recorder.py      writes a driver's events: `Recorder`
+    driver.py        some of the clients, in one process with one loop: `Driver`
+    drivers.py       the drivers, as their parent sees them: `Drivers`
+    faults.py        faults of the target: kills, stops and restarts processes: `FaultInjector`
+    run.py           starts and ends all of these, and merges their records: `Run`
 """

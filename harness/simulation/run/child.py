@@ -19,9 +19,9 @@ Child = subprocess.Popen[bytes]
 
 
 def spawn(module: str, name: str, stderr: int | None = None) -> Child:
-    """Start a module as a child; `name` stands for it in errors. Raise CannotJudge on failure.
+    """Start a module as a child. `name`: its name in errors. Raise CannotJudge on failure.
 
-    Signals of the terminal do not reach the child: the caller must pass an interrupt on.
+    Signals of the terminal do not reach the child: the caller must end it after an interrupt.
     """
     try:
         return subprocess.Popen(
@@ -37,9 +37,9 @@ def spawn(module: str, name: str, stderr: int | None = None) -> Child:
 
 
 def send(child: Child, what: object) -> None:
-    """Pickle an object to the child's standard input."""
+    """Send a pickled object to the child's standard input."""
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # its exit status tells
+    with contextlib.suppress(BrokenPipeError):  # the caller sees its exit status
         pickle.dump(what, child.stdin)
         child.stdin.flush()
 

@@ -1,4 +1,4 @@
-"""One direction of a connection through the faulty network: bytes pass as its gate allows."""
+"""One direction of a connection through the faulty network: a gate decides when bytes pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.simulation.run.gates import CHUNK, CLOSED, RESET, Gate
 
 
 class Direction:
-    """The direction from one socket of a connection to the other."""
+    """Carries bytes from one socket of a connection, the source, to the other, the sink."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Direction:
         reset: Callable[[], None],
         close_if_done: Callable[[], None],
     ) -> None:
-        """reset, close_if_done: functions that reset or close the connection."""
+        """reset: resets the connection. close_if_done: closes it if both directions are done."""
         self.back = self
         """The other direction of the same connection."""
         self._loop = asyncio.get_running_loop()
@@ -31,7 +31,7 @@ class Direction:
         self._source = source
         self._sink = sink
         self._gate = gate
-        self._heard_all = False
+        self._source_ended = False
         """True once the source has ended or failed."""
         self._finished = False
         """True once the sink was shut down for writing."""
@@ -44,10 +44,10 @@ class Direction:
 
     @property
     def done(self) -> bool:
-        return self._heard_all and self._finished
+        return self._source_ended and self._finished
 
     def start(self) -> None:
-        """Begin to carry: both sides are connected."""
+        """Begin to carry bytes. Both sockets must be connected."""
         self._active = True
         self.turn()
 
@@ -71,24 +71,24 @@ class Direction:
             return
         if ending == CLOSED and not self._finished:
             self._finished = True
-            with contextlib.suppress(OSError):  # if it is gone, the other direction notices
+            with contextlib.suppress(OSError):  # if the sink is gone, the other direction notices
                 self._sink.shutdown(socket.SHUT_WR)
         room = self._dropping or self._gate.room() > 0
-        self._watch(reading=room and not self._heard_all, writing=blocked)
+        self._watch(reading=room and not self._source_ended, writing=blocked)
         self._wake_at(self._gate.wake())
         self._close_if_done()
 
     def drop(self) -> None:
-        """End the sink's stream, and read on to see the source's end."""
-        if not self._heard_all:
+        """End the sink's stream. Drop further input, but read on to see the source's end."""
+        if not self._source_ended:
             self._dropping = True
             self._gate.now = self._loop.time()
             self._gate.end(CLOSED)
             self.turn()
 
     def lost(self) -> None:
-        """Note that the source is gone: it can be neither read from nor written to."""
-        self._heard_all = True
+        """Handle the loss of the source, which can be neither read from nor written to."""
+        self._source_ended = True
         self._gate.now = self._loop.time()
         self._gate.end(RESET)
         self.back.stop()
@@ -103,7 +103,7 @@ class Direction:
     def _read(self) -> None:
         self._gate.now = self._loop.time()
         room = CHUNK if self._dropping else min(self._gate.room(), CHUNK)
-        if room > 0:  # it may have shrunk since the last turn
+        if room > 0:  # the room may have shrunk since the last turn
             try:
                 self._take(self._source.recv(room))
             except BlockingIOError:
@@ -114,7 +114,7 @@ class Direction:
         self.turn()
 
     def _take(self, data: bytes) -> None:
-        self._heard_all = not data
+        self._source_ended = not data
         if self._dropping:
             return
         if data:

@@ -1,15 +1,15 @@
-"""The clients of a simulation: one process, one loop, any number of sessions.
+"""The clients of a simulation: one process with one loop, for any number of sessions.
 
     python -m harness.simulation.run.driver
 
 `drivers.py` sends a pickled `Job` on standard input and, after the answer READY, the start
 of the run; the driver ends at EOF. Events go into the job's file, in the format of
-history.py; progress goes to standard output, as a JSON line every HALF second. The driver
+history.py; progress goes to standard output, as a JSON line every REPORT_EVERY second. The driver
 uses only the standard library: one process must handle 20,000 deliveries per second and
 keep its schedule, or the harness would measure itself.
 
-The schedule does not wait: an action is taken when it is due, and its delay is recorded.
-If the target takes no more, the rest is queued here.
+The schedule does not wait for the target: each action is taken when it is due, and its delay
+is recorded. If the target does not read, the driver queues what is to be sent.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ CHUNK = 1 << 18
 """Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Maximum number of connections to handle, in less than 1 ms, before the schedule is checked."""
+"""Maximum number of connections handled between two checks of the schedule: less than 1 ms."""
 
-HALF = 0.5
+REPORT_EVERY = 0.5
 """Seconds between two reports of progress."""
 
 QUIET = 0.3
-"""Seconds of silence after which the run is over, once all have heard the last words."""
+"""Seconds of silence after which the run is over, once all have received the final messages."""
 
 WELCOME_MOST = 4096
-"""Bytes in which the welcome must be found."""
+"""Number of bytes, from the beginning of a stream, that must contain the welcome."""
 
 READY = "ready"
 """Line that a driver prints when it has read its job."""
@@ -64,9 +64,9 @@ RESET = struct.pack("ii", 1, 0)
 class Job:
     """The job of one driver.
 
-    mine: numbers of its sessions. ports: ports of the plan's links, in their order.
-    source: source address for all, if the target is on another machine; empty: each
-    session's own. welcome: pattern of the welcome; None: there is none. patience: seconds
+    mine: numbers of the driver's sessions. ports: ports of the plan's links, in their order.
+    source: source address of all sessions, if the target is on another machine; empty: each
+    session has its own. welcome: pattern of the welcome; None: there is none. patience: seconds
     of silence after which nothing more is expected. path: file for its events.
     """
 
@@ -87,16 +87,16 @@ class Connection:
     session: Session
     socket: socket.socket
     awaited: int
-    """Number of last words that it has not heard yet."""
+    """Number of final messages that the session must still receive."""
     established: bool = False
     welcomed: bool = False
     ending: bool = False
-    """True once it sends no more."""
+    """True once the client has stopped sending."""
     ended: bool = False
     line_end_due: bool = False
-    """True if a LF that comes next belongs to the welcome."""
+    """True if a LF received next belongs to the welcome."""
     tail: bytes = b""
-    """Received beginning of a line, or of the welcome."""
+    """Received part of an incomplete line or welcome."""
     pending: deque[tuple[bytes, str]] = field(default_factory=deque)
     """Pieces to send, each with the name of the message that it completes, or an empty name."""
     waits_to_write: bool = True
@@ -109,9 +109,9 @@ class Connection:
 
 
 class Driver:
-    def __init__(self, job: Job, file: TextIO, told: TextIO) -> None:
+    def __init__(self, job: Job, file: TextIO, output: TextIO) -> None:
         self._job = job
-        self._told = told
+        self._output = output
         self._poll = select.epoll()
         self._connections: dict[int, Connection] = {}
         """Connections by descriptor."""
@@ -122,7 +122,7 @@ class Driver:
         plan = job.plan
         names: dict[bytes, str] = {}
         self._finals: set[str] = set()
-        """Names of all last words, in quotes as in the record."""
+        """Names of all final messages, in quotes as in the record."""
         for session in plan.sessions:
             prefix = b"<%s>" % self._address(session).encode()
             for say in session.says:
@@ -133,11 +133,11 @@ class Driver:
         self._record = Recorder(file, names)
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """Time at which a session without a link last heard anything."""
+        """Time at which a session without a link last received anything."""
         self._now_read = 0.0
         """Time at which the current input was read."""
         self._awaiting = 0
-        """Number of connections that lack last words of others."""
+        """Number of connections that must still receive final messages."""
         self._actions = self._schedule()
 
     def _address(self, session: Session) -> str:
@@ -152,7 +152,7 @@ class Driver:
             actions.append((session.arrives, partial(self._connect, session)))
             due = session.arrives
             for say in session.says:
-                due, begin = max(due, say.due), 0  # never before the previous message is out
+                due, begin = max(due, say.due), 0  # not before the previous message is sent
                 actions.append((due, partial(self._say, session, say, due)))
                 text = say.text + b"\n"
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
@@ -167,33 +167,33 @@ class Driver:
     # --- the loop ------------------------------------------------------------
 
     def run(self, start: float) -> None:
-        """Run until all have heard everything, nothing comes any more, or standard input ends.
+        """Run until all have received everything, nothing more arrives, or standard input ends.
 
         start: start of the run, on the monotonic clock, in seconds.
         """
         self._record.start = start
-        # Nothing here makes reference cycles, and a collection would delay the schedule.
+        # The driver makes no reference cycles, and a garbage collection would delay the schedule.
         gc.freeze()
         gc.disable()
         self._poll.register(sys.stdin, select.EPOLLIN)
         actions, now = self._actions, self._record.now
-        tell_at = 0.0
+        report_at = 0.0
         while True:
             begun = now()
             while actions and actions[0][0] <= begun:
                 actions.popleft()[1]()
             begun = now()
-            if begun >= tell_at:
-                tell_at = begun + HALF
-                self._tell(begun)
+            if begun >= report_at:
+                report_at = begun + REPORT_EVERY
+                self._report(begun)
             if not actions and self._is_over(begun):
                 break
-            due = min(actions[0][0], tell_at) if actions else tell_at
+            due = min(actions[0][0], report_at) if actions else report_at
             if not self._attend(max(0.0, due - begun)):
                 break
 
     def _attend(self, timeout: float) -> bool:
-        """Wait, and handle some connections; return whether the run goes on."""
+        """Wait for events and handle some; return False if standard input has ended."""
         for fd, events in self._poll.poll(timeout, EVENTS):
             connection = self._connections.get(fd)
             if connection is None:
@@ -212,10 +212,10 @@ class Driver:
         quiet = now - max(self._heard_at, self._finals_at)
         return quiet > self._job.patience or (quiet > QUIET and not self._awaiting)
 
-    def _tell(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         connected = sum(connection.welcomed for connection in self._connections.values())
         status = {"elapsed": now, "connected": connected, **self._record.news()}
-        print(json.dumps(status), file=self._told, flush=True)
+        print(json.dumps(status), file=self._output, flush=True)
 
     # --- connecting ----------------------------------------------------------
 
@@ -300,7 +300,7 @@ class Driver:
             except BlockingIOError:
                 size = 0
             except OSError:
-                pending.clear()  # the next read shows how it ended
+                pending.clear()  # the next read shows how the connection ended
                 break
             if size < len(piece):
                 pending[0] = piece[size:], message
@@ -317,7 +317,7 @@ class Driver:
     # --- receiving -----------------------------------------------------------
 
     def _read(self, connection: Connection) -> bool:
-        """Read once; return whether anything came."""
+        """Read once; return whether anything was received."""
         try:
             data = connection.socket.recv(CHUNK)
         except BlockingIOError:
@@ -332,14 +332,14 @@ class Driver:
         if connection.session.link is None:
             self._heard_at = self._now_read
         if connection.welcomed:
-            self._hear(connection, connection.tail + data)
+            self._take_lines(connection, connection.tail + data)
         else:
             self._find_welcome(connection, connection.tail + data)
         return True
 
-    def _hear(self, connection: Connection, data: bytes) -> None:
+    def _take_lines(self, connection: Connection, data: bytes) -> None:
         now = self._now_read
-        if connection.line_end_due and data:  # the welcome came in two pieces
+        if connection.line_end_due and data:  # the welcome arrived in two pieces
             connection.line_end_due = False
             data = data.removeprefix(b"\n")
         lines = data.split(b"\n")
@@ -359,13 +359,13 @@ class Driver:
         if found:
             self._welcomed(connection)
             connection.line_end_due = not found[0].endswith(b"\n")
-            self._hear(connection, data[found.end() :])
+            self._take_lines(connection, data[found.end() :])
         elif b"\n" in data or len(data) > WELCOME_MOST:
             self._record.happened(
                 connection.number, "unwelcomed", rest=as_text(data[:WELCOME_MOST])
             )
             connection.welcomed = True
-            self._hear(connection, data)
+            self._take_lines(connection, data)
         else:
             connection.tail = data
 
@@ -393,7 +393,7 @@ class Driver:
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:
-        """Note that the target has closed or reset a connection."""
+        """Record that the target has closed or reset a connection, and forget it."""
         more = {"rest": as_text(connection.tail)} if connection.tail else {}
         if connection.established:
             self._record.happened(connection.number, "ended", how=how, **more)
@@ -412,10 +412,12 @@ class Driver:
 
 
 def main() -> int:
-    """Read the job and the start of the run, and run. Return the exit status: 1 if standard input
-    ended before the start was read."""
+    """Read the job and the start of the run from standard input, and run.
+
+    Return the exit status: 1 if standard input ended before the start was read.
+    """
     raise_descriptor_limit()
-    # The parent may be interrupted before it has sent all.
+    # The parent may be interrupted before it has sent job and start.
     with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
         job: Job = pickle.load(sys.stdin.buffer)
         with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:

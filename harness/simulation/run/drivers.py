@@ -1,4 +1,4 @@
-"""The driver processes of a run, for their parent."""
+"""The driver processes of a run, as their parent sees them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.target.processes import status_within
 MODULE = "harness.simulation.run.driver"
 
 READY_WITHIN = 60.0
-"""Seconds until a driver must have read its job."""
+"""Seconds within which a driver must have read its job."""
 
 END_WITHIN = 5.0
-"""Seconds until all drivers must have ended."""
+"""Seconds within which all drivers must end."""
 
 
 class Drivers:
@@ -70,7 +70,7 @@ class Drivers:
                 self._latest[fd] = json.loads(line)
 
     def status(self, now: float, latest: str) -> Status:
-        """Return the progress, from the last reports."""
+        """Return the progress, from the drivers' last reports. latest: last fault of the target."""
         news = self._latest.values()
         connected, said, heard, strange = (
             sum(driver[key] for driver in news) for key in ("connected", "said", "heard", "strange")
@@ -85,7 +85,7 @@ class Drivers:
             raise CannotJudge(f"a driver failed with exit status {broken[0]}")
 
     def stop(self) -> None:
-        """End all drivers, after a moment to write what they have."""
+        """End all drivers; kill those that still run after END_WITHIN."""
         end(self._children, END_WITHIN)
         for child in self._children:
             assert child.stdout is not None
@@ -93,7 +93,7 @@ class Drivers:
 
 
 def _ready_output(child: Child, limit: float) -> IO[bytes]:
-    """Return the output of a driver once it is ready. Raise CannotJudge if it is not in time."""
+    """Wait until a driver is ready; return its output. Raise CannotJudge on failure or timeout."""
     output = child.stdout
     assert output is not None
     if not select.select([output], [], [], limit)[0]:

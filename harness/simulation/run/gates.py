@@ -1,17 +1,17 @@
-"""The gates of a faulty network: which bytes may be passed on, and when. Pure.
+"""The gates of a faulty network: they decide which bytes to pass on, and when. Pure.
 
 A `Link` describes the fault of its connections; a `Course` is drawn from it for one
-connection. A connection has two gates, one for each direction. A gate holds what was read
-from one side until it may be passed on to the other. It has neither sockets nor a clock:
+connection. A connection has two gates, one for each direction. A gate holds bytes read
+from one side until they may be passed on to the other. It has neither sockets nor a clock:
 its caller sets the time, in seconds of one monotonic clock.
 
     slow           the server's bytes are carried at a limited rate
-    stall          none of them is carried: a client that does not read
+    stall          the server's bytes are not carried, as if the client did not read
     drip           the client's bytes are carried one by one, with pauses
     delay          bytes in both directions are held for a while
     cut-off        the server's side is reset; the client's is closed
     reset          both sides are reset
-    half-close     the client's side is ended (FIN), but it still receives
+    half-close     the client's direction is ended (FIN); the client still receives
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from math import inf
 from harness.simulation.scenario.scenario import Link
 
 CONNECTION_FAULTS = ("cut-off", "reset", "half-close")
-"""Faults of a connection as a whole: the gates themselves pass everything."""
+"""Faults of a whole connection; its gates pass everything."""
 
 CLOSED, RESET = "closed", "reset"
-"""Ways in which a side ends: by FIN, by RST."""
+"""Ways in which a side ends: by FIN, or by RST."""
 
 HELD = 1 << 16
 """Maximum number of bytes that a gate holds."""
 
 HELD_BY_DELAY = 1 << 20
-"""Maximum number of bytes that a delay holds, and so carries in its holding time."""
+"""Maximum number of bytes that a delay gate holds, and so carries per delay."""
 
 CHUNK = 1 << 16
 """Maximum number of bytes that are due at once."""
 
 GRAIN = 0.05
-"""Seconds between two portions of a slow gate; longer at rates below 20 bytes per second."""
+"""Seconds between two portions of a slow gate; more at rates below 20 bytes per second."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """The fault of one connection. begins, ends: its times; ends: `inf` if it lasts."""
+    """The fault of one connection, from time `begins` to `ends`; `inf`: to the end of it."""
 
     fault: str
     begins: float
@@ -54,15 +54,15 @@ class Course:
     held: float
 
     def holds(self, now: float) -> bool:
-        """Return whether the fault is present at this time."""
+        """Return whether the fault is active at this time."""
         return self.begins <= now < self.ends
 
 
 def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Course:
-    """Draw the course of a connection that came at time `came`.
+    """Draw the course of a connection that was accepted at the time `came`.
 
-    number: the link's. connection: counts the link's connections. The same seed and numbers
-    give the same course, whatever happens to others.
+    number: number of the link. connection: number of the connection in the link. The same
+    seed and numbers give the same course.
     """
     chance = random.Random(f"{seed} {number} {connection}")
     begins = came + chance.uniform(*link.after)
@@ -97,7 +97,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.now = 0.0
-        """Current time; to be set before each call."""
+        """Current time. The caller sets it before each call."""
         self._held = bytearray()
         self._ending = ""
 
@@ -110,7 +110,7 @@ class Gate:
         self._held += data
 
     def end(self, how: str) -> None:
-        """Note that the source has ended: CLOSED or RESET."""
+        """Record that the source has ended: CLOSED or RESET."""
         self._ending = how
 
     def due(self) -> bytes:
@@ -118,11 +118,11 @@ class Gate:
         return bytes(self._held[:CHUNK])
 
     def took(self, size: int) -> None:
-        """Note that `size` of the bytes due were passed on."""
+        """Record that the first `size` of the due bytes were passed on."""
         del self._held[:size]
 
     def ending(self) -> str:
-        """Return how to end the other side now; empty: not yet. Ask after `due`.
+        """Return how to end the other side now; empty: not yet. Call it after `due`.
 
         A FIN follows all bytes before it; a RST overtakes bytes that could not be passed
         on yet, as TCP's does.
@@ -130,15 +130,15 @@ class Gate:
         return self._ending if self._ending == RESET or not self._held else ""
 
     def wake(self) -> float:
-        """Return the time at which to ask again without an event; `inf`: never."""
+        """Return the time of the next turn without an event; `inf`: none."""
         return inf
 
 
 class SlowGate(Gate):
     """A gate with a limited rate, in bytes per second, during the fault; 0 stops it.
 
-    It reads nothing before it may pass it on, so that the backlog stays at the server. A
-    server that was silent for a while may send at most two grains at once.
+    It reads only bytes that it may pass on, so that the backlog stays at the server. After a
+    silence, it passes at most two portions at once.
     """
 
     def __init__(self, course: Course, rate: float) -> None:
@@ -201,7 +201,7 @@ class DripGate(Gate):
 
 
 class DelayGate(Gate):
-    """A gate that delays all input during the fault; later input stays behind it."""
+    """A gate that delays all input during the fault; later input is not passed before it."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class DelayGate(Gate):
         self._size = 0
         """Number of bytes in `_later`."""
         self._last = -inf
-        """Time before which no new input is due."""
+        """Earliest time at which new input may be due."""
 
     def room(self) -> int:
         return HELD_BY_DELAY - len(self._held) - self._size

@@ -1,35 +1,35 @@
-"""The faulty network's process: carries clients' connections, each with its link's fault.
+"""The faulty network's process, which carries clients' connections with the faults of their links.
 
 `proxy.py` starts this process with the target's address, a seed and the links. It listens
 on a free port of 127.0.0.1 for each link and prints ``{"ports": [...]}``. A client that
 connects to one of them is connected to the target *from the same address*, by another
-port, and carried in both directions with that link's fault. Each fault is printed as a
-line of JSON:
+port, and carried in both directions with that link's fault. The begin and the end of each fault
+are printed as lines of JSON:
 
     {"t", "address", "port", "fault", "what": "begins" | "ends"}
 
-t: time, in seconds of the monotonic clock. port: the client's own. A fault ends when its
-time is over or its connection ends; a `cut-off` and a `reset` only begin. The process ends
-at EOF on standard input, or by SIGTERM. Exit status: 0, or 2 after one line with the
+t: time, in seconds of the monotonic clock. address, port: the client's. A fault ends when
+its time is over or its connection ends; a `cut-off` and a `reset` only begin. The process
+ends at EOF on standard input, or by SIGTERM. Exit status: 0, or 2 after one line with the
 reason, such as a lack of descriptors or ports.
 
-A FIN is passed on as FIN, after all bytes before it; a RST as RST. A side is not read from
-while the other takes nothing: the process holds at most 64 KiB in one direction (1 MiB in
+A FIN is passed on as a FIN, after all bytes before it; a RST as a RST. A side is not read from
+while the other side does not read: the process holds at most 64 KiB in one direction (1 MiB in
 a `delay`), and each of the kernel's two buffers about as much. A `slow` or `stall` reads
 nothing ahead and has a small buffer.
 
 Cost: two descriptors per connection, some 22 MiB of memory in all, and 20 to 40 µs of
 processor time for each message that is carried to one client. 300 clients that all receive
 30 messages per second take a fifth of a processor, and the last of them receives each
-message 10 ms late. So the network suits hundreds of talking clients, but no measurements
+message 10 ms late. So the network suits hundreds of sending clients, but not measurements
 of speed.
 
 Limits: it needs Linux, where all of 127.0.0.0/8 is local, and a target with an IPv4
-address. If several clients connect at once, the kernel decides which is first: a seed
-fixes the set of courses, but not which client gets which. While the process does not read
-from a side, it sees its RST only at the next write. If the target has not accepted yet, the
-client's connection is silent; if it refuses, the connection is reset. The process blocks
-when its output pipe is full: `Proxy` reads it.
+address. If several clients connect at once, the kernel decides which is first. So a seed
+determines the set of courses, but not which client gets which. While the process does not
+read from a side, it notices a RST of this side only at the next write. Until the target has
+accepted, the client's connection is silent; if the target refuses, the connection is reset.
+The process blocks when its output pipe is full; `Proxy` reads from it.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from harness.simulation.run.gates import CHUNK, CONNECTION_FAULTS, Course, draw,
 from harness.simulation.scenario.scenario import Link
 
 BUFFER = 1 << 16
-"""Bytes of each of the kernel's buffers, which doubles the figure."""
+"""Size to set for each of the kernel's buffers, in bytes; the kernel doubles it."""
 
 SMALL_BUFFER = 1 << 12
-"""Bytes of the buffer for a slow client's input: the server must feel the backpressure."""
+"""The same for input to a slow client: small, so that the server notices the backpressure."""
 
 BACKLOG = 1024
-"""Clients that may connect at once."""
+"""Number of clients that may connect at once."""
 
 CANNOT_JUDGE = 2
 """Exit status if the network can't go on."""
@@ -88,7 +88,7 @@ class Network:
         try:
             for number in range(len(self._links)):
                 self._listen(number)
-            _say({"ports": [listener.getsockname()[1] for listener in self._listeners]})
+            _print({"ports": [listener.getsockname()[1] for listener in self._listeners]})
             await self._over
         finally:
             for listener in self._listeners:
@@ -102,12 +102,12 @@ class Network:
             self._over.set_result(None)
 
     def fail(self, why: BaseException) -> None:
-        """End with an error."""
+        """End the process with an error."""
         if not self._over.done():
             self._over.set_exception(why)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Fail because of a defect of the harness."""
+        """End because of an exception in a callback, which is a defect of the harness."""
         self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
@@ -118,13 +118,13 @@ class Network:
         listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._listeners.append(listener)
         listener.setblocking(False)
-        _set_buffers(listener, BUFFER)  # those that it accepts inherit them
+        _set_buffers(listener, BUFFER)  # accepted sockets inherit them
         self.loop.add_reader(listener, self._accept, number)
 
     def _accept(self, number: int) -> None:
         try:
             client, address = self._listeners[number].accept()
-        except (BlockingIOError, ConnectionError):  # the client has gone again
+        except (BlockingIOError, ConnectionError):  # the client has left already
             return
         except OSError as error:
             self.fail(error)
@@ -152,15 +152,19 @@ class Connection:
         self._address = address
         self._course = course
         self._present = False
-        """True while the fault lasts."""
+        """True while the fault is active."""
         self._began = 0.0
-        """Time at which the fault was said to begin."""
+        """Time at which the fault began, as reported."""
         self._client = client
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        says, hears = gates(course)
-        self._says = Direction(client, self._server, says, self.reset, self._close_if_done)
-        self._hears = Direction(self._server, client, hears, self.reset, self._close_if_done)
-        self._says.back, self._hears.back = self._hears, self._says
+        to_server, to_client = gates(course)
+        self._to_server = Direction(
+            client, self._server, to_server, self.reset, self._close_if_done
+        )
+        self._to_client = Direction(
+            self._server, client, to_client, self.reset, self._close_if_done
+        )
+        self._to_server.back, self._to_client.back = self._to_client, self._to_server
         self._timer = self.loop.call_at(course.begins, self._begin)
         network.connections.add(self)
         for side in (client, self._server):
@@ -176,28 +180,28 @@ class Connection:
         if error in (errno.EINPROGRESS, errno.EINTR):
             self.loop.add_writer(self._server, self._connected)
         else:
-            self._greet(error)
+            self._start_or_fail(error)
 
     def _connected(self) -> None:
         self.loop.remove_writer(self._server)
-        self._greet(self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        self._start_or_fail(self._server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
-    def _greet(self, error: int) -> None:
+    def _start_or_fail(self, error: int) -> None:
         if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-            self._network.fail(OSError(error, os.strerror(error)))  # no ports are left
+            self._network.fail(OSError(error, os.strerror(error)))  # no port is left
         elif error:
-            self.reset()  # the target has refused
+            self.reset()  # the target has refused the connection
         else:
-            self._says.start()
-            self._hears.start()
+            self._to_server.start()
+            self._to_client.start()
 
     # --- the fault -----------------------------------------------------------
 
     def _begin(self) -> None:
         fault = self._course.fault
-        # The gates begin on time by themselves; other faults begin now.
+        # Gates begin their faults on time; other faults begin now.
         self._began = self.loop.time() if fault in CONNECTION_FAULTS else self._course.begins
-        self._tell("begins", self._began)
+        self._report("begins", self._began)
         match fault:
             case "cut-off":
                 self._cut_off()
@@ -207,17 +211,17 @@ class Connection:
                 self._present = True
                 self._timer = self.loop.call_at(self._course.ends, self._end)
                 if fault == "half-close":
-                    self._says.drop()
+                    self._to_server.drop()
 
     def _end(self) -> None:
         if self._present:
             self._present = False
-            self._tell("ends", max(self._began, min(self.loop.time(), self._course.ends)))
+            self._report("ends", max(self._began, min(self.loop.time(), self._course.ends)))
 
-    def _tell(self, what: str, t: float) -> None:
+    def _report(self, what: str, t: float) -> None:
         host, port = self._address
         fault = self._course.fault
-        _say({"t": t, "address": host, "port": port, "fault": fault, "what": what})
+        _print({"t": t, "address": host, "port": port, "fault": fault, "what": what})
 
     # --- its end -------------------------------------------------------------
 
@@ -233,7 +237,7 @@ class Connection:
         self.close()
 
     def _close_if_done(self) -> None:
-        if self._says.done and self._hears.done:
+        if self._to_server.done and self._to_client.done:
             self.close()
 
     def close(self) -> None:
@@ -242,8 +246,8 @@ class Connection:
         self.over = True
         self._end()
         self._timer.cancel()
-        self._says.stop()
-        self._hears.stop()
+        self._to_server.stop()
+        self._to_client.stop()
         self.loop.remove_writer(self._server)
         self._client.close()
         self._server.close()
@@ -260,9 +264,11 @@ def _set_buffers(connection: socket.socket, receive: int) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
 
-def _say(told: Mapping[str, object]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the parent has ended, and so will standard input
-        os.write(1, json.dumps(told).encode() + b"\n")
+def _print(record: Mapping[str, object]) -> None:
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # the parent has ended: EOF on standard input follows
+        os.write(1, json.dumps(record).encode() + b"\n")
 
 
 def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
@@ -280,7 +286,7 @@ async def _carry(target: tuple[str, int], seed: int, links: Sequence[Link]) -> N
 
 
 def main() -> int:
-    """Read the job, and carry until standard input ends; return the exit status."""
+    """Read the job from standard input, and carry connections until EOF; return the exit status."""
     try:
         raise_descriptor_limit()
         asyncio.run(_carry(*pickle.load(sys.stdin.buffer)))

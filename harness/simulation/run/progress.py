@@ -16,9 +16,9 @@ EVERY = 5.0
 
 @dataclass(frozen=True)
 class Status:
-    """The progress of a run. elapsed: seconds. connected: members. said, heard: messages and
-    deliveries so far; strange: unexpected lines. lag: largest recent delay of the harness, in
-    ms. latest: last fault of the target."""
+    """The progress of a run. elapsed: seconds. connected: number of members. said, heard,
+    strange: numbers of messages, deliveries and unexpected lines so far. lag: largest recent
+    delay of the harness, in ms. latest: last fault of the target."""
 
     elapsed: float
     connected: int
@@ -29,31 +29,31 @@ class Status:
     latest: str
 
 
-Told = Callable[[Status], None]
+OnStatus = Callable[[Status], None]
 
 
 @contextmanager
-def live(stream: TextIO, seconds: float) -> Iterator[Told]:
+def live(stream: TextIO, seconds: float) -> Iterator[OnStatus]:
     """Show the progress of a run of `seconds`; yield a function to call with each status."""
     if stream.isatty():
-        with _bar(stream, seconds) as told:
-            yield told
+        with _bar(stream, seconds) as on_status:
+            yield on_status
     else:
-        yield _Lines(stream, seconds).told
+        yield _Lines(stream, seconds).on_status
 
 
 @contextmanager
-def _bar(stream: TextIO, seconds: float) -> Iterator[Told]:
+def _bar(stream: TextIO, seconds: float) -> Iterator[OnStatus]:
     columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=Console(file=stream), transient=True) as shown:
         task = shown.add_task("joining", total=seconds)
         rate = _Rate()
 
-        def told(status: Status) -> None:
+        def on_status(status: Status) -> None:
             description = described(status, seconds, rate(status), brief=True)
             shown.update(task, completed=max(0.0, status.elapsed), description=description)
 
-        yield told
+        yield on_status
 
 
 class _Lines:
@@ -63,7 +63,7 @@ class _Lines:
         self._rate = _Rate()
         self._due = EVERY
 
-    def told(self, status: Status) -> None:
+    def on_status(self, status: Status) -> None:
         if status.elapsed >= self._due:
             self._due = status.elapsed + EVERY
             line = described(status, self._seconds, self._rate(status))
@@ -71,7 +71,7 @@ class _Lines:
 
 
 class _Rate:
-    """Deliveries per second since the last call."""
+    """Function that returns the deliveries per second since its last call."""
 
     def __init__(self) -> None:
         self._before = Status(0.0, 0, 0, 0, 0, 0.0, "")
@@ -83,15 +83,15 @@ class _Rate:
 
 
 def described(status: Status, seconds: float, rate: float, *, brief: bool = False) -> str:
-    """Return a status as text; brief: short enough for a terminal's line.
+    """Return a status as text. brief: short enough for a line of a terminal.
 
     rate: deliveries per second.
     """
-    said, heard = ("said", "heard") if brief else ("messages", "deliveries")
+    said, heard = ("sent", "received") if brief else ("messages", "deliveries")
     parts = [
         f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {status.connected} members",
         f"{about(status.said)} {said}",
-        f"{about(status.heard)} {heard} ({about(rate)}/s)",
+        f"{about(status.heard)} {heard}, {about(rate)}/s",
     ]
     if status.strange:
         parts.append(f"{about(status.strange)} unexpected lines")

@@ -1,4 +1,4 @@
-"""The faulty network between simulated clients and the target, for its parent."""
+"""The faulty network between simulated clients and the target, as its parent sees it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from harness.target.processes import comes, status_within
 MODULE = "harness.simulation.run.network"
 
 START_LIMIT = 20.0
-"""Seconds until it must be ready."""
+"""Seconds within which the process must be ready."""
 
 STOP_LIMIT = 5.0
-"""Seconds until it must have ended by itself."""
+"""Seconds within which the process must end by itself."""
 
-KEPT_WORDS = 20
-"""Maximum number of lines kept of its output, besides events."""
+KEPT_LINES = 20
+"""Maximum number of lines kept of the process's output, besides events."""
 
 
 class Proxy:
-    """The network's process, for its parent. Call `start`, or enter it as a context."""
+    """The network's process. Call `start` and `stop`, or use it as a context manager."""
 
     def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
         self.ports: list[int] = []
-        """Ports that it listens on, in the links' order, once it has started."""
+        """Ports on which it listens, in the links' order, once it has started."""
         self._job = (target, seed, tuple(links))
         self._process: Child | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._events: deque[dict[str, Any]] = deque()
-        self._words: deque[str] = deque(maxlen=KEPT_WORDS)
-        self._told = threading.Event()  # set when its ports are known, or when it has ended
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._settled = (
+            threading.Event()
+        )  # set when the ports are known, or when the process has ended
 
     def __enter__(self) -> Proxy:
         self.start()
@@ -53,29 +55,29 @@ class Proxy:
             self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
             self._reader.start()
         send(self._process, self._job)
-        in_time = comes(self._told.is_set, START_LIMIT)
+        in_time = comes(self._settled.is_set, START_LIMIT)
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready within {START_LIMIT:g} s"
             self.stop()
             raise CannotJudge(f"the proxy {how}")
 
     def events(self) -> list[dict[str, Any]]:
-        """Take the events since the last call."""
+        """Return the events since the last call."""
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def death(self, limit: float = 0.0) -> str:
-        """Return how it ended, with its last line; empty if it runs for `limit` seconds more."""
+        """Return how the process ended, with its last line; empty if it runs for `limit` s more."""
         if self._process is None:
             return ""
         status = status_within(self._process, limit)
         if status is None:
             return ""
         self._reader.join(STOP_LIMIT)
-        said = f"; its last line: {self._words[-1]}" if self._words else ""
-        return f"ended (exit status {status}){said}"
+        last = f"; its last line: {self._lines[-1]}" if self._lines else ""
+        return f"ended (exit status {status}){last}"
 
     def stop(self) -> None:
-        """End the process and its connections; its events can still be taken."""
+        """End the process and its connections; `events` can still be called."""
         if self._process is None:
             return
         assert self._process.stdout is not None
@@ -89,14 +91,14 @@ class Proxy:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                told = json.loads(line)
+                record = json.loads(line)
             except ValueError:
-                told = None
-            if not isinstance(told, dict):
-                self._words.append(line.decode(errors="backslashreplace").rstrip())
-            elif "ports" in told:
-                self.ports = told["ports"]
-                self._told.set()
+                record = None
+            if not isinstance(record, dict):
+                self._lines.append(line.decode(errors="backslashreplace").rstrip())
+            elif "ports" in record:
+                self.ports = record["ports"]
+                self._settled.set()
             else:
-                self._events.append(told)
-        self._told.set()
+                self._events.append(record)
+        self._settled.set()

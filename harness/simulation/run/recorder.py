@@ -1,7 +1,7 @@
 """The record of one driver: the events of its sessions, in the format of the history.
 
-There is no object for a delivery, and no call of `json` for an expected line: there may
-be 20,000 per second.
+There may be 20,000 deliveries per second. So a delivery makes no object, and an expected
+line no call of `json`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.simulation.scenario.plan import Say, Session
 
 class Recorder:
     def __init__(self, file: TextIO, names: Mapping[bytes, str]) -> None:
-        """names: name of each message, in quotes, by the line that is expected."""
+        """names: name of each message, in quotes, by the line in which it should arrive."""
         self.start = 0.0
         """Start of the run, on the monotonic clock, in seconds."""
         self._file = file
@@ -34,7 +34,7 @@ class Recorder:
         self._file.write(line_of(event))
 
     def says(self, session: Session, say: Say, due: float) -> None:
-        """Record that a message is sent from now on, and its delay."""
+        """Record that the sending of a message begins, and its delay."""
         now = self.now()
         lag = now - due
         self._lag = max(self._lag, lag)
@@ -52,7 +52,7 @@ class Recorder:
         self._file.write(line_of(event))
 
     def sent(self, number: int, message: str, gap: float) -> None:
-        """Record that the kernel has taken all of a message."""
+        """Record that the kernel has accepted all of a message."""
         self._file.write(
             f'{{"t":{self.now():.6f},"who":{number},"sent":"{message}","gap":{gap:.6f}}}\n'
         )
@@ -69,7 +69,7 @@ class Recorder:
         return json.dumps({"line": as_text(line)})
 
     def news(self) -> dict[str, float]:
-        """Flush the file, and return the progress; the lag is the largest since the last call."""
+        """Flush the file; return the progress, with the largest lag (s) since the last call."""
         self._file.flush()
         lag, self._lag = self._lag, 0.0
         return {"said": self._said, "heard": self._heard, "strange": self._strange, "lag": lag}

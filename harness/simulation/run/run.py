@@ -1,12 +1,12 @@
-"""One simulation: starts the clients, their network and the target's faults, and ends them.
+"""One simulation: starts and ends the clients, their network and the target's faults.
 
     run ─┬─ target          the server under test (target.py)
          ├─ proxy           the faulty network, if the scenario has one
          ├─ driver 1 … N    the clients, each with a share of the sessions
-         └─ this process    strikes the target, measures its costs, shows progress
+         └─ this process    injects the target's faults, measures its costs, shows progress
 
-Each driver records its events into a part of its own. At the end, the parts and the
-records of this process are merged into one history.
+Each driver writes its events to a file of its own, a part. At the end, the parts and the
+events of this process are merged into one history.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.run.driver import Job
 from harness.simulation.run.drivers import Drivers
-from harness.simulation.run.faults import Striker
+from harness.simulation.run.faults import FaultInjector
 from harness.simulation.run.progress import Status
 from harness.simulation.run.proxy import Proxy
 from harness.simulation.scenario.plan import Plan
@@ -38,12 +38,13 @@ SESSIONS_PER_DRIVER = 1000
 """Sessions per driver, if the number of drivers is not given."""
 
 HEAD_START = 0.2
-"""Seconds from when all drivers are ready to the start of the run: enough to tell all of them."""
+"""Seconds from the time at which all drivers are ready to the start of the run: enough to send the
+start to all of them."""
 
 PATIENCE = 15.0
-"""Seconds of silence, after all was sent, after which nothing more is expected."""
+"""Seconds of silence, once everything was sent, after which nothing more is expected."""
 
-WEIGH_EVERY = 1.0
+MEASURE_EVERY = 1.0
 """Seconds between two measurements of the target's costs."""
 
 
@@ -51,22 +52,23 @@ WEIGH_EVERY = 1.0
 class Run:
     """A run: the plan, the target, and the outcome.
 
-    told: called with a `Status` twice a second. processes: number of drivers; 0: as many
-    as the plan needs. end: how the run ended: `complete`, or the reason.
+    on_status: called with a `Status` twice a second. processes: number of drivers; 0: as
+    many as the plan needs. scale: factor of all timeouts. end: how the run ended: `complete`,
+    or the reason.
     """
 
     plan: Plan
     target: Target
     profile: Profile
     folder: Path
-    told: Callable[[Status], None]
+    on_status: Callable[[Status], None]
     processes: int = 0
     scale: float = 1.0
     end: str = ""
     events: list[history.Event] = field(default_factory=list)
     _start: float = 0.0
     _ran: dict[int, float] = field(default_factory=dict)
-    """Seconds that each thread of the target has run, ended threads included."""
+    """Seconds that each thread of the target has run, including ended threads."""
 
     @property
     def path(self) -> Path:
@@ -97,7 +99,7 @@ class Run:
             proxy = None
             if plan.links:
                 proxy = Proxy(self.target.address, plan.seed, plan.links)
-                cleanup.callback(self._take_of_links, proxy)  # its last events, too
+                cleanup.callback(self._record_links, proxy)  # its last events, too
                 cleanup.callback(proxy.stop)  # even if its start is interrupted
                 proxy.start()
             drivers = Drivers()
@@ -105,14 +107,16 @@ class Run:
             drivers.start(self._jobs(parts, proxy.ports if proxy else []), self.scale)
             self._start = time.monotonic() + HEAD_START
             drivers.begin(self._start)
-            striker = None
+            injector = None
             if isinstance(self.target, Command):
-                striker = Striker(self.target, plan.strikes, plan.seed, self._record, self._now)
-                cleanup.callback(striker.release)
-            self._watch(drivers, striker, proxy)
+                injector = FaultInjector(
+                    self.target, plan.faults, plan.seed, self._record, self._now
+                )
+                cleanup.callback(injector.release)
+            self._watch(drivers, injector, proxy)
 
     def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
-        """Return the drivers' jobs, with the sessions shared out."""
+        """Return the drivers' jobs; the sessions are distributed evenly."""
         plan, welcome = self.plan, self.profile.welcome
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         return [
@@ -129,31 +133,31 @@ class Run:
             for number in range(count)
         ]
 
-    def _watch(self, drivers: Drivers, striker: Striker | None, proxy: Proxy | None) -> None:
-        """Wait until all drivers have ended, or the target has."""
-        weigh_at = tell_at = 0.0
+    def _watch(self, drivers: Drivers, injector: FaultInjector | None, proxy: Proxy | None) -> None:
+        """Inject faults and show progress until all drivers have ended, or the target has."""
+        measure_at = report_at = 0.0
         while drivers.running:
             now = self._now()
-            if striker:
+            if injector:
                 try:
-                    striker.act()
+                    injector.act()
                 except StartError as error:
                     self.end = f"the target did not start again: {error}"
                     return
             if proxy:
                 if how := proxy.death():
                     raise CannotJudge(f"the faulty network {how}")
-                self._take_of_links(proxy)
-            if now >= weigh_at:
-                weigh_at = now + WEIGH_EVERY
-                self._weigh()
+                self._record_links(proxy)
+            if now >= measure_at:
+                measure_at = now + MEASURE_EVERY
+                self._measure()
                 if how := self.target.death():
                     self.end = f"the target {how}"
                     return
-            if now >= tell_at:
-                tell_at = now + 0.5
-                self.told(drivers.status(now, striker.latest if striker else ""))
-            due = min(weigh_at, tell_at, striker.due if striker else inf)
+            if now >= report_at:
+                report_at = now + 0.5
+                self.on_status(drivers.status(now, injector.latest if injector else ""))
+            due = min(measure_at, report_at, injector.due if injector else inf)
             drivers.wait(max(0.0, due - self._now()))
         drivers.check()
         self.end = history.COMPLETE
@@ -166,12 +170,12 @@ class Run:
     def _record(self, event: history.Event) -> None:
         self.events.append({"t": round(self._now(), 6), **event})
 
-    def _take_of_links(self, proxy: Proxy) -> None:
-        """Record the proxy's events; `with_sessions` finds their sessions, by the port."""
+    def _record_links(self, proxy: Proxy) -> None:
+        """Record the proxy's events; `with_sessions` adds their sessions."""
         for event in proxy.events():
             self.events.append({**event, "t": round(event["t"] - self._start, 6)})
 
-    def _weigh(self) -> None:
+    def _measure(self) -> None:
         if not isinstance(self.target, Command):
             return
         with contextlib.suppress(Undecided):
@@ -208,9 +212,9 @@ class Run:
 
 
 def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """Yield events in order, those of links with their session, found by address and port.
+    """Yield events in order of time; add the session to those of links, by address and port.
 
-    If a port was used again, the event belongs to the latest session before it.
+    If a port was used twice, the event belongs to the latest session before it.
     """
     whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
@@ -236,7 +240,8 @@ def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[hi
 
 
 def source_to(target: Target) -> str:
-    """Return the source address for a target; empty if each client can have its own."""
+    """Return the source address for connections to a target; empty if each client can have its
+    own."""
     host, port = target.address
     if host == "localhost" or host.startswith("127."):
         return "" if sys.platform == "linux" else "127.0.0.1"

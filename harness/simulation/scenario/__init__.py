@@ -1,8 +1,8 @@
-"""Scenarios: populations, what they say, and the plan drawn from them. Pure.
+"""Scenarios: populations, their messages, and the plan that is drawn from them. Pure.
 
 In reading order; a module uses only those above it:
 
     scenario.py      a scenario, read from TOML and checked: `load`, `parse`
-    vocabulary.py    the texts of messages, and how each should arrive: `payload`, `harmless`
+    vocabulary.py    the texts of messages, as sent and as delivered: `payload`, `harmless`
     plan.py          the plan of a run, drawn from a scenario and a seed: `plan`
 """

@@ -1,9 +1,9 @@
 """The plan of a run, drawn from a scenario and a seed: joins, messages, leaves, faults. Pure.
 
-The same seed gives the same plan, message by message. A plan does not wait: its times are
-seconds from the run's start, whatever the target does.
+The same seed gives the same plan, message by message. All times are in seconds from the run's
+start, and do not depend on what the target does.
 
-A *session* is one connection: a client that leaves and comes back is another session from
+A *session* is one connection. A client that leaves and comes back has another session from
 the same address. Sessions are numbered from 0 in the order of their arrival.
 """
 
@@ -17,19 +17,19 @@ from harness.simulation.scenario.scenario import Fault, Link, Phase, Population,
 from harness.simulation.scenario.vocabulary import payload, token
 
 FINALS = 20
-"""Maximum number of sessions that say a last word at the end. Once it has arrived, nothing that was
-said before is still to come."""
+"""Maximum number of sessions that send a final message. Once this has arrived, all earlier messages
+of the session have arrived or are lost."""
 
 CALM = 0.5
-"""Seconds between the end of all talk and faults, and the last words."""
+"""Seconds between the last message or fault and the final messages."""
 
 
 @dataclass(frozen=True)
 class Say:
     """A message. due: time at which to send its first byte. text: without its LF.
 
-    cuts: offsets at which it is cut, in bytes. pauses: seconds after each piece but the last.
-    final: true for a last word.
+    cuts: offsets at which the text is cut, in bytes. pauses: seconds after each piece but the
+    last. final: true for a session's final message.
     """
 
     due: float
@@ -42,9 +42,9 @@ class Say:
 
 @dataclass
 class Session:
-    """One connection. leaves: time at which it leaves by itself; None: it stays.
+    """One connection. leaves: time at which the client leaves; None: it stays. how: way to leave.
 
-    link: index of its link in the plan; None: it connects straight to the target.
+    link: index of its link in the plan; None: it connects to the target directly.
     """
 
     number: int
@@ -57,12 +57,12 @@ class Session:
     says: list[Say] = field(default_factory=list)
 
     def name_of(self, say: Say) -> str:
-        """Return the name of a message, as in its token and the history."""
+        """Return the name of a message, as used in its token and in the history."""
         return f"{self.number}.{say.number}"
 
 
 @dataclass(frozen=True)
-class Strike:
+class ScheduledFault:
     """One fault of the target. `seconds`: duration of a stop."""
 
     due: float
@@ -75,15 +75,15 @@ class Plan:
     scenario: Scenario
     seed: int
     sessions: list[Session]
-    strikes: list[Strike]
+    faults: list[ScheduledFault]
     links: list[Link]
     talk: float
-    """Seconds until all but the last words should have been sent."""
+    """Seconds until all messages should have been sent, except the final ones."""
 
 
 def plan(scenario: Scenario, seed: int) -> Plan:
-    """Draw a plan. Each part has a random generator of its own, so that one more message of one
-    client changes nothing else."""
+    """Draw a plan. Each client and fault has its own random generator, so that one more message of
+    one client changes nothing else."""
     sessions: list[Session] = []
     links: list[Link] = []
     hosts = _addresses()
@@ -103,27 +103,29 @@ def plan(scenario: Scenario, seed: int) -> Plan:
         session.says = [
             replace(say, text=token(number, say.number) + say.text) for say in session.says
         ]
-    strikes = sorted(
+    faults = sorted(
         (
-            strike
+            scheduled
             for number, fault in enumerate(scenario.faults)
-            for strike in _strikes(fault, scenario.seconds, random.Random(f"{seed} fault {number}"))
+            for scheduled in _schedule(
+                fault, scenario.seconds, random.Random(f"{seed} fault {number}")
+            )
         ),
-        key=lambda strike: strike.due,
+        key=lambda scheduled: scheduled.due,
     )
     talk = max(
         [
             scenario.seconds,
             *(say.due + sum(say.pauses) for session in sessions for say in session.says[-1:]),
-            *(strike.due + strike.seconds for strike in strikes),
+            *(scheduled.due + scheduled.seconds for scheduled in faults),
         ]
     )
-    _say_last_words(sessions, talk + CALM)
-    return Plan(scenario, seed, sessions, strikes, links, talk)
+    _add_final_messages(sessions, talk + CALM)
+    return Plan(scenario, seed, sessions, faults, links, talk)
 
 
 def _addresses() -> Iterator[str]:
-    """Yield addresses of this machine, each once, without 127.0.0.1."""
+    """Yield different addresses of this machine, except 127.0.0.1."""
     for number in range(2, 1 << 22):
         yield f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -171,13 +173,13 @@ def _says(
 ) -> Iterator[Say]:
     """Yield the messages of a session, without tokens: these need the session's number."""
     number = 0
-    begin = free = 0.0  # free: when the last message is out
+    begin = free = 0.0  # free: time at which the last message is sent
     for phase in phases:
         end = begin + phase.seconds
         rate = population.rate * phase.rate
         due = max(begin, arrives)
         if rate:
-            # Clients that speak evenly do not all begin at once.
+            # Clients with a fixed interval do not all begin at the same time.
             due += chance.random() / rate if population.timing == "evenly" else _gap(chance, rate)
         while rate and due < min(end, until):
             for _ in range(population.burst):
@@ -212,7 +214,7 @@ def _whole(chance: random.Random, bounds: Range) -> int:
     return chance.randint(round(bounds[0]), round(bounds[1]))
 
 
-def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[Strike]:
+def _schedule(fault: Fault, seconds: float, chance: random.Random) -> Iterator[ScheduledFault]:
     if fault.every is None:
         times = [place * seconds for place in fault.at]
     else:
@@ -223,12 +225,12 @@ def _strikes(fault: Fault, seconds: float, chance: random.Random) -> Iterator[St
             due += chance.uniform(*fault.every)
     for due in times:
         lasts = chance.uniform(*fault.seconds) if fault.kind.startswith("stop") else 0.0
-        yield Strike(due, fault.kind, lasts)
+        yield ScheduledFault(due, fault.kind, lasts)
 
 
-def _say_last_words(sessions: list[Session], due: float) -> None:
-    """Give some staying sessions a last word: those that have said most, as their messages may
-    take longest."""
+def _add_final_messages(sessions: list[Session], due: float) -> None:
+    """Add a final message to some sessions that stay: those that send most, because their messages
+    may take longest."""
     stay = [session for session in sessions if session.leaves is None and session.link is None]
     stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
     for session in stay[:FINALS]:

@@ -1,4 +1,4 @@
-"""A scenario: who takes part, what they do, and which faults occur. Pure.
+"""A scenario: the clients, their actions, and the faults. Pure.
 
 A scenario is TOML: `about`, its length (`seconds`, or `[[phase]]`s), one `[[population]]`
 for each kind of client, and `[[fault]]`s of the target. Every key is checked; an error
@@ -31,7 +31,7 @@ from harness.toml_reader import (
 )
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-"""Folder of the scenarios that ship."""
+"""Folder of the scenarios of the harness."""
 
 _FILES = TomlFiles("scenario", FOLDER)
 
@@ -49,7 +49,7 @@ USUAL_SECONDS = 10.0
 """Length of a run, in seconds, if the file has none."""
 
 Range = tuple[float, float]
-"""Bounds, both included, of a value that is drawn evenly; written as a number or a pair."""
+"""Lowest and highest value of a uniform random choice; written as a number or a pair."""
 
 _places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
 
@@ -58,10 +58,11 @@ _places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
 class Link:
     """A faulty network between a population and the target: one fault for each connection.
 
-    after: seconds from the connection's beginning to the fault's.
-    seconds: duration of `slow`, `stall`, `drip` and `delay`; absent: to the end.
+    after: seconds from the beginning of the connection to that of the fault.
+    seconds: duration of `slow`, `stall`, `drip` and `delay`; absent: to the end of the
+    connection.
     bytes_per_second: rate of `slow`. pause: seconds between two bytes of a `drip`.
-    held: seconds for which a `delay` holds bytes, in both directions.
+    held: seconds by which a `delay` delays bytes, in both directions.
     """
 
     fault: Annotated[str, one_of(LINK_FAULTS)]
@@ -76,17 +77,17 @@ class Link:
 class Population:
     """Clients of one kind.
 
-    clients: their number. addresses: number of addresses that they share; 0: one each.
-    phase: the phase in which they arrive; empty: the whole run.
-    arrives: place in it at which each arrives, from 0 to 1: [0, 0.5] is its first half.
-    rate: times per second that each says something, on a fixed schedule; 0: they only
-    listen. timing: `evenly`, or `at-random` (Poisson).
-    burst: number of messages said at once, each time.
+    clients: number of clients. addresses: number of addresses that they share; 0: one each.
+    phase: phase in which the clients arrive; empty: the whole run.
+    arrives: place in this phase, from 0 to 1, at which a client arrives; [0, 0.5]: in its
+    first half.
+    rate: bursts per second and client, on a fixed schedule; 0: the clients only receive.
+    timing: intervals between bursts: equal (`evenly`), or random (`at-random`, Poisson).
+    burst: number of messages that are sent at once.
     size: characters of a message. alphabets: one is drawn for each message.
-    pieces: number of segments that a message is cut into; pause: seconds between two of
-    them.
+    pieces: number of segments into which a message is cut. pause: seconds between them.
     stays: seconds until a client leaves; absent: to the end. leaves: ways to leave, of which
-    one is drawn. returns: whether it comes back; away: seconds until then.
+    one is drawn. returns: whether a client comes back. away: seconds until then.
     """
 
     name: Annotated[str, text]
@@ -112,12 +113,12 @@ class Population:
 class Fault:
     """A fault of the target, which must be a command.
 
-    kind: `kill-worker` (SIGKILL to one process that holds clients), `kill-workers` (to all
-    of them at once), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `stop` (to all
-    processes), `hangup` (SIGHUP to the first process), `restart` (stopped, and started again
-    on the same port).
-    at: places in the run, from 0 to 1; every: or seconds between two faults, drawn each time,
-    also before the first. seconds: duration of a stop.
+    kind: `kill-worker` (SIGKILL to one process that holds clients), `kill-workers` (SIGKILL to
+    all of them), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `stop` (the same for
+    all processes), `hangup` (SIGHUP to the main process), `restart` (the target is stopped, and
+    started again on the same port).
+    at: places in the run, from 0 to 1; or every: seconds before the first fault and between
+    two faults, drawn each time. seconds: duration of a stop.
     """
 
     kind: Annotated[str, one_of(TARGET_FAULTS)]
@@ -127,12 +128,12 @@ class Fault:
 
     def __post_init__(self) -> None:
         if bool(self.at) == (self.every is not None):
-            raise ValueError("either at or `every` must be there, and not both")
+            raise ValueError("exactly one of at and every is needed")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run. rate: factor of all rates in it."""
+    """A part of the run. rate: factor for all rates during the phase."""
 
     name: Annotated[str, text]
     seconds: Annotated[float, number(0.1, MOST_SECONDS)]
@@ -149,7 +150,7 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """Seconds of talk. The run ends when all have heard everything."""
+        """Length of all phases. The run ends later, when all messages have arrived."""
         return sum(phase.seconds for phase in self.phases)
 
     @property
@@ -157,7 +158,7 @@ class Scenario:
         return sum(population.clients for population in self.populations)
 
     def lasting(self, seconds: float) -> Scenario:
-        """Return the scenario, stretched or shortened to so many seconds."""
+        """Return the scenario with its phases scaled to a total of `seconds`."""
         factor = seconds / self.seconds
         phases = tuple(
             dataclasses.replace(phase, seconds=phase.seconds * factor) for phase in self.phases
@@ -165,7 +166,10 @@ class Scenario:
         return dataclasses.replace(self, phases=phases)
 
     def peopled(self, clients: int) -> Scenario:
-        """Return the scenario with so many clients, each population in proportion, at least 1."""
+        """Return the scenario with this number of clients, divided in proportion, at least 1 each.
+
+        Raise ValueError if there are fewer clients than populations.
+        """
         factor = clients / self.clients
         shares = [max(1, round(population.clients * factor)) for population in self.populations]
         shares[shares.index(max(shares))] += clients - sum(shares)
@@ -210,7 +214,7 @@ class _File:
 
 
 def load(name: str) -> Scenario:
-    """Return a scenario that ships, or the one in a file. Raise TomlError if it is invalid."""
+    """Return the scenario of this name, or from this file. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), _FILES.find(name).stem)
 
 

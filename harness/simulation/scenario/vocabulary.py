@@ -1,8 +1,8 @@
-"""The texts of messages in a simulation, and how they should arrive. Pure.
+"""The texts of messages in a simulation, as sent and as delivered. Pure.
 
-A message begins with a token, `SENDER.NUMBER:`, which is unique in the run: so a message is
-recognised wherever it appears, torn or whole. Its text is drawn from an alphabet. It is one
-line that ends with LF.
+A message begins with a token, `SENDER.NUMBER:`, which is unique in the run. So a message is
+recognised wherever it appears, complete or not. The rest of its text is drawn from an alphabet.
+A message is one line, and ends with LF.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from harness.reference.server import VISIBLE
 
 TOKEN = re.compile(rb"(\d+)\.(\d+):")
-"""Number of the sender, and number of the message among the sender's."""
+"""Number of the sender's session, and number of the message in this session."""
 
 _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
@@ -26,7 +26,7 @@ _HOSTILE = (
     b"<",
     b"%s%n{0}",
 )
-"""Parts of a hostile text: controls, forged prefixes, bytes that are not UTF-8."""
+"""Parts of a hostile text: control characters, forged prefixes, bytes that are not UTF-8."""
 
 _ALPHABETS = {
     "ascii": "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"()-",

@@ -1,5 +1,5 @@
 """Shrinking: from a history with a violation to the smallest script that shows it.
 
-reduce.py        a script from a history, and its smallest failing part (pure): `reduce`
-replay.py        a player and judge of scripts; `shrink` copies its source into a file: `play`
+reduce.py        makes a script from a history, and reduces it (pure): `script_of`, `reduce`
+replay.py        plays and judges a script; copied into the file that `shrink` writes: `play`
 """

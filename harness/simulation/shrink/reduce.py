@@ -1,8 +1,8 @@
-"""Scripts from a history, and the smallest that still shows the violation. Pure.
+"""Make a script from a history, and reduce it to the smallest that shows the violation. Pure.
 
-The method is delta debugging: parts are left out, first half of them and then fewer, as
-long as the rest still shows the violation. First whole clients, then their lines, then
-cuts and ways to leave, then the texts; and again, until nothing more can be left out.
+The method is delta debugging: parts are left out, first all, then halves, quarters and so on,
+as long as the rest still shows the violation. The parts are first clients, then their lines,
+then cuts and leaves, then the texts. This is repeated until nothing more can be left out.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Shows = Callable[[Script], bool]
 """Function that returns whether a script still shows the violation."""
 
 _CUTS = {"cut-off": "reset", "reset": "reset", "half-close": "half-close"}
-"""Faults of a link, and the way to leave that looks the same."""
+"""Faults of a link, each with the way to leave that has the same effect."""
 
 
 class Spent(Exception):
-    """The budget of scripts to try is used up."""
+    """The maximum number of scripts was tried."""
 
 
 # --- from a history ------------------------------------------------------------------------------
 
 
 def script_of(history: History) -> Script:
-    """Return the clients' actions, in order. These are left out: times; faults of the target; last
-    words, which are said anyway; ends of connections by the target, which must recur by itself.
+    """Return the clients' actions, in order. These are left out: times; faults of the target; final
+    messages, which the player adds; ends of connections by the target, which must recur.
 
     A history does not record where a message was cut: the script cuts it in the middle.
     """
@@ -68,11 +68,11 @@ def left_out(history: History) -> list[str]:
 
 
 def _leaving(event: dict[str, Any]) -> str:
-    """Return how a session leaves by this event; empty if it does not."""
+    """Return how a session leaves with this event; empty if it does not."""
     if event.get("what") == "leaves":
         return str(event["how"])
     if event.get("what") == "refused":
-        return "close"  # if it is accepted this time, it leaves at once
+        return "close"  # if the client is accepted in the replay, it leaves at once
     return _CUTS.get(event.get("fault", ""), "") if event.get("what") == "begins" else ""
 
 
@@ -96,7 +96,7 @@ def people(script: Script) -> list[int]:
 
 
 def lines(script: Script) -> int:
-    """Return the number of lines that are said."""
+    """Return the number of lines that are sent."""
     return sum(step[0] == "say" for step in script)
 
 
@@ -113,7 +113,7 @@ def _places(script: Script, kind: str) -> list[int]:
 
 
 def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
-    """Return the smallest script found within `budget` calls of `shows`, which is true of `script`.
+    """Return the smallest script found with `budget` calls of `shows`, which is true of `script`.
 
     likely: clients that may suffice alone. With enough budget, no single client, line, cut
     or leave can be left out of the result. No script is tried twice.
@@ -142,7 +142,7 @@ class _Search:
         self._failed: set[str] = set()
 
     def shows(self, candidate: Script) -> bool:
-        """Return whether a script shows it, and is the new best. Raise Spent without budget."""
+        """Return whether a script shows the violation; if so, keep it as the best. Raise Spent."""
         if candidate == self.best:
             return True
         key = repr(candidate)
@@ -195,7 +195,7 @@ def _fewer_cuts(search: _Search) -> None:
 
 
 def _plainer(search: _Search) -> None:
-    """Shorten and simplify the texts after the tokens, as long as that still shows it."""
+    """Shorten and simplify the texts after the tokens, if the script still shows the violation."""
     script = search.best
     # A line that is cut needs text on either side of the cut.
     bare = {at: _cut_as(script[at][2], b"a"[: len(script[at][2]) - 1]) for at in _longer(script)}
@@ -235,7 +235,7 @@ def _longer(script: Script) -> list[int]:
 
 
 def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
-    """Put another text after the token of a line, and keep its cut."""
+    """Replace the text after the token of a line; if the line was cut, cut it again."""
     text = b"".join(pieces)
     text = text[: _begin(text)] + rest
     return _halves(text) if len(pieces) > 1 else [text]
@@ -251,13 +251,13 @@ def _as_letters(pieces: list[bytes]) -> list[bytes]:
 
 
 def _with(script: Script, changes: dict[int, Any]) -> Script:
-    """Return the script with other last elements of some steps, by place."""
+    """Return the script with the last elements of some steps replaced, by place."""
     return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
 
 
 def _fewest(parts: Sequence[int], shows: Callable[[Sequence[int]], bool]) -> None:
-    """Leave out parts as long as the rest shows it: first all of them, then halves, quarters, … and
-    finally single ones."""
+    """Leave out parts if the rest shows the violation: first all of them, then halves, quarters and
+    so on, finally single ones."""
     left = list(parts)
     for size in _sizes(len(left)):
         at = 0

@@ -1,10 +1,10 @@
-"""Play a script against a chat server, and report what went wrong. Standard library only.
+"""Play a script against a chat server, and report violations. Standard library only.
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
 ["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a unique token,
-`WHO.NUMBER:`. After each step, the player waits a moment for its effect: the welcome, a
-listener that receives the line, or the server's end of the connection; a hurried script does
-not wait. Clients that are still there at the end say a last word, and receive those of all
+`WHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
+client that receives the line, or the end of the connection. In a hurry, it does not wait.
+Clients that are still connected at the end send a final message, and receive those of all
 others; then their streams are judged.
 """
 
@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-PATIENCE = 2.0  # seconds of silence to wait when something is still due
-CALM = 0.3  # … when all last words have come, or nobody is there to hear them
-GRACE = 0.05  # … when everything has come
-STEP = 0.05  # maximum number of seconds to wait until a line is heard by anyone
-HURRY = 0.01  # seconds to wait for the welcome in a hurry
+PATIENCE = 2.0  # maximum number of seconds of silence while a final message is missing
+CALM = 0.3  # … when all final messages have arrived, or only one client is left
+GRACE = 0.05  # … when everything has arrived
+STEP = 0.05  # maximum number of seconds to wait until a client receives a line
+HURRY = 0.01  # maximum number of seconds to wait for the welcome in a hurry
 PAUSE = 0.02  # seconds between two pieces of a line
-MAY_FLUSH = 0.1  # … after which a server may deliver the first as a message (LINE-5)
-OBSERVERS = 4  # clients that all orders are compared with: those that heard most
+MAY_FLUSH = 0.1  # … after which a server may deliver the first piece as a message (LINE-5)
+OBSERVERS = 4  # clients with which all orders are compared: those that received most
 
 TOKEN = re.compile(rb"\d+\.\d+:")
 PREFIX = rb"<[^<>\n]*>"
@@ -39,7 +39,7 @@ VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFF
 
 
 def plain(text: bytes) -> str:
-    """Decode, with each run of U+FFFD as one: servers differ in how many replace bad bytes."""
+    """Decode, with each run of U+FFFD as one: servers differ in how many they write."""
     return re.sub("\ufffd+", "\ufffd", text.decode("utf-8", "replace"))
 
 
@@ -51,7 +51,7 @@ class Message:
         self.said = plain(text)
         shown = text.decode("utf-8", "replace").translate(VISIBLE).encode()
         self.texts = {self.said, plain(shown)}  # texts that may arrive (TEXT-2, TEXT-3)
-        self.slow = False  # pieces may be delivered as messages, as they were late
+        self.slow = False  # the pieces were late, so a server may deliver them as messages
 
     def __str__(self) -> str:
         return f"{self.token[:-1].decode()} ({self.said[:40]!r} of {self.sender})"
@@ -61,14 +61,14 @@ class Person:
     def __init__(self, who: int, connection: socket.socket, *, greeted: bool) -> None:
         self.who, self.socket, self.greeted = who, connection, greeted
         self.address = connection.getsockname()[0]
-        self.strange = b""  # text that it heard instead of the welcome
-        self.certain = False  # it was welcomed, and so is a member (WELCOME-3)
-        self.line_end_due = False  # the welcome's LF may still come
-        self.unread = b""  # beginning of a line, or of the welcome
+        self.strange = b""  # text that was received instead of the welcome
+        self.certain = False  # it has received the welcome, so it is a member (WELCOME-3)
+        self.line_end_due = False  # the welcome's LF may still arrive
+        self.unread = b""  # incomplete line, or incomplete welcome
         self.lines: list[bytes] = []
         self.said: list[Message] = []
         self.due: list[Message] = []
-        self.awaited: set[bytes] = set()  # tokens of lines that are due and have not come
+        self.awaited: set[bytes] = set()  # tokens of lines that are due and have not arrived
         self.left = ""
         self.ended = False
 
@@ -97,12 +97,12 @@ class Person:
 class Room:
     def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
         self.where, self.welcome, self.hurry = where, welcome, hurry
-        self.greets = True  # false once a client has got no welcome in time
+        self.greets = True  # false once a client has received no welcome in time
         self.everyone: list[Person] = []
         self.here: dict[int, Person] = {}
         self.messages: dict[bytes, Message] = {}  # by token
         self.wrong: list[str] = []
-        self.received = 0  # number of reads by anyone
+        self.received = 0  # number of reads by all clients
         self.selector = selectors.DefaultSelector()
 
     def close(self) -> None:
@@ -114,13 +114,13 @@ class Room:
 
     def join(self, who: int, address: str) -> None:
         host = self.where[0]
-        is_ours = host == "localhost" or host.startswith("127.")  # each has its own address
+        is_local = host == "localhost" or host.startswith("127.")  # each client has its own address
         try:
             connection = socket.create_connection(
-                self.where, PATIENCE, (address, 0) if is_ours else None
+                self.where, PATIENCE, (address, 0) if is_local else None
             )
         except OSError as error:
-            # If nobody is let in, or this machine lacks something, the script shows nothing.
+            # If the first client is refused, or this machine lacks something, play nothing.
             if not self.everyone or error.errno in (errno.EADDRNOTAVAIL, errno.EMFILE):
                 raise
             self.wrong.append(f"refused: {who} at {address}: {error}")
@@ -134,7 +134,7 @@ class Room:
         self.greets = self.wait(lambda: person.greeted or person.ended, patience) or self.hurry
 
     def say(self, who: int, pieces: Sequence[bytes]) -> Message | None:
-        """Say a line; it is due to everyone else who is there and was welcomed."""
+        """Send a line. All other connected clients that were welcomed must receive it."""
         speaker = self.here.get(who)
         if speaker is None or speaker.ended:
             return None
@@ -160,7 +160,7 @@ class Room:
         return message
 
     def send(self, speaker: Person, data: bytes) -> bool:
-        """Send data; return whether the server took all of it."""
+        """Send data; return whether all of it was sent."""
         deadline = time.monotonic() + PATIENCE
         while data and not speaker.ended and time.monotonic() < deadline:
             try:
@@ -180,12 +180,12 @@ class Room:
         person.left = how
         is_noticed = True
         if how == "half-close" or (how == "close" and not self.hurry):
-            with contextlib.suppress(OSError):  # it was ended just now
+            with contextlib.suppress(OSError):  # the server has just ended it
                 person.socket.shutdown(socket.SHUT_WR)
             patience = PATIENCE if how == "half-close" else STEP
             is_noticed = self.wait(lambda: person.ended, patience)
         if how == "half-close" and not is_noticed:
-            says = f"{person} closed its side, but the server did not close its own"
+            says = f"{person} closed its side, but the server did not close its own side"
             self.wrong.append(f"uncleaned: {says}")
         if not person.ended:
             self.selector.unregister(person.socket)
@@ -193,10 +193,10 @@ class Room:
             person.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         person.socket.close()
         if how == "reset" and not self.hurry:
-            self.wait(lambda: False, PAUSE)  # nothing shows that it was noticed
+            self.wait(lambda: False, PAUSE)  # the server shows no reaction to wait for
 
     def end(self) -> None:
-        """Say the last words: once they are heard, nothing that was said before is to come."""
+        """Send the final messages, and wait for them: all that was sent earlier arrives before."""
         last = set()
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
@@ -216,9 +216,9 @@ class Room:
                 return
 
     def wait(self, came: Callable[[], bool], seconds: float) -> bool:
-        """Take input until `came` is true, for `seconds` at most; return whether it is.
+        """Read input until `came` is true, for at most `seconds`; return whether it is.
 
-        Input that is there already is taken in any case.
+        Input that has arrived already is read in any case.
         """
         deadline = time.monotonic() + seconds
         left = 0.0
@@ -252,11 +252,11 @@ def play(
     *,
     hurry: bool = False,
 ) -> list[str]:
-    """Play a script; return what went wrong: sentences that begin with a kind and a colon.
+    """Play a script; return the violations, as sentences that begin with a kind and a colon.
 
     welcome, prefix, notices: patterns of the welcome, of the text before a message, and of
-    lines that the server itself sends; without a prefix it must be <ADDRESS>. Raises OSError
-    if not even the first client is accepted.
+    lines that the server itself sends. If `prefix` is empty, prefixes must be <ADDRESS>.
+    Raise OSError if not even the first client is accepted.
     """
     room = Room((host, port), welcome, hurry=hurry)
     try:
@@ -289,9 +289,9 @@ class Judge:
 
     def connection(self, person: Person) -> None:
         if person.strange:
-            self.wrong.append(f"unwelcomed: {person} heard {person.strange[:80]!r} first")
+            self.wrong.append(f"unwelcomed: {person} received {person.strange[:80]!r} first")
         elif not person.greeted and not person.left and not person.ended:
-            self.wrong.append(f"unwelcomed: {person} was accepted, but got no welcome")
+            self.wrong.append(f"unwelcomed: {person} was accepted, but received no welcome")
         if person.ended and not person.left:
             self.wrong.append(f"disconnected: {person} was disconnected")
 
@@ -302,32 +302,32 @@ class Judge:
                 times[message] = times.get(message, 0) + 1
         for message, count in times.items():
             if message.sender is person:
-                self.wrong.append(f"echoed: {person} heard its own {message}")
+                self.wrong.append(f"echoed: {person} received its own {message}")
             elif count > 1:
-                self.wrong.append(f"duplicated: {person} heard {message} {count} times")
+                self.wrong.append(f"duplicated: {person} received {message} {count} times")
         self.heard[person] = [message for message in times if message.sender is not person]
 
     def is_notice(self, person: Person, line: bytes) -> bool:
         if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
-            return True  # the welcome, after text that should have followed it
+            return True  # the welcome, after other text
         return any(re.fullmatch(notice, line + b"\n") for notice in self.notices)
 
     def read(self, person: Person, line: bytes) -> Message | None:
-        """Return the message in a line; report a wrong text or prefix."""
+        """Return the message in a line, or None; report a wrong text or prefix."""
         message, at = self.message_of(line)
         if message is None:
             if not any(map(self.may_be_in_pieces, self.room.messages.values())):
-                self.wrong.append(f"torn: {person} heard {line[:80]!r}, which nobody sent")
+                self.wrong.append(f"torn: {person} received {line[:80]!r}, which no client sent")
         elif plain(line[at:]) not in message.texts and not self.may_be_in_pieces(message):
-            self.wrong.append(f"torn: {person} heard {message} as {line[at:][:80]!r}")
+            self.wrong.append(f"torn: {person} received {message} as {line[at:][:80]!r}")
         elif not self.is_prefix(line[:at], message.sender):
             self.wrong.append(
-                f"misprefixed: {person} heard {message} with the prefix {line[:at]!r}"
+                f"misprefixed: {person} received {message} with the prefix {line[:at]!r}"
             )
         return message
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:
-        """Return the message that a line stands for, and the offset of its text."""
+        """Return the message that a line contains, and the offset of its text in the line."""
         head = re.match(self.prefix or PREFIX, line)
         for found in TOKEN.finditer(line):
             message, at = self.room.messages.get(found[0]), found.start()
@@ -351,7 +351,7 @@ class Judge:
         return message.slow or self.was_cut(message.sender)
 
     def losses(self, person: Person, reached: set[Message]) -> None:
-        """Report lines that were due and did not come, though they were in the room in time."""
+        """Report lines that a client should have received, but did not."""
         heard = {*self.heard[person]}
         is_there = not person.left and not person.ended
         due = person.due
@@ -365,20 +365,20 @@ class Judge:
             later = {*said[said.index(message) :]}
             was_said = not self.was_cut(message.sender) or not later.isdisjoint(reached)
             if was_said and (is_there or not later.isdisjoint(heard)):
-                self.wrong.append(f"lost: {person} never heard {message}")
+                self.wrong.append(f"lost: {person} never received {message}")
 
     def order(self, person: Person, place: dict[Message, int]) -> None:
-        """Check that a client heard each sender's lines in order (CAST-4)."""
+        """Check that a client received each sender's lines in order (CAST-4)."""
         last: dict[Person, Message] = {}
         for message in self.heard[person]:
             before = last.get(message.sender, message)
             if place[before] > place[message]:
-                self.wrong.append(f"misordered: {person} heard {before} before {message}")
+                self.wrong.append(f"misordered: {person} received {before} before {message}")
                 return
             last[message.sender] = message
 
     def orders(self) -> None:
-        """Report two clients that heard two lines in different orders (CAST-5)."""
+        """Report two clients that received two lines in different orders (CAST-5)."""
         most = sorted(self.heard, key=lambda observer: -len(self.heard[observer]))[:OBSERVERS]
         for observer in most:
             place = {message: at for at, message in enumerate(self.heard[observer])}
@@ -387,7 +387,7 @@ class Judge:
                 for first, then in pairwise(known):
                     if place[first] > place[then]:
                         self.wrong.append(
-                            f"misordered: {other} heard {first} before {then}, "
+                            f"misordered: {other} received {first} before {then}, "
                             f"but {observer} after it"
                         )
                         return

@@ -51,11 +51,11 @@ def record(
     seed: int = 1,
     scale: float = 0.2,
     ready: Callable[[Command], None] = lambda _: None,
-    told: Callable[[Status], None] = lambda _: None,
+    on_status: Callable[[Status], None] = lambda _: None,
 ) -> History:
     """Return the history of a scenario (without `about`) that was run against a server in time.
 
-    ready: returns when the server is ready for the scenario. told: called with the progress.
+    ready: returns when the server is ready for the scenario. on_status: called with the progress.
     """
     planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
 
@@ -63,7 +63,7 @@ def record(
         dialect = profile.load(profile.DEFAULT)
         with running(command) as target:
             ready(target)
-            run = Run(planned, target, dialect, folder, told, processes, scale)
+            run = Run(planned, target, dialect, folder, on_status, processes, scale)
             run.run()
         return history.read(run.path)
 

@@ -53,8 +53,8 @@ def test_a_history_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
         (["what\n"], "h: line 1 is not JSON"),
         (['{"history":2}\n'], 'h: is not a history: its first line must have "history": 1'),
         (["[]\n"], "h: is not a history"),
-        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no time `t`"),
-        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no time `t`"),
+        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no number `t`"),
+        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no number `t`"),
         ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
         ([HEADER, "[" * 100_000 + "\n"], "h: line 2 is not JSON"),
         ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="can't be read: No such file"):
         read(tmp_path / "none")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    with pytest.raises(HistoryError, match="it is not text"):
+    with pytest.raises(HistoryError, match="it is not UTF-8"):
         read(tmp_path / "bytes")
 
 

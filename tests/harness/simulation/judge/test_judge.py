@@ -39,7 +39,7 @@ def test_cast_1_a_message_that_a_member_never_hears_is_lost() -> None:
     (lost,) = story.judged().violations
     assert (lost.kind, lost.clause, lost.who, lost.message) == ("lost", "CAST-1", 2, "0.0")
     assert lost.says == (
-        "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which heard 0.1"
+        "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which received 0.1"
     )
 
 
@@ -180,7 +180,7 @@ def test_welcome_3_messages_after_one_heard_during_a_join_are_due() -> None:
     story.hear(3, "0.1", "0.2")
     (lost,) = story.judged().violations
     assert (lost.who, lost.message) == (3, "1.0")
-    assert "which heard 0.2, a later one in the order of session" in lost.says
+    assert "which received 0.2, a later one in the order of session" in lost.says
     assert story.judged().undecided == 1, "message 0.0 may have come before the join"
 
 

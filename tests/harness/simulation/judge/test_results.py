@@ -52,7 +52,7 @@ def broken() -> Story:
         (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 in 100", 2),
         (well, "", 0.0, "unknown", "the history was cut short", 2),
         (well, "the target ended", 0.0, "unknown", "the target ended", 2),
-        (Story, COMPLETE, 0.0, "unknown", "nothing was heard", 2),
+        (Story, COMPLETE, 0.0, "unknown", "no client received a message", 2),
     ],
 )
 def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, status: int) -> None:
@@ -121,5 +121,5 @@ def test_costs_and_faults_are_reported() -> None:
     for cpu in (1.0, 2.5):
         story.add(costs={"memory": 2 << 20, "descriptors": 7, "cpu": cpu})
     said = "\n".join(lines(of(story)))
-    assert "the target used 1.5 s of processor, at most 2.0 MiB and 7 descriptors" in said
+    assert "the target used 1.5 s of processor time, at most 2.0 MiB and 7 descriptors" in said
     assert "faults: kill-worker × 1" in said

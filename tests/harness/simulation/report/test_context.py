@@ -5,9 +5,16 @@ from itertools import pairwise
 
 from harness.report.charts import WIDTH
 from harness.simulation.judge import Violation
-from harness.simulation.report.context import OTHERS, WRONGED, ViolationContext
+from harness.simulation.report.context import AFFECTED, OTHERS, ViolationContext
 from harness.simulation.report.picture import DOTS, TICK, Picture
-from harness.simulation.report.recording import Group, Recording, chosen, grouped, named, strikes
+from harness.simulation.report.recording import (
+    Group,
+    Recording,
+    chosen,
+    grouped,
+    named,
+    target_faults,
+)
 from tests.harness.simulation.story import Story
 
 
@@ -92,10 +99,10 @@ def test_a_crowd_is_summarised_in_numbers() -> None:
     for who in range(1, 31):
         story.hear(who, "0.0")
     found = shown(story, *(lost(who, "0.0") for who in range(31, 51)))
-    assert len(found.rows) == WRONGED + OTHERS
-    assert f"{30 - OTHERS} more heard it, +" in found.rest
-    assert f"{20 - WRONGED} more were wronged in the same way" in found.rest
-    assert "9 other members did not hear it" in found.rest
+    assert len(found.rows) == AFFECTED + OTHERS
+    assert f"{30 - OTHERS} more received it, +" in found.rest
+    assert f"{20 - AFFECTED} more were affected in the same way" in found.rest
+    assert "9 other members did not receive it" in found.rest
 
 
 def test_a_violation_without_a_message_is_shown_with_session_events() -> None:
@@ -149,7 +156,9 @@ def test_overlapping_faults_are_told_apart() -> None:
         story.fault("stop-worker", what)
     story.fault("hangup")
     story.add(fault="slow", what="begins", who=1)
-    found = [(round(begin), round(end), kind) for begin, end, kind in strikes(story.events, 9.0)]
+    found = [
+        (round(begin), round(end), kind) for begin, end, kind in target_faults(story.events, 9.0)
+    ]
     stops = [(1, 3, "stop-worker"), (2, 4, "stop-worker"), (5, 9, "stop-worker")]
     assert sorted(found) == sorted([*stops, (5, 5, "hangup")])
 

@@ -340,7 +340,7 @@ def test_an_interrupted_driver_is_not_taken_for_finished(tmp_path: Path) -> None
                         driver.send_signal(signal.SIGINT)
 
     with pytest.raises(CannotJudge, match="a driver failed with exit status"):
-        record(tmp_path, TWO.replace("0.5", "20"), told=break_off)
+        record(tmp_path, TWO.replace("0.5", "20"), on_status=break_off)
 
 
 def test_a_driver_that_cannot_be_started_raises_cannot_judge(

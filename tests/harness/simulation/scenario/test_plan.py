@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers
 
-from harness.simulation.scenario.plan import CALM, FINALS, Plan, Session, Strike, plan
+from harness.simulation.scenario.plan import CALM, FINALS, Plan, ScheduledFault, Session, plan
 from harness.simulation.scenario.scenario import Link, Scenario, load, names, parse
 from harness.simulation.scenario.vocabulary import TOKEN
 
@@ -148,10 +148,10 @@ def test_some_remaining_clients_say_last_words_after_all_faults() -> None:
     assert all(session.link is None for session in found.sessions if session.says[-1:] == last[:1])
 
 
-def test_faults_strike_at_the_given_times_or_intervals() -> None:
+def test_faults_occur_at_the_given_times_or_intervals() -> None:
     body = '[[population]]\nname = "a"\nclients = 1\n[[fault]]\nkind = '
     found = plan(of(body + '"hangup"\nat = [0.5, 0.1]\n'), 1)
-    assert found.strikes == [Strike(1.0, "hangup", 0.0), Strike(5.0, "hangup", 0.0)]
+    assert found.faults == [ScheduledFault(1.0, "hangup", 0.0), ScheduledFault(5.0, "hangup", 0.0)]
     found = plan(of(body + '"stop-worker"\nevery = [1, 2]\nseconds = [0.5, 0.6]\n'), 1)
-    assert 5 <= len(found.strikes) <= 9
-    assert all(0.5 <= strike.seconds <= 0.6 for strike in found.strikes)
+    assert 5 <= len(found.faults) <= 9
+    assert all(0.5 <= fault.seconds <= 0.6 for fault in found.faults)

@@ -152,7 +152,7 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ('about = "a"\n' + ONE + ONE, "'x': population names must differ"),
         (
             'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"',
-            "'x': fault 1 'stop': either at or `every` must be there, and not both",
+            "'x': fault 1 'stop': exactly one of at and every is needed",
         ),
         (
             'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"\nat = 3',

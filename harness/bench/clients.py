@@ -1,9 +1,8 @@
 """The connections of the load generator, all in one process.
 
-There are two ways to receive. The thorough one (`gather`) keeps what every client
-receives, for the stages that are not timed. The light one (`play`) only counts, for the
-timed rounds: the load generator shares the processors with the server, so its work slows
-the server down.
+There are two ways to receive. `gather` keeps what every client receives, for the stages
+that are not timed. `play` only counts bytes, for the timed rounds: the load generator
+shares the processors with the server, so its work slows the server down.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ BUFFER = 1 << 20
 """Maximum number of bytes per read: more than one client receives in most rounds."""
 
 AT_ONCE = 16
-"""Maximum number of clients to read from between two looks at the clock, if messages are paced."""
+"""Maximum number of clients to read from between two checks of the clock, on a fixed schedule."""
 
 JOIN_TAIL = 1024
-"""Bytes to keep of a client's input while others join: more than any `joined`. ncat tells everyone
-of every join, which grows with the cube of the number of clients."""
+"""Number of bytes to keep of a client's input while others join: more than any `joined`. ncat sends
+all clients a list of all clients at each join, which adds up to N³ entries for N clients."""
 
 
 class Clients:
@@ -54,11 +53,11 @@ class Clients:
     # -- joining ---------------------------------------------------------------------
 
     def join(self, count: int, at_once: int, start_limit: float) -> list[float]:
-        """Connect `count` clients, at most `at_once` of them joining at a time.
+        """Connect `count` clients, with at most `at_once` joining at the same time.
 
-        Return, in ascending order, the seconds from the start of the first to each client's
-        welcome. The first connection is retried for `start_limit` seconds, as the server may not
-        listen yet.
+        Return the times from the beginning to each client's welcome, in seconds, ascending. The
+        first connection is retried for `start_limit` seconds, because the server may not listen
+        yet.
         """
         joined = self.dialect.joined
         start = time.monotonic()
@@ -108,7 +107,7 @@ class Clients:
         return number
 
     def settle(self) -> None:
-        """Wait until every client is a member and nothing of the joins is under way."""
+        """Wait until every client is a member, and has received all notices about joins."""
         asked = self.dialect.asked
         if asked:
             waiting = set(range(len(self.sockets)))
@@ -118,9 +117,9 @@ class Clients:
         self.barrier(generation=0)
 
     def barrier(self, generation: int) -> None:
-        """Have client 0 send a line to all others, and then client 1 one to client 0.
+        """Have client 0 send a line, and then client 1; wait until the others have received it.
 
-        Everything that a client has received before that line is dropped.
+        Everything that a client received before this line is dropped.
         """
         for speaker in (0, 1):
             line = payload.line(speaker, generation)
@@ -140,10 +139,10 @@ class Clients:
 
         return skip
 
-    # -- the thorough way --------------------------------------------------------------
+    # -- keeping all input -------------------------------------------------------------
 
     def verify(self, generation: int) -> Heads:
-        """Have everyone send a line; read and check everything that is received."""
+        """Have every client send a line; read and check everything that is received."""
         everyone = range(len(self.sockets))
         ending = payload.ending(self.dialect)
         expected = [len(payload.audible(n, everyone, self.dialect)) for n in everyone]
@@ -154,7 +153,7 @@ class Clients:
             heard = self.heard[number]
             return heard.endswith(ending) and heard.count(ending) >= expected[number]
 
-        self.gather(set(everyone), complete, "waiting for everyone's line")
+        self.gather(set(everyone), complete, "waiting for every client's line")
         heads = []
         for number in everyone:
             heard = bytes(self.heard[number])
@@ -163,7 +162,7 @@ class Clients:
         return payload.agree(heads)
 
     def quiet(self, seconds: float) -> None:
-        """Raise `ArrivalError` if anything more comes within `seconds`."""
+        """Raise `ArrivalError` if anything more arrives within `seconds`."""
         for descriptor, _ in self._poll.poll(seconds):
             self._read(self._number[descriptor])
         for number, heard in enumerate(self.heard):
@@ -171,7 +170,7 @@ class Clients:
                 raise ArrivalError(f"client {number} received {len(heard)} bytes too many")
 
     def gather(self, waiting: set[int], done: Callable[[int], bool], what: str) -> None:
-        """Keep what everyone receives until `done` is true of each client in `waiting`."""
+        """Read and keep all input until `done` is true of each client in `waiting`."""
         waiting -= {number for number in waiting if done(number)}
         while waiting:
             self._gather_some(waiting, done, what)
@@ -183,7 +182,7 @@ class Clients:
         if not events:
             raise ArrivalError(
                 f"{len(waiting)} of {len(self.sockets)} clients, such as client {min(waiting)}, "
-                f"got nothing for {self.patience:g} s, {what}"
+                f"received nothing for {self.patience:g} s, {what}"
             )
         for descriptor, _ in events:
             number = self._number[descriptor]
@@ -200,7 +199,7 @@ class Clients:
             raise ArrivalError(f"client {number} was disconnected")
         self.heard[number] += self._scratch[:count]
 
-    # -- the light way -----------------------------------------------------------------
+    # -- only counting bytes-------------------------------------------------------------
 
     def score(self, speakers: Sequence[int], heads: Heads) -> list[int]:
         """Return the bytes that each client must receive in a round, by descriptor."""
@@ -212,11 +211,11 @@ class Clients:
     def play(
         self, speakers: Iterable[int], words: Sequence[bytes], score: list[int], witness: int
     ) -> bytearray:
-        """Play one timed round: `speakers` send `words`, and everyone receives the `score`.
+        """Play one timed round: `speakers` send `words`, and all clients receive the `score`.
 
-        Return all that client `witness` received. The bytes of others are only counted:
-        `score`, the bytes per descriptor, is counted down. This loop is the load generator's
-        whole cost, so it contains only what it needs.
+        score: number of bytes that each client must receive, by descriptor. Return all that
+        client `witness` received; the bytes of others are only counted. This loop is nearly all
+        of the load generator's cost, so it does only what is necessary.
         """
         left = score.copy()
         waiting = len(left) - left.count(0)
@@ -254,7 +253,7 @@ class Clients:
     def take(self, seconds: float) -> list[tuple[int, bytes]]:
         """Wait at most `seconds`; return the data received, each with its client.
 
-        At most AT_ONCE clients are read from: little comes between two looks at the clock.
+        At most AT_ONCE clients are read from, so that the clock is checked often.
         """
         events = self._poll.poll(0, AT_ONCE)
         if not events:
@@ -276,7 +275,7 @@ class Clients:
         first = lacking[0]
         return ArrivalError(
             f"{len(lacking)} of {len(self.sockets)} clients, such as client {first}, which lacks "
-            f"{left[self.sockets[first].fileno()]} bytes, got nothing for {self.patience:g} s"
+            f"{left[self.sockets[first].fileno()]} bytes, received nothing for {self.patience:g} s"
         )
 
     # -- one client ----------------------------------------------------------------------

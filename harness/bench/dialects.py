@@ -1,8 +1,8 @@
 """The protocol of each kind of server. Pure: bytes, no socket.
 
-A dialect is data. Few differences matter to a load: what a client sends to join, what
-shows that it has joined, how it sends a line, what surrounds a delivered line, and
-whether the sender receives it too.
+A dialect is data. It describes what a client sends to join, what shows that it has joined,
+how it sends a line, what surrounds a delivered line, and whether the sender receives it,
+too.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dialect:
-    """A server's protocol, as far as a load needs it.
+    """A server's protocol, as far as the load generator needs it.
 
-    A client joins by sending `hello`, and has joined when `joined` has arrived (if
-    that is empty: when anything has). A line is sent as `before` + line + `after`,
+    A client joins by sending `hello`, and has joined when `joined` has arrived, or, if
+    `joined` is empty, when anything has arrived. A line is sent as `before` + line + `after`,
     and received as a head that matches the regular expression `head`, the line, and
     `tail`.
 
-    Some servers ask a question some time after a join: `asked` is the question,
+    Some servers send a request some time after a join: `asked` is the request,
     `answer` the reply. Nothing is timed before every client has been asked.
     """
 
@@ -57,7 +57,7 @@ REDIS = Dialect(
 )
 
 # The server sends its first PING two seconds after a join, whatever its interval.
-# It would fall into the timed part, so the load waits for it.
+# Otherwise it would arrive in the timed part, so the load generator waits for it.
 NATS = Dialect(
     "nats",
     hello=b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\nSUB room 1\r\nPING\r\n',

@@ -1,13 +1,13 @@
-"""The floor: the same bytes through as many sockets, with as little of a server as possible.
+"""The floor: a minimal server that sends the same bytes through as many sockets.
 
     python -m harness.bench.floor SPEAKERS
 
-It reads until it has the lines of a round, or until no line has come for PAUSE seconds.
+It reads until it has the lines of a round, or until no line has arrived for PAUSE seconds.
 Then it puts the clients' common prefix before each line, and sends each client all other
-clients' lines in one call. It takes each read for one line, as the load's lines are short.
-It checks nothing, limits nobody, has one process and one order, and would break with any
-other load. Its figure is the cost of the kernel, the interpreter and the load generator:
-the closer a server comes, the less of the time is its own. A server of several processes
+clients' lines in one call. It takes each read for one line, because the load's lines are
+short. It checks and limits nothing, has one process, and would fail with any other load. Its
+figure is the cost of the kernel, the interpreter and the load generator. The closer a
+server's figure is, the less time the server itself takes. A server with several processes
 may be faster if there are processors for them.
 """
 
@@ -25,8 +25,8 @@ WELCOME = b"Welcome\n"
 CHUNK = 1 << 16
 
 PAUSE = 0.005
-"""Seconds without a line after which an incomplete round is delivered: fewer clients speak before
-and after the timed part."""
+"""Seconds without a line after which an incomplete round is delivered: before and after the timed
+part, fewer clients send."""
 
 
 class Floor:
@@ -39,7 +39,7 @@ class Floor:
         self._said: dict[int, bytes] = {}
         """Data received in this round, by the sender's descriptor."""
         self._owed: dict[int, bytes] = {}
-        """Data that a client did not take at once, by its descriptor."""
+        """Data that a client's socket has not accepted yet, by its descriptor."""
         self._poll = select.epoll()
         self._poll.register(listener, select.EPOLLIN)
 
@@ -60,8 +60,8 @@ class Floor:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         client.setblocking(False)
-        # Without it, the next line would wait until the kernels of silent listeners have
-        # acknowledged this one, up to 40 ms later.
+        # Without it, the next line would wait until the kernel of a client that does not send
+        # has acknowledged this one, up to 40 ms later.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.send(WELCOME)
         self._clients[client.fileno()] = client
@@ -90,7 +90,7 @@ class Floor:
         self._said.clear()
 
     def _send(self, fd: int, parts: list[bytes | memoryview]) -> None:
-        """Send what is owed and these parts; what the socket does not take is owed."""
+        """Send owed data and these parts; keep what the socket does not accept as owed data."""
         client = self._clients.get(fd)
         before = self._owed.pop(fd, None)
         if before:

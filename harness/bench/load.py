@@ -2,8 +2,8 @@
 
 ``python -m harness.bench.load JOB`` takes the JSON of a `Job` and prints one line of
 JSON: the figures, or ``{"failed": "why"}``. It is a process of its own so that nothing
-else is measured with it. Its clock is the only one: monotonic, from before the first
-``send`` to after the last ``recv``.
+else is measured. Its monotonic clock runs from before the first ``send`` to after the last
+``recv``.
 
 In the workload "idle", it first prints the figures on joining, and then keeps all clients
 connected until it reads a line, so that its parent can measure the server's memory.
@@ -27,16 +27,17 @@ from harness.descriptors import raise_descriptor_limit
 Report = dict[str, float | str]
 
 QUIET = 0.1
-"""Seconds at the end in which nothing more may come."""
+"""Seconds at the end in which nothing more may arrive."""
 
 PARTS = (0.1, 0.5)
 """Shares of a server's capacity at which its latency is measured."""
 
 START_LIMIT = 10.0
-"""Seconds until a server must listen."""
+"""Seconds within which a server must listen."""
 
 BLOCK = 1000
-"""Clients in a block over which joins per second are taken; fewer if there are not two blocks."""
+"""Number of clients over which joins per second are measured, at the beginning and at the end;
+at most half of all."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Stage:
         self.clients = clients
         dialect = clients.dialect
         self.speakers = range(job.clients) if job.workload == "crowd" else range(1)
-        # The only speaker hears nothing, unless the server echoes.
+        # The only speaker receives nothing, unless the server echoes.
         deaf = job.workload != "crowd" and not dialect.echo
         self.listeners = range(1 if deaf else 0, job.clients)
         self.words = [
@@ -82,7 +83,7 @@ class Stage:
         self.deliveries = len(self.speakers) * (job.clients - 1)
 
     def play(self, seconds: float, rounds: int) -> Report:
-        """Play for `seconds` and `rounds` at least; then check what the witnesses received."""
+        """Play for at least `rounds` and `seconds`; then check what the witnesses received."""
         testimony: list[bytearray] = []
         busy = time.process_time()
         start = now = time.monotonic()
@@ -110,7 +111,7 @@ class Stage:
 def measure(clients: Clients, job: Job) -> Report:
     """Verify, warm up, time and verify; return the figures of a crowd, a solo or a latency.
 
-    A latency has the figures of a solo, its capacity, and those at shares of it.
+    For a latency, these are the figures of a solo, and the latencies at PARTS of its rate.
     """
     heads = clients.verify(generation=1)
     stage = Stage(clients, job, heads)

@@ -1,9 +1,9 @@
 """Latency at a constant load: an open loop, with messages on a fixed schedule.
 
-Clients speak in turn, at equal intervals. Each delivery is timed from when its message
-was due, not from when it was sent: so a server that stalls does not get less load.
-Messages are identified by their text, so their order does not matter. Every byte that
-anyone receives is checked when the clock has stopped.
+Clients send in turn, at equal intervals. A latency counts from the time at which the message
+was due, not from when it was sent, so a server that stalls does not get less load. Messages
+are identified by their text, so their order does not matter. Every received byte is checked
+when the clock has stopped.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
 
 TRUSTED = 0.25
-"""Maximum share of a latency that may be the load's own delay, for each percentile."""
+"""Maximum of the load generator's own delay, as a share of a latency, for each percentile."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
 MOST = SPEAKERS * payload.GENERATIONS
-"""Maximum number of messages that can be told apart. A message's number takes the place of speaker
-and round in its line."""
+"""Maximum number of different messages: the number of a message stands in its line, in place of
+speaker and round."""
 
 Arrivals = list[tuple[float, bytes]]
-"""Data that one client received, one entry per read, with the seconds since the start."""
+"""Data that one client received: for each read, the seconds since the start, and the bytes."""
 
 
 class Timetable:
@@ -53,8 +53,8 @@ class Timetable:
     def latencies(self, arrivals: Arrivals, listener: int) -> Iterator[float]:
         """Yield, for each delivery, the seconds from its due time to its last byte.
 
-        Raise ArrivalError unless each message that is due has come once, and nothing else.
-        A line that comes back to its speaker is not a delivery.
+        Raise ArrivalError unless each due message has arrived once, and nothing else. A line
+        that is sent back to its speaker is not a delivery.
         """
         ending = self._ending
         *pieces, rest = b"".join(data for _, data in arrivals).split(ending)
@@ -62,7 +62,7 @@ class Timetable:
         if rest or -1 in numbers:
             strange = rest if -1 not in numbers else pieces[numbers.index(-1)]
             raise ArrivalError(
-                f"client {listener} received {payload.shown(strange)}, which nobody sent"
+                f"client {listener} received {payload.shown(strange)}, which no client sent"
             )
         due = [n for n, who in enumerate(self.speakers) if self._echo or who != listener]
         if sorted(numbers) != due:
@@ -81,7 +81,7 @@ class Timetable:
 def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[str, float]:
     """Send `rate` messages per second; return latencies and delays, in ms.
 
-    Raise ArrivalError if not exactly what is due arrives.
+    Raise ArrivalError unless exactly the due messages arrive.
     """
     count = min(MOST, max(len(heads), int(rate * seconds)))
     table = Timetable(clients.dialect, heads, count, rate)
@@ -96,7 +96,7 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
 def play(
     clients: Clients, table: Timetable, score: Sequence[int]
 ) -> tuple[list[Arrivals], Sequence[float]]:
-    """Follow the timetable until everyone has received as many bytes as the score says.
+    """Follow the timetable until each client has received its number of bytes in `score`.
 
     Return what each client received, and the delay of each message in seconds.
     """
@@ -116,7 +116,7 @@ def play(
             number += 1
             now = time.monotonic() - start
         if number == count and now - silent > clients.patience:
-            raise ArrivalError(f"{lacking} clients got nothing for {clients.patience:g} s")
+            raise ArrivalError(f"{lacking} clients received nothing for {clients.patience:g} s")
         came = clients.take(due[number] - now if number < count else clients.patience)
         now = time.monotonic() - start
         for listener, data in came:
@@ -147,7 +147,7 @@ def _write(file: Path, text: str) -> str:
 
 
 def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, float]:
-    """Return percentiles (nearest-rank), in ms, of seconds: `late p99` is the load's delay."""
+    """Return nearest-rank percentiles, in ms, of times in seconds; `late p99`: of the lateness."""
     found = {}
     for prefix, values in (("", sorted(latencies)), ("late ", sorted(lateness))):
         for name, part in PERCENTILES.items():
@@ -157,5 +157,5 @@ def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, 
 
 
 def trusted(latency: float, late: float) -> bool:
-    """Return whether the load kept its schedule well enough to trust a latency."""
+    """Return whether the load generator was punctual enough to trust a latency."""
     return late <= TRUSTED * latency

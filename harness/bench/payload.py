@@ -1,7 +1,8 @@
 """The lines that are sent, the bytes that must be received, and the check. Pure.
 
-Every line is 64 bytes, LF included, and names its speaker and its round (modulo ten).
-So a line that comes twice, late, or to the wrong client can't be taken for another.
+Every line has 64 bytes, LF included, and contains the numbers of its speaker and its round
+(modulo ten). So a line that arrives twice, late, or at the wrong client is not mistaken for
+another.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Heads = dict[int, bytes]
 
 
 class ArrivalError(Exception):
-    """Something did not arrive as it should have. The message says what, and at which client."""
+    """Something did not arrive as expected. The message says what, and at which client."""
 
 
 def line(speaker: int, generation: int) -> bytes:
@@ -35,13 +36,13 @@ def speaker_of(text: bytes) -> int:
 
 
 def due(listener: int, speakers: Sequence[int], dialect: Dialect, heads: Heads) -> int:
-    """Return the bytes that `listener` must receive when each of `speakers` says a line."""
+    """Return the number of bytes that `listener` must receive if all `speakers` send a line."""
     around = SIZE + len(dialect.tail)
     return sum(len(heads[speaker]) + around for speaker in audible(listener, speakers, dialect))
 
 
 def audible(listener: int, speakers: Sequence[int], dialect: Dialect) -> list[int]:
-    """Return the speakers that `listener` must hear: all but itself, or all if echoed."""
+    """Return the speakers whose lines `listener` must receive: all but itself, or all if echoed."""
     return [speaker for speaker in speakers if dialect.echo or speaker != listener]
 
 
@@ -55,8 +56,8 @@ def check(
 ) -> Heads:
     """Check all that one client received in a round; return the head of each speaker's line.
 
-    Raise `ArrivalError` unless it is exactly one line of each audible speaker,
-    and nothing before, between or after.
+    Raise `ArrivalError` unless it is exactly one line of each audible speaker, with nothing
+    before, between or after.
     """
     frame = re.compile(b"(" + dialect.head + rb")(\d \d{5} [^#]*#\n)" + re.escape(dialect.tail))
     found = frame.findall(heard)
@@ -72,14 +73,14 @@ def check(
 
 
 def agree(of_all: Sequence[Heads]) -> Heads:
-    """Return the heads as all listeners saw them. Raise `ArrivalError` if two differ."""
+    """Merge the heads that all clients received. Raise `ArrivalError` if two differ."""
     merged: Heads = {}
     for listener, heads in enumerate(of_all):
         for speaker, head in heads.items():
             if merged.setdefault(speaker, head) != head:
                 raise ArrivalError(
-                    f"client {listener} hears client {speaker} as {shown(head)}, "
-                    f"another as {shown(merged[speaker])}"
+                    f"client {listener} received {shown(head)} before the line of client "
+                    f"{speaker}, another client {shown(merged[speaker])}"
                 )
     return merged
 

@@ -15,10 +15,10 @@ WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 120, 50, 60
 
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
-"""Colours of the servers, in order; on a dark background, all are brighter."""
+"""Colours of the servers, in order; they are brightened on a dark background."""
 
 APART = 16
-"""Minimum distance between two names at the ends of lines."""
+"""Minimum distance between two names at the ends of lines, in SVG's user units."""
 
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px; }
@@ -44,7 +44,7 @@ def plot(results: Sequence[Result]) -> str:
         f"<style>{_STYLE}</style>",
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
         f'<text class="title" x="{LEFT}" y="26">Deliveries per second, when all clients '
-        "speak at once</text>",
+        "send at once</text>",
         *_axes(clients, values, x, y),
     ]
     ends = {server: y(statistics.median(rates[max(rates)])) for server, rates in found.items()}
@@ -61,8 +61,7 @@ def plot(results: Sequence[Result]) -> str:
 
 
 def spaced(ends: Mapping[str, float]) -> dict[str, float]:
-    """Return the places of names at these ends of lines, moved down just enough that none covers
-    another."""
+    """Return the places of names at the ends of lines, moved down so that none covers another."""
     places: dict[str, float] = {}
     free = float("-inf")
     for server, place in sorted(ends.items(), key=lambda end: end[1]):

@@ -15,7 +15,7 @@ Row = tuple[str, ...]
 
 
 def human(number: float) -> str:
-    """Return a number with three digits and a unit: 15.9 M, 765 k, 21.3 k, 950."""
+    """Return a number with three digits and a suffix: 15.9 M, 765 k, 21.3 k, 950."""
     for unit, name in ((1e6, " M"), (1e3, " k")):
         # 999,500 and more would round to "1000 k".
         if number >= unit * 0.9995:
@@ -38,7 +38,7 @@ def bytes_each(number: float) -> str:
 
 
 def figures(results: Sequence[Result], workload: str, server: str, name: str) -> dict[int, float]:
-    """Return one figure of a server, by repetition; failed repetitions have none."""
+    """Return one figure of a server, by repetition, without failed repetitions."""
     return {
         result.repetition: result.figures[name]
         for result in results
@@ -47,7 +47,7 @@ def figures(results: Sequence[Result], workload: str, server: str, name: str) ->
 
 
 def ratio(results: Sequence[Result], workload: str, reference: str, server: str) -> float | None:
-    """Return how many times as fast the reference is: the median of the repetitions' ratios."""
+    """Return how many times as fast as the server the reference is: the median over repetitions."""
     ours = figures(results, workload, reference, "rate")
     theirs = figures(results, workload, server, "rate")
     ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs.keys()]
@@ -55,7 +55,7 @@ def ratio(results: Sequence[Result], workload: str, reference: str, server: str)
 
 
 def trouble(results: Sequence[Result], workload: str, server: str) -> str:
-    """Return what went wrong with a server in a workload, in one phrase; empty if nothing did."""
+    """Return a phrase on the failures of a server in a workload; empty if there were none."""
     own = [r for r in results if (r.workload, r.server) == (workload, server)]
     bad = [r for r in own if r.status != MEASURED]
     if not bad:
@@ -68,7 +68,7 @@ def trouble(results: Sequence[Result], workload: str, server: str) -> str:
 
 
 def speed_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of crowds and solos: the first server, and the floor, against the others."""
+    """Return the table of crowds and solos, with ratios to the first server and to the floor."""
     servers = list(dict.fromkeys(result.server for result in results))
     references = list(dict.fromkeys([servers[0], *({FLOOR.name} & {*servers})]))
     against = [f"{reference} is" for reference in references]
@@ -117,7 +117,7 @@ def idle_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def latency_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of latencies at shares of a server's capacity; `?`: the load was late."""
+    """Return the table of latencies at shares of a server's capacity; ?: the generator was late."""
     rows: list[Row] = [("workload", "server", "of capacity", "p50 ms", "p99 ms", "max ms")]
     for workload, server in _pairs(results):
         note = trouble(results, workload, server)
@@ -133,7 +133,7 @@ def latency_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def _pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Return each pair of a workload and a server that it was measured on."""
+    """Return each pair of a workload and a server."""
     return list(dict.fromkeys((result.workload, result.server) for result in results))
 
 
@@ -147,7 +147,7 @@ def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
 
 
 def _with_notes(rows: list[Row]) -> list[Row]:
-    """Title the last column, or drop it if it is empty."""
+    """Add a title to the last column, or drop the column if it is empty."""
     head, *body = rows
     if any(row[-1] for row in body):
         return [(*head, "note"), *body]
@@ -155,7 +155,7 @@ def _with_notes(rows: list[Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "note")) -> str:
-    """Return rows as a Markdown table that is also aligned as plain text; numbers to the right."""
+    """Return rows as a Markdown table in aligned columns, with numbers to the right."""
     head, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     is_left = [title in left for title in head]
@@ -172,7 +172,7 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 
 
 def tables(results: Sequence[Result]) -> str:
-    """Return all tables for the end: one for speed, one for latency, one for idle clients."""
+    """Return the tables of all results: one for speed, one for latency, one for idle clients."""
     idle = [result for result in results if result.workload.startswith("idle")]
     latency = [result for result in results if result.workload.startswith("latency")]
     speed = [result for result in results if result not in (*idle, *latency)]
@@ -181,7 +181,7 @@ def tables(results: Sequence[Result]) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return one line on a trial, for progress."""
+    """Return one line about a trial, for the progress."""
     where = f"{result.workload}, repetition {result.repetition + 1}, {result.server}: "
     if result.status != MEASURED:
         return where + f"{result.status}: {result.reason}"
@@ -196,6 +196,7 @@ def summary(result: Result) -> str:
 def as_json(
     results: Sequence[Result], machine: dict[str, Any], settings: dict[str, float]
 ) -> dict[str, Any]:
-    """Return all measurements, in seconds, deliveries, bytes and per second, with their setup."""
+    """Return all measurements, with their setup. Times are in seconds, latencies in ms, memory in
+    bytes."""
     trials = [vars(result) for result in results]
     return {"machine": machine, "settings": settings, "trials": trials}

@@ -1,7 +1,7 @@
 """The servers that can be timed, and how to start each in a comparable way.
 
-All listen only on 127.0.0.1, write nothing to disk, and otherwise run with their own
-defaults, except for the limit on clients.
+All listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
+Otherwise, they run with their defaults; the chatroom also with --quiet and --rate 0.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SPARE_CLIENTS = 16
-"""Clients that a server is configured for besides those that connect."""
+"""Number of clients that a server is configured for, in addition to those that connect."""
 
-# Includes what ends the line: a number may arrive in two pieces.
+# It includes the end of the line, because the number may arrive in two pieces.
 _ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
 
 
@@ -32,15 +32,15 @@ class NotInstalledError(Exception):
 class Recipe:
     """A way to start a server.
 
-    In `command`, which is split like a shell's, and in `files`, {python}, {host}, {port} (a
-    free one), {workers}, {clients}, {speakers} (of a round) and {dir} (a directory of its
-    own) are filled in. `ready` matches the server's output when it listens; its group
+    In `command`, which is split as by a shell, and in `files`, {python}, {host}, {port} (a
+    free port), {workers}, {clients}, {speakers} (in a round) and {dir} (a directory for this
+    server) are filled in. `ready` matches the server's output when it listens; its group
     ``port``, if any, is the port. Without `ready`, the server listens at {port} once it
     accepts a connection.
 
-    `at_once`: clients that connect at the same time when joins are timed. It is enough to
-    keep the server busy, and below its backlog: a client that finds the backlog full retries
-    a second later.
+    `at_once`: number of clients that connect at the same time when joins are timed. It is
+    enough to keep the server busy, and below its backlog: a client that meets a full backlog
+    retries after a second.
     """
 
     name: str
@@ -86,8 +86,8 @@ CHATROOM = Recipe(
     module="chatroom",
 )
 
-# -v prints the line that shows that it listens. It also prints a line per connection,
-# but none per message.
+# With -v, ncat prints that it listens. It also prints a line per connection, but none per
+# message.
 NCAT = Recipe(
     "ncat",
     "ncat",
@@ -118,7 +118,7 @@ NATS = Recipe(
 )
 
 FLOOR = Recipe("floor", "chat", "{python} -m harness.bench.floor {speakers}", _ANNOUNCED)
-"""The cost of a server that has nothing to do: see floor.py."""
+"""A minimal server: see floor.py."""
 
 RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR)}
 
@@ -126,7 +126,7 @@ RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR
 def custom(name: str, command: str) -> Recipe:
     """Return a recipe for any server of the chatroom's protocol, from a shell command."""
     if not shlex.split(command):
-        raise ValueError("an empty command")
+        raise ValueError("the command is empty")
     return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
 
 
@@ -152,8 +152,8 @@ def version_of(recipe: Recipe) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    said = done.stdout.decode(errors="replace").strip()
-    return said.splitlines()[0] if said else ""
+    printed = done.stdout.decode(errors="replace").strip()
+    return printed.splitlines()[0] if printed else ""
 
 
 def _command(text: str, values: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One trial: one server, one workload, one result; and the order of all trials."""
+"""One trial: the measurement of one server under one workload; and the order of all trials."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ NOT_STARTED = "did not start"
 NOT_INSTALLED = "not installed"
 
 AT_ONCE = 4
-"""Clients that connect at the same time if joins are not timed: few enough for any backlog."""
+"""Number of clients that connect at the same time if joins are not timed: few enough for any
+backlog."""
 
 DYING = 0.1
-"""Seconds until a crashed server has ended, after it has dropped its clients."""
+"""Seconds to wait for the end of a server that may have crashed, once it has dropped a client."""
 
 
 class LoadError(Exception):
-    """The load generator itself failed: this says nothing about the server."""
+    """The load generator itself failed; the server is not to blame."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Workload:
 
     @property
     def speakers(self) -> int:
-        """Clients that say a line in a round."""
+        """Number of clients that send a line in a round."""
         return self.clients if self.kind == "crowd" else 1
 
     def __str__(self) -> str:
@@ -49,8 +50,8 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials to run. `seconds`, `rounds` and `patience` are those of `Job`; `limit`: maximum
-    of seconds for one trial."""
+    """The trials to run. `seconds`, `rounds` and `patience` are those of `Job`. `limit`: maximum
+    duration of one trial, in seconds."""
 
     workloads: Sequence[Workload]
     servers: Sequence[Recipe]
@@ -82,18 +83,18 @@ class Result:
     command: list[str] = field(default_factory=list)
 
 
-def run_all(plan: Plan, told: Callable[[Result], None]) -> list[Result]:
-    """Run every trial in turn; call `told` with each result as it comes."""
+def run_all(plan: Plan, on_result: Callable[[Result], None]) -> list[Result]:
+    """Run every trial in turn; call `on_result` with each result."""
     results = []
     for workload, repetition, recipe in plan.trials():
         result = run(plan, workload, repetition, recipe)
-        told(result)
+        on_result(result)
         results.append(result)
     return results
 
 
 def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Result:
-    """Start a server, put a load on it, and end both in any case."""
+    """Start a server, run the load generator, and end both in any case."""
 
     def result(status: str, reason: str = "", figures: Report | None = None) -> Result:
         numbers = {name: float(value) for name, value in (figures or {}).items()}
@@ -146,7 +147,7 @@ def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int) -> Job:
 
 
 def _load(job: Job, server: Server, limit: float) -> Report:
-    """Run the load; for an idle one, measure the server's memory before and with it."""
+    """Run the load generator; for an idle workload, also measure the server's memory per client."""
     idle = job.workload == "idle"
     before = weight(server.pid) if idle else None
     report: Report = {}
@@ -170,8 +171,10 @@ def _load(job: Job, server: Server, limit: float) -> Report:
 
 @contextlib.contextmanager
 def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
-    """The load generator's process. It is killed after `limit` seconds, which sets the event, or at
-    the end of the block."""
+    """Start the load generator; yield its process, and an event.
+
+    It is killed after `limit` seconds, which sets the event, or at the end of the block.
+    """
     late = threading.Event()
 
     def end() -> None:
@@ -188,7 +191,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            start_new_session=True,  # an interrupt is handled here
+            start_new_session=True,  # this process handles interrupts
         ) as process,
     ):
         try:
@@ -198,4 +201,4 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
         finally:
             timer.cancel()
             process.kill()
-            process.wait()  # `with process` would not, if interrupted
+            process.wait()  # `with process` does not wait if it is interrupted

@@ -1,11 +1,9 @@
 """``python -m harness.reference``: a correct server, and servers that are broken on purpose.
 
-The harness is tested with them: a check that never failed proves nothing. In reading
-order:
+The harness is tested with them: each check must fail on a broken server. In reading order:
 
-- `server`    the reference: one small server that holds every clause of PROTOCOL.md,
-  except LOAD-4, which is about worker processes: it has none
-- `broken`    servers that differ from it in one thing, and break the clauses
-  that their registry names
-- `hopeless`  targets that are not servers at all
+- `server`    the reference: one small server that keeps every clause of PROTOCOL.md, except
+  LOAD-4, because it has no worker processes
+- `broken`    servers with one defect each, registered with the clauses that it breaks
+- `hopeless`  targets that are no usable servers
 """

@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--hopeless",
         metavar="NAME",
         choices=HOPELESS,
-        help="run this target, which is not a server",
+        help="run this target, which is no usable server",
     )
     wrong.add_argument(
         "--list", action="store_true", help="list the broken servers and the hopeless targets"
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def catalogue() -> str:
-    """Return the list of the broken servers, with the clauses that they break, and the hopeless."""
+    """Return the list of the broken servers, with their clauses, and of the hopeless targets."""
     rows = [
         (name, f"{summary(kind)} [{', '.join(sorted(clauses))}]")
         for name, (kind, clauses) in REGISTRY.items()

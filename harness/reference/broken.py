@@ -1,13 +1,13 @@
 """Servers with one defect each, and the clauses that the defect breaks.
 
-Each differs from the reference in a method or two. `broken` registers a server that an expression
-can describe; `breaks` registers a class. None relies on chance: a defect that shows only now and
-then is triggered by a count of one member's messages, so neither other members nor a busy machine
-matter. Each defect is as narrow as it can be and still certain to show, as one check must find it
-and no other: the server that strips spaces strips nothing else.
+Each differs from the reference in a few methods or attributes. `broken` registers a server that
+differs in attributes only; `breaks` registers a class. None relies on chance: a defect that shows
+only sometimes is triggered by a count of one member's messages, so neither other members nor a busy
+machine matter. Each defect is as narrow as it can be and still certain to show, because only the
+checks of the named clauses may find it: the server that strips spaces strips nothing else.
 
-`WIDE` names the servers on which so little works that checks of other clauses may fail, too, or
-reach no verdict.
+On the servers in `WIDE`, so little works that checks of other clauses may fail, too, or reach no
+verdict.
 """
 
 # ruff: noqa: ARG002, ARG005  (a defective method need not use all its arguments)
@@ -40,7 +40,7 @@ WIDE = frozenset({"stops-at-silence", "dies-when-empty"})
 
 
 def breaks(what: str) -> Callable[[type[Server]], type[Server]]:
-    """Register a class under `what`: its name, a colon and the ids of the clauses it breaks."""
+    """Register a class. what: name, a colon and the ids of the clauses that it breaks."""
     name, _, clauses = what.partition(": ")
 
     def register(kind: type[Server]) -> type[Server]:
@@ -56,7 +56,7 @@ def broken(what: str, about: str, base: type[Server] = Server, **different: Any)
 
 
 class Noting(Server):
-    """A correct server that counts each member's messages, and has fields for more notes."""
+    """A correct server that counts each member's messages, and has fields for subclasses."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -84,7 +84,7 @@ broken(
 
 @breaks("stops-at-silence: JOIN-1 JOIN-2")
 class StopsAtSilence(Server):
-    """Serves nobody until a newcomer has spoken."""
+    """Stops serving when a client joins, until that client has sent something."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -93,7 +93,7 @@ class StopsAtSilence(Server):
 
 
 class Napping(Server):
-    """A correct server that accepts late: a client in a hurry has left by then."""
+    """A correct server that accepts 20 ms late: a client may have left by then."""
 
     def accept(self) -> None:
         time.sleep(0.02)
@@ -102,7 +102,7 @@ class Napping(Server):
 
 @breaks("dies-of-an-early-reset: JOIN-2")
 class DiesOfAnEarlyReset(Napping):
-    """Exits if a newcomer has left before getpeername, as ncat does."""
+    """Exits if a new client has left before getpeername, as ncat does."""
 
     def join(self, member: Member) -> None:
         member.socket.getpeername()
@@ -111,7 +111,7 @@ class DiesOfAnEarlyReset(Napping):
 
 @breaks("dies-of-a-port-scan: JOIN-2")
 class DiesOfAPortScan(Napping):
-    """Peeks at a newcomer's input before the welcome, and exits if it was reset."""
+    """Peeks at a new client's input before the welcome, and exits if the connection was reset."""
 
     def join(self, member: Member) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -131,7 +131,7 @@ class DiesOfAReset(Server):
 
 @breaks("no-reuseaddr: JOIN-3")
 class NoReuseaddr(Server):
-    """Does not set SO_REUSEADDR: its port stays taken for a minute after it has stopped."""
+    """Does not set SO_REUSEADDR: its port stays in use for a minute after it has stopped."""
 
     def configure(self, listener: socket.socket) -> None:
         super().configure(listener)
@@ -149,14 +149,14 @@ class Ipv4Only(Server):
 
 broken(
     "refuses-in-silence: JOIN-5",
-    "Closes a newcomer's connection without a message when it is full.",
+    "Closes a new client's connection without a message when the room is full.",
     refusal=b"",
 )
 
 
 @breaks("refuses-without-end: JOIN-5")
 class RefusesWithoutEnd(Noting):
-    """Says that it is full, but leaves the connection open."""
+    """Sends the line for a full room, but leaves the connection open."""
 
     def refuse(self, connection: socket.socket) -> None:
         self.kept.append(connection)
@@ -166,12 +166,12 @@ class RefusesWithoutEnd(Noting):
 
 broken(
     "dies-when-full: JOIN-5",
-    "Exits when a client more than the maximum connects.",
+    "Exits when a client connects to a full room.",
     refuse=lambda self, connection: sys.exit("no room for one more"),
 )
 broken(
     "never-full: JOIN-5",
-    "Accepts everyone, whatever --max-clients says.",
+    "Accepts every client, whatever --max-clients says.",
     full=lambda self: False,
 )
 
@@ -179,7 +179,7 @@ broken(
 
 broken(
     "no-welcome: WELCOME-1 WELCOME-3 WELCOME-4",
-    "Sends no welcome: a newcomer can't tell that it has joined.",
+    "Sends no welcome: a new client can't know that it has joined.",
     greeting=b"",
 )
 broken("welcome-twice: WELCOME-1", "Sends the welcome twice.", greeting=2 * Server.greeting)
@@ -187,7 +187,7 @@ broken("welcome-twice: WELCOME-1", "Sends the welcome twice.", greeting=2 * Serv
 
 @breaks("welcome-late: WELCOME-1")
 class WelcomeLate(Noting):
-    """Sends the welcome 50 ms after the join, or after the newcomer's first received line."""
+    """Sends the welcome 50 ms after the join, or after the first line that the client receives."""
 
     def welcome(self, member: Member) -> None:
         self.noted.add(member)
@@ -207,7 +207,7 @@ class WelcomeLate(Noting):
 
 @breaks("last-words-first: WELCOME-1")
 class LastWordsFirst(Server):
-    """Sends a newcomer the last line of the room before the welcome."""
+    """Sends a new client the last line of the room before the welcome."""
 
     last = b""
 
@@ -234,7 +234,7 @@ class GreetsEveryone(Server):
 
 @breaks("late-member: WELCOME-3")
 class LateMember(Noting):
-    """Makes a newcomer a member only after the first message that follows its welcome."""
+    """Makes a client a member only after the first message that follows its welcome."""
 
     def enter(self, member: Member) -> None:
         self.kept.append(member)
@@ -303,7 +303,7 @@ broken(
 )
 broken(
     "collapses-spaces: CAST-3",
-    "Replaces several spaces by one, like a server that splits and joins words.",
+    "Replaces several spaces by one, like a server that splits a text into words.",
     sanitize=lambda self, text: Server.sanitize(self, re.sub(" +", " ", text)),
 )
 broken(
@@ -313,7 +313,7 @@ broken(
 )
 broken(
     "obeys-commands: CAST-3",
-    "Takes /quit and the text after it for a command, and does not deliver it.",
+    "Takes /quit and the text after it for a command, and does not deliver them.",
     sanitize=lambda self, text: Server.sanitize(self, text.partition("/quit")[0]),
 )
 
@@ -345,7 +345,7 @@ class SwapsNeighbours(Noting):
 
 @breaks("an-order-of-its-own: CAST-5")
 class AnOrderOfItsOwn(Noting):
-    """Delays a sender's line to every second member by up to 50 ms, behind another sender's."""
+    """Delays a sender's line to every second member by up to 50 ms, after another sender's line."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         receivers = self.recipients(sender)
@@ -410,7 +410,7 @@ class DiesAlone(Server):
 
 @breaks("kicks-the-lonely: CAST-7")
 class KicksTheLonely(Server):
-    """Takes a message of a lonely member for an error, and disconnects it."""
+    """Disconnects a member that sends while it is alone."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -448,7 +448,7 @@ broken(
 
 
 class WrongPrefix(Server):
-    """Correct if it listens at an IPv6 address; else the prefix is `shown`."""
+    """A server that is correct at an IPv6 address; at IPv4, the prefix contains `shown`."""
 
     shown: ClassVar[Callable[..., str]]
 
@@ -478,7 +478,7 @@ broken(
 )
 broken(
     "latest-address: PREFIX-2 PREFIX-4",
-    "Keeps the address in a global variable: it is always the latest newcomer's.",
+    "Writes the address of the latest member, as from a global variable.",
     WrongPrefix,
     shown=lambda self, sender, receiver: [*self.members, sender][len(self.members) - 1].address,
 )
@@ -561,7 +561,7 @@ class PrefixOncePerRead(Server):
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         messages = super().frame(member, data)
         if max(map(len, messages), default=0) > 1 * KIB:
-            return messages  # long lines are LINE-7's matter
+            return messages  # LINE-7 judges long lines
         return [b"".join(messages)] if messages else []
 
 
@@ -644,7 +644,9 @@ class TearsCharacters(Server):
         return super().frame(member, text.encode())
 
 
-broken("dies-of-bad-bytes: TEXT-2", "Exits if it can't decode a read.", errors="strict")
+broken(
+    "dies-of-bad-bytes: TEXT-2", "Exits if it can't decode the bytes of a read.", errors="strict"
+)
 
 
 @breaks("kicks-bad-bytes: TEXT-2")
@@ -732,8 +734,7 @@ class DiesWhenEmpty(Server):
 class SkipsAfterLeave(Server):
     """Removes from a list during iteration: the member after a leaver misses the next message.
 
-    Only if two or more joined after the leaver. A leaver that joined last, or second to last,
-    harms nobody.
+    This happens only if two or more members joined after the leaver.
     """
 
     skipped: Member | None = None
@@ -766,7 +767,7 @@ class DropsLastWords(Server):
 
 broken(
     "drops-the-unfinished: LEAVE-2",
-    "Drops the unfinished line of a leaver.",
+    "Drops the unfinished line of a member that leaves.",
     last_words=lambda self, member: [],
 )
 
@@ -837,7 +838,7 @@ class ClosesLate(KeepsItsSideOpen):
 
 @breaks("bans-who-comes-back: LEAVE-5")
 class BansWhoComesBack(Noting):
-    """Refuses an address from which a member has spoken and left."""
+    """Refuses an address from which a member has sent a line and left."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -863,7 +864,7 @@ class BlockingSends(Server):
     """Blocks in send, and so freezes when a member does not read."""
 
     def send(self, member: Member) -> None:
-        with contextlib.suppress(OSError):  # it may have left, and its socket is closed
+        with contextlib.suppress(OSError):  # the member may have left, and its socket is closed
             member.socket.setblocking(True)
         super().send(member)
         with contextlib.suppress(OSError):
@@ -872,7 +873,7 @@ class BlockingSends(Server):
 
 broken(
     "unbounded-queue: LOAD-2",
-    "Queues all that a member does not read, without limit.",
+    "Queues without limit what a member does not read.",
     lags=lambda self, member: False,
 )
 broken(
@@ -889,7 +890,7 @@ broken(
 
 @breaks("loses-the-flood: LOAD-3")
 class LosesTheFlood(Server):
-    """Reads what exceeds a member's allowance, and drops it."""
+    """Reads input beyond a member's allowance, and drops it."""
 
     def rest(self, member: Member) -> None:
         with contextlib.suppress(OSError):
@@ -900,7 +901,7 @@ class LosesTheFlood(Server):
 
 @breaks("no-allowance: LOAD-3")
 class NoAllowance(Server):
-    """Throttles nobody."""
+    """Throttles no member."""
 
     def allowance(self, member: Member) -> float:
         member.allowance = 1 << 30

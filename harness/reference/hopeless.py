@@ -1,8 +1,8 @@
-"""Targets that are not servers at all, or do not end, start or print as a server should.
+"""Targets that are not servers, or do not start, end or print as a server should.
 
-They judge no clause. They show that the harness does not hang, is not flooded or fooled,
-and leaves no process behind. Each ends by itself after ten minutes, in case the harness
-does leave it behind.
+They belong to no clause. With them, tests show that the harness does not hang, is not
+flooded or deceived, and leaves no process behind. Each ends by itself after ten minutes, in
+case the harness fails to end it.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def wait() -> NoReturn:
 
 @hopeless("never-listens")
 def never_listens(_: Options) -> NoReturn:
-    """Runs, and does not listen."""
+    """Runs, but does not listen."""
     wait()
 
 
 @hopeless("never-accepts")
 def never_accepts(options: Options) -> NoReturn:
-    """Listens, and accepts no connection."""
+    """Listens, but accepts no connection."""
     server = Server(options)
     server.listener = server.listen()
     server.announce()
@@ -75,7 +75,7 @@ class ClosesAtOnce(Server):
 
 @hopeless("floods-with-garbage")
 class FloodsWithGarbage(Server):
-    """Sends all byte values to each newcomer without end, and reads nothing."""
+    """Sends all byte values to each client without end, and reads nothing."""
 
     def accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ def dies_by_signal(_: Options) -> NoReturn:
 
 @hopeless("ignores-sigterm")
 class IgnoresSignals(Server):
-    """Serves correctly, and ends only on SIGKILL."""
+    """Serves correctly, but ends only on SIGKILL."""
 
     def stop(self, *_: object) -> None:  # type: ignore[override]
         pass
@@ -151,7 +151,7 @@ class PrintsNothing(Server):
 
 @hopeless("floods-its-output")
 class FloodsItsOutput(Server):
-    """Serves correctly, and prints without end."""
+    """Serves correctly, but prints without end."""
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self.print, daemon=True).start()

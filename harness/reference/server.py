@@ -1,12 +1,12 @@
-"""The reference server: one process, one thread, every clause but LOAD-4.
+"""The reference server: one process, one thread, every clause except LOAD-4.
 
-It is written to be read, and to be broken (`harness.reference.broken`): each method does
-one thing that a subclass can do wrong. Bytes take this way:
+Each method does one thing, so that a subclass can do it wrong (`harness.reference.broken`).
+Bytes pass through these methods:
 
     read → hear → frame → say → broadcast → deliver → send
 
-Up to `deliver`, nothing touches a socket. So no member leaves in the middle of a
-broadcast: lagging and broken members are handled at the end of the turn.
+From `hear` to `deliver`, no member is removed, so none leaves in the middle of a broadcast:
+lagging members and failed connections are handled at the end of the turn.
 """
 
 from __future__ import annotations
@@ -68,26 +68,26 @@ class Member:
         self.address = address
         self.port = port
         self.decoder: codecs.IncrementalDecoder
-        """Holds an incomplete character until its other bytes come (LINE-2)."""
+        """Holds an incomplete character until its other bytes arrive (LINE-2)."""
         self.text = ""
         """Unfinished line."""
         self.due = 0.0
-        """Time at which the unfinished line is to be flushed (LINE-5)."""
+        """Time at which to flush the unfinished line (LINE-5)."""
         self.timed = False
         """True while a timer for `due` runs."""
         self.queue = bytearray()
-        """Bytes to send that the socket has not taken yet (LOAD-1)."""
+        """Bytes to send that the socket has not accepted yet (LOAD-1)."""
         self.stuck = False
-        """True while the socket takes no more."""
+        """True while the socket accepts no more bytes."""
         self.broken = False
-        """True once it can't be sent to; its input may still be there to read (LEAVE-2)."""
+        """True once sending has failed; there may still be input to read (LEAVE-2)."""
         self.allowance = 0.0
         """Bytes that may be read (LOAD-3), as of the time `reckoned`."""
         self.reckoned = 0.0
         self.paused = False
-        """True while it is not read, until it has allowance again."""
+        """True while the member is not read, until it has allowance again."""
         self.watched = 0
-        """Events for which the selector watches it."""
+        """Events for which the selector watches the socket."""
         self.gone = False
 
 
@@ -115,7 +115,7 @@ class Server:
         self.alarms = itertools.count()
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
 
-    # --- life ----------------------------------------------------------------
+    # --- the loop ------------------------------------------------------------
 
     def run(self) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,8 +167,8 @@ class Server:
 
     def turn(self) -> None:
         ready = self.selector.select(self.patience())
-        # Newcomers first: they receive what is said after they connected. In a full room, leavers
-        # first: they make room for newcomers.
+        # New clients first, so that they receive what is sent after they connected. In a full room,
+        # members first: those that leave make room for new clients.
         ready.sort(key=lambda pair: pair[0].data is not None, reverse=self.full())
         for key, events in ready:
             if key.data is None:
@@ -217,7 +217,7 @@ class Server:
         return len(self.members) >= self.max_clients
 
     def refuse(self, connection: socket.socket) -> None:
-        """Say that the room is full, and close (JOIN-5).
+        """Send the line for a full room, and close (JOIN-5).
 
         The input is read first: with unread input, close would send a RST.
         """
@@ -253,7 +253,7 @@ class Server:
             self.selector.modify(member.socket, events, member)
         member.watched = events
 
-    # --- what members say ----------------------------------------------------
+    # --- from a member -------------------------------------------------------
 
     def read(self, member: Member) -> None:
         """Read from a member, within its allowance; TCP slows the sender down (LOAD-3)."""
@@ -295,7 +295,7 @@ class Server:
         if not member.gone:
             member.paused = False
             self.watch(member)
-            self.wait(member)  # the pause was not the member's silence
+            self.wait(member)  # the pause does not count as silence of the member
 
     def hear(self, member: Member, data: bytes) -> None:
         self.say(member, self.frame(member, data))
@@ -358,7 +358,7 @@ class Server:
         """Replace control characters (TEXT-3, and so PREFIX-4)."""
         return text.translate(VISIBLE)
 
-    # --- what members hear ---------------------------------------------------
+    # --- to the members ------------------------------------------------------
 
     def say(self, sender: Member, messages: list[bytes]) -> None:
         for message in messages:
@@ -372,7 +372,7 @@ class Server:
         self.midline.clear()
 
     def broadcast(self, sender: Member, message: bytes) -> None:
-        """Deliver one message to all, before the next (CAST-1, CAST-4, CAST-5)."""
+        """Deliver a message to all recipients, before the next message (CAST-1, CAST-4, CAST-5)."""
         receivers = self.recipients(sender)
         for receiver in receivers:
             self.deliver(receiver, self.prefix(sender, receiver) + message)
@@ -380,7 +380,7 @@ class Server:
             self.midline.update(receivers)
 
     def recipients(self, sender: Member) -> list[Member]:
-        """Return all members but the sender (CAST-2, CAST-6); none if it is alone (CAST-7)."""
+        """Return all members except the sender (CAST-2, CAST-6), which may be none (CAST-7)."""
         return [member for member in self.members if member is not sender]
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:  # noqa: ARG002
@@ -402,7 +402,7 @@ class Server:
         return len(member.queue) > self.options.max_lag
 
     def send(self, member: Member) -> None:
-        """Send as much as the socket takes; keep the rest (LOAD-1)."""
+        """Send as much as the socket accepts; keep the rest (LOAD-1)."""
         member.stuck = False
         try:
             while member.queue:
@@ -435,7 +435,7 @@ class Server:
         self.leave(member)
 
     def close(self, member: Member) -> None:
-        """Close the connection and free what it holds (LEAVE-3)."""
+        """Close the connection and free its resources (LEAVE-3)."""
         member.gone = True
         member.queue.clear()
         if member.watched:
@@ -445,7 +445,7 @@ class Server:
 
 
 def canonical(host: str) -> str:
-    """Return mapped IPv4 as IPv4, and IPv6 in its shortest form without scope (PREFIX-3)."""
+    """Return an address in its shortest form, without a scope; mapped IPv4 as IPv4 (PREFIX-3)."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -37,7 +37,7 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
         (["bench", "--limit", "long"], "argument --limit: must be a number of seconds"),
         (["bench", "--server", "irc"], "argument --server: must be chatroom, ncat, redis, nats"),
         (["bench", "--server", "=x"], "argument --server: must be"),
-        (["bench", "--server", "a= "], "argument --server: 'a= ': an empty command"),
+        (["bench", "--server", "a= "], "argument --server: 'a= ': the command is empty"),
         (["bench", "--server", "a='"], 'argument --server: "a=\'": No closing quotation'),
         (
             ["bench", "--server", "ncat", "ncat"],
@@ -235,7 +235,7 @@ def test_the_footnote_names_the_known_versions(tmp_path: Path) -> None:
     note = "Median of 3, 2 cores of Z80, Linux 6, Python 3.11.7, redis 7.0.15."
     assert bench.footnote(machine, 3) == note
     machine["load_average"] = 6.44
-    assert "busy with other things (load average 6.4 before" in bench.footnote(machine, 3)
+    assert "busy with other work (load average 6.4 before" in bench.footnote(machine, 3)
     assert bench.describe_machine([RECIPES["chatroom"]])["versions"].keys() == {"chatroom"}
     assert bench._processor(tmp_path / "none")
     (tmp_path / "cpuinfo").write_text("flags\t: x\nmodel name\t: Z80 CPU\n")

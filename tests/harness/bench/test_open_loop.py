@@ -52,10 +52,10 @@ def test_an_echo_is_required_and_is_not_counted_as_a_delivery() -> None:
         (ZERO + TWO, "has not received each message once"),
         (ZERO + TWO + THREE + THREE, "has not received each message once"),
         (ZERO + TWO + THREE + ONE, "has not received each message once"),  # its own
-        (ZERO + TWO + THREE[:-1], "received '<127.*, which nobody sent"),
-        (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which nobody sent"),
-        (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which nobody sent"),
-        (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, which nobody sent"),
+        (ZERO + TWO + THREE[:-1], "received '<127.*, which no client sent"),
+        (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which no client sent"),
+        (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which no client sent"),
+        (ZERO + TWO + THREE.replace(b"127", b"128"), "received '<128.*, which no client sent"),
     ],
 )
 def test_any_other_output_is_a_violation(heard: bytes, complaint: str) -> None:
@@ -109,7 +109,7 @@ def test_a_due_message_does_not_wait_for_an_answer() -> None:
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=0.05) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
-        with pytest.raises(ArrivalError, match=r"1 clients got nothing for 0\.05 s"):
+        with pytest.raises(ArrivalError, match=r"1 clients received nothing for 0\.05 s"):
             play(room, table, room.score([0, 0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said

@@ -85,27 +85,30 @@ def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
     ("fault", "complaint"),
     [
         ("close at once", "was disconnected"),
-        ("mute", "got nothing for 2 s, waiting for the welcome"),
+        ("mute", "received nothing for 2 s, waiting for the welcome"),
         # From the first line on.
-        ("lose", "such as client 3, got nothing for 2 s, waiting for the line of client 0"),
+        ("lose", "such as client 3, received nothing for 2 s, waiting for the line of client 0"),
         ("double 1", "client . has [12] lines too many"),
         ("die 1", r"was disconnected.*; the server ended \(exit status 7\), saying: out of luck"),
         # In the first check.
-        ("lose 3", "clients, such as client 2, got nothing for 2 s, waiting for everyone's line"),
+        (
+            "lose 3",
+            "clients, such as client 2, received nothing for 2 s, waiting for every client's line",
+        ),
         ("double 3", "too many"),
         ("echo 3", "too many"),
         ("garble 3", "client 2 lacks 1 lines.* and has 1 lines too many"),
         ("noise 3", r"client 2 received 'hm\? ' between the lines"),
         ("misname 3", "client 2 lacks 1 lines"),
         # In the timed part.
-        (f"lose {TIMED}", "client 2, which lacks 75 bytes, got nothing for 2 s"),
+        (f"lose {TIMED}", "client 2, which lacks 75 bytes, received nothing for 2 s"),
         (f"double {TIMED}", "client [23] received [0-9]+ bytes too many"),
         (f"echo {TIMED}", "client [0-9] received [0-9]+ bytes too many"),
         (f"close {TIMED}", "client [0-9] was disconnected"),
         (f"reset {TIMED}", "client [0-9] was disconnected: .*reset"),
         (f"garble {TIMED}", "client 2 lacks 1 lines.* and has 1 lines too many"),
         # In the last check.
-        (f"lose {LAST_CHECK}", "waiting for everyone's line"),
+        (f"lose {LAST_CHECK}", "waiting for every client's line"),
         (f"garble {LAST_CHECK}", "client 2 lacks"),
         ("late 26", "client 2 (received 75 bytes|has 1 lines) too many"),
     ],
@@ -140,10 +143,10 @@ def test_latencies_are_measured_at_fractions_of_the_capacity() -> None:
     ("fault", "complaint"),
     [
         ("double", "bytes too many"),
-        ("lose", "got nothing for"),
+        ("lose", "received nothing for"),
         ("reset", "was disconnected"),
         ("echo", "bytes too many|has not received each message once"),  # whichever comes first
-        ("garble", "received '<127.0.0.1>.*, which nobody sent"),
+        ("garble", "received '<127.0.0.1>.*, which no client sent"),
     ],
 )
 def test_a_wrong_server_has_no_latency_figures(fault: str, complaint: str) -> None:

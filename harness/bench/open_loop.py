@@ -27,7 +27,7 @@ PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
 MOST = SPEAKERS * payload.GENERATIONS
-"""Maximum number of different messages: the number of a message stands in its line, in place of
+"""Maximum number of different messages. A line contains the number of its message, in place of
 speaker and round."""
 
 Arrivals = list[tuple[float, bytes]]
@@ -124,7 +124,7 @@ def play(
             arrivals[listener].append((now, data))
             left[listener] -= len(data)
             if left[listener] < 0:
-                raise ArrivalError(f"client {listener} received bytes too many")
+                raise ArrivalError(f"client {listener} received too many bytes")
             lacking -= not left[listener]
     return arrivals, lateness
 
@@ -147,7 +147,7 @@ def _write(file: Path, text: str) -> str:
 
 
 def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, float]:
-    """Return nearest-rank percentiles, in ms, of times in seconds; `late p99`: of the lateness."""
+    """Return nearest-rank percentiles in ms: `p99` of the latencies, `late p99` of the lateness."""
     found = {}
     for prefix, values in (("", sorted(latencies)), ("late ", sorted(lateness))):
         for name, part in PERCENTILES.items():

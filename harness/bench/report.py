@@ -47,7 +47,7 @@ def figures(results: Sequence[Result], workload: str, server: str, name: str) ->
 
 
 def ratio(results: Sequence[Result], workload: str, reference: str, server: str) -> float | None:
-    """Return how many times as fast as the server the reference is: the median over repetitions."""
+    """Return the ratio of the reference's rate to the server's: the median over repetitions."""
     ours = figures(results, workload, reference, "rate")
     theirs = figures(results, workload, server, "rate")
     ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs.keys()]

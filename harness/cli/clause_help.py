@@ -65,7 +65,7 @@ def explain(clause: Clause, checks: Sequence[Check], caught: Mapping[str, str]) 
     evidence = weakest([check.evidence for check in of_it])
     yield f"  {RESTS_ON[evidence] if evidence else 'none: the clause is never judged'}"
     yield ""
-    yield from _section("Broken servers that it catches", caught)
+    yield from _section("Broken servers that the tests catch", caught)
 
 
 def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:

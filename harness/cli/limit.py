@@ -2,7 +2,7 @@
 
 All clients talk, each at the same rate, on a fixed schedule. A server holds a load
 if it delivers all messages correctly, and 99 of 100 reach their last receiver within
---p99. The load is doubled until it is not held; then the search continues between
+--p99 ms. The load is doubled until it is not held; then the search continues between
 the last two loads until they differ by a tenth. If the harness could not keep its schedule, the
 load does not count as held, and the report says so; then --processes may help.
 
@@ -135,7 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--clients", "N", whole(2), 100, "number of clients")
     bound = "milliseconds within which the last receiver must have 99 of 100 messages"
     add(parser, "--p99", "MS", whole(1), 100, bound)
-    add(parser, "--seconds", "S", seconds, 5, "seconds of talk at each load")
+    add(parser, "--seconds", "S", seconds, 5, "duration of each load, in seconds")
     add(parser, "--processes", "N", whole(1), 1, "number of processes that run the clients")
 
 

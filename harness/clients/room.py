@@ -240,7 +240,7 @@ class Room:
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
     async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
-        """Have each member send a last token; return all that each has received since it was taken.
+        """Have each member send a last token; return the input of each that was not taken yet.
 
         All that the members sent earlier has arrived by then, or is lost.
         """

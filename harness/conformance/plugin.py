@@ -1,7 +1,7 @@
 """The pytest plugin: one target per process, one room per test.
 
 The plugin does nothing for tests without the marker ``clause(id, evidence)``, which names
-the clause that the test judges and the evidence for a pass. A test with it is a coroutine
+the clause that the test judges and the evidence for a pass. Such a test is a coroutine
 function with the fixture `room`, and runs in an event loop of its own:
 
     @pytest.mark.clause("CAST-7", OBSERVED)

@@ -6,8 +6,8 @@ Goals:
 - A check is harmless: it makes no test connection, which could disturb a server.
 
 Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, /proc/net
-is read; the kernel takes milliseconds to list all connections, those included that were closed
-within the last minute. Other systems give no answer.
+is read; the kernel takes milliseconds to list all connections, including those closed within the
+last minute. Other systems give no answer.
 """
 
 from __future__ import annotations

@@ -196,6 +196,6 @@ async def test_a_line_of_20000_bytes_loses_nothing(room: Room) -> None:
 
 
 def _digits(size: int) -> bytes:
-    """Return `size` bytes, in which numbers are counted up so that a loss can be located."""
+    """Return `size` bytes of ascending numbers, so that a loss can be located."""
     text = b"".join(b"%d," % number for number in range(size))
     return text[:size]

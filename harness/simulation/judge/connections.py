@@ -34,7 +34,7 @@ SLOW = ("slow", "stall")
 """Faults of a link that allow the server to disconnect the client (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""Reasons of a refusal that begin like this are faults of this machine, not of the target."""
+"""First words of the reason for a refusal if this machine is at fault, not the target."""
 
 
 class Connections:

@@ -22,7 +22,7 @@ class Deliveries:
         self._read: dict[str, Line | None] = {}
         """Lines that were parsed before; None: a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Sessions that received other text before the welcome, and the welcome not yet."""
+        """Sessions that received other text first, and have not received the welcome yet."""
 
     def collect(self) -> None:
         facts, index = self._facts, self._facts.index

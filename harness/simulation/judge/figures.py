@@ -64,8 +64,8 @@ class Figures:
     """Corrected latencies of each population's messages, so that a throttled flooder does not hide
     the latencies of others."""
     costs: dict[str, float]
-    """Costs of the target: memory (bytes) and descriptors, at the first and the last measurement
-    and at most; processor time from the first to the last, in seconds and in mean processors."""
+    """Costs of the target. Memory (bytes) and descriptors: the first and the last measurement, and
+    the maximum. Processor time from the first to the last: in seconds, and in mean processors."""
     faults: Counter[str]
     """Number of times that each fault of the target or of a link began."""
     sessions: int
@@ -140,7 +140,7 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:
-    """Return the messages that remain if a sender waits until its previous one was received."""
+    """Return the messages that were due after their sender's previous message was received."""
     free: dict[int, float] = {}
     found = []
     for message in heard:

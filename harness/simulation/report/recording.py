@@ -20,7 +20,7 @@ Span = tuple[float, float, str]
 
 @dataclass(frozen=True)
 class Group:
-    """Violations of one kind that concern one message, or a single one without a message.
+    """Violations of one kind that concern one message, or one violation without a message.
 
     who: affected sessions. says: description of the first violation.
     """

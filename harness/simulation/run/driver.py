@@ -4,7 +4,7 @@
 
 `drivers.py` sends a pickled `Job` on standard input and, after the answer READY, the start
 of the run; the driver ends at EOF. Events go into the job's file, in the format of
-history.py; progress goes to standard output, as a JSON line every REPORT_EVERY second. The driver
+history.py; progress goes to standard output, as a JSON line every half second. The driver
 uses only the standard library: one process must handle 20,000 deliveries per second and
 keep its schedule, or the harness would measure itself.
 

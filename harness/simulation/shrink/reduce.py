@@ -113,7 +113,9 @@ def _places(script: Script, kind: str) -> list[int]:
 
 
 def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
-    """Return the smallest script found with `budget` calls of `shows`, which is true of `script`.
+    """Return the smallest script found with `budget` calls of `shows`.
+
+    `shows` must be true of `script`.
 
     likely: clients that may suffice alone. With enough budget, no single client, line, cut
     or leave can be left out of the result. No script is tried twice.

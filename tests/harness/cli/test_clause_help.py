@@ -32,7 +32,7 @@ Tests
 Evidence for a pass
   nothing came: the harness watched for at least 0.3 s, times --timeout-scale
 
-Broken servers that it catches
+Broken servers that the tests catch
   echoes
     Sends it back."""
     )
@@ -42,7 +42,7 @@ def test_explain_prints_none_for_missing_parts() -> None:
     told = "\n".join(explain(CLAUSE, [], {}))
     assert "Tests\n  none" in told
     assert "none: the clause is never judged" in told
-    assert told.endswith("catches\n  none")
+    assert told.endswith("tests catch\n  none")
 
 
 def test_a_clause_of_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,10 +142,10 @@ def test_latencies_are_measured_at_fractions_of_the_capacity() -> None:
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        ("double", "bytes too many"),
+        ("double", "too many bytes"),
         ("lose", "received nothing for"),
         ("reset", "was disconnected"),
-        ("echo", "bytes too many|has not received each message once"),  # whichever comes first
+        ("echo", "too many bytes|has not received each message once"),  # whichever comes first
         ("garble", "received '<127.0.0.1>.*, which no client sent"),
     ],
 )

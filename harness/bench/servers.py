@@ -1,7 +1,7 @@
 """The servers that can be timed, and how to start each in a comparable way.
 
 All listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
-Otherwise, they run with their defaults; the chatroom also with --quiet and --rate 0.
+Otherwise, they run with their defaults; the chatroom also with --quiet, and without rate limits.
 """
 
 from __future__ import annotations

@@ -269,6 +269,10 @@ def test_the_writer_of_a_silent_room_is_idle(tmp_path: Path) -> None:
 # --- the process dies or hangs -------------------------------------------------------------------
 
 
+def all_is_written(file: Path, talk: Talk) -> bool:
+    return file.read_bytes().count(b'{"n"') == talk.heard.count(b"\n")
+
+
 def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     chance = random.Random(1)
@@ -284,6 +288,8 @@ def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
             here.writer().kill()
             talk.hear(200 - before)
             until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
+            # In time: the log keeps 384 entries.
+            until(lambda: all_is_written(file, talk), "its successor has written all")
         talk.lines(20)
         here.stop()
     found = lines(file)

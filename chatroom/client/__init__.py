@@ -9,6 +9,7 @@ In reading order:
     command.py      the command line: arguments in, an exit code and at most one error line out
     address.py      the address of a room, and how to connect to it
     connection.py   a connection, with or without TLS
+    text.py         pure: text that is safe to show at a terminal
     session.py      the plain form: bytes between the standard streams and the room
     streams.py      standard input and output for asyncio
     signals.py      signals for asyncio

@@ -136,6 +136,11 @@ class Pane:
         status = next((i for i, row in enumerate(rows) if self._is_status(row)), len(rows))
         return "\n".join(rows[status + 1 :]).rstrip("\n")
 
+    @property
+    def cursor(self) -> int:
+        """Column of the cursor."""
+        return int(self.run("display-message", "-p", "#{cursor_x}"))
+
     @staticmethod
     def _is_status(row: str) -> bool:
         return len(row) > 1 and row[0] == " " != row[1]

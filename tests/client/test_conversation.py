@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view import conversation as module
+from chatroom.client.view.cells import ACCENTS, FILLER, settled
 from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
-from chatroom.client.view.pages import ACCENTS, Pages, wrap
+from chatroom.client.view.pages import Pages, wrap
 
 
 @pytest.fixture
@@ -95,27 +96,35 @@ def test_control_characters_are_replaced_in_every_line(conversation: Conversatio
     assert shown(conversation) == ["<::1>␛[2J\ufffd\ufffd\ufffd\ufffd␍", "<You>␇", "── ␇"]
 
 
-@pytest.mark.parametrize(
-    ("text", "seen"),
-    [
-        ("a\tb", "a       b"),
-        ("👩‍🔬", "👩🔬"),
-        ("👍🏽 ❤️ ❤️‍🔥", "👍 ❤ ❤🔥"),
-        ("🇩🇪", "🇩🇪"),
-        ("🏴\U000e0067\U000e0062\U000e007f a", "🏴 a"),
-        ("क्‍ष", "क्‍ष"),
-        ("e\u0301", "e\u0301"),
-    ],
-)
-def test_text_is_shown_in_the_same_cells_on_all_terminals(
-    conversation: Conversation, text: str, seen: str
-) -> None:
-    conversation.arrived(text)
-    assert shown(conversation) == [seen]
-    assert conversation.lines[0].text == text
+def test_a_tab_is_shown_as_spaces(conversation: Conversation) -> None:
+    conversation.arrived("a\tb")
+    assert shown(conversation) == ["a       b"]
 
 
 # --- rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a b é 你", "a b é 你"),
+        ("👩‍🔬", "👩🔬"),
+        ("👍🏽 ❤️ ❤️‍🔥", "👍 ❤ ❤🔥"),
+        ("🏴\U000e0067\U000e0062\U000e007f a", "🏴 a"),
+        ("क्‍ष", "क्‍ष"),
+        ("e\u0301", "e\u0301"),
+        ("நி", f"நி{FILLER}"),
+        ("🌡", f"🌡{FILLER}"),
+        ("각", "각"),  # Hangul, in parts.
+    ],
+)
+def test_a_character_gets_as_many_cells_as_any_terminal_gives_it(text: str, seen: str) -> None:
+    assert settled(text) == seen
+
+
+@pytest.mark.parametrize("emoji", ["🫨", "🩵", "🇩", "🀄", "🅰"])
+def test_an_emoji_has_two_cells_whatever_the_library_knows(emoji: str) -> None:
+    assert get_cwidth(settled(emoji)) == 2
 
 
 @pytest.mark.parametrize(
@@ -129,11 +138,14 @@ def test_text_is_shown_in_the_same_cells_on_all_terminals(
         ("one twoooooo", ["one", "  twoooooo"]),
         ("one twooooooo", ["one", "  twoooooo", "  o"]),
         ("one twooooooooooo", ["one", "  twoooooo", "  ooooo"]),
-        ("你好你好你", ["你好你好你"]),
+        ("a你好你好", ["a你好你好"]),
         ("a你好你好你", ["a你好你好", "  你"]),
-        ("a你好你好你你你你你", ["a你好你好", "  你你你你", "  你"]),
+        ("a你好你好你你你你你", ["a你好你好", "  你你你", "  你你"]),
+        ("a你好你好i\u0bbf", ["a你好你好", f"  i\u0bbf{FILLER}"]),
+        ("01234567i\u0bbf", [f"01234567i\u0bbf{FILLER}"]),
         ("<::1>hello" + " " * 80 + "<::2>me", ["<::1>hello", "  <::2>me"]),
-        ("012345678e\u0301", ["012345678e\u0301"]),
+        ("01234567e\u0301", ["01234567e\u0301"]),
+        ("012345678e\u0301", ["012345678", "  e\u0301"]),
     ],
 )
 def test_text_is_wrapped(text: str, rows: list[str]) -> None:

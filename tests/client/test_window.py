@@ -128,6 +128,73 @@ def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
         anna.says("<You>my ␛[31mown\ufffd")
 
 
+# tmux and prompt_toolkit do not count the same cells in any of these texts. tmux 3.3 gives a Tamil
+# vowel sign a cell, and does not show an emoji that it does not know.
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("🇩🇪xxxxxxx0x9", ["🇩 🇪 xxxxxxx0x9"]),
+        ("நி நி x", ["நி நி x"]),
+        ("🫨🩵", [""]),
+        ("\u3164\u3164x", ["\ufffd\ufffdx"]),
+        ("e\u0301" * 18, ["e\u0301" * 18]),
+        ("e\u0301" * 19, ["e\u0301" * 18, "  e\u0301"]),
+        ("👩‍🔬❤️👍🏽 x", ["👩🔬❤👍 x"]),
+    ],
+)
+def test_a_row_is_not_torn_by_the_cells_of_another(room: Room, text: str, rows: list[str]) -> None:
+    with pane(*room.address, columns=30, rows=20) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        expected = []
+        for number in range(6):
+            paid = f"<127.100.100.100>pay {number}00 euros"
+            peer.say(f"<127.0.0.5>{text}\n{paid}\n")
+            expected += [f"<127.0.0.5>{rows[0]}", *rows[1:], paid]
+            anna.says(paid)
+        assert without_emoji(anna.said)[-12:] == expected[-12:]
+
+
+def without_emoji(rows: list[str]) -> list[str]:
+    """Return the rows without the emoji that a newer tmux shows."""
+    return [re.sub("[🫨🩵]", "", row).rstrip() for row in rows]
+
+
+def test_the_typed_line_is_not_torn(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        line = "👨‍👩‍👧 🇩🇪 நி \u3164e\u0301"
+        shown = "👨👩👧 🇩 🇪  நி \ufffde\u0301"
+        anna.type(line)
+        anna.has_typed(shown)
+        anna.press("Home")
+        anna.type("Z")
+        anna.has_typed(f"Z{shown}")
+        assert anna.cursor == len("<You>Z")
+        anna.press("End")
+        anna.type("z")
+        anna.has_typed(f"Z{shown}z")
+        anna.press("Enter")
+        assert_sent(peer, f"Z{line}z\n")
+        anna.says(f"<You>Z{shown}z")
+
+
+def test_a_right_to_left_letter_does_not_turn_a_row(room: Room) -> None:
+    """PREFIX-4, where the terminal detects the direction of a row."""
+    with pane(*room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        peer.say("<127.0.0.5>\u05d0 <10.0.0.1>hello\n")
+        anna.says("<127.0.0.5>\u200e\u05d0 <10.0.0.1>hello")
+        anna.type("\u05d0\u05d1")
+        anna.has_typed("\u200e\u05d0\u05d1")
+        anna.press("C-c")
+        peer.close()
+        assert anna.end() == 0
+        assert "<127.0.0.5>\u200e\u05d0 <10.0.0.1>hello" in anna.left
+
+
 def test_many_accents_on_one_letter_do_not_slow_the_window(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)

@@ -1,7 +1,7 @@
 """The lines of the conversation. Pure: text in, lines out.
 
-Text may be cut anywhere. An unfinished line grows in place, even after others were added below it.
-No text is trusted: all of it passes through `printable`.
+Text arrives cut anywhere. An unfinished line grows in place, even after others were added below it.
+No text is trusted: all of it passes through `visible`.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from chatroom.protocol.text import printable
+from chatroom.client.text import visible
 
 YOU = "<You>"
 #: Prefix of the client's own notices.
@@ -28,14 +28,6 @@ TAB = 8
 # The prefix of a message (PREFIX-1): an IPv4 or IPv6 address, or another form that the room uses,
 # such as <room> or <192.0.2.10#7>. The end of prefixes without brackets can't be found.
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
-
-# Characters that join emoji or alter the one before them. Terminals disagree on the number of cells
-# of the result, which would misplace the text beside it. So each emoji is shown by itself. (The
-# last range is tags, which make flags of regions; their only other use is invisible text.)
-_ALTERS_EMOJI = re.compile(
-    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
-    "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
-)
 
 Kind = Literal["said", "own", "notice"]
 
@@ -59,8 +51,7 @@ class Line:
 
     @property
     def shown(self) -> str:
-        """Text to show, in which all terminals agree on the width of each character."""
-        return (self.head + _ALTERS_EMOJI.sub("", self.text)).expandtabs(TAB)
+        return (self.head + self.text).expandtabs(TAB)
 
 
 class Conversation:
@@ -85,7 +76,7 @@ class Conversation:
         (The greeting can't be recognised by its prefix, because a room may use any prefix.)
         """
         said = False
-        *ended, rest = printable(text).split("\n")
+        *ended, rest = visible(text).split("\n")
         for piece in ended:
             said |= self._grow(piece)
             self._open = None
@@ -100,11 +91,11 @@ class Conversation:
 
     def own(self, text: str) -> None:
         """Add a line that the user has sent."""
-        self._add(Line("own", self._now(), printable(text), YOU))
+        self._add(Line("own", self._now(), visible(text), YOU))
 
     def note(self, words: str) -> None:
         """Add a notice of the client."""
-        self._add(Line("notice", self._now(), printable(words), NOTICE))
+        self._add(Line("notice", self._now(), visible(words), NOTICE))
 
     def _grow(self, piece: str) -> bool:
         """Add text to the unfinished line. Return True if a line began, other than the greeting."""

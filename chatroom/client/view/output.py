@@ -1,8 +1,13 @@
-"""Output to a terminal that never blocks.
+"""Output to a terminal that never blocks, and whose rows are drawn whole.
 
 prompt_toolkit writes a frame and waits until the terminal has taken it. If the terminal is not read
 (its ssh hangs), no key and no signal would be handled meanwhile. Here the rest of a frame is
 queued, and no other frame is drawn until the queue is empty.
+
+prompt_toolkit writes what differs from the last frame, and moves the cursor by as many cells as it
+believes to have written. Where the terminal has another belief, the screen is torn: a digit of a
+message may stand in the next one. So what it writes is dropped here. `draw` takes the same frame
+and draws each row that has changed whole, from its first column; see also cells.py.
 """
 
 import asyncio
@@ -12,12 +17,22 @@ from contextlib import suppress
 from io import FileIO
 from typing import TextIO, cast
 
-from prompt_toolkit.data_structures import Size
+from prompt_toolkit.data_structures import Point, Size
+from prompt_toolkit.layout.screen import Screen
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.styles import DEFAULT_ATTRS, Attrs
 
 from chatroom.client.streams import STDOUT
+from chatroom.client.text import left_to_right
+from chatroom.client.view.cells import FILLER
 
 USUAL_SIZE = os.terminal_size((80, 24))
+#: Escape sequence that resets the attributes.
+PLAIN = "\x1b[0m"
+
+Look = Callable[[str], Attrs]
+"""A function that returns the attributes of a style."""
 
 
 def size() -> Size:
@@ -26,6 +41,10 @@ def size() -> Size:
     except OSError:  # The terminal has hung up.
         columns, rows = USUAL_SIZE
     return Size(rows or USUAL_SIZE.lines, columns or USUAL_SIZE.columns)
+
+
+def goto(y: int, x: int) -> str:
+    return f"\x1b[{y + 1};{x + 1}H"
 
 
 def open_terminal() -> FileIO:
@@ -58,8 +77,97 @@ class Output(Vt100_Output):
         )
         self._terminal = terminal
         self._waiting = bytearray()
+        self._drawn: dict[int, str] = {}
+        """Text and escape sequences of each row on the screen; a missing row must be drawn."""
         self._left = asyncio.Event()
         self._left.set()
+
+    # --- the frame -----------------------------------------------------------------------------
+
+    # The parts of a frame, and the moves of the cursor, are dropped; `draw` writes them.
+
+    def write(self, data: str) -> None:
+        pass
+
+    def set_attributes(self, attrs: Attrs, color_depth: ColorDepth) -> None:
+        pass
+
+    def reset_attributes(self) -> None:
+        pass
+
+    def cursor_goto(self, row: int = 0, column: int = 0) -> None:
+        pass
+
+    def cursor_up(self, amount: int) -> None:
+        pass
+
+    def cursor_forward(self, amount: int) -> None:
+        pass
+
+    def cursor_backward(self, amount: int) -> None:
+        pass
+
+    def erase_end_of_line(self) -> None:
+        pass
+
+    def erase_down(self) -> None:
+        self.forget()
+
+    def erase_screen(self) -> None:
+        self.forget()
+
+    def enter_alternate_screen(self) -> None:
+        super().enter_alternate_screen()
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw each row of the next frame, whatever the terminal shows now."""
+        self._drawn.clear()
+
+    def draw(self, screen: Screen, cursor: Point, look: Look, depth: ColorDepth) -> None:
+        """Draw the rows of a frame that have changed. `look`: return the attributes of a style."""
+        size = self.get_size()
+        changed = []
+        for y in range(size.rows):
+            drawn = self._row(y, screen, size.columns, look, depth)
+            if self._drawn.get(y) != drawn:
+                self._drawn[y] = drawn
+                # Erase first: after the last column, the cursor stays on the cell that was written.
+                changed.append(f"{goto(y, 0)}{PLAIN}\x1b[K{drawn}{PLAIN}")
+        if changed:
+            self.hide_cursor()
+            self.write_raw("".join(changed))
+        self.write_raw(goto(cursor.y, cursor.x))
+        self.show_cursor()
+        self.flush()
+
+    def _row(self, y: int, screen: Screen, columns: int, look: Look, depth: ColorDepth) -> str:
+        """Return what draws a row of a frame, from its first column on."""
+        row = screen.data_buffer[y]
+        end = 1 + max(
+            (x for x, cell in row.items() if cell.char != " " or look(cell.style) != DEFAULT_ATTRS),
+            default=-1,
+        )
+        drawn = []
+        attributes = DEFAULT_ATTRS
+        here = x = 0  # `here`: the column of the cursor, or -1 if terminals may not agree.
+        marked = False
+        while x < min(end, columns):
+            cell = row[x]
+            # An accent by itself is the trace of one that was merged with the cell before.
+            if cell.width and FILLER not in cell.char:
+                if here != x:
+                    drawn.append(goto(y, x))
+                if attributes != look(cell.style):
+                    attributes = look(cell.style)
+                    super().set_attributes(attributes, depth)
+                    drawn.append(self._buffer.pop())
+                text = cell.char.replace("\x1b", "?")
+                drawn.append(text if marked else left_to_right(text))
+                marked |= drawn[-1] != text
+                here = x + cell.width if text.isascii() else -1
+            x += cell.width or 1
+        return "".join(drawn)
 
     @property
     def stuck(self) -> bool:
@@ -69,6 +177,11 @@ class Output(Vt100_Output):
         self._waiting += "".join(self._buffer).encode("utf-8", "replace")
         self._buffer = []
         self._write()
+
+    def retry(self) -> None:
+        """Try again to write the queue: the kernel does not report every space that gets free."""
+        if self._waiting:
+            self._write()
 
     def encoding(self) -> str:
         return "utf-8"

@@ -12,26 +12,11 @@ from typing import NamedTuple
 
 from prompt_toolkit.utils import get_cwidth
 
+from chatroom.client.view.cells import FILLER, settled
 from chatroom.client.view.conversation import Conversation, Line
-from chatroom.protocol.text import REPLACEMENT
 
-#: Characters without width, mostly accents, that a cell may hold. Writing systems need about four;
-#: prompt_toolkit's time and memory grow with the square of their number.
-ACCENTS = 8
 #: Cells of indentation of a line's further rows; fewer on a very narrow screen.
 INDENT = 2
-
-
-def limit_accents(text: str) -> str:
-    """Return `text` with all accents of a cell after the first ACCENTS replaced by U+FFFD."""
-    if text.isascii():
-        return text
-    shown = []
-    accents = 0
-    for char in text:
-        accents = 0 if get_cwidth(char) else accents + 1
-        shown.append(char if accents <= ACCENTS else REPLACEMENT)
-    return "".join(shown)
 
 
 @lru_cache(4096)
@@ -42,7 +27,10 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
     Every row but the first is indented, and the first too if the line is the `rest` of another.
     Otherwise a sender could choose a text whose further rows look like another sender's message.
     """
-    text = limit_accents(text)
+    text = settled(text)
+    if not text.isascii():
+        # The last column stays free: there, they misplace an accent.
+        width = max(1, width - 1)
     indent = " " * min(INDENT, width // 4)
     margin = indent if rest else ""
     rows = []
@@ -52,8 +40,9 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
     while index < len(text):
         char = text[index]
         cells = get_cwidth(char)
-        # A row holds at least one character; a space may lie beyond its right edge, unseen.
-        if cells and used + cells > width and index > start and char != " ":
+        # A row holds at least one character; a space may lie beyond its right edge, unseen, and a
+        # filler in the column that stays free.
+        if cells and used + cells > width and index > start and char not in (" ", FILLER):
             end = space if space > start else index
             rows.append(margin + text[start:end].rstrip(" "))
             margin = indent

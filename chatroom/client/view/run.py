@@ -8,11 +8,12 @@ from chatroom.client.address import UNCHECKED, RoomAddress
 from chatroom.client.connection import Connection
 from chatroom.client.session import LAST_WORDS, PATIENCE, Ending, ending_of
 from chatroom.client.signals import ENDING, handle_signals
+from chatroom.client.text import left_to_right, visible
+from chatroom.client.view.cells import FILLER
 from chatroom.client.view.conversation import NOTICE
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output, open_terminal
 from chatroom.client.view.window import Chat
-from chatroom.protocol.text import printable
 
 #: Exit code that a shell reports for a program killed by SIGHUP.
 HUNG_UP = 128 + 1
@@ -66,5 +67,5 @@ def _farewell(chat: Chat) -> str:
     chat.pages.end()
     rows = [row.text for row in chat.pages.show(size.columns, size.rows - 2)]
     if unsent := chat.typed.text:
-        rows.append(f"{NOTICE}not sent: {printable(unsent)}")
-    return "".join(row + "\r\n" for row in rows)
+        rows.append(f"{NOTICE}not sent: {visible(unsent)}")
+    return "".join(left_to_right(row.replace(FILLER, "")) + "\r\n" for row in rows)

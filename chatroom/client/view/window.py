@@ -7,8 +7,10 @@ editing, the history and pasting; this module adds the rest.
 import os
 import signal
 import termios
+from bisect import bisect_right
 from contextlib import suppress
-from itertools import islice
+from functools import cache
+from itertools import accumulate, islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from prompt_toolkit.layout import (
     Layout,
     UIContent,
     UIControl,
+    VSplit,
     Window,
 )
 from prompt_toolkit.layout.processors import (
@@ -36,15 +39,16 @@ from prompt_toolkit.layout.processors import (
 )
 from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
-from prompt_toolkit.styles import Style
+from prompt_toolkit.styles import Attrs, Style
 from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.session import Ending
+from chatroom.client.text import visible
+from chatroom.client.view.cells import shown
 from chatroom.client.view.conversation import YOU, Conversation
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.pages import Pages, Row, limit_accents
-from chatroom.protocol.text import printable
+from chatroom.client.view.pages import Pages, Row
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
@@ -147,15 +151,18 @@ def stop_all() -> None:
 
 
 class Visible(Processor):
-    """A filter that makes typed or pasted control characters visible, as in received text."""
+    """A filter that shows the typed line as received text is shown."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        # Replace each character with one character, so that the cursor's place stays right.
         fragments = transformation_input.fragments
-        typed = "".join(text for _, text, *_ in fragments)
-        shown = iter(limit_accents(printable(typed).replace("\t", " ")))
+        # Each function but `shown` replaces one character by one.
+        cells = shown(visible("".join(text for _, text, *_ in fragments)).replace("\t", " "))
+        ends = [0, *accumulate(map(len, cells))]
+        rest = iter(cells)
         return Transformation(
-            [(style, "".join(islice(shown, len(text)))) for style, text, *_ in fragments]
+            [(style, "".join(islice(rest, len(text)))) for style, text, *_ in fragments],
+            source_to_display=lambda index: ends[min(index, len(cells))],
+            display_to_source=lambda index: bisect_right(ends, index) - 1,
         )
 
 
@@ -167,8 +174,8 @@ class ConversationView(UIControl):
         self._clock = clock
 
     def create_content(self, width: int, height: int) -> UIContent:
-        shown = [fragments(row, self._clock) for row in self._pages.show(width, height)]
-        rows: list[StyleAndTextTuples] = [[]] * (height - len(shown)) + shown
+        seen = [fragments(row, self._clock) for row in self._pages.show(width, height)]
+        rows: list[StyleAndTextTuples] = [[]] * (height - len(seen)) + seen
         return UIContent(rows.__getitem__, len(rows), show_cursor=False)
 
     def mouse_handler(self, mouse_event: MouseEvent) -> "NotImplementedOrNone":
@@ -198,6 +205,7 @@ class Chat(Application[Ending]):
         output.drained = self.invalidate
         self.pages = Pages(self._conversation, clock=clock)
         self.typed = Buffer(history=InMemoryHistory(), multiline=False)
+        self._look = cache(self._attributes)
         super().__init__(
             layout=self._make_layout(clock),
             style=STYLE,
@@ -209,6 +217,7 @@ class Chat(Application[Ending]):
             min_redraw_interval=FRAME,
             refresh_interval=TICK,
         )
+        self.after_render += self._draw
 
     # --- events of the link -----------------------------------------------------------------------
 
@@ -238,8 +247,17 @@ class Chat(Application[Ending]):
 
     def invalidate(self) -> None:
         """Draw a frame soon, unless the terminal still has to take the last one."""
+        self._screen.retry()
         if not self._screen.stuck:
             super().invalidate()
+
+    def _attributes(self, style: str) -> Attrs:
+        return self.renderer.style.get_attrs_for_style_str(style)
+
+    def _draw(self, _: object) -> None:
+        if screen := self.renderer.last_rendered_screen:
+            cursor = screen.get_cursor_position(self.layout.current_window)
+            self._screen.draw(screen, cursor, self._look, self.color_depth)
 
     def stop(self) -> None:
         """Release the terminal and stop the process until the shell continues it (SIGTSTP)."""
@@ -291,8 +309,10 @@ class Chat(Application[Ending]):
             dont_extend_height=True,
             wrap_lines=True,
         )
+        # The last column stays free: there, terminals misplace an accent.
+        line = VSplit([field, Window(width=1)])
         status = Window(FormattedTextControl(self._status), height=1, style="class:status")
-        return Layout(HSplit([Window(ConversationView(self.pages, clock)), status, field]), field)
+        return Layout(HSplit([Window(ConversationView(self.pages, clock)), status, line]), field)
 
     def _input_height(self) -> Dimension:
         """Return the height of the typed line; it leaves room for the conversation."""

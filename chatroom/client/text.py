@@ -1,0 +1,68 @@
+"""Text that is safe to show at a terminal, whatever the room lets through. Pure.
+
+`printable` (TEXT-3) makes visible what a terminal obeys. The client replaces a few more characters,
+which terminals do not obey but do not agree about either, and keeps the direction of each line.
+"""
+
+import re
+from collections.abc import Callable
+
+from chatroom.protocol.text import REPLACEMENT, printable
+
+LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
+
+# Letters that are blank (U+3164 and its relatives), deprecated controls of format (U+206A…), those
+# of annotations (U+FFF9…), and noncharacters, one of which the window uses itself (FILLER).
+_BLANK = "[\u115f\u1160\u3164\uffa0\u206a-\u206f\ufff9-\ufffb\ufdd0-\ufdef]"
+# Tags are invisible: a run of them may hold a hidden text. After a black flag they name a region.
+_HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
+_DISPUTED = re.compile(f"{_BLANK}|{_HIDDEN}")
+
+# The blocks of the scripts that run from right to left (Bidi_Class R and AL), and their digits.
+_RIGHT_TO_LEFT = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return `text` as `printable` does, with blank and hidden characters as U+FFFD, too."""
+    shown = printable(text)
+    return shown if shown.isascii() else _DISPUTED.sub(REPLACEMENT, shown)
+
+
+class LeftToRight:
+    """A mark in each line that has right-to-left letters, so that the line runs left to right.
+
+    A terminal that detects the direction of a line takes that of the line's first letter. A message
+    that begins with a Hebrew letter would turn the whole line, and move the prefix behind text that
+    looks like another's prefix. The mark U+200E counts as a letter and has no width. It stands
+    before the line's first right-to-left letter.
+    """
+
+    def __init__(self) -> None:
+        self._marked = False  # True after the mark of the current line.
+
+    def mark(self, text: str) -> str:
+        """Return `text`, the next part of the lines, with its marks."""
+        if text.isascii() and not self._marked:
+            return text
+        return "".join(map(self._mark, re.split("(?<=\\n)", text)))
+
+    def _mark(self, part: str) -> str:
+        if not self._marked and (found := _RIGHT_TO_LEFT.search(part)):
+            part = part[: found.start()] + LEFT_TO_RIGHT + part[found.start() :]
+            self._marked = True
+        if part.endswith("\n"):
+            self._marked = False
+        return part
+
+
+def at_terminal() -> Callable[[str], str]:
+    """Return a function that makes the parts of a text, in order, safe to show at a terminal."""
+    marks = LeftToRight()
+    return lambda text: marks.mark(visible(text))
+
+
+def left_to_right(row: str) -> str:
+    """Return a row with its mark: see `LeftToRight`."""
+    return LeftToRight().mark(row)

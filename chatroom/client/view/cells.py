@@ -1,0 +1,71 @@
+"""The cells of a row: text in which terminals and this program agree about the columns. Pure.
+
+The width of a character is in no standard: terminals, multiplexers and libraries have different
+tables. Nothing is replaced for that, because whole scripts would become unreadable. Instead
+
+- a character that a terminal may give more cells than prompt_toolkit does is followed by FILLER,
+  a cell that is not drawn: so it gets the most cells that any terminal gives it;
+- the output (output.py) moves the cursor to the column of the next character after each one that is
+  not ASCII, so that a terminal that gives it fewer cells does not misplace the rest of the row;
+- each emoji is shown by itself, because the cells of joined emoji can't be known.
+"""
+
+import re
+from functools import lru_cache
+from unicodedata import category
+
+from prompt_toolkit.utils import get_cwidth
+
+from chatroom.protocol.text import REPLACEMENT
+
+#: A cell that is not drawn, since the character before it may cover it. A noncharacter, which
+#: received text does not contain (see `visible`).
+FILLER = "\ufdd0"
+
+#: Characters without width, mostly accents, that a cell may hold. Writing systems need about four;
+#: prompt_toolkit's time and memory grow with the square of their number.
+ACCENTS = 8
+
+# Characters that join emoji or alter the one before them. (The last range are tags. They make flags
+# of regions; their only other use is invisible text.)
+_ALTERS_EMOJI = re.compile(
+    "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
+    "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
+)
+
+
+@lru_cache(4096)
+def _cells(char: str) -> int:
+    """Return the most cells that a terminal gives a character."""
+    cells = get_cwidth(char)
+    if "\U0001f000" <= char <= "\U0001faff":
+        return 2  # Emoji. A table that is older than the character has one cell, or none.
+    if cells or category(char) in ("Mn", "Me", "Cf"):
+        return cells
+    # A vowel sign of an Indic script, with a cell of its own or not. (All agree about Hangul.)
+    return 0 if "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7ff" else 1
+
+
+def shown(text: str) -> list[str]:
+    """Return what to show for each character of `text`: nothing, or itself and its fillers.
+
+    An accent beyond ACCENTS of a cell is shown as U+FFFD.
+    """
+    altering = {found.start() for found in _ALTERS_EMOJI.finditer(text)}
+    cells = []
+    accents = 0
+    for index, char in enumerate(text):
+        if index in altering:
+            cells.append("")
+            continue
+        accents = 0 if get_cwidth(char) else accents + 1
+        if accents > ACCENTS:
+            cells.append(REPLACEMENT)
+        else:
+            cells.append(char + FILLER * (_cells(char) - get_cwidth(char)))
+    return cells
+
+
+def settled(text: str) -> str:
+    """Return `text` as `shown` in one string."""
+    return text if text.isascii() else "".join(shown(text))

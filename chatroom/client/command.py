@@ -19,6 +19,8 @@ from chatroom.client.connection import Connection
 from chatroom.client.session import PATIENCE, Ending, Session
 from chatroom.client.signals import ENDING, handle_signals
 from chatroom.client.streams import STDIN, STDOUT, Input, Output, open_closed_streams
+from chatroom.client.text import at_terminal
+from chatroom.protocol.text import printable
 
 NAME = "chatroom.client"
 
@@ -183,7 +185,8 @@ async def _plain(room: Connection) -> Ending:
     # A user at a terminal leaves with Ctrl-D and must not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
     with closing(room), closing(Input()) as source, closing(Output()) as output:
-        session = Session(room, source, output, patience=patience)
+        show = at_terminal() if os.isatty(STDOUT) else printable
+        session = Session(room, source, output, patience=patience, show=show)
         handle_signals({number: partial(session.on_signal, number) for number in ENDING})
         return await session.run()
 

@@ -8,6 +8,7 @@ The session ends once its `Ending` is known and everything is shown, or after a 
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -40,13 +41,23 @@ class Session:
     """A connection between a room and standard input and output."""
 
     def __init__(
-        self, room: Connection, source: Input, output: Output, *, patience: float | None
+        self,
+        room: Connection,
+        source: Input,
+        output: Output,
+        *,
+        patience: float | None,
+        show: Callable[[str], str] = printable,
     ) -> None:
-        """`patience`: seconds to wait for the room to close after we have; None: no limit."""
+        """`patience`: seconds to wait for the room to close after our side did; None: no limit.
+
+        `show`: make received text safe to show; it gets the parts of the text in order.
+        """
         self._room = room
         self._source = source
         self._output = output
         self._patience = patience
+        self._show = show
         self._sent_all = False  # Our sending side is closed, or about to be.
         self._send_error: OSError | None = None  # Set once sending has failed.
         self._ending: Ending | None = None
@@ -100,7 +111,7 @@ class Session:
         lost: OSError | None = None
         try:
             async for text in self._room.texts():
-                await self._output.write(printable(text).encode())
+                await self._output.write(self._show(text).encode())
         except OSError as error:
             lost = error
         lost = self._send_error or lost

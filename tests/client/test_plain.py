@@ -134,6 +134,17 @@ def test_piped_input_shows_no_prompt(room: Room, sit: Sit) -> None:
     assert typist.written == b"Welcome\r\n"
 
 
+def test_text_piped_to_a_terminal_keeps_its_direction(room: Room, sit: Sit) -> None:
+    """PREFIX-4, where the terminal detects the direction of a line."""
+    typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
+    peer = room.accept()
+    peer.say("<127.0.0.5>\u05d0\u3164<10.0.0.1>hello \u05d1\n\u05d0\n")
+    peer.close()
+    typist.end()
+    shown = "<127.0.0.5>\u200e\u05d0\ufffd<10.0.0.1>hello \u05d1\r\n\u200e\u05d0\r\n"
+    assert typist.written.decode() == shown
+
+
 # --- the program in a pipe -----------------------------------------------------------------------
 
 
@@ -205,9 +216,10 @@ def test_text_is_shown_as_soon_as_it_arrives(room: Room) -> None:
 def test_received_text_is_made_safe_to_show(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
         peer.hear_all()
-        peer.say("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx".encode() + b"\xff\xe4\xbd")
+        peer.say("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx\u3164\u05d0".encode() + b"\xff\xe4\xbd")
         peer.close()
-        shown = "a␀␛[2Jb␡\ufffd\ufffd\ufffd␍\n\tx\ufffd\ufffd"
+        # What matters only at a terminal is kept: another program may read it.
+        shown = "a␀␛[2Jb␡\ufffd\ufffd\ufffd␍\n\tx\u3164\u05d0\ufffd\ufffd"
         assert end(process) == (0, shown.encode(), "")
 
 

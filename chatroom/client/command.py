@@ -34,9 +34,9 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
   PageUp, PageDown    scroll; sending a line returns to the end
-  Ctrl-C              leave; also Ctrl-D on an empty line
-The keys of Emacs and of shells edit the line. NO_COLOR in the environment disables colours.
-If the connection is lost, the client reconnects after 1, 2, 4 … up to 30 seconds, or at Enter.
+  Ctrl-C              leave; so does Ctrl-D on an empty line
+The keys of Emacs and of shells edit the line (not Ctrl-O and Esc-#). NO_COLOR in the environment turns colours off.
+After a lost connection, the client reconnects in 1 second, then 2, 4 … up to 30, or at Enter.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000

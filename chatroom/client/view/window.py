@@ -214,6 +214,7 @@ class Chat(Application[Ending]):
             color_depth=ColorDepth.from_env(),
             full_screen=True,
             mouse_support=mouse,
+            enable_page_navigation_bindings=False,  # They scroll the typed line.
             min_redraw_interval=FRAME,
             refresh_interval=TICK,
         )
@@ -342,9 +343,15 @@ class Chat(Application[Ending]):
         keys = KeyBindings()
         nothing_typed = Condition(lambda: not self.typed.text)
         keys.add("enter")(lambda _event: self.send())
-        keys.add("c-c")(lambda _event: self.end(Ending(0)))
+        # Eager: with selected text, the library has longer keys that begin with Ctrl-C.
+        keys.add("c-c", eager=True)(lambda _event: self.end(Ending(0)))
         keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
         keys.add("c-z")(lambda _event: self.stop())
-        keys.add("pageup")(lambda _event: self.pages.page(-1))
-        keys.add("pagedown")(lambda _event: self.pages.page(1))
+        for key in [("pageup",), ("escape", "v")]:
+            keys.add(*key)(lambda _event: self.pages.page(-1))
+        for key in [("pagedown",), ("c-v",)]:
+            keys.add(*key)(lambda _event: self.pages.page(1))
+        # Keys of the library that submit the line to it. It would be lost.
+        for key in [("c-o",), ("escape", "#")]:
+            keys.add(*key)(lambda _event: None)
         return keys

@@ -33,9 +33,12 @@ EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
-  PageUp, PageDown    scroll; sending a line returns to the end
+  PageUp, PageDown    scroll; sending a line returns to the end, and so does End at its end
+  Ctrl-R              scroll to an earlier line that contains the typed text; again: further up
   Ctrl-C              leave; so does Ctrl-D on an empty line
-The keys of Emacs and of shells edit the line (not Ctrl-O and Esc-#). NO_COLOR in the environment turns colours off.
+  /help               list the commands; //text sends /text
+The keys of Emacs and of shells edit the line, but not Ctrl-O and Esc-#. NO_COLOR in the
+environment turns colours off.
 After a lost connection, the client reconnects in 1 second, then 2, 4 … up to 30, or at Enter.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:

@@ -197,6 +197,39 @@ def test_the_last_rows_are_shown_by_default(conversation: Conversation, pages: P
     assert pages.unread == 0
 
 
+def test_earlier_lines_are_found_from_the_last_to_the_first(conversation: Conversation) -> None:
+    conversation.arrived("<::1>One\n<::1>two\n<::1>one\n" + "<::1>x\n" * 9)
+    pages = Pages(conversation)
+    page(pages)
+    assert pages.find("ONE")
+    assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
+    assert pages.find("ONE")
+    assert pages.found == 0
+    # The screen stays full.
+    assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
+    assert not pages.find("ONE")
+    assert pages.find("ONE")
+    assert pages.found == 2
+    assert pages.find("two")
+    assert not pages.find("three")
+    assert not pages.find("")
+    pages.end()
+    assert page(pages) == ["<::1>x"] * 3
+
+
+def test_a_conversation_is_cleared(conversation: Conversation) -> None:
+    conversation.arrived("<::1>one\n<room>two\n<::2>no")
+    pages = Pages(conversation)
+    conversation.clear()
+    assert page(pages) == ["<::2>no"]
+    conversation.arrived("de\n<::1>three\n")
+    assert page(pages) == ["<::2>node", "<::1>three"]
+    assert conversation.senders == ["::1", "::2"]
+    assert conversation.total == 4
+    conversation.clear()
+    assert page(pages) == []
+
+
 def test_an_empty_conversation_has_no_rows(conversation: Conversation) -> None:
     pages = Pages(conversation)
     assert page(pages) == []

@@ -1,7 +1,6 @@
 """The keys of the window. Those of prompt_toolkit work, or are off."""
 
 import asyncio
-from io import FileIO
 from pathlib import Path
 from typing import cast
 
@@ -37,7 +36,7 @@ def press(keys: tuple[Keys | str, ...], text: str) -> list[str]:
 
     async def story() -> list[str]:
         with Path("/dev/null").open("wb", buffering=0) as terminal:
-            output = Output(cast("FileIO", terminal))
+            output = Output(terminal)
             chat = Chat(
                 "room", output, cast("Link", SilentLink()), clock=False, bell=False, mouse=False
             )

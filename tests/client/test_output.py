@@ -103,10 +103,10 @@ def test_a_line_is_kept_while_the_room_does_not_read(pipe: tuple[int, FileIO]) -
             if lost:
                 chat.lost()
             chat.typed.text = "hello"
-            chat.send()
+            chat.enter()
             assert chat.typed.text == "hello"
         chat.typed.text = ""
-        chat.send()
+        chat.enter()
         return [row.text for row in chat.pages.show(80, 10)]
 
     said = "── not sent: the room is not reading; your line is kept"

@@ -101,6 +101,45 @@ def test_an_empty_line_is_not_sent(room: Room) -> None:
         anna.says(WELCOME, "<You>one")
 
 
+def test_a_command_is_not_sent(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        peer.say("<127.0.0.2>one\n<room>two\n<127.0.0.3>no end")
+        anna.says("<127.0.0.3>no end")
+        anna.type("/who")
+        anna.press("Enter")
+        anna.says("── 127.0.0.2, 127.0.0.3 spoke here; a room does not list", "  silent members")
+        anna.has_typed("")
+        anna.type("/help")
+        anna.press("Enter")
+        anna.wait(lambda: "── //text  send /text" in anna.said)
+        anna.type("/etc/hosts is a file")
+        anna.press("Enter")
+        anna.says("── /etc/hosts: no such command (see /help); //text sends", "  /text")
+        anna.has_typed("/etc/hosts is a file")
+        anna.press("Home")
+        anna.type("/")
+        anna.press("Enter")
+        anna.says("<You>/etc/hosts is a file")
+        assert_sent(peer, "/etc/hosts is a file\n")
+        anna.paste("/bin\n//sbin\n")
+        anna.press("Enter")
+        anna.says("<You>/bin", "<You>//sbin")
+        assert_sent(peer, "/bin\n//sbin\n")
+        anna.type("/clear")
+        anna.press("Enter")
+        # The sender of an unfinished line stays.
+        anna.wait(lambda: anna.said == ["<127.0.0.3>no end"])
+        peer.say(" now\n<127.0.0.2>three\n")
+        anna.says("<127.0.0.3>no end now", "<127.0.0.2>three")
+        anna.type("/quit")
+        anna.press("Enter")
+        assert peer.hear_all() == b""
+        peer.close()
+        assert anna.end() == 0
+
+
 def test_a_long_typed_line_leaves_rows_for_the_conversation(room: Room) -> None:
     with pane(*room.address, rows=6) as anna:
         peer = greet(room)
@@ -309,6 +348,25 @@ def test_a_scrolled_window_shows_the_number_of_unread_lines(room: Room) -> None:
         anna.type("back")
         anna.press("Enter")
         anna.says("<127.0.0.2>22", "<You>back")
+
+
+def test_text_is_searched_and_end_returns_to_the_end(room: Room) -> None:
+    with pane(*room.address, rows=7) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        for number in range(30):
+            peer.say(f"<127.0.0.2>{number}\n")
+        anna.says("<127.0.0.2>29")
+        anna.type("2>1")
+        anna.has_typed("2>1")
+        anna.press("C-r")
+        anna.says("<127.0.0.2>19")
+        anna.wait(lambda: re.search(r"7m[^<\n]*<127\.0\.0\.2>19", anna.colours) is not None)
+        anna.press("C-r")
+        anna.says("<127.0.0.2>18")
+        anna.press("End")
+        anna.says("<127.0.0.2>29")
+        anna.has_typed("2>1")
 
 
 def test_a_narrow_window_shortens_its_status(room: Room) -> None:

@@ -13,6 +13,8 @@ from typing import Literal
 from chatroom.client.text import visible
 
 YOU = "<You>"
+#: Prefix of the lines of the room itself (PROTOCOL.md, Prefix).
+ROOM = "<room>"
 #: Prefix of the client's own notices.
 NOTICE = "── "
 
@@ -96,6 +98,17 @@ class Conversation:
     def note(self, words: str) -> None:
         """Add a notice of the client."""
         self._add(Line("notice", self._now(), visible(words), NOTICE))
+
+    def clear(self) -> None:
+        """Drop all lines but one that is unfinished, since its rest belongs to its sender."""
+        kept = [self._open] if self._open else []
+        self.dropped += len(self.lines) - len(kept)
+        self.lines[:] = kept
+
+    @property
+    def senders(self) -> list[str]:
+        """The last senders, at most PEOPLE, without the brackets of their prefixes."""
+        return [head[1:-1] for head in self._people if head != ROOM]
 
     def _grow(self, piece: str) -> bool:
         """Add text to the unfinished line. Return True if a line began, other than the greeting."""

@@ -72,6 +72,8 @@ class Row(NamedTuple):
     place: Place
     text: str
     line: Line
+    found: bool
+    """True if a search has found the line."""
 
 
 class Pages:
@@ -83,6 +85,9 @@ class Pages:
         self._last: Place | None = None  # The lowest visible row; None: the last row of all.
         self._seen = 0  # Number of lines seen so far, including dropped ones.
         self._width, self._height = 80, 24
+        self.found: int | None = None
+        """Number of the line that a search has found, counting dropped ones."""
+        self._sought = ""
 
     @property
     def unread(self) -> int:
@@ -103,7 +108,7 @@ class Pages:
 
     def end(self) -> None:
         """Scroll to the end, and follow it."""
-        self._last = None
+        self._last = self.found = None
 
     def page(self, direction: int) -> None:
         """Scroll a screen up (-1) or down (1); one row stays visible."""
@@ -118,6 +123,24 @@ class Pages:
         elif self._last:
             places = [self._lowest(), *islice(self._below(), by + 1)]
             self._last = places[by] if len(places) > by + 1 else None
+
+    def find(self, text: str) -> bool:
+        """Scroll to the last line that contains `text`, or the one before if it was found last.
+
+        Return False if there is none; the next search begins at the end again.
+        """
+        found = self.found if text == self._sought else None
+        self._sought, self.found = text, None
+        dropped = self._conversation.dropped
+        end = self._conversation.total if found is None else found
+        for number in reversed(range(dropped, end)):
+            line = self._conversation.lines[number - dropped]
+            if text and text.casefold() in line.shown.casefold():
+                self._last, self.found = Place(number, WHOLE), number
+                # Keep the screen full if the line is one of the first.
+                self.scroll(self._height - len(list(islice(self._above(), self._height))))
+                return True
+        return False
 
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
@@ -136,7 +159,7 @@ class Pages:
             line = self._conversation.lines[number - dropped]
             for row, text in reversed([*enumerate(self._rows(line))]):
                 if (place := Place(number, row)) <= lowest:
-                    yield Row(place, text, line)
+                    yield Row(place, text, line, number == self.found)
 
     def _below(self) -> Iterator[Place]:
         """Yield the places of the rows below the lowest visible one, downwards."""

@@ -74,10 +74,22 @@ STYLE = Style.from_dict(
         "clock": "#888888",
         "you": "bold",
         "notice": "italic #888888",
+        "found": "reverse",
         "status": "reverse",
         "lost": "bold",
         **{f"person{number}": colour for number, colour in enumerate(PEOPLE)},
     }
+)
+
+#: Answer to /help.
+HELP = (
+    "/help   list the commands",
+    "/who    list the addresses that spoke since the client started",
+    "/clear  clear the screen",
+    "/quit   leave, as Ctrl-C does",
+    "//text  send /text",
+    "Keys: Enter sends; Up recalls lines; PageUp, PageDown and End scroll; Ctrl-R searches for the"
+    " typed text",
 )
 
 #: Minimum time in seconds between two frames.
@@ -127,6 +139,8 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
 def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
     """Return a row with its styles. The first row of a line has styles for time and sender."""
     line = row.line
+    if row.found:
+        return [("class:found", row.text)]
     if line.kind == "notice":
         return [("class:notice", row.text)]
     if row.place.row or line.rest:
@@ -280,11 +294,23 @@ class Chat(Application[Ending]):
             self._rung = monotonic()
             self._screen.bell()
 
-    def send(self) -> None:
-        """Send the typed lines; if they can't be sent, keep them."""
-        text = self.typed.text
-        # A paste usually ends with a line end, and Enter may be hit twice: send no empty message.
-        lines = text.strip("\n").split("\n") if text.strip("\n") else []
+    def enter(self) -> None:
+        """Send the typed lines, or carry out a command. If this fails, keep them.
+
+        A paste of several lines is no command: its lines may begin with the path of a file.
+        """
+        text = self.typed.text.strip("\n")
+        if not text.startswith("/") or "\n" in text:
+            self.send(text)
+        elif text.startswith("//"):
+            self.send(text[1:])
+        elif self._carry_out(text):
+            self._done()
+
+    def send(self, text: str) -> None:
+        """Send lines; if they can't be sent, the typed line is kept."""
+        # A paste mostly ends with a line end, and Enter may be hit twice: send no empty message.
+        lines = text.split("\n") if text else []
         self._link.hurry()
         if not lines:
             self.typed.reset()
@@ -299,9 +325,36 @@ class Chat(Application[Ending]):
         self._unsent_noted = False
         for line in lines:
             self._conversation.own(line)
+        self._done()
+
+    def _done(self) -> None:
+        """Make room for the next line, and return to the end of the conversation."""
         self.typed.reset(append_to_history=True)
         self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
         self.pages.end()
+
+    def find(self) -> None:
+        """Scroll to the last line that contains the typed text; if repeated, to the one before."""
+        if not self.pages.find(self.typed.text):
+            self._screen.bell()  # As a shell's search does.
+
+    def _carry_out(self, text: str) -> bool:
+        """Carry out a command; return False if there is no such command."""
+        match text.split():
+            case ["/quit"]:
+                self.end(Ending(0))
+            case ["/clear"]:
+                self._conversation.clear()
+            case ["/help"]:
+                for words in HELP:
+                    self._conversation.note(words)
+            case ["/who"]:
+                who = ", ".join(self._conversation.senders) or "nobody"
+                self._conversation.note(f"{who} spoke here; a room does not list silent members")
+            case [name, *_]:
+                self._conversation.note(f"{name}: no such command (see /help); //text sends /text")
+                return False
+        return True
 
     def _make_layout(self, clock: bool) -> Layout:
         field = Window(
@@ -342,7 +395,7 @@ class Chat(Application[Ending]):
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
         nothing_typed = Condition(lambda: not self.typed.text)
-        keys.add("enter")(lambda _event: self.send())
+        keys.add("enter")(lambda _event: self.enter())
         # Eager: with selected text, the library has longer keys that begin with Ctrl-C.
         keys.add("c-c", eager=True)(lambda _event: self.end(Ending(0)))
         keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
@@ -351,6 +404,9 @@ class Chat(Application[Ending]):
             keys.add(*key)(lambda _event: self.pages.page(-1))
         for key in [("pagedown",), ("c-v",)]:
             keys.add(*key)(lambda _event: self.pages.page(1))
+        keys.add("c-r")(lambda _event: self.find())
+        at_end = Condition(lambda: self.typed.cursor_position == len(self.typed.text))
+        keys.add("end", filter=at_end)(lambda _event: self.pages.end())
         # Keys of the library that submit the line to it. It would be lost.
         for key in [("c-o",), ("escape", "#")]:
             keys.add(*key)(lambda _event: None)

@@ -39,7 +39,8 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   /help               list the commands; //text sends /text
 The keys of Emacs and of shells edit the line, but not Ctrl-O and Esc-#. NO_COLOR in the
 environment turns colours off.
-After a lost connection, the client reconnects in 1 second, then 2, 4 … up to 30, or at Enter.
+After a lost connection, the client reconnects in about 1 second, then 2, 4 … 30, or at Enter;
+after a kick or a ban it ends.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000

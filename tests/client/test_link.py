@@ -9,7 +9,7 @@ import pytest
 
 from chatroom.client.connection import Connection
 from chatroom.client.view import link as module
-from chatroom.client.view.link import Link
+from chatroom.client.view.link import Link, pauses
 
 
 class FakeConnection(Connection):
@@ -115,6 +115,11 @@ class Story:
         return [event for event in self.events if isinstance(event, float)]
 
 
+@pytest.fixture(autouse=True)
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "JITTER", (1.0, 1.0))
+
+
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 NO_HOST = OSError(113, "No route to host")
 
@@ -191,6 +196,41 @@ def test_run_without_reconnect_returns_the_reason() -> None:
     story = Story(b"Welcome\n", reconnect=False)
     story.room.over = ConnectionResetError(104, "Connection reset by peer")
     assert story.run() == "Connection reset by peer"
+
+
+@pytest.mark.parametrize("how", ["kicked", "banned"])
+def test_a_member_that_was_put_out_does_not_come_back(how: str) -> None:
+    line = f"<room>You were {how}\n"
+    story = Story(f"Welcome\n<::1>hello\n{line}".encode(), b"Welcome\n", says=True)
+    story.room.takes = False  # What was not sent does not matter.
+    story.room.over = ConnectionResetError(104, "Connection reset by peer")
+    assert story.run() == f"you were {how}"
+    assert story.pauses == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Welcome\n<::1><room>You were kicked\n",
+        "Welcome\n<room>You were kicked\n<::1>hello\n",
+        "Welcome\n<room>You were kicked by nobody\n",
+        "Welcome\n<room>You were kicked",
+        "Welcome\n<room>You did not read fast enough\n",
+        "Welcome\n<::1>" + "x" * (module.LAST_LINE - 22) + "<room>You were kicked\n",
+    ],
+)
+def test_another_last_line_does_not_keep_a_member_out(said: str) -> None:
+    story = Story(said.encode(), b"Welcome\n")
+    assert story.run() == "interrupted"
+    assert story.pauses[0] == 1.0
+
+
+def test_clients_do_not_all_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    first = [next(pauses()) for _ in range(100)]
+    assert len(set(first)) > 90
+    assert 0.5 <= min(first) < 0.7
+    assert 1.3 < max(first) <= 1.5
 
 
 def test_a_character_cut_by_the_end_arrives_as_a_replacement() -> None:

@@ -465,6 +465,17 @@ def test_no_reconnect_ends_the_window_with_the_reason(room: Room) -> None:
         assert anna.left == [WELCOME, "chatroom.client: connection lost: closed by the server"]
 
 
+def test_a_member_that_is_kicked_sees_why_and_does_not_come_back(room: Room) -> None:
+    with pane(*room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        peer.say("<room>You were kicked\n")
+        peer.close()
+        assert anna.end() == 1
+        said = "chatroom.client: connection lost: you were kicked"
+        assert anna.left == [WELCOME, "<room>You were kicked", said]
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("keys", ["C-c", "C-d"])
 @pytest.mark.parametrize("connected", [True, False], ids=["in the room", "without it"])

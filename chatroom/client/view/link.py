@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from random import uniform
 from time import monotonic
 from typing import Any, Protocol
 
@@ -12,6 +13,18 @@ from chatroom.client.connection import CHUNK, Connection
 #: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
 #: long as the one before.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Each pause is multiplied by a random number in this range, so that the members of a room that has
+#: restarted do not all come back at the same moment.
+JITTER = 0.5, 1.5
+
+#: Last lines of a connection after which the client does not reconnect, and what it says then. No
+#: member can forge them (PREFIX-4).
+FINAL = {
+    "<room>You were kicked": "you were kicked",
+    "<room>You were banned": "you were banned",
+}
+#: Characters to keep of what was received last: more than each line of FINAL.
+LAST_LINE = 100
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.
 FULL = 1 << 20
@@ -21,7 +34,7 @@ def pauses() -> Iterator[float]:
     """Yield the seconds to wait before each attempt."""
     pause = FIRST_PAUSE
     while True:
-        yield pause
+        yield pause * uniform(*JITTER)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
@@ -68,14 +81,17 @@ class Link:
         self.until = 0.0
 
     async def run(self, listener: Listener) -> str:
-        """Receive and reconnect. Without `reconnect`, return why the connection was lost."""
+        """Receive and reconnect. Return why the connection was lost if it is not made again.
+
+        That is the case without `reconnect`, and after a kick or a ban.
+        """
         waits = pauses()
         while True:
             assert self._room
             began = monotonic()
             why = await self._listen(self._room, listener)
             listener.lost()
-            if not self._reconnect:
+            if not self._reconnect or why in FINAL.values():
                 return why
             listener.told(f"connection lost: {why}")
             if self._works or monotonic() - began > LONGEST_PAUSE:
@@ -103,8 +119,10 @@ class Link:
         """Receive until the connection ends; return the reason."""
         lost: OSError | None = None
         greeted = False
+        last = ""
         try:
             async for text in room.texts():
+                last = (last + text)[-LAST_LINE:]
                 beyond = text if greeted else text.partition("\n")[2]
                 greeted |= "\n" in text
                 self._works |= bool(beyond)
@@ -113,6 +131,10 @@ class Link:
             lost = error
         lost = self._send_error or lost
         why = reason(lost) if lost else "closed by the server"
+        for line, put_out in FINAL.items():
+            if last.endswith(f"\n{line}\n"):
+                why = put_out
+                self._unsent.clear()
         if self._unsent:
             why += "; your last messages may not have arrived"
         self._room = self.since = None

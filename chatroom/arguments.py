@@ -5,10 +5,12 @@ A converter turns text into a value, or raises ValueError with what the text mus
 """
 
 import argparse
+import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -59,7 +61,16 @@ def argument_type(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that prints an error in one line and exits with code 2."""
+    """A parser that prints an error in one line and exits with code 2.
+
+    Every command parses its arguments first. From then on, standard output writes a character that
+    its encoding lacks as an escape (\\u2026), as standard error does.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.splitlines())  # the message may quote an argument with line ends

@@ -15,5 +15,6 @@ The harness never imports the server under test, so it can judge any server. In 
     cli/             one file for each sub-command
     entry.py         the pytest plugin's entry point, where the harness is installed
     descriptors.py   the limit on this process's descriptors
+    encoding.py      standard output in an encoding that lacks characters
     errors.py        the exceptions that end a check without a pass
 """

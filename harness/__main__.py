@@ -25,6 +25,7 @@ from harness.cli import (
     simulate,
 )
 from harness.cli.streams import discard, say
+from harness.encoding import escape_output
 from harness.errors import CannotJudge
 from harness.target.interrupts import interrupt_on_signals
 
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    escape_output()
     options = build_parser().parse_args(argv)
     try:
         with interrupt_on_signals():

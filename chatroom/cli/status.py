@@ -69,9 +69,7 @@ def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
     """Print a text and flush. If that fails, end the process: with an error, unless the reader of
     the output has gone."""
     try:
-        encoding = sys.stdout.encoding
-        shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
-        print(before + shown, flush=True)
+        print(before + printable(text), flush=True)
     except OSError as error:
         # Otherwise Python would flush again at exit, and report the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -35,12 +35,11 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Up, Down            recall lines that you sent
   PageUp, PageDown    scroll; sending a line returns to the end, and so does End at its end
   Ctrl-R              scroll to an earlier line that contains the typed text; again: further up
-  Ctrl-C              leave; so does Ctrl-D on an empty line
+  Ctrl-C              leave; also Ctrl-D on an empty line
   /help               list the commands; //text sends /text
 The keys of Emacs and of shells edit the line, but not Ctrl-O and Esc-#. NO_COLOR in the
-environment turns colours off.
-After a lost connection, the client reconnects in about 1 second, then 2, 4 … 30, or at Enter;
-after a kick or a ban it ends.
+environment disables colours. If the connection is lost, the client reconnects after about 1, 2, 4 …
+30 seconds, or at Enter; after a kick or a ban it ends.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from harness.encoding import escape_output
 from harness.reference.broken import REGISTRY
 from harness.reference.hopeless import HOPELESS
 from harness.reference.server import Options, Server
@@ -84,6 +85,7 @@ def summary(documented: object) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    escape_output()
     parser = build_parser()
     given = parser.parse_args(arguments)
     if given.list:

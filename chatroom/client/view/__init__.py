@@ -11,7 +11,7 @@ In reading order:
     conversation.py   pure: the lines of the conversation
     cells.py          pure: text in which terminals agree about the columns
     pages.py          pure: the rows of the conversation that are on the screen
-    link.py           the connection, which is made again when it is lost
+    link.py           the connection, and reconnecting when it is lost
     output.py         output that never blocks, and draws rows whole
     window.py         the contents of the screen, and the keys
     run.py            the window from its first frame to its last

@@ -1,6 +1,6 @@
 """The lines of the conversation. Pure: text in, lines out.
 
-Text arrives cut anywhere. An unfinished line grows in place, even after others were added below it.
+Text may be cut anywhere. An unfinished line grows in place, even after others were added below it.
 No text is trusted: all of it passes through `visible`.
 """
 

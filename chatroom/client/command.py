@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 
 import chatroom
@@ -43,6 +43,7 @@ environment disables colours. If the connection is lost, the client reconnects a
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
+With --listen it prints until the server closes, or Ctrl-C.
 
 Exit code: 0 after you left; 1 if the connection failed or was lost; 2 for wrong arguments.
 """
@@ -61,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
     port = argument_type(partial(port_number, least=1))
     made.add_argument("port", metavar="PORT", type=port, help="port of the server, 1 to 65535")
     made.add_argument("--version", action="version", version=f"chatroom {chatroom.__version__}")
+    made.add_argument(
+        "--listen",
+        action="store_true",
+        help="only print messages; standard input is not read, and may be at its end",
+    )
     window = made.add_argument_group("at a terminal, with prompt_toolkit")
     window.add_argument("--time", action="store_true", help="show the time of each line")
     window.add_argument(
@@ -154,12 +160,13 @@ def _has_window() -> bool:
 
 
 async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
-    window = _has_window()
+    window = _has_window() and not options.listen
     loop = asyncio.get_running_loop()
     if window:
         waiting = loop.call_later(SOON, _print_message, f"connecting to {address} …")
     elif idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
-        _print_message(f"{', '.join(idle)}: only at a terminal, with prompt_toolkit")
+        where = "without --listen" if options.listen else "at a terminal, with prompt_toolkit"
+        _print_message(f"{', '.join(idle)}: only {where}")
     try:
         room = await address.connect()
     except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name.
@@ -168,7 +175,7 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
         if window:
             waiting.cancel()
     if not window:
-        return await _plain(room)
+        return await _plain(room, listen=options.listen)
 
     from chatroom.client.view.run import run
 
@@ -182,12 +189,13 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
     )
 
 
-async def _plain(room: Connection) -> Ending:
-    if _has_terminal() and not importlib.util.find_spec("prompt_toolkit"):
+async def _plain(room: Connection, *, listen: bool) -> Ending:
+    if _has_terminal() and not listen and not importlib.util.find_spec("prompt_toolkit"):
         _print_message(WITHOUT_EXTRA)
     # A user at a terminal leaves with Ctrl-D and must not wait for a room that hangs.
     patience = PATIENCE if os.isatty(STDIN) else None
-    with closing(room), closing(Input()) as source, closing(Output()) as output:
+    with closing(room), closing(Output()) as output, ExitStack() as stack:
+        source = None if listen else stack.enter_context(closing(Input()))
         show = at_terminal() if os.isatty(STDOUT) else printable
         session = Session(room, source, output, patience=patience, show=show)
         handle_signals({number: partial(session.on_signal, number) for number in ENDING})

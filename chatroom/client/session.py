@@ -43,14 +43,15 @@ class Session:
     def __init__(
         self,
         room: Connection,
-        source: Input,
+        source: Input | None,
         output: Output,
         *,
         patience: float | None,
         show: Callable[[str], str] = printable,
     ) -> None:
-        """`patience`: seconds to wait for the room to close after our side did; None: no limit.
+        """`source`: None to send nothing, and only listen.
 
+        `patience`: seconds to wait for the room to close after we have; None: no limit.
         `show`: make received text safe to show; it gets the parts of the text in order.
         """
         self._room = room
@@ -93,6 +94,8 @@ class Session:
                 task.cancel()
 
     async def _send(self) -> None:
+        if self._source is None:
+            return
         try:
             while data := await self._source.read():
                 await self._room.send(data)

@@ -139,8 +139,7 @@ def test_text_piped_to_a_terminal_keeps_its_direction(room: Room, sit: Sit) -> N
     typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
     peer.say("<127.0.0.5>\u05d0\u3164<10.0.0.1>hello \u05d1\n\u05d0\n")
-    peer.close()
-    typist.end()
+    typist.wait(lambda: typist.written.count(b"\n") == 2)
     shown = "<127.0.0.5>\u200e\u05d0\ufffd<10.0.0.1>hello \u05d1\r\n\u200e\u05d0\r\n"
     assert typist.written.decode() == shown
 
@@ -203,6 +202,37 @@ def test_a_client_without_input_still_shows_messages(room: Room) -> None:
         assert read_until(process, b"\n") == b"one\n"
         peer.close()
         assert end(process) == (0, b"", "")
+
+
+def test_a_listener_stays_although_its_input_is_at_its_end(room: Room) -> None:
+    with running(
+        [*CLIENT, "--listen", *room.address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        peer = room.accept()
+        peer.say("one\n")
+        assert read_until(process, b"one\n") == b"one\n"
+        # Its side of the connection is still open.
+        peer.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.socket.recv(1)
+        peer.say("two\n")
+        assert read_until(process, b"two\n") == b"two\n"
+        process.send_signal(signal.SIGINT)
+        assert end(process) == (0, b"", "")
+
+
+def test_a_listener_at_a_terminal_has_no_window(room: Room, sit: Sit) -> None:
+    typist = sit([*CLIENT, "--listen", *room.address])
+    peer = room.accept()
+    typist.type("not sent\n")
+    peer.say("one\n")
+    typist.wait(lambda: typist.screen.rows[-2:] == ["one", ""])
+    typist.type("\x03")
+    assert peer.hear_all() == b""
+    assert typist.end() == 0
 
 
 def test_text_is_shown_as_soon_as_it_arrives(room: Room) -> None:

@@ -8,9 +8,10 @@ import re
 import signal
 import ssl
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from typing import TextIO
 
 import chatroom
 from chatroom.arguments import Parser, argument_type, port_number
@@ -25,6 +26,9 @@ from chatroom.protocol.text import printable
 NAME = "chatroom.client"
 
 WITHOUT_EXTRA = "messages will interrupt the line you type; to avoid that, install prompt_toolkit"
+
+#: Options that need the window.
+WINDOW_OPTIONS = ("time", "bell", "mouse", "name", "log")
 
 #: Seconds of connecting after which a user at a terminal sees a message.
 SOON = 1.0
@@ -77,6 +81,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="scroll with the wheel; to select text, hold Shift",
     )
+    window.add_argument(
+        "--name", metavar="NAME", default="", help="highlight lines that contain NAME"
+    )
+    window.add_argument("--log", metavar="FILE", help="append the conversation to FILE")
     window.add_argument(
         "--no-reconnect", action="store_true", help="exit when the connection is lost"
     )
@@ -135,12 +143,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if address.unchecked:
             _print_message(UNCHECKED)
-        ending = asyncio.run(_chat(address, options))
+        window = _has_window() and not options.listen
+        with _open_log(command, options.log if window else None) as log:
+            ending = asyncio.run(_chat(address, options, window=window, log=log))
     except KeyboardInterrupt:  # Ctrl-C while connecting.
         return 0
     if ending.words:
         _print_at_exit(ending.words)
     return ending.code
+
+
+@contextmanager
+def _open_log(command: argparse.ArgumentParser, name: str | None) -> Iterator[TextIO | None]:
+    """Open the file of --log, if there is one; a wrong name is an error in the arguments."""
+    if name is None:
+        yield None
+        return
+    try:
+        log = open(name, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    except (OSError, ValueError) as error:  # ValueError: a null character.
+        command.error(f"argument --log: {name}: {reason(error)}")
+    try:
+        yield log
+    finally:
+        with suppress(OSError):  # A write that has failed is repeated, and was reported.
+            log.close()
 
 
 def _has_terminal() -> bool:
@@ -159,12 +186,13 @@ def _has_window() -> bool:
     )
 
 
-async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
-    window = _has_window() and not options.listen
+async def _chat(
+    address: RoomAddress, options: argparse.Namespace, *, window: bool, log: TextIO | None
+) -> Ending:
     loop = asyncio.get_running_loop()
     if window:
         waiting = loop.call_later(SOON, _print_message, f"connecting to {address} …")
-    elif idle := [f"--{name}" for name in ("time", "bell", "mouse") if getattr(options, name)]:
+    elif idle := [f"--{name}" for name in WINDOW_OPTIONS if getattr(options, name)]:
         where = "without --listen" if options.listen else "at a terminal, with prompt_toolkit"
         _print_message(f"{', '.join(idle)}: only {where}")
     try:
@@ -186,6 +214,8 @@ async def _chat(address: RoomAddress, options: argparse.Namespace) -> Ending:
         bell=options.bell,
         mouse=options.mouse,
         reconnect=not options.no_reconnect,
+        nickname=options.name,
+        log=log,
     )
 
 

@@ -25,6 +25,11 @@ class Connection:
         self._socket = room
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def own_address(self) -> str:
+        """This side's IP address, as the room sees it if nothing between translates it."""
+        return str(self._socket.getsockname()[0]).partition("%")[0]
+
     async def receive(self) -> bytes:
         """Wait for data and return it; return b"" at the end."""
         return await self._loop.sock_recv(self._socket, CHUNK)

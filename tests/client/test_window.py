@@ -369,6 +369,66 @@ def test_text_is_searched_and_end_returns_to_the_end(room: Room) -> None:
         anna.has_typed("2>1")
 
 
+def test_a_line_that_names_the_user_is_bold(room: Room) -> None:
+    with pane("--name", "Anna", *room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        said = ["ask ANNA, please", "ask 127.0.0.1.", "Annabel", "127.0.0.12", "127.0.0.1.2"]
+        peer.say("".join(f"<127.0.0.2>{text}\n" for text in said))
+        anna.says("<127.0.0.2>127.0.0.1.2")
+        bold = re.findall(r"\x1b\[(?:0;)?1m(?:\x1b\[[0-9;]+m)*([^\x1b<]+)", anna.colours)
+        assert [text.strip() for text in bold] == said[:2]
+
+
+def test_the_conversation_is_logged(room: Room, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with pane("--log", str(log), *room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME)
+        peer.say("<127.0.0.2>no")
+        anna.says("<127.0.0.2>no")
+        anna.type("mine")
+        anna.press("Enter")
+        assert_sent(peer, "mine\n")
+        anna.says("<You>mine")
+        peer.say(" end\n<127.0.0.2>\u05d0\n<127.0.0.2>unfinished")
+        anna.says("<127.0.0.2>unfinished")
+        anna.press("C-c")
+        assert peer.hear_all() == b""
+        peer.close()
+        assert anna.end() == 0
+    before, *lines = log.read_text(encoding="utf-8").splitlines()
+    assert before == "before"
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert [line[20:] for line in lines] == [
+        WELCOME,
+        "<You>mine",
+        "<127.0.0.2>no end",
+        "<127.0.0.2>\u200e\u05d0",
+        "<127.0.0.2>unfinished",
+    ]
+
+
+def test_a_log_that_cannot_be_written_is_noted_once(room: Room) -> None:
+    with pane("--log", "/dev/full", *room.address) as anna:
+        peer = greet(room)
+        anna.says(WELCOME, "── no more lines are written to the log: No space left on", "  device")
+        peer.say("<127.0.0.2>one\n")
+        anna.says("  device", "<127.0.0.2>one")
+        anna.press("C-c")
+        assert peer.hear_all() == b""
+        peer.close()
+        assert anna.end() == 0
+
+
+def test_a_log_that_cannot_be_opened_is_a_wrong_argument(room: Room) -> None:
+    with pane("--log", "/", *room.address, columns=90) as anna:
+        assert anna.end() == 2
+        said = "chatroom.client: argument --log: /: Is a directory (--help shows the usage)"
+        assert anna.left == [said]
+
+
 def test_a_narrow_window_shortens_its_status(room: Room) -> None:
     with pane(*room.address, columns=20, rows=5) as anna:
         peer = greet(room)

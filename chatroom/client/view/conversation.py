@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from chatroom.client.text import visible
+from chatroom.client.text import left_to_right, visible
 
 YOU = "<You>"
 #: Prefix of the lines of the room itself (PROTOCOL.md, Prefix).
@@ -52,6 +52,12 @@ class Line:
         return time.strftime("%H:%M ", time.localtime(self.at))
 
     @property
+    def logged(self) -> str:
+        """The line in a log, with its date and time."""
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        return left_to_right(f"{at} {'  ' if self.rest else self.head}{self.text}")
+
+    @property
     def shown(self) -> str:
         return (self.head + self.text).expandtabs(TAB)
 
@@ -59,10 +65,16 @@ class Line:
 class Conversation:
     """The lines, oldest first. `dropped`: number of earlier lines that were dropped."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.time,
+        finished: Callable[[Line], None] = lambda _line: None,
+    ) -> None:
+        """`finished`: called with each line once it is complete."""
         self.lines: list[Line] = []
         self.dropped = 0
         self._now = now
+        self._finished = finished
         self._open: Line | None = None  # The room's line that is unfinished.
         self._greeted = False  # True once a line has arrived on this connection.
         self._people: dict[str, int] = {}
@@ -81,23 +93,23 @@ class Conversation:
         *ended, rest = visible(text).split("\n")
         for piece in ended:
             said |= self._grow(piece)
-            self._open = None
+            self._finish()
         if rest:
             said |= self._grow(rest)
         return said
 
     def ended(self) -> None:
         """Note the end of the connection: later text begins a new line."""
-        self._open = None
+        self._finish()
         self._greeted = False
 
     def own(self, text: str) -> None:
         """Add a line that the user has sent."""
-        self._add(Line("own", self._now(), visible(text), YOU))
+        self._finished(self._add(Line("own", self._now(), visible(text), YOU)))
 
     def note(self, words: str) -> None:
         """Add a notice of the client."""
-        self._add(Line("notice", self._now(), visible(words), NOTICE))
+        self._finished(self._add(Line("notice", self._now(), visible(words), NOTICE)))
 
     def clear(self) -> None:
         """Drop all lines but one that is unfinished, since its rest belongs to its sender."""
@@ -125,8 +137,15 @@ class Conversation:
         while len(line.text) > LONGEST:
             rest = line.text[LONGEST:]
             line.text = line.text[:LONGEST]
+            self._finished(line)
             line = self._open = self._add(Line("said", self._now(), rest, rest=True))
         return said
+
+    def _finish(self) -> None:
+        """End the unfinished line, if there is one."""
+        if self._open:
+            self._finished(self._open)
+        self._open = None
 
     def _person(self, head: str) -> int:
         """Return the number of a sender: 0, 1 … in the order of their first lines."""

@@ -146,6 +146,11 @@ class Link:
         room.close()
         return why
 
+    @property
+    def own_address(self) -> str:
+        """Our IP address on the connection; empty while there is none."""
+        return self._room.own_address if self._room else ""
+
     def send(self, text: str) -> bool:
         """Queue text to be sent; return False if there is no connection, or too much waits."""
         if self._room is None or len(self._unsent) > FULL:

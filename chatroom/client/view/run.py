@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from functools import partial
+from typing import TextIO
 
 from chatroom.client.address import UNCHECKED, RoomAddress
 from chatroom.client.connection import Connection
@@ -20,13 +21,30 @@ HUNG_UP = 128 + 1
 
 
 async def run(
-    address: RoomAddress, room: Connection, *, clock: bool, bell: bool, mouse: bool, reconnect: bool
+    address: RoomAddress,
+    room: Connection,
+    *,
+    clock: bool,
+    bell: bool,
+    mouse: bool,
+    reconnect: bool,
+    nickname: str,
+    log: TextIO | None,
 ) -> Ending:
     """Show the window until the user leaves, or the connection is lost without `reconnect`."""
     link = Link(room, address.connect, reconnect=reconnect)
     with open_terminal() as terminal:
         screen = Output(terminal)
-        chat = Chat(address.name, screen, link, clock=clock, bell=bell, mouse=mouse)
+        chat = Chat(
+            address.name,
+            screen,
+            link,
+            clock=clock,
+            bell=bell,
+            mouse=mouse,
+            nickname=nickname,
+            log=log,
+        )
         if address.unchecked:
             chat.told(UNCHECKED)
         handle_signals(
@@ -58,6 +76,7 @@ async def _stay(chat: Chat, link: Link) -> Ending:
     listening.cancel()
     await asyncio.wait([listening])
     await link.leave(chat, PATIENCE)
+    chat.lost()  # An unfinished line is written to the log.
     return ending
 
 

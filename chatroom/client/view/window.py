@@ -5,14 +5,16 @@ editing, the history and pasting; this module adds the rest.
 """
 
 import os
+import re
 import signal
 import termios
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from itertools import accumulate, islice
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.buffer import Buffer
@@ -42,10 +44,11 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Attrs, Style
 from prompt_toolkit.utils import get_cwidth
 
+from chatroom.client.address import reason
 from chatroom.client.session import Ending
 from chatroom.client.text import visible
 from chatroom.client.view.cells import shown
-from chatroom.client.view.conversation import YOU, Conversation
+from chatroom.client.view.conversation import YOU, Conversation, Line
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
 from chatroom.client.view.pages import Pages, Row
@@ -74,6 +77,7 @@ STYLE = Style.from_dict(
         "clock": "#888888",
         "you": "bold",
         "notice": "italic #888888",
+        "mention": "bold",
         "found": "reverse",
         "status": "reverse",
         "lost": "bold",
@@ -136,23 +140,33 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
     return alarms, f"{name}…" if len(name) > SHORTEST_NAME else ""
 
 
-def fragments(row: Row, clock: bool) -> StyleAndTextTuples:
-    """Return a row with its styles. The first row of a line has styles for time and sender."""
+def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuples:
+    """Return a row with its styles. The first row of a line has styles for time and sender.
+
+    `mention`: the line mentions the user.
+    """
+    style = "class:mention" if mention else ""
     line = row.line
     if row.found:
         return [("class:found", row.text)]
     if line.kind == "notice":
         return [("class:notice", row.text)]
     if row.place.row or line.rest:
-        return [("", row.text)]
+        return [(style, row.text)]
     came = len(line.clock()) if clock else 0
     head = came + len(line.head)
     whose = "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
     return [
         ("class:clock", row.text[:came]),
         (whose, row.text[came:head]),
-        ("", row.text[head:]),
+        (style, row.text[head:]),
     ]
+
+
+@cache
+def _named(name: str) -> re.Pattern[str]:
+    """Return a pattern for a name as a whole word, which an address within another is not."""
+    return re.compile(rf"(?<![\w.:]){re.escape(name)}(?!\w|[.:]\w)", re.IGNORECASE)
 
 
 def stop_all() -> None:
@@ -183,12 +197,16 @@ class Visible(Processor):
 class ConversationView(UIControl):
     """The visible part of the conversation, aligned to the bottom."""
 
-    def __init__(self, pages: Pages, clock: bool) -> None:
+    def __init__(self, pages: Pages, clock: bool, mentions: Callable[[Line], bool]) -> None:
         self._pages = pages
+        self._mentions = mentions
         self._clock = clock
 
     def create_content(self, width: int, height: int) -> UIContent:
-        seen = [fragments(row, self._clock) for row in self._pages.show(width, height)]
+        seen = [
+            fragments(row, self._clock, self._mentions(row.line))
+            for row in self._pages.show(width, height)
+        ]
         rows: list[StyleAndTextTuples] = [[]] * (height - len(seen)) + seen
         return UIContent(rows.__getitem__, len(rows), show_cursor=False)
 
@@ -207,12 +225,24 @@ class Chat(Application[Ending]):
     """The window, and the listener of a link. It ends when the user leaves, or by `end`."""
 
     def __init__(
-        self, name: str, output: Output, link: Link, *, clock: bool, bell: bool, mouse: bool
+        self,
+        name: str,
+        output: Output,
+        link: Link,
+        *,
+        clock: bool,
+        bell: bool,
+        mouse: bool,
+        nickname: str = "",
+        log: TextIO | None = None,
     ) -> None:
+        """`nickname`: a name by which others call the user. `log`: file for the conversation."""
         self._name = name
+        self._nickname = nickname
+        self._log = log
         self._link = link
         self._bell = bell
-        self._conversation = Conversation()
+        self._conversation = Conversation(finished=self._write_log)
         self._rung = 0.0
         self._unsent_noted = False  # True once the user was told that a line was not sent.
         self._screen = output
@@ -244,6 +274,19 @@ class Chat(Application[Ending]):
     def told(self, words: str) -> None:
         self._conversation.note(words)
         self.invalidate()
+
+    def _write_log(self, line: Line) -> None:
+        if self._log:
+            try:
+                print(line.logged, file=self._log, flush=True)
+            except OSError as error:
+                self._log = None
+                self.told(f"no more lines are written to the log: {reason(error)}")
+
+    def mentions(self, line: Line) -> bool:
+        """Return True if the line contains the user's address or nickname."""
+        names = [name for name in (self._link.own_address, self._nickname) if name]
+        return line.kind == "said" and any(_named(name).search(line.text) for name in names)
 
     def lost(self) -> None:
         self._conversation.ended()
@@ -365,8 +408,9 @@ class Chat(Application[Ending]):
         )
         # The last column stays free: there, terminals misplace an accent.
         line = VSplit([field, Window(width=1)])
+        view = ConversationView(self.pages, clock, self.mentions)
         status = Window(FormattedTextControl(self._status), height=1, style="class:status")
-        return Layout(HSplit([Window(ConversationView(self.pages, clock)), status, line]), field)
+        return Layout(HSplit([Window(view), status, line]), field)
 
     def _input_height(self) -> Dimension:
         """Return the height of the typed line; it leaves room for the conversation."""

@@ -16,6 +16,10 @@ def conversation() -> Conversation:
     return Conversation(lambda: 0.0)
 
 
+def texts(text: str, width: int, head: int = 0) -> list[str]:
+    return [row.text for row in wrap(text, width, head)]
+
+
 def shown(conversation: Conversation) -> list[str]:
     return [line.shown for line in conversation.lines]
 
@@ -149,29 +153,75 @@ def test_an_emoji_has_two_cells_whatever_the_library_knows(emoji: str) -> None:
     ],
 )
 def test_text_is_wrapped(text: str, rows: list[str]) -> None:
-    assert list(wrap(text, 10)) == rows
+    assert texts(text, 10) == rows
 
 
 @pytest.mark.parametrize("accent", ["\u0301", "\u200b", "\U000e0100"])
 def test_accents_beyond_the_limit_of_a_cell_are_replaced(accent: str) -> None:
     for character in ("a", "你"):
         most = character + accent * ACCENTS
-        assert wrap(most + "b", 20) == (most + "b",)
-        assert wrap(most + accent * 3 + most, 20) == (most + "\ufffd" * 3 + most,)
+        assert texts(most + "b", 20) == [most + "b"]
+        assert texts(most + accent * 3 + most, 20) == [most + "\ufffd" * 3 + most]
 
 
 CHARACTERS = ["a", "b", " ", "你", "🍜", "e\u0301"]
 
 
 def test_a_prefix_stays_with_the_first_word() -> None:
-    assert wrap("12:34 <::1>longword", 12) == ("12:34", "  <::1>longw", "  ord")
-    assert wrap("12:34 <::1>longword", 12, 11) == ("12:34 <::1>l", "  ongword")
+    assert texts("12:34 <::1>longword", 12) == ["12:34", "  <::1>longw", "  ord"]
+    assert texts("12:34 <::1>longword", 12, 11) == ["12:34 <::1>l", "  ongword"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (
+            "<::1>see http://a.example/b now",
+            ["<::1>see", "  http://a", ".example/b", "  now"],
+        ),
+        ("<::1>http://a.example", ["<::1>http:", "//a.exampl", "e"]),
+        # No row begins with a false prefix, though it continues what looks like a URL.
+        ("<::1>http://a<::2>hello", ["<::1>http:", "//a<::2>he", "  llo"]),
+        ("<::1>http:/<::2>hello", ["<::1>http:", "  /<::2>he", "  llo"]),
+        ("<::1>http://aa<::2>hello", ["<::1>http:", "//aa<::2>h", "  ello"]),
+        ("<::1>http://aaaaaaaa<::2>hello", ["<::1>http:", "//aaaaaaaa", "  <::2>hel", "  lo"]),
+    ],
+)
+def test_a_url_is_not_indented(text: str, rows: list[str]) -> None:
+    assert texts(text, 10, 5) == rows
+
+
+def test_a_url_is_indented_where_prefixes_have_no_brackets() -> None:
+    assert texts("::1:http://a.example", 10, 0) == ["::1:http:/", "  /a.examp", "  le"]
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("(see https://a.example/b?c=d#e).", "https://a.example/b?c=d#e"),
+        ("http://a.example,", "http://a.example"),
+        ("http://a.example/\u05d0", "http://a.example/"),
+        ('href="http://a.example"', "http://a.example"),
+        ("<http://[::1]:80/>", "http://[::1]:80/"),
+    ],
+)
+def test_the_end_of_a_url_is_found(text: str, url: str) -> None:
+    [row] = wrap(text, 80)
+    [part] = row.urls
+    assert part.url == url == row.text[part.start : part.end]
+
+
+def test_each_part_of_a_url_knows_the_whole() -> None:
+    rows = wrap("<::1>http://a.example/long", 10, 5)
+    parts = [row.text[part.start : part.end] for row in rows for part in row.urls]
+    assert "".join(parts) == "http://a.example/long"
+    assert {part.url for row in rows for part in row.urls} == {"http://a.example/long"}
 
 
 @given(st.lists(st.sampled_from(CHARACTERS), max_size=60), st.integers(1, 12))
 def test_rows_fit_and_lose_nothing(characters: list[str], width: int) -> None:
     text = "".join(characters)
-    rows = wrap(text, width)
+    rows = texts(text, width)
     assert "".join(rows).replace(" ", "") == text.replace(" ", "")
     assert all(get_cwidth(row.rstrip()) <= max(width, 2) for row in rows)
 
@@ -349,7 +399,7 @@ def test_any_scrolling_shows_consecutive_rows(
     conversation = Conversation(lambda: 0.0)
     conversation.arrived("".join(f"{text}\n" for text in said))
     pages = Pages(conversation)
-    rows = [row for text in said for row in wrap(text, width)]
+    rows = [row for text in said for row in texts(text, width)]
     bottom = len(rows)
     assert page(pages, height, width) == rows[-height:]
     for move in moves:

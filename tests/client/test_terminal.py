@@ -4,6 +4,7 @@ The test plays the room and the terminal, which it may stop reading, or hang up.
 """
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -183,6 +184,35 @@ def test_control_characters_do_not_reach_the_terminal(typist: Typist, peer: Peer
     peer.say("<::1>a\x1b]0;evil\x07\rb\x9b2J\u202e\u2066c\n")
     shows(typist, "<::1>a␛]0;evil␇␍b\ufffd2J\ufffd\ufffdc")
     assert b"\x1b]0;evil" not in typist.written
+
+
+def has_link(typist: Typist, text: str, url: str) -> bool:
+    """Return True if the text was written as a link (OSC 8) to the URL."""
+    written = re.sub(rb"\x1b\[[0-9;]*m", b"", typist.written)
+    return f"\x1b]8;id=1;{url}\x1b\\{text}\x1b]8;;\x1b\\".encode() in written
+
+
+@pytest.mark.parametrize(("term", "linked"), [("xterm", True), ("linux", False)])
+def test_a_url_is_a_link_where_the_terminal_has_links(
+    room: Room, sit: Sit, term: str, linked: bool
+) -> None:
+    typist = sit([*CLIENT, *room.address], columns=30, env={"TERM": term})
+    peer = room.accept()
+    peer.say("Welcome\n<::1>see http://a.example/b, or\n")
+    shows(typist, "<::1>see http://a.example/b,")
+    typist.wait(lambda: b"<You>" in typist.written)
+    assert has_link(typist, "http://a.example/b", "http://a.example/b") == linked
+
+
+def test_each_row_of_a_url_is_a_link_to_the_whole(room: Room, sit: Sit) -> None:
+    typist = sit([*CLIENT, *room.address], columns=30)
+    peer = room.accept()
+    url = "http://a.example/" + "b" * 13 + "c" * 5
+    peer.say(f"Welcome\n<::1>{url}\n")
+    shows(typist, "c" * 5)
+    assert has_link(typist, "http://a.example/bbbbbbbb", url)
+    assert has_link(typist, "bbbbbccccc", url)
+    assert typist.screen.rows[-3] == "bbbbbccccc"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ and draws each row that has changed whole, from its first column; see also cells
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import FileIO
 from typing import TextIO, cast
@@ -77,6 +77,8 @@ class Output(Vt100_Output):
         )
         self._terminal = terminal
         self._waiting = bytearray()
+        # The console of Linux shows links (OSC 8) as text; other terminals ignore what they lack.
+        self._has_links = self.term != "linux"
         self._drawn: dict[int, str] = {}
         """Text and escape sequences of each row on the screen; a missing row must be drawn."""
         self._left = asyncio.Event()
@@ -148,12 +150,16 @@ class Output(Vt100_Output):
             (x for x, cell in row.items() if cell.char != " " or look(cell.style) != DEFAULT_ATTRS),
             default=-1,
         )
+        links: Mapping[int, str] = {}
+        if self._has_links:
+            links = screen.zero_width_escapes.get(y, links)
         drawn = []
         attributes = DEFAULT_ATTRS
         here = x = 0  # `here`: the column of the cursor, or -1 if terminals may not agree.
         marked = False
         while x < min(end, columns):
             cell = row[x]
+            drawn.append(links.get(x, ""))
             # An accent by itself is the trace of one that was merged with the cell before.
             if cell.width and FILLER not in cell.char:
                 if here != x:
@@ -167,6 +173,7 @@ class Output(Vt100_Output):
                 marked |= drawn[-1] != text
                 here = x + cell.width if text.isascii() else -1
             x += cell.width or 1
+        drawn.append(links.get(x, ""))  # The end of a link.
         return "".join(drawn)
 
     @property

@@ -5,6 +5,7 @@ divided by the width. Wide characters do not fit at every right edge, so some li
 and their ends would be lost below the screen. Also, lines are broken between words here.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -19,15 +20,36 @@ from chatroom.client.view.conversation import Conversation, Line
 INDENT = 2
 
 
+# An address of the web, in the characters that RFC 3986 allows (`<` and `>` are not among them).
+_URL = re.compile(r"https?://[!#-;=?-Z\[\]_a-z~]*[#-&*+/-9=?-Z_a-z~-]")
+
+
+class UrlPart(NamedTuple):
+    """A part of a row that belongs to a URL, which may go on in other rows."""
+
+    start: int
+    end: int
+    url: str
+
+
+class Wrapped(NamedTuple):
+    text: str
+    urls: tuple[UrlPart, ...] = ()
+
+
 @lru_cache(4096)
-def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[str, ...]:
+def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[Wrapped, ...]:
     """Split `text` into rows of at most `width` cells, after spaces if possible.
 
     Its first `head` characters, the time and the sender, are kept together with the next word.
     Every row but the first is indented, and the first too if the line is the `rest` of another.
     Otherwise a sender could choose a text whose further rows look like another sender's message.
+    A row that continues a URL is not indented, so that the URL can be copied: it does not begin
+    with a bracket, and thus not with a prefix if those of the room have brackets.
     """
     text = settled(text)
+    urls = [found.span() for found in _URL.finditer(text)]
+    bracketed = text[:head].endswith(">")
     if not text.isascii():
         # The last column stays free: there, they misplace an accent.
         width = max(1, width - 1)
@@ -44,8 +66,9 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
         # filler in the column that stays free.
         if cells and used + cells > width and index > start and char not in (" ", FILLER):
             end = space if space > start else index
-            rows.append(margin + text[start:end].rstrip(" "))
-            margin = indent
+            rows.append(_row(text, start, end, margin, urls))
+            cut = any(first < end < last for first, last in urls)
+            margin = "" if cut and bracketed else indent
             start = index = end
             used = len(margin)
             continue
@@ -53,8 +76,21 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[s
         index += 1
         if char == " " and index > head:
             space = index
-    rows.append(margin + text[start:])
+    rows.append(_row(text, start, len(text), margin, urls, strip=False))
     return tuple(rows)
+
+
+def _row(
+    text: str, start: int, end: int, margin: str, urls: list[tuple[int, int]], *, strip: bool = True
+) -> Wrapped:
+    shown = text[start:end].rstrip(" ") if strip else text[start:end]
+    left = len(margin) - start
+    parts = [
+        UrlPart(max(first, start) + left, min(last, end) + left, text[first:last])
+        for first, last in urls
+        if first < end and last > start
+    ]
+    return Wrapped(margin + shown, tuple(parts))
 
 
 #: A number greater than the number of rows of any line.
@@ -72,6 +108,7 @@ class Row(NamedTuple):
     place: Place
     text: str
     line: Line
+    urls: tuple[UrlPart, ...]
     found: bool
     """True if a search has found the line."""
 
@@ -157,9 +194,9 @@ class Pages:
         dropped = self._conversation.dropped
         for number in range(lowest.line, dropped - 1, -1):
             line = self._conversation.lines[number - dropped]
-            for row, text in reversed([*enumerate(self._rows(line))]):
+            for row, (text, urls) in reversed([*enumerate(self._rows(line))]):
                 if (place := Place(number, row)) <= lowest:
-                    yield Row(place, text, line, number == self.found)
+                    yield Row(place, text, line, urls, number == self.found)
 
     def _below(self) -> Iterator[Place]:
         """Yield the places of the rows below the lowest visible one, downwards."""
@@ -170,7 +207,7 @@ class Pages:
                 if (place := Place(number, row)) > lowest:
                     yield place
 
-    def _rows(self, line: Line) -> tuple[str, ...]:
+    def _rows(self, line: Line) -> tuple[Wrapped, ...]:
         clock = line.clock() if self._clock and not line.rest else ""
         head = len(clock) + len(line.head)
         return wrap(clock + line.shown, self._width, head, rest=line.rest)

@@ -9,7 +9,7 @@ import re
 import signal
 import termios
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from itertools import accumulate, islice
@@ -39,6 +39,7 @@ from prompt_toolkit.layout.processors import (
     Transformation,
     TransformationInput,
 )
+from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Attrs, Style
@@ -51,7 +52,7 @@ from chatroom.client.view.cells import shown
 from chatroom.client.view.conversation import YOU, Conversation, Line
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.pages import Pages, Row
+from chatroom.client.view.pages import Pages, Row, UrlPart
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
@@ -140,6 +141,15 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
     return alarms, f"{name}…" if len(name) > SHORTEST_NAME else ""
 
 
+def linked(row: StyleAndTextTuples, urls: Iterable[UrlPart], number: int) -> StyleAndTextTuples:
+    """Return a row whose URLs are links (OSC 8). `number`: tells apart the links of each line."""
+    chars = list(explode_text_fragments(row))
+    for start, end, url in reversed([*urls]):
+        chars.insert(end, ("[ZeroWidthEscape]", "\x1b]8;;\x1b\\"))
+        chars.insert(start, ("[ZeroWidthEscape]", f"\x1b]8;id={number};{url}\x1b\\"))
+    return chars
+
+
 def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuples:
     """Return a row with its styles. The first row of a line has styles for time and sender.
 
@@ -204,7 +214,7 @@ class ConversationView(UIControl):
 
     def create_content(self, width: int, height: int) -> UIContent:
         seen = [
-            fragments(row, self._clock, self._mentions(row.line))
+            linked(fragments(row, self._clock, self._mentions(row.line)), row.urls, row.place.line)
             for row in self._pages.show(width, height)
         ]
         rows: list[StyleAndTextTuples] = [[]] * (height - len(seen)) + seen

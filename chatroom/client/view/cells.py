@@ -5,8 +5,8 @@ tables. Nothing is replaced for that, because whole scripts would become unreada
 
 - a character that a terminal may give more cells than prompt_toolkit does is followed by FILLER,
   a cell that is not drawn: so it gets the most cells that any terminal gives it;
-- the output (output.py) moves the cursor to the column of the next character after each one that is
-  not ASCII, so that a terminal that gives it fewer cells does not misplace the rest of the row;
+- the output (output.py) moves the cursor to the column of the next character after each one whose
+  width is in doubt, so that a terminal that gives it fewer cells does not misplace the rest;
 - each emoji is shown by itself, because the cells of joined emoji can't be known.
 """
 
@@ -33,6 +33,10 @@ _ALTERS_EMOJI = re.compile(
     "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
 )
 
+# Chinese, Japanese and Korean characters, which have two cells everywhere. They are common, and a
+# move of the cursor after each one would make rows four times as long.
+_AGREED = re.compile("[\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3]")
+
 
 @lru_cache(4096)
 def _cells(char: str) -> int:
@@ -44,6 +48,12 @@ def _cells(char: str) -> int:
         return cells
     # A vowel sign of an Indic script, with a cell of its own or not. (All agree about Hangul.)
     return 0 if "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7ff" else 1
+
+
+@lru_cache(4096)
+def is_agreed(char: str) -> bool:
+    """Return True if every terminal gives a character, and its accents, the same cells."""
+    return char.isascii() or _AGREED.fullmatch(char) is not None
 
 
 def shown(text: str) -> list[str]:

@@ -24,8 +24,8 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DEFAULT_ATTRS, Attrs
 
 from chatroom.client.streams import STDOUT
-from chatroom.client.text import left_to_right
-from chatroom.client.view.cells import FILLER
+from chatroom.client.text import LEFT_TO_RIGHT, left_to_right
+from chatroom.client.view.cells import FILLER, is_agreed
 
 USUAL_SIZE = os.terminal_size((80, 24))
 #: Escape sequence that resets the attributes.
@@ -154,7 +154,7 @@ class Output(Vt100_Output):
         if self._has_links:
             links = screen.zero_width_escapes.get(y, links)
         drawn = []
-        attributes = DEFAULT_ATTRS
+        style, attributes = "", DEFAULT_ATTRS
         here = x = 0  # `here`: the column of the cursor, or -1 if terminals may not agree.
         marked = False
         while x < min(end, columns):
@@ -164,14 +164,19 @@ class Output(Vt100_Output):
             if cell.width and FILLER not in cell.char:
                 if here != x:
                     drawn.append(goto(y, x))
-                if attributes != look(cell.style):
-                    attributes = look(cell.style)
-                    super().set_attributes(attributes, depth)
-                    drawn.append(self._buffer.pop())
+                if cell.style != style:
+                    style = cell.style
+                    if attributes != look(style):
+                        attributes = look(style)
+                        super().set_attributes(attributes, depth)
+                        drawn.append(self._buffer.pop())
                 text = cell.char.replace("\x1b", "?")
-                drawn.append(text if marked else left_to_right(text))
-                marked |= drawn[-1] != text
-                here = x + cell.width if text.isascii() else -1
+                agreed = is_agreed(text)
+                if not (marked or agreed):
+                    text = left_to_right(text)
+                    marked = text.startswith(LEFT_TO_RIGHT)
+                drawn.append(text)
+                here = x + cell.width if agreed else -1
             x += cell.width or 1
         drawn.append(links.get(x, ""))  # The end of a link.
         return "".join(drawn)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from chatroom.errors import RunDirError
@@ -20,11 +19,15 @@ LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
 
 
 def default() -> Path:
-    """Return this user's run-dir: in $XDG_RUNTIME_DIR, or else in the folder of temporary files."""
+    """Return this user's run-dir: in $XDG_RUNTIME_DIR, or else in $TMPDIR or /tmp.
+
+    Nothing is tried out. `tempfile.gettempdir` would choose the first folder that can be written
+    just now, so on a full disk or a read-only system the commands would look elsewhere, or fail.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return Path(runtime) / "chatroom"
-    return Path(tempfile.gettempdir()) / f"chatroom-{os.getuid()}"
+    return Path(os.environ.get("TMPDIR") or "/tmp", f"chatroom-{os.getuid()}")
 
 
 def ensure(folder: Path) -> None:

@@ -437,8 +437,10 @@ def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:
     try:
         run_dir.ensure(folder)
     except RunDirError as error:
-        if settings.run_dir or settings.keep_bans:
+        if settings.run_dir:
             raise
+        if settings.keep_bans:
+            raise RunDirError(f"{error}; --keep-bans needs one: set --run-dir") from None
         logger.warning(Event("no-control", NO_CONTROL, error=error))
         return None
     if not settings.run_dir:

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,14 @@ def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument:
         parser.error(
             f"{argument}{clients} clients need more descriptors than a process may open ({limit})"
         )
+
+
+def require_temporary_folder(parser: argparse.ArgumentParser) -> None:
+    """Exit with an error if no folder for temporary files can be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        parser.error("no folder for temporary files can be written: name one in TMPDIR")
 
 
 def make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:

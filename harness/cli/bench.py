@@ -33,6 +33,7 @@ from harness.cli.arguments import (
     add_shared,
     number,
     require_descriptors,
+    require_temporary_folder,
     whole,
     writable,
     write,
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     workloads = [Workload(kind, count) for kind in KINDS for count in getattr(options, kind)]
     for workload in workloads:
         require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
+    require_temporary_folder(parser)
     servers = options.server or list(RECIPES.values())
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):

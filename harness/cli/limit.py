@@ -26,6 +26,7 @@ from harness.cli.arguments import (
     add_shared,
     add_target,
     load_profile,
+    require_temporary_folder,
     seconds,
     started,
     whole,
@@ -143,6 +144,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     profile = load_profile(parser, options)
     raise_descriptor_limit()
+    require_temporary_folder(parser)
     with started(parser, options, options.timeout_scale):
         pass  # Start and stop the server once, to report it if it does not start.
     found = search(lambda messages: _attempt(options, parser, profile, messages))

@@ -24,6 +24,7 @@ from harness.cli.arguments import (
     load_profile,
     make_folder,
     require_descriptors,
+    require_temporary_folder,
     seconds,
     started,
     whole,
@@ -64,6 +65,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     require_descriptors(parser, scenario.clients)
     if options.report:
         make_folder(parser, options.report)
+    else:
+        require_temporary_folder(parser)
     folder = options.report or Path(tempfile.mkdtemp(prefix="simulation-"))
     try:
         return _simulate(options, parser, scenario, profile, folder)

@@ -46,7 +46,14 @@ def test_the_default_run_dir_is_the_user_s_own(
             monkeypatch.delenv("XDG_RUNTIME_DIR")
         else:
             monkeypatch.setenv("XDG_RUNTIME_DIR", unset)
-        assert default() == Path(tempfile.gettempdir()) / f"chatroom-{os.getuid()}"
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        assert default() == tmp_path / f"chatroom-{os.getuid()}"
+        for also_unset in ("", None):
+            if also_unset is None:
+                monkeypatch.delenv("TMPDIR")
+            else:
+                monkeypatch.setenv("TMPDIR", also_unset)
+            assert default() == Path(f"/tmp/chatroom-{os.getuid()}")
 
 
 def test_a_new_run_dir_is_private_and_an_existing_one_is_kept(tmp_path: Path) -> None:

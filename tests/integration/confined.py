@@ -126,13 +126,13 @@ def _alone(folder: Path) -> None:
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     _checked(libc.mount(b"none", b"/proc", b"tmpfs", 0, None))
-    _read_only("/", True, AT_RECURSIVE)
+    read_only("/", True, AT_RECURSIVE)
     where = str(folder).encode()
     _checked(libc.mount(where, where, None, MS_BIND, None))
-    _read_only(str(folder), False)
+    read_only(str(folder), False)
 
 
-def _read_only(path: str, yes: bool, flags: int = 0) -> None:
+def read_only(path: str, yes: bool, flags: int = 0) -> None:
     """Call mount_setattr. struct mount_attr: flags to set, flags to clear, two unused fields."""
     attributes = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if yes else (0, MOUNT_ATTR_RDONLY)))
     _checked(

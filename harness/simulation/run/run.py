@@ -79,7 +79,7 @@ class Run:
 
         Raise CannotJudge if the harness lacks a resource.
         """
-        with tempfile.TemporaryDirectory(prefix="simulation-") as parts:
+        with tempfile.TemporaryDirectory(prefix="parts-", dir=self.folder) as parts:
             try:
                 self._run(Path(parts))
             except KeyboardInterrupt:

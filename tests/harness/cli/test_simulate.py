@@ -1,6 +1,7 @@
 """The command `simulate`: output, files, exit status."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def test_a_correct_server_passes(harness: Harness) -> None:
     assert "<!doctype html>" in Path("out/report.html").read_text()
     again = harness("check", f"out/{HISTORY}")
     assert "pass" in again.stdout
+
+
+def test_a_report_s_folder_is_the_only_one_that_is_written_to(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # pytest needs a folder for temporary files after the test
+        patch.setattr(tempfile, "tempdir", "/nonexistent")
+        results, _ = simulate(harness, QUICK, REFERENCE)
+    assert results["verdict"] == "pass"
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == [HISTORY, "report.html", "results.json"]
 
 
 LONGER = QUICK.replace("seconds = 1", "seconds = 3")

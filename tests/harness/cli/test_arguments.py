@@ -1,0 +1,31 @@
+"""The steps that several commands share."""
+
+import tempfile
+
+import pytest
+
+from tests.harness.commands import Harness
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bench", "--crowd", "2"),
+        ("limit", "--command", "false {port}"),
+        ("simulate", "classroom", "--command", "false {port}"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_without_a_folder_for_temporary_files_says_what_to_do(
+    arguments: tuple[str, ...], harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    with monkeypatch.context() as patch:  # pytest needs such a folder after the test
+        patch.setattr(tempfile, "gettempdir", find)
+        done = harness(*arguments, code=2)
+    assert done.stderr == (
+        f"python -m harness {arguments[0]}: no folder for temporary files can be written: name one"
+        " in TMPDIR\n"
+    )

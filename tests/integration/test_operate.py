@@ -351,7 +351,7 @@ def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
 # --- other users ---------------------------------------------------------------------------------
 
 AS_NOBODY = """
-import locale, os, socket, sys  # locale: that user may not be able to read it, later
+import locale, os, shutil, socket, sys  # argparse imports locale and shutil late: as that user
 from chatroom.cli import status
 os.setgroups([])
 os.setgid(65534)

@@ -106,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before: dict[str, Any] | None = None
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(asker):
         while True:
-            found = ask(asker, {"ask": "status"}, command) | {"at": time.time()}
+            found = ask(asker, {"ask": "status"}, command)
             if options.json:
-                tell(json.dumps(found), command)
+                tell(json.dumps(found | {"at": time.time()}), command)
             else:
                 clear = CLEAR if options.watch is not None and sys.stdout.isatty() else ""
                 tell("\n".join(lines(found, before)), command, clear)
@@ -121,14 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield the lines of a report. Rates are since the report `before`, or the room's start."""
-    room, now = found["room"], found["at"]
-    earlier = before["room"] if before else {"messages": 0, "deliveries": 0, "bytes": 0}
-    seconds = max(0.001, now - (before["at"] if before else room["since"]))
+    room = found["room"]
+    earlier = before["room"] if before else {"up": 0, "messages": 0, "deliveries": 0, "bytes": 0}
+    seconds = max(0.001, room["up"] - earlier["up"])
 
     def rate(name: str) -> str:
         return f"{room[name]:,} {name} ({(room[name] - earlier[name]) / seconds:,.1f}/s)"
 
-    yield f"{room['listening']}, pid {room['pid']}, up {format_time(now - room['since'])}"
+    yield f"{room['listening']}, pid {room['pid']}, up {format_time(room['up'])}"
     yield (
         f"{room['members']:,} members of {room['capacity']:,}; {room['joins']:,} joined, "
         f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
@@ -145,7 +145,7 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
     )
     if found["members"]:
         rows = [
-            member | {"here": format_time(now - member["since"]), "from": _from(member)}
+            member | {"here": format_time(member["here"]), "from": _from(member)}
             for member in found["members"]
         ]
         yield ""

@@ -131,9 +131,10 @@ def families(found: Totals) -> "Iterator[Metric]":
     )
 
     room, workers = found["room"], found["workers"]
+    start = round(room["since"])  # or it would change with each adjustment of the clock
     yield InfoMetricFamily("chatroom", "The room.", {"version": room["version"]})
     for name, text, value in (
-        ("start_time_seconds", "Start time of the room, in seconds of the epoch.", room["since"]),
+        ("start_time_seconds", "Start time of the room, in seconds of the epoch.", start),
         ("members", "Members in the room.", room["members"]),
         ("members_limit", "Limit of members in the room.", room["capacity"]),
         ("lag_bytes", "Lag of the slowest reader in bytes.", room["lag"]),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic
 
 from chatroom.protocol.leave_reason import LeaveReason
 
@@ -11,8 +11,8 @@ from chatroom.protocol.leave_reason import LeaveReason
 class Counters:
     """Totals; they never decrease."""
 
-    since: float = field(default_factory=time)
-    """Start of the room (s since the epoch)."""
+    started_at: float = field(default_factory=monotonic)
+    """Start of the room (s, monotonic)."""
     joins: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
     """Refused connections, by the reason that was sent (JOIN-5)."""

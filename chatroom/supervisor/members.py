@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic
 
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
@@ -39,8 +39,8 @@ class Client:
     """Text that the member receives first: the room's greeting at its join."""
     slot: int = -1
     """Number of the member's slot (log/slots.py), from which another worker recovers its state."""
-    since: float = field(default_factory=time)
-    """Time of the join (s since the epoch)."""
+    joined_at: float = field(default_factory=monotonic)
+    """Time of the join (s, monotonic)."""
     removed_for: LeaveReason | None = None
     """Reason for which the room's owner disconnected the member; None if the owner did not."""
     deaths: int = 0

@@ -7,6 +7,7 @@ the kernel and the workers' checkpoints have anyway: it delays no message, and a
 import os
 from collections import Counter
 from collections.abc import Mapping
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 from chatroom import __version__
@@ -41,7 +42,11 @@ class StatusReport:
         self._capacity = capacity
 
     def whole(self) -> dict[str, Any]:
-        """Return the report. Sizes are in bytes, times in seconds, `since` since the epoch."""
+        """Return the report. Sizes are in bytes, times in seconds.
+
+        `up` and `here` are durations: they and rates do not depend on the system's clock, which may
+        be set. `since` is the time since the epoch, by that clock as it is now.
+        """
         found = self._measure()
         return self._totals(found) | {"members": self._members(found)}
 
@@ -67,7 +72,7 @@ class StatusReport:
             "version": __version__,
             "listening": self._where,
             "pid": os.getpid(),
-            "since": counters.since,
+            **_since("up", counters.started_at),
             "members": len(self._clients),
             "capacity": self._capacity,
             "workers": self._pool.wanted,
@@ -128,7 +133,7 @@ class StatusReport:
                 "id": id,
                 "address": client.address,
                 "port": client.port,
-                "since": client.since,
+                **_since("here", client.joined_at),
                 "worker": client.worker,
                 "said": None if counted is None else counted.received,
                 "heard": None if counted is None else counted.taken,
@@ -138,6 +143,12 @@ class StatusReport:
                 self._clients.items(), found.values(), strict=True
             )
         ]
+
+
+def _since(name: str, start: float) -> dict[str, float]:
+    """Return the duration (s) since a monotonic time, as `name`, and when that was: see `whole`."""
+    duration = monotonic() - start
+    return {name: duration, "since": time() - duration}
 
 
 class _Measured(NamedTuple):

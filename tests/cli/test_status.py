@@ -15,7 +15,8 @@ def room(**changes: Any) -> dict[str, Any]:
         "version": "1",
         "listening": "0.0.0.0:4000",
         "pid": 12,
-        "since": 1000.0,
+        "up": 60.0,
+        "since": 1e9,
         "members": 2,
         "capacity": 10_000,
         "joins": 5,
@@ -30,7 +31,7 @@ def room(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def found(at: float, members: int = 0, **changes: Any) -> dict[str, Any]:
+def found(members: int = 0, **changes: Any) -> dict[str, Any]:
     worker = {
         "worker": 0,
         "pid": 13,
@@ -44,14 +45,14 @@ def found(at: float, members: int = 0, **changes: Any) -> dict[str, Any]:
         "id": 3,
         "address": "192.0.2.7",
         "port": 5555,
-        "since": 1000.0,
+        "here": 60.0,
+        "since": 1e9,
         "worker": 0,
         "said": 10,
         "heard": 99,
         "lag": None,
     }
     return {
-        "at": at,
         "room": room(members=members, **changes),
         "workers": [worker],
         "members": [member | {"id": 3 + number} for number in range(members)],
@@ -59,7 +60,7 @@ def found(at: float, members: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def test_status_shows_totals_and_a_table_of_workers() -> None:
-    assert list(lines(found(1060.0), None)) == [
+    assert list(lines(found(), None)) == [
         "0.0.0.0:4000, pid 12, up 0:01:00",
         "0 members of 10,000; 5 joined, 0 left, 0 refused",
         "30 messages (0.5/s), 1,500 deliveries (25.0/s), 6,000 bytes (100.0/s); lag 0 bytes",
@@ -70,16 +71,15 @@ def test_status_shows_totals_and_a_table_of_workers() -> None:
 
 
 def test_rates_cover_the_time_since_the_previous_status() -> None:
-    before = found(1058.0, messages=20, deliveries=500, bytes=0)
-    assert [*lines(found(1060.0), before)][2] == (
+    before = found(up=58.0, messages=20, deliveries=500, bytes=0)
+    assert [*lines(found(), before)][2] == (
         "30 messages (5.0/s), 1,500 deliveries (500.0/s), 6,000 bytes (3,000.0/s); lag 0 bytes"
     )
-    assert "(10,000.0/s), " in [*lines(found(1058.0), before)][2], "no time has passed"
+    assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "no time has passed"
 
 
 def test_leaves_and_refusals_are_listed_by_reason() -> None:
     now = found(
-        1060.0,
         leaves={"lagged": 1, "closed": 1200},
         refusals={"The room is full": 2},
         worker_deaths=3,
@@ -93,7 +93,7 @@ def test_leaves_and_refusals_are_listed_by_reason() -> None:
 
 
 def test_members_are_listed_in_a_table() -> None:
-    now = found(1060.0, members=2)
+    now = found(members=2)
     now["members"][0] |= {"address": "2001:db8::1", "lag": 1234}
     now["members"][1] |= {"id": 10, "address": "unix", "port": 0, "said": None, "heard": None}
     assert [*lines(now, None)][-4:] == [
@@ -105,7 +105,7 @@ def test_members_are_listed_in_a_table() -> None:
 
 
 def test_an_ipv4_member_is_shown_with_its_port() -> None:
-    assert "192.0.2.7:5555" in [*lines(found(1060.0, members=1), None)][-1]
+    assert "192.0.2.7:5555" in [*lines(found(members=1), None)][-1]
 
 
 def test_a_table_without_rows_is_its_heading() -> None:

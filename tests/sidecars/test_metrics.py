@@ -77,7 +77,7 @@ def test_figures_are_exposed_under_prometheus_names() -> None:
     leaves = dict.fromkeys(LeaveReason, 0.0) | {LeaveReason.CLOSED: 3.0, LeaveReason.LAGGED: 1.0}
     assert exposed(FOUND) == {
         'chatroom_info{version="0.1.0"}': 1,
-        "chatroom_start_time_seconds": 1700000000.5,
+        "chatroom_start_time_seconds": 1700000000,
         "chatroom_members": 3,
         "chatroom_members_limit": 100,
         "chatroom_lag_bytes": 99,

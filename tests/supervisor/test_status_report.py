@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.supervisor import status_report
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client
 from chatroom.supervisor.pool import WorkerPool
@@ -34,7 +36,7 @@ class Room:
         self.log.format()
         size = Slots.file_size(SETTINGS)
         self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS)
-        self.tally = Counters(since=1000.0)
+        self.tally = Counters(started_at=40.0)
         self.clients: dict[int, Client] = {}
         self.peers: list[socket.socket] = []
         self.workers = {number: self._worker(number) for number in range(2)}
@@ -61,7 +63,7 @@ class Room:
             connection, (address, port) = listener.accept()
         self.peers.append(peer)
         connection.sendall(b"x" * 10)
-        client = Client(connection, address, port, "", worker, slot=id, since=2000.0)
+        client = Client(connection, address, port, "", worker, slot=id, joined_at=70.0)
         self.clients[id] = client
         self.note(client)
         return client
@@ -87,6 +89,15 @@ class Room:
         os.close(self.slots.fd)
 
 
+@pytest.fixture(name="clocks", autouse=True)
+def fixture_clocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The times that the monotonic and the system's clock show."""
+    clocks = {"monotonic": 100.0, "time": 1060.0}
+    for name in clocks:
+        monkeypatch.setattr(status_report, name, partial(clocks.__getitem__, name))
+    return clocks
+
+
 @pytest.fixture(name="room")
 def fixture_room() -> Iterator[Room]:
     room = Room()
@@ -100,6 +111,7 @@ def test_an_empty_room(room: Room) -> None:
             "version": __version__,
             "listening": "127.0.0.1:1",
             "pid": os.getpid(),
+            "up": 60.0,
             "since": 1000.0,
             "members": 0,
             "capacity": 10,
@@ -132,6 +144,20 @@ def test_an_empty_room(room: Room) -> None:
         ],
         "members": [],
     }
+
+
+@pytest.mark.parametrize("step", [400 * 86400.0, -86400.0])
+def test_durations_do_not_depend_on_the_system_s_clock(
+    step: float, room: Room, clocks: dict[str, float]
+) -> None:
+    """`since` follows the clock, so that a duration that is computed from it is right, too."""
+    room.join(3)
+    clocks["monotonic"] += 5
+    clocks["time"] += 5 + step
+    found = room.overview.whole()
+    assert (found["room"]["up"], found["room"]["since"]) == (65.0, 1000.0 + step)
+    [member] = found["members"]
+    assert (member["here"], member["since"]) == (35.0, 1030.0 + step)
 
 
 def test_the_report_holds_all_counters(room: Room) -> None:
@@ -186,7 +212,8 @@ def test_the_report_describes_a_member(room: Room) -> None:
         "id": 3,
         "address": "127.0.0.1",
         "port": room.peers[0].getsockname()[1],
-        "since": 2000.0,
+        "here": 30.0,
+        "since": 1030.0,
         "worker": 1,
         "said": 6,
         "heard": 10,

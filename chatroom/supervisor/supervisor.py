@@ -61,6 +61,7 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.listening import endpoint, listen, prepare, remove_file, resolve, set_keepalive
 from chatroom.system.memory import anonymous_file
 from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.system.spawn import reap_orphans
 from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
 
@@ -276,7 +277,8 @@ class Supervisor:
         for end in (wake, woken):
             end.setblocking(False)
             cleanup.callback(end.close)
-        for number in HANDLED_SIGNALS:
+        adopts = os.getpid() == 1
+        for number in (*HANDLED_SIGNALS, signal.SIGCHLD) if adopts else HANDLED_SIGNALS:
             signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
         # Many signals may fill the socket; one unread byte is enough to wake the loop.
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
@@ -301,6 +303,8 @@ class Supervisor:
                     self._transcript.reopen()
                 case signal.SIGINT | signal.SIGTERM:
                     self._stop()
+                case signal.SIGCHLD:
+                    reap_orphans()
 
     def _reload(self) -> None:
         """Read the settings again, apply those that need no restart, and replace all workers.

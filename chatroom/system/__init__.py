@@ -6,7 +6,7 @@ networks.py       addresses and networks of clients and proxies
 channel.py        records and descriptors between two processes
 event_loop.py     sources and timers of the main process
 accepting.py      accept connections, with a pause when descriptors run out
-spawn.py          spawn a process with one end of a channel
+spawn.py          spawn a process with one end of a channel; reap orphans
 doorbell.py       wake another process
 memory.py         anonymous shared memory
 tcp_counters.py   the kernel's counts of a connection's bytes

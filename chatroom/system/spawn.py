@@ -1,9 +1,10 @@
-"""Spawn a process that has one end of a pair of sockets."""
+"""Spawn a process that has one end of a pair of sockets; reap processes that were not spawned."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -26,3 +27,17 @@ def spawn(
         child.start()
         undo.pop_all()
     return child, ours
+
+
+def reap_orphans() -> None:
+    """Reap the ended children of this process that it has not spawned. Never waits.
+
+    The kernel gives orphans to process 1, which is the room's main process in a container: a
+    command of `docker exec` may leave some.
+    """
+    spawned = {child.pid for child in active_children()}  # this reaps ended ones of them
+    with contextlib.suppress(ChildProcessError):  # no child at all
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in spawned:  # it has just ended, and is reaped after the next SIGCHLD
+                break
+            os.waitpid(ended.si_pid, 0)

@@ -1,6 +1,7 @@
-"""A room in a container: a system that is read-only."""
+"""A room in a container: as process 1, and on a system that is read-only."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -8,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rooms import ROOT
+from tests.integration.rooms import DIED, ROOT
 from tests.integration.waiting import PATIENCE
 from tests.programs import program
 
 
-def contained(namespaces: list[str], scene: str, folder: Path) -> None:
-    """Run a scene, a text of Python, in new namespaces; skip the test if the kernel forbids them.
+def contained(namespaces: list[str], scene: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a scene, a text of Python, in new namespaces, and return what it has printed.
 
-    The scene's argument is `folder`, where the default run-dir is looked for, too. The scene is run
-    without coverage, which would write files.
+    Skip the test if the kernel forbids the namespaces. The scene's argument is `folder`, where the
+    default run-dir is looked for, too. The scene is run without coverage, which would write files.
     """
     private = [program("unshare"), *namespaces]
     if os.geteuid() != 0:
@@ -40,6 +41,7 @@ def contained(namespaces: list[str], scene: str, folder: Path) -> None:
     if "unshare failed" in done.stderr and not os.environ.get("CI"):
         pytest.skip(f"no namespaces: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
+    return done
 
 
 READ_ONLY = """
@@ -111,3 +113,75 @@ def test_a_room_without_a_run_dir_says_what_to_do(tmp_path: Path) -> None:
     )
     """
     contained(["--mount"], READ_ONLY + scene, tmp_path)
+
+
+AS_PROCESS_1 = """
+    import json, os, signal, socket, subprocess, sys
+    from pathlib import Path
+    from tests.integration.waiting import PATIENCE, until
+
+    folder = sys.argv[1]
+    os.chmod(folder, 0o700)
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(f"{folder}/notify")
+    notified.settimeout(PATIENCE)
+    words = f"-m chatroom --quiet --workers 2 --run-dir {folder} 127.0.0.1 0"
+    if os.fork():
+        os.environ["NOTIFY_SOCKET"] = f"{folder}/notify"
+        os.execv(sys.executable, [sys.executable, *words.split()])
+
+    def status():
+        command = [sys.executable, "-m", "chatroom.status", "--json", "--run-dir", folder]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    def orphan():
+        # A process whose parent has ended; it ends when the returned descriptor is closed.
+        waits, ends = os.pipe()
+        told, tells = os.pipe()
+        parent = os.fork()
+        if not parent:
+            if not os.fork():
+                os.close(ends)
+                os.write(tells, b"%d" % os.getpid())
+                os.read(waits, 1)
+            os._exit(0)
+        os.waitpid(parent, 0)
+        return int(os.read(told, 9)), ends
+
+    def parent_of(pid):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    def zombies():
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in stats()]
+        return states.count("Z")
+
+    def stats():
+        return [path for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+
+    try:
+        while b"READY=1" not in notified.recv(4096):
+            pass
+        orphans = [orphan() for _ in range(5)]
+        assert {parent_of(pid) for pid, _ in orphans} == {1}
+        workers = [worker["pid"] for worker in status()["workers"]]
+        for pid, end in orphans:
+            os.close(end)
+            if workers:
+                os.kill(workers.pop(), signal.SIGKILL)
+        left = [Path(f"/proc/{pid}") for pid, _ in orphans]
+        until(lambda: not any(path.exists() for path in left), "all are reaped")
+        until(lambda: status()["room"]["worker_deaths"] == 2, "the workers' deaths are noticed")
+        until(lambda: all(worker["ready"] for worker in status()["workers"]), "others are ready")
+        assert zombies() == 0
+        print("reaped", flush=True)
+    finally:
+        os.kill(1, signal.SIGTERM)
+"""
+
+
+def test_as_process_1_it_reaps_orphans_and_its_own_children(tmp_path: Path) -> None:
+    namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc"]
+    done = contained(namespaces, AS_PROCESS_1, tmp_path)
+    assert done.stdout.endswith("\nreaped\n"), done.stderr
+    lines = done.stderr.splitlines()
+    assert len([line for line in lines if re.search(DIED, line)]) == len(lines) == 2, done.stderr

@@ -22,7 +22,7 @@ from chatroom.supervisor import supervisor
 from chatroom.supervisor.console import Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.systemd import SystemdNotifier, inherited
+from chatroom.system.systemd import SystemdNotifier, for_another, inherited
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sockets = inherited()
         settings = read()
         if not (settings.listen or sockets):
-            command.error("no address to listen on: give HOST PORT, or --listen ADDRESS")
+            nowhere = "no address to listen on: give HOST PORT, or --listen ADDRESS"
+            command.error(for_another() or nowhere)
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ConfigError as error:
         command.error(str(error))

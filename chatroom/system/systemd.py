@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 from time import monotonic_ns
 
+from chatroom.arguments import shown
 from chatroom.errors import ListenError
 
 FIRST_FD = 3
@@ -23,13 +24,10 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     The sockets are made non-inheritable: call it once, before a child is spawned. Raises
     ListenError if a descriptor is not a listening stream socket.
     """
-    count = environment.get("LISTEN_FDS", "0")
-    if environment.get("LISTEN_PID") != str(os.getpid()) or not (
-        count.isascii() and count.isdigit()
-    ):
-        return []
-    sockets = []
-    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+    sockets: list[socket.socket] = []
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return sockets
+    for fd in range(FIRST_FD, FIRST_FD + _count(environment)):
         try:
             os.set_inheritable(fd, False)
             listener = socket.socket(fileno=fd)
@@ -41,6 +39,27 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
             demand = "must be a listening stream socket (IP or Unix)"
             raise ListenError(f"descriptor {fd} of LISTEN_FDS {demand}")
     return sockets
+
+
+def for_another(environment: Mapping[str, str] = os.environ) -> str:
+    """Return an error if the manager has passed sockets to another process; empty if it has not.
+
+    They are not this process's to use: a program that was started by the one that they are meant
+    for inherits the variables, and often not the descriptors.
+    """
+    pid = environment.get("LISTEN_PID", "")
+    if not pid or pid == str(os.getpid()) or not _count(environment):
+        return ""
+    return (
+        f"LISTEN_PID is {shown(pid)}, but this is process {os.getpid()}: the service manager's"
+        " sockets were passed to another process. A shell must start the room with exec, as in"
+        " sh -c '…; exec python -m chatroom'"
+    )
+
+
+def _count(environment: Mapping[str, str]) -> int:
+    count = environment.get("LISTEN_FDS", "")
+    return int(count) if count.isascii() and count.isdigit() else 0
 
 
 class SystemdNotifier:

@@ -817,6 +817,14 @@ def test_a_room_listens_on_a_socket_from_a_service_manager(owner: Owner) -> None
         here.stop()
 
 
+def test_a_shell_between_the_service_manager_and_the_room_is_named(owner: Owner) -> None:
+    words = command("--run-dir", owner.folder)[1:-2]
+    shell = ["/bin/sh", "-c", 'true; "$@"; exit $?', "sh", sys.executable, *words]
+    activate = ACTIVATE.replace("sys.executable, [sys.executable,", "sys.argv[1], [")
+    with started([sys.executable, "-c", activate, *shell], tells=SAYS) as it:
+        it.fails(2, f"LISTEN_PID is '{it.pid}', but", "A shell must start the room with exec")
+
+
 def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(folder / "notify"))

@@ -28,7 +28,6 @@ NAMES = {
     "python -m chatroom.": "chatroom-",
     "python -m chatroom": "chatroom",
     "python -m harness": "chatroom-harness",
-    "chatroom.client": "chatroom-client",
 }
 
 DATA = {"project_name": "chatroom", "manual_title": "User Commands"}

@@ -6,9 +6,10 @@ A converter turns text into a value, or raises ValueError with what the text mus
 
 import argparse
 import io
+import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -36,6 +37,34 @@ def port_number(text: str, least: int) -> int:
     raise ValueError(f"a port number from {least} to 65535, not {shown(text)}")
 
 
+def host_name(text: str, port: str = "") -> str:
+    """Convert a host name or an address; an IPv6 address may be in brackets, as in URLs.
+
+    `port`: the argument that follows, if there is one. Raises ValueError if the text ends with a
+    port: the last part of an IPv6 address counts as one if it is the same as `port`.
+    """
+    if text.startswith("[") and text.endswith("]"):
+        return text[1:-1]
+    host, colon, end = text.rpartition(":")
+    bare = host.strip("[]")
+    ends = end.isascii() and end.isdigit()
+    if colon and ends and (":" not in host or host != bare or (end == port and _is_ipv6(host))):
+        either = f", or write [{text}] if it is an address" if _is_ipv6(text) else ""
+        demand = f"a name or an address, not {shown(text)}: put a space before the port"
+        raise ValueError(f"{demand}, as in {bare} {end}{either}")
+    return text
+
+
+def _is_ipv6(text: str) -> bool:
+    from ipaddress import IPv6Address  # here, because it is rarely needed
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def path(text: str) -> Path:
     """Convert a path that is not empty: Path("") would be the current folder."""
     if not text or "\0" in text:
@@ -46,6 +75,16 @@ def path(text: str) -> Path:
 def shown(text: str) -> str:
     """Return a text quoted for an error, shortened to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """Return the most similar known name; empty if none is similar enough.
+
+    `alike`: minimum similarity, difflib's ratio.
+    """
+    import difflib  # here, because it is rarely needed
+
+    return next(iter(difflib.get_close_matches(name, [*known], 1, alike)), "")
 
 
 def argument_type(convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -64,14 +103,28 @@ class Parser(argparse.ArgumentParser):
     """A parser that prints an error in one line and exits with code 2.
 
     Every command parses its arguments first. From then on, standard output writes a character that
-    its encoding lacks as an escape (\\u2026), as standard error does.
+    its encoding lacks as an escape (\\u2026), as standard error does. An unknown option is reported
+    before any other error, because its value may have been taken for a positional argument.
     """
+
+    _words: Sequence[str] = ()
+    """Arguments that are parsed, for `error`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
+        self._words = sys.argv[1:] if args is None else args
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
+        known = self._option_string_actions
+        for word in itertools.takewhile("--".__ne__, self._words):
+            name = word.partition("=")[0]
+            # As in argparse, text with a blank is no option.
+            if re.fullmatch(r"--?[A-Za-z][^ ]*", word) and name not in known:
+                near = nearest(name.lstrip("-"), (option.lstrip("-") for option in known))
+                message = f"unknown option {shown(name)[1:-1]}"
+                message += f"; did you mean --{near}?" if near else ""
+                break
         line = " ".join(message.splitlines())  # the message may quote an argument with line ends
         self.exit(2, f"{self.prog}: {line} (--help shows the usage)\n")

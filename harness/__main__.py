@@ -7,10 +7,13 @@ A command is a module with a docstring, ``add_arguments(parser)`` and
 from __future__ import annotations
 
 import argparse
+import difflib
+import itertools
+import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from harness.cli import (
     bench,
@@ -55,10 +58,32 @@ COMMANDS: dict[str, Command] = {
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line, without the usage."""
+    """An argument parser that reports an error in one line, without the usage.
+
+    An unknown option is reported before any other error, because its value may have been taken for
+    a positional argument.
+    """
+
+    _words: Sequence[str] = ()
+    """Arguments that are parsed, for `error`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = sys.argv[1:] if args is None else args
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:  # the parser of a command knows its options
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        known = self._option_string_actions
+        for word in itertools.takewhile("--".__ne__, self._words):
+            name = word.partition("=")[0]
+            # As in argparse, text with a blank is no option.
+            if re.fullmatch(r"--?[A-Za-z][^ ]*", word) and name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                message = f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in near)
+                break
+        self.exit(2, f"{self.prog}: {' '.join(message.splitlines())}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatroom import __version__
-from chatroom.arguments import Parser, argument_type, path, port_number
+from chatroom.arguments import Parser, argument_type, host_name, path, port_number
 from chatroom.config import sources
 from chatroom.config.options import OPTIONS
 from chatroom.config.settings import Settings
@@ -21,7 +21,7 @@ from chatroom.logs import Event, Formatter
 from chatroom.supervisor import supervisor
 from chatroom.supervisor.console import Console, descriptor
 from chatroom.system.doorbell import Doorbell
-from chatroom.system.endpoint import Endpoint
+from chatroom.system.endpoint import SCHEME, Endpoint
 from chatroom.system.systemd import SystemdNotifier, for_another, inherited
 
 logger = logging.getLogger(__name__)
@@ -99,13 +99,22 @@ def _given(
     """Return the settings of the command line, and the path of the configuration file, if any."""
     given = vars(command.parse_args(arguments))
     if "host" in given:
-        if "port" not in given:
-            command.error("PORT is missing: give HOST PORT, or --listen HOST:PORT")
+        if given["host"].startswith(SCHEME):
+            command.error(f"a Unix socket needs --listen: --listen {given['host']}")
+        name = "HOST"
         try:
-            # Not in the parser: argparse would report a bad port before an unknown option.
-            here = Endpoint(given["host"], port_number(given["port"], least=0))
+            # Not in the parser, where each is converted alone.
+            port = given.get("port", "")
+            host = host_name(given["host"], port or given["host"].rpartition(":")[2])
+            if not port:
+                missing, example = "PORT is", f"{host} 4000"
+                if host.isdigit():
+                    missing, example = "HOST is", f"127.0.0.1 {host}"
+                command.error(f"{missing} missing: give HOST PORT, such as {example}, or --listen")
+            name = "PORT"
+            here = Endpoint(host, port_number(port, least=0))
         except ValueError as error:
-            command.error(f"argument PORT: must be {error}")
+            command.error(f"argument {name}: must be {error}")
         given["listen"] = [here, *given.get("listen", ())]
     file = given.get("config") or os.environ.get(sources.CONFIG)
     return sources.from_arguments(given), Path(file) if file else None

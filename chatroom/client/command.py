@@ -23,7 +23,7 @@ from chatroom.client.streams import STDIN, STDOUT, Input, Output, open_closed_st
 from chatroom.client.text import at_terminal
 from chatroom.protocol.text import printable
 
-NAME = "chatroom.client"
+NAME = "python -m chatroom.client"
 
 WITHOUT_EXTRA = "messages will interrupt the line you type; to avoid that, install prompt_toolkit"
 
@@ -56,7 +56,7 @@ Exit code: 0 after you left; 1 if the connection failed or was lost; 2 for wrong
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog=NAME,
-        usage=f"python -m {NAME} [options] HOST PORT",
+        usage=f"{NAME} [options] HOST PORT",
         description="Join the chatroom at HOST:PORT.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

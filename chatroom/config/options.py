@@ -190,6 +190,11 @@ def _check_metrics(endpoint: Endpoint | None) -> None:
         raise ValueError("HOST:PORT")
 
 
+def _check_transcript(file: Path | None) -> None:
+    if file and os.path.isdir(file):
+        raise ValueError(f"a file, not a folder: {file / 'room.jsonl'}, for example")
+
+
 def option(default: T, metavar: str = "", convert: Callable[[str], object] = str, **row: Any) -> T:
     """Define a row: a field with a default, and the fields of `Option` as its metadata."""
     return field(default=default, metadata={"metavar": metavar, "convert": convert, **row})
@@ -262,7 +267,7 @@ class Options:
         " user may have access to it")
     keep_bans: bool = option(False,
         help="save bans in the run-dir, and load them at the next start at the same address")
-    transcript: Path | None = option(None, "FILE", path,
+    transcript: Path | None = option(None, "FILE", path, validate=_check_transcript,
         help="append every message to FILE, as a line of JSON; SIGUSR1 reopens FILE")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")

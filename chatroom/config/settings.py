@@ -34,9 +34,12 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.proxy_protocol != bool(self.proxy_from):
+        if self.proxy_protocol and not self.proxy_from:
             demand = "given together with --proxy-from, the addresses of trusted proxies"
             raise SettingsError("proxy_protocol", demand)
+        if self.proxy_from and not self.proxy_protocol:
+            demand = "given together with --proxy-protocol: these proxies must send its header"
+            raise SettingsError("proxy_from", demand)
         if self.max_lag < self.max_line:
             raise SettingsError("max_lag", "a size not below --max-line")
         if self.room_burst > self._half_lag:

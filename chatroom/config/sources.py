@@ -8,11 +8,11 @@ Unknown variables that begin with CHATROOM_ are ignored, because orchestrators s
 for a service named chatroom. A likely misspelling of an option's variable gets a warning.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chatroom.arguments import shown
+from chatroom.arguments import nearest, shown
 from chatroom.config.options import OPTIONS, VARIABLE, Option, SettingsError, option_name
 from chatroom.config.settings import Settings
 from chatroom.errors import ConfigError
@@ -73,7 +73,7 @@ def from_file(path: Path) -> Layer:
     for key, value in _parse(path).items():
         if key not in options:
             name = key if key.isprintable() else repr(key)
-            near = _nearest(key, options)
+            near = nearest(key, options)
             hint = f"did you mean {near}?" if near else "--help lists the options"
             raise ConfigError(f"{path}: unknown option {name}; {hint}")
         where = f"{path}: {key}"
@@ -136,16 +136,9 @@ def misspelled_variables(environment: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name in sorted(environment):
         stem = name.removeprefix(VARIABLE)
-        if stem != name and stem not in names and (near := _nearest(stem, names, NEARLY)):
+        if stem != name and stem not in names and (near := nearest(stem, names, NEARLY)):
             found[name] = names[near]
     return found
-
-
-def _nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
-    """Return the most similar known name; empty if none is similar enough."""
-    import difflib  # here, because it is rarely needed
-
-    return next(iter(difflib.get_close_matches(name, [*known], 1, alike)), "")
 
 
 # --- a value -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The main process's part of the metrics: the listener, and the process that serves on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from chatroom.errors import MetricsError
@@ -15,15 +15,23 @@ from chatroom.system.listening import endpoint, listen
 class MetricsProcess:
     """The metrics process, and its listener, which lasts as long as the room."""
 
-    def __init__(self, loop: EventLoop, at: Endpoint, totals: Callable[[], Record]) -> None:
+    def __init__(
+        self,
+        loop: EventLoop,
+        at: Endpoint,
+        totals: Callable[[], Record],
+        beside: Sequence[Endpoint] = (),
+    ) -> None:
         """Listen at a resolved address; `totals` returns the answer to a scrape.
+
+        `beside`: addresses at which the room listens.
 
         Raises ListenError, and MetricsError if prometheus-client is not installed.
         """
         if find_spec("prometheus_client") is None:
             raise MetricsError("--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
         self._totals = totals
-        self._listener = listen(at, 0)
+        self._listener = listen(at, 0, beside)
         """Listener, kept open here: a scrape during a restart of the process waits for it."""
         self.where = endpoint(self._listener)
         self._process = RestartedChild(

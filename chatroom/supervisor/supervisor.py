@@ -206,7 +206,8 @@ class Supervisor:
             # This imports the standard library's HTTP server, which few rooms need.
             from chatroom.supervisor.metrics import MetricsProcess
 
-            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals)
+            beside = [endpoint(listener) for listener in self._listeners]
+            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, beside)
             cleanup.callback(self._metrics.stop)
 
     def run(self) -> None:
@@ -406,7 +407,7 @@ def _listen(
             where = endpoint(listener)
             raise ListenError(f"can't listen on {where}: {error.strerror}") from None
     for at in addresses:
-        listener = listen(at, peer_timeout)
+        listener = listen(at, peer_timeout, [endpoint(other) for other in listeners])
         listeners.append(listener)
         cleanup.callback(listener.close)
         if at.path:

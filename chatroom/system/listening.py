@@ -5,22 +5,27 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
 
+ANY_IPV4, ANY = "0.0.0.0", "::"
+"""All addresses of this machine: those of IPv4, and those of both."""
+
 BACKLOG = 4096
 """Maximum of connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 
-def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
+def listen(at: Endpoint, peer_timeout: int, beside: Sequence[Endpoint] = ()) -> socket.socket:
     """Return a non-blocking socket that listens at a name, an IP address or a Unix socket's path.
 
     IPv6 is served like IPv4 (JOIN-4). Of a name's addresses, an IPv4 one is preferred: a client
     without IPv6 can use no other. `::` also accepts IPv4 clients. A stale file of a Unix socket is
     replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which the kernel
-    breaks a connection whose peer does not respond; 0: the system's default. Raises ListenError.
+    breaks a connection whose peer does not respond; 0: the system's default. `beside`: addresses at
+    which this room listens already, for the error. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -32,7 +37,8 @@ def listen(at: Endpoint, peer_timeout: int) -> socket.socket:
             prepare(listener, peer_timeout)
             undo.pop_all()
     except OSError as error:
-        raise ListenError(f"can't listen on {at}: {_reason(error)}") from None
+        why = _reason(error) + _hint(error, at, beside)
+        raise ListenError(f"can't listen on {at}: {why}") from None
     return listener
 
 
@@ -140,6 +146,25 @@ def set_keepalive(listener: socket.socket, within: int) -> None:
     ):
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _hint(error: OSError, at: Endpoint, beside: Sequence[Endpoint]) -> str:
+    """Return what to do about an error; empty if nothing is known."""
+    if error.errno == errno.EADDRINUSE:
+        for other in beside:
+            hosts = (at.host, other.host)
+            any_ipv4 = ANY_IPV4 in hosts and not any(":" in host for host in hosts)
+            if at == other or (at.port == other.port and (ANY in hosts or any_ipv4)):
+                includes = f"; {ANY} includes IPv4" if ANY in hosts else ""
+                return f" by this room, at {other}{includes}: leave one of the two out"
+    if error.errno == errno.EACCES and 0 < at.port < 1024:
+        return (
+            "; a port below 1024 needs a privilege: give another port, or have systemd pass the"
+            " socket (docs/service.md)"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"; this machine does not have this address: {ANY_IPV4} and {ANY} stand for all"
+    return ""
 
 
 def _reason(error: Exception) -> str:

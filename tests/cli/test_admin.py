@@ -136,6 +136,18 @@ def test_a_room_that_ends_during_a_request_is_reported(capsys: pytest.CaptureFix
     assert (code, said, error) == (1, "", "python -m chatroom.admin: the room has ended\n")
 
 
+def test_an_unknown_option_is_named_before_its_value_is_taken_for_an_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--run-dr", "x", "list"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "python -m chatroom.admin: unknown option --run-dr; did you mean --run-dir?"
+        " (--help shows the usage)\n"
+    )
+
+
 @pytest.mark.parametrize("order", [(), ("sing",), ("kick",), ("say",), ("list", "x")])
 def test_an_unknown_or_incomplete_command_is_an_error(
     order: tuple[str, ...], capsys: pytest.CaptureFixture[str]

@@ -107,6 +107,26 @@ def test_every_setting_has_an_option(
     assert getattr(Settings(), name) != value
 
 
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("[::1]", "::1"),
+        ("[::1:8080]", "::1:8080"),
+        ("::1", "::1"),
+        ("2001:db8::8:80", "2001:db8::8:80"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("localhost", "localhost"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_address_may_be_in_brackets(host: str, found: str, room: Room) -> None:
+    assert settings_of(room, host, "8080").listen == (Endpoint(found, 8080),)
+
+
+def test_a_negative_number_and_text_with_a_blank_are_no_options(room: Room) -> None:
+    assert settings_of(room, *HERE, "--welcome", "-- hello").welcome == "-- hello"
+
+
 def test_options_may_come_first(room: Room) -> None:
     settings = settings_of(room, "--quiet", "--max-line", "100", "::1", "0")
     assert (settings.listen, settings.max_line) == ((Endpoint("::1"),), 100)
@@ -116,14 +136,21 @@ def test_options_may_come_first(room: Room) -> None:
     ("arguments", "named"),
     [
         ([], "no address to listen on: give HOST PORT, or --listen ADDRESS"),
-        (["127.0.0.1"], "PORT is missing: give HOST PORT, or --listen HOST:PORT"),
+        (["127.0.0.1"], "PORT is missing: give HOST PORT, such as 127.0.0.1 4000, or --listen"),
+        (["4001"], "HOST is missing: give HOST PORT, such as 127.0.0.1 4001, or --listen"),
+        (["127.0.0.1:4001"], "put a space before the port, as in 127.0.0.1 4001 ("),
+        (["127.0.0.1:4001", "4001"], "HOST: must be a name or an address, not '127.0.0.1:4001': "),
+        (["[::1]:4001", "4001"], "put a space before the port, as in ::1 4001 ("),
+        (["::1:4001", "4001"], "as in ::1 4001, or write [::1:4001] if it is an address ("),
+        (["unix:/x"], "a Unix socket needs --listen: --listen unix:/x"),
+        (["unix:/x", "4001"], "a Unix socket needs --listen: --listen unix:/x"),
         (["--listen", "5000"], "argument --listen: must be HOST:PORT or unix:PATH, not '5000'"),
         (["--listen", "unix:"], "--listen"),
         ([*HERE, "--metrics", "unix:/x"], "argument --metrics: must be HOST:PORT"),
         ([*HERE, "--proxy-from", "all"], "argument --proxy-from: must be an address, a network"),
         (
             [*HERE, "--proxy-from", "10.0.0.0/8"],
-            "--proxy-protocol: must be given together",
+            "--proxy-from: must be given together with --proxy-protocol: these proxies must send",
         ),
         ([*HERE, "--proxy-protocol"], "--proxy-protocol: must be given together"),
         ([*HERE, "--prefix", "{name}"], "argument --prefix: must be text without control"),
@@ -137,8 +164,12 @@ def test_options_may_come_first(room: Room) -> None:
         (["127.0.0.1", "9" * 5000], "PORT"),
         (["127.0.0.1", "٨٠"], "PORT"),
         (["127.0.0.1", "8080", "9090"], "9090"),
-        ([*HERE, "--frobnicate"], "--frobnicate"),
-        ([*HERE, "--work", "1"], "--work"),
+        ([*HERE, "--frobnicate"], "unknown option --frobnicate ("),
+        ([*HERE, "--work", "1"], "unknown option --work; did you mean --workers? ("),
+        (["--welcom", "x", *HERE], "unknown option --welcom; did you mean --welcome? ("),
+        (["--welcom=x", *HERE], "unknown option --welcom; did you mean --welcome? ("),
+        (["-quiet", *HERE], "unknown option -quiet; did you mean --quiet? ("),
+        (["--bu\nrst", "1", *HERE], "unknown option --bu\\nrst; did you mean --burst? ("),
         ([*HERE, "--workers"], "--workers"),
         ([*HERE, "--workers", "two"], "--workers"),
         ([*HERE, "--workers", "0"], "--workers"),
@@ -171,6 +202,7 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--watchdog", "0.1"], "--watchdog"),
         ([*HERE, "--watchdog", "nan"], "--watchdog"),
         ([*HERE, "--quiet=yes"], "--quiet"),
+        ([*HERE, "--transcript", "/tmp"], "--transcript: must be a file, not a folder: /tmp/room"),
         ([*HERE, "--transcript", ""], "argument --transcript: must be a path, not ''"),
         ([*HERE, "--run-dir", ""], "argument --run-dir: must be a path, not ''"),
         ([*HERE, "--config", ""], "argument --config: must be a path, not ''"),

@@ -64,7 +64,7 @@ def run(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
 def test_a_wrong_argument_is_named_in_one_line(arguments: list[str], named: str) -> None:
     code, output, error = run(*arguments)
     assert (code, output) == (2, "")
-    assert re.fullmatch(r"chatroom\.client: [^\n]+ \(--help shows the usage\)\n", error)
+    assert re.fullmatch(r"python -m chatroom\.client: [^\n]+ \(--help shows the usage\)\n", error)
     assert named in error
 
 
@@ -87,7 +87,7 @@ def test_a_refused_connection_is_reported_in_one_line(command: list[str]) -> Non
         port = str(silent.getsockname()[1])
         code, output, error = run("127.0.0.1", port, command=command)
     assert (code, output) == (1, "")
-    said = f"chatroom.client: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    said = f"python -m chatroom.client: cannot connect to 127.0.0.1:{port}: Connection refused\n"
     assert error == ("" if command else said)
 
 
@@ -103,13 +103,15 @@ def test_a_host_that_does_not_resolve_is_reported_in_one_line(host: str) -> None
     code, output, error = run(host, "4000")
     assert (code, output) == (1, "")
     where = f"[{host}]:4000" if ":" in host else f"{host}:4000"
-    assert re.fullmatch(rf"chatroom\.client: cannot connect to {re.escape(where)}: .+\n", error)
+    assert re.fullmatch(
+        rf"python -m chatroom\.client: cannot connect to {re.escape(where)}: .+\n", error
+    )
 
 
 @pytest.mark.parametrize("host", ["::1%nowhere", "[::1%nowhere]"])
 def test_an_ipv6_address_may_be_in_brackets(host: str) -> None:
     _, _, error = run(host, "4000")
-    assert error.startswith("chatroom.client: cannot connect to [::1%nowhere]:4000: ")
+    assert error.startswith("python -m chatroom.client: cannot connect to [::1%nowhere]:4000: ")
 
 
 def test_options_that_need_a_window_are_reported_without_one() -> None:
@@ -117,7 +119,7 @@ def test_options_that_need_a_window_are_reported_without_one() -> None:
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         _, _, error = run("--time", "--mouse", "--no-reconnect", "127.0.0.1", port)
-    said = "chatroom.client: --time, --mouse: only at a terminal, with prompt_toolkit\n"
+    said = "python -m chatroom.client: --time, --mouse: only at a terminal, with prompt_toolkit\n"
     assert error.startswith(said)
     assert len(error.splitlines()) == 2
 

@@ -280,7 +280,7 @@ def test_a_connection_lost_before_the_end_of_input_is_an_error(
         peer.say("The room is full\n")
         assert read_until(process, b"\n") == b"The room is full\n"
         cut(peer)
-        assert end(process) == (1, b"", f"chatroom.client: connection lost: {why}\n")
+        assert end(process) == (1, b"", f"python -m chatroom.client: connection lost: {why}\n")
 
 
 def test_a_reset_after_the_end_of_input_is_an_error(room: Room) -> None:
@@ -288,7 +288,7 @@ def test_a_reset_after_the_end_of_input_is_an_error(room: Room) -> None:
         assert peer.hear_all() == b""
         peer.reset()
         why = "Connection reset by peer"
-        assert end(process) == (1, b"", f"chatroom.client: connection lost: {why}\n")
+        assert end(process) == (1, b"", f"python -m chatroom.client: connection lost: {why}\n")
 
 
 def test_a_closed_output_pipe_ends_the_client_quietly(room: Room) -> None:
@@ -308,12 +308,12 @@ def test_an_output_that_is_full_is_an_error(room: Room) -> None:
         assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
         said = process.stderr.read()
-        assert said == b"chatroom.client: standard output: No space left on device\n"
+        assert said == b"python -m chatroom.client: standard output: No space left on device\n"
 
 
 def test_an_input_that_cannot_be_read_is_an_error(room: Room, tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, piped(room, stdin=file) as (process, _):
-        said = "chatroom.client: standard input: Bad file descriptor\n"
+        said = "python -m chatroom.client: standard input: Bad file descriptor\n"
         assert end(process) == (1, b"", said)
 
 

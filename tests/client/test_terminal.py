@@ -229,7 +229,8 @@ def test_a_lost_connection_is_reported(
     shows(typist, "Welcome")
     cut(peer)
     assert typist.end() == 1
-    assert f"chatroom.client: connection lost: {why}" in typist.screen.rows
+    rows = [row.rstrip() for row in typist.screen.rows]
+    assert f"python -m chatroom.client: connection lost: {why}" in "".join(rows), rows
     assert typist.modes() == typist.found
 
 
@@ -239,7 +240,7 @@ def test_a_refused_connection_is_reported_in_one_line(sit: Sit) -> None:
         port = str(silent.getsockname()[1])
         typist = sit([*CLIENT, "localhost", port], columns=100)
         assert typist.end() == 1
-    said = f"chatroom.client: cannot connect to localhost:{port}: Connection refused"
+    said = f"python -m chatroom.client: cannot connect to localhost:{port}: Connection refused"
     assert less_the_wait("\n".join(typist.screen.rows)) == f"{said}\n"
 
 
@@ -268,7 +269,7 @@ def test_leaving_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
 def test_a_slow_connection_attempt_is_announced(sit: Sit) -> None:
     program = UNRESOLVED.replace("[socket.getaddrinfo]", "[]")
     typist = sit([sys.executable, "-c", program, "localhost", "4000"])
-    shows(typist, "chatroom.client: connecting to localhost:4000 …")
+    shows(typist, "python -m chatroom.client: connecting to localhost:4000 …")
     typist.type("\x03")
     assert typist.end() == 0
 

@@ -123,7 +123,7 @@ def test_a_reset_is_an_error(room: Room, certificate: Certificate) -> None:
         assert ends(process) == (
             1,
             b"",
-            "chatroom.client: connection lost: Connection reset by peer\n",
+            "python -m chatroom.client: connection lost: Connection reset by peer\n",
         )
 
 
@@ -136,7 +136,7 @@ def test_a_close_notify_ends_the_connection_without_a_close(
         with pytest.raises(ssl.SSLWantReadError):
             cast("ssl.SSLSocket", peer.socket).unwrap()
         process.wait(PATIENCE)  # Its input is still open.
-        said = "chatroom.client: connection lost: closed by the server\n"
+        said = "python -m chatroom.client: connection lost: closed by the server\n"
         assert ends(process) == (1, b"the last\n", said)
 
 
@@ -149,7 +149,7 @@ def test_the_insecure_option_prints_a_warning(room: Room, certificate: Certifica
         assert peer.hear_all() == b""
         peer.close()
         warning = (
-            "chatroom.client: --insecure: the server is not verified; "
+            "python -m chatroom.client: --insecure: the server is not verified; "
             "others may read and change all messages\n"
         )
         assert ends(process) == (0, b"Welcome\n", warning)
@@ -256,7 +256,9 @@ def fails(room: Room, certificate: Certificate | None, *arguments: str) -> tuple
         serve(room, certificate)
         code = process.wait(PATIENCE)
         assert process.stderr is not None
-        return code, process.stderr.read().decode().strip().removeprefix("chatroom.client: ")
+        return code, process.stderr.read().decode().strip().removeprefix(
+            "python -m chatroom.client: "
+        )
 
 
 def serve(room: Room, certificate: Certificate | None) -> None:
@@ -320,7 +322,7 @@ def test_a_server_that_closes_during_the_handshake_is_reported(room: Room) -> No
         peer.hear_all()
         assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
-        said = f"chatroom.client: cannot connect to localhost:{room.address[1]}: "
+        said = f"python -m chatroom.client: cannot connect to localhost:{room.address[1]}: "
         assert process.stderr.read().decode() == said + "closed by the server\n"
 
 

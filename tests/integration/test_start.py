@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.rooms import SAYS, command, room, started
+from tests.system.ports import free_port
 
 # --- wrong arguments -----------------------------------------------------------------------------
 
@@ -87,7 +88,15 @@ def test_a_port_that_is_not_permitted_is_an_error() -> None:
         pytest.skip("everybody may have any port here")
     arguments = command(port=1)
     with started([arguments[0], "-c", WITHOUT_PRIVILEGE, *arguments], tells=SAYS) as here:
-        here.fails(1, "127.0.0.1:1", "ermission denied")
+        here.fails(1, "127.0.0.1:1", "ermission denied; a port below 1024 needs a privilege: ")
+
+
+def test_an_address_that_is_given_twice() -> None:
+    port = free_port()
+    at = f"127.0.0.1:{port}"
+    for option in ("--listen", "--metrics"):
+        with started(command("--workers", 1, option, at, port=port), tells=SAYS) as here:
+            here.fails(1, f"can't listen on {at}: Address already in use by this room, at {at}: ")
 
 
 # --- resources -----------------------------------------------------------------------------------

@@ -211,8 +211,50 @@ def test_a_port_in_use_is_an_error(host: str) -> None:
 
 def test_an_address_of_another_machine_is_an_error() -> None:
     assert error("192.0.2.1", 8080) == (
-        "can't listen on 192.0.2.1:8080: Cannot assign requested address"
+        "can't listen on 192.0.2.1:8080: Cannot assign requested address; this machine does not"
+        " have this address: 0.0.0.0 and :: stand for all"
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "by_us"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        pytest.param("0.0.0.0", "::", True, marks=needs_ipv6),
+        pytest.param("::", "127.0.0.1", True, marks=needs_ipv6),
+        pytest.param("::", "::1", True, marks=needs_ipv6),
+        ("127.0.0.2", "127.0.0.1", False),
+        pytest.param("0.0.0.0", "::1", False, marks=needs_ipv6),
+    ],
+)
+def test_an_address_that_the_room_itself_has_taken(first: str, second: str, by_us: bool) -> None:
+    """If another program has taken it, this room is not blamed."""
+    with ExitStack() as leaving:
+        ours = leaving.enter_context(listen(Endpoint(first), LIFE))
+        port = ours.getsockname()[1]
+        if not by_us:
+            leaving.enter_context(listen(Endpoint(second, port), LIFE))
+        with pytest.raises(ListenError) as raised:
+            listen(Endpoint(second, port), LIFE, [endpoint(ours)])
+    both = "; :: includes IPv4" if "::" in (first, second) else ""
+    why = f" by this room, at {Endpoint(first, port)}{both}: leave one of the two out"
+    assert str(raised.value) == (
+        f"can't listen on {Endpoint(second, port)}: Address already in use{why if by_us else ''}"
+    )
+
+
+def test_a_low_port_without_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert error("127.0.0.1", 80) == (
+        "can't listen on 127.0.0.1:80: Permission denied; a port below 1024 needs a privilege: give"
+        " another port, or have systemd pass the socket (docs/service.md)"
+    )
+    assert error("127.0.0.1", 1024).endswith("Permission denied")
 
 
 def test_a_family_that_the_system_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
         ),
         (["bench", "--json", "/"], "argument --json: can't be written: '/'"),
         (["bench", "--json", "/no/such/x"], "argument --json: can't be written"),
-        (["bench", "--crow", "5"], "unrecognized arguments: --crow"),
+        (["bench", "--crow", "5"], "unknown option --crow; did you mean --crowd?"),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(

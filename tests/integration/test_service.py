@@ -28,10 +28,9 @@ SAID = unit(SERVICE)
 
 @pytest.fixture(name="units")
 def fixture_units(tmp_path: Path) -> Path:
-    """Both unit files, with a command that exists here, and without the manual, which may not."""
+    """Both unit files, with a command that exists here."""
     text = SERVICE.read_text().replace("/opt/chatroom/bin/chatroom", sys.executable)
-    lines = [line for line in text.splitlines() if not line.startswith("Documentation=")]
-    (tmp_path / SERVICE.name).write_text("\n".join(lines))
+    (tmp_path / SERVICE.name).write_text(text)
     (tmp_path / SOCKET.name).write_text(SOCKET.read_text())
     return tmp_path
 

@@ -12,6 +12,7 @@ The rest:
     prefix.py         the prefix of a sender
     proxy_header.py   header in which a proxy sends its client's address
     leave_reason.py   reasons for which members leave
+    refusal_reason.py reasons for which connections are refused
 
 `PROTOCOL.md` numbers the clauses that the modules cite.
 """

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.system.channel import Channel, ChannelClosed
 
 if TYPE_CHECKING:
@@ -166,11 +167,12 @@ def families(found: Totals) -> "Iterator[Metric]":
         count_value=room["recoveries"],
         sum_value=room["recovery_seconds"],
     )
-    # Each reason is listed from the start: Prometheus sees the first leave as an increase from 0.
+    # Each reason is listed from the start: Prometheus sees the first as an increase from 0.
     leaves = dict.fromkeys(LeaveReason, 0) | room["leaves"]
+    refusals = dict.fromkeys(RefusalReason, 0) | room["refusals"]
     for name, text, counts in (
         ("leaves", "Members that left, by reason.", leaves),
-        ("refusals", "Connections that were refused, by reason.", room["refusals"]),
+        ("refusals", "Connections that were refused, by reason.", refusals),
     ):
         by_reason = CounterMetricFamily(f"chatroom_{name}", text, labels=["reason"])
         for reason, number in counts.items():

@@ -16,6 +16,7 @@ from chatroom.config.settings import MAX_READ, Settings
 from chatroom.logs import Event
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import prefix
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pending import PendingConnections
@@ -32,7 +33,7 @@ LINGER = 1.0
 MAX_LINGERING = 32
 """Maximum of refused connections that stay open: half of the descriptors in reserve."""
 
-BANNED = Refusal("You are banned from this room")
+BANNED = Refusal(RefusalReason.BANNED)
 
 NONE_LEFT = "out of descriptors or memory (ulimit -n); new connections wait"
 

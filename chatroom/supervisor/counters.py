@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.protocol.refusal_reason import RefusalReason
 
 
 @dataclass(slots=True)
@@ -14,8 +15,8 @@ class Counters:
     started_at: float = field(default_factory=monotonic)
     """Start of the room (s, monotonic)."""
     joins: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    """Refused connections, by the reason that was sent (JOIN-5)."""
+    refusals: Counter[RefusalReason] = field(default_factory=Counter)
+    """Refused connections, by reason."""
     leaves: Counter[LeaveReason] = field(default_factory=Counter)
     """Members that have left, by reason."""
     deaths: Counter[int] = field(default_factory=Counter)

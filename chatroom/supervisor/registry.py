@@ -23,6 +23,7 @@ from typing import Any
 
 from chatroom.errors import RegistryError
 from chatroom.logs import Event
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.child import READY_WITHIN, Child
 from chatroom.system.channel import Channel, Record
 from chatroom.system.event_loop import EventLoop
@@ -55,9 +56,9 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Refusal of a newcomer; `reason` is the line to send to it (JOIN-5)."""
+    """Refusal of a newcomer."""
 
-    reason: str
+    reason: RefusalReason
 
 
 class Registry:
@@ -95,9 +96,9 @@ class Registry:
         newcomer is UNASSIGNED.
         """
         if len(self._members) >= self._max_clients:
-            return Refusal("The room is full")
+            return Refusal(RefusalReason.FULL)
         if self._addresses[address] >= self._max_clients_per_address:
-            return Refusal("Too many connections from your address")
+            return Refusal(RefusalReason.TOO_MANY)
         worker = min(sorted(self._workers), key=self._load.__getitem__, default=UNASSIGNED)
         self._last_id += 1
         self._members[self._last_id] = address, worker

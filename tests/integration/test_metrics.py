@@ -55,6 +55,7 @@ def test_scraped_figures_match_what_clients_saw() -> None:
         assert first["chatroom_members"] == first["chatroom_joins_total"] == 0
         assert first["chatroom_workers"] == first["chatroom_workers_wanted"] == 2
         assert first['chatroom_leaves_total{reason="lagged"}'] == 0
+        assert first['chatroom_refusals_total{reason="The room is full"}'] == 0
         assert abs(first["chatroom_start_time_seconds"] - time.time()) < 60
         members = here.join_all(addresses(4))
         talk(members)

@@ -94,6 +94,8 @@ def test_figures_are_exposed_under_prometheus_names() -> None:
         "chatroom_recovery_seconds_sum": 0.75,
         **{f'chatroom_leaves_total{{reason="{name}"}}': value for name, value in leaves.items()},
         'chatroom_refusals_total{reason="The room is full"}': 2,
+        'chatroom_refusals_total{reason="Too many connections from your address"}': 0,
+        'chatroom_refusals_total{reason="You are banned from this room"}': 0,
         'chatroom_worker_members{worker="0"}': 2,
         'chatroom_worker_members{worker="5"}': 1,
         'chatroom_worker_lag_bytes{worker="0"}': 99,

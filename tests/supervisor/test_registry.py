@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor import registry as module
 from chatroom.supervisor.child import Child
 from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry, RegistryProcess
 from chatroom.system.event_loop import EventLoop
 
 ROOT = Path(__file__).parent.parent.parent
-FULL = Refusal("The room is full")
-TOO_MANY = Refusal("Too many connections from your address")
+FULL = Refusal(RefusalReason.FULL)
+TOO_MANY = Refusal(RefusalReason.TOO_MANY)
 ALICE, BOB = "192.0.2.1", "2001:db8::2"
 
 
@@ -407,6 +408,7 @@ def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room
 
 HOLD_A_REGISTRY = """
 import multiprocessing, signal
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.registry import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 registry = RegistryProcess(EventLoop(), 1, 1, dict)

@@ -14,6 +14,7 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor import status_report
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client
@@ -164,7 +165,7 @@ def test_the_report_holds_all_counters(room: Room) -> None:
     tally = room.tally
     tally.joins = 7
     tally.leaves[LeaveReason.CLOSED] += 2
-    tally.refusals["The room is full"] += 1
+    tally.refusals[RefusalReason.FULL] += 1
     tally.deaths[1] += 3
     tally.deaths[5] += 1
     tally.recovered(0.25)

@@ -20,6 +20,7 @@ In reading order:
     arguments.py   converters and parser of all command lines
     errors.py      errors that keep a room from running
     logs.py        the log of events
+    wording.py     numbers in sentences
 
 docs/architecture.md shows the layers: each uses those below it, never those above.
 """

@@ -17,4 +17,5 @@ The harness never imports the server under test, so it can judge any server. In 
     descriptors.py   the limit on this process's descriptors
     encoding.py      standard output in an encoding that lacks characters
     errors.py        the exceptions that end a check without a pass
+    wording.py       numbers in sentences
 """

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from chatroom.arguments import Parser
 from chatroom.cli.status import add_room, ask, connect, table, tell
+from chatroom.wording import counted
 
 MEMBERS = "a member's id, an address, a network such as 10.0.0.0/8, or unix for Unix sockets"
 
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     command.exit(1, f"{command.prog}: {why}\n")
                 case "unban":
                     tell(f"bans: {bans}", command)
+                case "say":
+                    tell(f"said to {counted(done['members'], 'member')}", command)
     sys.exit(0)
 
 

@@ -18,6 +18,7 @@ from chatroom.control.run_dir import default, find
 from chatroom.errors import RunDirError
 from chatroom.protocol.text import printable
 from chatroom.system.endpoint import Endpoint
+from chatroom.wording import counted
 
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -125,18 +126,20 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
     earlier = before["room"] if before else {"up": 0, "messages": 0, "deliveries": 0, "bytes": 0}
     seconds = max(0.001, room["up"] - earlier["up"])
 
-    def rate(name: str) -> str:
-        return f"{room[name]:,} {name} ({(room[name] - earlier[name]) / seconds:,.1f}/s)"
+    def rate(name: str, noun: str) -> str:
+        rate = (room[name] - earlier[name]) / seconds
+        return f"{counted(room[name], noun, name)} ({rate:,.1f}/s)"
 
     yield f"{room['listening']}, pid {room['pid']}, up {format_time(room['up'])}"
     yield (
-        f"{room['members']:,} members of {room['capacity']:,}; {room['joins']:,} joined, "
+        f"{counted(room['members'], 'member')} of {room['capacity']:,}; {room['joins']:,} joined, "
         f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
     )
-    yield f"{rate('messages')}, {rate('deliveries')}, {rate('bytes')}; lag {room['lag']:,} bytes"
+    rates = (rate("messages", "message"), rate("deliveries", "delivery"), rate("bytes", "byte"))
+    yield f"{', '.join(rates)}; lag {counted(room['lag'], 'byte')}"
     if room["worker_deaths"]:
         yield (
-            f"{room['worker_deaths']:,} workers replaced; their members waited "
+            f"{counted(room['worker_deaths'], 'worker')} replaced; the members waited "
             f"{1000 * room['longest_recovery']:.0f} ms at most"
         )
     yield ""

@@ -110,4 +110,4 @@ class AdminCommands:
         if not self._log.append_within(SAY_WITHIN, batch):
             return {"error": "the room is too busy; try again"}
         self._wake()
-        return {"said": messages}
+        return {"said": messages, "members": len(self._members.by_id)}

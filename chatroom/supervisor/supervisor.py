@@ -64,6 +64,7 @@ from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
 from chatroom.system.spawn import reap_orphans
 from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
+from chatroom.wording import counted
 
 DRAIN_WITHIN = 1.5
 """Timeout (s) for the workers to append what they have read, when the room stops."""
@@ -368,8 +369,8 @@ class Supervisor:
             self._keepalive.set_after(self._notifier.every)
 
     def _status(self) -> str:
-        members, workers = len(self._members.by_id), len(self._pool.ready())
-        return f"{members} members, {workers} workers, {self._where}"
+        members = counted(len(self._members.by_id), "member")
+        return f"{members}, {counted(len(self._pool.ready()), 'worker')}, {self._where}"
 
     def _held(self) -> Directory:
         return self._members.directory()
@@ -387,7 +388,7 @@ def _capacity(settings: Settings) -> int:
     pending = MAX_PENDING if settings.proxy_from else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
-        says = f"descriptors (ulimit -n) allow only {capacity} members"
+        says = f"descriptors (ulimit -n) allow only {counted(capacity, 'member')}"
         logger.warning(Event("few-descriptors", says, capacity=capacity))
     return min(capacity, settings.max_clients)
 
@@ -428,7 +429,8 @@ def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
         size = RoomRate.file_size(settings)
         room_rate = RoomRate(anonymous_file("chatroom rate", size), settings)
     except (OSError, ValueError, OverflowError) as error:
-        raise LimitError(f"no memory for {settings.max_clients} members: {error}") from None
+        members = counted(settings.max_clients, "member")
+        raise LimitError(f"no memory for {members}: {error}") from None
     room_rate.format()
     return log, slots, room_rate
 

@@ -19,6 +19,7 @@ from harness.bench import payload
 from harness.bench.clients import Clients
 from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
+from harness.wording import counted
 
 TRUSTED = 0.25
 """Maximum of the load generator's own delay, as a share of a latency, for each percentile."""
@@ -116,7 +117,8 @@ def play(
             number += 1
             now = time.monotonic() - start
         if number == count and now - silent > clients.patience:
-            raise ArrivalError(f"{lacking} clients received nothing for {clients.patience:g} s")
+            who = counted(lacking, "client")
+            raise ArrivalError(f"{who} received nothing for {clients.patience:g} s")
         came = clients.take(due[number] - now if number < count else clients.patience)
         now = time.monotonic() - start
         for listener, data in came:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.bench.dialects import Dialect
+from harness.wording import counted
 
 SIZE = 64
 GENERATIONS = 10
@@ -89,9 +90,11 @@ def _difference(got: Counter[bytes], expected: Counter[bytes]) -> str:
     missing, surplus = expected - got, got - expected
     parts = []
     if missing:
-        parts.append(f"lacks {missing.total()} lines, such as {shown(min(missing))}")
+        parts.append(f"lacks {counted(missing.total(), 'line')}, such as {shown(min(missing))}")
     if surplus:
-        parts.append(f"has {surplus.total()} lines too many, such as {shown(min(surplus))}")
+        parts.append(
+            f"has {counted(surplus.total(), 'line')} too many, such as {shown(min(surplus))}"
+        )
     return " and ".join(parts)
 
 

@@ -92,9 +92,15 @@ def test_a_command_prints_its_result(
     assert asked == [{"do": order[0], "who": order[1], "text": None}]
 
 
-def test_say_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    code, said, error, asked = run(capsys, "say", "lunch", answers=[{"said": 1}])
-    assert (code, said, error) == (0, "", "")
+@pytest.mark.parametrize(
+    ("members", "out"), [(0, "said to 0 members\n"), (1, "said to 1 member\n")]
+)
+def test_say_prints_the_number_of_receivers(
+    members: int, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"said": 1, "members": members}
+    code, said, error, asked = run(capsys, "say", "lunch", answers=[answer])
+    assert (code, said, error) == (0, out, "")
     assert asked == [{"do": "say", "who": None, "text": "lunch"}]
 
 

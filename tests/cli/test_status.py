@@ -78,6 +78,16 @@ def test_rates_cover_the_time_since_the_previous_status() -> None:
     assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "no time has passed"
 
 
+def test_one_is_singular() -> None:
+    now = found(messages=1, deliveries=1, bytes=1, lag=1, worker_deaths=1)
+    now["room"] |= {"members": 1}
+    assert [*lines(now, None)][1:4] == [
+        "1 member of 10,000; 5 joined, 0 left, 0 refused",
+        "1 message (0.0/s), 1 delivery (0.0/s), 1 byte (0.0/s); lag 1 byte",
+        "1 worker replaced; the members waited 0 ms at most",
+    ]
+
+
 def test_leaves_and_refusals_are_listed_by_reason() -> None:
     now = found(
         leaves={"lagged": 1, "closed": 1200},
@@ -88,7 +98,7 @@ def test_leaves_and_refusals_are_listed_by_reason() -> None:
     assert [*lines(now, None)][1:4:2] == [
         "0 members of 10,000; 5 joined, 1,201 left (1,200 closed, 1 lagged), "
         "2 refused (2 The room is full)",
-        "3 workers replaced; their members waited 12 ms at most",
+        "3 workers replaced; the members waited 12 ms at most",
     ]
 
 

@@ -78,7 +78,7 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         lines = said.splitlines()
         assert re.fullmatch(rf"127\.0\.0\.1:{here.port}, pid {here.pid}, up 0:00:\d\d", lines[0])
         assert re.fullmatch(r"2 members of [\d,]+; 2 joined, 0 left, 0 refused", lines[1])
-        assert re.match(r"1 messages \(.*/s\), 1 deliveries \(.*/s\), 17 bytes", lines[2])
+        assert re.match(r"1 message \(.*/s\), 1 delivery \(.*/s\), 17 bytes", lines[2])
         assert lines[4].split()[0] == "worker"
         assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "each has one member"
         ends = [line.split()[1] for line in lines[-2:]]
@@ -176,7 +176,7 @@ def test_status_shows_the_deaths_of_workers(owner: Owner) -> None:
         assert 0 < told["longest_recovery"] == told["recovery_seconds"] < PATIENCE
         _, said, _ = owner.run("status")
         assert re.search(
-            r"^1 workers replaced; their members waited \d+ ms at most$", said, re.MULTILINE
+            r"^1 worker replaced; the members waited \d+ ms at most$", said, re.MULTILINE
         )
 
 
@@ -513,7 +513,7 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
         for speaker, witness in zip((client, other), witnesses, strict=True):
             speaker.say("done\n")  # so the room's last line comes after all of theirs
             witness.hear_until(speaker.prefix.decode() + "done\n")
-        assert owner.does("say", "the\x1bend") == ""
+        assert owner.does("say", "the\x1bend") == "said to 7 members\n"
         end = "<room>the␛end\n"
         first, *rest = [listener.hear_until(end) for listener in listeners]
         assert all(heard == first for heard in rest)
@@ -848,7 +848,10 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
                 hears("WATCHDOG=1")
             # The first keepalive may have come at once. A stopped process only delays them.
             assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
-            until(lambda: "STATUS=1 members" in hears("WATCHDOG=1"), "it tells how it goes")
+            until(
+                lambda: "STATUS=1 member, 2 workers, " in hears("WATCHDOG=1"),
+                "it tells how it goes",
+            )
             here.process.send_signal(signal.SIGHUP)
             hears("RELOADING=1\nMONOTONIC_USEC=")
             hears("READY=1")

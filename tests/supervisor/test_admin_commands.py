@@ -164,7 +164,7 @@ def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> 
     ],
 )
 def test_say_appends_a_message_of_the_room(text: str, said: bytes, lines: int, room: Room) -> None:
-    assert room.run("say", text=text) == {"said": lines}
+    assert room.run("say", text=text) == {"said": lines, "members": 5}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
     assert room.log.sender(room.log.head) == NOBODY, "no member has this id, so all receive it"
@@ -186,7 +186,7 @@ def test_say_ends_an_unfinished_line_first(room: Room) -> None:
 def test_say_refuses_an_empty_or_too_long_text(text: str, room: Room) -> None:
     assert room.run("say", text=text) == {"error": "the text must have 1 to 4096 bytes"}
     assert room.woken == 0
-    assert room.run("say", text="x" * MAX_TEXT) == {"said": 1}
+    assert room.run("say", text="x" * MAX_TEXT) == {"said": 1, "members": 5}
 
 
 BUSY = {"error": "the room is too busy; try again"}
@@ -196,12 +196,12 @@ def test_say_does_not_wait_for_room_in_the_log(room: Room) -> None:
     with room.log as log:
         log.serve(0, log.head)  # the worker never delivers
     text = "x\n" * 2000
-    while (answer := room.run("say", text=text)) == {"said": 2000}:
+    while (answer := room.run("say", text=text)) == {"said": 2000, "members": 5}:
         pass
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.run("say", text=text) == {"said": 2000}, "the lock was released"
+    assert room.run("say", text=text) == {"said": 2000, "members": 5}, "the lock was released"
 
 
 HOLDER = """
@@ -224,5 +224,5 @@ def test_say_does_not_wait_for_a_stopped_holder_of_the_lock(
         assert holder.stdout.readline() == b"held\n"
         assert room.run("say", text="x") == BUSY
         holder.send_signal(signal.SIGKILL)
-    assert room.run("say", text="x") == {"said": 1}
+    assert room.run("say", text="x") == {"said": 1, "members": 5}
     assert room.text() == b"<room>x\n"

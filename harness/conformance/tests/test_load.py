@@ -15,6 +15,7 @@ from harness.clients.stream import sequence
 from harness.conformance.evidence import OBSERVED, PROVED
 from harness.errors import Undecided
 from harness.target.target import Target
+from harness.wording import counted
 
 MIB = 1 << 20
 
@@ -150,6 +151,6 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
         words = sequence(heard[listener], set(said[speaker]))
         expect(
             words == said[speaker],
-            f"{listener} received {len(words)} lines of {speaker}, instead of"
+            f"{listener} received {counted(len(words), 'line')} of {speaker}, instead of"
             f" its {len(said[speaker])} lines in order",
         )

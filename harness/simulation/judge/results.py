@@ -9,6 +9,7 @@ from typing import Any
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
 from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
+from harness.wording import counted
 
 LATE = 100.0
 """Maximum of the 99th percentile of the harness's own delay, in ms. Above it, the harness was the
@@ -84,8 +85,9 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["verdict"] == FAIL and results["end"] != COMPLETE:
         yield f"the run is incomplete: {results['end']}"
     yield (
-        f"{results['clients']} members at once, {results['sessions']} connections, "
-        f"{results['messages']:,} messages, {results['deliveries']:,} deliveries, "
+        f"{counted(results['clients'], 'member')} at once, "
+        f"{counted(results['sessions'], 'connection')}, {counted(results['messages'], 'message')}, "
+        f"{counted(results['deliveries'], 'delivery', 'deliveries')}, "
         f"{results['undecided']:,} undecided"
     )
     yield from _latencies(results["latency_ms"])

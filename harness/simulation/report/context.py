@@ -15,6 +15,7 @@ from itertools import islice
 from harness.simulation.history import Event
 from harness.simulation.judge import MISORDERED
 from harness.simulation.report.recording import Group, Recording, named
+from harness.wording import counted
 
 AFFECTED, OTHERS = 6, 6
 """Maximum number of sessions shown: affected ones, and others that received the message."""
@@ -215,7 +216,7 @@ class ViolationContext:
             and person.number not in times.keys() | {*affected, self.said["who"]}
         ]
         if absent:
-            parts.append(f"{len(absent)} other members did not receive it")
+            parts.append(f"{counted(len(absent), 'other member')} did not receive it")
         return "; ".join(parts)
 
     def _quotes(self) -> list[Quote]:

@@ -10,6 +10,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from harness.wording import counted
+
 EVERY = 5.0
 """Seconds between two lines, if the output is not a terminal."""
 
@@ -89,7 +91,7 @@ def described(status: Status, seconds: float, rate: float, *, brief: bool = Fals
     """
     said, heard = ("sent", "received") if brief else ("messages", "deliveries")
     parts = [
-        f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {status.connected} members",
+        f"{max(0.0, status.elapsed):.0f} of {seconds:g} s: {counted(status.connected, 'member')}",
         f"{about(status.said)} {said}",
         f"{about(status.heard)} {heard}, {about(rate)}/s",
     ]

@@ -109,7 +109,7 @@ def test_a_due_message_does_not_wait_for_an_answer() -> None:
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=0.05) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
-        with pytest.raises(ArrivalError, match=r"1 clients received nothing for 0\.05 s"):
+        with pytest.raises(ArrivalError, match=r"1 client received nothing for 0\.05 s"):
             play(room, table, room.score([0, 0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said

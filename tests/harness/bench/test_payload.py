@@ -72,14 +72,14 @@ GOOD = heard(CHAT, line(0, 2), line(2, 2))
     ("data", "complaint"),
     [
         (b"", "lacks 2 lines"),
-        (heard(CHAT, line(0, 2)), "lacks 1 lines, such as '2 00002"),
-        (GOOD + heard(CHAT, line(2, 2)), "1 lines too many, such as '2 00002"),
-        (GOOD + heard(CHAT, line(1, 2)), "1 lines too many, such as '2 00001"),
-        (heard(CHAT, line(0, 2), line(0, 2)), "lacks 1 lines.*and has 1 lines too many"),
+        (heard(CHAT, line(0, 2)), "lacks 1 line, such as '2 00002"),
+        (GOOD + heard(CHAT, line(2, 2)), "1 line too many, such as '2 00002"),
+        (GOOD + heard(CHAT, line(1, 2)), "1 line too many, such as '2 00001"),
+        (heard(CHAT, line(0, 2), line(0, 2)), "lacks 1 line.*and has 1 line too many"),
         (heard(CHAT, line(0, 2), line(2, 1)), "too many, such as '1 00002"),
         (GOOD.replace(b"fox", b"cat"), "lacks 2 lines.*and has 2"),
         (GOOD.replace(b"<127.0.0.1>", b"<127.0.0.2>"), "lacks 2 lines"),
-        (GOOD[:-1], "lacks 1 lines"),
+        (GOOD[:-1], "lacks 1 line"),
         (b"Hi. " + GOOD, "received 'Hi. ' between"),
         (GOOD + b"Bye", "received 'Bye' between"),
         (GOOD.replace(b"\n<", b"\n\n<"), r"received '\\n' between"),
@@ -94,7 +94,7 @@ def test_any_other_output_is_a_violation(data: bytes, complaint: str) -> None:
 
 def test_a_line_to_the_only_speaker_is_a_violation() -> None:
     assert payload.check(b"", 0, range(1), 2, CHAT) == {}
-    with pytest.raises(ArrivalError, match="1 lines too many"):
+    with pytest.raises(ArrivalError, match="1 line too many"):
         payload.check(heard(CHAT, line(0, 2)), 0, range(1), 2, CHAT)
 
 

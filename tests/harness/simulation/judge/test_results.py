@@ -35,7 +35,7 @@ def test_a_pass() -> None:
     assert all(found[kind] == 0 for kind in KINDS)
     said = [*lines(found)]
     assert said[0] == "pass"
-    assert said[1] == "3 members at once, 3 connections, 1 messages, 2 deliveries, 0 undecided"
+    assert said[1] == "3 members at once, 3 connections, 1 message, 2 deliveries, 0 undecided"
 
 
 def broken() -> Story:

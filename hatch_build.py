@@ -1,6 +1,7 @@
 """The manual pages of a wheel are written when it is built, from the parsers themselves.
 
-So none can be out of date. A wheel brings them to share/man/man1, where `man` finds them.
+So no option can be out of date. What a parser does not know is in `SECTIONS`. A wheel brings the
+pages to share/man/man1 of the environment in which it is installed.
 """
 
 import argparse
@@ -31,6 +32,117 @@ NAMES = {
 }
 
 DATA = {"project_name": "chatroom", "manual_title": "User Commands"}
+
+#: What is said of a room's folder, for the commands that look for it.
+RUN_DIR = {
+    "$XDG_RUNTIME_DIR/chatroom, or else $TMPDIR/chatroom-UID, or else /tmp/chatroom-UID": "The"
+    " run-dir, if --run-dir names no other. Only this user may have access to it.",
+    "RUN-DIR/ADDRESS.sock": "The control socket of the room whose first address this is.",
+}
+
+#: A section: items and their texts, or commands, or text.
+Section = dict[str, str] | list[str] | str
+
+#: Sections that each page has besides its parser's, by command. Signals and exit codes are those of
+#: docs/configuration.md.
+SECTIONS: dict[str, dict[str, Section]] = {
+    "chatroom": {
+        "signals": {
+            "SIGINT, SIGTERM": "Stop the room: deliver pending messages, and exit within five"
+            " seconds, or eight if one of its processes hangs.",
+            "SIGHUP": "Reload the configuration and replace all workers, one by one. No member is"
+            " disconnected.",
+            "SIGTTIN, SIGTTOU": "Add a worker, up to eight more than at the start; remove a"
+            " worker.",
+            "SIGUSR1": "Reopen the transcript.",
+        },
+        "exit status": {
+            "0": "The room was stopped by SIGINT or SIGTERM.",
+            "1": "The room can't run, for example because the port is in use. One line on standard"
+            " error says why.",
+            "2": "An argument, a variable or the configuration file is wrong.",
+        },
+        "files": {
+            **RUN_DIR,
+            "RUN-DIR/ADDRESS.bans": "The bans, with --keep-bans.",
+            "FILE of --config": "Options in TOML, such as: max-clients = 100.",
+            "FILE of --transcript": "The conversation: a JSON object on each line.",
+        },
+        "environment": {
+            "CHATROOM_OPTION": "Value of an option, such as CHATROOM_MAX_CLIENTS.",
+            "CHATROOM_CONFIG": "Path of the configuration file, if --config names none.",
+        },
+        "examples": [
+            "chatroom 0.0.0.0 4000",
+            "chatroom --workers 2 --welcome 'Hello' 127.0.0.1 4000",
+            "chatroom --quiet --transcript room.jsonl --listen '[::]:4000' --listen unix:/run/room",
+        ],
+        "see also": "chatroom-client(1), chatroom-status(1), chatroom-admin(1),"
+        " chatroom-harness(1)",
+    },
+    "chatroom-client": {
+        "signals": {"SIGINT, SIGTERM, SIGHUP, SIGQUIT": "Leave the room."},
+        "exit status": {
+            "0": "You left.",
+            "1": "The connection failed or was lost.",
+            "2": "An argument is wrong.",
+        },
+        "files": {"FILE of --cafile": "Certificates to trust, in PEM."},
+        "examples": [
+            "chatroom-client 127.0.0.1 4000",
+            "chatroom-client --tls chat.example.org 4000",
+            "echo hello | chatroom-client 127.0.0.1 4000",
+        ],
+        "see also": "chatroom(1)",
+    },
+    "chatroom-status": {
+        "signals": {"SIGINT": "End --watch, with exit status 0."},
+        "exit status": {
+            "0": "The status was shown.",
+            "1": "No such room is running, or it has ended.",
+            "2": "An argument is wrong.",
+        },
+        "files": RUN_DIR,
+        "examples": [
+            "chatroom-status",
+            "chatroom-status --watch 5 --room 4000",
+            "chatroom-status --json --run-dir /run/chatroom",
+        ],
+        "see also": "chatroom(1), chatroom-admin(1)",
+    },
+    "chatroom-admin": {
+        "signals": {"SIGINT": "Stop waiting for the answer."},
+        "exit status": {
+            "0": "The order was carried out.",
+            "1": "It failed. One line on standard error says why.",
+            "2": "An argument is wrong.",
+        },
+        "files": RUN_DIR,
+        "examples": [
+            "chatroom-admin list",
+            "chatroom-admin kick 7",
+            "chatroom-admin ban 192.0.2.0/24",
+            "chatroom-admin --run-dir /run/chatroom say 'ten minutes to go'",
+        ],
+        "see also": "chatroom(1), chatroom-status(1)",
+    },
+    "chatroom-harness": {
+        "signals": {"SIGINT, SIGTERM": "Stop the server under test, and exit with status 130."},
+        "exit status": {
+            "0": "Passed.",
+            "1": "The server broke a clause, failed, or lost a message.",
+            "2": "An argument is wrong, or the harness could not judge.",
+            "3": "The server did not start.",
+        },
+        "files": {"DIR of --report": "results.json, report.html, and files of the command."},
+        "examples": [
+            "chatroom-harness conform --target 127.0.0.1:4000",
+            "chatroom-harness simulate classroom --command 'chatroom --quiet {host} {port}'",
+            "chatroom-harness explain CAST-1",
+        ],
+        "see also": "chatroom(1)",
+    },
+}
 
 #: What the help says of the machine that it is asked on.
 HERE = re.compile(r", here \d+")
@@ -68,7 +180,37 @@ def _page(name: str, where: str, version: str) -> str:
     _rename(parser)
     parser.prog = name
     parser.man_short_description = parser.description.partition("\n")[0].rstrip(".")
-    return str(Manpage(parser, _data=DATA | {"version": version}))
+    sections = dict(SECTIONS[name])
+    if parser.epilog:
+        also = sections.pop("see also")
+        sections |= {"notes": parser.epilog, "see also": also}
+        parser.epilog = None
+    page = Manpage(parser, _data=DATA | {"version": version})
+    for heading, content in sections.items():
+        page.add_section(heading, "=", _roff(content))
+    # A quote at the beginning of a line, in a parser's help, would begin a request.
+    return re.sub(r"^'", r"\\&'", str(page), flags=re.MULTILINE)
+
+
+def _roff(content: Section) -> str:
+    """Return a section in the notation of manual pages. Indented lines of a text are kept."""
+    if isinstance(content, dict):
+        items = content.items()
+        return "\n".join(f".TP\n\\fB{_escaped(item)}\\fR\n{_escaped(text)}" for item, text in items)
+    if isinstance(content, list):
+        return "\n".join([".EX", *map(_escaped, content), ".EE"])
+    lines, kept = [], False
+    for line in [*content.rstrip().split("\n"), ""]:
+        if line.startswith(" ") != kept:
+            kept = not kept
+            lines.append(".EX" if kept else ".EE\n.PP")
+        lines.append(_escaped(line) or ".PP")
+    return "\n".join(lines[:-1])
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"^(?=\.)", r"\\&", text)
 
 
 def _rename(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,11 @@
 """The wheel: built, installed into an empty environment, and used there without the checkout."""
 
+import argparse
 import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,11 @@ from pathlib import Path
 import pytest
 
 import chatroom
+from chatroom.cli import admin, server, status
+from chatroom.client import command as client
 from chatroom.config.options import OPTIONS
+from chatroom.system.signals import HANDLED_SIGNALS
+from harness.__main__ import build_parser
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -160,8 +166,50 @@ def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
     text = page.replace("\\-", "-")
     assert f"\n{script} - " in text, "the name and a description"
     assert "python -m" not in text, "the installed command is named"
+    text = text.replace("/tmp/chatroom-UID", "")
     for here in ("/tmp", "/run/user", os.path.expanduser("~")):
         assert here not in text, "no path of the machine that built it"
+    assert not re.search(r"^'", page, re.MULTILINE), "no request by accident"
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return the text of each section of a manual page."""
+    parts = re.split(r"^\.SH *\n?(.+)\n", page.replace("\\-", "-"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "chatroom": server.parser,
+    "chatroom-admin": admin.parser,
+    "chatroom-client": client.parser,
+    "chatroom-harness": build_parser,
+    "chatroom-status": status.parser,
+}
+
+
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_each_manual_page_has_signals_exit_codes_files_and_examples(script: str, bin: Path) -> None:
+    found = sections((bin.parent / f"share/man/man1/{script}.1").read_text())
+    for name in ("SIGNALS", "EXIT STATUS", "FILES", "EXAMPLES", "SEE ALSO"):
+        assert found[name].strip()
+    for code in ("0", "1", "2"):
+        assert f"\\fB{code}\\fR" in found["EXIT STATUS"]
+    examples = [line for line in found["EXAMPLES"].splitlines() if not line.startswith(".")]
+    for line in examples:
+        words = shlex.split(line.rpartition(" | ")[2])
+        assert words[0] == script
+        PARSERS[script]().parse_args(words[1:])
+
+
+def test_the_manual_has_the_signals_and_exit_codes_of_the_documentation(bin: Path) -> None:
+    found = sections((bin.parent / "share/man/man1/chatroom.1").read_text())
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (SIG[A-Z12, ]+|\d) \| (.+) \|$", page, re.MULTILINE))
+    told = dict(
+        re.findall(r"\.TP\n\\fB(.+)\\fR\n(.+)", found["SIGNALS"] + "\n" + found["EXIT STATUS"])
+    )
+    assert rows.keys() == told.keys()
+    assert {number.name for number in HANDLED_SIGNALS} <= {*", ".join(told).split(", ")}
 
 
 def test_the_manual_lists_every_option_of_the_room(bin: Path) -> None:

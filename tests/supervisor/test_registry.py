@@ -1,6 +1,5 @@
 """The registry: ids, limits and load; its process dies or is stopped."""
 
-import multiprocessing
 import os
 import select
 import signal
@@ -241,17 +240,14 @@ class Room:
 
     def __init__(self) -> None:
         self.held: Directory = {}
-        before = {child.pid for child in multiprocessing.active_children()}
         self.loop = EventLoop()
         self.registry = RegistryProcess(self.loop, 3, 2, lambda: dict(self.held))
-        self._before = before
 
     @property
-    def process(self) -> multiprocessing.process.BaseProcess:
-        """Current process of the registry."""
-        children = multiprocessing.active_children()
-        (process,) = (child for child in children if child.pid not in self._before)
-        return process
+    def pid(self) -> int:
+        """Id of the registry's current process."""
+        assert self.registry._child is not None
+        return self.registry._child.pid
 
     def admit(self, address: str) -> Admission:
         answer = admit(self.registry, address)
@@ -259,10 +255,8 @@ class Room:
         return answer
 
     def kill(self) -> None:
-        process = self.process
-        process.kill()
-        process.join(30)
-        assert process.exitcode is not None
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.fixture(name="room")
@@ -288,8 +282,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_registry_process_runs_until_it_is_stopped() -> None:
     room = Room()
-    pid = room.process.pid
-    assert pid is not None
+    pid = room.pid
     room.registry.enroll(0)
     assert room.admit(ALICE) == Admission(1, 0)
     room.registry.leave([1])
@@ -352,8 +345,10 @@ def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
     """The event loop sees the process's end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
+        killed = room.pid
         room.loop.turn()
-        assert room.process.is_alive()
+        assert room.pid != killed
+        os.kill(room.pid, 0)
 
 
 def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
@@ -363,14 +358,11 @@ def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # of one that is given so long
-    stopped = room.process
-    pid = stopped.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    stopped = room.pid
+    os.kill(stopped, signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
     assert room.admit(BOB) == Admission(2, 1)
-    assert is_gone(pid)
-    assert room.process is not stopped
+    assert is_gone(stopped)
 
 
 def test_load_4_a_process_stopped_during_its_start_is_replaced(
@@ -383,34 +375,30 @@ def test_load_4_a_process_stopped_during_its_start_is_replaced(
     def stop_the_first(child: Child) -> None:
         ready(child)
         if not stopped:
-            pid = child.pid
-            assert pid is not None
-            stopped.append(pid)
-            os.kill(pid, signal.SIGSTOP)
-            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+            stopped.append(child.pid)
+            os.kill(child.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
 
     monkeypatch.setattr(Child, "ready", stop_the_first)
     room.kill()
     assert room.admit(ALICE) == Admission(1, 0)
-    assert stopped != [room.process.pid]
+    assert stopped != [room.pid]
 
 
 @pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room) -> None:
-    process = room.process
-    pid = process.pid
-    assert pid is not None
+    pid = room.pid
     os.kill(pid, what)
     room.registry.stop()
     assert is_gone(pid)
 
 
 HOLD_A_REGISTRY = """
-import multiprocessing, signal
+import signal
 from chatroom.supervisor.registry import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 registry = RegistryProcess(EventLoop(), 1, 1, dict)
-print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+print(registry._child.pid, flush=True)
 signal.pause()
 """
 

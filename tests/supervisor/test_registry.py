@@ -1,10 +1,12 @@
 """The registry: ids, limits and load; its process dies or is stopped."""
 
+import errno
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
+from chatroom.errors import RegistryError
 from chatroom.supervisor import registry as module
 from chatroom.supervisor.child import Child
 from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry, RegistryProcess
@@ -391,6 +394,55 @@ def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room
     os.kill(pid, what)
     room.registry.stop()
     assert is_gone(pid)
+
+
+def test_it_is_not_called_any_more_once_it_is_stopped(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of a room waits for no registry, and starts none."""
+    room.admit(ALICE)
+    os.kill(room.pid, signal.SIGSTOP)
+    room.registry.stop()
+    room.registry.leave([1])
+    room.registry.move([1], 1)
+    room.registry.dismiss(0)
+    assert room.registry._child is None
+    assert caplog.messages == []
+
+
+def test_it_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where the user has as many processes and threads as allowed (`ulimit -u`)."""
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import threading
+def refuse(_): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread"))
+    room = Room()
+    try:
+        assert room.admit(ALICE).id == 1
+        room.kill()
+        assert room.admit(ALICE).id == 2
+    finally:
+        room.registry.stop()
+        room.loop.close()
+
+
+def test_where_no_process_can_be_started_an_error_comes_at_once(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    room.kill()
+    monkeypatch.setattr(module, "Child", refuse)
+    with pytest.raises(RegistryError, match="died 5 times"):
+        room.registry.admit(ALICE)
+    with pytest.raises(RegistryError, match=r"can't start: .*no more processes"):
+        Room()
 
 
 HOLD_A_REGISTRY = """

@@ -1,0 +1,104 @@
+"""``python -m harness COMMAND``: one sub-command for each task of the harness.
+
+A command is a module with a docstring, ``add_arguments(parser)`` and
+``run(options, parser) -> exit status``. `COMMANDS` lists the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+from harness.cli import (
+    bench,
+    check,
+    clause_help,
+    conform,
+    limit,
+    matrix,
+    probe,
+    scenarios,
+    shrink,
+    simulate,
+)
+from harness.cli.streams import discard, say
+from harness.encoding import escape_output
+from harness.errors import CannotJudge
+from harness.target.interrupts import interrupt_on_signals
+
+
+class Command(Protocol):
+    """The interface of a module that is a sub-command."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: argparse.Namespace, parser: argparse.ArgumentParser) -> int: ...
+
+
+COMMANDS: dict[str, Command] = {
+    "conform": conform,
+    "probe": probe,
+    "explain": clause_help,
+    "matrix": matrix,
+    "simulate": simulate,
+    "scenarios": scenarios,
+    "check": check,
+    "limit": limit,
+    "shrink": shrink,
+    "bench": bench,
+}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser that reports an error in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m harness",
+        description="Judge chat servers from outside.",
+        epilog="bench, check, scenarios, and matrix without --out need only Python; the others need"
+        ' the packages of the extra "harness": pip install "chatroom[harness]", or ".[harness]" in'
+        " a clone.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        text = command.__doc__ or name
+        sub = commands.add_parser(
+            name,
+            help=text.split("\n", 1)[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run, parser=sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    escape_output()
+    options = build_parser().parse_args(argv)
+    try:
+        with interrupt_on_signals():
+            status: int = options.run(options, options.parser)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        say("interrupted")  # `print` would fail if the terminal has gone
+        return 128 + signal.SIGINT
+    except CannotJudge as error:
+        print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        discard(sys.stdout)
+        return 128 + signal.SIGPIPE
+    return status

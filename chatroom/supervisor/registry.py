@@ -1,8 +1,8 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own (`multiprocessing.managers`). It alone gives out ids and
-applies the limits. The main process calls it at each join and leave; a call takes about 40 µs, and
-no message waits for one.
+The registry runs in a process of its own, behind a manager (`multiprocessing.managers`). It alone
+gives out ids and applies the limits. The main process calls it at each join and leave; a call takes
+about 40 µs, and no message waits for one.
 """
 
 import contextlib

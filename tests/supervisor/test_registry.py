@@ -396,9 +396,7 @@ def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room
     assert is_gone(pid)
 
 
-def test_it_is_not_called_any_more_once_it_is_stopped(
-    room: Room, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stopped_registry_is_not_called(room: Room, caplog: pytest.LogCaptureFixture) -> None:
     """The end of a room waits for no registry, and starts none."""
     room.admit(ALICE)
     os.kill(room.pid, signal.SIGSTOP)
@@ -410,7 +408,7 @@ def test_it_is_not_called_any_more_once_it_is_stopped(
     assert caplog.messages == []
 
 
-def test_it_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_registry_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As where the user has as many processes and threads as allowed (`ulimit -u`)."""
     (tmp_path / "sitecustomize.py").write_text(
         """
@@ -431,7 +429,7 @@ threading.Thread.start = refuse
         room.loop.close()
 
 
-def test_where_no_process_can_be_started_an_error_comes_at_once(
+def test_without_processes_a_call_fails_at_once(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -38,7 +38,7 @@ def readable(source: socket.socket | int) -> bool:
     return bool(select.select([source], [], [], PATIENCE)[0])
 
 
-def test_it_has_its_arguments_and_blocks_the_signals() -> None:
+def test_a_spawned_process_has_its_arguments_and_blocks_the_signals() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process, sentinel, end = spawn(say, "hello", theirs)
@@ -50,7 +50,7 @@ def test_it_has_its_arguments_and_blocks_the_signals() -> None:
     assert record == {"blocked": sorted(HANDLED_SIGNALS), "path": sys.path}
 
 
-def test_more_arguments_than_fit_are_no_trouble_for_one_that_has_ended(
+def test_a_process_may_end_before_it_reads_its_arguments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are sent to a process that does not read them, and its sentinel tells its end."""
@@ -63,9 +63,7 @@ def test_more_arguments_than_fit_are_no_trouble_for_one_that_has_ended(
 
 
 @pytest.mark.parametrize("refused", ["process", "descriptor"])
-def test_what_can_not_be_spawned_leaves_nothing(
-    refused: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_spawn_leaves_nothing(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.listdir("/dev/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, [])
     pair, pairs = socket.socketpair, iter("12")
 
@@ -99,7 +97,7 @@ time.sleep(60)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
-def test_it_sees_the_end_of_the_process_that_spawned_it() -> None:
+def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SPAWN_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -125,7 +123,7 @@ def test_no_module_comes_from_the_working_directory(
         assert process.wait() == 1
 
 
-def test_the_room_has_no_process_but_its_own() -> None:
+def test_a_spawn_starts_no_other_process() -> None:
     """No resource tracker of multiprocessing, which signals to the group end or stop."""
     before = children()
     process, sentinel, end = spawn(wait_for_the_end)

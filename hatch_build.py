@@ -21,7 +21,7 @@ PAGES = {
     "chatroom-client": "chatroom.client.command:parser",
     "chatroom-status": "chatroom.cli.status:parser",
     "chatroom-admin": "chatroom.cli.admin:parser",
-    "chatroom-harness": "harness.__main__:build_parser",
+    "chatroom-harness": "harness.cli.main:build_parser",
 }
 
 #: How the texts call the commands, and what they are called when they are installed. In this order.

@@ -4,12 +4,21 @@ import signal
 
 
 def main() -> None:
-    # Until the room handles signals, a Ctrl-C ends the process without a traceback.
+    # Until the room handles signals, a Ctrl-C ends the process without a traceback, and those that
+    # do not stop a room wait; by default, they would end or stop the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*HANDLED_SIGNALS} - {*STOP_SIGNALS})
 
     from chatroom.cli import server
 
-    server.main()
+    try:
+        server.main()
+    finally:
+        # Python's last act is to restore the default of each signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,16 @@
 """`python -m chatroom.status`: show a local room's status."""
 
-from chatroom.cli.status import main
+import signal
 
-__all__ = ["main"]
+
+def main() -> None:
+    # A Ctrl-C ends the process without a traceback, also during the imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from chatroom.cli import status
+
+    status.main()
+
 
 if __name__ == "__main__":
     main()

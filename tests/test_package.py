@@ -23,7 +23,7 @@ from chatroom.cli import admin, server, status
 from chatroom.client import command as client
 from chatroom.config.options import OPTIONS
 from chatroom.system.signals import HANDLED_SIGNALS
-from harness.__main__ import build_parser
+from harness.cli.main import build_parser
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

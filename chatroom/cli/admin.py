@@ -42,10 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        contextlib.closing(connect(options, command)) as asker,
-    ):
+    with contextlib.closing(connect(options, command)) as asker:
         if options.do == "list":
             members = ask(asker, {"ask": "status"}, command)["members"]
             bans = ask(asker, {"do": "bans"}, command)["bans"]

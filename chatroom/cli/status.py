@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,9 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command.parse_args(arguments)
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
+    if options.watch is not None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # with all that was shown flushed
     asker = connect(options, command)
     before: dict[str, Any] | None = None
-    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(asker):
+    with contextlib.closing(asker):
         while True:
             found = ask(asker, {"ask": "status"}, command)
             if options.json:

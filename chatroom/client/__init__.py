@@ -17,7 +17,3 @@ In reading order:
 
 `nc HOST PORT` is a full client too: nothing here is needed to talk to the room.
 """
-
-from chatroom.client.command import main
-
-__all__ = ["main"]

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -21,6 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.system.channel import Channel, ChannelClosed
+from chatroom.system.spawn import PARENT
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -43,9 +44,7 @@ def main(listener: socket.socket, end: socket.socket) -> None:
     """
     server = _Server(listener, Room(partial(ask, Channel(end))))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
+    connection.wait([PARENT])
     os._exit(0)
 
 

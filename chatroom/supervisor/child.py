@@ -66,7 +66,7 @@ class Child:
         self._on_record = on_record
         self._on_exit = on_exit
         target, arguments = start
-        self._process, end = spawn(target, *arguments)
+        self._process, self._sentinel, end = spawn(target, *arguments)
         self.pid = self._process.pid
         self.exitcode: int | None = None
         """Exit code of the process, once it has ended."""
@@ -77,7 +77,7 @@ class Child:
         self._late = loop.timer(self._on_late)
         self._late.set_after(READY_WITHIN)
         loop.watch(self._channel.socket, self._receive)
-        loop.watch(self._process.sentinel, self._reap)
+        loop.watch(self._sentinel, self._reap)
         self._channel_open = True
         """True while the channel is open; it may close a moment before the process is reaped."""
 
@@ -109,12 +109,12 @@ class Child:
 
         Waits up to `seconds`, but no longer than RETRY_AFTER: call it in a loop.
         """
-        sources = [self._process.sentinel]
+        sources = [self._sentinel]
         if self._channel_open:
-            sources.append(self._channel.fileno())
+            sources.append(self._channel.socket)
         found = connection.wait(sources, min(seconds, RETRY_AFTER))
         self._receive()
-        if self._process.sentinel in found:
+        if self._sentinel in found:
             self._reap()
 
     def _receive(self) -> None:
@@ -150,12 +150,11 @@ class Child:
         self._on_exit()
 
     def _close(self) -> None:
-        self._process.join()
+        self.exitcode = self._process.wait()
         self._late.cancel()
-        self._loop.forget(self._process.sentinel)
+        self._loop.forget(self._sentinel)
+        self._sentinel.close()
         self._close_channel()
-        self.exitcode = self._process.exitcode
-        self._process.close()  # its descriptors would stay open until the next garbage collection
 
     def _close_channel(self) -> None:
         self._channel_open = False

@@ -46,7 +46,7 @@ class WorkerProcess:
         """True once the pool has killed it because it made no progress."""
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         return self.child.pid
 
     @property

@@ -1,32 +1,27 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own (`multiprocessing.managers`). It alone gives out ids and
-applies the limits. The main process calls it at each join and leave; a call takes about 40 µs, and
-no message waits for one.
+The registry runs in a process of its own, behind a manager (`multiprocessing.managers`). It alone
+gives out ids and applies the limits. The main process calls it at each join and leave; a call takes
+about 40 µs, and no message waits for one.
 """
 
 import contextlib
 import logging
-import os
-import secrets
 import socket
 import struct
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
-from multiprocessing.managers import BaseManager
-from time import monotonic
+from multiprocessing import connection, managers
 from typing import Any
 
 from chatroom.errors import RegistryError
 from chatroom.logs import Event
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.child import READY_WITHIN, Child
-from chatroom.system.channel import Channel, Record
 from chatroom.system.event_loop import EventLoop
+from chatroom.system.spawn import PARENT
 
 ANSWER_WITHIN = 3.0
 """Timeout (s) of a call, after which the registry's process is replaced."""
@@ -34,8 +29,8 @@ ANSWER_WITHIN = 3.0
 RESTARTS = 5
 """Maximum of restarts of the registry's process in a row for one call."""
 
-FAILURES = (EOFError, OSError, RuntimeError)
-"""Errors of a call if the process ends, or if the system has no process or thread left."""
+FAILURES = (EOFError, OSError)
+"""Errors of a call if the process ends, or if the system has no process left."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +134,39 @@ class Registry:
         self._workers = set(workers)
 
 
-class _Manager(BaseManager):
-    pass
+class _Listener:
+    """Listener of the manager: it has one connection, and accepts it again for each client.
+
+    A manager's own listener has an address, to which every user of the machine can connect. The
+    main process is the only client here, with one request at a time, so one pair of sockets does.
+    """
+
+    def __init__(self, address: socket.socket, backlog: int) -> None:  # noqa: ARG002
+        self.address = address
+
+    def accept(self) -> connection.Connection:
+        return _connection(self.address)
+
+
+def _client(address: socket.socket, authkey: bytes) -> connection.Connection:
+    """Connect to the manager as multiprocessing.connection.Client does."""
+    made = _connection(address)
+    connection.answer_challenge(made, authkey)
+    connection.deliver_challenge(made, authkey)
+    return made
+
+
+def _connection(end: socket.socket) -> connection.Connection:
+    return connection.Connection(end.dup().detach())  # whoever gets it closes it
+
+
+managers.listener_client["pair"] = _Listener, _client  # type: ignore[attr-defined]
+
+
+class _Manager(managers.BaseManager):
+    def __init__(self, end: socket.socket) -> None:
+        """`end`: one of the pair. Nobody else has the other, so the key is no secret."""
+        super().__init__(end, b"", "pair")  # type: ignore[arg-type]
 
 
 _Manager.register("Registry", Registry)
@@ -167,52 +193,44 @@ class RegistryProcess:
         self._last_id = 0
         self._workers: set[int] = set()
         self._child: Child | None = None
-        self._address = ""
-        """Address at which the process serves; empty until it does."""
         self._registry: Any = None
         """Proxy of the registry in the process; None while the process starts."""
+        self._stopped = False
         try:
             self._start()
         except FAILURES as error:
+            child = self._child
             self.stop()
-            raise RegistryError(f"the registry's process can't start: {error!r}") from None
+            why = error if child is None else f"ended with exit code {child.exitcode}"
+            raise RegistryError(f"the registry's process can't start: {why}") from None
 
     def _start(self) -> None:
         """Start the process, in place of an earlier one. Raises one of FAILURES."""
-        self.stop()
-        self._address = ""
-        child = self._child = Child(self._loop, (main, ()), self._on_record, self._on_exit)
-        deadline = monotonic() + READY_WITHIN
-        while not self._address:
-            if self._child is None or monotonic() >= deadline:
-                raise EOFError(f"ended with exit code {child.exitcode}")
-            child.wait(deadline - monotonic())
-        child.ready()
-        manager = _Manager(self._address)
-        # These calls have no timeout, and the process may be stopped (SIGSTOP) during them, too.
-        killer = threading.Timer(ANSWER_WITHIN, child.kill)
-        killer.start()
-        try:
+        self._end()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            child = Child(self._loop, (main, (theirs,)), lambda *_: None, self._on_exit)
+            theirs.close()  # now its end is seen on ours
+            self._child = child
+            _limit(ours, READY_WITHIN)
+            manager = _Manager(ours)
             manager.connect()
+            child.ready()
+            _limit(ours, ANSWER_WITHIN)
             registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
-            registry._connect()  # else the first call would connect, without a timeout
-        finally:
-            killer.cancel()
-            killer.join()
-        _limit(registry._tls.connection.fileno(), ANSWER_WITHIN)
+            registry._connect()  # else the first call would connect, when `ours` is closed
         self._registry = registry
 
     def stop(self) -> None:
-        """Kill the process, also one that is stopped (SIGSTOP)."""
+        """Kill the process, also one that is stopped (SIGSTOP). Later calls have no effect."""
+        self._stopped = True
+        self._end()
+
+    def _end(self) -> None:
         if self._child is not None:
             self._child.end()
             self._child = None
-        # Only after the kill: when the proxy is garbage-collected, it calls the process, and would
-        # wait for a stopped one.
         self._registry = None
-
-    def _on_record(self, record: Record, _descriptors: list[int]) -> None:
-        self._address = record["serves"]
 
     def _on_exit(self) -> None:
         """Start another process before the next call needs it."""
@@ -248,12 +266,14 @@ class RegistryProcess:
 
     def _call(self, method: str, *arguments: object) -> Any:
         """Call a method of the registry. If its process is dead or stopped, start another."""
+        if self._stopped:
+            return None
         try:
             return getattr(self._registry, method)(*arguments)
         except BlockingIOError:
             says = f"no answer within {ANSWER_WITHIN:g} s; the registry is restarted"
             logger.warning(Event("registry-stuck", says, seconds=ANSWER_WITHIN))
-        except (EOFError, OSError):
+        except FAILURES:
             logger.warning(Event("registry-died", "the registry is restarted; no member is lost"))
         for _ in range(RESTARTS):
             with contextlib.suppress(*FAILURES):
@@ -263,33 +283,21 @@ class RegistryProcess:
         raise RegistryError(f"the registry's process died {RESTARTS} times in a row")
 
 
-def _limit(connection: int, seconds: float) -> None:
-    """Set a timeout (s) on a connection, after which a read raises BlockingIOError."""
-    with socket.socket(fileno=os.dup(connection)) as same:
-        whole = int(seconds)
-        limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))  # struct timeval
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+def _limit(end: socket.socket, seconds: float) -> None:
+    """Set a timeout (s) on a connection, after which a read or write raises BlockingIOError."""
+    whole = int(seconds)
+    limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))  # struct timeval
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 # --- in the process ------------------------------------------------------------------------------
 
 
-def main(end: socket.socket) -> None:
-    """Send the registry's address, and serve until the main process has ended in any way."""
-    # An abstract address leaves no file behind, even if this process is killed. A client must
-    # know the key, which only the main process and its children have.
-    address = f"\0chatroom-{secrets.token_hex(16)}" if sys.platform == "linux" else None
-    server = _Manager(address).get_server()
-    parent = parent_process()
-    assert parent is not None
-    sentinel = parent.sentinel
-
-    def end_with_parent() -> None:
-        connection.wait([sentinel])
-        os._exit(0)
-
-    threading.Thread(target=end_with_parent, name="parent watch", daemon=True).start()
-    where = server.address
-    assert isinstance(where, str | bytes)
-    Channel(end).send({"serves": os.fsdecode(where)})
-    server.serve_forever()
+def main(end: socket.socket, _channel: socket.socket) -> None:
+    """Serve the main process, on one end of a pair, until it has ended in any way."""
+    server: Any = _Manager(end).get_server()
+    # In one thread, unlike `serve_forever`, which needs a new one for each connection.
+    server.stop_event = threading.Event()
+    while not connection.wait([PARENT], 0):
+        server.handle_request(server.listener.accept())

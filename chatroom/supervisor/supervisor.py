@@ -268,6 +268,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
+            self._registry.stop()  # no more newcomers; nothing waits for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
@@ -286,6 +287,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         self._loop.watch(woken, partial(self._on_signal, woken))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # __main__ has blocked some
 
     def _on_signal(self, woken: socket.socket) -> None:
         """Handle the signals that have come."""

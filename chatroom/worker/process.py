@@ -7,7 +7,7 @@ process ends, the channel closes, and the worker ends.
 
 import socket
 import sys
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
@@ -15,6 +15,7 @@ from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.doorbell import Doorbell
+from chatroom.system.spawn import PARENT
 from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
 
@@ -33,9 +34,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
         channel.send({"ready": True})
-        parent = parent_process()
-        assert parent is not None
-        worker.watch(parent.sentinel)
+        worker.watch(PARENT)
         worker.run()
     except ChannelClosed:
         sys.exit(1)

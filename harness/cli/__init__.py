@@ -1,1 +1,4 @@
-"""One file for each sub-command of ``python -m harness``; each has `add_arguments` and `run`."""
+"""The sub-commands of ``python -m harness``, one file each, with `add_arguments` and `run`.
+
+main.py parses the command line and runs one of them.
+"""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 import chatroom
-from chatroom.client import main
 from chatroom.client.address import RoomAddress
+from chatroom.client.command import main
 from chatroom.client.connection import Connection
 from tests.client.drivers import CLIENT, ROOT
 

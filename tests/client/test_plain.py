@@ -42,7 +42,7 @@ from tests.integration.waiting import PATIENCE, until
 WITHOUT = """
 import sys
 sys.modules[sys.argv.pop(1)] = None
-from chatroom.client import main
+from chatroom.client.command import main
 sys.exit(main())
 """
 

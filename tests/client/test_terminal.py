@@ -132,7 +132,7 @@ def refused(_descriptor):
     raise PermissionError
 for name in sys.argv.pop(1).split():
     setattr(os, name, refused)
-from chatroom.client import main
+from chatroom.client.command import main
 sys.exit(main())
 """
 
@@ -253,7 +253,7 @@ def getaddrinfo(*arguments, **options):
         return answer.pop()(*arguments, **options)
     threading.Event().wait()
 socket.getaddrinfo = getaddrinfo
-from chatroom.client import main
+from chatroom.client.command import main
 sys.exit(main())
 """
 

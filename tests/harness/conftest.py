@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.target.processes import ROOT
 from tests.harness.commands import Done, Harness, in_time
 

@@ -6,9 +6,9 @@ The environment names a place in the workers' code (see `POINTS`), and a folder 
 are files. A process that reaches the place looks for a round and removes it. Only one process can
 remove it, and that process fails. `faulty_room.py` is the test's side.
 
-multiprocessing has each child import this module (as `__mp_main__`) before anything else, and that
-import wraps the workers' code. The room's own code knows nothing of it. A child imports only the
-modules of its place, as each import delays the start of every worker.
+Each child calls `faulty` of this module instead of its own function, and imports this module before
+anything else. The room's own code knows nothing of it. A child imports only the modules of its
+place, as each import delays the start of every worker.
 """
 
 import os
@@ -262,8 +262,14 @@ POINTS: dict[str, Wrap] = {
 # --- in the room's processes ---------------------------------------------------------------------
 
 
+def faulty(target: str, *arguments: Any) -> None:
+    """Wrap the place that the environment names, then call the function of that name."""
+    install()
+    resolve_name(target)(*arguments)
+
+
 def install() -> None:
-    """Wrap the place that the environment names. Call it first in each new process."""
+    """Wrap the place that the environment names."""
     folder, skip, act = (
         os.environ["FAULT_ROUNDS"],
         int(os.environ["FAULT_SKIP"]),
@@ -288,11 +294,15 @@ def install() -> None:
     POINTS[os.environ["FAULT_POINT"]](fire)
 
 
-if __name__ == "__mp_main__":
-    install()
-elif __name__ == "__main__":
+if __name__ == "__main__":
     from chatroom.cli.server import main
     from chatroom.supervisor import child
+    from chatroom.system.spawn import spawn
+    from tests.integration import faults
+
+    def spawn_faulty(target: Callable[..., None], *arguments: Any) -> Any:
+        return spawn(faults.faulty, f"{target.__module__}:{target.__name__}", *arguments)
 
     child.LONGEST_PAUSE = float(os.environ["FAULT_PAUSE"])
+    vars(child)["spawn"] = spawn_faulty
     main()

@@ -31,7 +31,7 @@ class Owner:
 
     def run(self, module: str, *arguments: object) -> tuple[int, str, str]:
         """Run a command in this process; return its exit code, output and error output."""
-        main = import_module(f"chatroom.{module}").main
+        main = import_module(f"chatroom.cli.{module}").main
         words = self.command(module, *arguments)[3:]
         said, error = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error):

@@ -217,14 +217,12 @@ class Room:
         return session(self.pid)
 
     def children(self) -> list[Process]:
-        """Return the children that the room has spawned, without multiprocessing's own.
+        """Return the children that the room has spawned.
 
-        A child that is forked and has not executed its program yet is left out: it still has all
-        resources of the main process.
+        A child that has not executed its program yet is left out: it still has all resources of
+        the main process.
         """
-        return [
-            process for process in self.processes() if "multiprocessing.spawn" in process.command
-        ]
+        return [process for process in self.processes() if " -P -c " in process.command]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
         """Send SIGHUP; return a function that tells whether `count` new workers are there."""

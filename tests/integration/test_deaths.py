@@ -85,16 +85,15 @@ def test_the_registry_is_killed_while_many_join_and_leave() -> None:
 FICKLE = """
 import os, sys
 from multiprocessing.managers import BaseManager
-serve = BaseManager._run_server.__func__
-def begin(kind, *arguments):
+get_server = BaseManager.get_server
+def begin(manager):
     born = os.path.join(os.path.dirname(__file__), "born")
     with open(born, "a") as file:
         file.write("x")
     if os.path.getsize(born) == 2:
         os._exit(3)
-    serve(kind, *arguments)
-begin.__name__ = "_run_server"  # by which it is found in the child
-BaseManager._run_server = classmethod(begin)
+    return get_server(manager)
+BaseManager.get_server = begin
 """
 
 
@@ -107,6 +106,7 @@ def test_a_registry_that_dies_during_its_restart_is_replaced(tmp_path: Path) -> 
         here.registry().kill()
         third = here.join("127.0.0.9")
         talk([client, other, third])
+        assert (tmp_path / "born").read_text() == "xxx"
 
 
 def another_than(here: Room, victim: Process) -> bool:

@@ -1,17 +1,16 @@
 """Only a room's owner controls it: no other user on its machine does."""
 
 import os
-import re
-import secrets
-from multiprocessing.connection import Client
-from multiprocessing.context import AuthenticationError
 from pathlib import Path
 
 import pytest
 
+from tests.integration.processes import LISTENS, connections
 from tests.integration.rooms import command, room, started
 
 NOBODY = 65534
+SO_ACCEPTCON = 1 << 16
+"""Flag of a listening socket in /proc/net/unix."""
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
@@ -49,23 +48,17 @@ def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
         here.ends(1)
 
 
-def test_the_registry_refuses_connections_without_its_key() -> None:
-    with room("--workers", 1) as here:
-        listing = Path("/proc/net/unix").read_text()
-        inodes = {
-            re.sub(r"\D", "", descriptor)
-            for process in here.processes()
-            for descriptor in process.descriptors
-            if descriptor.startswith("socket:")
-        }
-        found = {
-            fields[7].replace("@", "\0", 1)
-            for fields in map(str.split, listing.splitlines())
-            if len(fields) == 8 and fields[6] in inodes and fields[7].startswith("@chatroom-")
-        }
-        [address] = found
-        with pytest.raises(AuthenticationError):
-            Client(address, "AF_UNIX", authkey=secrets.token_bytes(32))
-        client, other = here.join_all(["127.0.0.2", "127.0.0.3"])
-        client.say("it goes on\n")
-        other.hear("<127.0.0.2>it goes on\n")
+def test_a_room_listens_at_nothing_but_its_own_addresses(folder: Path) -> None:
+    """Not even on an abstract Unix socket, to which every user of the machine can connect."""
+    options = ("--listen", f"unix:{folder}/room", "--run-dir", folder)
+    with room("--workers", 2, "--transcript", folder / "said", *options) as here:
+        held = {descriptor for process in here.processes() for descriptor in process.descriptors}
+        unix = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+        ours = [fields for fields in unix if f"socket:[{fields[6]}]" in held]
+        listening = [fields[7:] for fields in ours if int(fields[3], 16) & SO_ACCEPTCON]
+        control = f"{folder}/127.0.0.1:{here.port}.sock"
+        assert sorted(listening) == sorted([[control], [f"{folder}/room"]])
+        assert all(fields[7:] in listening for fields in ours if fields[7:]), "no other has a name"
+        tcp = [found for found in connections() if f"socket:[{found.inode}]" in held]
+        assert [found.state for found in tcp] == [LISTENS]
+        assert tcp[0].local == ("127.0.0.1", here.port)

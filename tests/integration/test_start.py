@@ -153,7 +153,7 @@ def test_a_worker_that_cannot_start_ends_the_room(reason: str, tmp_path: Path) -
         f"""
 import mmap, os, sys
 {BROKEN[reason]}
-if "--multiprocessing-fork" in sys.argv:
+if sys.argv[0] == "-c":  # in a child
     mmap.mmap = broken
 """
     )
@@ -168,7 +168,7 @@ def test_a_registry_that_cannot_start_ends_the_room(tmp_path: Path) -> None:
         """
 import os, sys
 from multiprocessing.managers import BaseManager
-if "--multiprocessing-fork" in sys.argv:
+if sys.argv[0] == "-c":  # in a child
     BaseManager.get_server = lambda self: os._exit(3)
 """
     )

@@ -2,34 +2,28 @@
 
 import os
 import socket
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import pytest
 
-from chatroom.system import spawn
-from chatroom.system.channel import Channel, Record
+from chatroom.supervisor import child
+from chatroom.system.channel import KIND, Channel, Record
 from tests.system.loops import ManualLoop
 
 
 class PlayedProcess:
     """A fake process, which the test plays."""
 
-    def __init__(self, args: tuple[Any, ...], error: OSError | None = None) -> None:
+    def __init__(self, args: tuple[Any, ...]) -> None:
         self.pid = 1
         self.arguments = args[:-1]
         end: socket.socket = args[-1]
-        self.channel = Channel(end.dup())
+        self.channel = Channel(end)
         self.exitcode: int | None = None
-        self.sentinel, self._alive = os.pipe()
-        self._error = error
+        self.sentinel, self._alive = socket.socketpair()
         self.descriptors: list[int] = []
         """Descriptors received with the records."""
-
-    def start(self) -> None:
-        if self._error is not None:
-            self.die(0)
-            raise self._error
 
     def told(self) -> list[Record]:
         """Return the records received since the last call."""
@@ -43,17 +37,38 @@ class PlayedProcess:
         if self.exitcode is None:
             self.exitcode = exitcode
             self.channel.close()
-            for fd in (self._alive, *self.descriptors):
+            self._alive.close()
+            for fd in self.descriptors:
                 os.close(fd)
 
     def kill(self) -> None:
         self.die(-9)
 
-    def close(self) -> None:
-        """Nothing to do: the test closes the sentinel."""
-
-    def join(self) -> None:
+    def wait(self) -> int:
         assert self.exitcode is not None, "the main process would wait for it"
+        return self.exitcode
+
+
+class Spawned(Protocol):
+    """The part of a fake process that `fake_spawn` uses."""
+
+    sentinel: socket.socket
+
+
+def fake_spawn(monkeypatch: pytest.MonkeyPatch, make: Callable[[tuple[Any, ...]], Spawned]) -> None:
+    """Spawn no process, but make a fake one of a target's arguments, the last of them an end."""
+
+    def spawn(target: object, *args: Any) -> tuple[Spawned, socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, KIND)
+        try:
+            process = make((*args, theirs))
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        return process, process.sentinel, ours
+
+    monkeypatch.setattr(child, "spawn", spawn)
 
 
 class Children:
@@ -64,11 +79,12 @@ class Children:
         self.started: list[PlayedProcess] = []
         self.error: OSError | None = None
         """Error for the next starts to raise."""
-        context = SimpleNamespace(Process=self._start)
-        monkeypatch.setattr(spawn, "get_context", lambda kind: context)
+        fake_spawn(monkeypatch, self._start)
 
-    def _start(self, target: object, args: tuple[Any, ...]) -> PlayedProcess:
-        self.started.append(PlayedProcess(args, self.error))
+    def _start(self, args: tuple[Any, ...]) -> PlayedProcess:
+        if self.error is not None:
+            raise self.error
+        self.started.append(PlayedProcess(args))
         return self.started[-1]
 
     @property
@@ -78,5 +94,4 @@ class Children:
     def close(self) -> None:
         for process in self.started:
             assert process.exitcode is not None, "a process was left behind"
-            os.close(process.sentinel)
         self.loop.close()

@@ -26,7 +26,6 @@ from chatroom.supervisor.assignment import BALANCE_AFTER
 from chatroom.supervisor.members import Members
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Directory, Registry
-from chatroom.system import spawn
 from chatroom.system.channel import ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
@@ -34,7 +33,7 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.signals import HANDLED_SIGNALS
 from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
-from tests.supervisor.children import PlayedProcess
+from tests.supervisor.children import PlayedProcess, fake_spawn
 
 Story = Iterator[None]
 """A test's generator; at each yield, the main process runs until it would wait."""
@@ -172,13 +171,12 @@ class Stage:
             def close(self) -> None:
                 stage.closed += 1
 
-        class Context:
-            def Process(self, target: object, args: Any) -> Process:  # noqa: N802
-                stage.processes.append(Process(args))
-                return stage.processes[-1]
+        def start(args: Any) -> Process:
+            stage.processes.append(Process(args))
+            return stage.processes[-1]
 
         monkeypatch.setattr(supervisor, "Console", Console)
-        monkeypatch.setattr(spawn, "get_context", lambda kind: Context())
+        fake_spawn(monkeypatch, start)
         monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
         self._note_parts(monkeypatch)
 
@@ -249,7 +247,6 @@ class Stage:
         """Free the resources that the end of a real main process would free."""
         for process in self.processes:
             assert process.exitcode is not None, "a worker was left behind"
-            os.close(process.sentinel)
         with contextlib.suppress(AttributeError):  # the main process did not get so far
             os.close(self.log.fd)
             os.close(self.slots.fd)

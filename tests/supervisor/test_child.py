@@ -267,7 +267,7 @@ def test_a_failed_start_is_tried_again(
     restarted.child.tell({"nobody": "is told"})
     children.error = None
     children.loop.turn()
-    assert len(children.started) == 2
+    assert len(children.started) == 1
     assert children.last.told() == [{"begin": True}]
     restarted.child.end()
 

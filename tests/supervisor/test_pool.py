@@ -143,14 +143,10 @@ def restart_after_first_pause(stage: Stage) -> Story:
 def test_load_4_a_refused_start_of_a_process_is_tried_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    start = Process.start
-
-    def refuse(process: Process) -> None:
-        start(process)
-        process.die()
+    def refuse(*_: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    stage.run(retry_after_refusal(stage, monkeypatch, Process, "start", refuse), workers=2)
+    stage.run(retry_after_refusal(stage, monkeypatch, Process, "__init__", refuse), workers=2)
     assert caplog.text.count('error="Resource temporarily unavailable" next=0.1 ') == 1
 
 

@@ -1,11 +1,12 @@
 """The registry: ids, limits and load; its process dies or is stopped."""
 
-import multiprocessing
+import errno
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, just, lists, one_of, sampled_from, tuples
 
+from chatroom.errors import RegistryError
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor import registry as module
 from chatroom.supervisor.child import Child
@@ -242,17 +244,14 @@ class Room:
 
     def __init__(self) -> None:
         self.held: Directory = {}
-        before = {child.pid for child in multiprocessing.active_children()}
         self.loop = EventLoop()
         self.registry = RegistryProcess(self.loop, 3, 2, lambda: dict(self.held))
-        self._before = before
 
     @property
-    def process(self) -> multiprocessing.process.BaseProcess:
-        """Current process of the registry."""
-        children = multiprocessing.active_children()
-        (process,) = (child for child in children if child.pid not in self._before)
-        return process
+    def pid(self) -> int:
+        """Id of the registry's current process."""
+        assert self.registry._child is not None
+        return self.registry._child.pid
 
     def admit(self, address: str) -> Admission:
         answer = admit(self.registry, address)
@@ -260,10 +259,8 @@ class Room:
         return answer
 
     def kill(self) -> None:
-        process = self.process
-        process.kill()
-        process.join(30)
-        assert process.exitcode is not None
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.fixture(name="room")
@@ -289,8 +286,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_registry_process_runs_until_it_is_stopped() -> None:
     room = Room()
-    pid = room.process.pid
-    assert pid is not None
+    pid = room.pid
     room.registry.enroll(0)
     assert room.admit(ALICE) == Admission(1, 0)
     room.registry.leave([1])
@@ -353,8 +349,10 @@ def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
     """The event loop sees the process's end, so the next newcomer does not wait for a start."""
     for _ in range(2):
         room.kill()
+        killed = room.pid
         room.loop.turn()
-        assert room.process.is_alive()
+        assert room.pid != killed
+        os.kill(room.pid, 0)
 
 
 def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
@@ -364,14 +362,11 @@ def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # of one that is given so long
-    stopped = room.process
-    pid = stopped.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    stopped = room.pid
+    os.kill(stopped, signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
     assert room.admit(BOB) == Admission(2, 1)
-    assert is_gone(pid)
-    assert room.process is not stopped
+    assert is_gone(stopped)
 
 
 def test_load_4_a_process_stopped_during_its_start_is_replaced(
@@ -384,35 +379,78 @@ def test_load_4_a_process_stopped_during_its_start_is_replaced(
     def stop_the_first(child: Child) -> None:
         ready(child)
         if not stopped:
-            pid = child.pid
-            assert pid is not None
-            stopped.append(pid)
-            os.kill(pid, signal.SIGSTOP)
-            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+            stopped.append(child.pid)
+            os.kill(child.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
 
     monkeypatch.setattr(Child, "ready", stop_the_first)
     room.kill()
     assert room.admit(ALICE) == Admission(1, 0)
-    assert stopped != [room.process.pid]
+    assert stopped != [room.pid]
 
 
 @pytest.mark.parametrize("what", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room) -> None:
-    process = room.process
-    pid = process.pid
-    assert pid is not None
+    pid = room.pid
     os.kill(pid, what)
     room.registry.stop()
     assert is_gone(pid)
 
 
+def test_a_stopped_registry_is_not_called(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of a room waits for no registry, and starts none."""
+    room.admit(ALICE)
+    os.kill(room.pid, signal.SIGSTOP)
+    room.registry.stop()
+    room.registry.leave([1])
+    room.registry.move([1], 1)
+    room.registry.dismiss(0)
+    assert room.registry._child is None
+    assert caplog.messages == []
+
+
+def test_the_registry_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where the user has as many processes and threads as allowed (`ulimit -u`)."""
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import threading
+def refuse(_): raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread"))
+    room = Room()
+    try:
+        assert room.admit(ALICE).id == 1
+        room.kill()
+        assert room.admit(ALICE).id == 2
+    finally:
+        room.registry.stop()
+        room.loop.close()
+
+
+def test_without_processes_a_call_fails_at_once(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    room.kill()
+    monkeypatch.setattr(module, "Child", refuse)
+    with pytest.raises(RegistryError, match="died 5 times"):
+        room.registry.admit(ALICE)
+    with pytest.raises(RegistryError, match=r"can't start: .*no more processes"):
+        Room()
+
+
 HOLD_A_REGISTRY = """
-import multiprocessing, signal
+import signal
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.registry import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 registry = RegistryProcess(EventLoop(), 1, 1, dict)
-print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+print(registry._child.pid, flush=True)
 signal.pause()
 """
 

@@ -1,10 +1,143 @@
-"""Reap processes that were not spawned."""
+"""A spawned process: its arguments, its end, and the end of the process that spawned it."""
 
+import os
+import select
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from chatroom.system.channel import Channel
+from chatroom.system.signals import HANDLED_SIGNALS
+from chatroom.system.spawn import PARENT, spawn
+from tests.integration.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
+
+
+def say(text: str, shared: socket.socket, end: socket.socket) -> None:
+    shared.send(text.encode())
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    Channel(end).send({"blocked": sorted(blocked), "path": sys.path})
+    sys.exit(3)
+
+
+def wait_for_the_end(end: socket.socket) -> None:
+    Channel(end).send({"pid": os.getpid()})
+    select.select([PARENT], [], [])
+
+
+def fail_at_once(end: socket.socket) -> None:
+    os._exit(1)
+
+
+def readable(source: socket.socket | int) -> bool:
+    return bool(select.select([source], [], [], PATIENCE)[0])
+
+
+def test_a_spawned_process_has_its_arguments_and_blocks_the_signals() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process, sentinel, end = spawn(say, "hello", theirs)
+        with sentinel, end:
+            assert readable(sentinel)
+            assert process.wait() == 3
+            assert ours.recv(10) == b"hello"
+            record, _ = next(Channel(end).receive())
+    assert record == {"blocked": sorted(HANDLED_SIGNALS), "path": sys.path}
+
+
+def test_a_process_may_end_before_it_reads_its_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are sent to a process that does not read them, and its sentinel tells its end."""
+    monkeypatch.setattr("chatroom.system.spawn._PROGRAM", "raise SystemExit(4)")
+    with socket.socket() as shared:
+        process, sentinel, end = spawn(say, "x" * (1 << 22), shared)
+    with sentinel, end:
+        assert readable(sentinel)
+        assert process.wait() == 4
+
+
+@pytest.mark.parametrize("refused", ["process", "descriptor"])
+def test_a_failed_spawn_leaves_nothing(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/dev/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    pair, pairs = socket.socketpair, iter("12")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no more")
+
+    def give_one(*arguments: int) -> tuple[socket.socket, socket.socket]:
+        if next(pairs) == "2":
+            raise OSError("no more")
+        return pair(*arguments)
+
+    if refused == "process":
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+    else:
+        monkeypatch.setattr(socket, "socketpair", give_one)
+    with pytest.raises(OSError, match="no more"):
+        spawn(fail_at_once)
+    assert (os.listdir("/dev/fd"), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+
+
+SPAWN_AND_WAIT = """
+import sys, time
+from chatroom.system.channel import Channel
+from chatroom.system.spawn import spawn
+from tests.system.test_spawn import wait_for_the_end
+_, _, end = spawn(wait_for_the_end)
+end.setblocking(True)
+print(end.recv(100).decode(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
+def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SPAWN_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        told = parent.stdout.readline()
+        spawned = os.pidfd_open(int("".join(filter(str.isdigit, told))))
+        parent.kill()
+    try:
+        assert readable(spawned), "it has not ended"
+    finally:
+        os.close(spawned)
+
+
+def test_no_module_comes_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may write to it, as to /tmp."""
+    (tmp_path / "pickle.py").write_text("raise SystemExit(5)")
+    monkeypatch.chdir(tmp_path)
+    process, sentinel, end = spawn(fail_at_once)
+    with sentinel, end:
+        assert readable(sentinel)
+        assert process.wait() == 1
+
+
+def test_a_spawn_starts_no_other_process() -> None:
+    """No resource tracker of multiprocessing, which signals to the group end or stop."""
+    before = children()
+    process, sentinel, end = spawn(wait_for_the_end)
+    with sentinel, end:
+        assert readable(end)
+        assert children() - before == {process.pid}
+        process.kill()
+        process.wait()
+
+
+def children() -> set[int]:
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(map(int, path.read_text().split()))
+
 
 #: A process with two spawned children, of which one has ended, and two others, one of which ended.
 FAMILY = """
@@ -20,8 +153,8 @@ def stay(socket):
 
 if __name__ == "__main__":
     reap_orphans()  # no child at all
-    (ended, _), (lives, end_of_life) = spawn(end), spawn(stay)
-    wait([ended.sentinel])
+    (ended, sentinel, _), (lives, _, end_of_life) = spawn(end), spawn(stay)
+    wait([sentinel])
     orphan, other = os.fork(), 0
     if not orphan:
         os._exit(3)
@@ -38,13 +171,11 @@ if __name__ == "__main__":
         os.waitpid(orphan, 0)
     except ChildProcessError:
         print("orphan reaped")
-    ended.join()
-    print(ended.exitcode, lives.is_alive())
+    print(ended.wait(), lives.poll())
     os.close(release)
     print(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
     end_of_life.close()
-    lives.join()
-    print(lives.exitcode)
+    print(lives.wait())
 """
 
 
@@ -60,4 +191,4 @@ def test_only_ended_children_that_were_not_spawned_are_reaped(tmp_path: Path) ->
         timeout=30,
         check=True,
     )
-    assert done.stdout.splitlines() == ["orphan reaped", "7 True", "4", "0"], done.stderr
+    assert done.stdout.splitlines() == ["orphan reaped", "7 None", "4", "0"], done.stderr

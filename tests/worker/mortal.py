@@ -39,7 +39,6 @@ from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Registry, RegistryProcess
 from chatroom.supervisor.sources import Sources
-from chatroom.system import spawn
 from chatroom.system.channel import Channel
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import Endpoint
@@ -50,6 +49,7 @@ from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
+from tests.supervisor.children import fake_spawn
 from tests.system.loops import ManualLoop
 from tests.worker.drivers import MANY, Asleep, Clock, Sleepless, new_room_rate
 
@@ -80,14 +80,11 @@ class Mortal:
         self.number = number
         self.exitcode: int | None = None
         self.pid = 1_000_000 + number
-        self.sentinel, self._alive = os.pipe()
+        self.sentinel, self._alive = socket.socketpair()
+        self.channel = Channel(end)
         self._house = house
-        self._end = end
         self._worker: Worker | None = None
         self._held: list[socket.socket] = []
-
-    def start(self) -> None:
-        self.channel = Channel(self._end.dup())
 
     def run(self, line: int | None = None) -> bool:
         """Run until the worker would wait, or kill it after `line` lines of its code.
@@ -133,7 +130,7 @@ class Mortal:
         if self.exitcode is not None:
             return
         self.exitcode = -9
-        os.close(self._alive)
+        self._alive.close()
         if (worker := self._worker) is not None:
             for selector in (worker.events, worker.input.events, worker.delivery.writable):
                 selector.close()
@@ -156,11 +153,9 @@ class Mortal:
         """True while it will read from a member later."""
         return self._worker is not None and self._worker.input.due() is not None
 
-    def close(self) -> None:
-        """Nothing to do: the house closes the descriptors."""
-
-    def join(self) -> None:
+    def wait(self) -> int:
         assert self.exitcode is not None, "the main process would wait for it"
+        return self.exitcode
 
 
 def _killer(line: int) -> Any:
@@ -338,7 +333,7 @@ class House:
         monkeypatch.setattr(
             membership, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
-        monkeypatch.setattr(spawn, "get_context", lambda kind: self)
+        fake_spawn(monkeypatch, self._start)
         monkeypatch.setattr(assignment, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings)
@@ -393,7 +388,6 @@ class House:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            os.close(process.sentinel)
         for guest in self.guests:
             guest.end.close()
         self.pool.end()
@@ -406,7 +400,7 @@ class House:
         os.close(self.slots.fd)
         os.close(self.room_rate.fd)
 
-    def Process(self, target: object, args: tuple[int, Settings, socket.socket]) -> Mortal:  # noqa: N802
+    def _start(self, args: tuple[Any, ...]) -> Mortal:
         self.processes.append(Mortal(self, args[0], args[2]))
         return self.processes[-1]
 

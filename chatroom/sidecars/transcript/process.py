@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 import sys
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from pathlib import Path
 from time import monotonic, time
 
@@ -23,6 +23,7 @@ from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.lines import header, message_lines, missed
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
+from chatroom.system.spawn import PARENT
 
 PAUSE = 0.02
 """Pause (s) between two reads of the log. It leaves the processors to the workers."""
@@ -57,9 +58,7 @@ def main(path: Path, where: str, run: str, settings: Settings, end: socket.socke
     bell = Doorbell(descriptors[1 : 1 + bells])
     opened = record["file"]
     file = TranscriptFile(descriptors[1 + bells], *opened) if opened else None
-    parent = parent_process()
-    assert parent is not None
-    TranscriptWriter(path, where, run, channel, log, bell, file, parent.sentinel).run()
+    TranscriptWriter(path, where, run, channel, log, bell, file, PARENT).run()
 
 
 class TranscriptWriter:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from harness.__main__ import main
 from harness.bench.servers import RECIPES, Recipe
 from harness.bench.trial import FAILED, MEASURED, NOT_INSTALLED, NOT_STARTED, Result
 from harness.cli import bench
+from harness.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 TINY = f"{sys.executable} {Path(__file__).with_name('tiny.py')}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 from harness.simulation import history
 from harness.simulation.history import COMPLETE, VERSION
 from tests.harness.simulation.story import Story

@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.__main__ import main
 from harness.clauses import Clause
 from harness.cli.clause_help import explain
+from harness.cli.main import main
 from harness.conformance.evidence import ABSENT, PROVED
 from harness.conformance.runner import Check
 

@@ -16,9 +16,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from harness.__main__ import main
 from harness.clauses import all_clauses
 from harness.cli.conform import show_on
+from harness.cli.main import main
 from harness.conformance import runner
 from tests.harness.commands import Harness
 from tests.harness.noted import NOTED, no_server_is_left, servers_are_there

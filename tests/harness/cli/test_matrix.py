@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.__main__ import main
+from harness.cli.main import main
 
 
 def record(verdict: str = "pass", **clauses: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.__main__ import main
 from harness.cli import arguments, clause_help
+from harness.cli.main import main
 from harness.errors import CannotJudge
 from harness.target import interrupts, processes, target
 from harness.target.interrupts import allow_signals, defer_signals

@@ -30,6 +30,15 @@ def wait_for_the_end(end: socket.socket) -> None:
     select.select([PARENT], [], [])
 
 
+def end_with_7(end: socket.socket) -> None:
+    os._exit(7)
+
+
+def wait_for_the_channel(end: socket.socket) -> None:
+    end.setblocking(True)
+    end.recv(1)
+
+
 def fail_at_once(end: socket.socket) -> None:
     os._exit(1)
 
@@ -144,16 +153,11 @@ FAMILY = """
 import os, signal, subprocess
 from multiprocessing.connection import wait
 from chatroom.system.spawn import reap_orphans, spawn
-
-def end(socket):
-    os._exit(7)
-
-def stay(socket):
-    socket.recv(1)
+from tests.system.test_spawn import end_with_7, wait_for_the_channel
 
 if __name__ == "__main__":
     reap_orphans()  # no child at all
-    (ended, sentinel, _), (lives, _, end_of_life) = spawn(end), spawn(stay)
+    (ended, sentinel, _), (lives, _, end_of_life) = spawn(end_with_7), spawn(wait_for_the_channel)
     wait([sentinel])
     orphan, other = os.fork(), 0
     if not orphan:

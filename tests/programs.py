@@ -15,8 +15,10 @@ PACKAGES = {
     "nginx": "libnginx-mod-stream",
     "openssl": "openssl",
     "redis-server": "redis-server",
+    "setsid": "util-linux",
     "stunnel": "stunnel4",
     "systemd-analyze": "systemd",
+    "telnet": "inetutils-telnet",
     "tmux": "tmux",
     "unshare": "util-linux",
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from chatroom.config.options import MAX_WORKERS, OPTIONS, Options, Reload, SettingsError
 from chatroom.config.sizes import KIB, whole_pages
+from chatroom.protocol.framing import MAX_COMMANDS
 from chatroom.protocol.prefix import longest
 
 MAX_READ = 32 * KIB
@@ -197,6 +198,6 @@ class Settings(Options):
         """Size of a slot's input buffer (bytes), from which another worker recovers.
 
         It holds all input that was read and not appended: an unfinished line, which may end in a
-        CR, and one read.
+        CR and hold telnet commands, and one read.
         """
-        return whole_pages(self.max_line + 1 + self._most_read)
+        return whole_pages(self.max_line + 1 + MAX_COMMANDS + self._most_read)

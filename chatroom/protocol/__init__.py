@@ -2,7 +2,8 @@
 
 A member's input passes through three steps, in this order, one module each:
 
-    framing.py   join and split what arrived into whole messages
+    framing.py   join and split what arrived into whole messages; telnet.py removes
+                 telnet commands for it
     text.py      replace characters that could harm another's terminal
     message.py   put the sender's prefix before each message
 

@@ -5,18 +5,31 @@ zero or more whole messages in one bytes object, each ended by LF, so a thousand
 lines that came at once cost little more than one. A Framer has no clock: its
 caller calls `flush` after a silence, and `close` at the end of the input.
 
+Telnet commands are no text (telnet.py). They are removed, and so is the NUL of CR NUL,
+which ends a line for telnet.
+
 Invariant: each byte that was fed is either covered by a returned block, or waits.
 The waiting bytes are the only state, so a new Framer that is fed the input from
-offset `framed` on continues where this one stopped.
+offset `framed` on continues where this one stopped. Telnet commands wait with the
+text around them; those before it are covered.
 """
 
 import codecs
 from collections.abc import Iterator
 
+from chatroom.protocol import telnet
+from chatroom.protocol.telnet import IAC
+
 LF = b"\n"
 CR = b"\r"
+NUL = b"\0"
 CRLF = b"\r\n"
+CR_NUL = b"\r\0"
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
+
+MAX_COMMANDS = 1024
+"""Bytes of telnet commands that may wait with an unfinished line; with more, the line is split. An
+incomplete command counts too, which is shorter."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -28,18 +41,27 @@ class Framer:
     `fed`: offset in the input of the first byte that this Framer is fed.
     """
 
-    __slots__ = ("_limit", "_waiting", "fed")
+    __slots__ = ("_gaps", "_hidden", "_limit", "_waiting", "answers", "fed")
 
     def __init__(self, limit: int, fed: int = 0) -> None:
         self._limit = limit
         self._waiting = b""
+        """Unfinished text, and then the beginning of a telnet command, from its IAC on."""
+        self._gaps: list[tuple[int, int]] = []
+        """Telnet commands inside the unfinished text: the size of the text after each, and its own
+        size."""
+        self._hidden = 0
+        """Bytes of these commands."""
         self.fed = fed
         """Offset in the input of the next byte to feed."""
+        self.answers: bytes | None = None
+        """Answers to the telnet commands so far; None if there was no command. Its reader resets
+        it."""
 
     @property
     def framed(self) -> int:
         """Bytes of the input that returned blocks cover."""
-        return self.fed - len(self._waiting)
+        return self.fed - len(self._waiting) - self._hidden
 
     @property
     def unfinished(self) -> bool:
@@ -49,11 +71,30 @@ class Framer:
     def feed(self, data: bytes) -> bytes:
         """Return the messages that `data` completes as one block, empty if there are none."""
         self.fed += len(data)
-        if not self._waiting and data[-1:] == LF and len(data) <= self._limit:
+        if (
+            not self._waiting
+            and data[-1:] == LF
+            and len(data) <= self._limit
+            and IAC not in data
+            and NUL not in data
+        ):
             return data.replace(CRLF, LF)  # the usual case: no line can be too long
+        size = len(data)
         data = self._waiting + data
-        end = data.rfind(LF) + 1
+        begun = b""
+        if IAC in data:
+            waited = len(self._waiting.partition(IAC)[0])
+            data, gaps, begun, answers = telnet.parse(data)
+            size = len(data) - waited
+            if gaps:
+                self.answers = (self.answers or b"") + answers
+        else:
+            gaps = []
+        total = len(data)
+        end = _line_end(data)
         block, rest = data[:end].replace(CRLF, LF), data[end:]
+        if NUL in block:
+            block = block.replace(CR_NUL, LF)
         if len(block) > self._limit:
             lines = block[:-1].split(LF)
             block = b"".join(piece + LF for line in lines for piece in _cut(line, self._limit))
@@ -62,23 +103,49 @@ class Framer:
             *pieces, last = _cut(text, self._limit)
             block += b"".join(piece + LF for piece in pieces)
             rest = last + rest[len(text) :]
-        self._waiting = rest
+        if gaps or self._gaps:
+            before = [(after + size, removed) for after, removed in self._gaps]
+            self._keep([*before, *((total - at, removed) for at, removed in gaps)], len(rest))
+            if self._hidden + len(begun) > MAX_COMMANDS:
+                block, rest = block + rest + LF, b""
+                self._keep([], 0)
+        self._waiting = rest + begun
         return block
+
+    def _keep(self, gaps: list[tuple[int, int]], size: int) -> None:
+        """Keep those of the gaps that lie in the last `size` bytes of the text."""
+        self._gaps = [(after, removed) for after, removed in gaps if after < size]
+        self._hidden = sum(removed for _, removed in self._gaps)
 
     def flush(self) -> bytes:
         """Return the text that waits, without LF (LINE-5).
 
-        An incomplete character at its end, and a CR that may be part of a CR LF, still
-        wait, so that slow senders lose nothing (TEXT-1).
+        An incomplete character or telnet command at its end, and a CR that may be part
+        of a line end, still wait, so that slow senders lose nothing (TEXT-1).
         """
         end = _complete(self._waiting)
         text, self._waiting = self._waiting[:end], self._waiting[end:]
+        if self._gaps:
+            self._keep(self._gaps, len(self._waiting.partition(IAC)[0]))
         return text
 
     def close(self) -> bytes:
         """Return all text that waits, without LF, at the end of the input (LEAVE-2)."""
         text, self._waiting = self._waiting, b""
+        if IAC in text:
+            text, _, command = text.partition(IAC)
+            if not command:  # a single byte, which begins no command any more
+                text += telnet.LITERAL
+        self._keep([], 0)
         return text
+
+
+def _line_end(data: bytes) -> int:
+    """Return the number of bytes up to the end of the last complete line."""
+    end = data.rfind(LF) + 1
+    if NUL in data and (at := data.rfind(CR_NUL)) >= 0:
+        end = max(end, at + len(CR_NUL))
+    return end
 
 
 def _cut(line: bytes, limit: int) -> Iterator[bytes]:
@@ -97,6 +164,7 @@ def _cut(line: bytes, limit: int) -> Iterator[bytes]:
 
 def _complete(text: bytes) -> int:
     """Return the number of bytes of `text` that no later byte can affect."""
+    text = text.partition(IAC)[0]
     return len(text) - (1 if text.endswith(CR) else _incomplete_character(text))
 
 

@@ -22,6 +22,7 @@ A turn is `Worker._turn`:
                      timeout is over
     append           the batch, under the log's lock, and read the head
     deliver          all before the head to all members that are level, and ring other workers
+    answer           members' telnet commands
     disconnect       members that lag too far
     note             the members' checkpoints in their slots, if due
     make room        if a worker waits for room: store in the log what was delivered

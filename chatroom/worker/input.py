@@ -14,11 +14,15 @@ from time import monotonic
 from chatroom.log.ring import Batch
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
+from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
 from chatroom.worker.allowance import Allowance, cost
 from chatroom.worker.fair_queue import TURN_READ, FairQueue, turn_size
 from chatroom.worker.member import Member
 from chatroom.worker.seat import Seat
+
+MAX_ANSWER = 3 * MAX_ANSWERS
+"""Maximum of bytes of telnet answers that wait for a member that does not read."""
 
 Departure = tuple[Member, LeaveReason]
 
@@ -55,6 +59,8 @@ class Input:
         self._again: dict[Member, int] = {}
         """Bytes that an earlier worker has read, for members whose input it did not append
         completely. The rest must be framed again."""
+        self.telnet_answers: dict[Member, bytes] = {}
+        """Answers to send to members that have sent telnet commands; empty if none is needed."""
         self._silences: dict[Member, float] = {}
         """Time (s, monotonic) at which each unfinished text is to be flushed (LINE-5), the soonest
         first."""
@@ -77,6 +83,7 @@ class Input:
         self._readable.pop(member, None)
         self._again.pop(member, None)
         self._silences.pop(member, None)
+        self.telnet_answers.pop(member, None)
         self._allowance.forget(member)
         if self._queue is not None:
             self._queue.discard(member)
@@ -192,11 +199,16 @@ class Input:
 
     def _feed(self, member: Member, data: bytes) -> int:
         """Frame input; return the bytes that its messages cost beyond their size."""
-        block = member.framer.feed(data)
+        framer = member.framer
+        block = framer.feed(data)
         extra = self._add_to_batch(member, block) if block else 0
+        if framer.answers is not None:
+            waiting = self.telnet_answers.get(member, b"")
+            self.telnet_answers[member] = (waiting + framer.answers)[:MAX_ANSWER]
+            framer.answers = None
         if self._silences:
             self._silences.pop(member, None)
-        if member.framer.unfinished:
+        if framer.unfinished:
             self._silences[member] = monotonic() + self._flush_after
         return extra
 

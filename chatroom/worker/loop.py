@@ -67,6 +67,8 @@ class Worker:
                 self.membership.remove(member, reason)
         head, appended, wake = self._append()
         self.delivery.deliver(head, appended, wake)
+        if self.input.telnet_answers and not self._full:
+            self.membership.answer_telnet()
         for member in self.delivery.too_slow():
             self.membership.remove(member, LeaveReason.LAGGED)
         self.membership.note_if_due()

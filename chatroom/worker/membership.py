@@ -136,10 +136,43 @@ class Membership:
         for member in self.members.values():
             self._note(member)
 
-    def _note(self, member: Member) -> None:
+    def _note(self, member: Member, ahead: int = 0) -> None:
+        """Note a checkpoint. `ahead`: bytes to send next that are not the log's."""
         count = taken(member.socket)
         if count is not None:
-            note(self._slots, member, count, *self._delivery.cursor_of(member))
+            note(self._slots, member, count + ahead, *self._delivery.cursor_of(member))
+
+    # --- telnet commands -----------------------------------------------------
+
+    def answer_telnet(self) -> None:
+        """Answer members' telnet commands, and note that their input is covered up to there.
+
+        All messages that were read must be in the log. A member that is behind gets its answers
+        when it has caught up: its socket is full, and may end in a part of a message.
+        """
+        for member, answer in list(self._input.telnet_answers.items()):
+            member.covered = member.framer.framed
+            if member.id in self._delivery.behind:
+                self._note(member)
+            else:
+                self._note(member, len(answer))
+                self._answer(member, answer)
+
+    def _answer(self, member: Member, answer: bytes) -> None:
+        """Send an answer, which the member's checkpoint counts already.
+
+        If this worker is killed before it has sent the answer, the answer is lost.
+        """
+        try:
+            complete = not answer or member.send(answer) == len(answer)
+        except BlockingIOError:
+            self._note(member)  # the next turn sends it
+            return
+        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
+            complete = True
+        del self._input.telnet_answers[member]
+        if not complete:  # what follows could not be told from the rest of the command
+            self.remove(member, LeaveReason.RESET)
 
     # --- leave ---------------------------------------------------------------
 

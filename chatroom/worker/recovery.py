@@ -119,8 +119,10 @@ class Past:
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:
     """Return the cursor of a member that was at `offset` and has received `size` bytes since.
 
-    The `own` spans, which the member does not receive, are skipped. They must be in order.
+    The `own` spans, which the member does not receive, are skipped. They must be in order. `size`
+    is negative if its worker has died before it sent a telnet answer that a checkpoint counts.
     """
+    size = max(0, size)
     for begin, end in own:
         if end <= offset:
             continue

@@ -1,8 +1,11 @@
-"""OpenBSD's and Nmap's netcat are full clients."""
+"""OpenBSD's and Nmap's netcat are full clients, and so is telnet."""
 
+import os
+import pty
+import select
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -78,3 +81,45 @@ def test_netcat_ends_with_the_room(name: str) -> None:
         here.stop()
         output, _ = client.communicate(timeout=PATIENCE)
         assert output == b""
+
+
+class Telnet:
+    """A telnet at a terminal, and what it shows."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._terminal, its_end = pty.openpty()
+        # The terminal's Ctrl-C interrupts the session that it controls.
+        command = [program("setsid"), "--ctty", program("telnet"), host, str(port)]
+        self._process = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end)
+        os.close(its_end)
+
+    def types(self, text: bytes) -> None:
+        os.write(self._terminal, text)
+
+    def shows(self, text: bytes) -> None:
+        """Wait until it shows a text."""
+        shown = b""
+        while text not in shown:
+            assert select.select([self._terminal], [], [], PATIENCE)[0], shown
+            shown += os.read(self._terminal, 1 << 16)
+
+    def close(self) -> None:
+        """End it, and close its terminal."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)
+
+
+def test_people_talk_with_telnet() -> None:
+    """TEXT-2: its commands never become text. After a Ctrl-C it shows nothing more until the server
+    answers DO TIMING-MARK."""
+    with room("--workers", 1) as here, closing(Telnet(here.host, here.port)) as telnet:
+        telnet.shows(b"Welcome to socket practice")
+        witness = here.join("127.0.0.2")
+        telnet.types(b"hello\n")
+        witness.hear("<127.0.0.1>hello\n")
+        telnet.types(b"\x03")
+        telnet.types(b"still here\n")
+        witness.hear("<127.0.0.1>still here\n")
+        witness.say("so am I\n")
+        telnet.shows(b"<127.0.0.2>so am I")

@@ -7,14 +7,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis.strategies import binary, integers, lists, none, sampled_from, text
 
-from chatroom.protocol.framing import CRLF, LF, LONGEST_CHARACTER, Framer
+from chatroom.protocol import telnet
+from chatroom.protocol.framing import CR_NUL, CRLF, LF, LONGEST_CHARACTER, MAX_COMMANDS, Framer
 
 LIMIT = 8
 EURO = "€".encode()
 SMILE = "😀".encode()
 
-#: Pieces that are easily cut in the wrong places: line ends, characters and other bytes.
-TRICKY = [b"\r", b"\n", b"\r\n", b"a", b"bc", "é".encode(), EURO, SMILE, *b"\xff\xe2\x82\xf0\x9f"]
+NOP = b"\xff\xf1"
+DO_TIMING_MARK = b"\xff\xfd\x06"
+
+#: Pieces that are easily cut in the wrong places: line ends, characters, telnet commands and other
+#: bytes.
+TRICKY = [b"\r", b"\n", b"\r\n", b"\r\0", b"a", b"bc", "é".encode(), EURO, SMILE]
+TRICKY += [NOP, DO_TIMING_MARK, b"\xff\xff", b"\xff\xfa\n", b"\xff\xf0", *b"\xff\xe2\x82\xf0\x9f\0"]
 streams = lists(
     sampled_from([part if isinstance(part, bytes) else bytes([part]) for part in TRICKY])
 ).map(b"".join)
@@ -38,9 +44,15 @@ def cut(stream: bytes, *places: int) -> list[bytes]:
     return [stream[begin:end] for begin, end in pairwise(bounds)]
 
 
+def spoken(stream: bytes) -> bytes:
+    """Return a member's input without telnet commands. A byte 0xFF alone at its end is text."""
+    parsed = telnet.parse(stream)
+    return parsed.text + (telnet.LITERAL if parsed.incomplete == telnet.IAC else b"")
+
+
 def letters(stream: bytes) -> bytes:
-    """Return a member's input without line ends."""
-    return stream.replace(CRLF, b"").replace(LF, b"")
+    """Return a member's input without telnet commands and line ends."""
+    return spoken(stream).replace(CRLF, b"").replace(CR_NUL, b"").replace(LF, b"")
 
 
 def said_letters(said: bytes) -> bytes:
@@ -66,6 +78,13 @@ def said_letters(said: bytes) -> bytes:
         pytest.param(b"a\rb\n", b"a\rb\n", id="CR alone is no line end"),
         pytest.param(b"a\r\r\n", b"a\r\n", id="one CR is the line end's"),
         pytest.param(b"a\n\rb\n", b"a\n\rb\n", id="LF CR is not CR LF"),
+        pytest.param(b"a\r\0", b"a\n", id="LINE-1: CR NUL counts as LF"),
+        pytest.param(b"a\r\0b\r\n\r\0c\n", b"a\nb\n\nc\n", id="LINE-3: lines of all kinds"),
+        pytest.param(b"a\0b\n\0", b"a\0b\n", id="NUL alone is no line end"),
+        pytest.param(b"a\r\r\0\n", b"a\r\n\n", id="NUL takes one CR"),
+        pytest.param(NOP + b"hi" + DO_TIMING_MARK + b"\n" + NOP, b"hi\n", id="telnet commands"),
+        pytest.param(b"\xff\xfa\nx\n\xff\xf0a\n", b"a\n", id="LF in a telnet command"),
+        pytest.param(b"\xff\n", b"\xfe\n", id="TEXT-2: 0xFF alone"),
         pytest.param(b"12345678\n", b"12345678\n", id="LINE-7: as long as may be"),
         pytest.param(b"12345678\r\n", b"12345678\n", id="LINE-7: CR LF costs nothing"),
         pytest.param(b"123456789\n", b"12345678\n9\n", id="LINE-7: too long"),
@@ -108,7 +127,7 @@ def test_line_2_a_line_in_pieces_is_one_message() -> None:
         pytest.param(b"a" + EURO[:1], b"a", EURO[:1], id="a third of a character"),
         pytest.param(b"a" + EURO[:2], b"a", EURO[:2], id="two thirds of a character"),
         pytest.param(SMILE[:3], b"", SMILE[:3], id="three quarters of a character"),
-        pytest.param(b"a\xff", b"a\xff", b"", id="what no byte completes"),
+        pytest.param(b"a\xfe", b"a\xfe", b"", id="what no byte completes"),
         pytest.param(EURO[:2] + b"a", EURO[:2] + b"a", b"", id="what no byte completes any more"),
         pytest.param(EURO[1:], EURO[1:], b"", id="a character's end"),
         pytest.param(b"12345678\r", b"12345678", b"\r", id="full line, CR"),
@@ -148,6 +167,55 @@ def test_line_7_the_limit_counts_from_the_last_silence() -> None:
     assert framer.feed(b"12345678\n") == b"12345678\n"
 
 
+def test_text_after_a_silence_covers_the_telnet_commands_before_its_end() -> None:
+    framer = Framer(LIMIT)
+    framer.feed(NOP + b"a" + NOP + b"b" + EURO[:1] + NOP + EURO[1:2] + NOP)
+    assert framer.framed == len(NOP)
+    assert framer.flush() == b"ab"
+    assert framer.framed == len(NOP + b"a" + NOP + b"b")
+    assert framer.feed(EURO[2:] + LF) == EURO + LF
+    assert framer.framed == framer.fed
+
+
+def test_line_5_a_silence_inside_a_telnet_command() -> None:
+    framer = Framer(LIMIT)
+    assert framer.feed(b"a" + DO_TIMING_MARK[:1]) == b""
+    assert framer.flush() == b"a"
+    assert not framer.unfinished
+    assert framer.feed(DO_TIMING_MARK[1:]) == b""
+    assert framer.answers == b"\xff\xfb\x06"
+    assert framer.framed == framer.fed
+
+
+def test_telnet_commands_without_an_answer_are_noted() -> None:
+    framer = Framer(LIMIT)
+    framer.feed(NOP)
+    assert framer.answers == b""
+    framer.feed(DO_TIMING_MARK)
+    framer.feed(DO_TIMING_MARK)
+    assert framer.answers == b"\xff\xfb\x06" * 2
+
+
+def test_leave_2_an_incomplete_telnet_command_is_no_last_word() -> None:
+    framer = Framer(LIMIT)
+    framer.feed(b"bye" + DO_TIMING_MARK[:2])
+    assert framer.close() == b"bye"
+    assert framer.framed == framer.fed
+    framer.feed(b"bye\xff")
+    assert framer.close() == b"bye\xfe"
+
+
+def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
+    """So the input that waits fits into a slot (Settings.input_size)."""
+    framer = Framer(LIMIT)
+    said = b""
+    for _ in range(MAX_COMMANDS):
+        said += framer.feed(b"a" + NOP * 7)
+        assert framer.fed - framer.framed <= LIMIT + MAX_COMMANDS
+    assert said.replace(LF, b"") + framer.close() == b"a" * MAX_COMMANDS
+    assert framer.feed(b"a" + NOP * MAX_COMMANDS) == b"a\n"
+
+
 @pytest.mark.parametrize("waits", [b"hel", b"a\r", EURO[:2], b"12345678\r"])
 def test_leave_2_the_end_of_input_ends_waiting_text(waits: bytes) -> None:
     framer = Framer(LIMIT)
@@ -165,7 +233,9 @@ SHORT_AND_TRICKY = (
     + "é€😀\n".encode()
     + b"1234567"
     + SMILE
-    + b"\r\n\n12345678\r\n12345678\r\r\n\xe2\x82x\xf0\x9fend\r"
+    + b"\r\n\n12345678\r\n12345678\r\r\n\xe2\x82x\xf0\x9fe"
+    + DO_TIMING_MARK
+    + b"nd\r\0\xff\xfa\n\xff\xf0\xff\xff\xff\r"
 )
 
 
@@ -197,7 +267,8 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
 
 @given(streams | binary())
 def test_cast_3_short_lines_change_only_in_cr_lf(stream: bytes) -> None:
-    assert whole(stream, 1 << 20) == stream.replace(CRLF, LF)
+    """CAST-3: apart from telnet commands, and CR NUL."""
+    assert whole(stream, 1 << 20) == spoken(stream).replace(CRLF, LF).replace(CR_NUL, LF)
 
 
 @given(streams | binary(), limits)
@@ -218,8 +289,9 @@ def test_line_7_a_long_line_is_cut_at_the_last_possible_character(line: str, lim
 @given(binary(min_size=40), limits)
 def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -> None:
     lines = whole(stream, limit).split(LF)
-    # A CR at the end waited for a LF, so it does not count.
-    assert max(map(len, [*lines[:-1], lines[-1].removesuffix(b"\r")])) <= limit
+    # A CR at the end waited for a LF, and a 0xFF for a telnet command: neither counts.
+    last = lines[-1].removesuffix(telnet.LITERAL).removesuffix(b"\r")
+    assert max(map(len, [*lines[:-1], last])) <= limit
 
 
 # --- `taken` -------------------------------------------------------------------------------------
@@ -240,9 +312,10 @@ def test_all_input_is_either_returned_or_waiting(history: list[bytes | None], li
         said += b"".join(play(framer, [piece]))
         fed += piece or b""
         waits = fed[framer.framed :]
-        assert said_letters(said) + waits == letters(fed)
-        assert len(waits.removesuffix(b"\r")) <= limit
-        assert LF not in waits
+        assert said_letters(said) + spoken(waits) == letters(fed)
+        text = telnet.parse(waits).text
+        assert len(text.removesuffix(b"\r")) <= limit
+        assert LF not in text
 
 
 @given(histories, histories, limits)

@@ -8,6 +8,7 @@ import array
 import contextlib
 import fcntl
 import os
+import re
 import select
 import socket
 import struct
@@ -28,6 +29,7 @@ from chatroom.config.sizes import KIB
 from chatroom.control.bans import Bans
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Slots
+from chatroom.protocol import telnet
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
@@ -63,6 +65,9 @@ SMALL: dict[str, Any] = {
     "rate": 0,
     "room_rate": 0,
 }
+
+
+TELNET_ANSWER = re.compile(rb"\xff..", re.DOTALL)
 
 
 class Killed(BaseException):
@@ -285,11 +290,11 @@ class Guest:
         for run in history:
             if run.sender != self.id:
                 continue
-            chunk, reach = self.said[reach : run.reach], run.reach
+            chunk, reach = telnet.parse(self.said[reach : run.reach]).text, run.reach
             if not chunk:
                 assert (run.text, run.messages) == (b"\n", 0), "only a line's end (LINE-6) is empty"
                 continue
-            block = chunk.replace(b"\r\n", b"\n")
+            block = chunk.replace(b"\r\n", b"\n").replace(b"\r\0", b"\n")
             expected = render(self.prefix, sanitize(block))
             if max(map(len, block.split(b"\n"))) > limit:  # it was cut
                 found = run.text.replace(b"\n" + self.prefix, b"\n").removeprefix(self.prefix)
@@ -299,7 +304,7 @@ class Guest:
                 assert run.messages == block.count(b"\n") + (not block.endswith(b"\n"))
         if self.gone or self.house.left.get(self.id) == LeaveReason.LAGGED:
             return
-        rest = self.said[reach:]
+        rest = telnet.parse(self.said[reach:]).text
         begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
         assert not rest or rest in begun, "all input was appended"
 
@@ -310,7 +315,7 @@ class Guest:
             assert not self.listens or self.house.left.get(self.id) == LeaveReason.LAGGED
             return
         assert self.heard.startswith(greeting)
-        heard = self.heard.removeprefix(greeting)
+        heard = TELNET_ANSWER.sub(b"", self.heard.removeprefix(greeting))
         whole = self.listens and self.house.left.get(self.id) is None
         for first in range(self.not_before, self.not_after + 1):
             expected = b"".join(run.text for run in history[first:] if run.sender != self.id)

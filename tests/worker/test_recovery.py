@@ -89,6 +89,20 @@ def silences(house: House) -> int:
     return 0
 
 
+def telnets(house: House) -> int:
+    """Send telnet commands, alone and within lines, and half a command."""
+    alice, bob, carol, dave = house.joined(4)
+    alice.say(b"begun \xff\xfd\x01and ")
+    bob.say(b"\xff\xf4\xff\xfd\x06")
+    carol.say(b"one\r\0two\xff\xfd")
+    house.settle()
+    alice.say(b"ended\r\0\xff\xfb\x1f")
+    bob.say(b"\xff\xf4\xff\xfd\x06bob\r\n")
+    carol.say(b"\x03\n")
+    dave.say(b"no telnet\n")
+    return 0
+
+
 def newcomers(house: House) -> int:
     alice, *_ = house.joined(2)
     alice.say(b"a line is unfinished")
@@ -165,6 +179,7 @@ SCENES: list[tuple[Scene, int]] = [
     (lines, 5),
     (halves, 5),
     (silences, 5),
+    (telnets, 5),
     (newcomers, 7),
     (farewells, 7),
     (a_death, 19),
@@ -198,6 +213,74 @@ def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
                 house.check()
                 assert LeaveReason.LAGGED not in house.left.values()
         assert line - step > 100, "the last death came too early to prove much"
+
+
+TIMING_MARK = b"\xff\xfd\x06", b"\xff\xfb\x06"
+"""DO TIMING-MARK, and its answer."""
+
+
+def test_telnet_commands_without_a_message_are_covered_too() -> None:
+    """LOAD-4: a slot holds less than a flood of commands, which is followed by a line."""
+    with a_house(workers=1) as house:
+        alice, bob = house.joined(2)
+        for _ in range(4 * house.settings.input_size // 4000):
+            alice.say(b"\xff\xfea" * 1300)
+            house.settle()
+        house.alive[0].kill()
+        alice.say(b"hello\n")
+        house.finish()
+        house.check()
+        assert bob.heard.endswith(b"<127.0.0.2>hello\n")
+
+
+def test_a_telnet_command_is_answered_when_its_client_has_read_the_rest() -> None:
+    """The answer is not inside a message, and it is not forgotten."""
+    with a_house(workers=1) as house:
+        slow = house.join(buffer=2048)
+        (speaker,) = house.joined(1)
+        for _ in range(40):
+            speaker.say(b"." * 500 + b"\n")
+            house.settle()
+        assert house.alive[0].behind
+        request, answer = TIMING_MARK
+        slow.say(b"\xff\xf4" + request)
+        house.settle()
+        house.finish()
+        house.check()
+        assert slow.heard.endswith(b"\n" + answer)
+
+
+def test_load_4_a_telnet_answer_is_no_part_of_the_log() -> None:
+    """The worker has answered, and dies before it delivers a message of another worker's member."""
+    with a_house() as house:
+        alice, bob, *_ = house.joined(2)
+        hers, his = (house.members.by_id[guest.id].worker for guest in (alice, bob))
+        assert hers != his
+        alice.say(TIMING_MARK[0])
+        house.settle()
+        bob.say(b"hello\n")
+        house.alive[his].run()
+        house.alive[hers].kill()
+        house.finish()
+        house.check()
+        assert alice.heard.endswith(TIMING_MARK[1] + b"<127.0.0.3>hello\n")
+
+
+def test_load_4_a_worker_dies_between_the_note_of_a_telnet_answer_and_the_answer() -> None:
+    with a_house(workers=1) as house:
+        alice, bob = house.joined(2)
+        with pytest.MonkeyPatch.context() as dying:
+
+            def die(*_: object) -> None:
+                raise Killed
+
+            dying.setattr(Membership, "_answer", die)
+            alice.say(TIMING_MARK[0])
+            assert not house.alive[0].run()
+        bob.say(b"hello\n")
+        house.finish()
+        house.check()
+        assert alice.heard.endswith(b"<127.0.0.3>hello\n")
 
 
 # --- members handed over -------------------------------------------------------------------------

@@ -19,14 +19,17 @@ _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
     b"\x1b[2J\x1b[31mred\x07",
     b"\x00\x01\x7f",
-    b"\xff\xfe\xc0\x80",
+    b"\xfe\xff\xc0\x80",
     "\u202eesrever".encode(),
     "\x85\u2028".encode(),
     b"\xe2\x82",
     b"<",
     b"%s%n{0}",
 )
-"""Parts of a hostile text: control characters, forged prefixes, bytes that are not UTF-8."""
+"""Parts of a hostile text: control characters, forged prefixes, bytes that are not UTF-8.
+
+None holds a telnet command, which is 0xFF and a byte above 0xEB: a server may remove those.
+"""
 
 _ALPHABETS = {
     "ascii": "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,;:!?'\"()-",

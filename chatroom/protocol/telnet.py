@@ -1,0 +1,91 @@
+"""Telnet commands in a member's input (RFC 854, RFC 855): removed from the text, and answered.
+
+A telnet client sends commands that its user never typed: negotiation when it starts, IP and
+DO TIMING-MARK at a Ctrl-C. It shows nothing more until the TIMING-MARK is answered. All commands
+begin with IAC, the byte 0xFF, which UTF-8 text never contains.
+
+    IAC and a byte from EOF to GA                 a command
+    IAC and WILL, WONT, DO or DONT, and a byte    a request about an option
+    IAC SB … IAC SE                               a parameter of an option
+    IAC IAC                                       the byte 0xFF as text
+    IAC and any other byte                        no command: 0xFF is text, as in Latin-1
+
+No option is supported. So a WILL is answered with DONT, and a DO with WONT, except for
+DO TIMING-MARK. These answers need no state. They can't cause a loop, because WONT and DONT are
+never answered.
+"""
+
+import re
+from typing import NamedTuple
+
+IAC = b"\xff"
+LITERAL = b"\xfe"
+"""Replacement of a 0xFF that is text: it has the same size, is no UTF-8 either, and is no IAC."""
+
+WILL, WONT, DO, DONT = b"\xfb", b"\xfc", b"\xfd", b"\xfe"
+TIMING_MARK = b"\x06"
+
+MAX_PARAMETER = 250
+"""Maximum of bytes in a parameter, so that an incomplete one does not wait forever. A client sends
+none unless the server asks for one; a longer one is text."""
+
+MAX_ANSWERS = 32
+"""Answers to one read. A client has fewer options; more would only be sent by a flood."""
+
+_PARAMETER = rb"\xfa(?:[^\xff]|\xff\xff){0,%d}+" % MAX_PARAMETER
+_AFTER_IAC = re.compile(
+    rb"\xff(?:"
+    rb"(?P<request>[\xfb-\xfe].)"
+    rb"|(?P<command>[\xec-\xf9])"
+    # SE ends a parameter. Another command within one means that the SE is missing.
+    rb"|(?P<parameter>" + _PARAMETER + rb"(?:\xff\xf0|(?=\xff[^\xf0\xff])))"
+    rb"|(?P<incomplete>(?:[\xfb-\xfe]|" + _PARAMETER + rb"\xff?)?\Z)"
+    rb"|(?P<doubled>\xff)"
+    rb")?",
+    re.DOTALL,
+)
+
+
+class Parsed(NamedTuple):
+    """Input without telnet commands."""
+
+    text: bytes
+    """Text, without IAC."""
+    gaps: list[tuple[int, int]]
+    """Places in the text at which bytes were removed, each with their number."""
+    incomplete: bytes
+    """Beginning of a command at the end of the input; empty if there is none."""
+    answers: bytes
+    """Answers to send to the client."""
+
+
+def parse(data: bytes) -> Parsed:
+    """Separate commands from text. `data` must not begin inside a command."""
+    pieces: list[bytes] = []
+    gaps: list[tuple[int, int]] = []
+    answers: list[bytes] = []
+    size = at = 0  # size of the text; end of the last match in `data`
+    incomplete = b""
+    for match in _AFTER_IAC.finditer(data):
+        kind = match.lastgroup
+        piece = data[at : match.start()]
+        if kind is None or kind == "doubled":
+            piece += LITERAL
+        elif kind == "incomplete":
+            incomplete = match[0]
+        elif kind == "request":
+            answers += _answer(match[0][1:2], match[0][2:])
+        pieces.append(piece)
+        size += len(piece)
+        at = match.end()
+        removed = len(match[0]) - (kind is None) - (kind == "doubled") - len(incomplete)
+        if removed:
+            gaps.append((size, removed))
+    pieces.append(data[at:])
+    return Parsed(b"".join(pieces), gaps, incomplete, b"".join(answers[:MAX_ANSWERS]))
+
+
+def _answer(verb: bytes, option: bytes) -> list[bytes]:
+    if verb == DO:
+        return [IAC + (WILL if option == TIMING_MARK else WONT) + option]
+    return [IAC + DONT + option] if verb == WILL else []

@@ -12,6 +12,7 @@ The rest:
     address.py        canonical form of an address
     prefix.py         the prefix of a sender
     proxy_header.py   header in which a proxy sends its client's address
+    opening.py        recognition of other protocols by a connection's first bytes
     leave_reason.py   reasons for which members leave
     refusal_reason.py reasons for which connections are refused
 

@@ -11,5 +11,23 @@ class LeaveReason(StrEnum):
     LAGGED = "lagged"
     KICKED = "kicked"
     BANNED = "banned"
+    HTTP = "spoke HTTP"
+    TLS = "spoke TLS"
+    STUN = "spoke STUN"
     WORKER_DIED = "its worker died"
     WORKERS_KEPT_DYING = "its workers kept dying"
+
+
+FOREIGN = {LeaveReason.HTTP, LeaveReason.TLS, LeaveReason.STUN}
+"""Reasons of connections that are no members': they speak another protocol (opening.py)."""
+
+_TO_HTTP = b"This is a chat room, not a web server.\n"
+
+LAST_WORDS = {
+    LeaveReason.HTTP: (
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+        b"Connection: close\r\n\r\n" % len(_TO_HTTP)
+    )
+    + _TO_HTTP,
+}
+"""Bytes to send, by reason, before a connection is closed, if it takes them."""

@@ -149,6 +149,7 @@ def families(found: Totals) -> "Iterator[Metric]":
         yield GaugeMetricFamily(f"chatroom_{name}", text, value)
     for name, text, value in (
         ("joins", "Members that joined.", room["joins"]),
+        ("probes", "Connections that were closed at once, without a byte.", room["probes"]),
         ("messages", "Messages sent by members.", room["messages"]),
         ("message_bytes", "Bytes of messages, with their prefixes.", room["bytes"]),
         ("deliveries", "Messages due to members, one for each receiver.", room["deliveries"]),

@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
 
 from chatroom.config.sizes import KIB, MIB
@@ -39,6 +40,15 @@ def descriptor(stream: TextIO | None) -> int:
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
+class _Line:
+    """A line to print once the log was printed up to `position`."""
+
+    def __init__(self, position: int, text: bytes | None) -> None:
+        self.position = position
+        self.text = text
+        """Text with its LF; empty to print nothing; None while that is undecided."""
+
+
 class Console:
     """The console's thread, and its queue of lines.
 
@@ -57,8 +67,8 @@ class Console:
             self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
         self._read_again = False
         """True if another process was appending: the log must be read again after READ_AGAIN."""
-        self._lines: deque[tuple[int, bytes]] = deque()
-        """Lines to print, each with the position in the log that it follows."""
+        self._lines: deque[_Line] = deque()
+        """Lines to print, in order of their positions."""
         self._dropped = 0
         """Total of lines dropped because MAX_LINES waited; only the main thread counts them."""
         self._dropped_reported = 0
@@ -77,15 +87,32 @@ class Console:
 
     def print_line(self, line: str) -> None:
         """Print a line after all messages appended so far. Drop it if MAX_LINES wait."""
-        if len(self._lines) < MAX_LINES:
-            position = self._log.head if self._log else 0
-            self._lines.append((position, line.encode(errors="backslashreplace") + b"\n"))
-        else:
-            self._dropped += 1
-        self._doorbell.ring()
+        self.reserve_line()(line)
+
+    def reserve_line(self) -> Callable[[str | None], None]:
+        """Reserve a place after all messages appended so far, and return a function.
+
+        Call the function with the line to print there, or None. Until then, nothing that follows
+        is printed.
+        """
+        reserved = _Line(self._log.head if self._log else 0, None)
+        dropped = len(self._lines) >= MAX_LINES
+        if not dropped:
+            self._lines.append(reserved)
+
+        def decide(line: str | None) -> None:
+            if dropped:
+                self._dropped += line is not None
+            reserved.text = b"" if line is None else line.encode(errors="backslashreplace") + b"\n"
+            self._doorbell.ring()
+
+        return decide
 
     def close(self, within: float = CLOSE_WITHIN) -> None:
-        """Print the rest, for at most `within` seconds, and end."""
+        """Print the rest, without lines that are undecided, for at most `within` seconds; end."""
+        for line in list(self._lines):
+            if line.text is None:
+                line.text = b""
         self._closing.set()
         self._doorbell.ring()
         self._thread.join(within)
@@ -108,11 +135,18 @@ class Console:
     def _next(self) -> bytes:
         """Return the text to print next; empty if the console has caught up."""
         text, position = b"", 0
+        while self._lines and self._lines[0].text == b"":
+            self._lines.popleft()
         if self._log is not None and self._follower is not None:
             text = self._messages(self._log, self._follower)
             position = self._follower.position
-        while self._lines and self._lines[0][0] <= position:
-            text += self._line(self._lines.popleft()[1])
+        while self._lines and self._lines[0].position <= position:
+            line = self._lines[0].text
+            if line is None:
+                break
+            self._lines.popleft()
+            if line:
+                text += self._line(line)
         dropped = self._dropped - self._dropped_reported
         if dropped and not self._lines:
             self._dropped_reported += dropped
@@ -122,7 +156,7 @@ class Console:
     def _messages(self, log: Log, follower: Follower) -> bytes:
         """Return a chunk of the log up to the next line, or a LEFT_OUT line in its place."""
         while True:
-            stop = self._lines[0][0] if self._lines else None
+            stop = self._lines[0].position if self._lines else None
             chunk = follower.read(CHUNK, stop)
             self._read_again = chunk is None
             if chunk is None:

@@ -15,6 +15,8 @@ class Counters:
     started_at: float = field(default_factory=monotonic)
     """Start of the room (s, monotonic)."""
     joins: int = 0
+    probes: int = 0
+    """Connections that were closed at once, without a byte: health checks."""
     refusals: Counter[RefusalReason] = field(default_factory=Counter)
     """Refused connections, by reason."""
     leaves: Counter[LeaveReason] = field(default_factory=Counter)

@@ -3,6 +3,10 @@
 The main process holds a dup of each member's socket, so the connection outlives the worker that
 serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
 tells the registry. Both are counted, logged and shown on the console.
+
+A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
+accepted. One that has left by then is announced only if it has sent anything: else it was a probe,
+such as a load balancer's health check. One that speaks another protocol is counted as refused.
 """
 
 import contextlib
@@ -14,10 +18,22 @@ from time import monotonic
 
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
-from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.protocol.leave_reason import FOREIGN, LeaveReason
+from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.registry import Directory, RegistryProcess
 from chatroom.supervisor.sources import Sources
+from chatroom.system.event_loop import EventLoop
+from chatroom.system.tcp_counters import traffic
+
+ANNOUNCE_AFTER = 0.2
+"""Seconds. A health check closes its connection at once; the console can wait so long."""
+
+PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
+"""Reasons for which a probe leaves."""
+
+FIN = 1
+"""Bytes for which the kernel counts the end of a member's input."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +68,25 @@ class Members:
 
     def __init__(
         self,
+        loop: EventLoop,
         slots: Slots,
         sources: Sources,
         registry: RegistryProcess,
         counters: Counters,
-        show: Callable[[str], None],
+        reserve_line: Callable[[], Callable[[str | None], None]],
     ) -> None:
-        """`show(line)` prints a line on the console, unless the room is quiet."""
+        """`reserve_line` is `Console.reserve_line`; a quiet room's does nothing."""
         self.by_id: dict[int, Client] = {}
         self._slots = slots
         self._sources = sources
         self._registry = registry
         self._counters = counters
-        self._show = show
+        self._reserve_line = reserve_line
+        self._loop = loop
+        self._unannounced: dict[int, tuple[float, Callable[[str | None], None]]] = {}
+        """Members that are not announced yet, by id, the oldest first: the time (s) at which to
+        announce each, and the function that decides its line."""
+        self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
         """Slots allocated so far, freed ones included."""
@@ -77,6 +99,22 @@ class Members:
         client.slot = self._free_slots.pop()
         self._slots.set_source(client.slot, self._sources.join(client.address))
         self.by_id[id] = client
+        due = self._loop.now() + ANNOUNCE_AFTER
+        self._unannounced[id] = due, self._reserve_line()
+        if self._timer.due is None:
+            self._timer.set(due)
+
+    def _announce_due(self) -> None:
+        """Announce the members whose time has come."""
+        now = self._loop.now()
+        for id, (due, _) in list(self._unannounced.items()):
+            if due > now:
+                self._timer.set(due)
+                break
+            self._announce(id, self.by_id[id])
+
+    def _announce(self, id: int, client: Client) -> None:
+        _, decide_line = self._unannounced.pop(id)
         self._counters.joins += 1
         logger.info(
             Event(
@@ -87,7 +125,7 @@ class Members:
                 worker=client.worker,
             )
         )
-        self._show(f"{client.address} connected")
+        decide_line(f"{client.address} connected")
 
     def disconnect(self, client: Client, reason: LeaveReason) -> None:
         """Shut a member's connection down for a reason; its worker then reports that it left."""
@@ -100,7 +138,8 @@ class Members:
         left = {id: self.by_id.pop(id) for id in reasons if id in self.by_id}
         if not left:
             return
-        for client in left.values():
+        for id, client in left.items():
+            self._account(id, client, client.removed_for or reasons[id])
             with contextlib.suppress(OSError):
                 client.connection.shutdown(socket.SHUT_RDWR)  # if its worker could not
             client.connection.close()
@@ -108,19 +147,40 @@ class Members:
             self._sources.leave(client.address)
             self._free_slots.append(client.slot)
         self._registry.leave(list(left))
-        for id, client in left.items():
-            reason = client.removed_for or reasons[id]
-            self._counters.leaves[reason] += 1
-            logger.info(
-                Event("left", member=id, address=client.address, port=client.port, reason=reason)
-            )
-            line = f"{client.address} disconnected"
-            if reason is LeaveReason.LAGGED:
-                line += ": lagged too far behind"
-            elif client.removed_for:
-                line += f": {reason}"
-            self._show(line)
+
+    def _account(self, id: int, client: Client, reason: LeaveReason) -> None:
+        """Count, log and show that a member has left; a connection that was none is only counted.
+
+        The member's connection is still open.
+        """
+        if reason in FOREIGN:
+            self._counters.refusals[RefusalReason(reason)] += 1
+            logger.info(Event("refused", address=client.address, port=client.port, reason=reason))
+        if id in self._unannounced:
+            probe = reason in PROBES and _sent_nothing(client)
+            if probe or reason in FOREIGN:
+                self._counters.probes += probe
+                _, decide_line = self._unannounced.pop(id)
+                decide_line(None)
+                return
+            self._announce(id, client)
+        self._counters.leaves[reason] += 1
+        logger.info(
+            Event("left", member=id, address=client.address, port=client.port, reason=reason)
+        )
+        line = f"{client.address} disconnected"
+        if reason is LeaveReason.LAGGED:
+            line += ": lagged too far behind"
+        elif client.removed_for or reason in FOREIGN:
+            line += f": {reason}"
+        self._reserve_line()(line)
 
     def directory(self) -> Directory:
         """Return the address and worker of each member, as the registry keeps them."""
         return {id: (client.address, client.worker) for id, client in self.by_id.items()}
+
+
+def _sent_nothing(client: Client) -> bool:
+    """Return whether the kernel knows that a member has sent nothing, or a single byte."""
+    counted = traffic(client.connection)
+    return counted is not None and counted.received - client.header_bytes <= FIN

@@ -79,6 +79,7 @@ class StatusReport:
             "joins": counters.joins,
             "leaves": dict(counters.leaves),
             "refusals": dict(counters.refusals),
+            "probes": counters.probes,
             "messages": log.messages(head),
             "bytes": log.offset(head),
             "deliveries": sum(counts.due for counts in work),

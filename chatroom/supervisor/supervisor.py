@@ -163,8 +163,9 @@ class Supervisor:
             loop, capacity, settings.max_clients_per_address, self._held
         )
         cleanup.callback(self._registry.stop)
+        sources = Sources(settings.sources)
         self._members = Members(
-            slots, Sources(settings.sources), self._registry, self._counters, self._show
+            loop, slots, sources, self._registry, self._counters, self._reserve_line
         )
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:
@@ -377,9 +378,10 @@ class Supervisor:
     def _held(self) -> Directory:
         return self._members.directory()
 
-    def _show(self, line: str) -> None:
-        if not self._settings.quiet:
-            self._console.print_line(line)
+    def _reserve_line(self) -> Callable[[str | None], None]:
+        if self._settings.quiet:
+            return lambda _line: None
+        return self._console.reserve_line()
 
 
 # --- what a room needs before it starts ----------------------------------------------------------

@@ -14,6 +14,7 @@ from time import monotonic
 from chatroom.log.ring import Batch
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
+from chatroom.protocol.opening import foreign, is_open
 from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
 from chatroom.worker.allowance import Allowance, cost
@@ -37,6 +38,7 @@ class Input:
         self._slots = seat.slots
         self._room_rate = seat.room_rate
         self._read_size = settings.read_size
+        self._max_line = settings.max_line
         self._most_cost = settings.most_cost
         self._fair_batch = settings.fair_batch
         self._batch_limits = settings.batch, settings.batch_entries, settings.batch_cost
@@ -46,6 +48,8 @@ class Input:
         """Events of members that may be read from; the loop adds its other events."""
         self.batch = Batch()
         """Messages to append."""
+        self._foreign: list[Departure] = []
+        """Members whose first bytes were another protocol's, to return from `read`."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
         self._reads: list[tuple[int, int]] = []
@@ -161,6 +165,8 @@ class Input:
                         self._read_from(member, self._read_size, now, departures)
         if self._silences:
             self._flush_silent()
+        departures += self._foreign
+        self._foreign = []
         return departures
 
     def _read_in_turn(self, queue: FairQueue, now: float, departures: list[Departure]) -> None:
@@ -199,6 +205,8 @@ class Input:
 
     def _feed(self, member: Member, data: bytes) -> int:
         """Frame input; return the bytes that its messages cost beyond their size."""
+        if member.opening is not None and self._is_foreign(member, data):
+            return 0
         framer = member.framer
         block = framer.feed(data)
         extra = self._add_to_batch(member, block) if block else 0
@@ -211,6 +219,18 @@ class Input:
         if framer.unfinished:
             self._silences[member] = monotonic() + self._flush_after
         return extra
+
+    def _is_foreign(self, member: Member, data: bytes) -> bool:
+        """Return whether a member's first bytes are another protocol's; then the member leaves."""
+        assert member.opening is not None
+        opening = member.opening + data
+        reason = foreign(opening, self._max_line)
+        if reason is not None:
+            self._silences.pop(member, None)
+            self._foreign.append((member, reason))
+            return True
+        member.opening = opening if is_open(opening, self._max_line) else None
+        return False
 
     def _read_again(self) -> None:
         """Frame again what an earlier worker had read and not appended, then watch the socket."""

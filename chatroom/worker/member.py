@@ -21,6 +21,7 @@ class Member:
         "entry",
         "framer",
         "id",
+        "opening",
         "origin",
         "own",
         "prefix",
@@ -43,6 +44,7 @@ class Member:
         max_line: int,
         covered: int = 0,
         source: int = 0,
+        header_bytes: int = 0,
     ) -> None:
         self.id = id
         self.socket = connection
@@ -56,6 +58,9 @@ class Member:
         self.framer = Framer(max_line, covered)
         self.covered = covered
         """Bytes of its input that the log's entries cover."""
+        self.opening: bytes | None = b"" if covered == header_bytes else None
+        """First bytes of its input, while they may become another protocol's; None once they are
+        text."""
         self.spent_until = 0.0
         """Time (s, monotonic) until which the bytes read so far use up its rate: see allowance.py.
         """
@@ -91,14 +96,17 @@ class Member:
         except OSError:  # nothing there yet, or the connection is broken
             return b""
 
-    def close(self, *, abort: bool = False) -> None:
-        """Shut down and close the socket.
+    def close(self, last_words: bytes = b"", *, abort: bool = False) -> None:
+        """Send the last words if the socket takes them, shut it down, and close it.
 
         Closing alone would send no FIN: the main process holds a dup of the socket.
         `abort`: drop what the kernel has yet to send; it would keep that for minutes
         if the peer does not read.
         """
-        with contextlib.suppress(OSError):  # the peer may have reset it
+        with contextlib.suppress(OSError):  # it is full, or the peer has reset it
+            if last_words:
+                self.send(last_words)
+        with contextlib.suppress(OSError):
             if abort:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             self.socket.shutdown(socket.SHUT_RDWR)

@@ -9,7 +9,7 @@ receives nothing that another member had received by then.
 import socket
 from typing import Any
 
-from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
 from chatroom.system.channel import Record
 from chatroom.system.tcp_counters import taken
 from chatroom.worker.delivery import Delivery
@@ -93,6 +93,7 @@ class Membership:
                 self._settings.max_line,
                 state.covered,
                 self._slots.source(assigned.slot),
+                assigned.header_bytes,
             )
             self.members[member.id] = member
             self._input.add(member, state.read)
@@ -201,7 +202,7 @@ class Membership:
         if self.departures and not full:
             left = [(member.id, reason) for member, reason in self.departures]
             for member, reason in self.departures:
-                member.close(abort=reason == LeaveReason.LAGGED)
+                member.close(LAST_WORDS.get(reason, b""), abort=reason == LeaveReason.LAGGED)
             self.departures = []
             for first in range(0, len(left), IDS_PER_RECORD):
                 records.append({"left": left[first : first + IDS_PER_RECORD]})

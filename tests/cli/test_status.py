@@ -22,6 +22,7 @@ def room(**changes: Any) -> dict[str, Any]:
         "joins": 5,
         "leaves": {},
         "refusals": {},
+        "probes": 0,
         "messages": 30,
         "bytes": 6000,
         "deliveries": 1500,

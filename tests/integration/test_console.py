@@ -69,6 +69,7 @@ def test_verbose_logs_events_on_standard_error() -> None:
     ]
     with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" level=info ") as here:
         client = here.join("127.0.0.2")
+        here.prints("127.0.0.2 connected\n")
         here.knock("127.0.0.3").hear("The room is full\n")
         client.reset()
         here.prints("127.0.0.2 disconnected\n")
@@ -79,7 +80,9 @@ def test_verbose_logs_events_on_standard_error() -> None:
 
 def test_the_log_may_be_json() -> None:
     with room("--workers", 1, "--verbose", "--log-format", "json", tells='^{"time": ') as here:
-        here.join("127.0.0.2").close()
+        client = here.join("127.0.0.2")
+        here.prints("127.0.0.2 connected\n")
+        client.close()
         here.prints("127.0.0.2 disconnected\n")
         until(lambda: here.errors.count("\n") == 4, "it tells all")
         found = [json.loads(line) for line in here.errors.splitlines()]

@@ -30,6 +30,8 @@ def test_text_sent_before_a_leave_is_delivered() -> None:
         for leave in WAYS:
             for said, heard in LAST_WORDS:
                 leaver = here.join("127.0.0.2")
+                if not said:
+                    here.prints("127.0.0.2 connected\n")
                 leaver.say(said)
                 leave(leaver)
                 here.prints("127.0.0.2 disconnected\n")

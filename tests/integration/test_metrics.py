@@ -60,6 +60,7 @@ def test_scraped_figures_match_what_clients_saw() -> None:
         members = here.join_all(addresses(4))
         talk(members)
         until(lambda: scrape(url)["chatroom_deliveries_total"] == 12, "all is counted")
+        until(lambda: scrape(url)["chatroom_joins_total"] == 4, "all are announced")
         members.pop().close()
         left = 'chatroom_leaves_total{reason="closed"}'
         until(lambda: scrape(url)[left] == 1, "one has left")

@@ -72,7 +72,10 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         member, other = here.join_all(["127.0.0.2", "127.0.0.3"])
         member.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
-        owner.until(lambda found: found["room"]["deliveries"], "that is counted")
+        owner.until(
+            lambda found: (found["room"]["deliveries"], found["room"]["joins"]) == (1, 2),
+            "that is counted",
+        )
         code, said, error = owner.run("status")
         assert (code, error) == (0, "")
         lines = said.splitlines()
@@ -114,7 +117,10 @@ def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
                 for other in crowd:
                     if other is not client:
                         other.hear(f"<{client.address}>{number}\n")
-        found = owner.until(lambda now: now["room"]["deliveries"] == 60, "all is counted")
+        found = owner.until(
+            lambda now: (now["room"]["deliveries"], now["room"]["joins"]) == (60, 5),
+            "all is counted",
+        )
         text = 3 * sum(len(f"<{client.address}>0\n") for client in crowd)
         told = found["room"]
         assert (told["messages"], told["bytes"], told["lag"]) == (15, text, 0)

@@ -20,7 +20,7 @@ from chatroom.errors import ChatroomError
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Slots
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor import supervisor
+from chatroom.supervisor import members, supervisor
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.assignment import BALANCE_AFTER
 from chatroom.supervisor.members import Members
@@ -168,6 +168,9 @@ class Stage:
             def print_line(self, line: str) -> None:
                 stage.printed.append(line)
 
+            def reserve_line(self) -> Callable[[str | None], None]:
+                return lambda line: None if line is None else self.print_line(line)
+
             def close(self) -> None:
                 stage.closed += 1
 
@@ -176,6 +179,7 @@ class Stage:
             return stage.processes[-1]
 
         monkeypatch.setattr(supervisor, "Console", Console)
+        monkeypatch.setattr(members, "ANNOUNCE_AFTER", 0.0)
         fake_spawn(monkeypatch, start)
         monkeypatch.setattr(supervisor, "raise_limit", lambda reserved: 500)
         self._note_parts(monkeypatch)

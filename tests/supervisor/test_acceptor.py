@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -14,7 +14,7 @@ from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor import pending
+from chatroom.supervisor import members, pending
 from chatroom.supervisor.acceptor import LINGER, MAX_LINGERING, Acceptor
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
@@ -52,8 +52,9 @@ class Door:
         self.counters, self.bans = Counters(), Bans()
         self.shown: list[str] = []
         registry = cast(RegistryProcess, self.registry)
+        sources = Sources(settings.sources)
         self.members = Members(
-            self.slots, Sources(settings.sources), registry, self.counters, self.shown.append
+            self.loop, self.slots, sources, registry, self.counters, self._reserve_line
         )
         self.acceptor = Acceptor(
             self.loop,
@@ -65,6 +66,9 @@ class Door:
             self.bans,
             self._hand_over,
         )
+
+    def _reserve_line(self) -> Callable[[str | None], None]:
+        return lambda line: None if line is None else self.shown.append(line)
 
     def _hand_over(self, id: int, client: Client) -> None:
         assert self.members.by_id[id] is client
@@ -91,6 +95,11 @@ class Door:
         os.close(self.slots.fd)
         for peer in self.peers:
             peer.close()
+
+
+@pytest.fixture(autouse=True)
+def _members_are_announced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "ANNOUNCE_AFTER", 0.0)
 
 
 @pytest.fixture(name="door")

@@ -92,6 +92,19 @@ def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
     )
 
 
+def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: Script) -> None:
+    log = log_of(console)
+    say(log, b"<a>hello\n")
+    decide, other = console.reserve_line(), console.reserve_line()
+    say(log, b"<b>hi\n")
+    console.print_line("c connected")
+    assert console.print() == b"<a>hello\n"
+    decide("b connected")
+    assert console.print() == b"<a>hello\nb connected\n"
+    other(None)
+    assert console.print() == b"<a>hello\nb connected\n<b>hi\nc connected\n"
+
+
 def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
     """For example, the notice is an error with a path."""
     console.print_line("no folder /x\udcff")
@@ -333,6 +346,16 @@ def test_the_console_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) 
         assert reader.read_until(b"\n") == b"<a>hello\n"
         console.close(PATIENCE)
         assert thread() is None
+
+
+def test_an_undecided_line_is_left_out_at_the_end(reader: Reader, doorbell: Doorbell) -> None:
+    with new_log(ROOMY) as log:
+        console = Console(log, doorbell, reader.output)
+        decide = console.reserve_line()
+        say(log, b"<a>hello\n")
+        console.close(PATIENCE)
+        assert reader.read() == b"<a>hello\n"
+        decide("a connected")
 
 
 def test_the_console_reads_again_while_another_process_holds_the_lock(

@@ -364,7 +364,9 @@ class House:
 
         self.left: dict[int, LeaveReason] = {}
         sources = Sources(self.settings.sources)
-        self.members = Watched(self.slots, sources, registry, counters, lambda line: None)
+        self.members = Watched(
+            self.loop, self.slots, sources, registry, counters, lambda: lambda line: None
+        )
         self.pool = WorkerPool(
             self.settings, self.loop, self.log, self.slots, self.room_rate, self.doorbells
         )

@@ -198,3 +198,32 @@ def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) ->
     room.run()
     assert room.left() == [(slow.id, LeaveReason.RESET)]
     assert room.run() is None
+
+
+# --- another protocol ----------------------------------------------------------------------------
+
+
+def test_a_request_that_a_silence_interrupts_is_recognised_at_its_end(room: Room) -> None:
+    """LINE-5: what came before the silence was delivered, like any text. The rest never is."""
+    alice, page = room.join(), room.join()
+    page.say(b"POST /a")
+    room.run()
+    room.clock.now += 1
+    room.run()
+    assert alice.hear() == b"<192.0.2.2>POST /a"
+    page.say(b" HTTP/1.1\r\n")
+    page.say(b"\r\nspoken by a web page\n")
+    room.run()
+    assert room.left() == [(page.id, LeaveReason.HTTP)]
+    assert page.hear().startswith(b"HTTP/1.1 400 ")
+    assert page.has_ended()
+    assert alice.hear() == b""
+
+
+def test_text_before_a_request_makes_it_text(room: Room) -> None:
+    alice, bob = room.join(), room.join()
+    bob.say(b"GET off my lawn\n")
+    room.run()
+    bob.say(b"GET / HTTP/1.1\n")
+    room.run()
+    assert alice.hear() == b"<192.0.2.2>GET off my lawn\n<192.0.2.2>GET / HTTP/1.1\n"

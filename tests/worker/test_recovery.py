@@ -215,6 +215,26 @@ def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
         assert line - step > 100, "the last death came too early to prove much"
 
 
+@pytest.mark.parametrize("dies_after", [b"POST / HT", b"POST / HTTP/1.1\r\nHost: x\r\n"])
+def test_another_protocol_is_recognised_by_the_next_worker(dies_after: bytes) -> None:
+    """The worker dies before it has seen the request line, or before it has reported it."""
+    with a_house(workers=1) as house, pytest.MonkeyPatch.context() as dying:
+        page, bob = house.joined(2)
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        page.say(dies_after)
+        dying.setattr(Membership, "reports", die)
+        assert not house.alive[0].run()
+        dying.undo()
+        page.say(b"TP/1.1\r\n\r\nspoken by a web page\n"[0 if dies_after.endswith(b"T") else 6 :])
+        house.finish()
+        assert house.left == {page.id: LeaveReason.HTTP}
+        assert page.heard.startswith(house.settings.greeting + b"HTTP/1.1 400 ")
+        assert bob.heard == house.settings.greeting
+
+
 TIMING_MARK = b"\xff\xfd\x06", b"\xff\xfb\x06"
 """DO TIMING-MARK, and its answer."""
 

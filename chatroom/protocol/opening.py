@@ -1,0 +1,47 @@
+"""The first bytes of a connection: text, or another protocol at the wrong door.
+
+A web page can make its reader's browser connect to any port, and send what the page chose, under
+the reader's address: in a request of HTTP, or in a user name of STUN (WebRTC). The protocol shows
+in the first bytes, before anything that the page chose.
+
+    HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path without an
+           end, longer than a line may be
+    TLS    a handshake record that begins with a ClientHello
+    STUN   a request with the magic cookie (RFC 8489), over TCP perhaps after its size (RFC 4571)
+"""
+
+import re
+
+from chatroom.protocol.leave_reason import LeaveReason
+
+LF = b"\n"
+
+_METHOD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}"  # a token; the longest registered one has 16
+_REQUEST = re.compile(_METHOD + rb" \S+ HTTP/\d(?:\.\d)?\r?")
+_BEGUN_REQUEST = re.compile(_METHOD + rb"(?: \S*(?: [HTP/.\d]*\r?)?)?")
+_LONG_REQUEST = re.compile(rb"[A-Z]{1,20} /\S*(?: [HTP/.\d]*\r?)?")
+_CLIENT_HELLO = re.compile(rb"\x16\x03[\0-\x04]..\x01", re.DOTALL)
+_STUN = re.compile(rb"(?:..)?\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
+
+_SHORT = 10
+"""Number of bytes with which TLS and STUN show."""
+
+
+def foreign(opening: bytes, limit: int) -> LeaveReason | None:
+    """Return the reason for which a connection that begins so must leave; None for text.
+
+    `limit`: longest line in bytes. More bytes change an answer None only if `is_open`.
+    """
+    line, end, _ = opening.partition(LF)
+    if _REQUEST.fullmatch(line) if end else len(line) > limit and _LONG_REQUEST.fullmatch(line):
+        return LeaveReason.HTTP
+    if _CLIENT_HELLO.match(opening):
+        return LeaveReason.TLS
+    return LeaveReason.STUN if _STUN.match(opening) else None
+
+
+def is_open(opening: bytes, limit: int) -> bool:
+    """Return whether more bytes could make another protocol of an opening that `foreign` passed."""
+    if len(opening) < _SHORT:
+        return True
+    return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

@@ -1,0 +1,140 @@
+"""The members of a room: which of them are announced, and when."""
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+
+from chatroom.config.settings import Settings
+from chatroom.log.slots import Slots
+from chatroom.protocol.leave_reason import LeaveReason
+from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.members import ANNOUNCE_AFTER, Client, Members
+from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.sources import Sources
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import listen
+from chatroom.system.memory import anonymous_file
+from tests.system.ends import has_ended
+from tests.system.loops import ManualLoop
+
+
+class Home:
+    """Members, and their peers."""
+
+    def __init__(self) -> None:
+        self.loop = ManualLoop()
+        self.counters = Counters()
+        self.lines: list[str | None] = []
+        """Decided lines of the console; None for a line that is not printed."""
+        settings = Settings()
+        self._slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
+        self._listener = listen(Endpoint("127.0.0.1"), 0)
+        self._peers: list[socket.socket] = []
+        registry = cast(RegistryProcess, Registry(100, 0))
+        sources = Sources(settings.sources)
+        self.members = Members(
+            self.loop, self._slots, sources, registry, self.counters, self._reserve_line
+        )
+
+    def _reserve_line(self) -> Callable[[str | None], None]:
+        return self.lines.append
+
+    def join(self) -> socket.socket:
+        """Return the other end of a new member's connection; ids count from 1."""
+        peer = socket.create_connection(self._listener.getsockname())
+        self._peers.append(peer)
+        connection, (address, port) = self._listener.accept()
+        id = len(self._peers)
+        self.members.join(id, Client(connection, address, port, f"<{address}>", 0))
+        return peer
+
+    def wait(self, seconds: float) -> None:
+        self.loop.time += seconds
+        self.loop.turn()
+
+    def leave(self, id: int = 1, reason: LeaveReason = LeaveReason.CLOSED) -> None:
+        self.members.leave({id: reason})
+
+    def close(self) -> None:
+        self.members.leave(dict.fromkeys(self.members.by_id, LeaveReason.CLOSED))
+        self._listener.close()
+        self.loop.close()
+        os.close(self._slots.fd)
+        for peer in self._peers:
+            peer.close()
+
+
+@pytest.fixture(name="home")
+def fixture_home() -> Iterator[Home]:
+    home = Home()
+    yield home
+    home.close()
+
+
+CONNECTED, DISCONNECTED = "127.0.0.1 connected", "127.0.0.1 disconnected"
+RESET = struct.pack("ii", 1, 0)
+
+
+def test_a_member_is_announced_after_a_moment_even_if_it_says_nothing(home: Home) -> None:
+    home.join()
+    home.wait(ANNOUNCE_AFTER / 2)
+    home.join()
+    assert (home.lines, home.counters.joins) == ([], 0)
+    home.wait(ANNOUNCE_AFTER / 2)
+    assert (home.lines, home.counters.joins) == ([CONNECTED], 1)
+    home.wait(ANNOUNCE_AFTER / 2)
+    assert (home.lines, home.counters.joins) == ([CONNECTED] * 2, 2)
+    assert home.loop.idle() is None
+    home.leave()
+    assert home.lines[2:] == [DISCONNECTED]
+    assert home.counters.leaves == {LeaveReason.CLOSED: 1}
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_a_connection_that_is_closed_at_once_is_a_probe(home: Home, how: str) -> None:
+    peer = home.join()
+    if how == "reset":
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    peer.close()
+    home.leave(reason=LeaveReason(how))
+    assert home.lines == [None]
+    counters = home.counters
+    assert (counters.probes, counters.joins, counters.leaves.total()) == (1, 0, 0)
+    home.wait(ANNOUNCE_AFTER)
+    assert home.lines == [None]
+
+
+def test_a_short_visit_with_a_message_is_announced(home: Home) -> None:
+    peer = home.join()
+    peer.sendall(b"hi")
+    peer.close()
+    home.leave()
+    assert home.lines == [CONNECTED, DISCONNECTED]
+    assert (home.counters.probes, home.counters.joins) == (0, 1)
+
+
+def test_a_member_that_is_kicked_at_once_is_announced(home: Home) -> None:
+    peer = home.join()
+    home.members.disconnect(home.members.by_id[1], LeaveReason.KICKED)
+    assert has_ended(peer)
+    home.leave()
+    assert home.lines == [CONNECTED, f"{DISCONNECTED}: kicked"]
+
+
+@pytest.mark.parametrize("silence", [0.0, ANNOUNCE_AFTER])
+def test_another_protocol_is_refused_and_its_connection_is_no_member(
+    home: Home, silence: float
+) -> None:
+    """A browser may connect before it has a request to send: then it has joined, and leaves."""
+    home.join()
+    home.wait(silence)
+    home.leave(reason=LeaveReason.HTTP)
+    was_member = bool(silence)
+    assert home.counters.refusals == {"spoke HTTP": 1}
+    assert home.counters.joins == home.counters.leaves.total() == was_member
+    expected = [CONNECTED, f"{DISCONNECTED}: spoke HTTP"] if was_member else [None]
+    assert home.lines == expected

@@ -24,10 +24,16 @@ FOREIGN = {LeaveReason.HTTP, LeaveReason.TLS, LeaveReason.STUN}
 _TO_HTTP = b"This is a chat room, not a web server.\n"
 
 LAST_WORDS = {
+    LeaveReason.KICKED: b"<room>You were kicked\n",
+    LeaveReason.BANNED: b"<room>You were banned\n",
+    LeaveReason.WORKERS_KEPT_DYING: (
+        b"<room>Your connection is suspected of stopping worker processes\n"
+    ),
     LeaveReason.HTTP: (
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
         b"Connection: close\r\n\r\n" % len(_TO_HTTP)
     )
     + _TO_HTTP,
 }
-"""Bytes to send, by reason, before a connection is closed, if it takes them."""
+"""Bytes to send, by reason, before a connection is closed, if it takes them. A member that lags has
+none: its connection is full."""

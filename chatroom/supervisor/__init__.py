@@ -15,6 +15,7 @@ In reading order:
     console.py         print the conversation
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
+    progress.py        how far each member lags
     status_report.py   the report that chatroom.status shows
     admin_commands.py  kick, ban, unban, say
     counters.py        totals since the room began

@@ -78,8 +78,7 @@ class AdminCommands:
         return [id for id, client in members if within(client.address, [network])]
 
     def _kick(self, members: list[int], why: LeaveReason) -> list[int]:
-        for id in members:
-            self._members.disconnect(self._members.by_id[id], why)
+        self._members.disconnect(members, why)
         return members
 
     def _ban(self, who: str) -> dict[str, Any]:

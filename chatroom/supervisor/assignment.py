@@ -125,6 +125,8 @@ class Assignment:
         if self._yielder is dead:
             self._yielder = None
         orphans, lost = self._members_of(dead)
+        suspects = [id for id, why in lost.items() if why is LeaveReason.WORKERS_KEPT_DYING]
+        self._members.say_why(suspects, LeaveReason.WORKERS_KEPT_DYING)
         self._members.leave(lost)
         # 2. The least loaded workers get its members; if no worker is alive, the members wait.
         if orphans and self._orphaned_at is None:

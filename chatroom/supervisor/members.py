@@ -12,15 +12,17 @@ such as a load balancer's health check. One that speaks another protocol is coun
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
-from chatroom.protocol.leave_reason import FOREIGN, LeaveReason
+from chatroom.protocol.leave_reason import FOREIGN, LAST_WORDS, LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
+from chatroom.supervisor.progress import progress
 from chatroom.supervisor.registry import Directory, RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.system.event_loop import EventLoop
@@ -69,6 +71,7 @@ class Members:
     def __init__(
         self,
         loop: EventLoop,
+        log: Log,
         slots: Slots,
         sources: Sources,
         registry: RegistryProcess,
@@ -77,6 +80,7 @@ class Members:
     ) -> None:
         """`reserve_line` is `Console.reserve_line`; a quiet room's does nothing."""
         self.by_id: dict[int, Client] = {}
+        self._log = log
         self._slots = slots
         self._sources = sources
         self._registry = registry
@@ -127,11 +131,37 @@ class Members:
         )
         decide_line(f"{client.address} connected")
 
-    def disconnect(self, client: Client, reason: LeaveReason) -> None:
-        """Shut a member's connection down for a reason; its worker then reports that it left."""
-        client.removed_for = reason
-        with contextlib.suppress(OSError):
-            client.connection.shutdown(socket.SHUT_RDWR)
+    def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
+        """Shut members' connections down for a reason; their workers then report that they left."""
+        self.say_why(members, reason)
+        for id in members:
+            client = self.by_id[id]
+            client.removed_for = reason
+            with contextlib.suppress(OSError):
+                client.connection.shutdown(socket.SHUT_RDWR)
+
+    def say_why(self, members: Sequence[int], reason: LeaveReason) -> None:
+        """Send members a line that says why they are disconnected at once.
+
+        A member does not get it that has not received the whole welcome, or that is behind: its
+        connection is full, and may end inside a message. Nothing is known where the kernel does
+        not count bytes, so the line is sent. A worker may send a message just now: then the line
+        follows it. Their next worker would misunderstand the kernel's counts, so they must leave.
+        """
+        log = self._log
+        found = progress(log, self._slots, {id: self.by_id[id] for id in members})
+        head = log.head
+        unfinished = log.unfinished(log.offset(head))
+        for id, (counted, lag) in found.items():
+            client = self.by_id[id]
+            greeted = self._slots.checkpoint(client.slot).position > 0
+            if counted is not None and counted.taken < len(client.greeting):
+                greeted = False
+            if greeted and (lag == 0 or counted is None):
+                # A member has not received its own unfinished line.
+                begin = b"\n" if unfinished and log.sender(head) != id else b""
+                with contextlib.suppress(OSError):
+                    client.connection.send(begin + LAST_WORDS[reason])
 
     def leave(self, reasons: dict[int, LeaveReason]) -> None:
         """Free the resources of members (LEAVE-3). Ids of members that have left are ignored."""

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from time import monotonic, time
-from typing import Any, NamedTuple
+from typing import Any
 
 from chatroom import __version__
 from chatroom.log.ring import Log
@@ -16,8 +16,7 @@ from chatroom.log.slots import Slots
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client
 from chatroom.supervisor.pool import WorkerPool
-from chatroom.system.tcp_counters import Traffic, traffic
-from chatroom.worker.recovery import walk
+from chatroom.supervisor.progress import Progress, progress
 
 
 class StatusReport:
@@ -47,14 +46,14 @@ class StatusReport:
         `up` and `here` are durations: they and rates do not depend on the system's clock, which may
         be set. `since` is the time since the epoch, by that clock as it is now.
         """
-        found = self._measure()
+        found = self._progress()
         return self._totals(found) | {"members": self._members(found)}
 
     def totals(self) -> dict[str, Any]:
         """Return the report without the list of members."""
-        return self._totals(self._measure())
+        return self._totals(self._progress())
 
-    def _totals(self, found: Mapping[int, "_Measured"]) -> dict[str, Any]:
+    def _totals(self, found: Mapping[int, Progress]) -> dict[str, Any]:
         lags: dict[int, int] = {}
         for id, (_, lag) in found.items():
             worker = self._clients[id].worker
@@ -109,26 +108,10 @@ class StatusReport:
             )
         return found
 
-    def _measure(self) -> dict[int, "_Measured"]:
-        """Return each member's counts and lag, by id."""
-        log, slots = self._log, self._slots
-        head = log.head
-        lapped = max(0, head - log.geometry.entries)
-        checkpoints = {id: slots.checkpoint(client.slot) for id, client in self._clients.items()}
-        known = {id: noted for id, noted in checkpoints.items() if noted.position > lapped}
-        first = min((noted.position for noted in known.values()), default=head)
-        spans, _ = log.spans_by_sender(first, head)
-        end, found = log.offset(head), {}
-        for id, client in self._clients.items():
-            counted, checkpoint = traffic(client.connection), known.get(id)
-            lag: int | None = None
-            if counted is not None and checkpoint is not None:
-                gone = counted.taken - checkpoint.taken
-                lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
-            found[id] = _Measured(counted, lag)
-        return found
+    def _progress(self) -> dict[int, Progress]:
+        return progress(self._log, self._slots, self._clients)
 
-    def _members(self, found: Mapping[int, "_Measured"]) -> list[dict[str, Any]]:
+    def _members(self, found: Mapping[int, Progress]) -> list[dict[str, Any]]:
         return [
             {
                 "id": id,
@@ -150,11 +133,3 @@ def _since(name: str, start: float) -> dict[str, float]:
     """Return the duration (s) since a monotonic time, as `name`, and when that was: see `whole`."""
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}
-
-
-class _Measured(NamedTuple):
-    """A member's counts and lag at one moment; None if unknown."""
-
-    counted: Traffic | None
-    lag: int | None
-    """Bytes of the log that the kernel has not taken for the member yet."""

@@ -165,7 +165,7 @@ class Supervisor:
         cleanup.callback(self._registry.stop)
         sources = Sources(settings.sources)
         self._members = Members(
-            loop, slots, sources, self._registry, self._counters, self._reserve_line
+            loop, log, slots, sources, self._registry, self._counters, self._reserve_line
         )
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:

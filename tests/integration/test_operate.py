@@ -441,6 +441,9 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
         talk(crowd[:4])
 
 
+KICKED = "<room>You were kicked\n"
+
+
 # --- admin ---------------------------------------------------------------------------------------
 
 
@@ -451,10 +454,12 @@ def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None
         crowd = [here.join(source) for source in sources]
         ids = [owner.member(client)["id"] for client in crowd]
         assert owner.does("kick", ids[0]) == f"kicked: {ids[0]}\n"
+        crowd[0].hear(KICKED)
         crowd[0].hear_end()
         assert owner.does("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
         assert owner.does("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
         for client in crowd[1:5]:
+            client.hear(KICKED)
             client.hear_end()
         for _ in range(5):
             here.prints(" disconnected: kicked\n")
@@ -472,8 +477,20 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
         client.say("first\nhalf")
         other.hear("<127.0.0.2>first\n")
         owner.does("kick", id)
+        client.hear(KICKED)
         client.hear_end()
         other.hear("<127.0.0.2>half")
+
+
+def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
+    """PREFIX-4: also after another's unfinished text."""
+    with room("--workers", 2, "--run-dir", owner.folder) as here:
+        client, other = here.join_all(addresses(2))
+        other.say("half")
+        client.hear("<127.0.0.3>half")
+        owner.does("kick", "127.0.0.2")
+        client.hear("\n" + KICKED)
+        client.hear_end()
 
 
 def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
@@ -482,6 +499,7 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
         assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
         for client in (member, other):
+            client.hear("<room>You were banned\n")
             client.hear_end()
         assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
@@ -609,6 +627,7 @@ def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
         code, _, error = owner.run("admin", "ban", "127.0.0.2")
         assert code == 1
         assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
+        client.hear("<room>You were banned\n")
         client.hear_end()
         here.knock("127.0.0.2").hear("You are banned from this room\n")
 
@@ -656,8 +675,9 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
             assert [member["address"] for member in told["members"]].count("unix") == 2
             assert "  unix  " in owner.run("status")[1]
             assert len(owner.does("kick", "unix").split(",")) == 2
-            member.hear_end()
-            other.hear_end()
+            for client in (member, other):
+                client.hear(KICKED)
+                client.hear_end()
         assert path.exists()
     assert list(owner.folder.iterdir()) == []
 

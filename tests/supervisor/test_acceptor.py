@@ -12,6 +12,7 @@ import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.control.bans import Bans
+from chatroom.log.ring import Log
 from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import members, pending
@@ -52,9 +53,10 @@ class Door:
         self.counters, self.bans = Counters(), Bans()
         self.shown: list[str] = []
         registry = cast(RegistryProcess, self.registry)
+        log = cast(Log, None)  # only a member that is disconnected needs it
         sources = Sources(settings.sources)
         self.members = Members(
-            self.loop, self.slots, sources, registry, self.counters, self._reserve_line
+            self.loop, log, self.slots, sources, registry, self.counters, self._reserve_line
         )
         self.acceptor = Acceptor(
             self.loop,

@@ -45,8 +45,8 @@ class Room:
         )
         self.commands = AdminCommands(self.members, self.bans, self.log, self.wake)
 
-    def note_put_out(self, client: Client, why: LeaveReason) -> None:
-        self.put_out.append((client.slot, why))
+    def note_put_out(self, members: list[int], why: LeaveReason) -> None:
+        self.put_out += [(id, why) for id in members]
 
     def wake(self) -> None:
         self.woken += 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatroom.config.options import MAX_PREFIX
+from chatroom.log.slots import Checkpoint
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor import assignment
 from chatroom.supervisor.assignment import (
@@ -212,6 +213,10 @@ def test_load_4_a_member_that_kills_several_workers_is_disconnected(
         yield from stage.begin()
         yield from crowd.join(3)
         log = stage.log
+        client = stage.members.by_id[2]
+        client.connection.send(client.greeting)
+        noted = Checkpoint(log.offset(log.head), log.head, len(client.greeting), 0)
+        stage.slots.note(client.slot, noted)
         deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
         for number, suspect in enumerate(deaths):
             assert stage.left == {}, number
@@ -225,7 +230,9 @@ def test_load_4_a_member_that_kills_several_workers_is_disconnected(
             yield
         assert stage.left == {2: LeaveReason.WORKERS_KEPT_DYING}
         assert list(stage.workers[0].adopted) == [1, 3]
-        assert crowd.peers[1].recv(1) == b""
+        assert crowd.peers[1].makefile("rb").read().removeprefix(client.greeting) == (
+            b"<room>Your connection is suspected of stopping worker processes\n"
+        )
         yield from stage.end()
 
     stage.run(story())

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from chatroom.config.settings import Settings
-from chatroom.log.slots import Slots
+from chatroom.log.ring import Geometry, Log
+from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import ANNOUNCE_AFTER, Client, Members
@@ -18,8 +19,12 @@ from chatroom.supervisor.sources import Sources
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
+from tests.log.entries import Run, append
 from tests.system.ends import has_ended
 from tests.system.loops import ManualLoop
+
+SETTINGS = Settings(max_clients=10)
+GEOMETRY = Geometry.of(SETTINGS)
 
 
 class Home:
@@ -30,14 +35,17 @@ class Home:
         self.counters = Counters()
         self.lines: list[str | None] = []
         """Decided lines of the console; None for a line that is not printed."""
-        settings = Settings()
-        self._slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
+        file = anonymous_file("a test's slots", Slots.file_size(SETTINGS))
+        self.slots = Slots(file, SETTINGS)
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._peers: list[socket.socket] = []
         registry = cast(RegistryProcess, Registry(100, 0))
-        sources = Sources(settings.sources)
+        self.log = Log(anonymous_file("a test's log", GEOMETRY.file_size), GEOMETRY)
+        self.log.format()
+        self.log.seat(0)
+        sources = Sources(SETTINGS.sources)
         self.members = Members(
-            self.loop, self._slots, sources, registry, self.counters, self._reserve_line
+            self.loop, self.log, self.slots, sources, registry, self.counters, self._reserve_line
         )
 
     def _reserve_line(self) -> Callable[[str | None], None]:
@@ -63,7 +71,8 @@ class Home:
         self.members.leave(dict.fromkeys(self.members.by_id, LeaveReason.CLOSED))
         self._listener.close()
         self.loop.close()
-        os.close(self._slots.fd)
+        os.close(self.slots.fd)
+        os.close(self.log.fd)
         for peer in self._peers:
             peer.close()
 
@@ -119,7 +128,7 @@ def test_a_short_visit_with_a_message_is_announced(home: Home) -> None:
 
 def test_a_member_that_is_kicked_at_once_is_announced(home: Home) -> None:
     peer = home.join()
-    home.members.disconnect(home.members.by_id[1], LeaveReason.KICKED)
+    home.members.disconnect([1], LeaveReason.KICKED)
     assert has_ended(peer)
     home.leave()
     assert home.lines == [CONNECTED, f"{DISCONNECTED}: kicked"]
@@ -138,3 +147,67 @@ def test_another_protocol_is_refused_and_its_connection_is_no_member(
     assert home.counters.joins == home.counters.leaves.total() == was_member
     expected = [CONNECTED, f"{DISCONNECTED}: spoke HTTP"] if was_member else [None]
     assert home.lines == expected
+
+
+# --- the line that says why ----------------------------------------------------------------------
+
+KICKED = b"<room>You were kicked\n"
+
+
+def served(home: Home) -> tuple[socket.socket, Client]:
+    """Return a member that has received the welcome, and no message yet: its peer, and itself."""
+    peer = home.join()
+    client = home.members.by_id[1]
+    client.connection.setblocking(False)
+    client.greeting = b"hi\n"
+    client.connection.send(client.greeting)
+    head = home.log.head
+    checkpoint = Checkpoint(home.log.offset(head), head, len(client.greeting), 0)
+    home.slots.note(client.slot, checkpoint)
+    return peer, client
+
+
+def hear_all(peer: socket.socket) -> bytes:
+    heard = b""
+    while data := peer.recv(1000):
+        heard += data
+    return heard
+
+
+def test_a_member_hears_why_it_is_disconnected(home: Home) -> None:
+    peer, client = served(home)
+    append(home.log, Run(2, b"<b>hello\n"))
+    client.connection.send(b"<b>hello\n")
+    home.members.disconnect([1], LeaveReason.KICKED)
+    assert hear_all(peer) == b"hi\n<b>hello\n" + KICKED
+
+
+@pytest.mark.parametrize(("sender", "begin"), [(2, b"\n"), (1, b"")], ids=["another's", "its own"])
+def test_prefix_4_the_line_begins_a_line(home: Home, sender: int, begin: bytes) -> None:
+    peer, client = served(home)
+    append(home.log, Run(sender, b"<x>half"))
+    if sender != 1:
+        client.connection.send(b"<x>half")
+    home.members.disconnect([1], LeaveReason.KICKED)
+    assert hear_all(peer).removesuffix(KICKED).endswith(begin or b"hi\n")
+
+
+def test_a_member_that_is_behind_hears_no_line(home: Home) -> None:
+    """The line could come inside a message."""
+    peer, client = served(home)
+    append(home.log, Run(2, b"<b>hello\n"))
+    client.connection.send(b"<b>he")
+    home.members.disconnect([1], LeaveReason.KICKED)
+    assert hear_all(peer) == b"hi\n<b>he"
+
+
+@pytest.mark.parametrize("sent", [b"", b"h"])
+def test_welcome_1_a_connection_without_the_welcome_hears_no_line(home: Home, sent: bytes) -> None:
+    peer = home.join()
+    client = home.members.by_id[1]
+    client.greeting = b"hi\n"
+    if sent:
+        home.slots.note(client.slot, Checkpoint(0, home.log.head, len(client.greeting), 0))
+        client.connection.send(sent)
+    home.members.disconnect([1], LeaveReason.KICKED)
+    assert hear_all(peer) == sent

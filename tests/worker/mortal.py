@@ -365,7 +365,7 @@ class House:
         self.left: dict[int, LeaveReason] = {}
         sources = Sources(self.settings.sources)
         self.members = Watched(
-            self.loop, self.slots, sources, registry, counters, lambda: lambda line: None
+            self.loop, self.log, self.slots, sources, registry, counters, lambda: lambda line: None
         )
         self.pool = WorkerPool(
             self.settings, self.loop, self.log, self.slots, self.room_rate, self.doorbells

@@ -18,6 +18,10 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t
 # C1, the characters with the Unicode property Bidi_Control, and the two
 # separators that some terminals and editors treat as line ends.
 _REPLACED = "\x80-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029"
+# Deprecated format characters, and interlinear annotations: they change how the
+# text around them is shown. Hangul fillers: blank letters, which turn the
+# direction of a line as letters do.
+_REPLACED += "\u206a-\u206f\ufff9-\ufffb\u115f\u1160\u3164\uffa0"
 _HARMFUL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_REPLACED}]")
 _PLAIN = bytes([*b"\t\n", *range(0x20, 0x7F)])
 

@@ -20,8 +20,17 @@ BIDIRECTIONAL = [
 ]
 SEPARATORS = ["\N{LINE SEPARATOR}", "\N{PARAGRAPH SEPARATOR}"]
 
+DEPRECATED = [chr(code) for code in range(0x206A, 0x2070)]
+ANNOTATIONS = [chr(code) for code in range(0xFFF9, 0xFFFC)]
+FILLERS = [
+    "\N{HANGUL CHOSEONG FILLER}",
+    "\N{HANGUL JUNGSEONG FILLER}",
+    "\N{HANGUL FILLER}",
+    "\N{HALFWIDTH HANGUL FILLER}",
+]
+
 WITH_PICTURE = [char for char in [*C0, DEL] if char not in "\t\n"]
-REPLACED = [*C1, *BIDIRECTIONAL, *SEPARATORS]
+REPLACED = [*C1, *BIDIRECTIONAL, *SEPARATORS, *DEPRECATED, *ANNOTATIONS, *FILLERS]
 HARMFUL = {*WITH_PICTURE, *REPLACED}
 #: A few harmless ones with them.
 LETTERS = sorted({*HARMFUL, *"a<\t\né€😀\N{COMBINING DIAERESIS}"})
@@ -66,6 +75,13 @@ def test_text_1_every_other_character_arrives_unchanged() -> None:
     assert "\t" in safe
     assert "\n" in safe
     assert sanitize(safe.encode()) == safe.encode()
+
+
+def test_text_1_flags_and_braille_are_text() -> None:
+    """They need tag characters, and a pattern without dots."""
+    england = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    for shown in (england, "\u2800\u28ff"):
+        assert sanitize(shown.encode()) == shown.encode()
 
 
 def test_every_control_character_of_unicode_is_harmful_but_tab_and_lf() -> None:

@@ -9,11 +9,11 @@ writable, and is disconnected if it lags too far. So a slow reader delays nobody
 """
 
 import contextlib
-import selectors
 from time import monotonic
 
 from chatroom.log.ring import Log, Span
 from chatroom.system.doorbell import Doorbell
+from chatroom.system.poller import WRITE, Poller
 from chatroom.worker.member import Member
 
 FEW = 64
@@ -56,8 +56,8 @@ class Delivery:
         self._level: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
         """Members that did not take everything, by id."""
-        self.writable = selectors.DefaultSelector()
-        """Selector of the sockets of members that are behind. Call `write` when it is readable."""
+        self.writable = Poller()
+        """Poller of the sockets of members that are behind. Call `write` when it is readable."""
         self.position = 0
         self.offset = 0
         self._lag_exempt: set[int] = set()
@@ -223,7 +223,7 @@ class Delivery:
 
     def _fall_behind(self, member: Member) -> None:
         self.behind[member.id] = member
-        self.writable.register(member, selectors.EVENT_WRITE, member)
+        self.writable.register(member, WRITE, member)
 
     def _catch_up(self, member: Member) -> None:
         self.writable.unregister(member)
@@ -231,8 +231,8 @@ class Delivery:
 
     def write(self) -> None:
         """Send more to members whose sockets are writable again."""
-        for key, _ in self.writable.select(0):
-            self.resume(key.data)
+        for member in self.writable.poll(0):
+            self.resume(member)
 
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it still is.

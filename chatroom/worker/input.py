@@ -8,7 +8,6 @@ up, members are read from in the order of fair_queue.py.
 """
 
 import contextlib
-import selectors
 from time import monotonic
 
 from chatroom.log.ring import Batch
@@ -17,6 +16,7 @@ from chatroom.protocol.message import count, render
 from chatroom.protocol.opening import foreign, is_open
 from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
+from chatroom.system.poller import READ, Poller
 from chatroom.worker.allowance import Allowance, cost
 from chatroom.worker.fair_queue import TURN_READ, FairQueue, turn_size
 from chatroom.worker.member import Member
@@ -44,7 +44,7 @@ class Input:
         self._batch_limits = settings.batch, settings.batch_entries, settings.batch_cost
         self._flush_after = settings.flush_after
         self._allowance = Allowance(settings.rate, settings.burst)
-        self.events = selectors.DefaultSelector()
+        self.events = Poller()
         """Events of members that may be read from; the loop adds its other events."""
         self.batch = Batch()
         """Messages to append."""
@@ -104,7 +104,7 @@ class Input:
         self._readable.clear()
 
     def _watch(self, member: Member) -> None:
-        self.events.register(member, selectors.EVENT_READ, member)
+        self.events.register(member, READ, member)
 
     # --- pending work --------------------------------------------------------
 

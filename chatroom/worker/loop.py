@@ -1,18 +1,16 @@
 """A worker's event loop. One turn is `Worker._turn`; __init__.py describes its steps."""
 
-import selectors
 from time import monotonic
 
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.poller import READ, WRITE, Poller
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.input import Input
 from chatroom.worker.member import Member
 from chatroom.worker.membership import Membership
 from chatroom.worker.seat import Seat
 from chatroom.worker.shutdown import Shutdown
-
-READ_AND_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Worker:
@@ -36,19 +34,19 @@ class Worker:
         """True while the batch can't be appended: the log has no room, or the room no rate."""
         self._append_at: float | None = None
         """Time at which the room's rate permits the batch; None if that is not the reason."""
-        self.events = selectors.DefaultSelector()
+        self.events = Poller()
         """Events to handle while the worker does not read from its members."""
-        self._selectors = self.events, self.input.events
+        self._pollers = self.events, self.input.events
         doorbell = seat.doorbells[seat.number]
-        for selector in self._selectors:
-            selector.register(channel, selectors.EVENT_READ, self._on_channel)
-            selector.register(doorbell, selectors.EVENT_READ, doorbell.clear)
-            selector.register(self.delivery.writable, selectors.EVENT_READ, self.delivery.write)
+        for poller in self._pollers:
+            poller.register(channel, READ, self._on_channel)
+            poller.register(doorbell, READ, doorbell.clear)
+            poller.register(self.delivery.writable, READ, self.delivery.write)
 
     def watch(self, sentinel: int) -> None:
         """Raise ChannelClosed from `run` when `sentinel` is readable."""
-        for selector in self._selectors:
-            selector.register(sentinel, selectors.EVENT_READ, self._on_orphaned)
+        for poller in self._pollers:
+            poller.register(sentinel, READ, self._on_orphaned)
 
     def _on_orphaned(self) -> None:
         raise ChannelClosed
@@ -83,12 +81,12 @@ class Worker:
 
     def _wait(self) -> None:
         reading = not (self._full or self.input.draining)
-        selector = self.input.events if reading else self.events
-        for key, _ in selector.select(self._timeout()):
-            if isinstance(key.data, Member):
-                self.input.note_readable(key.data)
+        poller = self.input.events if reading else self.events
+        for data in poller.poll(self._timeout()):
+            if isinstance(data, Member):
+                self.input.note_readable(data)
             else:
-                key.data()
+                data()
 
     def _timeout(self) -> float | None:
         due = None if self._full else self.input.due()
@@ -145,7 +143,7 @@ class Worker:
         if self._channel.backlog:
             self._channel.flush()
             if not self._channel.backlog:
-                self._watch_channel(selectors.EVENT_READ)
+                self._watch_channel(READ)
         for record, descriptors in self._channel.receive():
             self._handle_message(record, descriptors)
 
@@ -168,8 +166,8 @@ class Worker:
         waiting = self._channel.backlog
         self._channel.send(record)
         if self._channel.backlog and not waiting:
-            self._watch_channel(READ_AND_WRITE)
+            self._watch_channel(READ | WRITE)
 
     def _watch_channel(self, events: int) -> None:
-        for selector in self._selectors:
-            selector.modify(self._channel, events, self._on_channel)
+        for poller in self._pollers:
+            poller.modify(self._channel, events)

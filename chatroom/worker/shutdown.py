@@ -6,11 +6,11 @@ and close all connections without losing what was sent.
 """
 
 import contextlib
-import selectors
 import socket
 from time import monotonic
 
 from chatroom.config.settings import MAX_READ
+from chatroom.system.poller import READ, Poller
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.input import Input
 from chatroom.worker.member import Member
@@ -81,17 +81,17 @@ def _linger(members: list[Member]) -> None:
     Takes LINGER_WITHIN at most.
     """
     deadline = monotonic() + LINGER_WITHIN
-    with selectors.DefaultSelector() as selector:
+    with contextlib.closing(Poller()) as poller:
         for member in members:
             if _drain_input(member):
-                selector.register(member, selectors.EVENT_READ, member)
-        while selector.get_map() and monotonic() < deadline:
-            ready = selector.select(SILENCE)
+                poller.register(member, READ, member)
+        while len(poller) and monotonic() < deadline:
+            ready = poller.poll(SILENCE)
             if not ready:
                 break
-            for key, _ in ready:
-                if not _drain_input(key.data):
-                    selector.unregister(key.data)
+            for member in ready:
+                if not _drain_input(member):
+                    poller.unregister(member)
 
 
 def _drain_input(member: Member) -> bool:

@@ -7,7 +7,6 @@ test goes on, and knows how long the worker would have waited.
 import contextlib
 import os
 import select
-import selectors
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
@@ -31,6 +30,7 @@ from chatroom.worker.seat import Seat
 from tests.log.entries import new_log
 from tests.system.ends import has_ended
 
+EPOLL = select.epoll
 EVERYTHING = 1 << 30
 MANY = 1000
 
@@ -98,14 +98,22 @@ class Ended(Exception):
     """Raised where a worker has ended."""
 
 
-class Sleepless(selectors.DefaultSelector):
-    """A selector that never waits."""
+class Sleepless:
+    """An epoll that never waits."""
 
     woken = 0
-    """Number of calls of `select`, on all selectors, that found an event."""
+    """Number of calls of `poll`, on all of these, that found an event."""
 
-    def select(self, timeout: float | None = None) -> Any:
-        events = super().select(0)
+    def __init__(self) -> None:
+        self._epoll = EPOLL()
+        self.fileno = self._epoll.fileno
+        self.register = self._epoll.register
+        self.modify = self._epoll.modify
+        self.unregister = self._epoll.unregister
+        self.close = self._epoll.close
+
+    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        events = self._epoll.poll(0, most)
         if not events and (timeout is None or timeout > 0):
             raise Asleep(timeout)
         Sleepless.woken += 1
@@ -204,7 +212,7 @@ class Room:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
         self.clock.rule(monkeypatch)
-        monkeypatch.setattr(selectors, "DefaultSelector", Sleepless)
+        monkeypatch.setattr(select, "epoll", Sleepless)
         self.settings = Settings(workers=workers, **options)
         geometry = Geometry.of(self.settings)
         self._fd = anonymous_file("a test's log", geometry.file_size)

@@ -137,8 +137,8 @@ class Mortal:
         self.exitcode = -9
         self._alive.close()
         if (worker := self._worker) is not None:
-            for selector in (worker.events, worker.input.events, worker.delivery.writable):
-                selector.close()
+            for poller in (worker.events, worker.input.events, worker.delivery.writable):
+                poller.close()
         for connection in self._held:
             connection.close()
         self._worker = None
@@ -334,7 +334,7 @@ class House:
         self.clock = Clock()
         self.loop = ManualLoop(self.clock)
         self.clock.rule(monkeypatch)
-        monkeypatch.setattr("selectors.DefaultSelector", Sleepless)
+        monkeypatch.setattr(select, "epoll", Sleepless)
         monkeypatch.setattr(
             membership, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterator
-from selectors import DefaultSelector, SelectorKey
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.system.doorbell import Doorbell
+from chatroom.system.poller import Poller, Source
 from chatroom.worker import delivery
 from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
@@ -22,20 +22,18 @@ LAG, LAG_ENTRIES = 100, 12
 GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
-class Watched(DefaultSelector):
-    """A selector for Lines, which have no descriptors."""
+class Watched(Poller):
+    """A poller for Lines, which have no descriptors."""
 
     def __init__(self) -> None:
         super().__init__()
         self.members: list[Member] = []
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+    def register(self, source: Source, events: int, data: Any) -> None:
         self.members.append(data)
-        return SelectorKey(fileobj, 0, events, data)
 
-    def unregister(self, fileobj: Any) -> SelectorKey:
-        self.members.remove(fileobj)
-        return SelectorKey(fileobj, 0, 0, fileobj)
+    def unregister(self, source: Source) -> None:
+        self.members.remove(cast(Member, source))
 
 
 class Stage:

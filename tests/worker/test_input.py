@@ -48,8 +48,8 @@ class Reader:
 
     def turn(self) -> bytes:
         """Read once; return the text to append."""
-        for key, _ in self.input.events.select(0):
-            self.input.note_readable(key.data)
+        for member in self.input.events.poll(0):
+            self.input.note_readable(member)
         departures = self.input.read()
         for member, _ in departures:
             self.input.remove(member)

@@ -25,6 +25,7 @@ from chatroom.worker.membership import Membership
 from chatroom.worker.recovery import walk
 from tests.integration.waiting import PATIENCE
 from tests.selection import Sample
+from tests.worker.drivers import EPOLL
 from tests.worker.mortal import Guest, House, Killed, a_house
 
 # --- cursors -------------------------------------------------------------------------------------
@@ -566,7 +567,7 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
         alice.hear()
         alice.go(end)
         connection = house.members.by_id[alice.id].connection
-        with select.epoll() as epoll:
+        with EPOLL() as epoll:
             epoll.register(connection, select.EPOLLRDHUP)
             assert epoll.poll(PATIENCE), "its end has arrived"
             epoll.modify(connection, 0)

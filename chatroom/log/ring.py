@@ -55,10 +55,11 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# Indexes of words in the header: the head; the number of seats in use; the first of the arrays with
-# one word for each seat (see `Log.__init__`).
+# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for room,
+# or has died meanwhile; the first of the arrays with one word for each seat (see `Log.__init__`).
 _HEAD = 0
 _IN_USE = 1
+_WAITED_FOR = 2
 _BY_SEAT = 8
 _WORDS_OF_SEAT = 7
 _WORD = 8
@@ -397,9 +398,13 @@ class Log:
 
         Return the workers that waited for room; the caller rings their doorbells.
         """
+        words = self._words
         if self._positions[worker] == position:
             return []  # no room was made: the woken workers would only spin
         self._positions[worker] = position
+        if not words[_WAITED_FOR]:
+            return []
+        words[_WAITED_FOR] = 0
         waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
         for number in waiting:
             self._waiting[number] = 0
@@ -414,7 +419,7 @@ class Log:
 
     def wait_for_room(self, worker: int) -> None:
         """Record, after `append` returned None, that `worker` waits for room. Hold the lock."""
-        self._waiting[worker] = 1
+        self._waiting[worker] = self._words[_WAITED_FOR] = 1
         self._waits[worker] += 1
 
     @property
@@ -423,7 +428,7 @@ class Log:
 
         It needs no lock: a worker that begins to wait rings those that must deliver.
         """
-        return any(self._in_use(self._waiting))
+        return self._words[_WAITED_FOR] != 0
 
     def tally(self, worker: int, appended: int, due: int) -> None:
         """Count messages that `worker` has appended, and deliveries due to its members."""

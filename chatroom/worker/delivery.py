@@ -256,6 +256,8 @@ class Delivery:
         until it lags little, or the grace period is over.
         """
         behind = self.behind
+        if not behind and self.grace_until is None:
+            return []
         if self.grace_until is not None:
             self._lag_exempt = {
                 id for id in self._lag_exempt if id in behind and self._lags(behind[id], MUCH)

@@ -71,10 +71,11 @@ class Worker:
             self.membership.remove(member, LeaveReason.LAGGED)
         self.membership.note_if_due()
         self.delivery.make_room()
-        self.membership.adopt()
-        for record in self.membership.reports(self._full):
-            self._tell(record)
-        if self.shutdown.has_drained(self._full):
+        if self.membership.has_work:
+            self.membership.adopt()
+            for record in self.membership.reports(self._full):
+                self._tell(record)
+        if self.input.draining and self.shutdown.has_drained(self._full):
             self._tell({"drained": True})
 
     # --- wait ----------------------------------------------------------------

@@ -50,6 +50,11 @@ class Membership:
         self._noted = 0, 0
         """Offset and position at which the checkpoints were last noted."""
 
+    @property
+    def has_work(self) -> bool:
+        """True if `adopt` or `reports` has something to do."""
+        return bool(self._to_adopt or self._to_yield or self._acks or self.departures)
+
     # --- requests of the main process ----------------------------------------
 
     def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:

@@ -55,8 +55,8 @@ IDLE = 2**64 - 1
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for room,
-# or has died meanwhile; the first of the arrays with one word for each seat (see `Log.__init__`).
+# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for room
+# (or did, and has died); the first of the arrays with one word for each seat (see `Log.__init__`).
 _HEAD = 0
 _IN_USE = 1
 _WAITED_FOR = 2

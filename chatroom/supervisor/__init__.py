@@ -9,6 +9,7 @@ In reading order:
     members.py         `Members`: the members, and a dup of each member's socket
     sources.py         `Sources`: which members share a source, for the room's rate
     assignment.py      `Assignment`: which worker serves which member; what follows a death
+    placement.py       `place`, `rebalance`: where members are served, by the workers' loads
     pool.py            `WorkerPool`: start, watch and replace workers
     child.py           `Child`: one process, from its start until it is reaped
     watchdog.py        find processes that make no progress

@@ -11,7 +11,6 @@ position of a dead worker, and of one that has yielded members, is pinned until 
 each worker has acknowledged (ack) that it serves the members it was handed.
 """
 
-import heapq
 from collections import Counter
 from itertools import count, islice
 
@@ -19,6 +18,7 @@ from chatroom.log.ring import Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
+from chatroom.supervisor.placement import place, rebalance
 from chatroom.supervisor.pool import WorkerPool, WorkerProcess
 from chatroom.supervisor.registry import UNASSIGNED, RegistryProcess
 from chatroom.system.channel import Record
@@ -31,9 +31,6 @@ prefix of each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
 """Deaths in a row, of the workers that handled a member, after which the member is disconnected."""
-
-UNEVEN = 0.1
-"""Tolerated difference between two workers' loads, as a fraction of a fair share."""
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
@@ -52,6 +49,7 @@ class Assignment:
         registry: RegistryProcess,
         counters: Counters,
         log: Log,
+        pack: int,
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -59,6 +57,7 @@ class Assignment:
         self._registry = registry
         self._counters = counters
         self._log = log
+        self._pack = pack
         self._stopped = False
         """True once the workers were told to stop: their members are not reassigned."""
         self._orphaned_at: float | None = None
@@ -159,7 +158,7 @@ class Assignment:
     # --- hand members over ---------------------------------------------------
 
     def _assign(self, members: list[int]) -> None:
-        """Hand members to the least loaded workers and request acks. Skip those that have left."""
+        """Hand members to workers and request acks. Skip members that have left."""
         ready = {worker.number: worker for worker in self._pool.ready()}
         members = [id for id in members if id in self._members.by_id]
         if not members:
@@ -173,12 +172,11 @@ class Assignment:
         load = self._load()
         for id in members:
             load[self._members.by_id[id].worker] -= 1
-        least = [(load[number], number) for number in ready]
-        heapq.heapify(least)
+        loads = {number: load[number] for number in ready}
         shares: dict[int, list[int]] = {}
         for id in members:
-            size, number = least[0]
-            heapq.heapreplace(least, (size + 1, number))
+            number = place(loads, self._pack)
+            loads[number] += 1
             shares.setdefault(number, []).append(id)
             self._members.by_id[id].worker = number
         for number, share in shares.items():
@@ -230,26 +228,24 @@ class Assignment:
             self._balance_timer.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
-        """Tell the most loaded worker to yield its surplus of members."""
-        ready = self._pool.ready()
-        if self._pool.closing or self._yielder or not self.settled or len(ready) < 2:
+        """Tell a worker to yield members, so that the others serve them."""
+        if self._pool.closing or self._yielder or not self.settled:
             return  # `_settle` or `on_worker_ready` schedules it again
         load = self._load()
-        ready.sort(key=lambda worker: load[worker.number])
-        least, most = ready[0], ready[-1]
-        difference = load[most.number] - load[least.number]
-        if difference <= max(1, UNEVEN * len(self._members.by_id) / len(ready)):
+        loads = {worker.number: load[worker.number] for worker in self._pool.ready()}
+        move = rebalance(loads, self._pack)
+        if move is None:
             return
         movable = (
             id
             for id, client in self._members.by_id.items()
             # No other worker could recover a member whose bytes the kernel does not count.
-            if client.worker == most.number and taken(client.connection) is not None
+            if client.worker == move.worker and taken(client.connection) is not None
         )
-        moving = [*islice(movable, min(difference // 2, MAX_YIELD))]
+        moving = [*islice(movable, min(move.members, MAX_YIELD))]
         if moving:
-            self._yielder, self._yielded = most, False
-            most.tell({"yield": moving})
+            self._yielder, self._yielded = self._pool.workers[move.worker], False
+            self._yielder.tell({"yield": moving})
 
     def _load(self) -> Counter[int]:
         """Return the number of members on each worker."""

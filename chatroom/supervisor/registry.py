@@ -20,6 +20,7 @@ from chatroom.errors import RegistryError
 from chatroom.logs import Event
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.child import READY_WITHIN, Child
+from chatroom.supervisor.placement import place
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.spawn import PARENT
 
@@ -59,9 +60,11 @@ class Refusal:
 class Registry:
     """The directory. Only `members` and `restore` take time in proportion to its size."""
 
-    def __init__(self, max_clients: int, max_clients_per_address: int) -> None:
-        """`max_clients_per_address`: 0 means that only `max_clients` applies."""
+    def __init__(self, max_clients: int, max_clients_per_address: int, pack: int) -> None:
+        """`max_clients_per_address`: 0 means that only `max_clients` applies. `pack`: see
+        placement.py."""
         self._max_clients = max_clients
+        self._pack = pack
         self.limit(max_clients_per_address)
         self._last_id = 0
         self._members: Directory = {}
@@ -85,7 +88,7 @@ class Registry:
         self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:
-        """Refuse a newcomer, or give it an id and the worker with the fewest members.
+        """Refuse a newcomer, or give it an id and a worker (placement.py).
 
         `address` is in canonical form. An id is never given twice. If no worker is enrolled, the
         newcomer is UNASSIGNED.
@@ -94,7 +97,8 @@ class Registry:
             return Refusal(RefusalReason.FULL)
         if self._addresses[address] >= self._max_clients_per_address:
             return Refusal(RefusalReason.TOO_MANY)
-        worker = min(sorted(self._workers), key=self._load.__getitem__, default=UNASSIGNED)
+        loads = {worker: self._load[worker] for worker in self._workers}
+        worker = place(loads, self._pack) if loads else UNASSIGNED
         self._last_id += 1
         self._members[self._last_id] = address, worker
         self._addresses[address] += 1
@@ -184,11 +188,13 @@ class RegistryProcess:
         loop: EventLoop,
         max_clients: int,
         max_clients_per_address: int,
+        pack: int,
         held: Callable[[], Directory],
     ) -> None:
         """Start the process. `held` returns the members that the main process holds."""
         self._loop = loop
         self._limits = max_clients, max_clients_per_address
+        self._pack = pack
         self._held = held
         self._last_id = 0
         self._workers: set[int] = set()
@@ -217,7 +223,7 @@ class RegistryProcess:
             manager.connect()
             child.ready()
             _limit(ours, ANSWER_WITHIN)
-            registry = manager.Registry(*self._limits)  # type: ignore[attr-defined]
+            registry = manager.Registry(*self._limits, self._pack)  # type: ignore[attr-defined]
             registry._connect()  # else the first call would connect, when `ours` is closed
         self._registry = registry
 

@@ -160,7 +160,7 @@ class Supervisor:
         first = endpoint(self._listeners[0])
         bans = Bans(run_dir.bans_of(folder, first) if folder and settings.keep_bans else None)
         self._registry = RegistryProcess(
-            loop, capacity, settings.max_clients_per_address, self._held
+            loop, capacity, settings.max_clients_per_address, settings.pack, self._held
         )
         cleanup.callback(self._registry.stop)
         sources = Sources(settings.sources)
@@ -176,7 +176,7 @@ class Supervisor:
         self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
-            loop, self._pool, self._members, self._registry, self._counters, log
+            loop, self._pool, self._members, self._registry, self._counters, log, settings.pack
         )
         self._acceptor = Acceptor(
             loop,

@@ -358,7 +358,10 @@ class Room:
 
 
 def command(*options: object, host: str = "127.0.0.1", port: int = 0) -> list[str]:
-    return [sys.executable, "-m", "chatroom", *map(str, options), host, str(port)]
+    """Return the command of a room. By default its members are spread over all workers, so that
+    tests with a few members test what passes between workers."""
+    pack = () if "--pack" in options else ("--pack", "1")
+    return [sys.executable, "-m", "chatroom", *pack, *map(str, options), host, str(port)]
 
 
 @contextmanager

@@ -71,6 +71,26 @@ def test_load_4_members_are_balanced_when_others_leave() -> None:
         crowd.end()
 
 
+def test_load_4_a_small_room_is_packed_and_a_smaller_one_gathered() -> None:
+    """LOAD-4, CAST-5: one worker serves all up to --pack, two more; one again when most have left.
+
+    Members talk all the time.
+    """
+    with room("--workers", 3, "--pack", 10, *OPTIONS) as here:
+        clients = here.join_all(addresses(10))
+        assert sorted(here.spread(clients)) == [0, 0, 10]
+        clients += here.join_all(addresses(16)[10:])
+        assert sorted(here.spread(clients)) == [0, 6, 10]
+        crowd = Crowd(clients)
+        crowd.talk_on(20)
+        for client in clients[1:5] + clients[11:]:
+            crowd.leave(client)
+        crowd.talk(lambda: sorted(here.spread(crowd.present())) == [0, 0, 7], "all are gathered")
+        crowd.talk_on()
+        here.stop()
+        crowd.end()
+
+
 CANT = r' event=worker-failed worker=\d+ error="OSError: out of luck" next=0.[124] says='
 
 

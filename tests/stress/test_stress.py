@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 
-SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 {{host}} {{port}}"
+SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
 
 #: All scenarios, with a duration in seconds if a shorter run than the default shows the same.
 SCENARIOS = [

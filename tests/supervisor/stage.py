@@ -108,9 +108,10 @@ class LocalRegistry(Registry):
         loop: EventLoop,
         clients: int,
         per_address: int,
+        pack: int,
         held: Callable[[], Directory],
     ) -> None:
-        super().__init__(clients, per_address)
+        super().__init__(clients, per_address, pack)
         self.capacity = clients
         self.held = held
 
@@ -232,7 +233,8 @@ class Stage:
 
     def run(self, story: Story, **options: Any) -> None:
         """Run a room with a story to the end of both. A reload reads `self.settings`."""
-        defaults: dict[str, Any] = {"listen": (Endpoint("127.0.0.1"),), "watchdog": 0, "workers": 1}
+        here = (Endpoint("127.0.0.1"),)
+        defaults: dict[str, Any] = {"listen": here, "watchdog": 0, "workers": 1, "pack": 1}
         self.settings = Settings(**defaults | options)
         self.story = story
         loop = StageLoop(self)

@@ -39,7 +39,7 @@ class Door:
         self.failures: list[int] = []
         listener = listen(Endpoint(host), 300)
         self.where = listener.getsockname()[:2]
-        self.registry = Registry(limits.get("clients", 1000), limits.get("per_address", 0))
+        self.registry = Registry(limits.get("clients", 1000), limits.get("per_address", 0), 1)
         self.registry.enroll(0)
         settings = Settings(
             max_clients=1000,

@@ -15,8 +15,8 @@ from chatroom.supervisor.assignment import (
     BALANCE_AFTER,
     DEATHS,
     MAX_YIELD,
-    UNEVEN,
 )
+from chatroom.supervisor.placement import UNEVEN
 from chatroom.supervisor.registry import Registry
 from chatroom.system.channel import Record
 from tests.supervisor.stage import Process, Stage, Story

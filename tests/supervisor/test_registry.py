@@ -29,7 +29,7 @@ ALICE, BOB = "192.0.2.1", "2001:db8::2"
 
 
 def registry_of(*workers: int, clients: int = 10, per_address: int = 0) -> Registry:
-    registry = Registry(clients, per_address)
+    registry = Registry(clients, per_address, 1)
     for worker in workers:
         registry.enroll(worker)
     return registry
@@ -245,7 +245,7 @@ class Room:
     def __init__(self) -> None:
         self.held: Directory = {}
         self.loop = EventLoop()
-        self.registry = RegistryProcess(self.loop, 3, 2, lambda: dict(self.held))
+        self.registry = RegistryProcess(self.loop, 3, 2, 1, lambda: dict(self.held))
 
     @property
     def pid(self) -> int:
@@ -449,7 +449,7 @@ import signal
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.registry import RegistryProcess
 from chatroom.system.event_loop import EventLoop
-registry = RegistryProcess(EventLoop(), 1, 1, dict)
+registry = RegistryProcess(EventLoop(), 1, 1, 1, dict)
 print(registry._child.pid, flush=True)
 signal.pause()
 """

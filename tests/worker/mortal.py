@@ -64,6 +64,7 @@ SMALL: dict[str, Any] = {
     "max_clients": 50,
     "rate": 0,
     "room_rate": 0,
+    "pack": 1,
 }
 
 
@@ -352,7 +353,7 @@ class House:
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
         self.where = self._listener.getsockname()
-        self.registry = Registry(self.settings.max_clients, 0)
+        self.registry = Registry(self.settings.max_clients, 0, self.settings.pack)
         registry = cast(RegistryProcess, self.registry)
         counters = Counters()
         house = self
@@ -371,7 +372,7 @@ class House:
             self.settings, self.loop, self.log, self.slots, self.room_rate, self.doorbells
         )
         self.assignment = Assignment(
-            self.loop, self.pool, self.members, registry, counters, self.log
+            self.loop, self.pool, self.members, registry, counters, self.log, self.settings.pack
         )
         self.acceptor = Acceptor(
             self.loop,

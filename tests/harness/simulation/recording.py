@@ -21,7 +21,7 @@ from tests.harness.commands import in_time
 
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
-CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 {{host}} {{port}}"
+CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
 
 #: A server that calls `serve(connection)` for each connection, in a thread. It accepts no more
 #: connections once its `server` was shut down.

@@ -1,0 +1,62 @@
+"""Placement: which worker serves a member, and when members move. Pure functions of the loads.
+
+A message costs each further worker that serves members a wake-up, which is more than all the rest
+of a small room's work. So newcomers fill one worker up to `pack` members before the next worker
+gets any. Once all workers have that many, the room is a large one, and the load is spread evenly.
+
+The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
+members, by number.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+UNEVEN = 0.1
+"""Tolerated difference between the loads of a large room's workers, as a fraction of a fair share.
+"""
+
+GATHER_AT = 0.75
+"""Fraction of the other workers' `pack` members up to which a worker's members are gathered. Below
+1, so that a room whose size changes little does not gather and spread again and again."""
+
+
+class Move(NamedTuple):
+    """Members to move away from a worker."""
+
+    worker: int
+    members: int
+    """Number of members."""
+
+
+def place(loads: Mapping[int, int], pack: int) -> int:
+    """Return the worker for one more member: the fullest below `pack`, else the least loaded.
+
+    `loads` is not empty. Of equals, the lowest number is returned.
+    """
+    return min(
+        loads,
+        key=lambda worker: (
+            (0, -loads[worker], worker) if loads[worker] < pack else (1, loads[worker], worker)
+        ),
+    )
+
+
+def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
+    """Return the members to move so that the load becomes even, or fewer workers have members.
+
+    None if the members are where they should be. `place` then chooses their new workers.
+    """
+    used = [worker for worker in loads if loads[worker]]
+    if len(loads) < 2 or not used:
+        return None
+    total = sum(loads.values())
+    most = max(used, key=loads.__getitem__)
+    if loads[most] > pack:
+        difference = loads[most] - min(loads.values())
+        if difference > max(1, UNEVEN * total / len(loads)):
+            # Not below `pack`: `place` would choose the same worker again.
+            return Move(most, min(difference // 2, loads[most] - pack))
+    elif total <= GATHER_AT * pack * (len(used) - 1):
+        least = min(used, key=loads.__getitem__)
+        return Move(least, loads[least])
+    return None

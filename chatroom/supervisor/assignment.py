@@ -1,9 +1,11 @@
 """Assign members to workers: newcomers, a dead worker's members, and members moved for balance.
 
     a newcomer          adopt ──► the worker that the registry names
-    a worker's death    adopt ──► the least loaded workers; ack ◄── when they serve the members
-    an uneven spread    yield ──► the most loaded worker; yielded ◄──
-                        adopt ──► the least loaded workers; ack ◄──
+    a worker's death    adopt ──► other workers; ack ◄── when they serve the members
+    a rebalance         yield ──► a worker; yielded ◄──
+                        adopt ──► other workers; ack ◄──
+
+placement.py says which workers these are.
 
 A worker adopts all these members in the same way: it recovers each one's progress from the kernel,
 the log and the slot (worker/recovery.py). Until then, the log must keep what they need. So the
@@ -72,7 +74,7 @@ class Assignment:
         self._yielded = False
         """True once the yielder has given its members up."""
         self._balance_timer = loop.timer(self._balance)
-        """Timer of `_balance`; set when the loads may have become uneven."""
+        """Timer of `_balance`; set when members may have to move."""
 
     def hand_over(self, id: int, client: Client) -> None:
         """Hand a newcomer to the worker that the registry named."""
@@ -127,7 +129,7 @@ class Assignment:
         suspects = [id for id, why in lost.items() if why is LeaveReason.WORKERS_KEPT_DYING]
         self._members.say_why(suspects, LeaveReason.WORKERS_KEPT_DYING)
         self._members.leave(lost)
-        # 2. The least loaded workers get its members; if no worker is alive, the members wait.
+        # 2. Other workers get its members; if no worker is alive, the members wait.
         if orphans and self._orphaned_at is None:
             self._orphaned_at = self._loop.now()
         self._assign(orphans)

@@ -70,7 +70,8 @@ def faulty_room(
         "FAULT_ACT": act.__name__,
         "FAULT_PAUSE": str(pause),
     }
-    arguments = [sys.executable, "-m", "tests.integration.faults", "--pack", "1", *map(str, options)]
+    room = [sys.executable, "-m", "tests.integration.faults", "--pack", "1"]
+    arguments = [*room, *map(str, options)]
     with started([*arguments, "127.0.0.1", "0"], environment=environment, tells=tells) as client:
         if ready:
             client.listen()

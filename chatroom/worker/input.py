@@ -198,7 +198,8 @@ class Input:
             departures.append((member, reason))
             return
         size += self._feed(member, bytes(room[:size]))
-        self._reads.append((member.source, size))
+        if self._queue is not None:
+            self._reads.append((member.source, size))
         if not self._allowance.spend(member, size, now):
             self.events.unregister(member)
             self._slots.note_spent(member.slot, member.spent_until)
@@ -270,7 +271,8 @@ class Input:
                 self._silences[member] = now + self._flush_after
             else:
                 extra = self._add_to_batch(member, member.framer.flush())
-                self._reads.append((member.source, extra))
+                if self._queue is not None:
+                    self._reads.append((member.source, extra))
                 self._allowance.add(member, extra, now)
 
     def _may_flush(self, member: Member, now: float) -> bool:

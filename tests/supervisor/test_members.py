@@ -39,7 +39,7 @@ class Home:
         self.slots = Slots(file, SETTINGS)
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._peers: list[socket.socket] = []
-        registry = cast(RegistryProcess, Registry(100, 0))
+        registry = cast(RegistryProcess, Registry(100, 0, 1))
         self.log = Log(anonymous_file("a test's log", GEOMETRY.file_size), GEOMETRY)
         self.log.format()
         self.log.seat(0)

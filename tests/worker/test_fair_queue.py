@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -207,3 +208,19 @@ def test_a_typist_s_line_is_read_at_once_during_a_flood(
         flood.room.settle()
         flood.note()
         assert flood.appended["192.0.2.9"] >= (number + 1) * 18, "in this very turn"
+
+
+def test_a_room_without_a_rate_counts_no_reads(make_room: MakeRoom) -> None:
+    """Nothing grows with the number of messages."""
+    room = make_room(room_rate=0, rate=0)
+    alice, bob = room.join(), room.join()
+
+    def talk(lines: int) -> int:
+        for _ in range(lines):
+            alice.say(b"hello\n")
+            room.run()
+            bob.hear()
+        return sys.getallocatedblocks()
+
+    before = talk(100)
+    assert talk(1000) < before + 500

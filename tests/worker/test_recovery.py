@@ -226,7 +226,7 @@ def test_another_protocol_is_recognised_by_the_next_worker(dies_after: bytes) ->
             raise Killed
 
         page.say(dies_after)
-        dying.setattr(Membership, "reports", die)
+        dying.setattr(Membership, "note_if_due", die)
         assert not house.alive[0].run()
         dying.undo()
         page.say(b"TP/1.1\r\n\r\nspoken by a web page\n"[0 if dies_after.endswith(b"T") else 6 :])

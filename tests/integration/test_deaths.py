@@ -38,6 +38,7 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
             here.knock("127.0.0.2").hear("Too many connections from your address\n")
             third, fourth = here.join_all(["127.0.0.3", "127.0.0.4"])
             here.knock("127.0.0.5").hear("The room is full\n")
+            here.prints("127.0.0.4 connected\n")
             here.registry().kill()
             third.close()
             fourth.close()

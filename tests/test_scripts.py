@@ -129,7 +129,7 @@ def environments() -> configparser.ConfigParser:
     [
         (["tests/stress/test_stress.py::test_each_shipped_scenario_is_run"], 1),
         (["-k", "killed"], 1),
-        ([], 3),
+        ([], 4),
     ],
 )
 def test_a_named_stress_run_is_run_alone(arguments: list[str], functions: int) -> None:

@@ -30,6 +30,9 @@ MAX_PREFIX = 128
 """Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
+MIN_TRANSCRIPT = 4 * MIB
+"""Minimum of `transcript_size` (bytes), so that each line fits into an empty file: a message of the
+longest --max-line takes at most 3 MiB there, if each of its bytes becomes U+FFFD."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Nouns for a value with bounds, by the option's metavar."""
@@ -272,6 +275,10 @@ class Options:
         help="save bans in the run-dir, and load them at the next start at the same address")
     transcript: Path | None = option(None, "FILE", path, validate=_check_transcript,
         help="append every message to FILE, as a line of JSON; SIGUSR1 reopens FILE")
+    transcript_size: int = option(0, "SIZE", size, least=MIN_TRANSCRIPT, or_zero=True,
+        default_text="0, no limit",
+        help="maximum size of the transcript; before it grows beyond this, FILE is renamed to"
+        " FILE.1, in place of an older one, and a new FILE is begun; 0: no limit")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     quiet: bool = option(False,

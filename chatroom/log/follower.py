@@ -86,7 +86,9 @@ class Follower:
         """Place up to which everything was read; before the log's first entry until the message
         `after` is found. If the log no longer has that message, the follower counts as lapped."""
         self.number = after
-        """Number of the last message that was read or missed."""
+        """Number of the last message that was read or missed. A reader that has used only a part of
+        a chunk sets it to the last message of that part; the next `read` returns the chunk again,
+        and `Chunk.runs` the rest."""
 
     @property
     def position(self) -> int:

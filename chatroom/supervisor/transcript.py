@@ -2,6 +2,7 @@
 
     the process                        the main process
     opened, and the file  ──────────►  keeps a descriptor for the next process
+      (rotated)                        and logs
     at                    ──────────►  notes the position that is written
     trouble, fine,        ──────────►  logs
     missed, unwritten
@@ -133,8 +134,8 @@ class TranscriptProcess:
             self._has_reported = True
             self._process.child.ready()
         match record:
-            case {"opened": begun}:
-                self._keep((descriptors[0], begun))
+            case {"opened": begun, **rotation}:
+                self._on_opened(descriptors[0], begun, rotation)
             case {"reopened": number}:
                 self._reopening = number < self._reopens
             case {"at": position}:
@@ -154,6 +155,14 @@ class TranscriptProcess:
             case {"unwritten": messages}:
                 says = "the last messages are missing in the file"
                 self._warn("transcript-incomplete", says, messages=messages)
+
+    def _on_opened(self, fd: int, begun: list[int], rotation: Record) -> None:
+        """Keep the new file; log why, if the old one was full."""
+        self._keep((fd, begun))
+        match rotation:
+            case {"rotated": [to, size]}:
+                says = "the file was full; a new one is begun, an older one of that name is gone"
+                self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:
         """Kill the process if it has something to write and makes no progress; it is replaced.

@@ -95,6 +95,7 @@ def test_host_and_port_are_enough(room: Room) -> None:
         (["--peer-timeout", "60"], "peer_timeout", 60),
         (["--watchdog", "2.5"], "watchdog", 2.5),
         (["--transcript", "said.jsonl"], "transcript", Path("said.jsonl")),
+        (["--transcript-size", "1G"], "transcript_size", 1024 * MIB),
         (["--quiet"], "quiet", True),
         (["--verbose"], "verbose", True),
         (["--log-format", "json"], "log_format", "json"),
@@ -203,6 +204,10 @@ def test_options_may_come_first(room: Room) -> None:
         ([*HERE, "--watchdog", "nan"], "--watchdog"),
         ([*HERE, "--quiet=yes"], "--quiet"),
         ([*HERE, "--transcript", "/tmp"], "--transcript: must be a file, not a folder: /tmp/room"),
+        (
+            [*HERE, "--transcript-size", "3M"],
+            "--transcript-size: must be 0, or a size from 4M",
+        ),
         ([*HERE, "--transcript", ""], "argument --transcript: must be a path, not ''"),
         ([*HERE, "--run-dir", ""], "argument --run-dir: must be a path, not ''"),
         ([*HERE, "--config", ""], "argument --config: must be a path, not ''"),

@@ -256,6 +256,8 @@ POINTS: dict[str, Wrap] = {
     "transcript opening": before(WRITER, "_open"),
     "transcript opened": behind(FILE, "open"),
     "transcript open": behind(WRITER, "_open"),
+    "transcript rotating": before(FILE, "rotate"),
+    "transcript rotated": behind(FILE, "rotate"),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chatroom.config.sizes import KIB
+from chatroom.sidecars.transcript.lines import header
 from tests.integration.clients import Client
 from tests.integration.faults import hang
 from tests.integration.faulty_room import faulty_room
@@ -615,6 +616,47 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
             first.stop()
             until(lambda: "event=transcript-resumed" in here.errors, "it may")
     assert spoken(lines(file)) == talk.heard + other.heard
+
+
+SIZE = 4096 * KIB
+ROTATED = r" level=warning event=transcript-rotated file=\S+ to=\S+ size=\d+ says="
+
+
+def nearly_full(file: Path) -> None:
+    """Write the file of an earlier room, into which about a hundred messages fit."""
+    empty = header("earlier", "", 0, "")
+    file.write_bytes(header("earlier", "", 0, "x" * (SIZE - 16 * KIB - len(empty))))
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("point", ["", "rotating", "rotated", "opened", "open"])
+def test_a_full_file_is_rotated(tmp_path: Path, point: str) -> None:
+    """The process dies before the rename, before the new file is made, before the main process
+    knows of it, or before its first line."""
+    file, aside = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
+    nearly_full(file)
+    aside.write_text("older")
+    options = (*QUIET, "--transcript", file, "--transcript-size", "4M")
+    tells = f"{ROTATED}|{WRITER_DIED}"
+    with faulty_room(tmp_path, f"transcript {point or 'open'}", *options, tells=tells) as (
+        here,
+        rounds,
+    ):
+        talk = Talk(here)
+        talk.lines(1)
+        talk.until_written(file)
+        rounds.load(bool(point))
+        talk.on_until(lambda: aside.read_bytes() != b"older", "it is full")
+        until(lambda: "transcript-rotated" in here.errors, "it is said")
+        talk.lines(5)
+        here.stop()
+        assert not rounds.left
+        assert here.errors.count("transcript-died") == bool(point)
+        size = aside.stat().st_size
+        assert here.errors.count(f"transcript-rotated file={file} to={aside} size={size} ") == 1
+    assert SIZE - 4 * KIB < size <= SIZE
+    assert spoken(lines(aside, file)) == talk.heard
+    account(lines(aside, file))
 
 
 @contextmanager

@@ -73,6 +73,18 @@ def test_the_next_process_gets_the_open_file(stage: Stage, tmp_path: Path) -> No
     assert os.path.samestat(found, (tmp_path / "1").stat())
 
 
+def test_a_rotation_is_logged(
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (tmp_path / "said.jsonl").open("w") as file:
+        stage.says({"opened": [0, 7], "rotated": ["/x/said.jsonl.1", 4194303]}, file.fileno())
+    assert caplog.text.count("event=transcript-") == 1
+    event = "event=transcript-rotated file=said.jsonl to=/x/said.jsonl.1 size=4194303 says="
+    assert event in caplog.text
+    stage.dies()
+    assert stage.last.told() == [{"bell": 1, "file": [0, 7]}]
+
+
 def test_a_request_to_reopen_outlives_the_process(stage: Stage) -> None:
     stage.transcript.reopen()
     stage.transcript.reopen()

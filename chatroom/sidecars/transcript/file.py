@@ -1,7 +1,7 @@
 """The transcript's file. It is only appended to, and holds only whole lines.
 
 Lines that can't be written completely are cut off at once. If a process was killed while it was
-writing, the next one cuts off the torn line: see `repair`.
+writing, the next one cuts off the torn line: see `repair`. A full file is renamed: see `rotate`.
 """
 
 import contextlib
@@ -68,13 +68,18 @@ class TranscriptFile:
             return True
 
     @property
+    def size(self) -> int:
+        """Size of the file (bytes)."""
+        return os.fstat(self.fd).st_size
+
+    @property
     def fresh(self) -> bool:
         """True while the file holds no line of this room."""
-        return os.fstat(self.fd).st_size == self.begin
+        return self.size == self.begin
 
     def repair(self) -> int:
         """Cut off a torn last line; return the last message number that the file accounts for."""
-        if os.fstat(self.fd).st_size < self.begin:
+        if self.size < self.begin:
             self.begin = 0  # somebody has truncated the file
         end = _repair_end(self.fd, self.begin)
         while end > self.begin:
@@ -87,10 +92,8 @@ class TranscriptFile:
 
     def append(self, data: bytes) -> None:
         """Append whole lines, either all or none of them."""
-        if self._damaged is not None:
-            os.ftruncate(self.fd, self._damaged)
-            self._damaged = None
-        size = os.fstat(self.fd).st_size
+        self._cut_off_damage()
+        size = self.size
         rest = memoryview(data)
         try:
             while rest:
@@ -98,8 +101,7 @@ class TranscriptFile:
         except OSError:
             self._damaged = size
             with contextlib.suppress(OSError):
-                os.ftruncate(self.fd, size)
-                self._damaged = None
+                self._cut_off_damage()
             raise
         self._unsynced = True
 
@@ -109,10 +111,37 @@ class TranscriptFile:
             os.fsync(self.fd)
             self._unsynced = False
 
+    def rotate(self, path: Path) -> Path | None:
+        """Give the file at `path` a name with ".1" at its end, and return the new name.
+
+        An older file of that name is replaced. The file may have the new name already, if a process
+        died before it opened another one. Return None if somebody else has moved it; it then stays
+        there. Everything that was appended is flushed to the disk before.
+        """
+        self._cut_off_damage()
+        self.sync()
+        name = os.path.realpath(path)  # of a link, rename the file: the next one is made there, too
+        aside = Path(f"{name}.1")
+        if self.is_at(path):
+            try:
+                if self.is_at(aside):
+                    os.unlink(name)  # two names of one file: `rename` would leave both
+                else:
+                    os.rename(name, aside)
+            except OSError as error:
+                reason = f"it can't be renamed to {aside.name}: {error.strerror}"
+                raise OSError(error.errno, reason) from None
+        return aside if self.is_at(aside) else None
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.sync()
         os.close(self.fd)
+
+    def _cut_off_damage(self) -> None:
+        if self._damaged is not None:
+            os.ftruncate(self.fd, self._damaged)
+            self._damaged = None
 
 
 def _repair_end(fd: int, begin: int) -> int:

@@ -4,12 +4,16 @@ It reports errors to the main process. Before it writes to a file that it has op
 descriptor of the file to the main process. If it dies, the next process gets that file, finds the
 last message in it and goes on from there. When the main process is gone, this process writes the
 remaining messages and ends.
+
+With --transcript-size, a file is rotated when the next line does not fit: it is renamed, and a new
+one is opened. Each step can be repeated by another process, which finds from the file what is done.
 """
 
 import contextlib
 import errno
 import socket
 import sys
+from math import inf
 from multiprocessing import connection
 from pathlib import Path
 from time import monotonic, time
@@ -20,7 +24,7 @@ from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.lines import header, message_lines, missed
+from chatroom.sidecars.transcript.lines import accounted, header, message_lines, missed
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.spawn import PARENT
@@ -58,14 +62,16 @@ def main(path: Path, where: str, run: str, settings: Settings, end: socket.socke
     bell = Doorbell(descriptors[1 : 1 + bells])
     opened = record["file"]
     file = TranscriptFile(descriptors[1 + bells], *opened) if opened else None
-    TranscriptWriter(path, where, run, channel, log, bell, file, PARENT).run()
+    size = settings.transcript_size
+    TranscriptWriter(path, where, run, channel, log, bell, file, PARENT, size).run()
 
 
 class TranscriptWriter:
     """The writer of the transcript; call `run` once.
 
     `file`: the file that the process before this one had open, or None. `parent`: the main
-    process' sentinel.
+    process' sentinel. `limit`: maximum size (bytes) of the file, at least that of any line; 0: no
+    limit.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class TranscriptWriter:
         bell: Doorbell,
         file: TranscriptFile | None,
         parent: int,
+        limit: int = 0,
     ) -> None:
         self._path = path
         self._where = where
@@ -87,6 +94,9 @@ class TranscriptWriter:
         self._bell = bell
         self._file = file
         self._parent = parent
+        self._limit = limit
+        self._full = False
+        """True from the first line that does not fit into the file until another file is open."""
         self._follower: Follower | None = None
         """Cursor in the log; None until the last message in the file is known."""
         self._trouble: str | None = ""
@@ -96,7 +106,8 @@ class TranscriptWriter:
         self._reopen = 0
         """Number of the request to reopen the file; 0: there is none."""
         self._look_at: float | None = monotonic()
-        """Time (s, monotonic) to read the log; None: when the doorbell rings."""
+        """Time (s, monotonic) to read the log; None: when the doorbell rings; inf: when another
+        file is open."""
         self._chunk = CHUNK
         """Bytes of the log to write at once."""
         self._sync_at: float | None = None
@@ -194,19 +205,29 @@ class TranscriptWriter:
             self._fail(error, now)
 
     def _open(self, number: int, now: float) -> None:
-        """Open the file for messages after `number`; keep the old file until that succeeds."""
-        if self._file is None or not self._file.is_at(self._path):
-            try:
-                file = TranscriptFile.open(self._path, number)
-            except OSError as error:
-                self._report_trouble(error)
-                self._open_at = now + RETRY_AFTER
-                self._finished = self._end_by is not None and self._file is None
-                return
+        """Open the file for messages after `number`; keep the old file until that succeeds.
+
+        A full file is renamed before, unless it was moved.
+        """
+        rotated: Record = {}
+        try:
+            if self._file is not None and self._full:
+                aside = self._file.rotate(self._path)
+                if aside is not None:
+                    rotated = {"rotated": [str(aside), self._file.size]}
+            opened = self._file is None or not self._file.is_at(self._path)
+            file = TranscriptFile.open(self._path, number) if opened else None
+        except OSError as error:
+            self._report_trouble(error)
+            self._open_at = now + RETRY_AFTER
+            self._finished = self._end_by is not None and (self._file is None or self._full)
+            return
+        if file is not None:
             if self._file is not None:
                 self._file.close()
-            self._file = file
-            self._tell({"opened": [file.begin, file.after]}, file.fd)
+            self._file, self._full = file, False
+            # One record: the next process repeats either both or nothing.
+            self._tell({"opened": [file.begin, file.after], **rotated}, file.fd)
         if self._reopen:
             self._tell({"reopened": self._reopen})
         self._open_at, self._reopen = None, 0
@@ -223,14 +244,18 @@ class TranscriptWriter:
         if chunk.missed:
             data += missed(chunk.missed, time_)
         data += "".join(message_lines(run, time_) for run in chunk.runs(follower.number)).encode()
-        if data:
+        fitting = data[: self._room(file, data)]
+        if fitting:
             try:
-                file.append(data)
+                file.append(fitting)
             except OSError as error:
                 if error.errno not in FULL or self._chunk == SMALL_CHUNK:
                     raise
                 self._chunk, self._look_at = SMALL_CHUNK, now
                 return
+        if len(fitting) < len(data):
+            self._on_full(follower, fitting, now)
+            return
         follower.advance(chunk)
         self._missed += len(chunk.missed)
         self._chunk = min(CHUNK, 2 * self._chunk)
@@ -244,6 +269,22 @@ class TranscriptWriter:
             self._look_at = now
         else:
             self._look_at = now + PAUSE if moved else None
+
+    def _room(self, file: TranscriptFile, data: bytes) -> int:
+        """Return the size of the whole lines at the beginning of `data` that fit into the file."""
+        room = self._limit - file.size
+        if not self._limit or len(data) <= room:
+            return len(data)
+        return data.rfind(b"\n", 0, max(0, room)) + 1
+
+    def _on_full(self, follower: Follower, fitting: bytes, now: float) -> None:
+        """Rotate the file, then write the rest of the chunk, from which `fitting` was written."""
+        if fitting:
+            number = accounted(fitting[fitting.rfind(b"\n", 0, -1) + 1 :])
+            assert number is not None
+            follower.number = max(follower.number, number)
+            self._sync_at = self._sync_at or now + SYNC_EVERY
+        self._full, self._open_at, self._look_at = True, now, inf
 
     def _sync(self, file: TranscriptFile, position: int) -> None:
         """Flush the file to the disk, and report that."""

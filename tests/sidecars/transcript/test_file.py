@@ -136,6 +136,22 @@ def test_a_partial_write_that_could_not_be_removed_is_removed_later(
         assert path.read_bytes() == HEAD
 
 
+def test_a_partial_write_is_removed_before_the_file_is_renamed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, size: int) -> None:
+        raise OSError("no")
+
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.append(HEAD)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", refuse)
+            with limit(len(HEAD) + 9), pytest.raises(OSError, match="too large"):
+                file.append(line(1))
+        assert file.rotate(path) == path.with_name("said.jsonl.1")
+    assert path.with_name("said.jsonl.1").read_bytes() == HEAD
+
+
 def test_only_new_data_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -189,3 +205,77 @@ def test_a_moved_or_removed_file_is_noticed(path: Path, tmp_path: Path) -> None:
         assert not file.is_at(path)
         (tmp_path / "moved").unlink()
         assert file.gone
+
+
+# --- rotation ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="aside")
+def fixture_aside(path: Path) -> Path:
+    return path.with_name("said.jsonl.1")
+
+
+def test_a_rotated_file_replaces_an_older_one(path: Path, aside: Path) -> None:
+    aside.write_bytes(line(77))
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.append(HEAD)
+        assert file.rotate(path) == aside
+        assert file.is_at(aside)
+        assert not path.exists()
+        TranscriptFile.open(path, 0).close()
+        assert file.rotate(path) == aside, "it has that name already"
+        assert path.exists()
+    assert aside.read_bytes() == HEAD
+
+
+def test_a_file_is_on_the_disk_before_it_is_renamed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError("no")
+
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.append(HEAD)
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="no"):
+            file.rotate(path)
+        assert file.is_at(path)
+
+
+def test_a_file_that_somebody_else_has_moved_is_not_renamed(path: Path, aside: Path) -> None:
+    """logrotate has moved the file, and has not sent SIGUSR1 yet."""
+    aside.write_bytes(line(77))
+    with closing(TranscriptFile.open(path, 0)) as file:
+        path.rename(path.with_name("said.jsonl-20260131"))
+        path.write_bytes(line(78))
+        assert file.rotate(path) is None
+    assert (path.read_bytes(), aside.read_bytes()) == (line(78), line(77))
+
+
+def test_the_file_behind_a_link_is_rotated(path: Path, tmp_path: Path) -> None:
+    """The link stays, and the next file is made where the first one was."""
+    (tmp_path / "disk").mkdir()
+    path.symlink_to("disk/transcript")
+    with closing(TranscriptFile.open(path, 0)) as file:
+        file.append(HEAD)
+        assert file.rotate(path) == tmp_path / "disk" / "transcript.1"
+    TranscriptFile.open(path, 0).close()
+    assert path.is_symlink()
+    assert path.read_bytes() == b""
+    assert (tmp_path / "disk" / "transcript.1").read_bytes() == HEAD
+
+
+def test_a_file_with_both_names_is_rotated(path: Path, aside: Path) -> None:
+    """The system would rename a name to another one of the same file by doing nothing."""
+    with closing(TranscriptFile.open(path, 0)) as file:
+        aside.hardlink_to(path)
+        assert file.rotate(path) == aside
+        assert not path.exists()
+
+
+def test_a_file_that_cannot_be_renamed_stays(path: Path, aside: Path) -> None:
+    aside.mkdir()
+    with closing(TranscriptFile.open(path, 0)) as file:
+        with pytest.raises(IsADirectoryError, match=r"can't be renamed to said\.jsonl\.1: Is a"):
+            file.rotate(path)
+        assert file.is_at(path)

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import lists, text
 
+from chatroom.config.options import MIN_TRANSCRIPT
+from chatroom.config.sizes import KIB, MIB
 from chatroom.log.follower import Run
 from chatroom.log.origin import Origin
 from chatroom.protocol.message import count, render
@@ -43,6 +45,15 @@ def test_any_text_is_read_back_from_its_lines(texts: list[str], form: str) -> No
     )
     assert (len(lines), end) == (count(safe), "")
     assert [json.loads(line)["text"] for line in lines] == safe.decode().split("\n")[:-1]
+
+
+def test_a_line_of_any_length_fits_into_a_file_of_the_smallest_size() -> None:
+    """Each byte becomes U+FFFD or a control picture (3 bytes), or is escaped (2 bytes)."""
+    for byte in (b"\xff", b"\x1b", b'"', b"\t"):
+        block = render(b"<192.0.2.1>", sanitize(byte * (MIB // 16) + b"\n"))
+        line = message_lines(Run(10**9, ANNA, 10**12, 0, block), TIME).encode()
+        assert line.count(b"\n") == 1
+        assert 16 * len(line) + 10 * KIB <= MIN_TRANSCRIPT
 
 
 def test_only_the_sender_s_own_prefix_is_stripped() -> None:

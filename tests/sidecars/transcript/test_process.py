@@ -2,92 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from chatroom.log.ring import Geometry, Log
-from chatroom.sidecars.transcript import process as module
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY, TranscriptWriter
-from chatroom.system.channel import Channel, Record
-from chatroom.system.doorbell import Doorbell
-from tests.log.entries import Run, append, new_log, say
+from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY
+from tests.log.entries import Run, append, say
 from tests.sidecars.transcript.lines import read
-
-ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
-
-
-class Stage:
-    """A transcript's writer, with the test as the main process."""
-
-    def __init__(self, path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        self.path = path
-        self.log = log
-        self.bell = Doorbell.new()
-        self.sentinel, self.alive = os.pipe()
-        self.channel, theirs = Channel.pair()
-        monkeypatch.setattr(module, "monotonic", lambda: self.now)
-        monkeypatch.setattr(module, "time", lambda: 0.0)
-        self.writer = TranscriptWriter(
-            path, "here", "run", theirs, log, self.bell, None, self.sentinel
-        )
-        self.theirs = theirs
-        self.waits: float | None = None
-        self.files: list[int] = []
-
-        def wait(sources: list[int], timeout: float | None) -> list[int]:
-            self.waits = timeout
-            ready = real(sources, 0)
-            return [source for source in ready if isinstance(source, int)]
-
-        real = module.connection.wait  # type: ignore[attr-defined]
-        monkeypatch.setattr(module.connection, "wait", wait)  # type: ignore[attr-defined]
-
-    def turn(self) -> list[Record]:
-        """Run the writer until it would wait; return its reports."""
-        told: list[Record] = []
-        while True:
-            self.writer._wait()
-            self.writer._turn()
-            heard = [*self.channel.receive()]
-            for record, descriptors in heard:
-                self.files += descriptors
-                told.append(record)
-            if not heard and self.waits != 0.0:
-                return told
-
-    def later(self, seconds: float) -> list[Record]:
-        self.now += seconds
-        return self.turn()
-
-    def say(self, text: str, sender: int = 1) -> list[Record]:
-        say(self.log, f"<{sender}>{text}\n".encode(), sender)
-        self.bell.ring()
-        return self.later(PAUSE)
-
-    @property
-    def texts(self) -> list[Any]:
-        return [line["text"] for line in read(self.path) if "text" in line]
-
-    def close(self) -> None:
-        if self.writer._file is not None:
-            self.writer._file.close()
-        for fd in (self.sentinel, self.alive, *self.files):
-            os.close(fd)
-        self.bell.close()
-        self.channel.close()
-        self.theirs.close()
-
-
-@pytest.fixture(name="stage")
-def fixture_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with new_log(ROOMY) as log, closing(Stage(tmp_path / "a" / "said", log, monkeypatch)) as stage:
-        yield stage
+from tests.sidecars.transcript.stage import Stage
 
 
 def test_a_file_is_handed_over_before_the_first_line(stage: Stage) -> None:
@@ -176,10 +98,7 @@ def test_a_writer_with_nothing_to_write_reports_its_position(stage: Stage) -> No
     assert stage.later(SYNC_EVERY) == [{"at": stage.log.head}]
     (fd,) = stage.files
     stage.files = []
-    file = TranscriptFile(fd, 0, 0)
-    stage.writer = TranscriptWriter(
-        stage.path, "here", "run", stage.theirs, stage.log, stage.bell, file, stage.sentinel
-    )
+    stage.begin(TranscriptFile(fd, 0, 0))
     stage.turn()
     assert stage.later(SYNC_EVERY) == [{"at": stage.log.head}]
     assert stage.later(SYNC_EVERY) == []

@@ -283,7 +283,6 @@ class TranscriptWriter:
             number = accounted(fitting[fitting.rfind(b"\n", 0, -1) + 1 :])
             assert number is not None
             follower.number = max(follower.number, number)
-            self._sync_at = self._sync_at or now + SYNC_EVERY
         self._full, self._open_at, self._look_at = True, now, inf
 
     def _sync(self, file: TranscriptFile, position: int) -> None:

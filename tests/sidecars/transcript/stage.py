@@ -53,13 +53,14 @@ class Stage:
     def turn(self) -> list[Record]:
         """Run the writer until it would wait; return its reports."""
         told: list[Record] = []
-        while True:
+        for _ in range(10_000):
             self.writer._wait()
             self.writer._turn()
             heard = self.hear()
             told += heard
             if not heard and self.is_idle:
                 return told
+        raise AssertionError("the writer does not come to rest")
 
     @property
     def is_idle(self) -> bool:

@@ -13,7 +13,7 @@ from chatroom.sidecars.transcript import file as file_module
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY
 from chatroom.system.channel import Record
-from tests.log.entries import Run, append, new_log
+from tests.log.entries import Run, append, new_log, say
 from tests.sidecars.transcript.lines import read
 from tests.sidecars.transcript.stage import ROOMY, Stage
 
@@ -56,10 +56,12 @@ def test_messages_that_were_read_at_once_fill_several_files(stage: Stage, aside:
 
 
 def test_a_file_that_an_earlier_room_has_filled_is_renamed(stage: Stage, aside: Path) -> None:
-    stage.path.write_bytes(b"x" * LIMIT + b"\n")
-    assert {"opened": [0, 0], "rotated": [str(aside), LIMIT + 1]} in stage.turn()
-    assert aside.read_bytes() == b"x" * LIMIT + b"\n"
-    assert read(stage.path)[0]["after"] == 0
+    there = b"x" * (LIMIT + 19) + b"\n"
+    stage.path.write_bytes(there)
+    say(stage.log, b"<1>x\n")
+    assert {"opened": [0, 0], "rotated": [str(aside), LIMIT + 20]} in stage.turn()
+    assert aside.read_bytes() == there
+    assert [line.get("n", line.get("after")) for line in read(stage.path)] == [0, 1]
 
 
 def test_a_full_file_that_was_moved_is_left_alone(stage: Stage, aside: Path) -> None:
@@ -194,7 +196,7 @@ class Mortal:
     def turn(self) -> None:
         """Run the writer until it would wait; start another one if it is killed."""
         stage = self._stage
-        while True:
+        for _ in range(1000):
             try:
                 stage.writer._wait()
                 stage.writer._turn()
@@ -206,6 +208,7 @@ class Mortal:
                 self._hear(told)
                 if not told and stage.is_idle:
                     return
+        raise AssertionError("the writer does not come to rest")
 
     def _hear(self, told: list[Record]) -> None:
         for record in told:

@@ -67,6 +67,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
             "RUN-DIR/ADDRESS.bans": "The bans, with --keep-bans.",
             "FILE of --config": "Options in TOML, such as: max-clients = 100.",
             "FILE of --transcript": "The conversation: a JSON object on each line.",
+            "FILE.1": "The transcript before the last rotation, with --transcript-size.",
         },
         "environment": {
             "CHATROOM_OPTION": "Value of an option, such as CHATROOM_MAX_CLIENTS.",

@@ -590,13 +590,10 @@ def test_a_folder_that_never_appears_does_not_stop_the_room(tmp_path: Path) -> N
         assert "event=transcript-incomplete" in here.errors
 
 
-@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
-def test_a_path_that_is_not_a_regular_file_is_reported(
-    tmp_path: Path, what: str, full_pipe: Path
-) -> None:
-    path = {"folder": tmp_path, "pipe": full_pipe, "device": Path("/dev/full")}[what]
-    why = "Is a directory" if what == "folder" else "not a regular file"
-    with room(*QUIET, "--transcript", path, tells=why) as here:
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_a_path_that_is_not_a_regular_file_is_reported(what: str, full_pipe: Path) -> None:
+    path = {"pipe": full_pipe, "device": Path("/dev/full")}[what]
+    with room(*QUIET, "--transcript", path, tells="not a regular file") as here:
         Talk(here)
         until(lambda: "event=transcript-trouble" in here.errors, "it is said")
 

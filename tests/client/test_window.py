@@ -425,8 +425,10 @@ def test_a_log_that_cannot_be_written_is_noted_once(room: Room) -> None:
 def test_a_log_that_cannot_be_opened_is_a_wrong_argument(room: Room) -> None:
     with pane("--log", "/", *room.address, columns=90) as anna:
         assert anna.end() == 2
-        said = "chatroom.client: argument --log: /: Is a directory (--help shows the usage)"
-        assert anna.left == [said]
+        said = (
+            "python -m chatroom.client: argument --log: /: Is a directory (--help shows the usage)"
+        )
+        assert anna.left == [f"{said} (--help shows the usage)"]
 
 
 def test_a_narrow_window_shortens_its_status(room: Room) -> None:
@@ -534,7 +536,7 @@ def test_a_member_that_is_kicked_sees_why_and_does_not_come_back(room: Room) -> 
         peer.say("<room>You were kicked\n")
         peer.close()
         assert anna.end() == 1
-        said = "chatroom.client: connection lost: you were kicked"
+        said = "python -m chatroom.client: connection lost: you were kicked"
         assert anna.left == [WELCOME, "<room>You were kicked", said]
 
 

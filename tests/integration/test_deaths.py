@@ -178,12 +178,13 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         victim = here.serving(slow)
         assert here.serving(client).pid == here.serving(other).pid != victim.pid
         os.kill(victim.pid, signal.SIGSTOP)
-        text = b"".join(b"%d\n" % number for number in range(50_000))
+        # Less than the connection's buffers take, and several times as much as the log.
+        text = b"".join(b"%d\n" % number for number in range(25_000))
         assert client.say_what_fits(text) == len(text)
         until(here.idles, "the log is full")
         victim.kill()
         for listener in (slow, other):
-            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(25_000)))
 
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:

@@ -23,7 +23,7 @@ from chatroom.worker.delivery import CATCH_UP_WITHIN
 from chatroom.worker.member import Member
 from chatroom.worker.membership import Membership
 from chatroom.worker.recovery import walk
-from tests.integration.waiting import PATIENCE
+from tests.integration.waiting import PATIENCE, until
 from tests.selection import Sample
 from tests.worker.drivers import EPOLL
 from tests.worker.mortal import Guest, House, Killed, a_house
@@ -509,6 +509,12 @@ def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> N
             alice.listens = how != "ended"
         alice.ended = how != "ended, and it listens"
         house.guests.remove(alice)
+
+        def gone() -> bool:
+            house.settle()
+            return alice.id in house.left
+
+        until(gone, "the kernel has told the next worker")
         house.finish()
         house.log.record()
         mine = b"".join(run.text for run in house.log.history if run.sender == alice.id)

@@ -26,6 +26,7 @@ MODULES = [
     "chatroom/log/*.py",
     "chatroom/worker/*.py",
     "chatroom/system/doorbell.py",
+    "chatroom/system/poller.py",
 ]
 """Patterns of the modules to compile. An __init__.py has no code, and is left out."""
 

@@ -4,7 +4,7 @@ import contextlib
 import select
 import socket
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,6 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.system.doorbell import Doorbell
-from chatroom.system.poller import Poller, Source
 from chatroom.worker import delivery
 from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
@@ -23,18 +22,17 @@ LAG, LAG_ENTRIES = 100, 12
 GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
-class Watched(Poller):
-    """A poller for Lines, which have no descriptors."""
+class Watched:
+    """An epoll for Lines, which have no descriptors."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.members: list[Member] = []
+        self.fds: list[int] = []
 
-    def register(self, source: Source, events: int, data: Any) -> None:
-        self.members.append(data)
+    def register(self, fd: int, events: int) -> None:
+        self.fds.append(fd)
 
-    def unregister(self, source: Source) -> None:
-        self.members.remove(cast(Member, source))
+    def unregister(self, fd: int) -> None:
+        self.fds.remove(fd)
 
 
 class Stage:
@@ -42,9 +40,11 @@ class Stage:
 
     def __init__(self, log: Log, *doorbells: Doorbell) -> None:
         self.log = log
+        self.writable = Watched()
         geometry = log.geometry
-        self.delivery = Delivery(0, log, [*doorbells], geometry.kept, geometry.kept_entries)
-        self.delivery.writable = self.writable = Watched()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(select, "epoll", lambda: self.writable)
+            self.delivery = Delivery(0, log, [*doorbells], geometry.kept, geometry.kept_entries)
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
         line = Line(room)
@@ -66,7 +66,8 @@ class Stage:
         """Deliver; return the members that fell behind."""
         before = set(self.delivery.behind)
         self.delivery.deliver(head(self.log), 0, [])
-        assert self.writable.members == [*self.delivery.behind.values()], "these are registered"
+        behind = self.delivery.behind.values()
+        assert self.writable.fds == [member.fileno() for member in behind], "these are watched"
         return [member for id, member in self.delivery.behind.items() if id not in before]
 
 

@@ -16,6 +16,10 @@ from typing import Any
 from argparse_manpage.manpage import Manpage
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+sys.path.insert(0, str(Path(__file__).parent))  # hatchling loads this file by its path
+
+import hatch_compile
+
 PAGES = {
     "chatroom": "chatroom.cli.server:parser",
     "chatroom-client": "chatroom.client.command:parser",
@@ -149,17 +153,40 @@ SECTIONS: dict[str, dict[str, Section]] = {
 HERE = re.compile(r", here \d+")
 
 
-class ManualPages(BuildHookInterface[Any]):
+class WheelHook(BuildHookInterface[Any]):
+    """Adds the manual pages and the compiled modules to a wheel."""
+
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        wanted = hatch_compile.mode() != "0" and hatch_compile.missing() is None
+        return hatch_compile.REQUIRED if wanted else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":  # Its pages would not follow the code.
+        if version == "editable":  # Neither would follow the code.
             return
         self._folder = tempfile.TemporaryDirectory()
         for name, text in pages(Path(self.root), self.metadata.version).items():
             file = Path(self._folder.name, f"{name}.1")
             file.write_text(text, encoding="utf-8")
             build_data["shared_data"][str(file)] = f"share/man/man1/{file.name}"
+        self._compile(build_data)
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
+        mode = hatch_compile.mode()
+        if mode not in ("0", "1", "auto"):
+            self.app.abort(f"{hatch_compile.VARIABLE} must be 0, 1 or auto, not {mode!r}")
+        if mode == "0":
+            return
+        try:
+            made = hatch_compile.compile_modules(Path(self.root), Path(self._folder.name))
+        except hatch_compile.CompileError as error:
+            if mode == "1":
+                self.app.abort(f"chatroom can't be compiled: {error}")
+            self.app.display_warning(f"chatroom is built in pure Python: {error}")
+        else:
+            build_data["force_include"] |= made
+            build_data |= {"pure_python": False, "infer_tag": True}
 
     def finalize(self, version: str, *_: Any) -> None:
         if version != "editable":

@@ -18,6 +18,7 @@ In reading order:
     cli/           the commands: start a room, show its status, administer it
     client/        the client for a terminal
     arguments.py   converters and parser of all command lines
+    build.py       which build is running: compiled, or pure Python
     errors.py      errors that keep a room from running
     logs.py        the log of events
     wording.py     numbers in sentences

@@ -5,7 +5,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["pytester", "tests.selection"]
+pytest_plugins = ["pytester", "tests.builds", "tests.selection"]
 
 # Failed assertions in these helpers also show the compared values. Any test may import them, so
 # they are registered before the first one.

@@ -53,6 +53,7 @@ WITHIN = 180
 NOT_RUN = {
     r"^(python3 -m venv|\. \.venv/bin/activate|pip install) ?": "tests/test_package.py does that,"
     " in an environment of its own",
+    r"^chatroom --version": "tests/test_package.py and tests/test_builds.py do that",
     r"^sudo ": "needs a machine of its own, with systemd",
     r"^docker ": "there is no Docker in CI; tests/test_docker.py runs what is in the image",
     r"^scripts/test\b": "these tests are a part of it; tests/test_scripts.py tests its arguments",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: Timeout in seconds; building may have to download Hatchling.
 BUILT_WITHIN = 180
+
+#: Variables that hide the C compiler, so that the wheel is pure. tests/test_builds.py: compiled.
+NO_COMPILER = {"CC": "no-such-compiler", "CHATROOM_COMPILE": "auto"}
+NO_COMPILER_SAYS = "there is no C compiler (no-such-compiler)"
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
 
@@ -49,18 +53,29 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     return folder
 
 
-def call_pip(*arguments: object) -> None:
+def call_pip(
+    *arguments: object, code: int = 0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pip", *map(str, arguments)]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=BUILT_WITHIN
+        command,
+        env={**os.environ, **(environment or {})},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=BUILT_WITHIN,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    return done
 
 
 @pytest.fixture(name="wheel", scope="module")
 def fixture_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def build(folder: Path) -> None:
-        call_pip("wheel", "-q", "--no-deps", "-w", folder, ROOT)
+        done = call_pip("wheel", "-v", "--no-deps", "-w", folder, ROOT, environment=NO_COMPILER)
+        assert (
+            f"chatroom is built in pure Python: {NO_COMPILER_SAYS}\n" in done.stdout + done.stderr
+        )
 
     [found] = once(tmp_path_factory, "wheel", build).iterdir()
     return found
@@ -125,7 +140,26 @@ def room(bin: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
 def test_every_command_of_the_project_is_installed(bin: Path, elsewhere: Path) -> None:
     for script in PROJECT["scripts"]:
         assert run(bin / script, "--help").stdout.startswith("usage: ")
-    assert run(bin / "chatroom", "--version").stdout == f"chatroom {chatroom.__version__}\n"
+    version = run(bin / "chatroom", "--version").stdout
+    assert version == f"chatroom {chatroom.__version__} (pure)\n"
+
+
+def test_a_wheel_without_a_compiler_runs_everywhere(wheel: Path) -> None:
+    assert wheel.name == f"chatroom-{chatroom.__version__}-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("1", f"chatroom can't be compiled: {NO_COMPILER_SAYS}"),
+        ("yes", "CHATROOM_COMPILE must be 0, 1 or auto, not 'yes'"),
+    ],
+)
+def test_the_build_fails_without_a_traceback(value: str, says: str, tmp_path: Path) -> None:
+    environment = NO_COMPILER | {"CHATROOM_COMPILE": value}
+    done = call_pip("wheel", "--no-deps", "-w", tmp_path, ROOT, code=1, environment=environment)
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_room_can_be_started_joined_and_queried(bin: Path, elsewhere: Path) -> None:

@@ -13,12 +13,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 #: Stands in for the interpreter in .venv, of Python 3.11: it prints the arguments of tox, in
-#: quotation marks. The environment `tests` fails if a file `tests-fail` exists.
+#: quotation marks. The environment `tests` fails if a file `tests-fail` exists. What is missing to
+#: compile is in the file `missing`, if there is one.
 PYTHON = """#!/bin/sh
 case $1$2 in
     -mtox) shift 2; [ "$1" = list ] || printf "'%s' " "$@"; echo
         [ "$4" != tests ] || [ ! -e tests-fail ] ;;
     *version_info*) echo 'py311-.*' ;;
+    *hatch_compile*) [ ! -e missing ] || cat missing ;;
 esac
 """
 
@@ -87,6 +89,18 @@ def test_the_test_script_finds_the_named_tests(
     done = run(checkout, *arguments)
     assert calls(done) == expected
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("ci", "expected"), [("", "py311-.*|compiled.*"), ("true", "py311-.*")])
+def test_the_compiled_wheel_is_left_out_without_a_compiler_but_not_in_ci(
+    checkout: Path, ci: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    (checkout / "missing").write_text("there is no C compiler (gcc)")
+    done = run(checkout)
+    assert calls(done) == [f"'run' '--skip-env' '{expected}'"]
+    says = "scripts/test leaves out the compiled wheel: there is no C compiler (gcc)\n"
+    assert (says in done.stdout) == (not ci)
 
 
 def test_conformance_is_judged_even_if_a_test_of_the_clause_fails(checkout: Path) -> None:

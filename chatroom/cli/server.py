@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chatroom import __version__
 from chatroom.arguments import Parser, argument_type, host_name, path, port_number
+from chatroom.build import BUILD
 from chatroom.config import sources
 from chatroom.config.options import OPTIONS
 from chatroom.config.settings import Settings
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         " environment (variables such as CHATROOM_MAX_CLIENTS), which overrides the file. SIGHUP"
         " reads the file again",
     )
-    add("--version", action="version", version=f"chatroom {__version__}")
+    add("--version", action="version", version=f"chatroom {__version__} ({BUILD})")
     return made
 
 

@@ -133,7 +133,8 @@ def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterato
         rate = (room[name] - earlier[name]) / seconds
         return f"{counted(room[name], noun, name)} ({rate:,.1f}/s)"
 
-    yield f"{room['listening']}, pid {room['pid']}, up {format_time(room['up'])}"
+    up = format_time(room["up"])
+    yield f"{room['listening']}, pid {room['pid']}, up {up}, {room['build']}"
     yield (
         f"{counted(room['members'], 'member')} of {room['capacity']:,}; {room['joins']:,} joined, "
         f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"

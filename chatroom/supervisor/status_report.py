@@ -11,6 +11,7 @@ from time import monotonic, time
 from typing import Any
 
 from chatroom import __version__
+from chatroom.build import BUILD
 from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
 from chatroom.supervisor.counters import Counters
@@ -69,6 +70,7 @@ class StatusReport:
         work = [log.work(seat) for seat in range(self._pool.seats)]
         return {
             "version": __version__,
+            "build": BUILD,
             "listening": self._where,
             "pid": os.getpid(),
             **_since("up", counters.started_at),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import chatroom
+from chatroom.build import BUILD
 from chatroom.cli import server
 from chatroom.config.options import OPTIONS, default_workers
 from chatroom.config.settings import Settings
@@ -237,7 +238,7 @@ def test_the_version_option_prints_the_version(
     room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code("--version") == 0
-    assert capsys.readouterr() == (f"chatroom {chatroom.__version__}\n", "")
+    assert capsys.readouterr() == (f"chatroom {chatroom.__version__} ({BUILD})\n", "")
     assert not room.settings
 
 

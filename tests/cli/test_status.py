@@ -13,6 +13,7 @@ from chatroom.control import control_socket
 def room(**changes: Any) -> dict[str, Any]:
     return {
         "version": "1",
+        "build": "compiled",
         "listening": "0.0.0.0:4000",
         "pid": 12,
         "up": 60.0,
@@ -62,7 +63,7 @@ def found(members: int = 0, **changes: Any) -> dict[str, Any]:
 
 def test_status_shows_totals_and_a_table_of_workers() -> None:
     assert list(lines(found(), None)) == [
-        "0.0.0.0:4000, pid 12, up 0:01:00",
+        "0.0.0.0:4000, pid 12, up 0:01:00, compiled",
         "0 members of 10,000; 5 joined, 0 left, 0 refused",
         "30 messages (0.5/s), 1,500 deliveries (25.0/s), 6,000 bytes (100.0/s); lag 0 bytes",
         "",

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from tests.builds import skip_if_compiled
 from tests.integration.faults import die
 from tests.integration.rooms import Room, started
 from tests.integration.waiting import until
@@ -59,7 +60,9 @@ def faulty_room(
 
     Passes count while a round is loaded; `loaded` rounds are from the start. `ready`: wait for the
     room to listen. `pause`: maximum of the backoff between attempts to start a worker.
+    Skips the test if the workers' code is compiled.
     """
+    skip_if_compiled()
     (folder / "rounds").mkdir()
     rounds = Rounds(folder / "rounds")
     rounds.load(loaded)

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import pytest
 
+from chatroom.build import BUILD
 from chatroom.config.sizes import KIB
 from chatroom.control.control_socket import MAX_CONNECTIONS
 from chatroom.control.run_dir import find
@@ -79,7 +80,9 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         code, said, error = owner.run("status")
         assert (code, error) == (0, "")
         lines = said.splitlines()
-        assert re.fullmatch(rf"127\.0\.0\.1:{here.port}, pid {here.pid}, up 0:00:\d\d", lines[0])
+        assert re.fullmatch(
+            rf"127\.0\.0\.1:{here.port}, pid {here.pid}, up 0:00:\d\d, {BUILD}", lines[0]
+        )
         assert re.fullmatch(r"2 members of [\d,]+; 2 joined, 0 left, 0 refused", lines[1])
         assert re.match(r"1 message \(.*/s\), 1 delivery \(.*/s\), 17 bytes", lines[2])
         assert lines[4].split()[0] == "worker"

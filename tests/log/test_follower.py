@@ -103,6 +103,7 @@ def test_long_texts_lap_a_follower_too(log: Log) -> None:
     assert account.found == {8: b"8" * 200}
 
 
+@pytest.mark.pure
 def test_a_follower_that_is_lapped_during_a_read_reads_nothing(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

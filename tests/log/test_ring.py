@@ -498,6 +498,7 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 """
 
 
+@pytest.mark.pure
 def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) -> None:
     """The writer is killed at each line of `append`. The next writer is not affected."""
     say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
@@ -611,6 +612,7 @@ def test_load_4_append_within_does_not_wait_for_a_hung_holder(
         os.close(fd)
 
 
+@pytest.mark.pure
 def test_try_head_does_not_disturb_an_append_of_another_thread(
     views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from chatroom import __version__
+from chatroom.build import BUILD
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.slots import Checkpoint, Slots
@@ -110,6 +111,7 @@ def test_an_empty_room(room: Room) -> None:
     assert room.overview.whole() == {
         "room": {
             "version": __version__,
+            "build": BUILD,
             "listening": "127.0.0.1:1",
             "pid": os.getpid(),
             "up": 60.0,

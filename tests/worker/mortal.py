@@ -49,6 +49,7 @@ from chatroom.system.memory import anonymous_file
 from chatroom.worker import membership
 from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
+from tests.builds import skip_if_compiled
 from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
 from tests.supervisor.children import fake_spawn
@@ -505,6 +506,8 @@ class House:
 
 @contextlib.contextmanager
 def a_house(**options: Any) -> Iterator[House]:
+    """Yield a room; skip the test if the workers' code is compiled."""
+    skip_if_compiled()
     with pytest.MonkeyPatch.context() as monkeypatch:
         house = House(monkeypatch, **options)
         try:

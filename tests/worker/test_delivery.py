@@ -1,9 +1,10 @@
 """Delivery: the text from a member's cursor to the head is sent, except the member's own."""
 
+import contextlib
+import select
 import socket
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,6 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.system.doorbell import Doorbell
-from chatroom.system.poller import Poller, Source
 from chatroom.worker import delivery
 from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
 from chatroom.worker.member import Member
@@ -22,29 +22,29 @@ LAG, LAG_ENTRIES = 100, 12
 GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
-class Watched(Poller):
-    """A poller for Lines, which have no descriptors."""
+class Watched:
+    """An epoll for Lines, which have no descriptors."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.members: list[Member] = []
+        self.fds: list[int] = []
 
-    def register(self, source: Source, events: int, data: Any) -> None:
-        self.members.append(data)
+    def register(self, fd: int, events: int) -> None:
+        self.fds.append(fd)
 
-    def unregister(self, source: Source) -> None:
-        self.members.remove(cast(Member, source))
+    def unregister(self, fd: int) -> None:
+        self.fds.remove(fd)
 
 
 class Stage:
     """The delivery of one worker, and its log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *doorbells: Doorbell) -> None:
         self.log = log
-        self.doorbell = SimpleNamespace(ring=lambda: None)
-        doorbells = [cast(Doorbell, self.doorbell)]
-        self.delivery = Delivery(0, log, doorbells, log.geometry.kept, log.geometry.kept_entries)
-        self.delivery.writable = self.writable = Watched()
+        self.writable = Watched()
+        geometry = log.geometry
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(select, "epoll", lambda: self.writable)
+            self.delivery = Delivery(0, log, [*doorbells], geometry.kept, geometry.kept_entries)
 
     def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
         line = Line(room)
@@ -66,7 +66,8 @@ class Stage:
         """Deliver; return the members that fell behind."""
         before = set(self.delivery.behind)
         self.delivery.deliver(head(self.log), 0, [])
-        assert self.writable.members == [*self.delivery.behind.values()], "these are registered"
+        behind = self.delivery.behind.values()
+        assert self.writable.fds == [member.fileno() for member in behind], "these are watched"
         return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
@@ -466,15 +467,26 @@ def test_a_member_taken_over_with_little_lag_has_no_grace_period(stage: Stage) -
 
 @pytest.mark.parametrize(("members", "first"), [(FEW, "sent"), (FEW + 1, "rung")])
 def test_few_members_are_served_before_others_are_woken_many_after(
-    members: int, first: str, stage: Stage
+    members: int, first: str
 ) -> None:
-    lines = [stage.join(id)[1] for id in range(1, members + 1)]
-    sent: list[int] = []
-    stage.doorbell.ring = lambda: sent.append(sum(bool(line.heard) for line in lines))
-    stage.say(b"<a>hi\n")
-    stage.delivery.deliver(head(stage.log), 0, [0])
-    assert sent == [members if first == "sent" else 0]
-    assert all(line.heard == b"<a>hi\n" for line in lines)
+    rung: list[bool] = []
+
+    class Rung(Line):
+        def send(self, data: bytes | memoryview) -> int:
+            rung.append(is_rung())
+            return super().send(data)
+
+    def is_rung() -> bool:
+        return bool(select.select([doorbell], [], [], 0)[0])
+
+    with new_log(GEOMETRY) as log, contextlib.closing(Doorbell.new()) as doorbell:
+        stage = Stage(log, doorbell)
+        for id in range(1, members + 1):
+            stage.delivery.join(member_on(Rung(), id))
+        stage.say(b"<a>hi\n")
+        stage.delivery.deliver(head(log), 0, [0])
+        assert rung == [first == "rung"] * members
+        assert is_rung()
 
 
 # --- spans ---------------------------------------------------------------------------------------

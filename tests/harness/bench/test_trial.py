@@ -89,7 +89,7 @@ def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
         # From the first line on.
         ("lose", "such as client 3, received nothing for 2 s, waiting for the line of client 0"),
         ("double 1", "client . has (1 line|2 lines) too many"),
-        ("die 1", r"was disconnected.*; the server ended \(exit status 7\), saying: out of luck"),
+        ("die 1", r"was disconnected.*; the server ended \(exit status 7\); .*: out of luck"),
         # In the first check.
         (
             "lose 3",

@@ -8,6 +8,7 @@ In reading order; a module uses only those above it:
 - `open_loop`  messages on a fixed schedule, and their latencies
 - `load`       the load generator: a process that receives one job and prints one result
 - `servers`    the servers, and how to start each
+- `plain`      a short script, as a user would write a server
 - `floor`      a minimal server, which shows the cost of everything but a server's logic
 - `trial`      one measurement of one server under one workload; the order of all trials
 - `report`     medians, ratios, tables (pure)

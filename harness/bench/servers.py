@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.target.processes import environment
+
 SPARE_CLIENTS = 16
 """Number of clients that a server is configured for, in addition to those that connect."""
 
@@ -37,6 +39,10 @@ class Recipe:
     server) are filled in. `ready` matches the server's output when it listens; its group
     ``port``, if any, is the port. Without `ready`, the server listens at {port} once it
     accepts a connection.
+
+    `module`: the Python module that the command runs, if it is a part of this project. It is
+    imported from beside the harness, whatever the working directory is. A command without a
+    module runs in the user's own environment.
 
     `at_once`: number of clients that connect at the same time when joins are timed. It is
     enough to keep the server busy, and below its backlog: a client that meets a full backlog
@@ -59,6 +65,10 @@ class Recipe:
         if program != "{python}" and find_program(program) is None:
             raise NotInstalledError(f"no program {program}")
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which its commands run."""
+        return environment() if self.module else dict(os.environ)
+
     def fill(
         self, directory: Path, port: int, workers: int, clients: int, speakers: int
     ) -> list[str]:
@@ -80,9 +90,9 @@ class Recipe:
 CHATROOM = Recipe(
     "chatroom",
     "chat",
-    "{python} -m chatroom --quiet --rate 0 --room-rate 0 --workers {workers} {host} 0",
+    "{python} -P -m chatroom --quiet --rate 0 --room-rate 0 --workers {workers} {host} 0",
     _ANNOUNCED,
-    version="{python} -m chatroom --version",
+    version="{python} -P -m chatroom --version",
     module="chatroom",
 )
 
@@ -117,10 +127,25 @@ NATS = Recipe(
     },
 )
 
-FLOOR = Recipe("floor", "chat", "{python} -m harness.bench.floor {speakers}", _ANNOUNCED)
+PLAIN = Recipe(
+    "plain",
+    "chat",
+    "{python} -P -m harness.bench.plain {host} {port}",
+    _ANNOUNCED,
+    module="harness",
+)
+"""The script that a user would write: see plain.py."""
+
+FLOOR = Recipe(
+    "floor",
+    "chat",
+    "{python} -P -m harness.bench.floor {speakers}",
+    _ANNOUNCED,
+    module="harness",
+)
 """A minimal server: see floor.py."""
 
-RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, FLOOR)}
+RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, PLAIN, FLOOR)}
 
 
 def custom(name: str, command: str) -> Recipe:
@@ -149,6 +174,7 @@ def version_of(recipe: Recipe) -> str:
             stderr=subprocess.STDOUT,
             timeout=10,
             check=True,
+            env=recipe.environment(),
         )
     except (OSError, subprocess.SubprocessError):
         return ""

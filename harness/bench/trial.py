@@ -112,7 +112,7 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
         )
         with defer_signals():
             try:
-                server = Server(command, recipe.ready, environment())
+                server = Server(command, recipe.ready, recipe.environment())
             except OSError as error:
                 return result(NOT_STARTED, str(error))
             try:

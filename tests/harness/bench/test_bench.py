@@ -187,6 +187,7 @@ def test_the_defaults(plans: list[Any]) -> None:
     assert (plan.repeat, plan.workers) == (3, 2)
 
 
+        "plain",
 def test_a_plot_shows_a_sweep_unless_crowds_are_given(plans: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     assert main(["bench", "--plot", str(path)]) == 0

@@ -1,10 +1,12 @@
 """Recipes of servers: found, filled in and started."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
+import chatroom
 from harness.bench import servers
 from harness.bench.servers import RECIPES, NotInstalledError, Recipe, custom
 
@@ -42,6 +44,18 @@ def test_nats_is_ready_after_its_second_start_message() -> None:
     found = nats.search(said + b"[INF] Server is ready\n")
     assert found
     assert found["port"] == b"43631"
+
+
+def test_only_the_project_s_own_servers_are_imported_from_beside_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chatroom.py").write_text("print('another chatroom')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    own, other = RECIPES["chatroom"], custom("other", "./serve")
+    assert servers.version_of(own).startswith(f"chatroom {chatroom.__version__}")
+    named = dataclasses.replace(other, version="{python} -P -m chatroom --version")
+    assert servers.version_of(named) == "another chatroom"
 
 
 def test_a_missing_program_or_module_is_an_error() -> None:

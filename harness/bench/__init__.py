@@ -24,7 +24,13 @@ before the first ``send`` and stops it after the ``recv`` that completes the las
 send in turn, at equal intervals, on a fixed schedule, first at a tenth of the capacity and
 then at half of it. A latency counts from the time at which the line was due. A figure is
 marked with ? if, in any repetition, the same percentile of the load generator's own delay is
-more than a quarter of it. *idle N*: N clients join and stay silent.
+more than a quarter of it. *idle N*: N clients join and stay silent. *start*: the time from the
+start of the command until the server prints that it is ready.
+
+**Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
+the server during the timed part, divided by the lines that clients sent. The kernel counts it in
+nanoseconds. Other programs raise it (caches are cold more often), but less than they lower the
+rates, so it is the steadiest figure on a busy machine.
 
 **Counting.** Deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
 round of a solo. In each round, every client must receive an exact number of bytes, computed

@@ -23,6 +23,7 @@ from harness.bench.dialects import DIALECTS
 from harness.bench.open_loop import paced
 from harness.bench.payload import ArrivalError, Heads
 from harness.descriptors import raise_descriptor_limit
+from harness.target.processes import processor_times
 
 Report = dict[str, float | str]
 
@@ -48,6 +49,7 @@ class Job:
     rounds: minimum number of its rounds.
     at_once: maximum number of clients that connect at the same time.
     patience: seconds without a byte for any client after which the rest counts as missing.
+    server: process id of the server, the root of its process tree.
     """
 
     workload: str
@@ -55,6 +57,7 @@ class Job:
     dialect: str
     host: str
     port: int
+    server: int
     seconds: float = 2.0
     rounds: int = 3
     at_once: int = 4
@@ -69,6 +72,7 @@ class Stage:
 
     def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
         self.clients = clients
+        self.server = job.server
         dialect = clients.dialect
         self.speakers = range(job.clients) if job.workload == "crowd" else range(1)
         # The only speaker receives nothing, unless the server echoes.
@@ -85,6 +89,7 @@ class Stage:
     def play(self, seconds: float, rounds: int) -> Report:
         """Play for at least `rounds` and `seconds`; then check what the witnesses received."""
         testimony: list[bytearray] = []
+        server_before = processor_times(self.server)
         busy = time.process_time()
         start = now = time.monotonic()
         while len(testimony) < rounds or now - start < seconds:
@@ -95,6 +100,7 @@ class Stage:
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy
+        server_after = processor_times(self.server)
         for generation, heard in enumerate(testimony):
             witness = self.listeners[generation % len(self.listeners)]
             payload.check(bytes(heard), witness, self.speakers, generation, self.clients.dialect)
@@ -105,7 +111,20 @@ class Stage:
             "rounds": len(testimony),
             "rate": deliveries / elapsed,
             "busy": busy / elapsed,
+            **message_cost(server_before, server_after, len(testimony) * len(self.speakers)),
         }
+
+
+def message_cost(before: dict[int, float], after: dict[int, float], messages: int) -> Report:
+    """Return the server's processor time per message, in seconds, as a figure.
+
+    before, after: processor time of each of its processes. There is no figure if the system does
+    not tell these. The time of a process that has ended in between is not known, and left out.
+    """
+    if not before or not after:
+        return {}
+    spent = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+    return {"cpu_per_message": spent / messages}
 
 
 def measure(clients: Clients, job: Job) -> Report:

@@ -14,6 +14,12 @@ from harness.report.charts import Scale, short
 WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 120, 50, 60
 
+PLOTTED = {
+    "crowd": "Deliveries per second, when all clients send at once",
+    "solo": "Deliveries per second, when one client sends",
+}
+"""Kinds of workloads in the plot, each with the title of its panel."""
+
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
 """Colours of the servers, in order; they are brightened on a dark background."""
 
@@ -31,25 +37,46 @@ text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px;
 
 
 def plot(results: Sequence[Result]) -> str:
-    """Return the crowds among the results as an SVG image."""
+    """Return the results as an SVG image: a panel for crowds, and one for solos below it."""
     servers = dict.fromkeys(result.server for result in results)
-    found = {server: _rates(results, server) for server in servers}
-    found = {server: rates for server, rates in found.items() if rates}
+    panels = {
+        kind: {server: rates for server in servers if (rates := _rates(results, kind, server))}
+        for kind in PLOTTED
+    }
+    panels = {kind: found for kind, found in panels.items() if found} or {"crowd": {}}
+    shown = [server for server in servers if any(server in found for found in panels.values())]
+    colours = dict(zip(shown, cycle(COLOURS), strict=False))
+    height = HEIGHT * len(panels)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="back" width="{WIDTH}" height="{height}"/>',
+    ]
+    for number, (kind, found) in enumerate(panels.items()):
+        parts += [
+            f'<g transform="translate(0 {number * HEIGHT})">',
+            *_panel(PLOTTED[kind], found, colours),
+            "</g>",
+        ]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _panel(
+    title: str, found: Mapping[str, Mapping[int, list[float]]], colours: Mapping[str, str]
+) -> list[str]:
+    """Return one panel. found: the rates of each server, by number of clients."""
     clients = sorted({count for rates in found.values() for count in rates})
     values = [rate for rates in found.values() for those in rates.values() for rate in those]
     x = Scale(min(clients, default=1), max(clients, default=10), LEFT, WIDTH - RIGHT, log=True)
     y = Scale(min(values, default=1), max(values, default=10), HEIGHT - BOTTOM, TOP, log=True)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<text class="title" x="{LEFT}" y="26">Deliveries per second, when all clients '
-        "send at once</text>",
+        f'<text class="title" x="{LEFT}" y="26">{title}</text>',
         *_axes(clients, values, x, y),
     ]
     ends = {server: y(statistics.median(rates[max(rates)])) for server, rates in found.items()}
     places = spaced(ends)
-    for colour, (server, rates) in zip(cycle(COLOURS), found.items(), strict=False):
+    for server, rates in found.items():
+        colour = colours[server]
         parts += [
             '<g class="server">',
             *_line(rates, x, y, colour),
@@ -57,7 +84,7 @@ def plot(results: Sequence[Result]) -> str:
             f'style="fill: {colour}">{escape(server)}</text>',
             "</g>",
         ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return parts
 
 
 def spaced(ends: Mapping[str, float]) -> dict[str, float]:
@@ -70,11 +97,11 @@ def spaced(ends: Mapping[str, float]) -> dict[str, float]:
     return places
 
 
-def _rates(results: Sequence[Result], server: str) -> dict[int, list[float]]:
+def _rates(results: Sequence[Result], kind: str, server: str) -> dict[int, list[float]]:
     found = {}
     for workload in dict.fromkeys(result.workload for result in results):
-        kind, _, clients = workload.partition(" ")
-        if kind == "crowd" and (rates := figures(results, workload, server, "rate")):
+        own, _, clients = workload.partition(" ")
+        if own == kind and (rates := figures(results, workload, server, "rate")):
             found[int(clients)] = list(rates.values())
     return dict(sorted(found.items()))
 

@@ -73,18 +73,28 @@ def speed_rows(results: Sequence[Result]) -> list[Row]:
     references = list(dict.fromkeys([servers[0], *({FLOOR.name} & {*servers})]))
     against = [f"{reference} is" for reference in references]
     rows: list[Row] = [
-        ("workload", "server", "deliveries/s", "lowest to highest", *against, "load busy")
+        (
+            "workload",
+            "server",
+            "deliveries/s",
+            "lowest to highest",
+            "CPU µs/message",
+            *against,
+            "load busy",
+        )
     ]
     for workload in dict.fromkeys(result.workload for result in results):
         for server in servers:
             rates = list(figures(results, workload, server, "rate").values())
             note = trouble(results, workload, server)
-            row = [workload, server, "-", "", *("" for _ in references), ""]
+            row = [workload, server, "-", "", "", *("" for _ in references), ""]
             if rates:
                 busy = figures(results, workload, server, "busy").values()
+                costs = figures(results, workload, server, "cpu_per_message").values()
                 row[2] = human(statistics.median(rates))
                 row[3] = f"{human(min(rates))} to {human(max(rates))}"
-                row[4:-1] = [_against(results, workload, other, server) for other in references]
+                row[4] = _digits(1e6 * statistics.median(costs)) if costs else "-"
+                row[5:-1] = [_against(results, workload, other, server) for other in references]
                 row[-1] = f"{statistics.median(busy):.0%}"
             rows.append((*row, note))
     return _with_notes(rows)
@@ -132,6 +142,17 @@ def latency_rows(results: Sequence[Result]) -> list[Row]:
     return _with_notes(rows)
 
 
+def start_rows(results: Sequence[Result]) -> list[Row]:
+    """Return the table of the seconds until each server was ready."""
+    rows: list[Row] = [("workload", "server", "ready after s")]
+    for workload, server in _pairs(results):
+        found = figures(results, workload, server, "start")
+        rows.append(
+            (workload, server, spread(found, "{:.3f}".format), trouble(results, workload, server))
+        )
+    return _with_notes(rows)
+
+
 def _pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return each pair of a workload and a server."""
     return list(dict.fromkeys((result.workload, result.server) for result in results))
@@ -172,12 +193,18 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 
 
 def tables(results: Sequence[Result]) -> str:
-    """Return the tables of all results: one for speed, one for latency, one for idle clients."""
-    idle = [result for result in results if result.workload.startswith("idle")]
-    latency = [result for result in results if result.workload.startswith("latency")]
-    speed = [result for result in results if result not in (*idle, *latency)]
-    shown = ((speed, speed_rows), (latency, latency_rows), (idle, idle_rows))
-    return "\n\n".join(table(rows(those)) for those, rows in shown if those)
+    """Return the tables of all results: of speed, latency, idle clients and starts."""
+    shown = (
+        (("crowd", "solo"), speed_rows),
+        (("latency",), latency_rows),
+        (("idle",), idle_rows),
+        (("start",), start_rows),
+    )
+    found = (
+        ([result for result in results if result.workload.split()[0] in kinds], rows)
+        for kinds, rows in shown
+    )
+    return "\n\n".join(table(rows(those)) for those, rows in found if those)
 
 
 def summary(result: Result) -> str:
@@ -188,6 +215,8 @@ def summary(result: Result) -> str:
     if result.workload.startswith("latency"):
         p99 = (_digits(result.figures[f"p99 at {part:g}"]) for part in PARTS)
         return where + f"p99 {' and '.join(p99)} ms"
+    if "start" in result.figures:
+        return where + f"ready after {result.figures['start']:.3f} s"
     if "rate" in result.figures:
         return where + f"{human(result.figures['rate'])} deliveries/s"
     return where + f"{human(result.figures['last_rate'])} joins/s at the end"

@@ -15,7 +15,15 @@ from pathlib import Path
 from harness.bench.load import START_LIMIT, Job, Report
 from harness.bench.servers import NotInstalledError, Recipe
 from harness.target.interrupts import allow_signals, defer_signals
-from harness.target.processes import NotReadyError, Server, environment, free_port, weight
+from harness.target.listeners import listening
+from harness.target.processes import (
+    NotReadyError,
+    Server,
+    comes,
+    environment,
+    free_port,
+    weight,
+)
 
 MEASURED = "measured"
 FAILED = "failed"
@@ -36,8 +44,8 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Workload:
-    kind: str  # crowd, solo, latency or idle
-    clients: int
+    kind: str  # crowd, solo, latency, idle or start
+    clients: int = 0  # a start has none
 
     @property
     def speakers(self) -> int:
@@ -45,7 +53,7 @@ class Workload:
         return self.clients if self.kind == "crowd" else 1
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.clients}"
+        return f"{self.kind} {self.clients}" if self.clients else self.kind
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,10 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
                     ready = server.wait_ready(START_LIMIT)
                     if ready and "port" in ready.groupdict():
                         port = int(ready["port"])
-                    figures = _load(_job(plan, workload, recipe, port), server, plan.limit)
+                    if workload.kind == "start":
+                        return result(MEASURED, figures={"start": _start(server, port)})
+                    job = _job(plan, workload, recipe, port, server.pid)
+                    figures = _load(job, server, plan.limit)
                     if "failed" in figures:
                         reason = str(figures["failed"])
                         death = server.death(DYING)
@@ -132,13 +143,31 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
                 server.stop()
 
 
-def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int) -> Job:
+def _start(server: Server, port: int) -> float:
+    """Return the seconds from the start of the command until the server was ready.
+
+    That is when it printed so; a server without such a line is asked every 10 ms whether it listens
+    at `port`. Raise NotReadyError if it does not.
+    """
+    if server.ready_after is not None:
+        return server.ready_after
+    comes(lambda: bool(listening(port) or server.death(0)), START_LIMIT)
+    seconds = server.age()
+    if not listening(port):
+        raise NotReadyError(
+            server.death(0) or f"did not listen at its port within {START_LIMIT:g} s"
+        )
+    return seconds
+
+
+def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int, server: int) -> Job:
     return Job(
         workload.kind,
         workload.clients,
         recipe.dialect,
         "127.0.0.1",
         port,
+        server,
         plan.seconds,
         plan.rounds,
         recipe.at_once if workload.kind == "idle" else AT_ONCE,

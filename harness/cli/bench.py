@@ -1,12 +1,13 @@
-"""Time chat servers side by side: deliveries per second, memory, joins per second.
+"""Time chat servers side by side: deliveries per second, memory, joins, starts.
 
-Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100 and
-idle 300. The servers are the chatroom, ncat, Redis and NATS, as far as they are
-installed, and the floor, which sends the same bytes without a server's logic. In
-crowd N, all N clients send a line of 64 bytes at the same time; a round ends when
-all clients have received all lines. In solo N, one client sends and the others
-receive. A run in which a line was lost, duplicated or sent to the wrong client shows
-no figure.
+Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100,
+idle 300 and start. The servers are the chatroom; ncat, Redis and NATS, as far as
+they are installed; plain, the short script harness/bench/plain.py; and the floor,
+which sends the same bytes without a server's logic. In crowd N, all N clients send a
+line of 64 bytes at the same time; a round ends when all clients have received all
+lines. In solo N, one client sends and the others receive. CPU µs/message is the
+processor time of all processes of the server for each line that a client sends. A
+run in which a line was lost, duplicated or sent to the wrong client shows no figure.
 
 Exit status: 0 if the first server was measured in all workloads, whatever happened
 to the others; 1 if it failed; 2 for wrong arguments, or if the load generator
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench import report
-from harness.bench.plot import plot
+from harness.bench.plot import PLOTTED, plot
 from harness.bench.servers import RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
 from harness.cli.arguments import (
@@ -48,7 +49,9 @@ KINDS = {
     "idle": "join and stay silent; measures memory per client, and joins per second of the first "
     "and of the last 1,000",
 }
-"""Description of each kind of workload, after 'N clients'."""
+"""Description of each kind of workload with clients, after 'N clients'."""
+
+START = Workload("start")
 
 DEFAULT_WORKLOADS = (
     Workload("crowd", 100),
@@ -56,9 +59,11 @@ DEFAULT_WORKLOADS = (
     Workload("solo", 100),
     Workload("latency", 100),
     Workload("idle", 300),
+    START,
 )
 
-SWEEP = tuple(Workload("crowd", clients) for clients in (10, 30, 100, 300, 900))
+SIZES = (2, 10, 30, 100, 300, 900)
+SWEEP = tuple(Workload(kind, clients) for kind in PLOTTED for clients in SIZES)
 """Workloads to plot if none is given."""
 
 BUSY = 0.5
@@ -77,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     counts: dict[str, Any] = {"metavar": "N", "type": whole(2), "nargs": "+", "default": []}
     for kind, about in KINDS.items():
         parser.add_argument(f"--{kind}", help=f"N clients {about}", **counts)
+    parser.add_argument(
+        "--start",
+        action="store_true",
+        help="measures the seconds from the start of each server's command until it prints that "
+        "it is ready, or, if it prints nothing, listens",
+    )
     parser.add_argument(
         "--server",
         metavar="NAME",
@@ -97,8 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot",
         metavar="FILE.svg",
         type=writable,
-        help="draw deliveries per second against clients into FILE.svg, for the crowds that are "
-        "given, or else for crowds of 10, 30, 100, 300 and 900",
+        help="draw deliveries per second against clients into FILE.svg, a line per server, for "
+        "the crowds and solos that are given, or else for crowds and solos of 2, 10, 30, 100, 300 "
+        "and 900",
     )
 
 
@@ -106,6 +118,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if platform.system() != "Linux":
         parser.error("needs Linux, for its epoll and /proc")
     workloads = [Workload(kind, count) for kind in KINDS for count in getattr(options, kind)]
+    workloads += [START] * options.start
     for workload in workloads:
         require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
     require_temporary_folder(parser)
@@ -172,7 +185,7 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
         f"Python {machine['python']}",
     ]
     for name, text in machine["versions"].items():
-        if number := re.search(r"\d+(\.\d+)+", text):
+        if number := re.search(r"\d+(\.\d+)+( \((compiled|pure)\))?", text):
             parts.append(f"{name} {number[0]}")
     note = ", ".join(parts) + "."
     if machine["load_average"] > BUSY:

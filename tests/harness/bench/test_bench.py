@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,8 +66,10 @@ def test_help_lists_each_argument(capsys: pytest.CaptureFixture[str]) -> None:
         main(["bench", "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for argument in ("--crowd", "--solo", "--idle", "--server", "--repeat", "--json"):
+    for argument in ("--crowd", "--solo", "--idle", "--start", "--server", "--repeat", "--json"):
         assert argument in text
+    [script] = re.findall(r"\S+/plain\.py", text)
+    assert (ROOT / script).exists()
 
 
 def test_a_whole_bench(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_a_whole_bench(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "harness", "bench", *QUICK, "--crowd", "3", "--solo", "3"),
-            *("--idle", "4", "--json", str(file), "--server", f"good={TINY}"),
+            *("--idle", "4", "--start", "--json", str(file), "--server", f"good={TINY}"),
             *(f"bad={TINY} lose 12", "absent=no-such-program"),
         ],
         cwd=ROOT,
@@ -84,7 +87,7 @@ def test_a_whole_bench(tmp_path: Path) -> None:
     )
     # The bad server loses a line only in the crowd; the other workloads have fewer lines.
     assert done.returncode == 0, done.stderr
-    speed, idle, note = done.stdout.split("\n\n")
+    speed, idle, start, note = done.stdout.split("\n\n")
     assert [row.split()[1:5:3] for row in speed.split("\n")[2:]] == [
         *(["crowd", "good"], ["crowd", "bad"], ["crowd", "absent"]),
         *(["solo", "good"], ["solo", "bad"], ["solo", "absent"]),
@@ -92,14 +95,16 @@ def test_a_whole_bench(tmp_path: Path) -> None:
     assert speed.count("not installed (no program no-such-program)") == 2
     assert speed.count("failed: ") == 1
     assert idle.count("KiB") == 2
+    assert start.count("not installed") == 1
     assert note.startswith("Median of 1, ")
-    assert done.stderr.count("\n") == 9
+    assert done.stderr.count("\n") == 12
     record = json.loads(file.read_text())
     assert record["machine"]["cores"] >= 1
     assert record["settings"]["patience"] == 2
     assert [trial["status"] for trial in record["trials"][:3]] == [MEASURED, FAILED, NOT_INSTALLED]
     assert record["trials"][0]["command"][-1].endswith("tiny.py")
     assert record["trials"][0]["figures"]["deliveries"] == 6
+    assert record["trials"][-3]["figures"].keys() == {"start"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -175,25 +180,26 @@ def test_the_defaults(plans: list[Any]) -> None:
     assert main(["bench"]) == 0
     (plan,) = plans
     assert [str(workload) for workload in plan.workloads] == [
-        *("crowd 100", "crowd 900", "solo 100", "latency 100", "idle 300"),
+        *("crowd 100", "crowd 900", "solo 100", "latency 100", "idle 300", "start"),
     ]
     assert [server.name for server in plan.servers] == [
         "chatroom",
         "ncat",
         "redis",
         "nats",
+        "plain",
         "floor",
     ]
     assert (plan.repeat, plan.workers) == (3, 2)
 
 
-        "plain",
-def test_a_plot_shows_a_sweep_unless_crowds_are_given(plans: list[Any], tmp_path: Path) -> None:
+def test_a_plot_shows_a_sweep_unless_workloads_are_given(plans: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     assert main(["bench", "--plot", str(path)]) == 0
     main(["bench", "--plot", str(path), "--crowd", "5"])
     sweep, named = ([str(workload) for workload in plan.workloads] for plan in plans)
-    assert sweep == ["crowd 10", "crowd 30", "crowd 100", "crowd 300", "crowd 900"]
+    sizes = (2, 10, 30, 100, 300, 900)
+    assert sweep == [f"{kind} {size}" for kind in ("crowd", "solo") for size in sizes]
     assert named == ["crowd 5"]
     assert path.read_text().startswith("<svg ")
 
@@ -233,7 +239,10 @@ def test_the_footnote_names_the_known_versions(tmp_path: Path) -> None:
         "load_average": 0.5,
         "versions": {"redis": "Redis server v=7.0.15 sha=0", "mine": "", "odd": "unknown"},
     }
-    note = "Median of 3, 2 cores of Z80, Linux 6, Python 3.11.7, redis 7.0.15."
+    machine["versions"]["room"] = "chatroom 0.1.0 (compiled)"
+    note = (
+        "Median of 3, 2 cores of Z80, Linux 6, Python 3.11.7, redis 7.0.15, room 0.1.0 (compiled)."
+    )
     assert bench.footnote(machine, 3) == note
     machine["load_average"] = 6.44
     assert "busy with other work (load average 6.4 before" in bench.footnote(machine, 3)

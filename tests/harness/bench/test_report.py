@@ -7,9 +7,8 @@ from harness.bench.trial import FAILED, MEASURED, NOT_INSTALLED, NOT_STARTED, Re
 
 
 def measured(server: str, repetition: int, rate: float, workload: str = "crowd 9") -> Result:
-    return Result(
-        workload, server, repetition, MEASURED, figures={"rate": rate, "busy": rate / 1e6}
-    )
+    figures = {"rate": rate, "busy": rate / 1e6, "cpu_per_message": 10 / rate}
+    return Result(workload, server, repetition, MEASURED, figures=figures)
 
 
 def failed(server: str, repetition: int, status: str = FAILED, reason: str = "deaf") -> Result:
@@ -54,26 +53,32 @@ def test_the_ratio_needs_both_servers_in_one_repetition() -> None:
     assert report.ratio(results, "crowd 9", "a", "b") == 3
 
 
-def test_the_table_of_speeds_has_medians_ranges_and_ratios() -> None:
+def test_the_table_of_speeds_has_medians_ranges_costs_and_ratios() -> None:
     results = [
         measured("ours", 0, 4_000_000),
         measured("theirs", 0, 100_000),
         measured("ours", 1, 6_000_000),
         measured("theirs", 1, 200_000),
     ]
+    for result in results[1::2]:
+        del result.figures["cpu_per_message"]  # the system has not told it
     assert report.tables(results) == (
-        "| workload | server | deliveries/s | lowest to highest |        ours is | load busy |\n"
-        "|----------|--------|-------------:|------------------:|---------------:|----------:|\n"
-        "| crowd 9  | ours   |       5.00 M |  4.00 M to 6.00 M |                |      500% |\n"
-        "| crowd 9  | theirs |        150 k |    100 k to 200 k | 35.0 × as fast |       15% |"
+        "| workload | server | deliveries/s | lowest to highest | CPU µs/message |        ours is |"
+        " load busy |\n"
+        "|----------|--------|-------------:|------------------:|---------------:|---------------:|"
+        "----------:|\n"
+        "| crowd 9  | ours   |       5.00 M |  4.00 M to 6.00 M |           2.08 |                |"
+        "      500% |\n"
+        "| crowd 9  | theirs |        150 k |    100 k to 200 k |              - | 35.0 × as fast |"
+        "       15% |"
     )
 
 
 def test_the_floor_is_compared_with_each_server() -> None:
     results = [measured("ours", 0, 400), measured("theirs", 0, 100), measured("floor", 0, 1000)]
     rows = [[c.strip() for c in row.split("|")[2:-2]] for row in report.tables(results).split("\n")]
-    assert rows[0][3:] == ["ours is", "floor is"]
-    assert [row[3:] for row in rows[2:]] == [
+    assert rows[0][4:] == ["ours is", "floor is"]
+    assert [row[4:] for row in rows[2:]] == [
         ["", "2.50 × as fast"],
         ["4.00 × as fast", "10.0 × as fast"],
         ["0.40 × as fast", ""],
@@ -98,11 +103,11 @@ def test_a_failed_server_is_shown_with_the_reason_and_no_figures() -> None:
     rows = [[c.strip() for c in row.split("|")[2:-1]] for row in report.tables(results).split("\n")]
     assert rows[0][-1] == "note"
     assert rows[2:] == [
-        ["ours", "500", "500 to 500", "", "0%", ""],
-        ["dead", "-", "", "", "", "failed 2 of 2: a/b"],
-        ["absent", "-", "", "", "", "not installed (no program absent)"],
-        ["shaky", "500", "500 to 500", "1.00 × as fast", "0%", "failed 1 of 2: deaf"],
-        ["stuck", "-", "", "", "", "did not start 2 of 2: said nothing"],
+        ["ours", "500", "500 to 500", "20000", "", "0%", ""],
+        ["dead", "-", "", "", "", "", "failed 2 of 2: a/b"],
+        ["absent", "-", "", "", "", "", "not installed (no program absent)"],
+        ["shaky", "500", "500 to 500", "20000", "1.00 × as fast", "0%", "failed 1 of 2: deaf"],
+        ["stuck", "-", "", "", "", "", "did not start 2 of 2: said nothing"],
     ]
 
 
@@ -124,10 +129,28 @@ def test_idle_clients_have_a_table_of_their_own() -> None:
     ]
 
 
+def test_starts_have_a_table_of_their_own() -> None:
+    results = [
+        Result("start", "ours", 0, MEASURED, "", {"start": 0.6}),
+        measured("ours", 0, 500),
+        Result("start", "theirs", 0, NOT_STARTED, "mute"),
+        Result("start", "ours", 1, MEASURED, "", {"start": 0.4}),
+    ]
+    _, start = report.tables(results).split("\n\n")
+    rows = [[c.strip() for c in row.split("|")[1:-1]] for row in start.split("\n")]
+    assert rows[0] == ["workload", "server", "ready after s", "note"]
+    assert rows[2:] == [
+        ["start", "ours", "0.500 (0.400 to 0.600)", ""],
+        ["start", "theirs", "-", "did not start: mute"],
+    ]
+
+
 def test_each_result_is_summarised_in_one_line() -> None:
     idle = Result("idle 9", "ours", 0, MEASURED, figures={"last_rate": 4000.0})
     assert report.summary(idle) == "idle 9, repetition 1, ours: 4.00 k joins/s at the end"
     assert report.summary(measured("ours", 1, 500)).endswith("2, ours: 500 deliveries/s")
+    start = Result("start", "ours", 0, MEASURED, figures={"start": 0.5})
+    assert report.summary(start) == "start, repetition 1, ours: ready after 0.500 s"
     assert report.summary(failed("ours", 0)).endswith("ours: failed: deaf")
 
 

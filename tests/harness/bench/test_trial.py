@@ -47,6 +47,14 @@ def tiny(*arguments: object) -> Recipe:
     return custom("tiny", shlex.join([PYTHON, str(TINY), *map(str, arguments)]))
 
 
+def silent() -> Recipe:
+    """Return a recipe for a server that does not announce its port."""
+    code = TINY.read_text().replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[3]))')
+    assert "argv[3]" in code
+    command = f"{PYTHON} -c {shlex.quote(code)} none 1 {{port}}"
+    return Recipe("tiny", "chat", command, ready=None)
+
+
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
     """Like `play`, for a server that is late on purpose: the patience is short."""
     return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
@@ -70,6 +78,7 @@ def test_a_correct_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -
     assert figures["rounds"] == 3
     assert figures["rate"] == pytest.approx(deliveries / figures["seconds"])
     assert 0 < figures["busy"] < 1.5
+    assert 0 < figures["cpu_per_message"] < 0.1
     assert not list(tmp_path.iterdir())
 
 
@@ -156,9 +165,36 @@ def test_a_wrong_server_has_no_latency_figures(fault: str, complaint: str) -> No
     assert re.search(complaint, result.reason)
 
 
+@pytest.mark.parametrize("name", ["plain", "floor"])
 @pytest.mark.parametrize("kind", ["crowd", "solo", "latency", "idle"])
-def test_the_floor_is_timed_like_a_server(kind: str) -> None:
-    assert play(RECIPES["floor"], kind, 9).status == MEASURED
+def test_the_harness_s_own_servers_are_timed(name: str, kind: str) -> None:
+    result = play(RECIPES[name], kind, 9)
+    assert (result.status, result.reason) == (MEASURED, "")
+
+
+@pytest.mark.parametrize("recipe", [tiny(), silent()], ids=["announced", "silent"])
+def test_a_start_takes_until_the_server_listens(recipe: Recipe) -> None:
+    result = play(recipe, "start", 0)
+    assert (result.workload, result.status, result.reason) == ("start", MEASURED, "")
+    assert 0.01 < result.figures["start"] < 10, "an interpreter takes longer"
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import signal; signal.pause()", "did not listen at its port within 0.5 s"),
+        ("raise SystemExit('out of luck')", "ended (exit status 1); its last line: out of luck"),
+    ],
+)
+def test_a_start_without_a_listener_has_no_figure(
+    code: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server that ends is noticed at once.
+    monkeypatch.setattr(trial, "START_LIMIT", 0.5 if "pause" in code else 600)
+    command = f"{PYTHON} -c {shlex.quote(code)} {{port}}"
+    result = play(Recipe("mute", "chat", command, ready=None), "start", 0)
+    assert (result.status, result.reason) == (NOT_STARTED, complaint)
+    assert not result.figures
 
 
 def test_memory_and_join_times_of_idle_clients_are_measured() -> None:
@@ -186,10 +222,7 @@ def test_an_unknown_memory_is_left_out_of_the_figures(monkeypatch: pytest.Monkey
 
 
 def test_a_server_that_is_given_its_port_need_not_announce_it() -> None:
-    code = TINY.read_text().replace('("127.0.0.1", 0)', '("127.0.0.1", int(sys.argv[3]))')
-    assert "argv[3]" in code
-    command = f"{PYTHON} -c {shlex.quote(code)} none 1 {{port}}"
-    result = play(Recipe("tiny", "chat", command, ready=None))
+    result = play(silent())
     assert (result.status, result.reason) == (MEASURED, "")
 
 

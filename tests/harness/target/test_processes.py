@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.descriptors import raise_descriptor_limit
-from harness.target.processes import NotReadyError, Server, family, weight
+from harness.target import processes
+from harness.target.processes import NotReadyError, Server, family, processor_times, weight
 
 READY = re.compile(rb"ready (\d+)\n")
 
@@ -40,6 +41,8 @@ def test_the_output_of_a_server_is_read_and_stop_ends_it() -> None:
     assert found
     assert found[1] == b"12"
     assert server.death(0) == ""
+    assert server.ready_after is not None
+    assert 0 < server.ready_after < server.age() < 20
     with seen_to_end(server.pid):
         server.stop()
     assert server.death(0) == f"ended (SIGTERM); its last line: {'x' * (16384 - 10)} ready 12"
@@ -49,6 +52,7 @@ def test_wait_ready_without_a_pattern_returns_at_once() -> None:
     server = python("signal.pause()", ready=None)
     try:
         assert server.wait_ready(20) is None
+        assert server.ready_after is None
     finally:
         server.stop()
 
@@ -156,6 +160,43 @@ def test_processes_that_end_during_the_count_are_skipped(tmp_path: Path) -> None
     (tmp_path / "10" / "smaps_rollup").write_text(rollup)
     (tmp_path / "12" / "smaps_rollup").write_text("Pss_Anon:  20 kB\n")
     assert weight(10, tmp_path) == 27 * 1024
+
+
+def test_the_processor_time_of_all_threads_and_children_is_measured() -> None:
+    server = python(
+        "import threading\n"
+        "def work(clock):\n"
+        "    while time.clock_gettime(clock) < 0.2: pass\n"
+        "reading, writing = os.pipe()\n"
+        "if pid := os.fork():\n"
+        "    thread = threading.Thread(target=work, args=[time.CLOCK_THREAD_CPUTIME_ID])\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    os.read(reading, 1)\n"
+        "    print('ready', pid, flush=True)\n"
+        "    signal.pause()\n"
+        "work(time.CLOCK_PROCESS_CPUTIME_ID)\n"
+        "os.write(writing, b'x')\n"
+        "signal.pause()\n"
+    )
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        ready = server.wait_ready(20)
+        assert ready
+        found = processor_times(server.pid)
+        assert [*found] == [server.pid, int(ready[1])]
+        assert all(0.2 <= seconds < 2 for seconds in found.values())
+        assert processor_times(server.pid)[server.pid] < found[server.pid] + 0.01, "it sleeps"
+
+
+def test_the_processor_time_of_an_ended_process_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = python("print('ready 1')")
+    server.wait_ready(20)
+    server.stop()
+    monkeypatch.setattr(processes, "family", lambda root: [root, server.pid])
+    assert [*processor_times(os.getpid())] == [os.getpid()]
 
 
 def test_the_limit_of_descriptors_is_raised_to_the_maximum() -> None:

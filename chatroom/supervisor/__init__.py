@@ -6,6 +6,7 @@ In reading order:
     acceptor.py        `Acceptor._on_connection`: accept, and make a member or refuse it
     pending.py         connections through a trusted proxy, until their PROXY header arrives
     registry.py        the directory of members, in a process of its own
+    registry_process.py  `RegistryProcess`: start, call and replace that process
     members.py         `Members`: the members, and a dup of each member's socket
     sources.py         `Sources`: which members share a source, for the room's rate
     assignment.py      `Assignment`: which worker serves which member; what follows a death

@@ -48,7 +48,7 @@ class TranscriptProcess:
         self._path = settings.transcript
         self._log = log
         self._bell = bell
-        arguments = (self._path, where, secrets.token_hex(8), settings)
+        arguments = (self._path, where, secrets.token_hex(8), settings.limits)
         self._process = RestartedChild(
             loop,
             (process.main, arguments),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from chatroom.config.limits import Limits
 from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError
 from chatroom.log.ring import Geometry, Log
@@ -115,6 +116,9 @@ class LocalRegistry(Registry):
         self.capacity = clients
         self.held = held
 
+    def connect(self) -> None:
+        pass
+
     def stop(self) -> None:
         pass
 
@@ -195,8 +199,8 @@ class Stage:
                 stage.log = self
 
         class OwnSlots(Slots):
-            def __init__(self, fd: int, settings: Settings) -> None:
-                super().__init__(fd, settings)
+            def __init__(self, fd: int, limits: Limits) -> None:
+                super().__init__(fd, limits)
                 stage.slots = self
 
         class OwnRegistry(LocalRegistry):

@@ -17,9 +17,10 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom.errors import RegistryError
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.supervisor import registry as module
+from chatroom.supervisor import registry_process as module
 from chatroom.supervisor.child import Child
-from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry, RegistryProcess
+from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 
 ROOT = Path(__file__).parent.parent.parent
@@ -246,6 +247,7 @@ class Room:
         self.held: Directory = {}
         self.loop = EventLoop()
         self.registry = RegistryProcess(self.loop, 3, 2, 1, lambda: dict(self.held))
+        self.registry.connect()
 
     @property
     def pid(self) -> int:
@@ -447,9 +449,10 @@ def test_without_processes_a_call_fails_at_once(
 HOLD_A_REGISTRY = """
 import signal
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.supervisor.registry import RegistryProcess
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 registry = RegistryProcess(EventLoop(), 1, 1, 1, dict)
+registry.connect()
 print(registry._child.pid, flush=True)
 signal.pause()
 """

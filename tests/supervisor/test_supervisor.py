@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from chatroom.config.settings import SPARE_SEATS, Settings
+from chatroom.config.limits import SPARE_SEATS
+from chatroom.config.settings import Settings
 from chatroom.config.sizes import KIB
 from chatroom.control import control_socket
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError

@@ -1,20 +1,16 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own, behind a manager (`multiprocessing.managers`). It alone
-gives out ids and applies the limits. The main process calls it at each join and leave; a call takes
-about 40 µs, and no message waits for one. registry_process.py is the main process's part.
+The registry runs in a process of its own, behind a manager (registry_manager.py). It alone gives
+out ids and applies the limits. The main process calls it at each join and leave
+(registry_process.py); a call takes about 40 µs, and no message waits for one.
 """
 
 import socket
-import threading
 from collections import Counter
-from multiprocessing import connection, managers
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.placement import place
-from chatroom.system.channel import PARENT
-from chatroom.system.poller import wait
 
 Directory = dict[int, tuple[str, int]]
 """Address and worker of each member, by id."""
@@ -117,53 +113,8 @@ class Registry:
         self._workers = set(workers)
 
 
-class _Listener:
-    """Listener of the manager: it has one connection, and accepts it again for each client.
-
-    A manager's own listener has an address, to which every user of the machine can connect. The
-    main process is the only client here, with one request at a time, so one pair of sockets does.
-    """
-
-    def __init__(self, address: socket.socket, backlog: int) -> None:  # noqa: ARG002
-        self.address = address
-
-    def accept(self) -> connection.Connection:
-        return _connection(self.address)
-
-
-def _client(address: socket.socket, authkey: bytes) -> connection.Connection:
-    """Connect to the manager as multiprocessing.connection.Client does."""
-    made = _connection(address)
-    connection.answer_challenge(made, authkey)
-    connection.deliver_challenge(made, authkey)
-    return made
-
-
-def _connection(end: socket.socket) -> connection.Connection:
-    return connection.Connection(end.dup().detach())  # whoever gets it closes it
-
-
-managers.listener_client["pair"] = _Listener, _client  # type: ignore[attr-defined]
-
-
-class Manager(managers.BaseManager):
-    """The manager of one `Registry`."""
-
-    def __init__(self, end: socket.socket) -> None:
-        """`end`: one of the pair. Nobody else has the other, so the key is no secret."""
-        super().__init__(end, b"", "pair")  # type: ignore[arg-type]
-
-
-Manager.register("Registry", Registry)
-
-
 def main(end: socket.socket, _channel: socket.socket) -> None:
-    """Serve the main process, on one end of a pair, until it has ended in any way.
+    """Serve the main process on one end of a pair. The target of the registry's process."""
+    from chatroom.supervisor import registry_manager  # see there
 
-    The target of the registry's process.
-    """
-    server: Any = Manager(end).get_server()
-    # In one thread, unlike `serve_forever`, which needs a new one for each connection.
-    server.stop_event = threading.Event()
-    while not wait([PARENT], 0.0):
-        server.handle_request(server.listener.accept())
+    registry_manager.serve(end, Registry)

@@ -10,7 +10,7 @@ from typing import Any
 from chatroom.errors import RegistryError
 from chatroom.logs import Event
 from chatroom.supervisor.child import READY_WITHIN, Child
-from chatroom.supervisor.registry import Admission, Directory, Manager, Refusal, main
+from chatroom.supervisor.registry import Admission, Directory, Refusal, main
 from chatroom.system.event_loop import EventLoop
 
 ANSWER_WITHIN = 3.0
@@ -85,16 +85,17 @@ class RegistryProcess:
 
     def _connect(self) -> None:
         """Wait for the process, and make the registry in it. Raises one of FAILURES."""
+        from chatroom.supervisor import registry_manager  # see there
+
         assert self._child is not None
         assert self._end_of_pair is not None
         with self._end_of_pair as ours:
             self._end_of_pair = None
             _limit(ours, READY_WITHIN)
-            manager = Manager(ours)
-            manager.connect()
+            manager = registry_manager.connect(ours)
             self._child.ready()
             _limit(ours, ANSWER_WITHIN)
-            registry = manager.Registry(*self._limits, self._pack)  # type: ignore[attr-defined]
+            registry = manager.Registry(*self._limits, self._pack)
             registry._connect()  # else the first call would connect, when `ours` is closed
         self._registry = registry
 

@@ -52,7 +52,7 @@ class Process(PlayedProcess):
 
     def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
         super().__init__(args)
-        self.number, self.settings = args[:2]
+        self.number, self.limits = args[:2]
         self.pid = 1_000_000 + self.number
         self.adopted: dict[int, Adopted] = {}
 

@@ -466,10 +466,10 @@ def test_sighup_applies_the_settings_that_may_change(
             yield from renewed(stage)
             assert not set(first) & set(stage.workers)
             for worker in stage.workers:
-                its = worker.settings
-                assert (its.rate, its.watchdog) == (1000, 8)
+                its = worker.limits
+                assert its.rate == 1000
                 assert its.max_lag == Settings().max_lag, "the log's geometry depends on it"
-                assert its.seats == first[0].settings.seats
+                assert its.seats == first[0].limits.seats
             (message,) = caplog.messages
             assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
             assert "needs a restart: max-lag, quiet;" in message

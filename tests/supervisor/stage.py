@@ -116,9 +116,6 @@ class LocalRegistry(Registry):
         self.capacity = clients
         self.held = held
 
-    def connect(self) -> None:
-        pass
-
     def stop(self) -> None:
         pass
 
@@ -147,6 +144,8 @@ class Stage:
         self.printed: list[str] = []
         self.quiet = False
         self.closed = 0
+        self.started_before_registry = 0
+        """Number of workers that were started before the room waited for the registry."""
         self.left: dict[int, LeaveReason] = {}
         """Reason for which each member left, by id."""
         self.waits: float | None = None
@@ -207,6 +206,9 @@ class Stage:
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
                 stage.registry = self
+
+            def connect(self) -> None:
+                stage.started_before_registry = len(stage.workers)
 
         class OwnMembers(Members):
             def __init__(self, *arguments: Any) -> None:

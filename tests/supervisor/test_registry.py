@@ -297,6 +297,28 @@ def test_a_registry_process_runs_until_it_is_stopped() -> None:
     assert is_gone(pid)
 
 
+def test_a_process_may_be_stopped_before_it_is_connected() -> None:
+    before = os.listdir("/dev/fd")
+    loop = EventLoop()
+    registry = RegistryProcess(loop, 3, 2, 1, dict)
+    assert registry._child is not None
+    pid = registry._child.pid
+    registry.stop()
+    loop.close()
+    assert is_gone(pid)
+    assert os.listdir("/dev/fd") == before
+
+
+def test_a_process_that_ends_before_it_is_connected_is_an_error() -> None:
+    loop = EventLoop()
+    registry = RegistryProcess(loop, 3, 2, 1, dict)
+    assert registry._child is not None
+    os.kill(registry._child.pid, signal.SIGKILL)
+    with pytest.raises(RegistryError, match="can't start: ended with exit code -9"):
+        registry.connect()
+    loop.close()
+
+
 def test_load_4_a_killed_process_is_replaced_with_the_same_state(room: Room) -> None:
     assert [room.admit(ALICE).worker for _ in range(2)] == [0, 1]
     room.registry.dismiss(0)

@@ -38,6 +38,7 @@ from tests.system.ends import Reluctant
 def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
     def story() -> Story:
         yield
+        assert stage.started_before_registry == 2, "the workers and the registry start together"
         first, other = stage.workers
         for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]

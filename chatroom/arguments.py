@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from chatroom.wording import shown
+
 T = TypeVar("T")
 
 
@@ -70,11 +72,6 @@ def path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"a path, not {shown(text)}")
     return Path(text)
-
-
-def shown(text: str) -> str:
-    """Return a text quoted for an error, shortened to 60 characters."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:

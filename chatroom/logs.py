@@ -10,7 +10,8 @@ Members' messages are never logged.
 import json
 import logging
 import re
-from datetime import UTC, datetime
+
+from chatroom.wording import stamp
 
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
@@ -82,9 +83,3 @@ class Formatter(logging.Formatter):
         if self._json:
             return json.dumps({"time": stamp(record.created), **fields}, default=str)
         return f"{stamp(record.created)} {format_fields(fields)}"
-
-
-def stamp(seconds: float) -> str:
-    """Return seconds since the epoch as ISO 8601, in UTC, with milliseconds."""
-    when = datetime.fromtimestamp(seconds, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,6 @@
-"""Numbers in sentences for people."""
+"""Numbers, texts and times in sentences and lines for people."""
+
+from time import gmtime, strftime
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -7,3 +9,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     `plural`: plural of the noun, if it is more than an added s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def shown(text: str) -> str:
+    """Return a text quoted for an error, shortened to 60 characters."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def stamp(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601, in UTC, with milliseconds."""
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(whole)) + f".{microseconds // 1000:03}Z"

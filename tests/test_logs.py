@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import characters, integers, text
 
-from chatroom.logs import Event, Formatter, format_value, stamp
+from chatroom.logs import Event, Formatter, format_value
 
 ROOT = Path(__file__).parent.parent
 AT = 1795600800.1239
@@ -44,11 +44,6 @@ def read(line: str) -> dict[str, str]:
 def joined(text: str) -> str:
     """Join surrogate pairs, as JSON does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
-def test_a_stamp_is_utc_with_milliseconds() -> None:
-    assert stamp(0) == "1970-01-01T00:00:00.000Z"
-    assert stamp(1769860807.1239) == "2026-01-31T12:00:07.123Z"
 
 
 def test_an_event_is_a_line_of_fields() -> None:

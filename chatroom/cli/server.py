@@ -5,7 +5,6 @@ configuration file (config/sources.py). An error is one line on standard error, 
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,14 +17,7 @@ from chatroom.config import sources
 from chatroom.config.options import OPTIONS
 from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError, ConfigError
-from chatroom.logs import Event, Formatter
-from chatroom.supervisor import supervisor
-from chatroom.supervisor.console import Console, descriptor
-from chatroom.system.doorbell import Doorbell
 from chatroom.system.endpoint import SCHEME, Endpoint
-from chatroom.system.systemd import SystemdNotifier, for_another, inherited
-
-logger = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     given, file = _given(command, arguments)
 
+    # Imported here, because these take as long as all the rest, and `--help`, `--version` and wrong
+    # arguments do not need them.
+    import logging
+
+    from chatroom.logs import Event, Formatter
+    from chatroom.supervisor import supervisor
+    from chatroom.supervisor.console import Console, ConsoleHandler, descriptor
+    from chatroom.system.doorbell import Doorbell
+    from chatroom.system.systemd import SystemdNotifier, for_another, inherited
+
     def read() -> Settings:
         settings = sources.read(given, os.environ, file)
         logging.getLogger().setLevel(logging.INFO if settings.verbose else logging.WARNING)
@@ -74,9 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.error(str(error))
     except ChatroomError as error:
         command.exit(error.exit_code, f"{command.prog}: {error}\n")
-    logged = _Logged(errors)
+    logged = ConsoleHandler(errors)
     logged.setFormatter(Formatter(settings.log_format))
     logging.basicConfig(handlers=[logged])
+    logger = logging.getLogger(__name__)
     for name, near in sources.misspelled_variables(os.environ).items():
         says = f"unknown variable; did you mean {near}?"
         logger.warning(Event("unknown-variable", says, name=name))
@@ -119,17 +122,3 @@ def _given(
         given["listen"] = [here, *given.get("listen", ())]
     file = given.get("config") or os.environ.get(sources.CONFIG)
     return sources.from_arguments(given), Path(file) if file else None
-
-
-class _Logged(logging.Handler):
-    """Prints log records on a console, so that an unread standard error does not block the room.
-
-    Only the main thread may log, as only it may call `Console.print_line`.
-    """
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print_line(self.format(record))

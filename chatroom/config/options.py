@@ -14,18 +14,19 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chatroom.arguments import argument_type, integer, path, seconds, shown
+from chatroom.arguments import argument_type, integer, path, seconds
+from chatroom.config.limits import MAX_WORKERS
 from chatroom.config.sizes import KIB, MIB, format_size, size
 from chatroom.protocol.prefix import FORM, check, longest
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import Network, parse_network
+from chatroom.wording import shown
 
 T = TypeVar("T")
 
 VARIABLE = "CHATROOM_"
 """Beginning of the names of environment variables."""
 
-MAX_WORKERS = 64
 MAX_PREFIX = 128
 """Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB

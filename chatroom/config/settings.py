@@ -6,26 +6,16 @@ each other. sources.py reads the settings from the command line, the environment
 
 from dataclasses import replace
 
-from chatroom.config.options import MAX_WORKERS, OPTIONS, Options, Reload, SettingsError
+from chatroom.config.limits import BYTES_PER_ENTRY, LEAST_COST, MAX_READ, SPARE_SEATS, Limits
+from chatroom.config.options import OPTIONS, Options, Reload, SettingsError
 from chatroom.config.sizes import KIB, whole_pages
 from chatroom.protocol.framing import MAX_COMMANDS
 from chatroom.protocol.prefix import longest
 
-MAX_READ = 32 * KIB
-"""Maximum of bytes read from a connection in one call, so that no member takes up a whole turn."""
 MAX_BATCH = 256 * KIB
 """Maximum of `Settings.batch` (bytes)."""
-BYTES_PER_ENTRY = 256
-"""Bytes of the log for each entry: an estimate of the size of a run of messages."""
-LEAST_COST = BYTES_PER_ENTRY // 2
-"""Least cost of a message in bytes: --rate and --room-rate count it for an empty line. It bounds
-the entries of the log, and the lines of a transcript, that a second can bring."""
 LEAST_DEBT = 64 * KIB
 """Least value of `Settings.most_debt` in bytes, for rooms with a small --max-lag."""
-SPARE_SEATS = 10
-"""Seats beyond the workers that a room starts with: one for a dead worker until others serve its
-members, one for a new worker while an old one is replaced, the rest for SIGTTIN."""
-SEATS = MAX_WORKERS + SPARE_SEATS
 
 
 class Settings(Options):
@@ -66,6 +56,11 @@ class Settings(Options):
         need_restart = [row.name for row in changed if row.reload is Reload.RESTART]
         settings = replace(self, **{name: getattr(wanted, name) for name in applied})
         return settings, applied, need_restart
+
+    @property
+    def limits(self) -> Limits:
+        """The numbers that the shared memory and the other processes need."""
+        return Limits(*(getattr(self, name) for name in Limits._fields))
 
     @property
     def seats(self) -> int:

@@ -2,7 +2,7 @@
 
 import re
 
-from chatroom.arguments import shown
+from chatroom.wording import shown
 
 KIB = 1024
 MIB = 1024 * KIB

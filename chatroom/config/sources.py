@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chatroom.arguments import nearest, shown
+from chatroom.arguments import nearest
 from chatroom.config.options import OPTIONS, VARIABLE, Option, SettingsError, option_name
 from chatroom.config.settings import Settings
 from chatroom.errors import ConfigError
 from chatroom.system import files
+from chatroom.wording import shown
 
 CONFIG = VARIABLE + "CONFIG"
 """Variable that names the file."""

@@ -35,12 +35,11 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
-from dataclasses import dataclass
 from time import monotonic, sleep
 from types import TracebackType
 from typing import NamedTuple
 
-from chatroom.config.settings import SEATS, Settings
+from chatroom.config.limits import SEATS, Limits
 from chatroom.config.sizes import whole_pages
 from chatroom.log.origin import ORIGIN_SIZE
 
@@ -84,8 +83,7 @@ _SENDER = 1
 _MESSAGES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The sizes of a log, and the part that is kept behind the slowest worker's position.
 
     `text` and `kept` are in bytes, `entries` and `kept_entries` in entries.
@@ -97,8 +95,8 @@ class Geometry:
     kept_entries: int
 
     @classmethod
-    def of(cls, settings: Settings) -> "Geometry":
-        return cls(settings.log_size, settings.log_entries, settings.kept, settings.kept_entries)
+    def of(cls, limits: Limits) -> "Geometry":
+        return cls(limits.log_size, limits.log_entries, limits.kept, limits.kept_entries)
 
     @property
     def file_size(self) -> int:

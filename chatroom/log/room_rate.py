@@ -1,8 +1,9 @@
 """The rate limit of the room as a whole, and each sender's share of it.
 
-The limit is a token bucket. Each message has a *cost* in bytes (`Settings.cost`), and the room may
-append `burst` bytes at once and `rate` bytes a second in the long run. The *debt* is the part of
-the burst that is used up. So a member that reads at least `rate` never lags by more than `burst`.
+The limit is a token bucket. Each message has a *cost* in bytes (`cost` in worker/allowance.py), and
+the room may append `burst` bytes at once and `rate` bytes a second in the long run. The *debt* is
+the part of the burst that is used up. So a member that reads at least `rate` never lags by more
+than `burst`.
 
 The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). A *source* is what shares
 are given to: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/
@@ -25,7 +26,7 @@ stores leaves reads that were counted for some of their sources only.
 import mmap
 from collections.abc import Iterable
 
-from chatroom.config.settings import SEATS, Settings
+from chatroom.config.limits import SEATS, Limits
 from chatroom.config.sizes import whole_pages
 
 _WORD = 8
@@ -47,21 +48,21 @@ class RoomRate:
     """A process' view of the words in the file `fd`. If `rate` is 0, there is no limit: then only
     `publish` may be called."""
 
-    def __init__(self, fd: int, settings: Settings) -> None:
-        """`fd`: an anonymous file of `RoomRate.file_size(settings)`."""
+    def __init__(self, fd: int, limits: Limits) -> None:
+        """`fd`: an anonymous file of `RoomRate.file_size(limits)`."""
         self.fd = fd
-        self.rate = settings.room_rate
+        self.rate = limits.room_rate
         """Bytes a second."""
-        self.burst = settings.most_debt
+        self.burst = limits.most_debt
         """Bytes."""
-        self._words = memoryview(mmap.mmap(fd, self.file_size(settings))).cast("Q")
-        self._seats = self._words[_BY_SEAT : _BY_SEAT + settings.seats]
+        self._words = memoryview(mmap.mmap(fd, self.file_size(limits))).cast("Q")
+        self._seats = self._words[_BY_SEAT : _BY_SEAT + limits.seats]
         self._tags = self._words[_BY_SOURCE:]
 
     @staticmethod
-    def file_size(settings: Settings) -> int:
+    def file_size(limits: Limits) -> int:
         """Return the size of the file in bytes."""
-        return whole_pages((_BY_SOURCE + settings.sources) * _WORD)
+        return whole_pages((_BY_SOURCE + limits.sources) * _WORD)
 
     def format(self) -> None:
         """Prepare a zeroed file. Call once, before another process maps the file."""

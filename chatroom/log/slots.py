@@ -23,7 +23,7 @@ import contextlib
 import mmap
 from typing import NamedTuple
 
-from chatroom.config.settings import Settings
+from chatroom.config.limits import Limits
 from chatroom.config.sizes import whole_pages
 
 _WORD = 8
@@ -54,20 +54,20 @@ class Checkpoint(NamedTuple):
 class Slots:
     """A process' view of the slots in the file `fd`."""
 
-    def __init__(self, fd: int, settings: Settings) -> None:
-        """`fd`: an anonymous file of `Slots.file_size(settings)`."""
+    def __init__(self, fd: int, limits: Limits) -> None:
+        """`fd`: an anonymous file of `Slots.file_size(limits)`."""
         self.fd = fd
-        self._input_size = settings.input_size
-        self._table = _table_size(settings)
-        self._map = mmap.mmap(fd, self.file_size(settings))
+        self._input_size = limits.input_size
+        self._table = _table_size(limits)
+        self._map = mmap.mmap(fd, self.file_size(limits))
         memory = memoryview(self._map)
         self._words = memory[: self._table].cast("Q")
         self._input = memory[self._table :]
 
     @staticmethod
-    def file_size(settings: Settings) -> int:
+    def file_size(limits: Limits) -> int:
         """Return the size of the file in bytes. Only pages that were written to use memory."""
-        return _table_size(settings) + settings.max_clients * settings.input_size
+        return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint. A process killed here leaves either the old or the new one."""
@@ -110,7 +110,7 @@ class Slots:
         return self._input[at : min(at + most, first + self._input_size)]
 
     def input(self, slot: int, begin: int, end: int) -> bytes:
-        """Return the input from `begin` to `end`; the last `Settings.input_size` bytes are kept."""
+        """Return the input from `begin` to `end`; the last `Limits.input_size` bytes are kept."""
         found = bytearray()
         while begin < end:
             view = self.room(slot, begin, end - begin)
@@ -130,5 +130,5 @@ class Slots:
                 )
 
 
-def _table_size(settings: Settings) -> int:
-    return whole_pages(settings.max_clients * _STRIDE * _WORD)
+def _table_size(limits: Limits) -> int:
+    return whole_pages(limits.max_clients * _STRIDE * _WORD)

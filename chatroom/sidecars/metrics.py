@@ -13,15 +13,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing import connection
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.system.channel import Channel, ChannelClosed
-from chatroom.system.spawn import PARENT
+from chatroom.system.channel import PARENT, Channel, ChannelClosed
+from chatroom.system.poller import wait
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -44,7 +43,7 @@ def main(listener: socket.socket, end: socket.socket) -> None:
     """
     server = _Server(listener, Room(partial(ask, Channel(end))))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    connection.wait([PARENT])
+    wait([PARENT])
     os._exit(0)
 
 
@@ -54,7 +53,7 @@ def ask(channel: Channel) -> Totals:
     Raises OSError if no answer comes in time, ChannelClosed if the main process is gone.
     """
     channel.send({"ask": "totals"})
-    if not connection.wait([channel.socket], ANSWER_WITHIN):
+    if not wait([channel], ANSWER_WITHIN):
         raise TimeoutError
     ((totals, _),) = channel.receive()
     return totals

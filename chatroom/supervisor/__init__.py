@@ -5,7 +5,9 @@ In reading order:
     supervisor.py      `run`: make the parts, lead the room from phase to phase, handle signals
     acceptor.py        `Acceptor._on_connection`: accept, and make a member or refuse it
     pending.py         connections through a trusted proxy, until their PROXY header arrives
-    registry.py        the directory of members, in a process of its own
+    registry.py        `Registry`: the directory of members, in a process of its own
+    registry_process.py  `RegistryProcess`: start, call and replace that process
+    registry_manager.py  the manager through which it is called
     members.py         `Members`: the members, and a dup of each member's socket
     sources.py         `Sources`: which members share a source, for the room's rate
     assignment.py      `Assignment`: which worker serves which member; what follows a death

@@ -12,7 +12,8 @@ from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
 
-from chatroom.config.settings import MAX_READ, Settings
+from chatroom.config.limits import MAX_READ
+from chatroom.config.settings import Settings
 from chatroom.logs import Event
 from chatroom.protocol.address import canonical
 from chatroom.protocol.prefix import prefix
@@ -20,7 +21,8 @@ from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pending import PendingConnections
-from chatroom.supervisor.registry import Refusal, RegistryProcess
+from chatroom.supervisor.registry import Refusal
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.accepting import Accepting
 from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import UNIX

@@ -22,7 +22,8 @@ from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.placement import place, rebalance
 from chatroom.supervisor.pool import WorkerPool, WorkerProcess
-from chatroom.supervisor.registry import UNASSIGNED, RegistryProcess
+from chatroom.supervisor.registry import UNASSIGNED
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.channel import Record
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken

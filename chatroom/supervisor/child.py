@@ -10,12 +10,12 @@ metrics are RestartedChildren.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from multiprocessing import connection
 from typing import Any
 
 from chatroom.logs import Event
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.event_loop import READ, WRITE, EventLoop
+from chatroom.system.poller import Source, wait
 from chatroom.system.spawn import spawn
 
 READY_WITHIN = 30.0
@@ -109,10 +109,10 @@ class Child:
 
         Waits up to `seconds`, but no longer than RETRY_AFTER: call it in a loop.
         """
-        sources = [self._sentinel]
+        sources: list[Source] = [self._sentinel]
         if self._channel_open:
             sources.append(self._channel.socket)
-        found = connection.wait(sources, min(seconds, RETRY_AFTER))
+        found = wait(sources, min(seconds, RETRY_AFTER))
         self._receive()
         if self._sentinel in found:
             self._reap()

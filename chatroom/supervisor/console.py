@@ -7,6 +7,7 @@ at the head.
 """
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -189,3 +190,17 @@ class Console:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # another process has set O_NONBLOCK
                 select.select([], [self._fd], [])
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log records on a console, so that an unread standard error does not block the room.
+
+    Only the main thread may log, as only it may call `Console.print_line`.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print_line(self.format(record))

@@ -23,7 +23,8 @@ from chatroom.protocol.leave_reason import FOREIGN, LAST_WORDS, LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.progress import progress
-from chatroom.supervisor.registry import Directory, RegistryProcess
+from chatroom.supervisor.registry import Directory
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import traffic

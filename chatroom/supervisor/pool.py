@@ -174,7 +174,7 @@ class WorkerPool:
         try:
             child = Child(
                 self._loop,
-                (process.main, (number, self._settings)),
+                (process.main, (number, self._settings.limits)),
                 lambda record, _: self._handle_message(worker, record),
                 lambda: self._reap(worker),
             )

@@ -49,7 +49,8 @@ from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Members
 from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.pool import WorkerPool
-from chatroom.supervisor.registry import Directory, RegistryProcess
+from chatroom.supervisor.registry import Directory
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.supervisor.status_report import StatusReport
 from chatroom.supervisor.transcript import TranscriptProcess
@@ -221,6 +222,7 @@ class Supervisor:
                 )
                 logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
         self._pool.start(self._assignment)
+        self._registry.connect()
         if self._transcript is not None:
             self._transcript.start()
         if self._metrics is not None:
@@ -422,16 +424,17 @@ def _listen(
 
 def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
     """Make the shared memory: the log, the slots and the room's rate. Raises LimitError."""
-    geometry = Geometry.of(settings)
+    limits = settings.limits
+    geometry = Geometry.of(limits)
     try:
         log = Log(anonymous_file("chatroom log", geometry.file_size), geometry)
     except (OSError, ValueError, OverflowError) as error:
         raise LimitError(f"no memory for a log of {settings.log_size} bytes: {error}") from None
     log.format()
     try:
-        slots = Slots(anonymous_file("chatroom slots", Slots.file_size(settings)), settings)
-        size = RoomRate.file_size(settings)
-        room_rate = RoomRate(anonymous_file("chatroom rate", size), settings)
+        slots = Slots(anonymous_file("chatroom slots", Slots.file_size(limits)), limits)
+        size = RoomRate.file_size(limits)
+        room_rate = RoomRate(anonymous_file("chatroom rate", size), limits)
     except (OSError, ValueError, OverflowError) as error:
         members = counted(settings.max_clients, "member")
         raise LimitError(f"no memory for {members}: {error}") from None

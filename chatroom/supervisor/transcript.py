@@ -14,7 +14,6 @@ The room never waits for the transcript, and no error of the transcript ends the
 
 import logging
 import os
-import secrets
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Log
@@ -48,7 +47,7 @@ class TranscriptProcess:
         self._path = settings.transcript
         self._log = log
         self._bell = bell
-        arguments = (self._path, where, secrets.token_hex(8), settings)
+        arguments = (self._path, where, os.urandom(8).hex(), settings.limits)
         self._process = RestartedChild(
             loop,
             (process.main, arguments),

@@ -15,6 +15,9 @@ from typing import Any
 
 Record = dict[str, Any]
 
+PARENT = 0
+"""Descriptor (standard input) that a spawned process can read once the main process has ended."""
+
 MAX_RECORD = 32 * 1024
 """Maximum size of a record (bytes)."""
 MAX_DESCRIPTORS = 253

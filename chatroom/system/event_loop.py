@@ -3,9 +3,9 @@
 The loop calls one function at a time, without arguments. A function must not wait. An exception
 that a function raises propagates from `turn`.
 
-asyncio is not used, for two reasons. Its import adds 32 ms of processor time (measured) to the
-70 ms that the start of a room takes. And it logs the exceptions of callbacks, while some of them
-must end the room here.
+asyncio is not used, for two reasons. Its import would add 32 ms of processor time (measured)
+to the start of a room. And it logs the exceptions of callbacks, while some of them must end the
+room here.
 """
 
 import selectors

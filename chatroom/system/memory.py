@@ -6,7 +6,6 @@ in use (cpython#82300).
 """
 
 import os
-import tempfile
 
 
 def anonymous_file(name: str, size: int) -> int:
@@ -18,6 +17,8 @@ def anonymous_file(name: str, size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(name)
     else:
+        import tempfile  # here, because Linux does without it
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.truncate(fd, size)

@@ -23,9 +23,6 @@ from chatroom.system.signals import stop_signals_blocked
 _spawned: "weakref.WeakSet[subprocess.Popen[bytes]]" = weakref.WeakSet()
 """Processes that were spawned, for `reap_orphans`."""
 
-PARENT = 0
-"""Descriptor (standard input) that a spawned process can read once the main process has ended."""
-
 # With -P, no module is imported from the working directory, which others may write to.
 _PYTHON = (sys.executable, "-P", "-c")
 _PROGRAM = (

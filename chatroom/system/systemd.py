@@ -10,8 +10,8 @@ import socket
 from collections.abc import Mapping
 from time import monotonic_ns
 
-from chatroom.arguments import shown
 from chatroom.errors import ListenError
+from chatroom.wording import shown
 
 FIRST_FD = 3
 """First of the descriptors that the manager passes."""

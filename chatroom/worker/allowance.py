@@ -8,7 +8,7 @@ feels that as TCP backpressure and loses nothing.
 
 import heapq
 
-from chatroom.config.settings import LEAST_COST
+from chatroom.config.limits import LEAST_COST
 from chatroom.worker.member import Member
 
 

@@ -9,6 +9,7 @@ writable, and is disconnected if it lags too far. So a slow reader delays nobody
 """
 
 import contextlib
+from collections.abc import Sequence
 from time import monotonic
 
 from chatroom.log.ring import Log, Span
@@ -82,7 +83,7 @@ class Delivery:
             member.owns(self.offset, self.offset + 1)
         self._level[member.id] = member
 
-    def take_over(self, member: Member, cursor: int, entry: int, own: list[Span]) -> None:
+    def take_over(self, member: Member, cursor: int, entry: int, own: Sequence[Span]) -> None:
         """Serve a member that another worker has served up to `cursor`.
 
         `entry` is a position not beyond the cursor; `own` are the member's spans

@@ -12,7 +12,7 @@ others only until the debt has fallen to half of the burst.
 
 import heapq
 
-from chatroom.config.settings import LEAST_COST
+from chatroom.config.limits import LEAST_COST
 from chatroom.config.sizes import KIB
 from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.worker.member import Member

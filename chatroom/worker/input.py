@@ -32,18 +32,18 @@ class Input:
     """The members that are read from, and the batch of their messages."""
 
     def __init__(self, seat: Seat) -> None:
-        settings = seat.settings
+        limits = seat.limits
         self._number = seat.number
         self._log = seat.log
         self._slots = seat.slots
         self._room_rate = seat.room_rate
-        self._read_size = settings.read_size
-        self._max_line = settings.max_line
-        self._most_cost = settings.most_cost
-        self._fair_batch = settings.fair_batch
-        self._batch_limits = settings.batch, settings.batch_entries, settings.batch_cost
-        self._flush_after = settings.flush_after
-        self._allowance = Allowance(settings.rate, settings.burst)
+        self._read_size = limits.read_size
+        self._max_line = limits.max_line
+        self._most_cost = limits.most_cost
+        self._fair_batch = limits.fair_batch
+        self._batch_limits = limits.batch, limits.batch_entries, limits.batch_cost
+        self._flush_after = limits.flush_after
+        self._allowance = Allowance(limits.rate, limits.burst)
         self.events = Poller()
         """Events of members that may be read from; the loop adds its other events."""
         self.batch = Batch()
@@ -56,7 +56,7 @@ class Input:
         """Source and cost (bytes) of each read that was not counted yet (log/room_rate.py)."""
         self.cost = 0
         """Cost of the batch (bytes)."""
-        self._queue = FairQueue(seat.room_rate, seat.number) if settings.room_rate else None
+        self._queue = FairQueue(seat.room_rate, seat.number) if limits.room_rate else None
         """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}
         """Members with input to read, the longest waiting first."""

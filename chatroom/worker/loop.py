@@ -17,16 +17,16 @@ class Worker:
     """The worker in a seat."""
 
     def __init__(self, seat: Seat, channel: Channel) -> None:
-        settings = seat.settings
+        limits = seat.limits
         self._number = seat.number
         self._log = seat.log
         self._room_rate = seat.room_rate
-        self._readers = range(settings.seats, len(seat.doorbells))
+        self._readers = range(limits.seats, len(seat.doorbells))
         """Numbers of the doorbells of other readers of the log, such as the transcript."""
         self._channel = channel
         self.input = Input(seat)
         self.delivery = Delivery(
-            seat.number, seat.log, seat.doorbells, settings.max_lag, settings.max_lag_entries
+            seat.number, seat.log, seat.doorbells, limits.max_lag, limits.max_lag_entries
         )
         self.membership = Membership(seat, self.input, self.delivery)
         self.shutdown = Shutdown(self.input, self.delivery)

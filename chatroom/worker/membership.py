@@ -27,7 +27,7 @@ class Membership:
 
     def __init__(self, seat: Seat, input: Input, delivery: Delivery) -> None:
         self._number = seat.number
-        self._settings = seat.settings
+        self._limits = seat.limits
         self._log = seat.log
         self._slots = seat.slots
         self._input = input
@@ -43,8 +43,8 @@ class Membership:
         self._acks: list[int] = []
         """Numbers of acks to send when all earlier requests are done."""
         self._note_every = (
-            seat.settings.checkpoint_every,
-            seat.settings.checkpoint_every_entries,
+            seat.limits.checkpoint_every,
+            seat.limits.checkpoint_every_entries,
         )
         """Bytes and entries of the log after which to note the members' checkpoints again."""
         self._noted = 0, 0
@@ -95,7 +95,7 @@ class Membership:
                 assigned.prefix,
                 assigned.connection,
                 assigned.slot,
-                self._settings.max_line,
+                self._limits.max_line,
                 state.covered,
                 self._slots.source(assigned.slot),
                 assigned.header_bytes,

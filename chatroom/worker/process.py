@@ -7,20 +7,19 @@ process ends, the channel closes, and the worker ends.
 
 import socket
 import sys
-from multiprocessing import connection
 
-from chatroom.config.settings import Settings
+from chatroom.config.limits import Limits
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
-from chatroom.system.channel import Channel, ChannelClosed
+from chatroom.system.channel import PARENT, Channel, ChannelClosed
 from chatroom.system.doorbell import Doorbell
-from chatroom.system.spawn import PARENT
+from chatroom.system.poller import wait
 from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
 
 
-def main(number: int, settings: Settings, end: socket.socket) -> None:
+def main(number: int, limits: Limits, end: socket.socket) -> None:
     """Run worker `number` to its end; the target of its process.
 
     The process is started with the room's signals blocked: a Ctrl-C reaches the
@@ -29,7 +28,7 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
     channel = Channel(end)
     try:
         try:
-            worker = _begin(number, settings, channel)
+            worker = _begin(number, limits, channel)
         except Exception as error:  # the main process prints it, in one line
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
@@ -40,18 +39,18 @@ def main(number: int, settings: Settings, end: socket.socket) -> None:
         sys.exit(1)
 
 
-def _begin(number: int, settings: Settings, channel: Channel) -> Worker:
+def _begin(number: int, limits: Limits, channel: Channel) -> Worker:
     """Create the worker once the main process has sent the shared resources."""
-    connection.wait([channel.socket])  # select() takes no descriptor beyond 1,023
+    wait([channel])
     record, (log, slots, room_rate, *bells) = next(channel.receive())
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
     seat = Seat(
         number,
-        settings,
-        Log(log, Geometry.of(settings)),
-        Slots(slots, settings),
-        RoomRate(room_rate, settings),
+        limits,
+        Log(log, Geometry.of(limits)),
+        Slots(slots, limits),
+        RoomRate(room_rate, limits),
         doorbells,
     )
     return Worker(seat, channel)

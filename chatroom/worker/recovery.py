@@ -17,7 +17,6 @@ handled alike.
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatroom.log.ring import Log, Span
@@ -41,8 +40,7 @@ class Assigned(NamedTuple):
     connection: socket.socket
 
 
-@dataclass(slots=True)
-class RecoveredState:
+class RecoveredState(NamedTuple):
     """Recovered state of a connection; defaults for a newcomer."""
 
     greeted: int = 0
@@ -51,7 +49,7 @@ class RecoveredState:
     """Offset of the next byte to send; None if the greeting was not sent completely."""
     position: int = 0
     """Position of an entry that does not begin beyond the cursor."""
-    own: list[Span] = field(default_factory=list)
+    own: Sequence[Span] = ()
     """Spans of its own messages from that entry on, in order."""
     covered: int = 0
     """Bytes of its input that the log covers."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from chatroom.config.settings import Settings
+from chatroom.config.limits import Limits
 from chatroom.log.ring import Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
@@ -14,7 +14,7 @@ class Seat(NamedTuple):
 
     number: int
     """Number of the worker that has the seat."""
-    settings: Settings
+    limits: Limits
     log: Log
     slots: Slots
     room_rate: RoomRate

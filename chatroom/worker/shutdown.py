@@ -9,7 +9,7 @@ import contextlib
 import socket
 from time import monotonic
 
-from chatroom.config.settings import MAX_READ
+from chatroom.config.limits import MAX_READ
 from chatroom.system.poller import READ, Poller
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.input import Input

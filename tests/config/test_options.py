@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.config.options import MAX_WORKERS, OPTIONS, Option, default_workers
+from chatroom.config.limits import MAX_WORKERS
+from chatroom.config.options import OPTIONS, Option, default_workers
 from chatroom.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, sampled_from, tuples
 
-from chatroom.config.options import MAX_WELCOME, MAX_WORKERS, OPTIONS, Reload, SettingsError
-from chatroom.config.settings import MAX_READ, Settings
+from chatroom.config.limits import MAX_READ, MAX_WORKERS
+from chatroom.config.options import MAX_WELCOME, OPTIONS, Reload, SettingsError
+from chatroom.config.settings import Settings
 from chatroom.config.sizes import KIB, MIB, PAGE
 from chatroom.log.ring import Geometry
 from chatroom.log.room_rate import RoomRate
@@ -110,9 +111,9 @@ def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
     assert taken.keys() == {option.name for option in OPTIONS if option.reload in live}
     now, *_ = running.renewed(room(**taken))
     assert now == room(**taken)
-    assert Geometry.of(now) == Geometry.of(running)
-    assert Slots.file_size(now) == Slots.file_size(running)
-    assert RoomRate.file_size(now) == RoomRate.file_size(running)
+    assert Geometry.of(now.limits) == Geometry.of(running.limits)
+    assert Slots.file_size(now.limits) == Slots.file_size(running.limits)
+    assert RoomRate.file_size(now.limits) == RoomRate.file_size(running.limits)
     assert (now.seats, now.input_size) == (running.seats, running.input_size)
 
 

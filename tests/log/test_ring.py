@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import SearchStrategy, integers, lists, one_of, sampled_from, tuples
 
-from chatroom.config.settings import SEATS, Settings
+from chatroom.config.limits import SEATS
+from chatroom.config.settings import Settings
 from chatroom.log.origin import Origin
 from chatroom.log.ring import IDLE, Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
@@ -149,7 +150,7 @@ def test_two_logs_on_one_file_share_their_entries(log: Log) -> None:
 
 def test_the_geometry_of_a_log_follows_from_the_settings() -> None:
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
-    geometry = Geometry.of(settings)
+    geometry = Geometry.of(settings.limits)
     assert geometry.text == settings.log_size
     assert geometry.text - geometry.kept == settings.window
     assert (geometry.entries, geometry.kept_entries) == (4096, 3072)
@@ -571,7 +572,7 @@ def test_concurrent_appends_tear_no_entry() -> None:
 def fixture_views() -> Iterator[tuple[Log, Log]]:
     """Yield two views of one log, for the main process and for another one."""
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
-    geometry = Geometry.of(settings)
+    geometry = Geometry.of(settings.limits)
     fd = anonymous_file("a test's log", geometry.file_size)
     main = Log(fd, geometry)
     main.format()

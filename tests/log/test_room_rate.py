@@ -68,7 +68,8 @@ def test_the_rate_is_kept_whatever_comes(room_rate: RoomRate, seed: int) -> None
 
 def test_the_debt_is_at_most_the_burst_after_a_change_of_the_rate(room_rate: RoomRate) -> None:
     room_rate.charge(BURST, 1000.0)
-    higher = RoomRate(room_rate.fd, Settings(room_rate=MIB * 100, room_burst=BURST, max_clients=50))
+    settings = Settings(room_rate=MIB * 100, room_burst=BURST, max_clients=50)
+    higher = RoomRate(room_rate.fd, settings.limits)
     assert higher.debt(1000.0) == BURST
     higher.charge(1, 1000.0)
     assert higher.wait(1, 1000.02) == 0.0

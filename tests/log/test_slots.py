@@ -20,8 +20,8 @@ SIZE = SETTINGS.input_size
 
 def make(fd: int | None = None) -> Slots:
     if fd is None:
-        fd = anonymous_file("a test's slots", Slots.file_size(SETTINGS))
-    return Slots(fd, SETTINGS)
+        fd = anonymous_file("a test's slots", Slots.file_size(SETTINGS.limits))
+    return Slots(fd, SETTINGS.limits)
 
 
 @pytest.fixture(name="slots")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from chatroom.config.limits import Limits
 from chatroom.config.settings import Settings
 from chatroom.errors import ChatroomError
 from chatroom.log.ring import Geometry, Log
@@ -51,7 +52,7 @@ class Process(PlayedProcess):
 
     def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
         super().__init__(args)
-        self.number, self.settings = args[:2]
+        self.number, self.limits = args[:2]
         self.pid = 1_000_000 + self.number
         self.adopted: dict[int, Adopted] = {}
 
@@ -143,6 +144,8 @@ class Stage:
         self.printed: list[str] = []
         self.quiet = False
         self.closed = 0
+        self.started_before_registry = 0
+        """Number of workers that were started before the room waited for the registry."""
         self.left: dict[int, LeaveReason] = {}
         """Reason for which each member left, by id."""
         self.waits: float | None = None
@@ -195,14 +198,17 @@ class Stage:
                 stage.log = self
 
         class OwnSlots(Slots):
-            def __init__(self, fd: int, settings: Settings) -> None:
-                super().__init__(fd, settings)
+            def __init__(self, fd: int, limits: Limits) -> None:
+                super().__init__(fd, limits)
                 stage.slots = self
 
         class OwnRegistry(LocalRegistry):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
                 stage.registry = self
+
+            def connect(self) -> None:
+                stage.started_before_registry = len(stage.workers)
 
         class OwnMembers(Members):
             def __init__(self, *arguments: Any) -> None:

@@ -19,7 +19,8 @@ from chatroom.supervisor import members, pending
 from chatroom.supervisor.acceptor import LINGER, MAX_LINGERING, Acceptor
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
-from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.registry import Registry
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.system.accepting import PAUSE
 from chatroom.system.endpoint import Endpoint
@@ -47,7 +48,8 @@ class Door:
             proxy_protocol=True,
             proxy_from=(parse_network("127.0.0.9"),),
         )
-        self.slots = Slots(anonymous_file("a test's slots", Slots.file_size(settings)), settings)
+        size = Slots.file_size(settings.limits)
+        self.slots = Slots(anonymous_file("a test's slots", size), settings.limits)
         self.admitted: list[int] = []
         self.peers: list[socket.socket] = []
         self.counters, self.bans = Counters(), Bans()

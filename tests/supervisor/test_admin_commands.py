@@ -29,7 +29,7 @@ class Room:
     """The commands, and the parts that they use."""
 
     def __init__(self) -> None:
-        geometry = Geometry.of(SETTINGS)
+        geometry = Geometry.of(SETTINGS.limits)
         self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
         self.log.seat(0)

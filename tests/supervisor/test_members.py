@@ -14,7 +14,8 @@ from chatroom.log.slots import Checkpoint, Slots
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import ANNOUNCE_AFTER, Client, Members
-from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.registry import Registry
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
@@ -24,7 +25,7 @@ from tests.system.ends import has_ended
 from tests.system.loops import ManualLoop
 
 SETTINGS = Settings(max_clients=10)
-GEOMETRY = Geometry.of(SETTINGS)
+GEOMETRY = Geometry.of(SETTINGS.limits)
 
 
 class Home:
@@ -35,8 +36,8 @@ class Home:
         self.counters = Counters()
         self.lines: list[str | None] = []
         """Decided lines of the console; None for a line that is not printed."""
-        file = anonymous_file("a test's slots", Slots.file_size(SETTINGS))
-        self.slots = Slots(file, SETTINGS)
+        file = anonymous_file("a test's slots", Slots.file_size(SETTINGS.limits))
+        self.slots = Slots(file, SETTINGS.limits)
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._peers: list[socket.socket] = []
         registry = cast(RegistryProcess, Registry(100, 0, 1))

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from chatroom.config.settings import SPARE_SEATS
+from chatroom.config.limits import SPARE_SEATS
 from chatroom.errors import WorkerError
 from chatroom.log.ring import Log
 from chatroom.supervisor.child import (

@@ -17,9 +17,10 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 
 from chatroom.errors import RegistryError
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.supervisor import registry as module
+from chatroom.supervisor import registry_process as module
 from chatroom.supervisor.child import Child
-from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry, RegistryProcess
+from chatroom.supervisor.registry import Admission, Directory, Refusal, Registry
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 
 ROOT = Path(__file__).parent.parent.parent
@@ -246,6 +247,7 @@ class Room:
         self.held: Directory = {}
         self.loop = EventLoop()
         self.registry = RegistryProcess(self.loop, 3, 2, 1, lambda: dict(self.held))
+        self.registry.connect()
 
     @property
     def pid(self) -> int:
@@ -293,6 +295,28 @@ def test_a_registry_process_runs_until_it_is_stopped() -> None:
     room.registry.dismiss(0)
     room.registry.stop()
     assert is_gone(pid)
+
+
+def test_a_process_may_be_stopped_before_it_is_connected() -> None:
+    before = os.listdir("/dev/fd")
+    loop = EventLoop()
+    registry = RegistryProcess(loop, 3, 2, 1, dict)
+    assert registry._child is not None
+    pid = registry._child.pid
+    registry.stop()
+    loop.close()
+    assert is_gone(pid)
+    assert os.listdir("/dev/fd") == before
+
+
+def test_a_process_that_ends_before_it_is_connected_is_an_error() -> None:
+    loop = EventLoop()
+    registry = RegistryProcess(loop, 3, 2, 1, dict)
+    assert registry._child is not None
+    os.kill(registry._child.pid, signal.SIGKILL)
+    with pytest.raises(RegistryError, match="can't start: ended with exit code -9"):
+        registry.connect()
+    loop.close()
 
 
 def test_load_4_a_killed_process_is_replaced_with_the_same_state(room: Room) -> None:
@@ -447,9 +471,10 @@ def test_without_processes_a_call_fails_at_once(
 HOLD_A_REGISTRY = """
 import signal
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.supervisor.registry import RegistryProcess
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.event_loop import EventLoop
 registry = RegistryProcess(EventLoop(), 1, 1, 1, dict)
+registry.connect()
 print(registry._child.pid, flush=True)
 signal.pause()
 """

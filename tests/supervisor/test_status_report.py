@@ -33,11 +33,11 @@ class Room:
     """The main process's parts of a room, with real connections and fake workers."""
 
     def __init__(self) -> None:
-        geometry = Geometry.of(SETTINGS)
+        geometry = Geometry.of(SETTINGS.limits)
         self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
-        size = Slots.file_size(SETTINGS)
-        self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS)
+        size = Slots.file_size(SETTINGS.limits)
+        self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS.limits)
         self.tally = Counters(started_at=40.0)
         self.clients: dict[int, Client] = {}
         self.peers: list[socket.socket] = []

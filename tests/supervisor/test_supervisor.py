@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from chatroom.config.settings import SPARE_SEATS, Settings
+from chatroom.config.limits import SPARE_SEATS
+from chatroom.config.settings import Settings
 from chatroom.config.sizes import KIB
 from chatroom.control import control_socket
 from chatroom.errors import ConfigError, LimitError, ListenError, WorkerError
@@ -37,6 +38,7 @@ from tests.system.ends import Reluctant
 def test_a_room_begins_when_all_workers_are_ready(stage: Stage) -> None:
     def story() -> Story:
         yield
+        assert stage.started_before_registry == 2, "the workers and the registry start together"
         first, other = stage.workers
         for worker in (first, other):
             assert worker.told() == [{"doorbells": 2 + SPARE_SEATS + 1}]
@@ -465,10 +467,10 @@ def test_sighup_applies_the_settings_that_may_change(
             yield from renewed(stage)
             assert not set(first) & set(stage.workers)
             for worker in stage.workers:
-                its = worker.settings
-                assert (its.rate, its.watchdog) == (1000, 8)
+                its = worker.limits
+                assert its.rate == 1000
                 assert its.max_lag == Settings().max_lag, "the log's geometry depends on it"
-                assert its.seats == first[0].settings.seats
+                assert its.seats == first[0].limits.seats
             (message,) = caplog.messages
             assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
             assert "needs a restart: max-lag, quiet;" in message

@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from multiprocessing import connection
 from pathlib import Path
 
 import pytest
 
 from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
+from chatroom.supervisor import child
 from chatroom.supervisor.child import READY_WITHIN
 from chatroom.supervisor.transcript import LEAST_WATCHED, MAX_CLOSING_STARTS, TranscriptProcess
 from chatroom.system.channel import Record
@@ -115,7 +115,7 @@ def test_a_process_that_does_not_end_is_killed(
         stage.loop.time += timeout
         return []
 
-    monkeypatch.setattr(connection, "wait", wait)
+    monkeypatch.setattr(child, "wait", wait)
     stage.transcript.close()
     assert stage.last.exitcode == -9
     assert "the last messages may be missing" in caplog.text
@@ -129,7 +129,7 @@ def test_a_process_that_dies_at_the_end_is_replaced_a_few_times(
         stage.last.die(-9)
         return [stage.last.sentinel]
 
-    monkeypatch.setattr(connection, "wait", wait)
+    monkeypatch.setattr(child, "wait", wait)
     stage.transcript.close()
     assert len(stage.started) == 1 + MAX_CLOSING_STARTS
     assert "the last messages may be missing" in caplog.text

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.system.channel import Channel
+from chatroom.system.channel import PARENT, Channel
 from chatroom.system.signals import HANDLED_SIGNALS
-from chatroom.system.spawn import PARENT, spawn
+from chatroom.system.spawn import spawn
 from tests.integration.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def test_a_failed_spawn_leaves_nothing(refused: str, monkeypatch: pytest.MonkeyP
 
 SPAWN_AND_WAIT = """
 import sys, time
-from chatroom.system.channel import Channel
+from chatroom.system.channel import PARENT, Channel
 from chatroom.system.spawn import spawn
 from tests.system.test_spawn import wait_for_the_end
 _, _, end = spawn(wait_for_the_end)

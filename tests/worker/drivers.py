@@ -189,8 +189,8 @@ class Client:
 
 def new_room_rate(settings: Settings) -> RoomRate:
     """Return the rate of a new room; the caller closes its file."""
-    size = RoomRate.file_size(settings)
-    room_rate = RoomRate(anonymous_file("a test's rate", size), settings)
+    size = RoomRate.file_size(settings.limits)
+    room_rate = RoomRate(anonymous_file("a test's rate", size), settings.limits)
     room_rate.format()
     return room_rate
 
@@ -199,11 +199,11 @@ def new_room_rate(settings: Settings) -> RoomRate:
 def new_seat(**options: Any) -> Iterator[Seat]:
     """Yield the seat of a single worker, without a doorbell."""
     settings = Settings(**options)
-    fd = anonymous_file("a test's slots", Slots.file_size(settings))
+    fd = anonymous_file("a test's slots", Slots.file_size(settings.limits))
     room_rate = new_room_rate(settings)
     try:
-        with new_log(Geometry.of(settings)) as log:
-            yield Seat(0, settings, log, Slots(fd, settings), room_rate, [])
+        with new_log(Geometry.of(settings.limits)) as log:
+            yield Seat(0, settings.limits, log, Slots(fd, settings.limits), room_rate, [])
     finally:
         os.close(fd)
         os.close(room_rate.fd)
@@ -217,12 +217,12 @@ class Room:
         self.clock.rule(monkeypatch)
         monkeypatch.setattr(select, "epoll", Sleepless)
         self.settings = Settings(workers=workers, **options)
-        geometry = Geometry.of(self.settings)
+        geometry = Geometry.of(self.settings.limits)
         self._fd = anonymous_file("a test's log", geometry.file_size)
         self.log = Log(self._fd, geometry)
         self.log.format()
-        self._slots_fd = anonymous_file("a test's slots", Slots.file_size(self.settings))
-        self.slots = Slots(self._slots_fd, self.settings)
+        self._slots_fd = anonymous_file("a test's slots", Slots.file_size(self.settings.limits))
+        self.slots = Slots(self._slots_fd, self.settings.limits)
         self.room_rate = new_room_rate(self.settings)
         self._sources = Sources(self.settings.sources)
         self.console = Doorbell.new()
@@ -236,7 +236,9 @@ class Room:
             self.channels.append(ours)
             self.theirs.append(theirs)
             self.log.seat(number)
-            seat = Seat(number, self.settings, self.log, self.slots, self.room_rate, self.doorbells)
+            seat = Seat(
+                number, self.settings.limits, self.log, self.slots, self.room_rate, self.doorbells
+            )
             self.workers.append(Worker(seat, theirs))
 
     def close(self) -> None:

@@ -39,7 +39,8 @@ from chatroom.supervisor.assignment import Assignment
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Client, Members
 from chatroom.supervisor.pool import WorkerPool
-from chatroom.supervisor.registry import Registry, RegistryProcess
+from chatroom.supervisor.registry import Registry
+from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.supervisor.sources import Sources
 from chatroom.system.channel import Channel
 from chatroom.system.doorbell import Doorbell
@@ -127,7 +128,12 @@ class Mortal:
             os.close(fd)
         house = self._house
         seat = Seat(
-            self.number, house.settings, house.log, house.slots, house.room_rate, house.doorbells
+            self.number,
+            house.settings.limits,
+            house.log,
+            house.slots,
+            house.room_rate,
+            house.doorbells,
         )
         self._worker = Worker(seat, self.channel)
         self.channel.send({"ready": True})
@@ -343,12 +349,11 @@ class House:
         fake_spawn(monkeypatch, self._start)
         monkeypatch.setattr(assignment, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
-        geometry = Geometry.of(self.settings)
+        geometry = Geometry.of(self.settings.limits)
         self.log = Recorded(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
-        self.slots = Slots(
-            anonymous_file("a test's slots", Slots.file_size(self.settings)), self.settings
-        )
+        size = Slots.file_size(self.settings.limits)
+        self.slots = Slots(anonymous_file("a test's slots", size), self.settings.limits)
         self.room_rate = new_room_rate(self.settings)
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
         self._listener = listen(Endpoint("127.0.0.1"), 0)

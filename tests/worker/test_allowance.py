@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from chatroom.config.settings import LEAST_COST
+from chatroom.config.limits import LEAST_COST
 from chatroom.config.sizes import KIB
 from chatroom.worker.allowance import Allowance
 from tests.integration.waiting import until

@@ -30,7 +30,7 @@ class Reader:
     def begin(self, **options: object) -> None:
         """Begin with other settings than the default ones."""
         self.seat = self._closing.enter_context(new_seat(**options))
-        self.settings = self.seat.settings
+        self.settings = self.seat.limits
         self.input = Input(self.seat)
 
     def join(self, read: int = 0) -> Client:

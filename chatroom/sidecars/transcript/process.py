@@ -14,20 +14,19 @@ import errno
 import socket
 import sys
 from math import inf
-from multiprocessing import connection
 from pathlib import Path
 from time import monotonic, time
 
-from chatroom.config.settings import Settings
+from chatroom.config.limits import Limits
 from chatroom.config.sizes import KIB
 from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
-from chatroom.logs import stamp
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.lines import accounted, header, message_lines, missed
-from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
-from chatroom.system.spawn import PARENT
+from chatroom.system.poller import wait
+from chatroom.wording import stamp
 
 PAUSE = 0.02
 """Pause (s) between two reads of the log. It leaves the processors to the workers."""
@@ -46,23 +45,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors after which a smaller write may still succeed."""
 
 
-def main(path: Path, where: str, run: str, settings: Settings, end: socket.socket) -> None:
+def main(path: Path, where: str, run: str, limits: Limits, end: socket.socket) -> None:
     """Write until the room has ended; the target of the process.
 
     `where` and `run`: see lines.py. The process starts with the room's signals blocked.
     """
     channel = Channel(end)
-    connection.wait([channel.socket])
+    wait([channel])
     try:
         record, descriptors = next(channel.receive())
     except ChannelClosed:
         sys.exit(1)
     bells = record["bell"]
-    log = Log(descriptors[0], Geometry.of(settings))
+    log = Log(descriptors[0], Geometry.of(limits))
     bell = Doorbell(descriptors[1 : 1 + bells])
     opened = record["file"]
     file = TranscriptFile(descriptors[1 + bells], *opened) if opened else None
-    size = settings.transcript_size
+    size = limits.transcript_size
     TranscriptWriter(path, where, run, channel, log, bell, file, PARENT, size).run()
 
 
@@ -137,7 +136,7 @@ class TranscriptWriter:
         if self._look_at is None and self._file is not None:
             sources.append(bell)
         timeout = self._timeout()
-        ready = connection.wait(sources, timeout)
+        ready = wait(sources, timeout)
         if bell in ready:
             self._bell.clear()
             self._look_at = monotonic()

@@ -10,6 +10,7 @@ from chatroom.log.ring import Geometry, Log
 from chatroom.sidecars.transcript import process as module
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.process import PAUSE, TranscriptWriter
+from chatroom.system import poller
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
 from tests.log.entries import say
@@ -40,8 +41,8 @@ class Stage:
             ready = real(sources, 0)
             return [source for source in ready if isinstance(source, int)]
 
-        real = module.connection.wait  # type: ignore[attr-defined]
-        monkeypatch.setattr(module.connection, "wait", wait)  # type: ignore[attr-defined]
+        real = poller.wait
+        monkeypatch.setattr(module, "wait", wait)
 
     def begin(self, file: TranscriptFile | None = None, limit: int = 0) -> TranscriptWriter:
         """Start a writer, with the file of the one before."""

@@ -1,0 +1,57 @@
+"""The limits of a room: the numbers that its shared memory and its other processes need.
+
+Workers get `Limits` instead of `Settings`: the table of options, argparse and dataclasses would
+take as long to import as all the rest of a worker. settings.py explains the numbers.
+"""
+
+from typing import NamedTuple
+
+from chatroom.config.sizes import KIB
+
+MAX_WORKERS = 64
+SPARE_SEATS = 10
+"""Seats beyond the workers that a room starts with: one for a dead worker until others serve its
+members, one for a new worker while an old one is replaced, the rest for SIGTTIN."""
+SEATS = MAX_WORKERS + SPARE_SEATS
+
+MAX_READ = 32 * KIB
+"""Maximum of bytes read from a connection in one call, so that no member takes up a whole turn."""
+BYTES_PER_ENTRY = 256
+"""Bytes of the log for each entry: an estimate of the size of a run of messages."""
+LEAST_COST = BYTES_PER_ENTRY // 2
+"""Least cost of a message in bytes: --rate and --room-rate count it for an empty line. It bounds
+the entries of the log, and the lines of a transcript, that a second can bring."""
+
+
+class Limits(NamedTuple):
+    """The fields of these names in `Settings`, and the sizes that follow from them."""
+
+    # The log, the slots and the room's rate.
+    log_size: int
+    log_entries: int
+    kept: int
+    kept_entries: int
+    seats: int
+    max_clients: int
+    sources: int
+    input_size: int
+    room_rate: int
+    most_debt: int
+    # What a worker reads and appends.
+    max_line: int
+    flush_after: float
+    read_size: int
+    most_cost: int
+    rate: int
+    burst: int
+    batch: int
+    batch_entries: int
+    batch_cost: int
+    fair_batch: int
+    # What a worker delivers.
+    max_lag: int
+    max_lag_entries: int
+    checkpoint_every: int
+    checkpoint_every_entries: int
+    # What the transcript's process writes.
+    transcript_size: int

@@ -1,0 +1,70 @@
+"""The manager of the registry: `multiprocessing.managers`, over a pair of sockets.
+
+Its import takes about 30 ms of processor time (measured), a third of what the main process imports.
+So the main process imports it late, while the registry's process and the workers start.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing import connection, managers
+from typing import Any
+
+from chatroom.system.channel import PARENT
+from chatroom.system.poller import wait
+
+
+class _Listener:
+    """Listener of the manager: it has one connection, and accepts it again for each client.
+
+    A manager's own listener has an address, to which every user of the machine can connect. The
+    main process is the only client here, with one request at a time, so one pair of sockets does.
+    """
+
+    def __init__(self, address: socket.socket, backlog: int) -> None:  # noqa: ARG002
+        self.address = address
+
+    def accept(self) -> connection.Connection:
+        return _connection(self.address)
+
+
+def _client(address: socket.socket, authkey: bytes) -> connection.Connection:
+    """Connect to the manager as multiprocessing.connection.Client does."""
+    made = _connection(address)
+    connection.answer_challenge(made, authkey)
+    connection.deliver_challenge(made, authkey)
+    return made
+
+
+def _connection(end: socket.socket) -> connection.Connection:
+    return connection.Connection(end.dup().detach())  # whoever gets it closes it
+
+
+managers.listener_client["pair"] = _Listener, _client  # type: ignore[attr-defined]
+
+
+class _Manager(managers.BaseManager):
+    def __init__(self, end: socket.socket) -> None:
+        """`end`: one of the pair. Nobody else has the other, so the key is no secret."""
+        super().__init__(end, b"", "pair")  # type: ignore[arg-type]
+
+
+def connect(end: socket.socket) -> Any:
+    """Wait until the manager serves at the other end, and return it; `Registry(…)` makes a proxy.
+
+    Raises EOFError or OSError.
+    """
+    _Manager.register("Registry")
+    manager = _Manager(end)
+    manager.connect()
+    return manager
+
+
+def serve(end: socket.socket, registry: Callable[..., object]) -> None:
+    """Serve objects that `registry(…)` makes, until the main process has ended in any way."""
+    _Manager.register("Registry", registry)
+    server: Any = _Manager(end).get_server()
+    # In one thread, unlike `serve_forever`, which needs a new one for each connection.
+    server.stop_event = threading.Event()
+    while not wait([PARENT], 0.0):
+        server.handle_request(server.listener.accept())

@@ -9,6 +9,7 @@ import pytest
 from chatroom.config.sizes import KIB, MIB
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.worker import input as module
+from chatroom.worker.allowance import COMMAND_COST
 from chatroom.worker.input import Departure, Input
 from chatroom.worker.member import Member
 from tests.worker.drivers import SMALL, Client, Clock, new_seat
@@ -76,6 +77,29 @@ class Reader:
 def fixture_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     with contextlib.ExitStack() as closing:
         yield Reader(monkeypatch, closing)
+
+
+# --- telnet commands -----------------------------------------------------------------------------
+
+
+COMMANDS = 40
+
+
+@pytest.mark.parametrize("command", [b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xff"])
+def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
+    command: bytes, reader: Reader
+) -> None:
+    alice = reader.join()
+    alice.say(b"a" + command * COMMANDS)
+    assert reader.turn() == b""
+    for _ in range(2):
+        reader.input.charge(False)
+        spent = reader.seat.room_rate.debt(reader.clock.now)
+        assert spent == pytest.approx(COMMANDS * COMMAND_COST, abs=1)
+    [member] = reader.members
+    used = (member.spent_until - reader.clock.now) * reader.settings.rate
+    assert used == pytest.approx(1 + COMMANDS * (len(command) + COMMAND_COST))
+    assert reader.seat.room_rate.tag(member.source) == 1 + COMMANDS * (len(command) + COMMAND_COST)
 
 
 # --- messages ------------------------------------------------------------------------------------

@@ -97,6 +97,15 @@ class Input:
         with contextlib.suppress(KeyError):  # it may be throttled or waiting, or not watched yet
             self.events.unregister(member)
 
+    def end(self, member: Member) -> None:
+        """Let the input of a member end here, although its socket may hold more.
+
+        The main process has shut the socket down, so an event follows.
+        """
+        member.ended = True
+        if self._allowance.forget(member):
+            self._watch(member)
+
     def note_readable(self, member: Member) -> None:
         """Read from a member in the next `read`."""
         self._readable.setdefault(member)
@@ -195,7 +204,7 @@ class Input:
         room = self._slots.room(member.slot, member.framer.fed, most)
         reason = LeaveReason.CLOSED
         try:
-            size = member.recv_into(room)
+            size = 0 if member.ended else member.recv_into(room)
         except BlockingIOError:
             return
         except OSError:

@@ -79,6 +79,26 @@ def fixture_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
         yield Reader(monkeypatch, closing)
 
 
+# --- the end of a member's input -----------------------------------------------------------------
+
+
+def test_a_throttled_member_that_was_disconnected_is_not_read_from_any_more(
+    reader: Reader,
+) -> None:
+    reader.begin(rate=1000, burst=4 * KIB)
+    flooder = reader.join()
+    flooder.say(b"flood\n" * 1000 + b"rest")
+    reader.turns()
+    assert reader.wait(), "it is throttled"
+    [member] = reader.members
+    covered = member.covered
+    reader.input.end(member)
+    member.socket.shutdown(socket.SHUT_RDWR)
+    assert b"rest" not in reader.turn()
+    assert reader.departures == [(member, LeaveReason.CLOSED)]
+    assert member.covered - covered < len(b"flood\n"), "at most an unfinished line"
+
+
 # --- telnet commands -----------------------------------------------------------------------------
 
 

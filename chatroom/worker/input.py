@@ -275,7 +275,9 @@ class Input:
         self._silences.pop(member, None)
         block = member.framer.close()
         if block:
-            self._add_to_batch(member, block)
+            extra = self._add_to_batch(member, block)
+            if self._queue is not None:
+                self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
         """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.

@@ -122,6 +122,27 @@ def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
     assert reader.seat.room_rate.tag(member.source) == 1 + COMMANDS * (len(command) + COMMAND_COST)
 
 
+# --- the room's rate -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["a silence", "the close"])
+def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
+    end: str, reader: Reader
+) -> None:
+    """Else an address that connects again for each line would have more than its share."""
+    alice = reader.join()
+    [member] = reader.members
+    alice.say(b"\x01" * 1000)
+    if end == "the close":
+        alice.close()
+    said = reader.turn()
+    reader.clock.now += 1
+    said += reader.turn()
+    assert len(said) == len("<192.0.2.1>") + 3000
+    reader.input.charge(False)
+    assert reader.seat.room_rate.tag(member.source) == len(said)
+
+
 # --- messages ------------------------------------------------------------------------------------
 
 

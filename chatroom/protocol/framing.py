@@ -31,6 +31,9 @@ MAX_COMMANDS = 1024
 """Bytes of telnet commands that may wait with an unfinished line; with more, the line is split. An
 incomplete command counts too, which is shorter."""
 
+MAX_GAPS = 64
+"""Maximum of telnet commands that may wait with an unfinished line: each takes memory."""
+
 _decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -41,7 +44,7 @@ class Framer:
     `fed`: offset in the input of the first byte that this Framer is fed.
     """
 
-    __slots__ = ("_gaps", "_hidden", "_limit", "_waiting", "answers", "fed")
+    __slots__ = ("_gaps", "_hidden", "_limit", "_waiting", "answers", "commands", "fed")
 
     def __init__(self, limit: int, fed: int = 0) -> None:
         self._limit = limit
@@ -57,6 +60,8 @@ class Framer:
         self.answers: bytes | None = None
         """Answers to the telnet commands so far; None if there was no command. Its reader resets
         it."""
+        self.commands = 0
+        """Number of telnet commands, and of 0xFF as text, so far. Its reader resets it."""
 
     @property
     def framed(self) -> int:
@@ -84,7 +89,8 @@ class Framer:
         begun = b""
         if IAC in data:
             waited = len(self._waiting.partition(IAC)[0])
-            data, gaps, begun, answers = telnet.parse(data)
+            data, gaps, begun, answers, commands = telnet.parse(data)
+            self.commands += commands
             size = len(data) - waited
             if gaps:
                 self.answers = (self.answers or b"") + answers
@@ -106,7 +112,7 @@ class Framer:
         if gaps or self._gaps:
             before = [(after + size, removed) for after, removed in self._gaps]
             self._keep([*before, *((total - at, removed) for at, removed in gaps)], len(rest))
-            if self._hidden + len(begun) > MAX_COMMANDS:
+            if self._hidden + len(begun) > MAX_COMMANDS or len(self._gaps) > MAX_GAPS:
                 block, rest = block + rest + LF, b""
                 self._keep([], 0)
         self._waiting = rest + begun

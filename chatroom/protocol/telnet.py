@@ -57,6 +57,8 @@ class Parsed(NamedTuple):
     """Beginning of a command at the end of the input; empty if there is none."""
     answers: bytes
     """Answers to send to the client."""
+    commands: int
+    """Number of complete commands, and of 0xFF as text."""
 
 
 def parse(data: bytes) -> Parsed:
@@ -64,6 +66,7 @@ def parse(data: bytes) -> Parsed:
     pieces: list[bytes] = []
     gaps: list[tuple[int, int]] = []
     answers: list[bytes] = []
+    commands = 0
     size = at = 0  # size of the text; end of the last match in `data`
     incomplete = b""
     for match in _AFTER_IAC.finditer(data):
@@ -75,6 +78,7 @@ def parse(data: bytes) -> Parsed:
             incomplete = match[0]
         elif kind == "request":
             answers += _answer(match[0][1:2], match[0][2:])
+        commands += kind != "incomplete"
         pieces.append(piece)
         size += len(piece)
         at = match.end()
@@ -82,7 +86,8 @@ def parse(data: bytes) -> Parsed:
         if removed:
             gaps.append((size, removed))
     pieces.append(data[at:])
-    return Parsed(b"".join(pieces), gaps, incomplete, b"".join(answers[:MAX_ANSWERS]))
+    text, all_answers = b"".join(pieces), b"".join(answers[:MAX_ANSWERS])
+    return Parsed(text, gaps, incomplete, all_answers, commands)
 
 
 def _answer(verb: bytes, option: bytes) -> list[bytes]:

@@ -25,7 +25,11 @@ MAX_TEXT = 4 * KIB
 
 
 class AdminCommands:
-    """Runs the commands. `wake()` rings all workers, to deliver a text that was appended."""
+    """Runs the commands.
+
+    `wake()` rings all workers, to deliver a text that was appended. `end_input(ids)` drops the
+    input of members that no worker has read yet.
+    """
 
     def __init__(
         self,
@@ -33,11 +37,13 @@ class AdminCommands:
         bans: Bans,
         log: Log,
         wake: Callable[[], None],
+        end_input: Callable[[list[int]], None],
     ) -> None:
         self._members = members
         self._bans = bans
         self._log = log
         self._wake = wake
+        self._end_input = end_input
 
     def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Run an order and return its result, or {"error": reason}; None for an unknown order.
@@ -79,6 +85,7 @@ class AdminCommands:
 
     def _kick(self, members: list[int], why: LeaveReason) -> list[int]:
         self._members.disconnect(members, why)
+        self._end_input(members)
         return members
 
     def _ban(self, who: str) -> dict[str, Any]:

@@ -37,8 +37,8 @@ DEATHS = 3
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
-MAX_YIELD = 1000
-"""Maximum of members that move between workers at once; their ids fit into one record."""
+MAX_IDS = 1000
+"""Maximum of members in a record of ids, and so of those that move between workers at once."""
 
 
 class Assignment:
@@ -83,6 +83,19 @@ class Assignment:
             self._unassigned.append(id)
         else:
             self._adopt(self._pool.workers[client.worker], [id])
+
+    def end_input(self, members: list[int]) -> None:
+        """Tell the workers to read no more from members that were disconnected.
+
+        The kernel keeps what they have sent: a throttled member's flood would go on.
+        """
+        by_worker: dict[int, list[int]] = {}
+        for id in members:
+            by_worker.setdefault(self._members.by_id[id].worker, []).append(id)
+        by_worker.pop(UNASSIGNED, None)
+        for number, ids in by_worker.items():
+            for first in range(0, len(ids), MAX_IDS):
+                self._pool.workers[number].tell({"end": ids[first : first + MAX_IDS]})
 
     def stop(self) -> None:
         """Reassign no members from now on: workers end because they were told to stop."""
@@ -204,6 +217,9 @@ class Assignment:
                 }
                 fds = [client.connection.fileno() for client in found.values()]
                 worker.tell(record, fds)
+                ended = [id for id, client in found.items() if client.removed_for]
+                if ended:  # while they were moving
+                    worker.tell({"end": ended})
 
     @property
     def settled(self) -> bool:
@@ -245,7 +261,7 @@ class Assignment:
             # No other worker could recover a member whose bytes the kernel does not count.
             if client.worker == move.worker and taken(client.connection) is not None
         )
-        moving = [*islice(movable, min(move.members, MAX_YIELD))]
+        moving = [*islice(movable, min(move.members, MAX_IDS))]
         if moving:
             self._yielder, self._yielded = self._pool.workers[move.worker], False
             self._yielder.tell({"yield": moving})

@@ -199,7 +199,9 @@ class Supervisor:
             self._where,
             capacity,
         )
-        self._admin_commands = AdminCommands(self._members, bans, log, self._pool.wake_all)
+        self._admin_commands = AdminCommands(
+            self._members, bans, log, self._pool.wake_all, self._assignment.end_input
+        )
         self._control = Control(loop, self._answer)
         cleanup.callback(self._control.close)
         if folder is not None:

@@ -17,7 +17,7 @@ from chatroom.protocol.opening import foreign, is_open
 from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
 from chatroom.system.poller import READ, Poller
-from chatroom.worker.allowance import Allowance, cost
+from chatroom.worker.allowance import COMMAND_COST, Allowance, cost
 from chatroom.worker.fair_queue import TURN_READ, FairQueue, turn_size
 from chatroom.worker.member import Member
 from chatroom.worker.seat import Seat
@@ -56,6 +56,9 @@ class Input:
         """Source and cost (bytes) of each read that was not counted yet (log/room_rate.py)."""
         self.cost = 0
         """Cost of the batch (bytes)."""
+        self._commands_cost = 0
+        """Cost of the telnet commands that were read and not counted yet (bytes). It counts even
+        if nothing is appended."""
         self._queue = FairQueue(seat.room_rate, seat.number) if limits.room_rate else None
         """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}
@@ -93,6 +96,15 @@ class Input:
             self._queue.discard(member)
         with contextlib.suppress(KeyError):  # it may be throttled or waiting, or not watched yet
             self.events.unregister(member)
+
+    def end(self, member: Member) -> None:
+        """Let the input of a member end here, although its socket may hold more.
+
+        The main process has shut the socket down, so an event follows.
+        """
+        member.ended = True
+        if self._allowance.forget(member):
+            self._watch(member)
 
     def note_readable(self, member: Member) -> None:
         """Read from a member in the next `read`."""
@@ -137,8 +149,12 @@ class Input:
         return (
             self.batch.size >= size
             or len(self.batch.runs) >= entries
-            or (self._queue is not None and self.cost >= most_cost)
+            or (self._queue is not None and self._all_costs >= most_cost)
         )
+
+    @property
+    def _all_costs(self) -> int:
+        return self.cost + self._commands_cost
 
     # --- one turn ------------------------------------------------------------
 
@@ -177,7 +193,7 @@ class Input:
         self._readable.clear()
         queue.begin(now)
         debt = self._room_rate.debt(now)
-        while self.cost < self._fair_batch and (found := queue.pop(debt + self.cost)):
+        while (spent := self._all_costs) < self._fair_batch and (found := queue.pop(debt + spent)):
             self._watch(found)
             self._read_from(found, turn_size(found.peek(TURN_READ)), now, departures)
 
@@ -188,7 +204,7 @@ class Input:
         room = self._slots.room(member.slot, member.framer.fed, most)
         reason = LeaveReason.CLOSED
         try:
-            size = member.recv_into(room)
+            size = 0 if member.ended else member.recv_into(room)
         except BlockingIOError:
             return
         except OSError:
@@ -211,6 +227,11 @@ class Input:
         framer = member.framer
         block = framer.feed(data)
         extra = self._add_to_batch(member, block) if block else 0
+        if framer.commands:
+            due = COMMAND_COST * framer.commands
+            framer.commands = 0
+            self._commands_cost += due
+            extra += due
         if framer.answers is not None:
             waiting = self.telnet_answers.get(member, b"")
             self.telnet_answers[member] = (waiting + framer.answers)[:MAX_ANSWER]
@@ -254,7 +275,9 @@ class Input:
         self._silences.pop(member, None)
         block = member.framer.close()
         if block:
-            self._add_to_batch(member, block)
+            extra = self._add_to_batch(member, block)
+            if self._queue is not None:
+                self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
         """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.
@@ -279,7 +302,7 @@ class Input:
         """Return True unless the room's rate is used up and others have their turns first."""
         if self._queue is None:
             return True
-        return self._queue.may_read(member.source, self._room_rate.debt(now) + self.cost)
+        return self._queue.may_read(member.source, self._room_rate.debt(now) + self._all_costs)
 
     def _add_to_batch(self, member: Member, block: bytes) -> int:
         """Add messages to the batch; return the bytes that they cost beyond their size."""
@@ -298,14 +321,16 @@ class Input:
 
         Hold the log's lock.
         """
+        due = self._commands_cost + (self.cost if appended else 0)
+        self._commands_cost = 0
         if self._queue is None:
             return
         now = monotonic()
         if self._reads:
             self._room_rate.charge_sources(self._reads, now)
             self._reads = []
-        if appended:
-            self._room_rate.charge(self.cost, now)
+        if due:
+            self._room_rate.charge(due, now)
 
     def attribute(self, start: int) -> None:
         """Note each run of the batch as its sender's own, and begin a new batch.

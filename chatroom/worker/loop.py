@@ -154,6 +154,8 @@ class Worker:
                 self.membership.assign(members, greeting, descriptors)
             case {"yield": ids}:
                 self.membership.leave_to_another(ids)
+            case {"end": ids}:
+                self.membership.end_input(ids)
             case {"settled": True}:
                 self.delivery.unpin()
             case {"ack": number}:

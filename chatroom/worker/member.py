@@ -18,6 +18,7 @@ class Member:
     __slots__ = (
         "covered",
         "cursor",
+        "ended",
         "entry",
         "framer",
         "id",
@@ -61,6 +62,8 @@ class Member:
         self.opening: bytes | None = b"" if covered == header_bytes else None
         """First bytes of its input, while they may become another protocol's; None once they are
         text."""
+        self.ended = False
+        """True once its input counts as ended, because the main process has disconnected it."""
         self.spent_until = 0.0
         """Time (s, monotonic) until which the bytes read so far use up its rate: see allowance.py.
         """

@@ -40,6 +40,8 @@ class Membership:
         """Connections to adopt in this turn."""
         self._to_yield: list[int] = []
         """Ids of members to leave to another worker."""
+        self._to_end: list[int] = []
+        """Ids of members from which to read no more."""
         self._acks: list[int] = []
         """Numbers of acks to send when all earlier requests are done."""
         self._note_every = (
@@ -53,7 +55,9 @@ class Membership:
     @property
     def has_work(self) -> bool:
         """True if `adopt` or `reports` has something to do."""
-        return bool(self._to_adopt or self._to_yield or self._acks or self.departures)
+        return bool(
+            self._to_adopt or self._to_yield or self._to_end or self._acks or self.departures
+        )
 
     # --- requests of the main process ----------------------------------------
 
@@ -73,6 +77,10 @@ class Membership:
         """Note members to yield to another worker; `reports` yields them."""
         self._to_yield += ids
 
+    def end_input(self, ids: list[int]) -> None:
+        """Note members that the main process has disconnected; `adopt` ends their input."""
+        self._to_end += ids
+
     def acknowledge(self, number: int) -> None:
         """Note an ack, which `reports` sends when all earlier requests are done."""
         self._acks.append(number)
@@ -80,9 +88,18 @@ class Membership:
     # --- adopt ---------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Serve newcomers, and take over members that another worker has served."""
-        if not self._to_adopt:
-            return
+        """Serve newcomers, and take over members that another worker has served.
+
+        Then end the input of disconnected members, newly adopted ones included.
+        """
+        if self._to_adopt:
+            self._adopt_all()
+        to_end, self._to_end = self._to_end, []
+        for id in to_end:
+            if id in self.members:  # else it has left, or moves to another worker
+                self._input.end(self.members[id])
+
+    def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
         past = Past(self._log, self._slots, to_adopt)
         for assigned in to_adopt:

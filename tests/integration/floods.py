@@ -37,6 +37,7 @@ PAYLOADS: dict[str, bytes] = {
     "lines of 80 bytes": (b"x" * 79 + b"\n") * 800,
     "no line ends": b"y" * 64_000,
     "control characters": (b"\x01" * 999 + b"\n") * 64,
+    "telnet commands": b"\xff\xfd\x01" * 20_000,
 }
 RECONNECTING = "empty lines, reconnecting"
 """Payload of strangers that close the connection after 100,000 empty lines, and connect again."""

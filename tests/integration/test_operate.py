@@ -485,6 +485,17 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
         other.hear("<127.0.0.2>half")
 
 
+def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
+    """The room does not read what the member has already sent, which would take a minute here."""
+    options = ("--workers", 2, "--rate", "1K", "--burst", "4K", "--run-dir", owner.folder)
+    with room(*options) as here:
+        client, other = here.join_all(addresses(2))
+        client.say("flood\n" * 8000)
+        other.hear("<127.0.0.2>flood\n")
+        owner.does("kick", "127.0.0.2")
+        here.prints("127.0.0.2 disconnected: kicked\n")
+
+
 def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
     """PREFIX-4: also after another's unfinished text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:

@@ -8,7 +8,15 @@ from hypothesis import example, given
 from hypothesis.strategies import binary, integers, lists, none, sampled_from, text
 
 from chatroom.protocol import telnet
-from chatroom.protocol.framing import CR_NUL, CRLF, LF, LONGEST_CHARACTER, MAX_COMMANDS, Framer
+from chatroom.protocol.framing import (
+    CR_NUL,
+    CRLF,
+    LF,
+    LONGEST_CHARACTER,
+    MAX_COMMANDS,
+    MAX_GAPS,
+    Framer,
+)
 
 LIMIT = 8
 EURO = "€".encode()
@@ -214,6 +222,13 @@ def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
         assert framer.fed - framer.framed <= LIMIT + MAX_COMMANDS
     assert said.replace(LF, b"") + framer.close() == b"a" * MAX_COMMANDS
     assert framer.feed(b"a" + NOP * MAX_COMMANDS) == b"a\n"
+
+
+def test_a_line_with_many_telnet_commands_is_split() -> None:
+    """Each command that waits takes memory."""
+    framer = Framer(2 * MAX_GAPS)
+    assert framer.feed((b"a" + NOP) * MAX_GAPS) == b""
+    assert framer.feed(b"a" + NOP) == b"a" * (MAX_GAPS + 1) + LF
 
 
 @pytest.mark.parametrize("waits", [b"hel", b"a\r", EURO[:2], b"12345678\r"])

@@ -48,7 +48,7 @@ def test_commands_are_no_text(sent: bytes, text: bytes) -> None:
     [iac(), iac(DO), iac(SB), iac(SB, 24, 0), iac(SB, 24, IAC), iac(SB, 24, IAC, IAC, IAC)],
 )
 def test_an_incomplete_command_waits(incomplete: bytes) -> None:
-    assert parse(b"a" + incomplete) == (b"a", [], incomplete, b"")
+    assert parse(b"a" + incomplete) == (b"a", [], incomplete, b"", 0)
 
 
 def test_gaps_are_where_bytes_were_removed() -> None:

@@ -35,6 +35,7 @@ class Room:
         self.log.seat(0)
         self.clients: dict[int, Client] = {}
         self.put_out: list[tuple[int, LeaveReason]] = []
+        self.ended: list[int] = []
         self.woken = 0
         self.bans = Bans()
         for id, address in enumerate(("10.0.0.1", "10.0.0.2", "::1", UNIX, "10.0.0.1"), 1):
@@ -43,7 +44,9 @@ class Room:
         self.members = cast(
             Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
         )
-        self.commands = AdminCommands(self.members, self.bans, self.log, self.wake)
+        self.commands = AdminCommands(
+            self.members, self.bans, self.log, self.wake, self.ended.extend
+        )
 
     def note_put_out(self, members: list[int], why: LeaveReason) -> None:
         self.put_out += [(id, why) for id in members]
@@ -87,6 +90,7 @@ def fixture_room() -> Iterator[Room]:
 def test_kick_disconnects_the_matching_members(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
+    assert room.ended == members
     assert room.bans.all() == [], "they may join again"
 
 
@@ -105,6 +109,7 @@ def test_ban_disconnects_and_bans_the_matching_addresses(
     spelt = [banned.removesuffix("/32").removesuffix("/128")]
     assert room.run("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
     assert room.put_out == [(id, LeaveReason.BANNED) for id in members]
+    assert room.ended == members
     assert room.run("bans") == {"bans": spelt}
     assert room.run("unban", who=spelt[0]) == {"unbanned": True, "bans": []}
     assert room.run("unban", who=spelt[0]) == {"unbanned": False, "bans": []}
@@ -134,7 +139,7 @@ def test_a_ban_of_a_unix_socket_s_client_bans_all_of_them(room: Room) -> None:
 
 def test_a_ban_that_cannot_be_written_still_disconnects(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    commands = AdminCommands(room.members, bans, room.log, room.wake)
+    commands = AdminCommands(room.members, bans, room.log, room.wake, room.ended.extend)
     answer = commands.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]

@@ -14,7 +14,7 @@ from chatroom.supervisor import assignment
 from chatroom.supervisor.assignment import (
     BALANCE_AFTER,
     DEATHS,
-    MAX_YIELD,
+    MAX_IDS,
 )
 from chatroom.supervisor.placement import UNEVEN
 from chatroom.supervisor.registry import Registry
@@ -120,6 +120,29 @@ def test_load_4_many_members_with_long_prefixes_are_handed_over_at_once(
         yield from stage.end()
 
     stage.run(story(), workers=2, prefix="é" * (MAX_PREFIX // 2), welcome="é" * 511)
+
+
+# --- disconnected members ------------------------------------------------------------------------
+
+
+def test_the_next_worker_of_a_kicked_member_does_not_read_its_input(
+    stage: Stage, crowd: Crowd
+) -> None:
+    def story() -> Story:
+        yield from stage.begin()
+        yield from crowd.join(6)
+        first, other = stage.workers
+        stage.members.disconnect([3], LeaveReason.KICKED)
+        first.die(-9)
+        yield
+        ended, *asked = other.told()
+        assert ended == {"end": [3]}
+        for ack in asked:
+            other.tell(ack)
+        yield
+        yield from stage.end()
+
+    stage.run(story(), workers=2)
 
 
 # --- after a death -------------------------------------------------------------------------------
@@ -486,4 +509,4 @@ def test_an_even_spread_is_not_changed(stage: Stage, crowd: Crowd) -> None:
 
 
 def test_the_ids_of_yielded_members_fit_into_a_record() -> None:
-    assert len(str({"yield": [10**15 + id for id in range(MAX_YIELD)]})) < 32 * 1024
+    assert len(str({"yield": [10**15 + id for id in range(MAX_IDS)]})) < 32 * 1024

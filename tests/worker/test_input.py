@@ -9,6 +9,7 @@ import pytest
 from chatroom.config.sizes import KIB, MIB
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.worker import input as module
+from chatroom.worker.allowance import COMMAND_COST
 from chatroom.worker.input import Departure, Input
 from chatroom.worker.member import Member
 from tests.worker.drivers import SMALL, Client, Clock, new_seat
@@ -76,6 +77,70 @@ class Reader:
 def fixture_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     with contextlib.ExitStack() as closing:
         yield Reader(monkeypatch, closing)
+
+
+# --- the end of a member's input -----------------------------------------------------------------
+
+
+def test_a_throttled_member_that_was_disconnected_is_not_read_from_any_more(
+    reader: Reader,
+) -> None:
+    reader.begin(rate=1000, burst=4 * KIB)
+    flooder = reader.join()
+    flooder.say(b"flood\n" * 1000 + b"rest")
+    reader.turns()
+    assert reader.wait(), "it is throttled"
+    [member] = reader.members
+    covered = member.covered
+    reader.input.end(member)
+    member.socket.shutdown(socket.SHUT_RDWR)
+    assert b"rest" not in reader.turn()
+    assert reader.departures == [(member, LeaveReason.CLOSED)]
+    assert member.covered - covered < len(b"flood\n"), "at most an unfinished line"
+
+
+# --- telnet commands -----------------------------------------------------------------------------
+
+
+COMMANDS = 40
+
+
+@pytest.mark.parametrize("command", [b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xff"])
+def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
+    command: bytes, reader: Reader
+) -> None:
+    alice = reader.join()
+    alice.say(b"a" + command * COMMANDS)
+    assert reader.turn() == b""
+    for _ in range(2):
+        reader.input.charge(False)
+        spent = reader.seat.room_rate.debt(reader.clock.now)
+        assert spent == pytest.approx(COMMANDS * COMMAND_COST, abs=1)
+    [member] = reader.members
+    used = (member.spent_until - reader.clock.now) * reader.settings.rate
+    assert used == pytest.approx(1 + COMMANDS * (len(command) + COMMAND_COST))
+    assert reader.seat.room_rate.tag(member.source) == 1 + COMMANDS * (len(command) + COMMAND_COST)
+
+
+# --- the room's rate -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["a silence", "the close"])
+def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
+    end: str, reader: Reader
+) -> None:
+    """Else an address that connects again for each line would have more than its share."""
+    alice = reader.join()
+    [member] = reader.members
+    alice.say(b"\x01" * 1000)
+    if end == "the close":
+        alice.close()
+    said = reader.turn()
+    reader.clock.now += 1
+    said += reader.turn()
+    assert len(said) == len("<192.0.2.1>") + 3000
+    reader.input.charge(False)
+    assert reader.seat.room_rate.tag(member.source) == len(said)
 
 
 # --- messages ------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def mode() -> str:
 
 
 def missing() -> str | None:
-    """Return a text that says what this machine lacks to compile, or None if it lacks nothing."""
+    """Return a text that says what is missing for compiling, or None if nothing is."""
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     compiler = shlex.split(command)[0]
     if shutil.which(compiler) is None:
@@ -73,7 +73,7 @@ def compile_modules(root: Path, folder: Path) -> dict[str, str]:
         for path in sorted(root.glob(pattern))
         if path.name != "__init__.py"
     ]
-    # pyproject.toml names one platform and one version, whatever the machine.
+    # Override the platform and version in pyproject.toml by those of this machine.
     target = ["--platform", sys.platform, "--python-version", "{}.{}".format(*sys.version_info)]
     try:
         with contextlib.chdir(root):

@@ -37,7 +37,7 @@ EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
-  PageUp, PageDown    scroll; sending a line returns to the end, and so does End at its end
+  PageUp, PageDown    scroll; to return: send a line, or press End at the end of yours
   Ctrl-R              scroll to an earlier line that contains the typed text; again: further up
   Ctrl-C              leave; also Ctrl-D on an empty line
   /help               list the commands; //text sends /text
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--listen",
         action="store_true",
-        help="only print messages; standard input is not read, and may be at its end",
+        help="only print messages, without a window; standard input is not read",
     )
     window = made.add_argument_group("at a terminal, with prompt_toolkit")
     window.add_argument("--time", action="store_true", help="show the time of each line")

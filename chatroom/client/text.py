@@ -1,7 +1,7 @@
 """Text that is safe to show at a terminal, whatever the room lets through. Pure.
 
-`printable` (TEXT-3) makes visible what a terminal obeys. The client replaces a few more characters,
-which terminals do not obey but do not agree about either, and keeps the direction of each line.
+`printable` (TEXT-3) replaces control characters by visible ones. The client also replaces a few
+characters that terminals show in different ways, and keeps the direction of each line.
 """
 
 import re
@@ -11,8 +11,8 @@ from chatroom.protocol.text import REPLACEMENT, printable
 
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
-# Letters that are blank (U+3164 and its relatives), deprecated controls of format (U+206A…), those
-# of annotations (U+FFF9…), and noncharacters, one of which the window uses itself (FILLER).
+# Letters that are blank (U+3164 and its relatives), deprecated format controls (U+206A…),
+# annotation controls (U+FFF9…), and noncharacters, one of which the window itself uses (FILLER).
 _BLANK = "[\u115f\u1160\u3164\uffa0\u206a-\u206f\ufff9-\ufffb\ufdd0-\ufdef]"
 # Tags are invisible: a run of them may hold a hidden text. After a black flag they name a region.
 _HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
@@ -25,7 +25,7 @@ _RIGHT_TO_LEFT = re.compile(
 
 
 def visible(text: str) -> str:
-    """Return `text` as `printable` does, with blank and hidden characters as U+FFFD, too."""
+    """Return `text` as `printable` does, with U+FFFD for blank and hidden characters."""
     shown = printable(text)
     return shown if shown.isascii() else _DISPUTED.sub(REPLACEMENT, shown)
 
@@ -43,7 +43,7 @@ class LeftToRight:
         self._marked = False  # True after the mark of the current line.
 
     def mark(self, text: str) -> str:
-        """Return `text`, the next part of the lines, with its marks."""
+        """Return `text`, which continues the text of earlier calls, with its marks."""
         if text.isascii() and not self._marked:
             return text
         return "".join(map(self._mark, re.split("(?<=\\n)", text)))

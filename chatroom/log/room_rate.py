@@ -5,22 +5,22 @@ the room may append `burst` bytes at once and `rate` bytes a second in the long 
 the part of the burst that is used up. So a member that reads at least `rate` never lags by more
 than `burst`.
 
-The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). A *source* is what shares
-are given to: an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/
-sources.py). Each source has a *tag*: the virtual time at which its share pays for all that it has
-sent. The virtual time is the lowest tag of a source that waits to be read from. So:
+The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). Each *source* has a share:
+an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/sources.py). Each
+source has a *tag*: the virtual time at which its share has paid for its messages. The virtual time
+is the lowest tag of a source that waits to be read from. So:
 
 - of the waiting sources, the one with the lowest tag is the next;
 - a source that sends less than its share has a tag below the virtual time;
-- a source that was idle earns nothing: it goes on from the virtual time;
+- a source earns nothing while it is idle: its next message starts at the virtual time;
 - a sender that reconnects gains nothing: it has the same source, and so the same tag.
 
-Tags and the virtual time are in bytes of cost. When the room has no debt, the
-virtual time moves to the highest tag.
+Tags and the virtual time are in bytes of cost. When the room has no debt, the virtual time moves to
+the highest tag.
 
-The words lie in memory that all workers share. They change under the log's lock, except for the
-lowest waiting tag of a worker, which only that worker writes. A worker that is killed between two
-stores leaves reads that were counted for some of their sources only.
+The state is an array of words in memory that all workers share. They change under the log's lock,
+except for the lowest waiting tag of a worker, which only that worker writes. If a worker is killed
+between two stores, some of its reads are not counted.
 """
 
 import mmap
@@ -33,10 +33,10 @@ _WORD = 8
 _NANOSECONDS = 1_000_000_000
 
 NONE = 2**64 - 1
-"""Lowest waiting tag of a worker for which no source waits."""
+"""Lowest waiting tag of a worker in which no source waits."""
 
-# Indexes of words: the time (ns, monotonic) until which the appended messages use up the rate; the
-# virtual time; the highest tag; the lowest waiting tag of each seat; the tag of each source.
+# Indexes of words: the time (ns, monotonic) at which the debt is paid off; the virtual time; the
+# highest tag; the lowest waiting tag of each seat; the tag of each source.
 _PAID_AT = 0
 _VIRTUAL = 1
 _HIGHEST = 2
@@ -74,7 +74,7 @@ class RoomRate:
     def debt(self, now: float) -> int:
         """Return the part of the burst (bytes) that is used up at `now` (s, monotonic).
 
-        It is at most the burst, even if a higher rate is in force since the last append.
+        It is at most the burst, even if the rate was raised after the last append.
         """
         ahead = self._words[_PAID_AT] - int(now * _NANOSECONDS)
         return min(ahead * self.rate // _NANOSECONDS, self.burst) if ahead > 0 else 0
@@ -123,6 +123,6 @@ class RoomRate:
     def publish(self, worker: int, lowest: int) -> None:
         """Store the lowest tag of a source that waits in `worker`, or NONE.
 
-        Only for that worker, and for the main process after the worker's end.
+        Called only by that worker, and by the main process after the worker's end.
         """
         self._seats[worker] = lowest

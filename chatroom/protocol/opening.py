@@ -1,13 +1,13 @@
-"""The first bytes of a connection: text, or another protocol at the wrong door.
+"""The first bytes of a connection: text, or another protocol.
 
-A web page can make its reader's browser connect to any port, and send what the page chose, under
-the reader's address: in a request of HTTP, or in a user name of STUN (WebRTC). The protocol shows
-in the first bytes, before anything that the page chose.
+A web page can make its reader's browser connect to any port, and send text of the page's choice
+from the reader's address: in an HTTP request, or in a user name of STUN (WebRTC). The first bytes
+identify the protocol, before any text that the page chose.
 
-    HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path without an
-           end, longer than a line may be
+    HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path that
+           together exceed the longest line
     TLS    a handshake record that begins with a ClientHello
-    STUN   a request with the magic cookie (RFC 8489), over TCP perhaps after its size (RFC 4571)
+    STUN   a request with the magic cookie (RFC 8489), optionally after its size (RFC 4571)
 """
 
 import re
@@ -24,13 +24,13 @@ _CLIENT_HELLO = re.compile(rb"\x16\x03[\0-\x04]..\x01", re.DOTALL)
 _STUN = re.compile(rb"(?:..)?\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
 
 _SHORT = 10
-"""Number of bytes with which TLS and STUN show."""
+"""Number of bytes that identify TLS and STUN."""
 
 
 def foreign(opening: bytes, limit: int) -> LeaveReason | None:
-    """Return the reason for which a connection that begins so must leave; None for text.
+    """Return why a connection with this opening must leave; None for text.
 
-    `limit`: longest line in bytes. More bytes change an answer None only if `is_open`.
+    `limit`: longest line in bytes. None is final unless `is_open` returns True.
     """
     line, end, _ = opening.partition(LF)
     if _REQUEST.fullmatch(line) if end else len(line) > limit and _LONG_REQUEST.fullmatch(line):
@@ -41,7 +41,7 @@ def foreign(opening: bytes, limit: int) -> LeaveReason | None:
 
 
 def is_open(opening: bytes, limit: int) -> bool:
-    """Return whether more bytes could make another protocol of an opening that `foreign` passed."""
+    """Return whether an opening that `foreign` passed may be the start of another protocol."""
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

@@ -1,8 +1,8 @@
 """Telnet commands in a member's input (RFC 854, RFC 855): removed from the text, and answered.
 
-A telnet client sends commands that its user never typed: negotiation when it starts, IP and
-DO TIMING-MARK at a Ctrl-C. It shows nothing more until the TIMING-MARK is answered. All commands
-begin with IAC, the byte 0xFF, which UTF-8 text never contains.
+A telnet client sends commands that its user never typed: negotiation when it starts, IP (interrupt
+process) and DO TIMING-MARK at a Ctrl-C. It shows nothing more until the TIMING-MARK is answered.
+All commands begin with IAC, the byte 0xFF, which UTF-8 text never contains.
 
     IAC and a byte from EOF to GA                 a command
     IAC and WILL, WONT, DO or DONT, and a byte    a request about an option
@@ -30,7 +30,7 @@ MAX_PARAMETER = 250
 none unless the server asks for one; a longer one is text."""
 
 MAX_ANSWERS = 32
-"""Answers to one read. A client has fewer options; more would only be sent by a flood."""
+"""Maximum number of answers to one read. Only a flood asks for more: clients have few options."""
 
 _PARAMETER = rb"\xfa(?:[^\xff]|\xff\xff){0,%d}+" % MAX_PARAMETER
 _AFTER_IAC = re.compile(

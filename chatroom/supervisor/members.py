@@ -30,13 +30,13 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import traffic
 
 ANNOUNCE_AFTER = 0.2
-"""Seconds. A health check closes its connection at once; the console can wait so long."""
+"""Seconds. A health check closes its connection sooner; the console can wait this long."""
 
 PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
 """Reasons for which a probe leaves."""
 
 FIN = 1
-"""Bytes for which the kernel counts the end of a member's input."""
+"""Bytes that the kernel counts for the end of a member's input."""
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +144,10 @@ class Members:
     def say_why(self, members: Sequence[int], reason: LeaveReason) -> None:
         """Send members a line that says why they are disconnected at once.
 
-        A member does not get it that has not received the whole welcome, or that is behind: its
-        connection is full, and may end inside a message. Nothing is known where the kernel does
-        not count bytes, so the line is sent. A worker may send a message just now: then the line
-        follows it. Their next worker would misunderstand the kernel's counts, so they must leave.
+        A member gets no line if it has not received the whole welcome, or if it lags: its
+        connection is full, and its stream may end inside a message. Where the kernel does not
+        count bytes, the lag is unknown, and the line is sent. The line changes the kernel's
+        counts, from which another worker would recover a wrong position: so the members must leave.
         """
         log = self._log
         found = progress(log, self._slots, {id: self.by_id[id] for id in members})
@@ -180,8 +180,9 @@ class Members:
         self._registry.leave(list(left))
 
     def _account(self, id: int, client: Client, reason: LeaveReason) -> None:
-        """Count, log and show that a member has left; a connection that was none is only counted.
+        """Count, log and show that a member has left.
 
+        A probe is only counted; an unannounced connection of another protocol is also logged.
         The member's connection is still open.
         """
         if reason in FOREIGN:

@@ -1,7 +1,7 @@
 """Placement: which worker serves a member, and when members move. Pure functions of the loads.
 
-A message costs each further worker that serves members a wake-up, which is more than all the rest
-of a small room's work. So newcomers fill one worker up to `pack` members before the next worker
+Each message wakes all workers that serve members. In a small room, waking one more costs more than
+all other work. So newcomers fill one worker up to `pack` members before the next worker
 gets any. Once all workers have that many, the room is a large one, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
@@ -16,8 +16,8 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Fraction of the other workers' `pack` members up to which a worker's members are gathered. Below
-1, so that a room whose size changes little does not gather and spread again and again."""
+"""Fraction of what the other workers hold, at `pack` members each: a room of this size or smaller
+is gathered in them. It is below 1, so that small changes of the room's size move nobody."""
 
 
 class Move(NamedTuple):
@@ -44,7 +44,7 @@ def place(loads: Mapping[int, int], pack: int) -> int:
 def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
     """Return the members to move so that the load becomes even, or fewer workers have members.
 
-    None if the members are where they should be. `place` then chooses their new workers.
+    Return None if no member should move. `place` chooses the new worker of each that moves.
     """
     used = [worker for worker in loads if loads[worker]]
     if len(loads) < 2 or not used:

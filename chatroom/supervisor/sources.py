@@ -1,21 +1,21 @@
-"""Sources: what the room's rate is shared among (log/room_rate.py).
+"""Sources, among which the room's rate is shared (log/room_rate.py).
 
-An IPv4 address is a source. So is an IPv6 network of 64 bits, since its owner can use all of its
-addresses; and all Unix sockets together.
+A source is an IPv4 address, an IPv6 network of 64 bits (its owner can use all of its addresses), or
+all Unix sockets together.
 """
 
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
 SOURCE_BITS = 64
-"""Bits of an IPv6 address that its source consists of."""
+"""Leading bits of an IPv6 address that identify its source."""
 
 
 class Sources:
-    """The numbers of the sources, from 0 to `size` - 1. Only the main process has them.
+    """The numbers of the sources, from 0 to `size` - 1. Only the main process assigns them.
 
     A source keeps its number while it has members, and as long as possible afterwards: a sender
-    that reconnects must not get a new share. There may be fewer than `size` sources with members.
+    that reconnects must not get a new share. At most `size` sources may have members.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,8 +1,7 @@
 """Wait for events: `Poller`, a thin layer over epoll for the workers, and `wait`, a single call.
 
-`selectors` makes two objects for each event and looks each up by its descriptor, which costs a
-third of the time of a turn that sends one line to one member. On systems without epoll, `selectors`
-is used.
+For each event, `selectors` makes two objects and looks up the descriptor. In a turn that sends one
+line to one member, this takes a third of the time. On systems without epoll, `selectors` is used.
 """
 
 import select
@@ -29,7 +28,7 @@ WRITE: int = getattr(select, "EPOLLOUT", selectors.EVENT_WRITE)
 class Poller:
     """Watched sources, each with some data that `poll` returns.
 
-    It is itself a source, which is readable while a source of it has an event.
+    A poller is itself a source: it is readable while one of its sources has an event.
     """
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ class Poller:
         self._data[fd] = data
 
     def modify(self, source: Source, events: int) -> None:
-        """Watch a watched source for other events."""
+        """Change the events of a watched source."""
         self._poll.modify(source if isinstance(source, int) else source.fileno(), events)
 
     def unregister(self, source: Source) -> None:

@@ -1,7 +1,7 @@
 """Spawn a process that has one end of a pair of sockets; reap processes that were not spawned.
 
-multiprocessing.Process is not used. It starts a resource tracker, one more process, which a signal
-to the process group ends or stops. This room has no named resource that it would have to track.
+multiprocessing.Process is not used. It starts one more process, a resource tracker, which a signal
+to the process group ends or stops. The room has no named resources to track.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def spawn(
                 [*_PYTHON, _PROGRAM, target.__module__], stdin=lifeline.fileno(), pass_fds=shared
             )
         undo.pop_all()
-    with contextlib.suppress(ConnectionError):  # it was killed meanwhile, which the sentinel tells
+    with contextlib.suppress(ConnectionError):  # it was killed meanwhile: the sentinel reports it
         sentinel.sendall(pickle.dumps(sys.path) + call)
     _spawned.add(process)
     return process, sentinel, ours

@@ -1,7 +1,7 @@
-"""Members that wait to be read from while the room's rate is used up, by source.
+"""A queue of members, by source, that wait to be read from while the room is busy.
 
-As long as the room's debt is below half of its burst, nobody waits: a chat is never that busy.
-Above that, a *source* (log/room_rate.py) has a turn when its tag is the lowest, give or take
+While the room's debt is below half of its burst, as in any ordinary chat, nobody waits. Above that,
+a *source* (log/room_rate.py) has a turn if its tag exceeds the virtual time by no more than
 QUANTUM; its members take turns. The last quarter of the burst is kept for sources that send less
 than their share. So a flood fills the burst to three quarters, and a line that somebody types
 meanwhile is read at once. Turns are short, so that the turn of each source comes soon.
@@ -24,8 +24,7 @@ TURN_READ = KIB // 4
 """Maximum of bytes read from a member in its turn."""
 
 TURN_LINES = KIB // LEAST_COST
-"""Maximum of lines read from a member in its turn: empty lines cost no more than control
-characters."""
+"""Maximum of lines read from a member in its turn: that many empty lines cost 1 KiB."""
 
 RETRY_AFTER = 0.01
 """Seconds after which a queue looks again for a source whose turn has come."""
@@ -54,12 +53,12 @@ class FairQueue:
         self._waiting: dict[int, dict[Member, None]] = {}
         """Waiting members by source, the longest waiting first."""
         self._tags: list[tuple[int, int]] = []
-        """Heap of the tags and numbers of the waiting sources that have had no turn in this turn
-        of the worker. A tag may be too low; `_lowest` corrects it."""
+        """Heap of the tags and numbers of the waiting sources that the worker has not served in
+        this turn. A tag may be too low; `_lowest` corrects it."""
         self._served: list[int] = []
-        """Sources that have had a turn in this turn of the worker."""
+        """Sources that the worker has served in this turn."""
         self._retry_at = 0.0
-        """Time (s, monotonic) at which to look again, if no source had a turn."""
+        """Time (s, monotonic) at which to look again, if no source was served."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -80,7 +79,7 @@ class FairQueue:
         self._waiting.get(member.source, {}).pop(member, None)
 
     def begin(self, now: float) -> None:
-        """Begin a turn of the worker: the messages of the turn before have been charged."""
+        """Begin a turn of the worker, after the messages of the previous turn were charged."""
         self._retry_at = now + RETRY_AFTER
         served, self._served = self._served, []
         for source in served:

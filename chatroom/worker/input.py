@@ -77,7 +77,7 @@ class Input:
     # --- the members ---------------------------------------------------------
 
     def add(self, member: Member, read: int) -> None:
-        """Read from a member, after the `read` bytes that an earlier worker has read."""
+        """Begin to read from a member, after the `read` bytes that an earlier worker has read."""
         until = self._slots.spent_until(member.slot)
         self._allowance.resume(member, until, monotonic(), self._most_cost)
         if read > member.covered:
@@ -107,7 +107,7 @@ class Input:
             self._watch(member)
 
     def note_readable(self, member: Member) -> None:
-        """Read from a member in the next `read`."""
+        """Note a member with input, for the next `read`."""
         self._readable.setdefault(member)
 
     def drain(self) -> None:
@@ -221,7 +221,7 @@ class Input:
             self._slots.note_spent(member.slot, member.spent_until)
 
     def _feed(self, member: Member, data: bytes) -> int:
-        """Frame input; return the bytes that its messages cost beyond their size."""
+        """Frame input; return the cost of its messages minus their size (bytes)."""
         if member.opening is not None and self._is_foreign(member, data):
             return 0
         framer = member.framer
@@ -282,8 +282,8 @@ class Input:
     def _flush_silent(self) -> None:
         """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.
 
-        The timeout starts again if the socket holds unread bytes, as it may when the
-        sender is throttled or the log was full.
+        The timeout starts again if the room's rate does not permit the flush, or if the socket
+        holds unread bytes, as it may when the sender is throttled or the log was full.
         """
         now = monotonic()
         for member, due in list(self._silences.items()):
@@ -305,7 +305,7 @@ class Input:
         return self._queue.may_read(member.source, self._room_rate.debt(now) + self._all_costs)
 
     def _add_to_batch(self, member: Member, block: bytes) -> int:
-        """Add messages to the batch; return the bytes that they cost beyond their size."""
+        """Add messages to the batch; return their cost minus their size (bytes)."""
         text = render(member.prefix, sanitize(block))
         messages = count(block)
         self.batch.add(member.id, member.origin, member.framer.framed, text, messages)

@@ -1,4 +1,4 @@
-"""Search for the highest load that a server holds, in messages per second.
+"""Search for the highest load that a server sustains, in messages per second.
 
 All clients talk, each at the same rate, on a fixed schedule. A server holds a load
 if it delivers all messages correctly, and 99 of 100 reach their last receiver within

@@ -5,11 +5,11 @@
 A few clients join, send lines and leave. The text that a new client receives before
 any client has sent is the welcome; the text before a client's line is the prefix;
 whole lines that no client has sent are notices. Addresses, ports and numbers in them
-become patterns. The profile claims the SHOULD clauses on lines that seem to hold;
-`conform --profile FILE` then judges all clauses.
+become patterns. The profile claims those of LINE-2, LINE-3 and LINE-6 that seem to
+hold; `conform --profile FILE` then judges all clauses.
 
 Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
-not start, or delivered no message.
+not start, did not deliver the lines, or sent too much by itself.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
     try:
         for _ in range(PEOPLE):
             people.append(await room.connect())
-            # The first client waits for a server that is not quite ready yet.
+            # Wait for the welcome, unless the first client received none.
             greets = not findings.welcomes or findings.welcomes[0]
             await people[-1].waits(lambda: bool(people[-1].heard), None if greets else 0)
             await room.quiet()
@@ -186,7 +186,7 @@ async def listen(target: Target, clock: Clock) -> Findings:
 
 
 async def _framing(room: Room, speaker: Client, listener: Client, findings: Findings) -> None:
-    """Record the SHOULD clauses on lines that seem to hold."""
+    """Record which of the SHOULD clauses LINE-2, LINE-3 and LINE-6 seem to hold."""
     prefix = re.compile(pattern(findings.prefixes).encode())
     first, second = room.tokens(2)
     await speaker.say(first + b"\n" + second + b"\n")

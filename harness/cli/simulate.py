@@ -1,9 +1,9 @@
-"""Run a scenario: simulated clients, a recorded history, a verdict, figures.
+"""Run a scenario with simulated clients, judge the recorded history, print figures.
 
 SCENARIO is a scenario of the harness (`scenarios` lists them) or a TOML file. All that
 is sent and received is recorded, and judged at the end: each message must reach every
 other client once, in one order, unchanged, with the true prefix. Latencies count from
-the time at which a message was due, whatever delayed it. The same seed gives the same
+the time at which a message was due, even if it was sent late. The same seed gives the same
 schedule. --report writes history.jsonl, results.json and report.html.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness

@@ -4,12 +4,12 @@
 
 Each row is one room with its default options and a transcript. Strangers send one payload as fast
 as the room reads it. Meanwhile readers receive 1 MB/s and 0.5 MB/s, a listener receives as fast as
-it can, and a typist sends a line every half second. A row says:
+it can, and a typist sends a line every half second. A row shows:
 
 - which readers the room has disconnected;
-- the messages that the transcript lacks, of those that the listener received;
+- the number of messages that the transcript reports as missed;
 - the longest time from a line of the typist until the listener received it;
-- the bytes per second that the room added to its log.
+- the bytes that the listener received, per second of the attack.
 
 The program ends with exit code 1 if the room has disconnected the reader of 1 MB/s, or the
 transcript lacks a message. Times depend on the machine, which the strangers share with the room.
@@ -44,7 +44,7 @@ RECONNECTING = "empty lines, reconnecting"
 AFTER = 100_000
 
 PACES = (1e6, 0.5e6)
-"""Bytes per second that the paced readers receive. The room keeps its promise to the first."""
+"""Bytes per second that the paced readers receive. The room must keep the first connected."""
 TYPIST = "127.1.0.2"
 LISTENER = "127.1.0.3"
 PACE_STEP = 0.02
@@ -129,7 +129,7 @@ def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
 
 
 class Reader(threading.Thread):
-    """Receives `pace` bytes a second, or as fast as it can."""
+    """A member that receives `pace` bytes a second, or as fast as it can if that is None."""
 
     def __init__(self, client: Client, pace: float | None, stop: float) -> None:
         super().__init__(daemon=True)
@@ -140,7 +140,7 @@ class Reader(threading.Thread):
         self.lines = 0
         self.ended = False
         self.heard: dict[int, float] = {}
-        """Time at which each line of the typist came."""
+        """Time at which each line of the typist was received, by its number."""
 
     def run(self) -> None:
         connection, rest = self._client.socket, b""
@@ -244,7 +244,7 @@ def drain(client: Client) -> None:
 
 
 def table(rows: Callable[[], Iterator[Row]]) -> bool:
-    """Print the rows; return True if all are as promised."""
+    """Print the rows; return True if the room kept its promises in each."""
     good = True
     readers = " | ".join(f"reader of {pace / 1e6:g} MB/s" for pace in PACES)
     print(

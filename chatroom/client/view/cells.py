@@ -1,7 +1,7 @@
 """The cells of a row: text in which terminals and this program agree about the columns. Pure.
 
-The width of a character is in no standard: terminals, multiplexers and libraries have different
-tables. Nothing is replaced for that, because whole scripts would become unreadable. Instead
+No standard defines the width of a character: terminals, multiplexers and libraries have different
+tables. Replacing doubtful characters would make whole scripts unreadable. Instead
 
 - a character that a terminal may give more cells than prompt_toolkit does is followed by FILLER,
   a cell that is not drawn: so it gets the most cells that any terminal gives it;
@@ -22,8 +22,8 @@ from chatroom.protocol.text import REPLACEMENT
 #: received text does not contain (see `visible`).
 FILLER = "\ufdd0"
 
-#: Characters without width, mostly accents, that a cell may hold. Writing systems need about four;
-#: prompt_toolkit's time and memory grow with the square of their number.
+#: Maximum number of characters without width, mostly accents, in a cell. Writing systems need about
+#: four; prompt_toolkit's time and memory grow with the square of their number.
 ACCENTS = 8
 
 # Characters that join emoji or alter the one before them. (The last range are tags. They make flags
@@ -43,7 +43,7 @@ def _cells(char: str) -> int:
     """Return the most cells that a terminal gives a character."""
     cells = get_cwidth(char)
     if "\U0001f000" <= char <= "\U0001faff":
-        return 2  # Emoji. A table that is older than the character has one cell, or none.
+        return 2  # Emoji. A table older than the character gives it one cell, or none.
     if cells or category(char) in ("Mn", "Me", "Cf"):
         return cells
     # A vowel sign of an Indic script, with a cell of its own or not. (All agree about Hangul.)
@@ -59,7 +59,7 @@ def is_agreed(char: str) -> bool:
 def shown(text: str) -> list[str]:
     """Return what to show for each character of `text`: nothing, or itself and its fillers.
 
-    An accent beyond ACCENTS of a cell is shown as U+FFFD.
+    A cell shows ACCENTS accents; each further one is shown as U+FFFD.
     """
     altering = {found.start() for found in _ALTERS_EMOJI.finditer(text)}
     cells = []
@@ -77,5 +77,5 @@ def shown(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return `text` as `shown` in one string."""
+    """Return the result of `shown` as one string."""
     return text if text.isascii() else "".join(shown(text))

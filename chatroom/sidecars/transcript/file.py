@@ -18,7 +18,7 @@ BLOCK = 64 * KIB
 
 
 class TranscriptFile:
-    """An open file. Raises OSError, except in `is_at` and `gone`."""
+    """An open file. All methods but `is_at` and `gone` may raise OSError."""
 
     def __init__(self, fd: int, begin: int, after: int) -> None:
         """`begin`: offset at which this room's lines begin; `after`: see lines.py."""
@@ -112,15 +112,15 @@ class TranscriptFile:
             self._unsynced = False
 
     def rotate(self, path: Path) -> Path | None:
-        """Give the file at `path` a name with ".1" at its end, and return the new name.
+        """Flush the file to the disk, add ".1" to its name `path`, and return the new name.
 
         An older file of that name is replaced. The file may have the new name already, if a process
-        died before it opened another one. Return None if somebody else has moved it; it then stays
-        there. Everything that was appended is flushed to the disk before.
+        died before it opened another one. If somebody else has moved the file, leave it there and
+        return None.
         """
         self._cut_off_damage()
         self.sync()
-        name = os.path.realpath(path)  # of a link, rename the file: the next one is made there, too
+        name = os.path.realpath(path)  # of a link, rename the target: the next one is made there
         aside = Path(f"{name}.1")
         if self.is_at(path):
             try:

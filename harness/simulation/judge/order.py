@@ -1,4 +1,4 @@
-"""The order of messages: each is received once, not by its sender, and in the same order by all."""
+"""The order of messages: no repeats, no own messages, and the same order for all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Order:
         self._judgement = judgement
 
     def check_repeats(self, session: Session) -> None:
-        """Check that a session received each message once (CAST-1), and none of its own (CAST-2).
+        """Check that a session received no message twice (CAST-1), and none of its own (CAST-2).
 
         Remove repeated and own messages from `heard`.
         """
@@ -37,8 +37,10 @@ class Order:
             heard[:] = [index for index in once if index not in own]
 
     def check(self) -> bool:
-        """Return whether one order agrees with all streams (CAST-5) and with each sender's own
-        order (CAST-4)."""
+        """Report messages out of order; return True if there are none.
+
+        One order must agree with all streams (CAST-5) and each sender's own order (CAST-4).
+        """
         edges: set[tuple[int, int]] = set()
         for session in self._facts.sessions.values():
             edges.update(pairwise(session.heard))
@@ -74,7 +76,7 @@ class Order:
         return found
 
     def _check_all_senders(self, cycle: list[int]) -> None:
-        """Report the sessions that disagree with most others on the order of different senders."""
+        """Report the sessions that disagree with most others on the order of two messages."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}

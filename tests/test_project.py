@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -101,6 +102,14 @@ def test_only_the_harness_and_the_client_s_window_need_dependencies() -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+# --- build ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", runpy.run_path(str(ROOT / "hatch_compile.py"))["MODULES"])
+def test_a_pattern_of_modules_to_compile_matches(pattern: str) -> None:
+    assert [*ROOT.glob(pattern)]
 
 
 # --- scripts -------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ backlog."""
 DYING = 0.1
 """Seconds to wait for the end of a server that may have crashed, once it has dropped a client."""
 
+LAST_LINE_WITHIN = 1.0
+"""Seconds to wait for the last line of a server that has ended."""
+
 
 class LoadError(Exception):
     """The load generator itself failed; the server is not to blame."""
@@ -155,7 +158,7 @@ def _start(server: Server, port: int) -> float:
     seconds = server.age()
     if not listening(port):
         raise NotReadyError(
-            server.death(0) or f"did not listen at its port within {START_LIMIT:g} s"
+            server.death(LAST_LINE_WITHIN) or f"did not listen at its port within {START_LIMIT:g} s"
         )
     return seconds
 

@@ -178,16 +178,17 @@ def wait_until_there(here: Room, count: int) -> None:
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
     """From the first moment on, at steps of its processor time: it ends, and nothing is left.
 
-    At the first step, Python itself starts, and prints a traceback after SIGINT.
+    At the first step Python itself starts: after SIGINT it prints a traceback, or exits with 1.
     """
     for step in range(6):
         with started(command("--workers", 2), measured=False) as here:
             wait_until_used(here, step * 0.06)
             here.process.send_signal(number)
-            assert here.process.wait(STOP_WITHIN) in (0, -number)
+            code = here.process.wait(STOP_WITHIN)
             until(lambda: not here.processes(), "all of its processes end")
             assert here.files() == []
-            assert here.errors == "" or not step
+            # In its first step, Python may fail to import one of its own modules.
+            assert (code in (0, -number) and not here.errors) or not step, (step, code, here.errors)
 
 
 UNANSWERED = """

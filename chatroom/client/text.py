@@ -11,12 +11,11 @@ from chatroom.protocol.text import REPLACEMENT, printable
 
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
-# Letters that are blank (U+3164 and its relatives), deprecated format controls (U+206A…),
-# annotation controls (U+FFF9…), and noncharacters, one of which the window itself uses (FILLER).
-_BLANK = "[\u115f\u1160\u3164\uffa0\u206a-\u206f\ufff9-\ufffb\ufdd0-\ufdef]"
+# Noncharacters, one of which the window itself uses (FILLER).
+_NONCHARACTER = "[\ufdd0-\ufdef]"
 # Tags are invisible: a run of them may hold a hidden text. After a black flag they name a region.
 _HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
-_DISPUTED = re.compile(f"{_BLANK}|{_HIDDEN}")
+_DISPUTED = re.compile(f"{_NONCHARACTER}|{_HIDDEN}")
 
 # The blocks of the scripts that run from right to left (Bidi_Class R and AL), and their digits.
 _RIGHT_TO_LEFT = re.compile(
@@ -25,7 +24,7 @@ _RIGHT_TO_LEFT = re.compile(
 
 
 def visible(text: str) -> str:
-    """Return `text` as `printable` does, with U+FFFD for blank and hidden characters."""
+    """Return `text` as `printable` does, with U+FFFD for noncharacters and hidden text."""
     shown = printable(text)
     return shown if shown.isascii() else _DISPUTED.sub(REPLACEMENT, shown)
 

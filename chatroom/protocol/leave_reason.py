@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from chatroom.protocol.message import ROOM_PREFIX
+
 
 class LeaveReason(StrEnum):
     """A reason. Its value is a label of a metric, and a field of the event `left`."""
@@ -23,11 +25,16 @@ FOREIGN = {LeaveReason.HTTP, LeaveReason.TLS, LeaveReason.STUN}
 
 _TO_HTTP = b"This is a chat room, not a web server.\n"
 
+
+def _line(text: str) -> bytes:
+    return f"{ROOM_PREFIX}{text}\n".encode()
+
+
 LAST_WORDS = {
-    LeaveReason.KICKED: b"<room>You were kicked\n",
-    LeaveReason.BANNED: b"<room>You were banned\n",
-    LeaveReason.WORKERS_KEPT_DYING: (
-        b"<room>Your connection is suspected of stopping worker processes\n"
+    LeaveReason.KICKED: _line("You were kicked"),
+    LeaveReason.BANNED: _line("You were banned"),
+    LeaveReason.WORKERS_KEPT_DYING: _line(
+        "Your connection is suspected of stopping worker processes"
     ),
     LeaveReason.HTTP: (
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"

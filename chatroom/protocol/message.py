@@ -1,5 +1,8 @@
 """Messages as they are delivered: the sender's prefix, then the text (PREFIX-1, PREFIX-4)."""
 
+ROOM_PREFIX = "<room>"
+"""Prefix of the room's own lines, as in PROTOCOL.md."""
+
 
 def render(prefix: bytes, block: bytes) -> bytes:
     """Return `block` with `prefix` before each of its messages (LINE-3), ready for the log.

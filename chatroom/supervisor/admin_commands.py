@@ -9,12 +9,12 @@ from chatroom.errors import BansError
 from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.protocol.message import render
+from chatroom.protocol.message import ROOM_PREFIX, render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor.members import Members
 from chatroom.system.networks import Network, format_network, parse_network, within
 
-SPEAKER = b"<room>"
+SPEAKER = ROOM_PREFIX.encode()
 """Prefix of the room's own messages."""
 NOBODY = 0
 """Sender id of the room's own messages; no member has it."""

@@ -1,8 +1,8 @@
 """Placement: which worker serves a member, and when members move. Pure functions of the loads.
 
 Each message wakes all workers that serve members. In a small room, waking one more costs more than
-all other work. So newcomers fill one worker up to `pack` members before the next worker
-gets any. Once all workers have that many, the room is a large one, and the load is spread evenly.
+all other work. So newcomers fill one worker up to `pack` members before the next worker gets any.
+Once all workers have that many, the room is a large one, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
 members, by number.

@@ -25,6 +25,10 @@ READ: int = getattr(select, "EPOLLIN", selectors.EVENT_READ)
 WRITE: int = getattr(select, "EPOLLOUT", selectors.EVENT_WRITE)
 
 
+def _descriptor(source: Source) -> int:
+    return source if isinstance(source, int) else source.fileno()
+
+
 class Poller:
     """Watched sources, each with some data that `poll` returns.
 
@@ -46,7 +50,7 @@ class Poller:
 
     def register(self, source: Source, events: int, data: Any) -> None:
         """Watch a source for READ, WRITE or both. Raises KeyError if it is watched already."""
-        fd = source if isinstance(source, int) else source.fileno()
+        fd = _descriptor(source)
         if fd in self._data:
             raise KeyError(fd)
         self._poll.register(fd, events)
@@ -54,11 +58,11 @@ class Poller:
 
     def modify(self, source: Source, events: int) -> None:
         """Change the events of a watched source."""
-        self._poll.modify(source if isinstance(source, int) else source.fileno(), events)
+        self._poll.modify(_descriptor(source), events)
 
     def unregister(self, source: Source) -> None:
         """Stop watching a source. Raises KeyError if it is not watched."""
-        fd = source if isinstance(source, int) else source.fileno()
+        fd = _descriptor(source)
         del self._data[fd]
         self._poll.unregister(fd)
 
@@ -95,7 +99,7 @@ def wait(sources: Sequence[Source], timeout: float | None = None) -> list[Source
     `multiprocessing.connection` has such a function, but its import would be a quarter of a
     worker's start; select() takes no descriptor beyond 1,023.
     """
-    by_fd = {fd if isinstance(fd, int) else fd.fileno(): fd for fd in sources}
+    by_fd = {_descriptor(source): source for source in sources}
     poll = select.poll()
     for fd in by_fd:
         poll.register(fd, select.POLLIN)

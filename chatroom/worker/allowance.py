@@ -45,8 +45,8 @@ class Allowance:
         """
         if not self._rate:
             return True
-        spent = max(member.spent_until, now) + size / self._rate
-        member.spent_until = spent
+        self.add(member, size, now)
+        spent = member.spent_until
         if spent - now <= self._ahead:
             return True
         heapq.heappush(self._times, (spent - self._ahead, member.id, member))

@@ -28,6 +28,15 @@ MAX_ANSWER = 3 * MAX_ANSWERS
 Departure = tuple[Member, LeaveReason]
 
 
+def earliest(*times: float | None) -> float | None:
+    """Return the earliest of some times; None is never."""
+    found = None
+    for time in times:
+        if time is not None and (found is None or time < found):
+            found = time
+    return found
+
+
 class Input:
     """The members that are read from, and the batch of their messages."""
 
@@ -134,15 +143,9 @@ class Input:
             return 0.0 if self.unbatched else None
         if self._readable or self._again:
             return 0.0
-        due = next(iter(self._silences.values()), None)
-        more = self._allowance.next
-        if more is not None and (due is None or more < due):
-            due = more
-        if self._queue:
-            more = self._queue.due
-            if more is not None and (due is None or more < due):
-                due = more
-        return due
+        silence = next(iter(self._silences.values()), None)
+        turn = None if self._queue is None else self._queue.due
+        return earliest(silence, self._allowance.next, turn)
 
     def _batch_is_full(self) -> bool:
         size, entries, most_cost = self._batch_limits
@@ -323,7 +326,7 @@ class Input:
         """
         due = self._commands_cost + (self.cost if appended else 0)
         self._commands_cost = 0
-        if self._queue is None:
+        if self._queue is None or not (self._reads or due):
             return
         now = monotonic()
         if self._reads:

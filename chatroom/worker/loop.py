@@ -6,7 +6,7 @@ from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.poller import READ, WRITE, Poller
 from chatroom.worker.delivery import Delivery
-from chatroom.worker.input import Input
+from chatroom.worker.input import Input, earliest
 from chatroom.worker.member import Member
 from chatroom.worker.membership import Membership
 from chatroom.worker.seat import Seat
@@ -90,10 +90,8 @@ class Worker:
                 data()
 
     def _timeout(self) -> float | None:
-        due = None if self._full else self.input.due()
-        for time in (self.delivery.grace_until, self.shutdown.deadline, self._append_at):
-            if time is not None and (due is None or time < due):
-                due = time
+        read_at = None if self._full else self.input.due()
+        due = earliest(read_at, self.delivery.grace_until, self.shutdown.deadline, self._append_at)
         return None if due is None else max(0.0, due - monotonic())
 
     # --- append --------------------------------------------------------------

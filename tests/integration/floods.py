@@ -137,7 +137,6 @@ class Reader(threading.Thread):
         self._pace = pace
         self._until = stop
         self.received = 0
-        self.lines = 0
         self.ended = False
         self.heard: dict[int, float] = {}
         """Time at which each line of the typist was received, by its number."""
@@ -168,8 +167,7 @@ class Reader(threading.Thread):
 
     def _note(self, data: bytes) -> bytes:
         now = time.monotonic()
-        whole, lf, rest = data.rpartition(b"\n")
-        self.lines += whole.count(b"\n") + len(lf)
+        whole, _, rest = data.rpartition(b"\n")
         for line in whole.split(b"\n") if TYPIST.encode() in whole else ():
             if line.startswith(b"<%s>typed " % TYPIST.encode()):
                 self.heard[int(line.split()[-1])] = now

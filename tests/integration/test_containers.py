@@ -79,7 +79,7 @@ READ_ONLY = """
 
 
 def test_a_room_that_can_write_to_its_run_dir_alone_is_found_there(tmp_path: Path) -> None:
-    """As in `docker run --read-only --tmpfs /run/chatroom`, with the health check."""
+    """The room and its health check run as with `docker run --read-only --tmpfs /run/chatroom`."""
     scene = """
     for ask in ("status", "admin list"):
         module, *order = ask.split()

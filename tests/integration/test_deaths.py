@@ -53,7 +53,7 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
 def test_a_signal_to_the_group_spares_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
-    """As for the first registry, only the main process decides when it ends."""
+    """Only the main process decides when a registry ends, whether the first or a later one."""
     with room("--workers", 2, tells=REGISTRY_DIED) as here:
         here.registry().kill()
         client = here.join()

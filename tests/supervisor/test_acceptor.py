@@ -28,7 +28,7 @@ from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import parse_network
 from tests.integration.waiting import PATIENCE
-from tests.system.ends import Reluctant
+from tests.system.ends import Reluctant, receive_all
 from tests.system.loops import ManualLoop
 
 
@@ -125,13 +125,6 @@ def fixture_full_door() -> Iterator[Door]:
     door.close()
 
 
-def hear_all(peer: socket.socket) -> bytes:
-    heard = b""
-    while data := peer.recv(1000):
-        heard += data
-    return heard
-
-
 # --- admitted ------------------------------------------------------------------------------------
 
 
@@ -211,7 +204,7 @@ def test_a_closed_acceptor_accepts_no_connection(door: Door) -> None:
 def test_join_5_a_full_room_refuses_a_newcomer_and_goes_on(full_door: Door) -> None:
     refused = full_door.connect()
     assert full_door.turn() == pytest.approx(LINGER)
-    assert hear_all(refused) == b"The room is full\n"
+    assert receive_all(refused) == b"The room is full\n"
     refused.close()
     assert full_door.turn() is None
     assert full_door.admitted == [1]
@@ -227,14 +220,14 @@ def test_join_5_an_address_at_its_limit_is_refused() -> None:
     with contextlib.closing(door):
         _, refused = door.connect(), door.connect()
         door.turn()
-        assert hear_all(refused) == b"Too many connections from your address\n"
+        assert receive_all(refused) == b"Too many connections from your address\n"
 
 
 def test_join_5_a_client_that_speaks_at_once_is_refused_too(full_door: Door) -> None:
     refused = full_door.connect()
     refused.sendall(b"hello, is this\nthe room?\n")
     full_door.turn()
-    assert hear_all(refused) == b"The room is full\n"
+    assert receive_all(refused) == b"The room is full\n"
     refused.sendall(b"really?\n")
     full_door.turn()
     assert full_door.turn() == pytest.approx(LINGER), "the connection lingers"
@@ -251,7 +244,7 @@ def test_refused_connections_linger_for_a_limited_time(full_door: Door) -> None:
     full_door.loop.time += LINGER / 2
     assert full_door.turn() is None
     for peer in (refused, later):
-        assert hear_all(peer) == b"The room is full\n"
+        assert receive_all(peer) == b"The room is full\n"
 
 
 def test_refused_connections_are_limited_and_the_oldest_is_closed(full_door: Door) -> None:
@@ -259,7 +252,7 @@ def test_refused_connections_are_limited_and_the_oldest_is_closed(full_door: Doo
     full_door.turn()
     assert full_door.loop.sources == 1 + MAX_LINGERING
     for peer in crowd:
-        assert hear_all(peer) == b"The room is full\n"
+        assert receive_all(peer) == b"The room is full\n"
 
 
 def test_a_refused_connection_that_is_reset_is_removed(full_door: Door) -> None:
@@ -282,7 +275,7 @@ def test_close_closes_refused_connections(full_door: Door) -> None:
     refused = full_door.connect()
     full_door.turn()
     full_door.acceptor.close()
-    assert hear_all(refused) == b"The room is full\n"
+    assert receive_all(refused) == b"The room is full\n"
     assert full_door.loop.idle() is None
 
 
@@ -296,7 +289,7 @@ def test_leave_3_the_resources_of_a_member_that_left_are_released(door: Door) ->
     door.slots.note(client.slot, Checkpoint(1, 2, 3, 4))
     door.leave(2)
     assert client.connection.fileno() == -1
-    assert hear_all(peers[1]) == b""
+    assert receive_all(peers[1]) == b""
     assert set(door.members.by_id) == set(door.registry.members()) == {1, 3}
     assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
 
@@ -306,7 +299,7 @@ def test_leave_4_a_connection_ends_while_a_worker_still_holds_it(door: Door) -> 
     door.turn()
     with door.members.by_id[1].connection.dup():
         door.leave(1)
-        assert hear_all(peer) == b""
+        assert receive_all(peer) == b""
 
 
 def test_a_second_leave_has_no_effect(door: Door) -> None:

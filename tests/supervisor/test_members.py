@@ -21,7 +21,7 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
 from tests.log.entries import Run, append
-from tests.system.ends import has_ended
+from tests.system.ends import has_ended, receive_all
 from tests.system.loops import ManualLoop
 
 SETTINGS = Settings(max_clients=10)
@@ -168,19 +168,12 @@ def served(home: Home) -> tuple[socket.socket, Client]:
     return peer, client
 
 
-def hear_all(peer: socket.socket) -> bytes:
-    heard = b""
-    while data := peer.recv(1000):
-        heard += data
-    return heard
-
-
 def test_a_member_hears_why_it_is_disconnected(home: Home) -> None:
     peer, client = served(home)
     append(home.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>hello\n")
     home.members.disconnect([1], LeaveReason.KICKED)
-    assert hear_all(peer) == b"hi\n<b>hello\n" + KICKED
+    assert receive_all(peer) == b"hi\n<b>hello\n" + KICKED
 
 
 @pytest.mark.parametrize(("sender", "begin"), [(2, b"\n"), (1, b"")], ids=["another's", "its own"])
@@ -190,7 +183,7 @@ def test_prefix_4_the_line_begins_a_line(home: Home, sender: int, begin: bytes) 
     if sender != 1:
         client.connection.send(b"<x>half")
     home.members.disconnect([1], LeaveReason.KICKED)
-    assert hear_all(peer).removesuffix(KICKED).endswith(begin or b"hi\n")
+    assert receive_all(peer).removesuffix(KICKED).endswith(begin or b"hi\n")
 
 
 def test_a_member_that_is_behind_hears_no_line(home: Home) -> None:
@@ -199,7 +192,7 @@ def test_a_member_that_is_behind_hears_no_line(home: Home) -> None:
     append(home.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>he")
     home.members.disconnect([1], LeaveReason.KICKED)
-    assert hear_all(peer) == b"hi\n<b>he"
+    assert receive_all(peer) == b"hi\n<b>he"
 
 
 @pytest.mark.parametrize("sent", [b"", b"h"])
@@ -211,4 +204,4 @@ def test_welcome_1_a_connection_without_the_welcome_hears_no_line(home: Home, se
         home.slots.note(client.slot, Checkpoint(0, home.log.head, len(client.greeting), 0))
         client.connection.send(sent)
     home.members.disconnect([1], LeaveReason.KICKED)
-    assert hear_all(peer) == sent
+    assert receive_all(peer) == sent

@@ -434,7 +434,7 @@ def test_a_stopped_registry_is_not_called(room: Room, caplog: pytest.LogCaptureF
 
 
 def test_the_registry_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where the user has as many processes and threads as allowed (`ulimit -u`)."""
+    """The user already has as many processes and threads as `ulimit -u` allows."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import threading

@@ -1,7 +1,15 @@
-"""The end of a connection, and a listener with failing accepts."""
+"""Connections to their end, and a listener with failing accepts."""
 
 import socket
 from typing import Any
+
+
+def receive_all(end: socket.socket) -> bytes:
+    """Receive until EOF."""
+    received = b""
+    while data := end.recv(65536):
+        received += data
+    return received
 
 
 def has_ended(end: socket.socket) -> bool:

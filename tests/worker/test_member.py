@@ -7,6 +7,7 @@ import pytest
 
 from chatroom.log.origin import Origin
 from chatroom.worker.member import Member
+from tests.system.ends import receive_all
 from tests.worker.drivers import Line, fill, member_on
 
 Pair = tuple[Member, socket.socket]
@@ -22,13 +23,6 @@ def fixture_pair() -> Iterator[Pair]:
     yield member, theirs
     member.close()
     theirs.close()
-
-
-def hear_all(connection: socket.socket) -> bytes:
-    heard = b""
-    while data := connection.recv(65536):
-        heard += data
-    return heard
 
 
 @pytest.mark.parametrize(
@@ -73,7 +67,7 @@ def test_leave_4_close_ends_a_connection_that_others_still_hold(pair: Pair) -> N
     with member.socket.dup():
         member.send(b"bye")
         member.close()
-        assert hear_all(theirs) == b"bye"
+        assert receive_all(theirs) == b"bye"
     assert member.socket.fileno() == -1
 
 
@@ -93,4 +87,4 @@ def test_load_2_abort_drops_unread_bytes(pair: Pair) -> None:
     with member.socket.dup():
         member.close(abort=True)
     with pytest.raises(ConnectionResetError):
-        hear_all(theirs)
+        receive_all(theirs)

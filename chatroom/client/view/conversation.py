@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chatroom.client.text import left_to_right, visible
+from chatroom.protocol.message import ROOM_PREFIX
 
 YOU = "<You>"
-#: Prefix of the lines of the room itself (PROTOCOL.md, Prefix).
-ROOM = "<room>"
 #: Prefix of the client's own notices.
 NOTICE = "── "
 
@@ -120,7 +119,7 @@ class Conversation:
     @property
     def senders(self) -> list[str]:
         """The last senders, at most PEOPLE, without the brackets of their prefixes."""
-        return [head[1:-1] for head in self._people if head != ROOM]
+        return [head[1:-1] for head in self._people if head != ROOM_PREFIX]
 
     def _grow(self, piece: str) -> bool:
         """Add text to the unfinished line. Return True if a line began, other than the greeting."""

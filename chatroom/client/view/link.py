@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from chatroom.client.address import reason
 from chatroom.client.connection import CHUNK, Connection
+from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
 
 #: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
 #: long as the one before.
@@ -20,8 +21,8 @@ JITTER = 0.5, 1.5
 #: Last lines of a connection after which the client does not reconnect, and what it says then. No
 #: member can forge them (PREFIX-4).
 FINAL = {
-    "<room>You were kicked": "you were kicked",
-    "<room>You were banned": "you were banned",
+    LAST_WORDS[LeaveReason.KICKED].decode(): "you were kicked",
+    LAST_WORDS[LeaveReason.BANNED].decode(): "you were banned",
 }
 #: Characters to keep of what was received last: more than each line of FINAL.
 LAST_LINE = 100
@@ -131,9 +132,9 @@ class Link:
             lost = error
         lost = self._send_error or lost
         why = reason(lost) if lost else "closed by the server"
-        for line, put_out in FINAL.items():
-            if last.endswith(f"\n{line}\n"):
-                why = put_out
+        for line, removed in FINAL.items():
+            if last.endswith(f"\n{line}"):
+                why = removed
                 self._unsent.clear()
         if self._unsent:
             why += "; your last messages may not have arrived"

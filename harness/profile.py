@@ -3,8 +3,10 @@
 A profile is a TOML file: one that ships in `profiles/`, or one that `python -m harness
 probe` wrote. It describes what PROTOCOL.md leaves open (the text of the welcome, notices),
 where a server deviates (so that one defect does not hide all others), and the figures that
-a test needs to bring a server to its limits. A clause that the server breaks fails with
-any profile.
+a test needs to bring a server to its limits.
+
+A server whose dialect deviates on purpose (names instead of addresses, a login, an echo) is
+judged by the same clauses; some of them take another form: see `Profile.forms`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from harness.clauses import all_clauses
-from harness.toml_reader import TomlFiles, parser, string, whole
+from harness.toml_reader import TomlFiles, one_of, parser, string, tables, truth, whole
 
 DEFAULT = "chatroom"
 """Name of the profile that is used if none is given."""
+
+LF, CRLF = "LF", "CR LF"
+ADDRESS, NAME, NOTHING = "address", "name", "none"
+
+WRITTEN_PREFIX = re.compile(rb"<[^<>\n]*>")
+"""Pattern of the prefix of PREFIX-1, true or not."""
 
 _FILES = TomlFiles("profile", Path(__file__).parent / "profiles")
 
@@ -43,32 +51,58 @@ def _compile_all(texts: Any) -> tuple[re.Pattern[bytes], ...]:
 
 
 def _parse_claims(ids: Any) -> frozenset[str]:
-    should = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
+    claimable = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
+    claimable.add("LINE-5")
     if ids == ["all"]:
-        return frozenset(should)
+        return frozenset(claimable)
     if not isinstance(ids, list):
         raise ValueError
     for claim in ids:
-        if not isinstance(claim, str) or claim not in should:
-            raise ValueError(f"{claim!r} is not a SHOULD clause")
+        if not isinstance(claim, str) or claim not in claimable:
+            raise ValueError(f"{claim!r} is neither a SHOULD clause nor LINE-5")
     return frozenset(ids)
 
 
 _pattern = parser("a pattern", _compile)
 _pattern_or_none = parser("a pattern", lambda text: _compile(text) if text != "" else None)
 _patterns = parser("a list of patterns", _compile_all)
-_claims = parser("a list of SHOULD clauses, or ['all']", _parse_claims)
+_claims = parser("a list of SHOULD clauses and LINE-5, or ['all']", _parse_claims)
 _count = whole(0)
+_line_end = one_of((LF, CRLF))
+
+
+@dataclass(frozen=True)
+class LoginStep:
+    """A question of the server, and the line that answers it.
+
+    expects: pattern of the end of the question; empty: nothing is awaited. sends: the answer,
+    without line end; `{name}` becomes the client's name.
+    """
+
+    sends: Annotated[str, string]
+    expects: Annotated[re.Pattern[bytes], _pattern] = re.compile(b"")
 
 
 @dataclass(frozen=True)
 class Profile:
     """One server's dialect, limits and claims.
 
-    welcome: pattern of the whole welcome; None (an empty string in the file): no welcome.
-    prefix: pattern of the text before a message.
+    login: what happens before a client is a member.
+    welcome: pattern of the whole welcome, after the login; None (an empty string in the file):
+    no welcome.
+    prefix: pattern of the text before a message. Its groups `name`, `ip` and `port`, if any, are
+    what it says of the sender.
+    identity: `address`: the clauses on prefixes are judged as they are written; `name`: the
+    prefix names the sender in another way; `none`: messages have no prefix. Empty: `address` if
+    the prefix is that of PREFIX-1, else `name` or `none`.
+    echo: pattern of the text before one's own message that comes back; None: it does not.
+    suffix: pattern of the bytes between a text and its line end, or right after it.
+    colours: whether the output contains SGR sequences, which are removed before anything else.
+    commands: characters that begin a command, so that no text begins with them.
+    input_line_end, output_line_end: the line end that the server expects, and that it sends.
     notices: patterns of whole lines that the server itself sends.
-    claims: ids of the SHOULD clauses that the server claims to hold.
+    claims: ids of the SHOULD clauses that the server claims to hold. LINE-5 may be among them:
+    it is judged only for a server that claims it.
     full_options: arguments that limit the room to `full_clients` clients; empty: unknown.
     lag_limit: bytes that a member may lag; 0: unknown.
     rate, burst: bytes per second, and bytes at once, that a member may send; 0: unknown.
@@ -76,8 +110,16 @@ class Profile:
 
     name: str
     about: Annotated[str, string] = ""
+    login: Annotated[tuple[LoginStep, ...], tables(LoginStep)] = ()
     welcome: Annotated[re.Pattern[bytes] | None, _pattern_or_none] = None
-    prefix: Annotated[re.Pattern[bytes], _pattern] = re.compile(rb"<[^<>\n]*>")
+    prefix: Annotated[re.Pattern[bytes], _pattern] = WRITTEN_PREFIX
+    identity: Annotated[str, one_of((ADDRESS, NAME, NOTHING))] = ""
+    echo: Annotated[re.Pattern[bytes] | None, _pattern] = None
+    suffix: Annotated[re.Pattern[bytes] | None, _pattern_or_none] = None
+    colours: Annotated[bool, truth] = False
+    commands: Annotated[str, string] = ""
+    input_line_end: Annotated[str, _line_end] = LF
+    output_line_end: Annotated[str, _line_end] = LF
     notices: Annotated[tuple[re.Pattern[bytes], ...], _patterns] = ()
     claims: Annotated[frozenset[str], _claims] = frozenset()
     full_options: Annotated[str, string] = ""
@@ -85,6 +127,88 @@ class Profile:
     lag_limit: Annotated[int, _count] = 0
     rate: Annotated[int, _count] = 0
     burst: Annotated[int, _count] = 0
+
+    def __post_init__(self) -> None:
+        if not self.identity:
+            own = NAME if self.prefix.pattern else NOTHING
+            found = ADDRESS if self.prefix.pattern == WRITTEN_PREFIX.pattern else own
+            object.__setattr__(self, "identity", found)
+        if (self.identity == NOTHING) == bool(self.prefix.pattern):
+            raise ValueError("identity must be 'none' if the prefix is empty, and only then")
+
+    def sender(self, prefix: bytes) -> bytes:
+        """Return what a prefix says of the sender: its groups, or else the whole prefix.
+
+        A time in a prefix, for example, does not belong to it.
+        """
+        match = self.prefix.search(prefix)
+        found = match.groupdict() if match else {}
+        parts = [found[key] for key in ("name", "ip", "port") if found.get(key) is not None]
+        return b":".join(parts) if parts else prefix
+
+    def dialect(self) -> list[str]:
+        """Return the deviations from PROTOCOL.md as short texts; none if there is none."""
+        by_identity = {
+            ADDRESS: "",
+            NAME: "prefixes with names instead of addresses",
+            NOTHING: "messages without prefix",
+        }
+        addresses = {"ip", "port"} & self.prefix.groupindex.keys()
+        found = [
+            "a login" if self.login else "",
+            "prefixes of another form" if addresses else by_identity[self.identity],
+            "own messages come back" if self.echo is not None else "",
+            "text behind each message" if self.suffix else "",
+            "colours" if self.colours else "",
+            f"commands that begin with {self.commands}" if self.commands else "",
+            "input lines end with CR LF" if self.input_line_end == CRLF else "",
+            "output lines end with CR LF" if self.output_line_end == CRLF else "",
+            "" if "LINE-5" in self.claims else "unfinished lines wait for their end",
+        ]
+        return [each for each in found if each]
+
+    def forms(self) -> dict[str, str]:
+        """Return what is judged in this dialect in place of a clause, by the clause's id.
+
+        An empty text: the clause has no meaning in this dialect.
+        """
+        found = {}
+        if self.login and self.welcome:
+            found["WELCOME-1"] = (
+                "The first bytes that a client receives after its login are the welcome, once."
+            )
+        if self.identity == NAME:
+            found |= {
+                "PREFIX-1": "A message is delivered as the declared prefix and its text, with"
+                " nothing between.",
+                "PREFIX-2": "Each message bears its sender's declared name, and no other's.",
+                "PREFIX-4": "Every line that is delivered starts with exactly one prefix, with its"
+                " sender's name.",
+            }
+            if "ip" not in self.prefix.groupindex:
+                found["PREFIX-3"] = ""
+        if self.identity == NOTHING:
+            found |= dict.fromkeys(("PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"), "")
+        if self.echo is not None:
+            found["CAST-2"] = "A message reaches its sender once, with the declared prefix."
+        if self.commands:
+            found["CAST-3"] = (
+                f"The text of a message that does not begin with {self.commands} arrives as it"
+                " was sent."
+            )
+        if CRLF in (self.input_line_end, self.output_line_end):
+            found["LINE-1"] = (
+                "A line that was sent in one piece is one message, and keeps its declared line end."
+            )
+        if self.output_line_end == CRLF:
+            found["WELCOME-4"] = "The welcome ends with CR LF."
+        if "LINE-5" not in self.claims:
+            found |= dict.fromkeys(("LINE-5", "LINE-6"), "")
+        return found
+
+
+WRITTEN = Profile("written", claims=frozenset({"LINE-5"}))
+"""PROTOCOL.md as it is written, with no welcome."""
 
 
 def load(name: str) -> Profile:

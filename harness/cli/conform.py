@@ -8,7 +8,8 @@ profile that --profile names claims the clause. A clause that could not be judge
 --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,
-or if the harness could not judge; 3 if the server did not start.
+or if the harness could not judge; 3 if the server did not start; 4 if it passed in
+the profile's dialect, in which a MUST clause takes another form.
 """
 
 from __future__ import annotations
@@ -129,8 +130,10 @@ def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rule
     """Return the rules of the verdict. Without --profile, no claim counts."""
     from harness.conformance.verdicts import Rules, parse_known_failures
 
-    claims = load_profile(parser, options).claims if options.profile else frozenset()
-    return Rules(options.strict, claims, parse_known_failures(options.known_failures or ""))
+    profile = load_profile(parser, options)
+    claims = profile.claims if options.profile else frozenset()
+    known = parse_known_failures(options.known_failures or "")
+    return Rules(options.strict, claims, known, profile.forms())
 
 
 def _run(chosen: Options, checks: Sequence[Check]) -> Outcome:
@@ -162,6 +165,7 @@ def _conclude(
     about = {
         "target": {"command": options.command} if options.command else {"address": options.target},
         "profile": options.profile or profiles.DEFAULT,
+        "dialect": load_profile(parser, options).dialect(),
         "strict": options.strict,
         "seed": chosen.seed,
         "repeat": options.repeat,

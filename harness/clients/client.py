@@ -2,7 +2,7 @@
 
 A client never judges. It sends, collects what it receives, and waits for tokens;
 the test decides what a token proves. Each wait has a timeout: `within` seconds, or
-the patience of the `Clock`.
+the patience of the `Clock`. The test's texts are canonical: see `harness.clients.dialect`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from harness.errors import RefusedError, Violation
+from harness.clients.dialect import Echoes, Login, Reader, to_server
+from harness.errors import JoinError, RefusedError, Violation
+from harness.profile import WRITTEN, Profile
 
 CHUNK = 1 << 18
 """Maximum number of bytes per read."""
@@ -92,17 +94,30 @@ class Client:
     """A connection to the target from `address`. Made by `connect`."""
 
     def __init__(
-        self, name: str, address: str, connection: socket.socket, clock: Clock, log: Log
+        self,
+        name: str,
+        address: str,
+        connection: socket.socket,
+        clock: Clock,
+        log: Log,
+        profile: Profile,
+        login_name: str = "",
     ) -> None:
         self.name = name
         self.address = address
         """The source address, as the server should see it."""
+        self.login_name = login_name
+        """Name with which it logs in, if the profile has a login with a name."""
         self.heard = bytearray()
-        """Received bytes that were not taken yet."""
+        """Received text that was not taken yet, canonical."""
+        self.echoes = Echoes(profile.echo) if profile.echo is not None else None
+        """The echoes of its own lines, which are removed from the input."""
         self.ended = ""
         """How the connection ended: "closed" or "reset"; empty while it is open."""
         self.flooded = False
         """True while it does not read because it holds MOST bytes."""
+        self._profile = profile
+        self._reader = Reader(profile)
         self._socket = connection
         self._clock = clock
         self._log = log
@@ -128,13 +143,49 @@ class Client:
     def __repr__(self) -> str:
         return self.name
 
+    @property
+    def identity(self) -> bytes | None:
+        """Text that a true prefix of this client contains; None if it is not known beforehand."""
+        groups = self._profile.prefix.groupindex.keys()
+        if "name" in groups:
+            sent = any("{name}" in step.sends for step in self._profile.login)
+            return self.login_name.encode() if sent else None
+        known = {"ip": self.address, "port": str(self.port)}
+        return ":".join(known[key] for key in known if key in groups).encode() or None
+
     # --- sending -------------------------------------------------------------
+
+    async def log_in(self) -> None:
+        """Go through the login of the server's dialect. Raise JoinError if a question does not
+        come."""
+        login = Login(self._profile, self.login_name)
+        while not login.done:
+            answer: bytes | None = None
+
+            def asked() -> bool:
+                nonlocal answer
+                answer = login.answer(self.heard)
+                return answer is not None
+
+            if not await self.waits(asked) or answer is None:
+                raise JoinError(
+                    f"the server did not ask {self.name} as the profile's login says{self._fate()}",
+                    login.awaited,
+                    bytes(self.heard),
+                )
+            await self._send(answer)
 
     async def say(self, text: bytes) -> None:
         """Send a text, in one segment if it is short.
 
         Raise Violation if the server does not read, or if the connection fails.
         """
+        if self.echoes:
+            self.echoes.say(text)
+        await self._send(text)
+
+    async def _send(self, text: bytes) -> None:
+        text = to_server(text, self._profile)
         self._log.add(self.name, "sends", text)
         try:
             async with asyncio.timeout(self._clock.patience):
@@ -285,7 +336,9 @@ class Client:
             return
         if data:
             self._log.add(self.name, "receives", data)
-            self.heard += data
+            self.heard += self._reader.feed(data)
+            if self.echoes:
+                self.echoes.remove(self.heard)
             self._drop_line_end()
             self._news.set()
             if len(self.heard) >= MOST:
@@ -309,9 +362,11 @@ async def connect(
     source: str | None,
     clock: Clock,
     log: Log,
+    profile: Profile = WRITTEN,
     receive_buffer: int = 0,
+    login_name: str = "",
 ) -> Client:
-    """Connect a client, without waiting for its welcome.
+    """Connect a client, without login, and without waiting for its welcome.
 
     source: address to bind to; None: the system's choice. receive_buffer: SO_RCVBUF in bytes,
     for a client that must buffer little; 0: the default. Raise Violation if the server does not
@@ -339,4 +394,5 @@ async def connect(
         connection.close()
         raise
     log.add(name, "connects", f"{connection.getsockname()[0]}".encode())
-    return Client(name, connection.getsockname()[0], connection, clock, log)
+    address = connection.getsockname()[0]
+    return Client(name, address, connection, clock, log, profile, login_name)

@@ -42,6 +42,9 @@ ATTENTIVE = 0.05
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_names = itertools.count(random.SystemRandom().randrange(len(_LETTERS) ** 5))
+"""Numbers of login names. A running server may still have the names of an earlier run."""
 
 
 class Room:
@@ -91,13 +94,17 @@ class Room:
     # --- clients -------------------------------------------------------------
 
     async def connect(
-        self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
+        self,
+        source: str | None = None,
+        receive_buffer: int = 0,
+        target: Target | None = None,
+        login_name: str | None = None,
     ) -> Client:
-        """Connect a client that has received nothing yet.
+        """Connect a client that has not logged in, and has received nothing yet.
 
-        source: an address; None: one that no other client has, if the target is local. Raise
-        Undecided if `source` can't be bound to, TargetGoneError if the target was gone before
-        the test.
+        source: an address; None: one that no other client has, if the target is local.
+        login_name: None: one that no other client has. Raise Undecided if `source` can't be bound
+        to, TargetGoneError if the target was gone before the test.
         """
         server = target or self.target
         number = next(self._numbers)
@@ -105,7 +112,14 @@ class Room:
             source = self.address()
         try:
             client = await connect(
-                _name(number), server.address, source, self.clock, self.log, receive_buffer
+                _name(number),
+                server.address,
+                source,
+                self.clock,
+                self.log,
+                self.profile,
+                receive_buffer,
+                self.login_name() if login_name is None else login_name,
             )
         except RefusedError:
             if self.target.ours or self._clients or not self.since:
@@ -120,10 +134,16 @@ class Room:
         return client
 
     async def enter(
-        self, source: str | None = None, receive_buffer: int = 0, target: Target | None = None
+        self,
+        source: str | None = None,
+        receive_buffer: int = 0,
+        target: Target | None = None,
+        login_name: str | None = None,
     ) -> Client:
-        """Connect a client and take its welcome, if one arrives. It may not be a member yet."""
-        client = await self.connect(source, receive_buffer, target)
+        """Connect a client, log it in and take its welcome, if one arrives. It may not be a member
+        yet."""
+        client = await self.connect(source, receive_buffer, target, login_name)
+        await client.log_in()
         await self.welcomed(client, self.window)
         return client
 
@@ -292,6 +312,14 @@ class Room:
         text = heard[: heard.rindex(token)]
         prefix = re.search(rb"(?:%b)\Z" % self.profile.prefix.pattern, text)
         return text[: prefix.start()] if prefix else text
+
+    def login_name(self) -> str:
+        """Return a new name for a login: six letters, different in each run."""
+        number, letters = next(_names), ""
+        for _ in range(5):
+            number, digit = divmod(number, len(_LETTERS))
+            letters = _LETTERS[digit] + letters
+        return f"u{letters}"
 
     # --- time ----------------------------------------------------------------
 

@@ -6,12 +6,15 @@ clause that counts fails. MUST clauses count, and SHOULD clauses with --strict o
 profile claims them; known failures do not count. If no clause passed, any failure fails
 the run. A run is invalid if the harness could not judge it, or if no clause passed and
 none failed.
+
+In a dialect, some clauses take another form (`Profile.forms`). A pass that rests on a MUST clause
+in such a form is a pass in the dialect, with an exit status of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.clauses import Clause
@@ -19,6 +22,9 @@ from harness.conformance.evidence import weakest
 from harness.conformance.plugin import CANNOT_JUDGE, FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 
 INVALID = "invalid"
+
+PASSED_IN_DIALECT = 4
+"""Exit status of a pass in another dialect than that of PROTOCOL.md."""
 
 NOT_RUN = "not run"
 
@@ -36,12 +42,16 @@ KEPT = 512
 
 @dataclass(frozen=True)
 class Rules:
-    """The clauses that count. `claims`: SHOULD clauses that count without `strict`. `known`: ids
-    of clauses that do not count, because they are known to fail."""
+    """The clauses that count, and what is judged in the place of some.
+
+    claims: SHOULD clauses that count without `strict`. known: ids of clauses that do not count,
+    because they are known to fail. forms: see `Profile.forms`.
+    """
 
     strict: bool = False
     claims: frozenset[str] = frozenset()
     known: tuple[str, ...] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     def decide(self, clause: Clause) -> bool:
         counts = clause.level == "MUST" or self.strict or clause.id in self.claims
@@ -50,7 +60,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class ClauseVerdict:
-    """The verdict of a clause. `decides`: true if its failure fails the run."""
+    """The verdict of a clause.
+
+    decides: true if its failure fails the run. form: what was judged in the dialect in place of
+    the clause; None: the clause as it is written.
+    """
 
     clause: Clause
     verdict: str
@@ -58,6 +72,7 @@ class ClauseVerdict:
     detail: str
     decides: bool
     results: tuple[Result, ...] = ()
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,17 @@ class Verdict:
     stale: tuple[str, ...] = ()
 
     @property
+    def in_dialect(self) -> bool:
+        """True if a MUST clause was judged in another form than it is written in."""
+        return any(
+            clause.form is not None and clause.clause.level == "MUST" and clause.results
+            for clause in self.clauses
+        )
+
+    @property
     def exit_status(self) -> int:
-        return {PASS: 0, FAIL: 1, INVALID: 2}[self.verdict]
+        passed = PASSED_IN_DIALECT if self.in_dialect else 0
+        return {PASS: passed, FAIL: 1, INVALID: 2}[self.verdict]
 
     def failed(self) -> list[ClauseVerdict]:
         """Return all broken clauses, including those that do not count."""
@@ -135,6 +159,7 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
         next((clause.detail for clause in deciding if clause.detail), "") if results else NOT_RUN,
         rules.decide(clause),
         tuple(results),
+        rules.forms.get(clause.id),
     )
 
 
@@ -168,6 +193,7 @@ def record(verdict: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
                 "evidence": clause.evidence,
                 "detail": clause.detail,
                 "decides": clause.decides,
+                "form": clause.form,
                 "tests": [_record_test(result) for result in clause.results],
             }
             for clause in verdict.clauses

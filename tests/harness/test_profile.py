@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness import profile
 from harness.clauses import all_clauses
 from harness.clients.stream import lines
-from harness.profile import Profile
+from harness.profile import LoginStep, Profile
 from harness.toml_reader import TomlError, read
 
 SHOULD = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
@@ -33,6 +33,12 @@ def test_all_keys_are_read() -> None:
         about = "Ours."
         welcome = 'Hello \\d+\\n'
         prefix = '\\[.*?\\] '
+        echo = 'You: '
+        suffix = '\\x07'
+        colours = true
+        commands = "/"
+        input_line_end = "CR LF"
+        output_line_end = "LF"
         notices = ['\\* .*\\n', '']
         claims = ["CAST-5", "LINE-2"]
         full_options = "--max 2"
@@ -40,12 +46,25 @@ def test_all_keys_are_read() -> None:
         lag_limit = 3
         rate = 4
         burst = 5
+        [[login]]
+        sends = "/login {name}"
+        [[login]]
+        expects = "word: "
+        sends = "secret"
     """
     assert profile.parse(text, "all") == Profile(
         "all",
         "Ours.",
+        (LoginStep("/login {name}"), LoginStep("secret", re.compile(b"word: "))),
         re.compile(rb"Hello \d+\n"),
         re.compile(rb"\[.*?\] "),
+        "name",
+        re.compile(b"You: "),
+        re.compile(b"\\x07"),
+        True,
+        "/",
+        "CR LF",
+        "LF",
         (re.compile(rb"\* .*\n"),),
         frozenset({"CAST-5", "LINE-2"}),
         "--max 2",
@@ -56,8 +75,8 @@ def test_all_keys_are_read() -> None:
     )
 
 
-def test_the_claim_all_means_every_should_clause() -> None:
-    assert profile.parse("claims = ['all']", "").claims == SHOULD
+def test_the_claim_all_means_every_clause_that_can_be_claimed() -> None:
+    assert profile.parse("claims = ['all']", "").claims == SHOULD | {"LINE-5"}
 
 
 def test_an_empty_prefix_means_no_prefix() -> None:
@@ -75,8 +94,8 @@ def test_patterns_are_of_bytes() -> None:
     ("text", "complaint"),
     [
         ("welcome", "'x' is not TOML: "),
-        ("greeting = 'hi'", "greeting is unknown; the keys are about, welcome, prefix"),
-        ("name = 'x'", "name is unknown; the keys are about, welcome"),
+        ("greeting = 'hi'", "greeting is unknown; the keys are about, login, welcome, prefix"),
+        ("name = 'x'", "name is unknown; the keys are about, login, welcome"),
         ("about = 3", "about must be text, not 3"),
         ("welcome = 3", "welcome must be a pattern (3 is not a string), not 3"),
         ("welcome = '('", "welcome must be a pattern (missing"),
@@ -87,15 +106,21 @@ def test_patterns_are_of_bytes() -> None:
         ("notices = 'a'", "notices must be a list of patterns, not 'a'"),
         ("notices = [1]", "notices must be a list of patterns (1 is not a string), not [1]"),
         ("notices = ['[']", "notices must be a list of patterns (unterminated"),
-        ("claims = 'all'", "claims must be a list of SHOULD clauses, or ['all'], not 'all'"),
-        ("claims = ['CAST-1']", "claims must be a list of SHOULD clauses, or ['all'] ('CAST-1'"),
+        (
+            "claims = 'all'",
+            "claims must be a list of SHOULD clauses and LINE-5, or ['all'], not 'all'",
+        ),
+        (
+            "claims = ['CAST-1']",
+            "claims must be a list of SHOULD clauses and LINE-5, or ['all'] ('CAST-1'",
+        ),
         (
             "claims = ['all', 'LINE-2']",
-            "or ['all'] ('all' is not a SHOULD clause), not ['all', 'LINE-2']",
+            "or ['all'] ('all' is neither a SHOULD clause nor LINE-5), not ['all', 'LINE-2']",
         ),
         (
             "claims = [['LINE-2']]",
-            "or ['all'] (['LINE-2'] is not a SHOULD clause), not [['LINE-2']]",
+            "or ['all'] (['LINE-2'] is neither a SHOULD clause nor LINE-5), not [['LINE-2']]",
         ),
         ("rate = 1.5", "rate must be a whole number, 0 or more, not 1.5"),
         ("rate = true", "rate must be a whole number, 0 or more, not True"),
@@ -155,3 +180,66 @@ def test_any_table_is_a_profile_or_an_error(table: dict[str, Any]) -> None:
 def test_any_text_is_a_profile_or_an_error(text: str) -> None:
     complaint = complaint_of(lambda: profile.parse(text, "x"))
     assert complaint.startswith("profile 'x'") or not tomllib.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ("claims = ['LINE-5']", []),
+        ("", ["unfinished lines wait for their end"]),
+        ("prefix = '<.*?>: '", ["prefixes with names instead of addresses"]),
+        ("prefix = '<.*?>: '\nidentity = 'address'", []),
+        ("prefix = '(?P<ip>[0-9.]+): '", ["prefixes of another form"]),
+        ("prefix = ''", ["messages without prefix"]),
+        ("echo = ''", ["own messages come back"]),
+        ("suffix = '\\x07'", ["text behind each message"]),
+        ("colours = true", ["colours"]),
+        ("commands = '/'", ["commands that begin with /"]),
+        ("input_line_end = 'CR LF'", ["input lines end with CR LF"]),
+        ("output_line_end = 'CR LF'", ["output lines end with CR LF"]),
+        ("[[login]]\nsends = '{name}'", ["a login"]),
+    ],
+)
+def test_the_dialect_is_what_deviates(text: str, dialect: list[str]) -> None:
+    claimed = "" if not text or "claims" in text else "claims = ['LINE-5']\n"
+    assert profile.parse(claimed + text, "x").dialect() == dialect
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("", set()),
+        ("prefix = '(?P<name>.*?): '", {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"}),
+        ("prefix = '(?P<ip>.*?): '", {"PREFIX-1", "PREFIX-2", "PREFIX-4"}),
+        ("prefix = ''", {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"}),
+        ("echo = ''", {"CAST-2"}),
+        ("commands = '/'", {"CAST-3"}),
+        ("input_line_end = 'CR LF'", {"LINE-1"}),
+        ("output_line_end = 'CR LF'", {"LINE-1", "WELCOME-4"}),
+        ("welcome = 'Hi'\n[[login]]\nsends = '{name}'", {"WELCOME-1"}),
+        ("claims = []", {"LINE-5", "LINE-6"}),
+    ],
+)
+def test_some_clauses_take_another_form(text: str, changed: set[str]) -> None:
+    claimed = "" if "claims" in text else "claims = ['LINE-5']\n"
+    assert profile.parse(claimed + text, "x").forms().keys() == changed
+
+
+def test_an_identity_needs_a_prefix() -> None:
+    for text in ("prefix = ''\nidentity = 'name'", "identity = 'none'"):
+        with pytest.raises(TomlError, match="if the prefix is empty, and only then"):
+            profile.parse(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix", "sender"),
+    [
+        (r"<[^<>\n]*>", b"<10.0.0.1>", b"<10.0.0.1>"),
+        (r"\[\d+\] (?P<name>\w+): ", b"[12] ann: ", b"ann"),
+        (r"(?P<ip>[\d.]+):(?P<port>\d+): ", b"10.0.0.1:77: ", b"10.0.0.1:77"),
+        (r"(?P<name>\w+): ", b"nothing", b"nothing"),
+    ],
+)
+def test_the_sender_is_what_the_prefix_names(pattern: str, prefix: bytes, sender: bytes) -> None:
+    made = Profile("x", prefix=re.compile(pattern.encode()))
+    assert made.sender(prefix) == sender

@@ -181,3 +181,18 @@ def test_the_record_has_every_clause_and_no_wire_log() -> None:
         }
     ]
     assert "secret" not in json.dumps(made)
+
+
+@pytest.mark.parametrize(
+    ("forms", "status"),
+    [({}, 0), ({"CAST-5": "In some order."}, 0), ({"CAST-1": ""}, 4), ({"CAST-1": "It comes."}, 4)],
+)
+def test_a_pass_in_a_dialect_has_a_status_of_its_own(forms: dict[str, str], status: int) -> None:
+    rules = Rules(forms=forms)
+    assert run(result(PASS), result(PASS, "CAST-5"), rules=rules).exit_status == status
+    assert run(result(FAIL), rules=rules).exit_status == 1
+    made = record(run(result(PASS), rules=rules), {})
+    assert [clause["form"] for clause in made["clauses"]] == [
+        forms.get("CAST-1"),
+        forms.get("CAST-5"),
+    ]

@@ -164,9 +164,9 @@ async def test_a_member_may_come_back(room: Room) -> None:
     """A client joins from the same address four times, and leaves each time. Each time it receives
     another's message, and its own message arrives."""
     listener = (await room.join(1))[0]
-    source = room.address()
+    source, name = room.address(), room.login_name()
     for _ in range(4):
-        guest = await room.enter(source)
+        guest = await room.enter(source, login_name=name)
         await room.greet(guest, listener)
         await room.greet(listener, guest)
         guest.finish()

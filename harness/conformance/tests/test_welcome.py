@@ -21,6 +21,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
     for _ in range(JOINS):
         await talker.say(room.token() + b"\n")
         newcomer = await room.connect()
+        await newcomer.log_in()
         await talker.say(room.token() + b"\n")  # the welcome may not have been sent yet
         first = await room.welcomed(newcomer)
         expect(first, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
@@ -59,6 +60,7 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
     [talker] = await room.join(1)
     for _ in range(JOINS):
         newcomer = await room.connect()
+        await newcomer.log_in()
         greeted = await room.welcomed(newcomer)
         expect(greeted, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
         token, later = room.tokens(2)
@@ -75,6 +77,7 @@ async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
     """The text that a client receives before any other has sent ends with LF."""
     applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()
+    await newcomer.log_in()
     await newcomer.waits(lambda: bool(newcomer.heard))
     await room.quiet()
     heard = bytes(newcomer.heard)

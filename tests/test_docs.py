@@ -49,6 +49,9 @@ CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "script
 #: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
+#: Number of times that a command is run while the harness says that the machine is too busy.
+ATTEMPTS = 5
+
 #: Patterns of commands that no test runs, each with the reason.
 NOT_RUN = {
     r"^(python3 -m venv|\. \.venv/bin/activate|pip install) ?": "tests/test_package.py does that,"
@@ -301,17 +304,21 @@ class Terminal:
     def _run(self, text: str, printed: list[str]) -> None:
         for what, instead in SHORTER:
             text = re.sub(what, instead, text)
-        done = subprocess.run(
-            ["bash", "-c", self.here(text)],
-            check=False,
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=WITHIN,
-        )
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(
+                ["bash", "-c", self.here(text)],
+                check=False,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=WITHIN,
+            )
+            # On a busy machine, the harness may say that it can't judge: this is no defect.
+            if not re.search("the harness itself was .*late", done.stdout):
+                break
         assert done.returncode == 0, f"{text}: {done.stdout}"
         wanted = pattern([self.here(line) for line in printed])
         assert re.match(wanted, done.stdout), f"{text}: {done.stdout}, not {printed}"

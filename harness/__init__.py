@@ -7,6 +7,7 @@ The harness never imports the server under test, so it can judge any server. In 
     profile.py       the dialect of a server, and the clauses that it claims; files in profiles/
     target/          the server under test
     clients/         scripted clients, and a room of them
+    probe/           the dialect of an unknown server
     conformance/     the tests of the clauses, and the verdicts
     report/          the reports of a run, on a terminal and as pages
     reference/       a correct server, and servers that are broken on purpose

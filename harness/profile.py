@@ -133,8 +133,8 @@ class Profile:
             own = NAME if self.prefix.pattern else NOTHING
             found = ADDRESS if self.prefix.pattern == WRITTEN_PREFIX.pattern else own
             object.__setattr__(self, "identity", found)
-        if (self.identity == NOTHING) == bool(self.prefix.pattern):
-            raise ValueError("identity must be 'none' if the prefix is empty, and only then")
+        if self.identity != NOTHING and not self.prefix.pattern:
+            raise ValueError("identity must be 'none', as the prefix is empty")
 
     def sender(self, prefix: bytes) -> bytes:
         """Return what a prefix says of the sender: its groups, or else the whole prefix.

@@ -1,0 +1,174 @@
+"""From the bytes that a few clients received to a profile. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from harness.probe.patterns import TIME, common_begin, escaped, gathered, generalised, pattern
+from harness.profile import ADDRESS, CRLF, LF, NAME, NOTHING
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message as another member, or its sender, received it.
+
+    before: the text before the message on its line. name, address, port: the sender's.
+    """
+
+    before: bytes
+    name: bytes = b""
+    address: bytes = b""
+    port: int = 0
+
+
+@dataclass
+class Findings:
+    """The observations. Texts are canonical.
+
+    login: for each step, the questions that the clients received, and the answer.
+    own: deliveries of a message to its own sender.
+    suffixes: text between a message and the end of its line.
+    """
+
+    login: list[tuple[list[bytes], str]] = field(default_factory=list)
+    welcomes: list[bytes] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    own: list[Delivery] = field(default_factory=list)
+    suffixes: list[bytes] = field(default_factory=list)
+    notices: list[bytes] = field(default_factory=list)
+    claims: list[str] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)
+    commands: str = ""
+    colours: bool = False
+    input_line_end: str = LF
+    output_line_end: str = LF
+
+
+def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
+    """Return the pattern of the prefix, and the kind of identity in it."""
+    befores = [each.before for each in deliveries]
+    if not any(befores):
+        return "", NOTHING
+    if all(re.fullmatch(rb"<[^<>\n]*>", before) for before in befores) and all(
+        _contains_address(each.before, each.address) for each in deliveries
+    ):
+        return r"<[^<>\n]*>", ADDRESS
+    if all(each.name and each.name in each.before for each in deliveries):
+        return _with_group(deliveries, lambda each: each.name, "name"), NAME
+    if all(_contains_address(each.before, each.address) for each in deliveries):
+        made = _with_group(deliveries, lambda each: each.address, "ip")
+        if all(b"%d" % each.port in each.before for each in deliveries):
+            made = made.replace(_GROUPS["ip"] + r":\d+", _GROUPS["ip"] + r":(?P<port>\d+)")
+        return made, NAME
+    return _with_assigned_names(deliveries)
+
+
+_GROUPS = {"name": r"(?P<name>\w+)", "ip": r"(?P<ip>\d+\.\d+\.\d+\.\d+)"}
+_MARK = b"\xffid\xff"
+
+
+def _contains_address(before: bytes, address: bytes) -> bool:
+    return bool(
+        address and re.search(rb"(?<![\w.])(?:::ffff:)?%b(?![\w.])" % re.escape(address), before)
+    )
+
+
+def _with_group(
+    deliveries: Sequence[Delivery], part: Callable[[Delivery], bytes], group: str
+) -> str:
+    """Return the pattern of the texts, with a group for the part that names the sender."""
+    texts = [TIME.sub(b"0:0", each.before.replace(part(each), _MARK, 1)) for each in deliveries]
+    return _with_times(pattern(texts)).replace(escaped(_MARK), _GROUPS[group])
+
+
+def _with_times(made: str) -> str:
+    """Return a pattern in which `0:0`, generalised, matches any time of day."""
+    return made.replace(r"\d+:\d+", r"\d+(?::\d+){1,2}(?:\.\d+)?(?: ?[AP]M)?")
+
+
+def _with_assigned_names(deliveries: Sequence[Delivery]) -> tuple[str, str]:
+    """Return the pattern for names that the server gives: the part in which senders differ."""
+    texts = [TIME.sub(b"0:0", each.before) for each in deliveries]
+    by_sender: dict[int, set[bytes]] = {}
+    for each, text in zip(deliveries, texts, strict=True):
+        by_sender.setdefault(each.port, set()).add(text)
+    if len({frozenset(found) for found in by_sender.values()}) == 1:
+        return _with_times(pattern(texts)), NOTHING  # the same text for every sender
+    begin = common_begin(texts)
+    end = common_begin([text[::-1] for text in texts])[::-1]
+    while begin and re.fullmatch(rb"\w", begin[-1:]):
+        begin = begin[:-1]
+    while end and re.fullmatch(rb"\w", end[:1]):
+        end = end[1:]
+    shortest = min(map(len, texts))
+    end = end[max(0, len(begin) + len(end) - shortest + 1) :]
+    names = [text[len(begin) : len(text) - len(end)] for text in texts]
+    if all(re.fullmatch(rb"\w+", name) for name in names):
+        kind = r"\w+"
+    elif end:
+        kind = rf"[^\n{escaped(end[:1])}]+"
+    else:
+        return _with_times(pattern(texts)), NAME
+    return _with_times(generalised(begin)) + f"(?P<name>{kind})" + _with_times(
+        generalised(end)
+    ), NAME
+
+
+def as_toml(name: str, findings: Findings) -> str:
+    """Return the profile as a file that `harness.profile` reads."""
+    prefix, identity = prefix_of(findings.deliveries)
+    notices = gathered({generalised(line, findings.names) for line in findings.notices})
+    notices = [notice for notice in notices if notice not in (r".*\n", r"\n")]
+    shown = "".join(char if char.isprintable() else "?" for char in name)
+    lines = [
+        f"# The dialect of {shown}, as `python -m harness probe` found it.",
+        f"welcome = {_quoted(pattern(findings.welcomes, findings.names))}",
+        f"prefix = {_quoted(prefix)}",
+        f"identity = {_quoted(identity)}",
+    ]
+    if findings.own:
+        own = [TIME.sub(b"0:0", each.before) for each in findings.own]
+        lines.append(f"echo = {_quoted(_with_times(pattern(own, findings.names)))}")
+    if suffix := pattern([each for each in findings.suffixes if each]):
+        lines.append(f"suffix = {_quoted(suffix)}")
+    if findings.colours:
+        lines.append("colours = true")
+    if findings.commands:
+        lines.append(f"commands = {_quoted(findings.commands)}")
+    for key, value in (
+        ("input_line_end", findings.input_line_end),
+        ("output_line_end", findings.output_line_end),
+    ):
+        if value == CRLF:
+            lines.append(f"{key} = {_quoted(value)}")
+    lines += [
+        f"notices = [{', '.join(map(_quoted, notices))}]",
+        f"claims = [{', '.join(_quoted(claim) for claim in findings.claims)}]",
+    ]
+    for questions, answer in findings.login:
+        lines += [
+            "[[login]]",
+            f"expects = {_quoted(question_of(questions, findings.names))}",
+            f"sends = {_quoted(answer)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def question_of(texts: Sequence[bytes], names: Collection[bytes] = ()) -> str:
+    """Return the pattern of the last line of a question; '' if there was none."""
+    if not all(text.strip() for text in texts):
+        return ""
+    lasts = []
+    for text in texts:
+        stripped = text.rstrip(b"\n")
+        begin = stripped.rfind(b"\n") + 1
+        lasts.append(text[begin:])
+    return pattern(lasts, names)
+
+
+def _quoted(text: str) -> str:
+    if "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,194 @@
+"""Have a few clients join, talk and leave, and note what they receive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from harness.clients.client import Client, Clock, Log
+from harness.clients.room import Room
+from harness.errors import Violation
+from harness.probe.findings import Delivery, Findings, as_toml
+from harness.probe.login import MOST_OUTPUT, Entrance, find_entrance
+from harness.profile import CRLF, WRITTEN, Profile, parse
+from harness.target.target import Target
+
+T = TypeVar("T")
+
+PEOPLE = 4
+
+COMMANDS = "/!"
+"""Characters that begin a command on some servers."""
+
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+
+async def listen(target: Target, clock: Clock) -> Findings:
+    """Return what clients observe of a server.
+
+    Raise LoginNotFoundError if clients can't talk to each other, and Violation if one does not
+    receive a line that it should.
+    """
+    findings = Findings()
+    entrance = await _with_room(target, WRITTEN, clock, find_entrance)
+    _note_entrance(findings, entrance)
+    target.fresh()  # so that no welcome and no notice is about the clients that tried
+
+    async def talk(room: Room) -> None:
+        await _talk(room, findings)
+
+    await _with_room(target, _profile(findings), clock, talk)
+
+    async def details(room: Room) -> None:
+        await _framing(room, findings)
+        await _commands(room, findings)
+
+    await _with_room(target, _profile(findings), clock, details)
+    return findings
+
+
+async def _with_room(
+    target: Target, profile: Profile, clock: Clock, do: Callable[[Room], Awaitable[T]]
+) -> T:
+    room = Room(target, profile, clock, Log())
+    try:
+        return await do(room)
+    finally:
+        await room.leave()
+
+
+def _profile(findings: Findings) -> Profile:
+    """Return the profile of what is known so far. Without claims, nothing is taken for granted."""
+    made = parse(as_toml("it", findings), "it")
+    return replace(made, welcome=None, notices=())
+
+
+def _note_entrance(findings: Findings, entrance: Entrance) -> None:
+    findings.login = entrance.steps
+    findings.input_line_end = entrance.line_end
+    findings.colours = bool(_COLOUR.search(entrance.output))
+    # Only the ends of lines count that members sent: a welcome may have others.
+    if re.search(rb"z[0-9a-f]{8}\d{5}[^\n]*\r\n", entrance.output):
+        findings.output_line_end = CRLF
+    if findings.colours:
+        findings.login = [
+            ([_COLOUR.sub(b"", text) for text in texts], answer) for texts, answer in findings.login
+        ]
+    if findings.output_line_end == CRLF:
+        findings.login = [
+            ([text.replace(b"\r\n", b"\n") for text in texts], answer)
+            for texts, answer in findings.login
+        ]
+
+
+async def _talk(room: Room, findings: Findings) -> None:
+    people: list[Client] = []
+    said: list[bytes] = []
+    for _ in range(PEOPLE):
+        newcomer = await room.connect()
+        await newcomer.log_in()
+        people.append(newcomer)
+        findings.names.append(newcomer.login_name.encode())
+        # Wait for the welcome, unless the first client received none.
+        greets = not findings.welcomes or findings.welcomes[0]
+        await newcomer.waits(lambda: bool(newcomer.heard), None if greets else 0)  # noqa: B023
+        await room.quiet()
+        findings.welcomes.append(_take(newcomer))
+        _note(findings, people[:-1])
+    for speaker in people * 2:  # twice, as a prefix may contain a time
+        token = room.token()
+        said.append(token)
+        await speaker.say(token + b"\n")
+        for listener in people:
+            if listener is not speaker:
+                delivery = await _delivery(room, findings, speaker, listener, token, said)
+                findings.deliveries.append(delivery)
+        if await speaker.comes(token, room.window):
+            findings.own.append(await _delivery(room, findings, speaker, speaker, token, said))
+        for listener in people:  # what follows a line and is none: a bell, a prompt
+            rest = _take(listener)
+            findings.notices += _lines(rest)
+            findings.suffixes.append(rest.rpartition(b"\n")[2])
+    await room.quiet()
+    for person in people:
+        _take(person)
+    people.pop().close()
+    await room.quiet()
+    _note(findings, people)
+
+
+async def _delivery(
+    room: Room,
+    findings: Findings,
+    speaker: Client,
+    listener: Client,
+    token: bytes,
+    said: list[bytes],
+) -> Delivery:
+    """Take a line with a token; note the lines before it as notices, and the text after it."""
+    heard = (await listener.hears(token)).removesuffix(token)
+    await listener.waits(lambda: b"\n" in listener.heard, room.window / 2)
+    if b"\n" in listener.heard:
+        rest = listener.take(listener.heard.index(b"\n") + 1)
+        findings.suffixes.append(rest.removesuffix(b"\n"))
+    earlier, _, before = heard.rpartition(b"\n")
+    # A client's line that the server duplicates or echoes is not a notice.
+    findings.notices += [
+        line
+        for line in _lines(earlier + b"\n" if earlier else b"")
+        if not any(word in line for word in said)
+    ]
+    name = speaker.login_name.encode() if findings.login else b""
+    return Delivery(before, name, speaker.address.encode(), speaker.port)
+
+
+async def _framing(room: Room, findings: Findings) -> None:
+    """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 seem to hold."""
+    speaker, listener = await room.join(2)
+    first, second = room.tokens(2)
+    await speaker.say(first + b"\n" + second + b"\n")
+    await listener.hears(first)
+    between = (await listener.hears_line(second)).removesuffix(second)
+    if between.startswith(b"\n") and room.profile.prefix.fullmatch(between[1:]):
+        findings.claims.append("LINE-3")
+    first, second = room.tokens(2)
+    await speaker.say_in_pieces([first, b"+", second, b"\n"], 0.02)
+    await listener.hears(first)
+    if await listener.hears_line(second) == b"+" + second:
+        findings.claims.insert(0, "LINE-2")
+    first, second = room.tokens(2)
+    await speaker.say(first)
+    if await listener.comes(first, room.clock.patience / 2):
+        findings.claims.append("LINE-5")
+        await listener.hears(first)
+        await speaker.say(second + b"\n")
+        if (await listener.hears_line(second)).startswith(b"\n"):
+            findings.claims.append("LINE-6")
+
+
+async def _commands(room: Room, findings: Findings) -> None:
+    """Note the characters with which no line that arrives can begin."""
+    for character in COMMANDS:
+        speaker, listener = await room.join(2)
+        token = room.token()
+        await speaker.say(character.encode() + token + b"\n")
+        if not await listener.comes(character.encode() + token, 2 * room.window):
+            findings.commands += character
+
+
+def _take(client: Client) -> bytes:
+    if len(client.heard) > MOST_OUTPUT:
+        raise Violation(f"{client} received more than {MOST_OUTPUT >> 10} KiB while no client sent")
+    return client.take(len(client.heard))
+
+
+def _note(findings: Findings, people: Iterable[Client]) -> None:
+    """Note the lines that clients received while no client sent, as notices."""
+    for person in people:
+        findings.notices += _lines(_take(person))
+
+
+def _lines(heard: bytes) -> list[bytes]:
+    return [line + b"\n" for line in heard.split(b"\n")[:-1]]

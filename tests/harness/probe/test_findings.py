@@ -1,0 +1,142 @@
+"""Patterns and profiles from texts, without a server."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from harness import profile
+from harness.probe.findings import Delivery, Findings, as_toml, prefix_of, question_of
+from harness.probe.patterns import common_begin, pattern
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], ""),
+        ([b"", b""], ""),
+        ([b"Hi.\n"], r"Hi\.\n"),
+        ([b"", b"Hi.\n"], r"Hi\.\n"),
+        ([b"<127.0.0.2>", b"<127.0.0.3>"], r"<\d+\.\d+\.\d+\.\d+>"),
+        ([b"user 9: ", b"user 10: "], r"user \d+: "),
+        ([b"already: nobody.\n", b"already: 127.0.0.2.\n"], r"already: .*\n"),
+        ([b"one\nab\n", b"one\nac\n"], r"one\na.*\n"),
+        ([b"one\n", b"one\ntwo\n"], r"one\n.*(?:\n)?"),
+        ([b"\x1b[1mbold\r\n\xff\xc3\xa9"], r"\x1b\[\dmbold\x0d\n\xffé".replace(r"\d", r"\d+")),
+        ([b"a\\nb"], r"a\\nb"),
+    ],
+)
+def test_patterns(texts: list[bytes], expected: str) -> None:
+    assert pattern(texts) == expected
+
+
+heard = st.binary() | st.text("ab1.\\nd*\n\x1b\r<>' é\u2028\"").map(str.encode)
+
+
+@given(st.lists(heard))
+@example([b"one\n", b"one\ntwo\nthree"])
+@example([b"a\\n", b"a\\d"])
+@example([b"a\xff", b"a\xfe"])
+@example([b"(1", b"(x"])
+def test_a_pattern_matches_every_text_it_was_made_from(texts: list[bytes]) -> None:
+    found = re.compile(pattern(texts).encode())
+    assert all(found.fullmatch(text) for text in texts if text)
+
+
+@given(st.text(), st.lists(heard), st.lists(heard), st.lists(heard.map(lambda text: text + b"\n")))
+@example("x\ny\ud800", [b"it's\n", b"it's 1"], [b'"it\'s"\\ '], [b"a\x7f'\n"])
+def test_the_written_toml_is_a_valid_profile(
+    name: str, welcomes: list[bytes], prefixes: list[bytes], notices: list[bytes]
+) -> None:
+    notices = [line.replace(b"\n", b"") + b"\n" for line in notices]
+    deliveries = [Delivery(before.replace(b"\n", b"")) for before in prefixes]
+    findings = Findings(
+        welcomes=welcomes, deliveries=deliveries, notices=notices, claims=["LINE-2"]
+    )
+    text = as_toml(name, findings)
+    text.encode()
+    made = profile.parse(text, "made")
+    assert made.claims == {"LINE-2"}
+    assert bool(made.welcome) == any(welcomes)
+    for welcome in filter(None, welcomes):
+        assert made.welcome
+        assert made.welcome.fullmatch(welcome)
+    for delivery in deliveries:
+        assert made.prefix.fullmatch(delivery.before) or not delivery.before
+
+
+def people(*befores: bytes) -> list[Delivery]:
+    """Return deliveries of several senders, two of each."""
+    return [
+        Delivery(before, b"ann" if "a" in str(port) else b"", b"127.0.0.%d" % port, 5000 + port)
+        for port, before in enumerate(befores)
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("befores", "expected", "identity"),
+    [
+        ([b"", b""], "", "none"),
+        ([b"> ", b"> "], "> ", "none"),
+        ([b"<127.0.0.0>", b"<127.0.0.1>"], r"<[^<>\n]*>", "address"),
+        ([b"[127.0.0.0] ", b"[127.0.0.1] "], r"\[(?P<ip>\d+\.\d+\.\d+\.\d+)\] ", "name"),
+        (
+            [b"127.0.0.0:5000: ", b"127.0.0.1:5001: "],
+            r"(?P<ip>\d+\.\d+\.\d+\.\d+):(?P<port>\d+): ",
+            "name",
+        ),
+        ([b"guest: ", b"guest2: ", b"guest3: "], r"(?P<name>\w+): ", "name"),
+        ([b"[Client 3] ", b"[Client 4] "], r"\[Client (?P<name>\w+)\] ", "name"),
+        ([b"anna the 1st> ", b"bob> "], r"(?P<name>[^\n>]+)> ", "name"),
+        (
+            [b"[12:01] guest: ", b"[12:02] guest2: "],
+            r"\[\d+(?::\d+){1,2}(?:\.\d+)?(?: ?[AP]M)?\] (?P<name>\w+): ",
+            "name",
+        ),
+    ],
+)
+def test_the_prefix_tells_senders_apart(befores: list[bytes], expected: str, identity: str) -> None:
+    assert prefix_of(people(*befores)) == (expected, identity)
+    assert all(re.fullmatch(expected.encode(), before) for before in befores)
+
+
+def test_the_prefix_may_be_a_name_of_a_login() -> None:
+    deliveries = [
+        Delivery(b"(9:59:01 AM) ann says: ", b"ann", b"", 1),
+        Delivery(b"(10:00:00 AM) bob says: ", b"bob", b"", 2),
+    ]
+    made, identity = prefix_of(deliveries)
+    assert identity == "name"
+    assert [re.fullmatch(made.encode(), each.before)["name"] for each in deliveries] == [  # type: ignore[index]
+        b"ann",
+        b"bob",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([b"", b""], ""),
+        ([b"Hi!\nName? ", b"Hi!\nName? "], r"Name\? "),
+        ([b"Name:\n", b"Name:\n"], r"Name:\n"),
+        ([b"You are user 1: ", b"You are user 2: "], r"You are user \d+: "),
+        ([b"Password for ann: ", b"Password for bob: "], r"Password for \w+: "),
+    ],
+)
+def test_a_question_is_the_last_line_of_the_output(texts: list[bytes], expected: str) -> None:
+    assert question_of(texts, [b"ann", b"bob"]) == expected
+
+
+@given(st.lists(st.binary(max_size=4), min_size=1))
+def test_the_common_begin_is_the_longest(texts: list[bytes]) -> None:
+    begin = common_begin(texts)
+    assert all(text.startswith(begin) for text in texts)
+    assert len({text[: len(begin) + 1] for text in texts}) > 1 or begin in texts
+
+
+def test_names_of_the_clients_vary_in_a_welcome() -> None:
+    assert pattern([b"Hi ann, 1 here\n", b"Hi bob, 2 here\n"], [b"ann", b"bob"]) == (
+        r"Hi \w+, \d+ here\n"
+    )

@@ -55,7 +55,7 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
         _contains_address(each.before, each.address) for each in deliveries
     ):
         return r"<[^<>\n]*>", ADDRESS
-    if all(each.name and each.name in each.before for each in deliveries):
+    if all(each.name and each.name.lower() in each.before.lower() for each in deliveries):
         return _with_group(deliveries, lambda each: each.name, "name"), NAME
     if all(_contains_address(each.before, each.address) for each in deliveries):
         made = _with_group(deliveries, lambda each: each.address, "ip")

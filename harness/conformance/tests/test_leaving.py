@@ -170,3 +170,5 @@ async def test_a_member_may_come_back(room: Room) -> None:
         await room.greet(guest, listener)
         await room.greet(listener, guest)
         guest.finish()
+        await guest.ends()  # until then, its name may be in use
+        guest.close()

@@ -105,13 +105,13 @@ def test_the_prefix_tells_senders_apart(befores: list[bytes], expected: str, ide
 def test_the_prefix_may_be_a_name_of_a_login() -> None:
     deliveries = [
         Delivery(b"(9:59:01 AM) ann says: ", b"ann", b"", 1),
-        Delivery(b"(10:00:00 AM) bob says: ", b"bob", b"", 2),
+        Delivery(b"(10:00:00 AM) Bob says: ", b"bob", b"", 2),
     ]
     made, identity = prefix_of(deliveries)
     assert identity == "name"
     assert [re.fullmatch(made.encode(), each.before)["name"] for each in deliveries] == [  # type: ignore[index]
         b"ann",
-        b"bob",
+        b"Bob",
     ]
 
 

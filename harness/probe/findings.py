@@ -79,7 +79,10 @@ def _with_group(
     deliveries: Sequence[Delivery], part: Callable[[Delivery], bytes], group: str
 ) -> str:
     """Return the pattern of the texts, with a group for the part that names the sender."""
-    texts = [TIME.sub(b"0:0", each.before.replace(part(each), _MARK, 1)) for each in deliveries]
+    texts = []
+    for each in deliveries:  # some servers capitalise names
+        marked = re.sub(b"(?i)" + re.escape(part(each)), _MARK, each.before, count=1)
+        texts.append(TIME.sub(b"0:0", marked))
     return _with_times(pattern(texts)).replace(escaped(_MARK), _GROUPS[group])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.clients import Client, exchange
-from tests.integration.rooms import NEVER_SILENT, addresses, room
+from tests.integration.rooms import NEVER_SILENT, UNLIMITED, addresses, room
 
 # --- welcome -------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_a_newcomer_after_unfinished_text_hears_whole_lines() -> None:
 
 def test_a_newcomer_during_a_flood_hears_whole_lines() -> None:
     """WELCOME-1, CAST-5: while others talk, a newcomer hears everything from one line on."""
-    with room("--workers", 3, "--quiet", *NEVER_SILENT) as here:
+    with room("--workers", 3, "--quiet", *UNLIMITED, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
         for speaker in speakers:

@@ -7,6 +7,7 @@ dropped, so that nothing of a message is lost.
 """
 
 import re
+from typing import Final
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -24,6 +25,8 @@ _REPLACED = "\x80-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029"
 _REPLACED += "\u206a-\u206f\ufff9-\ufffb\u115f\u1160\u3164\uffa0"
 _HARMFUL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_REPLACED}]")
 _PLAIN = bytes([*b"\t\n", *range(0x20, 0x7F)])
+_MARKED: Final = bytes(code if code in _PLAIN else code ^ 1 for code in range(256))
+"""Table for `translate` that changes every byte which is not plain ASCII."""
 
 
 def _harmless(match: re.Match[str]) -> str:
@@ -41,6 +44,6 @@ def sanitize(block: bytes) -> bytes:
 
     Plain ASCII, the usual case, is returned as it is.
     """
-    if not block.translate(None, delete=_PLAIN):
+    if block.translate(_MARKED) == block:
         return block
     return printable(block.decode("utf-8", "replace")).encode()

@@ -15,6 +15,7 @@ BLOCKS = [
     pytest.param(b"\n", b"<192.0.2.1>\n", 1, id="LINE-4: an empty line"),
     pytest.param(b"\n\n", b"<192.0.2.1>\n<192.0.2.1>\n", 2, id="LINE-4: empty lines"),
     pytest.param(b"hel", b"<192.0.2.1>hel", 1, id="LINE-5: nothing is added"),
+    pytest.param(b"\nhel", b"<192.0.2.1>\n<192.0.2.1>hel", 2, id="an empty line, and text"),
     pytest.param(b"a\nhel", b"<192.0.2.1>a\n<192.0.2.1>hel", 2, id="a line, and text"),
     pytest.param(b"<::1>hi\n", b"<192.0.2.1><::1>hi\n", 1, id="PREFIX-4: a forged prefix"),
 ]

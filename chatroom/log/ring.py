@@ -37,18 +37,18 @@ import threading
 from bisect import bisect_right
 from time import monotonic, sleep
 from types import TracebackType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chatroom.config.limits import SEATS, Limits
 from chatroom.config.sizes import whole_pages
 from chatroom.log.origin import ORIGIN_SIZE
 
-LF = 0x0A
+LF: Final = 0x0A
 
 RETRY_AFTER = 0.001
 """Seconds between two attempts to take the lock."""
 
-IDLE = 2**64 - 1
+IDLE: Final = 2**64 - 1
 """Position of a worker without members: no append waits for it."""
 
 Span = tuple[int, int]
@@ -56,12 +56,12 @@ Span = tuple[int, int]
 
 # Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for room
 # (or did, and has died); the first of the arrays with one word for each seat (see `Log.__init__`).
-_HEAD = 0
-_IN_USE = 1
-_WAITED_FOR = 2
-_BY_SEAT = 8
-_WORDS_OF_SEAT = 7
-_WORD = 8
+_HEAD: Final = 0
+_IN_USE: Final = 1
+_WAITED_FOR: Final = 2
+_BY_SEAT: Final = 8
+_WORDS_OF_SEAT: Final = 7
+_WORD: Final = 8
 _HEADER = whole_pages((_BY_SEAT + _WORDS_OF_SEAT * SEATS) * _WORD)
 
 _LOCK = struct.Struct("hhqqi4x")
@@ -76,11 +76,12 @@ Entry = tuple[int, int, int, int, bytes]
 - the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """
-_ENTRY = struct.Struct(f"4Q{ORIGIN_SIZE}s")
-_WORDS = _ENTRY.size // _WORD
-_END = 0
-_SENDER = 1
-_MESSAGES = 3
+_ENTRY: Final = struct.Struct(f"4Q{ORIGIN_SIZE}s")
+_ENTRY_SIZE: Final = _ENTRY.size
+_WORDS: Final = _ENTRY_SIZE // _WORD
+_END: Final = 0
+_SENDER: Final = 1
+_MESSAGES: Final = 3
 
 
 class Geometry(NamedTuple):
@@ -155,6 +156,7 @@ class Log:
         """`fd`: an anonymous file of `geometry.file_size`."""
         self.fd = fd
         self.geometry = geometry
+        self._ring_text, self._ring_entries = geometry.text, geometry.entries
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
         self._words = memory[:_HEADER].cast("Q")
@@ -169,6 +171,9 @@ class Log:
         self._entries = memory[_HEADER:entries_end]
         self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
+        self._free_until = 0, 0
+        """Position and offset up to which there was room when `_has_room` last looked at the
+        workers' positions."""
         self._threads = threading.Lock()
         """Lock between threads of this process that call `_try_lock`."""
 
@@ -260,7 +265,7 @@ class Log:
 
     def unfinished(self, offset: int) -> bool:
         """Return True if the text up to `offset` does not end with LF: then LF must come next."""
-        return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
+        return offset > 0 and self._text[(offset - 1) % self._ring_text] != LF
 
     def spans_by_sender(
         self, first: int, last: int
@@ -280,7 +285,7 @@ class Log:
 
     def entries(self, first: int, last: int) -> list[Entry]:
         """Return the entries from `first` up to `last`."""
-        views = _views(self._entries, first * _ENTRY.size, last * _ENTRY.size)
+        views = _views(self._entries, first * _ENTRY_SIZE, last * _ENTRY_SIZE)
         return [entry for view in views for entry in _ENTRY.iter_unpack(view)]
 
     def views(self, start: int, end: int) -> list[memoryview]:
@@ -297,18 +302,14 @@ class Log:
         are not overwritten, because its members may have yet to receive them. So senders
         wait for the slowest worker, but never for the slowest client, and nothing is lost.
         """
-        geometry = self.geometry
         head = self.head
-        end, sender, reach, messages, origin = self._entry(head - 1)
+        end, messages = self.offset(head), self.messages(head)
         ending = self.unfinished(end)
-        slowest = min(head, *self._in_use(self._positions))
-        if (
-            end + ending + batch.size - self.offset(slowest) > geometry.text - geometry.kept
-            or head + ending + len(batch) - slowest > geometry.entries - geometry.kept_entries
-        ):
+        if not self._has_room(head + ending + len(batch), end + ending + batch.size):
             return None
         start, position = end, head
         if ending:
+            _, sender, reach, _, origin = self._entry(head - 1)
             _store(self._text, end, b"\n")
             self._put(head, end + 1, sender, reach, messages, origin)
             start += 1
@@ -319,6 +320,21 @@ class Log:
             position += 1
         self._words[_HEAD] = position
         return start
+
+    def _has_room(self, position: int, offset: int) -> bool:
+        """Return True if an append up to this position and offset overwrites nothing needed.
+
+        The positions of the workers are read only if the room found earlier is used up: the
+        slowest one never moves back, because a worker that gets members begins at the head.
+        """
+        last_position, last_offset = self._free_until
+        if position > last_position or offset > last_offset:
+            geometry = self.geometry
+            slowest = min(self.head, *self._in_use(self._positions))
+            last_position = slowest + geometry.entries - geometry.kept_entries
+            last_offset = self.offset(slowest) + geometry.text - geometry.kept
+            self._free_until = last_position, last_offset
+        return position <= last_position and offset <= last_offset
 
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no room, or the lock can't be taken in time.
@@ -430,7 +446,8 @@ class Log:
 
     def tally(self, worker: int, appended: int, due: int) -> None:
         """Count messages that `worker` has appended, and deliveries due to its members."""
-        self._appended[worker] += appended
+        if appended:
+            self._appended[worker] += appended
         self._due[worker] += due
 
     def work(self, worker: int) -> Work:
@@ -439,8 +456,8 @@ class Log:
 
     def serving(self) -> list[int]:
         """Return the workers that have members. Hold the lock."""
-        positions = self._in_use(self._positions)
-        return [number for number, position in enumerate(positions) if position != IDLE]
+        positions = self._positions
+        return [number for number in range(self._words[_IN_USE]) if positions[number] != IDLE]
 
     def yet_to_deliver(self) -> list[int]:
         """Return the workers that have not reported everything as delivered. Hold the lock."""
@@ -454,16 +471,16 @@ class Log:
     # --- the rings -----------------------------------------------------------
 
     def _field(self, position: int, field: int) -> int:
-        return self._fields[position % self.geometry.entries * _WORDS + field]
+        return self._fields[position % self._ring_entries * _WORDS + field]
 
     def _entry(self, position: int) -> Entry:
-        at = position % self.geometry.entries * _ENTRY.size
+        at = position % self._ring_entries * _ENTRY_SIZE
         return _ENTRY.unpack_from(self._entries, at)
 
     def _put(
         self, position: int, end: int, sender: int, reach: int, messages: int, origin: bytes
     ) -> None:
-        at = position % self.geometry.entries * _ENTRY.size
+        at = position % self._ring_entries * _ENTRY_SIZE
         _ENTRY.pack_into(self._entries, at, end, sender, reach, messages, origin)
 
 
@@ -479,7 +496,10 @@ def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
 
 def _store(ring: memoryview, start: int, data: bytes) -> None:
     """Write `data`, not longer than `ring`, at offset `start` of the stream."""
-    done = 0
-    for view in _views(ring, start, start + len(data)):
-        view[:] = data[done : done + len(view)]
-        done += len(view)
+    at = start % len(ring)
+    stop = at + len(data)
+    if stop <= len(ring):
+        ring[at:stop] = data
+    else:
+        ring[at:] = data[: len(ring) - at]
+        ring[: stop - len(ring)] = data[len(ring) - at :]

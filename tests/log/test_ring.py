@@ -234,6 +234,21 @@ def test_a_worker_without_members_does_not_limit_appends(log: Log) -> None:
         assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
 
 
+def test_room_that_was_found_earlier_ends_at_a_worker_that_has_begun_to_serve_since(
+    log: Log,
+) -> None:
+    append(log, Run(1, b"x" * (WINDOW // 2 - 1) + b"\n"))  # nobody serves: there is room
+    with log:
+        log.serve(0, log.head)
+    said = 0
+    while append(log, Run(1, b"x\n")) is not None:
+        said += 2
+    assert said <= WINDOW
+    with log:
+        log.advance(0, log.head)
+    assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW // 2 + said
+
+
 def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
     with log:
         log.serve(0, 1)

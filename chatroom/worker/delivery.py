@@ -297,7 +297,12 @@ class Delivery:
         if begin == start and stop == end:
             member.own = []
             return end
-        taken = member.sendmsg((whole[: begin - start], whole[stop - start :]))
+        if begin == start:
+            taken = member.send(whole[stop - start :])
+        elif stop == end:
+            taken = member.send(whole[: begin - start])
+        else:
+            taken = member.sendmsg((whole[: begin - start], whole[stop - start :]))
         if taken < end - start - (stop - begin):
             member.cursor = after(others(start, end, own), taken)
             return member.cursor

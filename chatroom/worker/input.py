@@ -143,7 +143,7 @@ class Input:
             return 0.0 if self.unbatched else None
         if self._readable or self._again:
             return 0.0
-        silence = next(iter(self._silences.values()), None)
+        silence = next(iter(self._silences.values())) if self._silences else None
         turn = None if self._queue is None else self._queue.due
         return earliest(silence, self._allowance.next, turn)
 
@@ -216,7 +216,8 @@ class Input:
             self._on_eof(member)
             departures.append((member, reason))
             return
-        size += self._feed(member, bytes(room[:size]))
+        fed = member.framer.fed
+        size += self._feed(member, self._slots.input(member.slot, fed, fed + size))
         if self._queue is not None:
             self._reads.append((member.source, size))
         if not self._allowance.spend(member, size, now):
@@ -343,7 +344,8 @@ class Input:
         batch, senders = self.batch, self._senders
         self.batch, self._senders, self.cost = Batch(), [], 0
         begin = start
-        for sender, run in zip(senders, batch.runs, strict=True):
+        for number, sender in enumerate(senders):
+            run = batch.runs[number]
             end = start + run[0]
             sender.owns(begin, end)
             sender.covered = run[2]

@@ -139,6 +139,7 @@ def test_input_wraps_at_the_end_of_a_slot(slots: Slots) -> None:
     for begin, data in ((2 * SIZE - 3, b"abc"), (2 * SIZE, b"defg")):
         slots.room(0, begin, 10)[: len(data)] = data
     assert slots.input(0, 2 * SIZE - 3, 2 * SIZE + 4) == b"abcdefg"
+    assert slots.input(0, 2 * SIZE + 1, 2 * SIZE + 3) == b"ef"
     assert slots.input(0, 5, 5) == b""
 
 

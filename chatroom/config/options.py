@@ -215,7 +215,7 @@ class Options:
     workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
         reload=Reload.LIMITED, default_text="one for each usable core", here=True,
         help="processes that serve members")
-    pack: int = option(64, "N", integer, least=1,
+    pack: int = option(256, "N", integer, least=1,
         help="members that a worker gets before the next worker gets any; once each has that many,"
         " members are spread evenly; 1: always spread evenly")
     welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,

@@ -1,7 +1,9 @@
 """Placement: which worker serves a member, and when members move. Pure functions of the loads.
 
 Each message wakes all workers that serve members. In a small room, waking one more costs more than
-all other work. So newcomers fill one worker up to `pack` members before the next worker gets any.
+all other work; in a larger one, each member gets the messages of each worker's turn by a send of
+their own. So newcomers fill one worker up to `pack` members before the next worker gets any.
+The default, 256, is a room in which one worker's sends of a message take about a millisecond.
 Once all workers have that many, the room is a large one, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds those of the workers that can serve

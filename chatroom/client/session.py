@@ -20,7 +20,7 @@ from chatroom.protocol.text import printable
 #: Seconds to wait for the room to close after a user at a terminal has left.
 PATIENCE = 1.0
 #: Seconds for which data that has arrived may still be shown after a signal.
-LAST_WORDS = 0.5
+OUTPUT_WITHIN = 0.5
 #: Exit code that a shell reports for a program killed by SIGPIPE.
 BROKEN_PIPE = 128 + 13
 
@@ -78,7 +78,7 @@ class Session:
         """End soon. A second signal ends the session at once, even if output is left."""
         if self._ending is None:
             self._end(ending_of(number))
-            self._end_within(LAST_WORDS)
+            self._end_within(OUTPUT_WITHIN)
         else:
             # Print no message either: it may block on the same terminal.
             self._ending = self._ending._replace(words="")

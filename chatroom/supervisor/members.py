@@ -19,7 +19,7 @@ from time import monotonic
 from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
-from chatroom.protocol.leave_reason import FOREIGN, LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, OTHER_PROTOCOLS, LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.progress import progress
@@ -162,7 +162,7 @@ class Members:
                 # A member has not received its own unfinished line.
                 begin = b"\n" if unfinished and log.sender(head) != id else b""
                 with contextlib.suppress(OSError):
-                    client.connection.send(begin + LAST_WORDS[reason])
+                    client.connection.send(begin + CLOSING_MESSAGES[reason])
 
     def leave(self, reasons: dict[int, LeaveReason]) -> None:
         """Free the resources of members (LEAVE-3). Ids of members that have left are ignored."""
@@ -185,12 +185,12 @@ class Members:
         A probe is only counted; an unannounced connection of another protocol is also logged.
         The member's connection is still open.
         """
-        if reason in FOREIGN:
+        if reason in OTHER_PROTOCOLS:
             self._counters.refusals[RefusalReason(reason)] += 1
             logger.info(Event("refused", address=client.address, port=client.port, reason=reason))
         if id in self._unannounced:
             probe = reason in PROBES and _sent_nothing(client)
-            if probe or reason in FOREIGN:
+            if probe or reason in OTHER_PROTOCOLS:
                 self._counters.probes += probe
                 _, decide_line = self._unannounced.pop(id)
                 decide_line(None)
@@ -203,7 +203,7 @@ class Members:
         line = f"{client.address} disconnected"
         if reason is LeaveReason.LAGGED:
             line += ": lagged too far behind"
-        elif client.removed_for or reason in FOREIGN:
+        elif client.removed_for or reason in OTHER_PROTOCOLS:
             line += f": {reason}"
         self._reserve_line()(line)
 

@@ -13,7 +13,7 @@ from time import monotonic
 from chatroom.log.ring import Batch
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
-from chatroom.protocol.opening import foreign, is_open
+from chatroom.protocol.opening import is_undecided, other_protocol
 from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
 from chatroom.system.poller import READ, Poller
@@ -57,7 +57,7 @@ class Input:
         """Events of members that may be read from; the loop adds its other events."""
         self.batch = Batch()
         """Messages to append."""
-        self._foreign: list[Departure] = []
+        self._refused: list[Departure] = []
         """Members whose first bytes were another protocol's, to return from `read`."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
@@ -184,8 +184,8 @@ class Input:
                         self._read_from(member, self._read_size, now, departures)
         if self._silences:
             self._flush_silent()
-        departures += self._foreign
-        self._foreign = []
+        departures += self._refused
+        self._refused = []
         return departures
 
     def _read_in_turn(self, queue: FairQueue, now: float, departures: list[Departure]) -> None:
@@ -225,7 +225,7 @@ class Input:
 
     def _feed(self, member: Member, data: bytes) -> int:
         """Frame input; return the cost of its messages minus their size (bytes)."""
-        if member.opening is not None and self._is_foreign(member, data):
+        if member.opening is not None and self._is_other_protocol(member, data):
             return 0
         framer = member.framer
         block = framer.feed(data)
@@ -245,16 +245,16 @@ class Input:
             self._silences[member] = monotonic() + self._flush_after
         return extra
 
-    def _is_foreign(self, member: Member, data: bytes) -> bool:
+    def _is_other_protocol(self, member: Member, data: bytes) -> bool:
         """Return whether a member's first bytes are another protocol's; then the member leaves."""
         assert member.opening is not None
         opening = member.opening + data
-        reason = foreign(opening, self._max_line)
+        reason = other_protocol(opening, self._max_line)
         if reason is not None:
             self._silences.pop(member, None)
-            self._foreign.append((member, reason))
+            self._refused.append((member, reason))
             return True
-        member.opening = opening if is_open(opening, self._max_line) else None
+        member.opening = opening if is_undecided(opening, self._max_line) else None
         return False
 
     def _read_again(self) -> None:

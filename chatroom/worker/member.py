@@ -99,16 +99,16 @@ class Member:
         except OSError:  # nothing there yet, or the connection is broken
             return b""
 
-    def close(self, last_words: bytes = b"", *, abort: bool = False) -> None:
-        """Send the last words if the socket takes them, shut it down, and close it.
+    def close(self, closing_message: bytes = b"", *, abort: bool = False) -> None:
+        """Send the closing message if the socket takes it, shut it down, and close it.
 
         Closing alone would send no FIN: the main process holds a dup of the socket.
         `abort`: drop what the kernel has yet to send; it would keep that for minutes
         if the peer does not read.
         """
         with contextlib.suppress(OSError):  # it is full, or the peer has reset it
-            if last_words:
-                self.send(last_words)
+            if closing_message:
+                self.send(closing_message)
         with contextlib.suppress(OSError):
             if abort:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)

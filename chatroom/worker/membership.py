@@ -9,7 +9,7 @@ receives nothing that another member had received by then.
 import socket
 from typing import Any
 
-from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 from chatroom.system.channel import Record
 from chatroom.system.tcp_counters import taken
 from chatroom.worker.delivery import Delivery
@@ -224,7 +224,7 @@ class Membership:
         if self.departures and not full:
             left = [(member.id, reason) for member, reason in self.departures]
             for member, reason in self.departures:
-                member.close(LAST_WORDS.get(reason, b""), abort=reason == LeaveReason.LAGGED)
+                member.close(CLOSING_MESSAGES.get(reason, b""), abort=reason == LeaveReason.LAGGED)
             self.departures = []
             for first in range(0, len(left), IDS_PER_RECORD):
                 records.append({"left": left[first : first + IDS_PER_RECORD]})

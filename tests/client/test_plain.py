@@ -510,7 +510,7 @@ def test_a_signal_after_the_connection_s_end_ends_the_client() -> None:
 
 
 def test_a_second_signal_ends_the_client_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "LAST_WORDS", 3600.0)
+    monkeypatch.setattr(session_module, "OUTPUT_WITHIN", 3600.0)
     output = FakeOutput()
     output.stuck = True
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from chatroom.client.address import reason
 from chatroom.client.connection import CHUNK, Connection
-from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 
 #: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
 #: long as the one before.
@@ -21,8 +21,8 @@ JITTER = 0.5, 1.5
 #: Last lines of a connection after which the client does not reconnect, and what it says then. No
 #: member can forge them (PREFIX-4).
 FINAL = {
-    LAST_WORDS[LeaveReason.KICKED].decode(): "you were kicked",
-    LAST_WORDS[LeaveReason.BANNED].decode(): "you were banned",
+    CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
+    CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
 #: Characters to keep of what was received last: more than each line of FINAL.
 LAST_LINE = 100

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from chatroom.client.address import UNCHECKED, RoomAddress
 from chatroom.client.connection import Connection
-from chatroom.client.session import LAST_WORDS, PATIENCE, Ending, ending_of
+from chatroom.client.session import OUTPUT_WITHIN, PATIENCE, Ending, ending_of
 from chatroom.client.signals import ENDING, handle_signals
 from chatroom.client.text import left_to_right, visible
 from chatroom.client.view.cells import FILLER
@@ -57,7 +57,7 @@ async def run(
         ending = await _stay(chat, link)
         screen.write_raw(_farewell(chat))
         screen.flush()
-        await screen.drain(LAST_WORDS)
+        await screen.drain(OUTPUT_WITHIN)
     return ending
 
 

@@ -65,7 +65,7 @@ class Console:
         self._fd = fd
         self._follower: Follower | None = None
         if log is not None:
-            self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
+            self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, skip_to=0)
         self._read_again = False
         """True if another process was appending: the log must be read again after READ_AGAIN."""
         self._lines: deque[_Line] = deque()

@@ -170,7 +170,7 @@ class WorkerPool:
 
     def _start(self, number: int) -> None:
         """Start a worker in a free seat."""
-        self._log.seat(number)
+        self._log.prepare_seat(number)
         try:
             child = Child(
                 self._loop,

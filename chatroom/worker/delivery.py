@@ -136,7 +136,7 @@ class Delivery:
 
     def make_room(self) -> None:
         """Advance at once if any worker waits for room."""
-        if self and self._log.waited_for:
+        if self and self._log.has_waiting:
             self.advance()
 
     def advance_locked(self) -> list[int]:
@@ -174,10 +174,10 @@ class Delivery:
         if self:
             news = self._log.messages(head) - self._log.messages(self.position)
             if news:
-                self._log.tally(self._number, appended, news * len(self) - appended)
+                self._log.count_work(self._number, appended, news * len(self) - appended)
             self._send_to_level(head)
         elif appended:
-            self._log.tally(self._number, appended, 0)
+            self._log.count_work(self._number, appended, 0)
         if not many:
             self._ring(wake)
 

@@ -204,7 +204,7 @@ class Input:
         self, member: Member, most: int, now: float, departures: list[Departure]
     ) -> None:
         """Read at most `most` bytes from a member, once."""
-        room = self._slots.room(member.slot, member.framer.fed, most)
+        room = self._slots.input_buffer(member.slot, member.framer.fed, most)
         reason = LeaveReason.CLOSED
         try:
             size = 0 if member.ended else member.recv_into(room)

@@ -109,7 +109,7 @@ class Worker:
             if batch and self._may_append():
                 start = log.append(batch)
                 if start is None:
-                    log.wait_for_room(self._number)
+                    log.wait_for_space(self._number)
                     wake += log.yet_to_deliver()  # only these can make room
                 else:
                     wake += log.serving()  # to deliver it

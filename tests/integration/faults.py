@@ -204,7 +204,7 @@ POINTS: dict[str, Wrap] = {
     "appended": behind(LOG, "append"),
     "unattributed": before(INPUT, "attribute"),
     "attributed": behind(INPUT, "attribute"),
-    "full": behind(LOG, "wait_for_room"),
+    "full": behind(LOG, "wait_for_space"),
     # It delivers.
     "unrung": before(DOORBELL, "ring"),
     "rung": behind(DOORBELL, "ring"),

@@ -20,7 +20,7 @@ def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
         log = Log(fd, geometry)
         log.format()
         for worker in range(workers):
-            log.seat(worker)
+            log.prepare_seat(worker)
         yield log
     finally:
         os.close(fd)

@@ -169,7 +169,7 @@ def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
 
 def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
     """The follower leaves out messages that the log still holds."""
-    follower = Follower(log, 0, max_behind=10, rest=0)
+    follower = Follower(log, 0, max_behind=10, skip_to=0)
     for number in range(5):
         say(log, b"%d\n" % number)
     chunk = follower.read(size=6)

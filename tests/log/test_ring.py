@@ -161,7 +161,7 @@ def test_every_seat_has_its_own_words() -> None:
     with new_log(workers=SEATS) as log, log:
         for worker in range(SEATS):
             log.serve(worker, worker + 1)
-            log.wait_for_room(worker)
+            log.wait_for_space(worker)
         assert log.serving() == [*range(SEATS)]
         assert log.retire(0) == [*range(SEATS)]
         assert log.head == 1, "no other word was overwritten"
@@ -237,13 +237,13 @@ def test_a_worker_without_members_does_not_limit_appends(log: Log) -> None:
 def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
     with log:
         log.serve(0, 1)
-        log.wait_for_room(1)
-        log.wait_for_room(1)
+        log.wait_for_space(1)
+        log.wait_for_space(1)
         assert log.advance(0, 1) == [], "no room was made"
         assert log.advance(0, 2) == [1]
         assert log.advance(0, 3) == []
-        log.wait_for_room(1)
-        log.wait_for_room(0)
+        log.wait_for_space(1)
+        log.wait_for_space(0)
         assert log.retire(0) == [0, 1]
 
 
@@ -283,19 +283,19 @@ def test_a_worker_that_takes_a_seat_resets_its_words() -> None:
         log.mark_suspect(1, 42)
         assert (log.turns(0), log.turns(1), log.suspect(0), log.suspect(1)) == (0, 1, 0, 42)
         log.serve(1, 5)
-        log.wait_for_room(1)
-        assert (log.worker_position(1), log.waited_for) == (5, True)
+        log.wait_for_space(1)
+        assert (log.worker_position(1), log.has_waiting) == (5, True)
         log.retire(1)
-        log.wait_for_room(1)
-        log.seat(1)
+        log.wait_for_space(1)
+        log.prepare_seat(1)
         assert log.suspect(1) == 0
         assert log.retire(0) == [], "it was retired before"
         log.serve(0, 5)
         assert log.retire(0) == [], "the new worker does not wait"
-        assert not log.waited_for
+        assert not log.has_waiting
         log.turn(1)
         assert log.turns(1) == 2, "the count goes on with the next worker"
-        log.seat(7)
+        log.prepare_seat(7)
         log.serve(7, 6)
         assert log.serving() == [7], "also in a higher seat"
 
@@ -576,7 +576,7 @@ def fixture_views() -> Iterator[tuple[Log, Log]]:
     fd = anonymous_file("a test's log", geometry.file_size)
     main = Log(fd, geometry)
     main.format()
-    main.seat(0)
+    main.prepare_seat(0)
     yield main, Log(fd, geometry)
     os.close(fd)
 

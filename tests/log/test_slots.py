@@ -121,7 +121,7 @@ def test_load_4_the_last_input_is_found_by_its_offset(
         other = make(slots.fd)
         stream = b""
         for data, most in reads:
-            room = slots.room(7, len(stream), most)
+            room = slots.input_buffer(7, len(stream), most)
             assert 0 < len(room) <= most
             piece = data[: len(room)]
             room[: len(piece)] = piece
@@ -135,9 +135,9 @@ def test_load_4_the_last_input_is_found_by_its_offset(
 
 
 def test_input_wraps_at_the_end_of_a_slot(slots: Slots) -> None:
-    assert len(slots.room(0, 2 * SIZE - 3, 10)) == 3
+    assert len(slots.input_buffer(0, 2 * SIZE - 3, 10)) == 3
     for begin, data in ((2 * SIZE - 3, b"abc"), (2 * SIZE, b"defg")):
-        slots.room(0, begin, 10)[: len(data)] = data
+        slots.input_buffer(0, begin, 10)[: len(data)] = data
     assert slots.input(0, 2 * SIZE - 3, 2 * SIZE + 4) == b"abcdefg"
     assert slots.input(0, 5, 5) == b""
 
@@ -153,7 +153,7 @@ def test_leave_3_a_cleared_slot_is_like_new_and_uses_no_memory(slots: Slots) -> 
     for slot in (4, 5, 6):
         slots.note(slot, checkpoint(slot))
         slots.note(slot, checkpoint(10 * slot))
-        slots.room(slot, 0, SIZE)[:] = b"x" * SIZE
+        slots.input_buffer(slot, 0, SIZE)[:] = b"x" * SIZE
     before = blocks(slots)
     slots.clear(5)
     assert slots.checkpoint(5) == (0, 0, 0, 0)

@@ -32,7 +32,7 @@ class Room:
         geometry = Geometry.of(SETTINGS.limits)
         self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
-        self.log.seat(0)
+        self.log.prepare_seat(0)
         self.clients: dict[int, Client] = {}
         self.put_out: list[tuple[int, LeaveReason]] = []
         self.ended: list[int] = []

@@ -43,7 +43,7 @@ class Home:
         registry = cast(RegistryProcess, Registry(100, 0, 1))
         self.log = Log(anonymous_file("a test's log", GEOMETRY.file_size), GEOMETRY)
         self.log.format()
-        self.log.seat(0)
+        self.log.prepare_seat(0)
         sources = Sources(SETTINGS.sources)
         self.members = Members(
             self.loop, self.log, self.slots, sources, registry, self.counters, self._reserve_line

@@ -53,7 +53,7 @@ class Room:
             10,
         )
         for number in self.workers:
-            self.log.seat(number)
+            self.log.prepare_seat(number)
 
     def _worker(self, number: int) -> Any:
         return SimpleNamespace(pid=100 + number, ready=number == 0)
@@ -175,9 +175,9 @@ def test_the_report_holds_all_counters(room: Room) -> None:
     tally.recovered(0.75)
     tally.recovered(0.5)
     for seat, waits in ((0, 1), (5, 2)):  # the latter is nobody's any more
-        room.log.tally(seat, 10 * waits, 100 * waits)
+        room.log.count_work(seat, 10 * waits, 100 * waits)
         for _ in range(waits):
-            room.log.wait_for_room(seat)
+            room.log.wait_for_space(seat)
     room.say(1, b"<a>x\n")
     found = room.overview.whole()
     assert (

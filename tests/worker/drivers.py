@@ -235,7 +235,7 @@ class Room:
             ours, theirs = Channel.pair()
             self.channels.append(ours)
             self.theirs.append(theirs)
-            self.log.seat(number)
+            self.log.prepare_seat(number)
             seat = Seat(
                 number, self.settings.limits, self.log, self.slots, self.room_rate, self.doorbells
             )

@@ -308,7 +308,7 @@ def test_leave_5_a_member_that_comes_back_begins_at_the_head(stage: Stage) -> No
 def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(stage: Stage) -> None:
     """The worker delivers, loses its last member and gets another one meanwhile."""
     with stage.log:
-        stage.log.wait_for_room(1)
+        stage.log.wait_for_space(1)
     alice, line = stage.join(1)
     stage.delivery.pin()
     say(stage.log, b"<b>1\n", 99)

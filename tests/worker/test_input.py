@@ -210,7 +210,7 @@ def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) ->
 def test_load_4_input_read_by_a_dead_worker_is_framed_again(reader: Reader) -> None:
     """The old input comes before new input, which is read only afterwards."""
     said = b"one\ntw"
-    reader.seat.slots.room(0, 0, len(said))[:] = said
+    reader.seat.slots.input_buffer(0, 0, len(said))[:] = said
     alice = reader.join(read=len(said))
     assert reader.wait() == 0
     alice.say(b"o\n")

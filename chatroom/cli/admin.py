@@ -42,15 +42,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
-    with contextlib.closing(connect(options, command)) as asker:
+    with contextlib.closing(connect(options, command)) as client:
         if options.do == "list":
-            members = ask(asker, {"ask": "status"}, command)["members"]
-            bans = ask(asker, {"do": "bans"}, command)["bans"]
+            members = ask(client, {"ask": "status"}, command)["members"]
+            bans = ask(client, {"do": "bans"}, command)["bans"]
             rows = table(("id", "address", "port", "worker"), members)
             tell("\n".join([*rows, f"bans: {_listed(bans)}"]), command)
         else:
             asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
-            done = ask(asker, asked, command)
+            done = ask(client, asked, command)
             bans, kicked = _listed(done.get("bans", ())), _listed(done.get("kicked", ()))
             match options.do:
                 case "kick" if not done["kicked"]:

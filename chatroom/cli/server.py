@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from chatroom.supervisor import supervisor
     from chatroom.supervisor.console import Console, ConsoleHandler, descriptor
     from chatroom.system.doorbell import Doorbell
-    from chatroom.system.systemd import SystemdNotifier, for_another, inherited
+    from chatroom.system.systemd import SystemdNotifier, inherited, passed_to_another
 
     def read() -> Settings:
         settings = sources.read(given, os.environ, file)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read()
         if not (settings.listen or sockets):
             nowhere = "no address to listen on: give HOST PORT, or --listen ADDRESS"
-            command.error(for_another() or nowhere)
+            command.error(passed_to_another() or nowhere)
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ConfigError as error:
         command.error(str(error))

@@ -136,8 +136,7 @@ class Follower:
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
-        """Return an empty chunk for messages to leave out: they were lapped, or are too far
-        behind."""
+        """Return an empty chunk in place of messages that were lapped or are too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
         middle = log.offset(head) - self._skip_to

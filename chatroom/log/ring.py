@@ -260,8 +260,7 @@ class Log:
         return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
 
     def unfinished(self, offset: int) -> bool:
-        """Return True if the text up to `offset` does not end with LF; then the next byte must be
-        LF."""
+        """Return True if the text up to `offset` ends without LF; then the next byte must be LF."""
         return offset > 0 and self._text[(offset - 1) % self.geometry.text] != LF
 
     def spans_by_sender(

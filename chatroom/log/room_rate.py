@@ -53,7 +53,7 @@ class RoomRate:
         self.fd = fd
         self.rate = limits.room_rate
         """Bytes a second."""
-        self.burst = limits.most_debt
+        self.burst = limits.max_debt
         """Bytes."""
         self._words = memoryview(mmap.mmap(fd, self.file_size(limits))).cast("Q")
         self._seats = self._words[_BY_SEAT : _BY_SEAT + limits.seats]

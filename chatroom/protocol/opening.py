@@ -41,8 +41,7 @@ def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
 
 
 def is_undecided(opening: bytes, limit: int) -> bool:
-    """Return whether more bytes may make another protocol of an opening, although it is text so
-    far."""
+    """Return whether more bytes may turn an opening, text so far, into another protocol."""
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

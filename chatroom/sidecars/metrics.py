@@ -25,7 +25,7 @@ from chatroom.system.poller import wait
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-MOST_SCRAPES = 16
+MAX_SCRAPES = 16
 """Maximum of scrapes at once; further connections are closed."""
 SCRAPE_WITHIN = 5.0
 """Timeout (s) for a client to send its request and read the answer."""
@@ -94,7 +94,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def verify_request(self, *_: object) -> bool:
         # Two threads for each scrape (one is its timer), and two of this process' own.
-        return threading.active_count() < 2 * MOST_SCRAPES + 2
+        return threading.active_count() < 2 * MAX_SCRAPES + 2
 
     def handle_error(self, *_: object) -> None:
         """Ignore a client that has gone or was too slow."""

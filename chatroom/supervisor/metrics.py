@@ -20,18 +20,18 @@ class MetricsProcess:
         loop: EventLoop,
         at: Endpoint,
         totals: Callable[[], Record],
-        beside: Sequence[Endpoint] = (),
+        in_use: Sequence[Endpoint] = (),
     ) -> None:
         """Listen at a resolved address; `totals` returns the answer to a scrape.
 
-        `beside`: addresses at which the room listens.
+        `in_use`: addresses at which the room listens.
 
         Raises ListenError, and MetricsError if prometheus-client is not installed.
         """
         if find_spec("prometheus_client") is None:
             raise MetricsError("--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
         self._totals = totals
-        self._listener = listen(at, 0, beside)
+        self._listener = listen(at, 0, in_use)
         """Listener, kept open here: a scrape during a restart of the process waits for it."""
         self.where = endpoint(self._listener)
         self._process = RestartedChild(

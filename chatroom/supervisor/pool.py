@@ -125,7 +125,7 @@ class WorkerPool:
 
     def want(self, workers: int) -> None:
         """Set the number of workers and adjust to it; if it is out of range, log a warning."""
-        most = self._settings.most_workers
+        most = self._settings.max_workers
         if 1 <= workers <= most:
             self.wanted = workers
             self._adjust()

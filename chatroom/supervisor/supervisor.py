@@ -35,7 +35,7 @@ from chatroom.config.options import option_name
 from chatroom.config.settings import Settings
 from chatroom.control import run_dir
 from chatroom.control.bans import Bans
-from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
+from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, ControlServer
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
@@ -202,7 +202,7 @@ class Supervisor:
         self._admin_commands = AdminCommands(
             self._members, bans, log, self._pool.wake_all, self._assignment.end_input
         )
-        self._control = Control(loop, self._answer)
+        self._control = ControlServer(loop, self._answer)
         cleanup.callback(self._control.close)
         if folder is not None:
             self._open_control_socket(folder, first)
@@ -211,8 +211,8 @@ class Supervisor:
             # This imports the standard library's HTTP server, which few rooms need.
             from chatroom.supervisor.metrics import MetricsProcess
 
-            beside = [endpoint(listener) for listener in self._listeners]
-            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, beside)
+            in_use = [endpoint(listener) for listener in self._listeners]
+            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, in_use)
             cleanup.callback(self._metrics.stop)
 
     def run(self) -> None:

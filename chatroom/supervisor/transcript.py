@@ -29,7 +29,7 @@ CLOSE_WITHIN = 3.0
 """Timeout (s) for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
 """Maximum of starts in that time, if one process after another dies."""
-LEAST_WATCHED = 5 * process.SYNC_EVERY
+MIN_WATCHDOG = 5 * process.SYNC_EVERY
 """Minimum of the watchdog's timeout (s): the process reports its position every SYNC_EVERY."""
 
 logger = logging.getLogger(__name__)
@@ -188,4 +188,4 @@ class TranscriptProcess:
 
 def _watched_for(settings: Settings) -> float:
     """Return the watchdog's timeout (s) for the process; 0 disables it."""
-    return max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0
+    return max(settings.watchdog, MIN_WATCHDOG) if settings.watchdog else 0.0

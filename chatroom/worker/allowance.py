@@ -8,10 +8,10 @@ feels that as TCP backpressure and loses nothing.
 
 import heapq
 
-from chatroom.config.limits import LEAST_COST
+from chatroom.config.limits import MIN_COST
 from chatroom.worker.member import Member
 
-COMMAND_COST = LEAST_COST // 8
+COMMAND_COST = MIN_COST // 8
 """Cost of a telnet command in bytes. It adds nothing to the log, but takes the worker's time: at
 the default --room-rate, the 49,152 commands of a second take less than a tenth of it."""
 
@@ -19,10 +19,10 @@ the default --room-rate, the 49,152 commands of a second take less than a tenth 
 def cost(text: bytes, messages: int) -> int:
     """Return the cost in bytes of messages that are rendered as `text`.
 
-    Each counts as LEAST_COST bytes at least, and an unfinished one twice: the LF that will end it
+    Each counts as MIN_COST bytes at least, and an unfinished one twice: the LF that will end it
     may need an entry of its own (LINE-6).
     """
-    return max(len(text), LEAST_COST * (messages + (not text.endswith(b"\n"))))
+    return max(len(text), MIN_COST * (messages + (not text.endswith(b"\n"))))
 
 
 class Allowance:

@@ -12,7 +12,7 @@ others only until the debt has fallen to half of the burst.
 
 import heapq
 
-from chatroom.config.limits import LEAST_COST
+from chatroom.config.limits import MIN_COST
 from chatroom.config.sizes import KIB
 from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.worker.member import Member
@@ -23,7 +23,7 @@ QUANTUM = 8 * KIB
 TURN_READ = KIB // 4
 """Maximum of bytes read from a member in its turn."""
 
-TURN_LINES = KIB // LEAST_COST
+TURN_LINES = KIB // MIN_COST
 """Maximum of lines read from a member in its turn: that many empty lines cost 1 KiB."""
 
 RETRY_AFTER = 0.01

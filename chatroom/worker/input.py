@@ -48,7 +48,7 @@ class Input:
         self._room_rate = seat.room_rate
         self._read_size = limits.read_size
         self._max_line = limits.max_line
-        self._most_cost = limits.most_cost
+        self._max_cost = limits.max_cost
         self._fair_batch = limits.fair_batch
         self._batch_limits = limits.batch, limits.batch_entries, limits.batch_cost
         self._flush_after = limits.flush_after
@@ -88,7 +88,7 @@ class Input:
     def add(self, member: Member, read: int) -> None:
         """Begin to read from a member, after the `read` bytes that an earlier worker has read."""
         until = self._slots.spent_until(member.slot)
-        self._allowance.resume(member, until, monotonic(), self._most_cost)
+        self._allowance.resume(member, until, monotonic(), self._max_cost)
         if read > member.covered:
             self._again[member] = read
         else:
@@ -148,11 +148,11 @@ class Input:
         return earliest(silence, self._allowance.next, turn)
 
     def _batch_is_full(self) -> bool:
-        size, entries, most_cost = self._batch_limits
+        size, entries, max_cost = self._batch_limits
         return (
             self.batch.size >= size
             or len(self.batch.runs) >= entries
-            or (self._queue is not None and self._all_costs >= most_cost)
+            or (self._queue is not None and self._all_costs >= max_cost)
         )
 
     @property

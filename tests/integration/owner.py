@@ -11,7 +11,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from chatroom.control.control_socket import Asker
+from chatroom.control.control_socket import ControlClient
 from chatroom.control.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.waiting import PATIENCE, until
@@ -51,8 +51,8 @@ class Owner:
         return said
 
     def ask(self, **request: object) -> Any:
-        with contextlib.closing(Asker(find(self.folder, self._room))) as asker:
-            return asker.ask(request)
+        with contextlib.closing(ControlClient(find(self.folder, self._room))) as client:
+            return client.ask(request)
 
     def status(self) -> Any:
         return self.ask(ask="status")

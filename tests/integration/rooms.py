@@ -24,7 +24,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from chatroom.control.control_socket import Asker
+from chatroom.control.control_socket import ControlClient
 from tests.integration.clients import Client
 from tests.integration.processes import (
     LISTENS,
@@ -252,8 +252,8 @@ class Room:
 
     def _ready(self) -> int:
         """Return the number of ready workers, by its status in the default run-dir."""
-        with closing(Asker(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
-            return sum(worker["ready"] for worker in asker.ask({"ask": "status"})["workers"])
+        with closing(ControlClient(self.run_dir / f"{self.host}:{self.port}.sock")) as client:
+            return sum(worker["ready"] for worker in client.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
         """Return the registry's process: it does not map the log."""

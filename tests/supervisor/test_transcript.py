@@ -13,7 +13,7 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.supervisor import child
 from chatroom.supervisor.child import READY_WITHIN
-from chatroom.supervisor.transcript import LEAST_WATCHED, MAX_CLOSING_STARTS, TranscriptProcess
+from chatroom.supervisor.transcript import MAX_CLOSING_STARTS, MIN_WATCHDOG, TranscriptProcess
 from chatroom.system.channel import Record
 from chatroom.system.doorbell import Doorbell
 from tests.log.entries import new_log, say
@@ -186,7 +186,7 @@ def test_a_process_has_at_least_five_seconds_and_thirty_to_start(stage: Stage) -
     while len(stage.started) == 2:
         stage.loop.turn()
         stage.loop.time += stage.loop.idle() or 0.01
-    assert LEAST_WATCHED <= stage.loop.time - begun <= 2 * LEAST_WATCHED
+    assert MIN_WATCHDOG <= stage.loop.time - begun <= 2 * MIN_WATCHDOG
 
 
 def test_the_number_of_missed_messages_is_logged(

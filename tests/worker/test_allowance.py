@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from chatroom.config.limits import LEAST_COST
+from chatroom.config.limits import MIN_COST
 from chatroom.config.sizes import KIB
 from chatroom.worker.allowance import Allowance
 from tests.integration.waiting import until
@@ -124,14 +124,14 @@ def test_load_3_the_next_worker_gives_no_new_burst(why: str) -> None:
         flooder.say((b"z" * 49 + b"\n") * 1200)
         house.settle()
         used = read_of(house, flooder)
-        assert burst - LEAST_COST < cost_of(used) <= burst + house.settings.most_cost
+        assert burst - MIN_COST < cost_of(used) <= burst + house.settings.max_cost
         if why == "a death":
             house.alive[0].kill()
         else:
             even_the_spread(house, [guest for guest in guests if guest not in theirs])
         house.settle()
         assert worker_of(house, flooder) != 0 or why == "a death"
-        most = house.settings.most_cost + 1000  # one read, and what the rate allows in a second
+        most = house.settings.max_cost + 1000  # one read, and what the rate allows in a second
         assert cost_of(read_of(house, flooder)) <= cost_of(used) + most
         house.finish()
         house.check()
@@ -155,7 +155,7 @@ def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
         assert read_of(house, flooder) == used
         flooder.say(line * 1600)
         house.settle()
-        most = house.settings.most_cost + 1000  # one read, and what the rate allows in a second
+        most = house.settings.max_cost + 1000  # one read, and what the rate allows in a second
         assert burst - 1000 < cost_of(read_of(house, flooder)) <= burst + most
         house.finish()
         house.check()
@@ -163,7 +163,7 @@ def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
 
 def cost_of(size: int) -> int:
     """Return the cost of `size` bytes of lines of 50 bytes."""
-    return size // 50 * LEAST_COST
+    return size // 50 * MIN_COST
 
 
 def even_the_spread(house: House, others: list[Guest]) -> None:

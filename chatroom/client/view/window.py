@@ -106,7 +106,7 @@ NOTCH = 3
 #: Maximum number of visible rows of the line being typed.
 HIGHEST_INPUT = 8
 #: Minimum number of rows for the conversation, if the screen has as many.
-LEAST_CONVERSATION = 2
+MIN_CONVERSATION = 2
 #: Minimum length of a shortened name; a shorter one is not shown.
 SHORTEST_NAME = 6
 #: Minimum time in seconds between two bells.
@@ -424,7 +424,7 @@ class Chat(Application[Ending]):
 
     def _input_height(self) -> Dimension:
         """Return the height of the typed line; it leaves room for the conversation."""
-        left = self.output.get_size().rows - 1 - LEAST_CONVERSATION
+        left = self.output.get_size().rows - 1 - MIN_CONVERSATION
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
     def _status(self) -> StyleAndTextTuples:

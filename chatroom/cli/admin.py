@@ -22,20 +22,20 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_room(made)
-    orders = made.add_subparsers(dest="do", metavar="COMMAND", required=True)
+    commands = made.add_subparsers(dest="do", metavar="COMMAND", required=True)
     refuse = "disconnect members, and refuse new ones from the same address or network"
     for name, about, metavar, who in (
         ("kick", "disconnect members; they may join again", "MEMBERS", MEMBERS),
         ("ban", refuse, "MEMBERS", MEMBERS),
         ("unban", "remove a ban", "ADDRESS", "banned address or network, as shown by `list`"),
     ):
-        order = orders.add_parser(name, help=about, description=about)
-        order.add_argument("who", metavar=metavar, help=who)
+        subparser = commands.add_parser(name, help=about, description=about)
+        subparser.add_argument("who", metavar=metavar, help=who)
     listing = "list the members and the bans"
-    orders.add_parser("list", help=listing, description=listing)
+    commands.add_parser("list", help=listing, description=listing)
     saying = "send a message to all members, as <room>"
-    order = orders.add_parser("say", help=saying, description=saying)
-    order.add_argument("text", metavar="TEXT", help="text of the message")
+    subparser = commands.add_parser("say", help=saying, description=saying)
+    subparser.add_argument("text", metavar="TEXT", help="text of the message")
     return made
 
 

@@ -110,8 +110,7 @@ class Settings(Options):
 
     @property
     def max_lag_entries(self) -> int:
-        """Lag limit in entries: if messages are short, the ring of entries is full before the ring
-        of text."""
+        """Lag limit in entries: short messages fill the ring of entries before that of text."""
         return self.log_entries * 5 // 8
 
     @property
@@ -182,8 +181,7 @@ class Settings(Options):
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost: of the limit in bytes or of the one in entries,
-        whichever is less."""
+        """Half of the lag limit, in bytes of cost: of the smaller one, in bytes or in entries."""
         return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property

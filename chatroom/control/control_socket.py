@@ -36,8 +36,7 @@ Answer = dict[str, Any]
 
 
 class ControlServer:
-    """The room's end. `answer(request)` is called to get the answer to a request; both are JSON
-    objects."""
+    """The room's end. `answer` is called with each request; both are JSON objects."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: the listener, and the process that serves on it."""
+"""The main process's part of the metrics: the listener, and the process that accepts from it."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from chatroom.system.listening import endpoint, listen
 
 
 class MetricsProcess:
-    """The metrics process, and its listener, which lasts as long as the room."""
+    """The metrics process, and its listener, which stays open as long as the room runs."""
 
     def __init__(
         self,

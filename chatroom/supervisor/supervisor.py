@@ -73,9 +73,10 @@ END_WITHIN = 2.0
 """Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
-"""Descriptors that a process of the room needs besides one for each member."""
+"""Number of descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""Descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a pipe."""
+"""Number of descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a
+pipe."""
 
 NO_CONTROL = "chatroom.status and chatroom.admin are unavailable; set another --run-dir"
 
@@ -94,7 +95,7 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker starts,
+    Raises ChatroomError if the room can't start or continue: WorkerError if no worker starts,
     RegistryError if the registry does not. In every case, no process, socket or shared memory of
     the room is left.
     """
@@ -118,7 +119,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: makes the parts of the main process, and leads them from phase to phase."""
+    """One room: makes the parts of the main process, and moves from phase to phase."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` releases at the end what is acquired here."""
+        """See `run` for the arguments. `cleanup` later releases what is acquired here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
@@ -138,10 +139,11 @@ class Supervisor:
         """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
-        """Timeout of the phase. It only wakes the loop: `_check_phase` sees that it is over."""
+        """Timeout of the phase. It only wakes the loop; `_check_phase` finds that it is over."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # Names may take long to resolve. A signal still ends the process: nothing needs cleanup.
+        # Resolving names may take long. A signal still ends the process here: nothing needs cleanup
+        # yet.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)
@@ -254,7 +256,7 @@ class Supervisor:
                 self._acceptor.accept(bool(self._pool.ready()))
             case Phase.DRAINING if (
                 late
-                or not workers  # nobody is left to serve unassigned members
+                or not workers  # no worker is left to serve unassigned members
                 or (self._assignment.settled and all(worker.drained for worker in workers))
             ):
                 self._assignment.stop()
@@ -262,18 +264,18 @@ class Supervisor:
             case Phase.STOPPING if late:
                 self._pool.kill()
 
-    def _enter(self, phase: Phase, within: float, order: Record) -> None:
+    def _enter(self, phase: Phase, within: float, record: Record) -> None:
         self._phase = phase
         self._deadline.set_after(within)
-        self._pool.stop(order)
+        self._pool.stop(record)
 
     def _stop(self) -> None:
-        # One stop signal is enough: block further ones. To ignore them (SIG_IGN) would race with a
-        # signal that has just come.
+        # One stop signal is enough: block further ones. Ignoring them (SIG_IGN) would race with a
+        # signal that has just arrived.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
-            self._registry.stop()  # no more newcomers; nothing waits for a registry that hangs
+            self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
@@ -295,7 +297,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # __main__ has blocked some
 
     def _on_signal(self, woken: socket.socket) -> None:
-        """Handle the signals that have come."""
+        """Handle the signals that have arrived."""
         for number in woken.recv(64):
             match number:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
@@ -338,7 +340,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Pass the new settings on. Present members do not receive a new welcome."""
+        """Apply the new settings. Present members do not receive a new welcome."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:
@@ -363,7 +365,7 @@ class Supervisor:
     def _answer(self, request: Answer) -> Answer:
         """Answer a request of the room's owner."""
         if request.get("ask") == "status":
-            return self._status_report.whole()
+            return self._status_report.full()
         if self._phase is not Phase.RUNNING:
             return {"error": "the room is starting or stopping"}
         done = self._admin_commands.run(request)

@@ -16,7 +16,7 @@ from chatroom.control.bans import Bans
 from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, SPEAKER, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, ROOM_ID, SPEAKER, AdminCommands
 from chatroom.supervisor.members import Client, Members
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
@@ -172,7 +172,7 @@ def test_say_appends_a_message_of_the_room(text: str, said: bytes, lines: int, r
     assert room.run("say", text=text) == {"said": lines, "members": 5}
     assert room.text() == said
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == NOBODY, "no member has this id, so all receive it"
+    assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)
     assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
     assert room.woken == 1

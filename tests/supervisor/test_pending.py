@@ -8,7 +8,7 @@ import pytest
 
 from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.supervisor import pending as module
-from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, PendingConnections
+from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_DELAY, PendingConnections
 from chatroom.system.networks import parse_network
 from tests.system.loops import ManualLoop
 
@@ -78,7 +78,7 @@ def is_dropped(peer: socket.socket) -> bool:
 def test_only_trusted_addresses_may_send_a_header(
     address: str, trusted: bool, porch: Porch
 ) -> None:
-    assert porch.proxies.trust(address) == trusted
+    assert porch.proxies.trusts(address) == trusted
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])
@@ -96,17 +96,17 @@ def test_a_client_behind_a_proxy_is_admitted_with_all_its_input(
 def test_a_connection_of_the_proxy_itself_keeps_its_own_address(
     header: bytes, porch: Porch
 ) -> None:
-    """A LOCAL connection is admitted when it sends data, or after LOCAL_STAYS."""
+    """A LOCAL connection is admitted when it sends data, or after LOCAL_DELAY."""
     porch.comes(header + b"hello\n")
     silent = porch.comes(header)
     porch.turn()
     ((_, *who),) = porch.admitted
     assert who == ["127.0.0.1", 4444, len(header)]
-    assert porch.loop.step() == pytest.approx(LOCAL_STAYS)
-    porch.loop.time += LOCAL_STAYS / 2
+    assert porch.loop.step() == pytest.approx(LOCAL_DELAY)
+    porch.loop.time += LOCAL_DELAY / 2
     porch.turn()
     assert len(porch.admitted) == 1
-    porch.loop.time += LOCAL_STAYS
+    porch.loop.time += LOCAL_DELAY
     assert porch.loop.step() is None
     assert porch.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
     assert silent.fileno() >= 0

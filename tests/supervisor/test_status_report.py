@@ -80,7 +80,7 @@ class Room:
         assert append(self.log, Run(sender, text, 1)) is not None
 
     def lags(self) -> list[int | None]:
-        return [client["lag"] for client in self.overview.whole()["members"]]
+        return [client["lag"] for client in self.overview.full()["members"]]
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -108,7 +108,7 @@ def fixture_room() -> Iterator[Room]:
 
 
 def test_an_empty_room(room: Room) -> None:
-    assert room.overview.whole() == {
+    assert room.overview.full() == {
         "room": {
             "version": __version__,
             "build": BUILD,
@@ -158,7 +158,7 @@ def test_durations_do_not_depend_on_the_system_s_clock(
     room.join(3)
     clocks["monotonic"] += 5
     clocks["time"] += 5 + step
-    found = room.overview.whole()
+    found = room.overview.full()
     assert (found["room"]["up"], found["room"]["since"]) == (65.0, 1000.0 + step)
     [member] = found["members"]
     assert (member["here"], member["since"]) == (35.0, 1030.0 + step)
@@ -179,7 +179,7 @@ def test_the_report_holds_all_counters(room: Room) -> None:
         for _ in range(waits):
             room.log.wait_for_space(seat)
     room.say(1, b"<a>x\n")
-    found = room.overview.whole()
+    found = room.overview.full()
     assert (
         found["room"]
         | {
@@ -212,7 +212,7 @@ def test_the_report_describes_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
     assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
-    (found,) = room.overview.whole()["members"]
+    (found,) = room.overview.full()["members"]
     assert found == {
         "id": 3,
         "address": "127.0.0.1",
@@ -224,7 +224,7 @@ def test_the_report_describes_a_member(room: Room) -> None:
         "heard": 10,
         "lag": 0,
     }
-    assert [client["members"] for client in room.overview.whole()["workers"]] == [0, 1]
+    assert [client["members"] for client in room.overview.full()["workers"]] == [0, 1]
 
 
 def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
@@ -234,8 +234,8 @@ def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
     room.say(1, b"<a>456\n")
     room.say(2, b"<b>78\n")
     assert room.lags() == [18, 24], "a lag includes its own text behind other text"
-    assert [client["lag"] for client in room.overview.whole()["workers"]] == [18, 24]
-    assert room.overview.whole()["room"]["lag"] == 24
+    assert [client["lag"] for client in room.overview.full()["workers"]] == [18, 24]
+    assert room.overview.full()["room"]["lag"] == 24
     client.connection.sendall(b"<b>3\n")
     assert room.lags()[0] == 6, "its cursor has passed its own text"
     client.connection.sendall(b"<b>")
@@ -251,7 +251,7 @@ def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
     room.slots.clear(1)
     room.say(2, b"<b>3\n")
     assert room.lags() == [None]
-    assert room.overview.whole()["room"]["lag"] == 0
+    assert room.overview.full()["room"]["lag"] == 0
 
 
 def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
@@ -270,7 +270,7 @@ def test_bytes_and_lag_of_a_unix_socket_s_client_are_unknown(room: Room) -> None
     ours, theirs = socket.socketpair()
     room.peers.append(theirs)
     room.clients[1] = Client(ours, UNIX, 0, "", 0, 1)
-    (found,) = room.overview.whole()["members"]
+    (found,) = room.overview.full()["members"]
     assert (found["address"], found["port"]) == ("unix", 0)
     assert found["said"] is found["heard"] is found["lag"] is None
 
@@ -280,7 +280,7 @@ def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
         room.join(id, worker=id % 2)
     room.say(9, b"<a>12\n")
     room.clients[3].connection.sendall(b"<a>")
-    whole = room.overview.whole()
+    whole = room.overview.full()
     assert [client["lag"] for client in whole.pop("members")] == [6, 6, 3]
     assert [client["lag"] for client in whole["workers"]] == [6, 6], (
         "a worker's lag is its slowest member's"

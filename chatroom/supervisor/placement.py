@@ -17,8 +17,8 @@ UNEVEN = 0.1
 
 GATHER_AT = 0.75
 """Fraction of the capacity of all workers in use but one, at `pack` members each. A room
-up to this size is gathered on these workers. It is below 1, so that small changes of the room's size
-move nobody."""
+up to this size is gathered on these workers. It is below 1, so that small changes of the size move
+nobody."""
 
 
 class Move(NamedTuple):

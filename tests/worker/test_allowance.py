@@ -17,20 +17,20 @@ RATE, BURST = 1000, 4000
 def test_a_rate_of_0_throttles_nobody() -> None:
     allowance = Allowance(0, BURST)
     assert all(allowance.spend(member_on(Line()), 1 << 40, 1000.0) for _ in range(3))
-    assert allowance.next is None
-    assert allowance.over(1e9) == []
+    assert allowance.next_release is None
+    assert allowance.release(1e9) == []
 
 
 def test_load_3_a_burst_is_read_at_once_and_the_excess_is_throttled() -> None:
     allowance, member = Allowance(RATE, BURST), member_on(Line())
     for _ in range(4):
         assert allowance.spend(member, 1000, 50.0)
-    assert allowance.next is None
+    assert allowance.next_release is None
     assert not allowance.spend(member, 500, 50.0)
-    assert allowance.next == pytest.approx(50.5)
-    assert allowance.over(50.49) == []
-    assert allowance.over(50.51) == [member]
-    assert allowance.next is None
+    assert allowance.next_release == pytest.approx(50.5)
+    assert allowance.release(50.49) == []
+    assert allowance.release(50.51) == [member]
+    assert allowance.next_release is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,10 +43,10 @@ def test_load_3_the_long_term_rate_is_exact_and_silence_earns_one_burst(seed: in
         size = chance.randint(1, most)
         read += size
         if not allowance.spend(member, size, now):
-            assert allowance.next is not None
-            assert allowance.next > now
-            now = allowance.next
-            assert allowance.over(now) == [member]
+            assert allowance.next_release is not None
+            assert allowance.next_release > now
+            now = allowance.next_release
+            assert allowance.release(now) == [member]
     assert read / RATE - (now - 1000.0) == pytest.approx(BURST / RATE, abs=most / RATE)
     now += 3600
     again = 0
@@ -60,9 +60,9 @@ def test_load_3_throttled_members_resume_in_the_order_of_their_times() -> None:
     members = {id: member_on(Line(), id) for id in (1, 2, 3)}
     for id, size in ((1, 6000), (2, 4500), (3, 6000)):
         assert not allowance.spend(members[id], size, 0.0)
-    assert allowance.over(1.0) == [members[2]]
-    assert allowance.next == pytest.approx(2.0)
-    assert allowance.over(2.5) == [members[1], members[3]]
+    assert allowance.release(1.0) == [members[2]]
+    assert allowance.next_release == pytest.approx(2.0)
+    assert allowance.release(2.5) == [members[1], members[3]]
 
 
 def test_load_3_a_flood_is_throttled_loses_nothing_and_delays_nobody() -> None:
@@ -97,7 +97,7 @@ def test_load_3_a_member_that_left_is_forgotten() -> None:
     for member in (gone, other):
         assert not allowance.spend(member, BURST + 500, 0.0)
     allowance.forget(gone)
-    assert allowance.over(1.0) == [other]
+    assert allowance.release(1.0) == [other]
     allowance.forget(other)
 
 
@@ -111,7 +111,7 @@ def test_load_3_the_next_worker_counts_used_input_by_its_own_rate() -> None:
         successor.resume(moved, member.spent_until, 50.0, read)
         assert moved.spent_until == pytest.approx(50.0 + (BURST + read) / rate)
         assert not successor.spend(moved, 1, 50.0)
-        assert successor.next == pytest.approx(50.0 + (read + 1) / rate)
+        assert successor.next_release == pytest.approx(50.0 + (read + 1) / rate)
 
 
 @pytest.mark.parametrize("why", ["a death", "a move"])

@@ -13,7 +13,14 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.system.doorbell import Doorbell
 from chatroom.worker import delivery
-from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
+from chatroom.worker.delivery import (
+    CATCH_UP_WITHIN,
+    FEW_MEMBERS,
+    MAX_SPANS,
+    Delivery,
+    after,
+    others,
+)
 from chatroom.worker.member import Member
 from tests.log.entries import Run, append, head, new_log, say
 from tests.worker.drivers import EVERYTHING, Clock, Line, member_on
@@ -387,10 +394,10 @@ def test_load_2_the_limit_in_bytes(stage: Stage) -> None:
     stage.say(b"x" * 49 + b"\n")
     stage.turn()
     assert stage.delivery.offset - slow.cursor == LAG
-    assert stage.delivery.too_slow() == []
+    assert stage.delivery.laggards() == []
     stage.say(b"\n")
     stage.turn()
-    assert stage.delivery.too_slow() == [slow]
+    assert stage.delivery.laggards() == [slow]
 
 
 def test_load_2_the_limit_in_entries(stage: Stage) -> None:
@@ -399,24 +406,24 @@ def test_load_2_the_limit_in_entries(stage: Stage) -> None:
     for _ in range(LAG_ENTRIES + 1):
         stage.say(b"\n")
         stage.turn()
-    assert stage.delivery.too_slow() == [], "the member has received one entry"
+    assert stage.delivery.laggards() == [], "the member has received one entry"
     narrow.room = 3
     stage.delivery.resume(slow)
     for _ in range(3):
-        assert stage.delivery.too_slow() == []
+        assert stage.delivery.laggards() == []
         stage.say(b"\n")
         stage.turn()
-    assert stage.delivery.too_slow() == []
+    assert stage.delivery.laggards() == []
     stage.say(b"\n")
     stage.turn()
-    assert stage.delivery.too_slow() == [slow]
+    assert stage.delivery.laggards() == [slow]
 
 
 def test_load_2_one_batch_may_exceed_the_limit_in_entries(stage: Stage) -> None:
     slow, _ = stage.join(1, room=0)
     append(stage.log, *[Run(99, b"\n")] * (LAG_ENTRIES + 1))
     assert stage.turn() == [slow]
-    assert stage.delivery.too_slow() == [slow]
+    assert stage.delivery.laggards() == [slow]
 
 
 def test_load_2_a_level_member_is_never_too_slow(stage: Stage) -> None:
@@ -424,7 +431,7 @@ def test_load_2_a_level_member_is_never_too_slow(stage: Stage) -> None:
     for _ in range(50):
         stage.say(b"x" * 99 + b"\n")
         stage.turn()
-        assert stage.delivery.too_slow() == []
+        assert stage.delivery.laggards() == []
     assert len(line.heard) == 5000
 
 
@@ -443,16 +450,16 @@ def test_load_4_a_lagging_member_taken_over_has_a_grace_period(
     member = member_on(line, 1)
     stage.delivery.take_over(member, start, 1, [])
     assert stage.delivery.grace_until == clock.now + CATCH_UP_WITHIN
-    assert stage.delivery.too_slow() == []
+    assert stage.delivery.laggards() == []
     clock.now += CATCH_UP_WITHIN - 1
     if catches_up:
         line.room = LAG // 2 + 1
         assert not stage.delivery.resume(member)
-        assert stage.delivery.too_slow() == []
+        assert stage.delivery.laggards() == []
     else:
-        assert stage.delivery.too_slow() == []
+        assert stage.delivery.laggards() == []
         clock.now += 1
-        assert stage.delivery.too_slow() == [member]
+        assert stage.delivery.laggards() == [member]
     assert stage.delivery.grace_until is None
 
 
@@ -465,7 +472,7 @@ def test_a_member_taken_over_with_little_lag_has_no_grace_period(stage: Stage) -
 # --- other workers -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("members", "first"), [(FEW, "sent"), (FEW + 1, "rung")])
+@pytest.mark.parametrize(("members", "first"), [(FEW_MEMBERS, "sent"), (FEW_MEMBERS + 1, "rung")])
 def test_few_members_are_served_before_others_are_woken_many_after(
     members: int, first: str
 ) -> None:
@@ -559,7 +566,7 @@ class Model:
         if not self.stage.delivery:
             return
         self.stage.turn()
-        for member in self.stage.delivery.too_slow():
+        for member in self.stage.delivery.laggards():
             lag = self.stage.delivery.offset - member.cursor
             entries = self.stage.delivery.position - member.entry
             assert lag > LAG or entries > LAG_ENTRIES

@@ -60,7 +60,7 @@ class Reader:
             self.runs.append((sender, reach, messages - before))
             before = messages
         if batch:
-            self.input.attribute(0)
+            self.input.record_own(0)
         return batch.text()
 
     def turns(self) -> list[bytes]:

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     given, file = _given(command, arguments)
 
-    # Imported here, because these take as long as all the rest, and `--help`, `--version` and wrong
-    # arguments do not need them.
+    # Imported here, because these take as long as all other imports, and `--help`, `--version` and
+    # wrong arguments do not need them.
     import logging
 
     from chatroom.logs import Event, Formatter
@@ -107,7 +107,7 @@ def _given(
             command.error(f"a Unix socket needs --listen: --listen {given['host']}")
         name = "HOST"
         try:
-            # Not in the parser, where each is converted alone.
+            # Not in the parser, which converts each argument separately.
             port = given.get("port", "")
             host = host_name(given["host"], port or given["host"].rpartition(":")[2])
             if not port:

@@ -68,8 +68,8 @@ def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.Argu
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print a text and flush. If that fails, end the process: with an error, unless the reader of
-    the output has gone."""
+    """Print a text and flush it. If that fails, end the process, with an error unless the output's
+    reader has closed it."""
     try:
         print(before + printable(text), flush=True)
     except OSError as error:
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
     if options.watch is not None:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # with all that was shown flushed
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # everything that was shown is flushed
     client = connect(options, command)
     before: dict[str, Any] | None = None
     with contextlib.closing(client):
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the lines of a report. Rates are since the report `before`, or the room's start."""
+    """Yield the lines of a report. Rates are averages since `before`, or since the room's start."""
     room = found["room"]
     earlier = before["room"] if before else {"up": 0, "messages": 0, "deliveries": 0, "bytes": 0}
     seconds = max(0.001, room["up"] - earlier["up"])

@@ -18,13 +18,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: restarted do not all come back at the same moment.
 JITTER = 0.5, 1.5
 
-#: Last lines of a connection after which the client does not reconnect, and what it says then. No
-#: member can forge them (PREFIX-4).
+#: Last lines of a connection after which the client does not reconnect, each with the client's
+#: notice. No member can forge them (PREFIX-4).
 FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Characters to keep of what was received last: more than each line of FINAL.
+#: Number of last received characters to keep: more than each line of FINAL.
 LAST_LINE = 100
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.
@@ -76,15 +76,16 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        # True once text was sent, or a second line began: the first may be a refusal (JOIN-5).
+        # True once text was sent, or a second line has begun: the first line may be a refusal
+        # (JOIN-5).
         self._works = False
         self.since: float | None = monotonic()
         self.until = 0.0
 
     async def run(self, listener: Listener) -> str:
-        """Receive and reconnect. Return why the connection was lost if it is not made again.
+        """Receive and reconnect.
 
-        That is the case without `reconnect`, and after a kick or a ban.
+        Without `reconnect`, or after a kick or a ban, return why the connection was lost.
         """
         waits = pauses()
         while True:

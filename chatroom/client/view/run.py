@@ -76,7 +76,7 @@ async def _stay(chat: Chat, link: Link) -> Ending:
     listening.cancel()
     await asyncio.wait([listening])
     await link.leave(chat, PATIENCE)
-    chat.lost()  # An unfinished line is written to the log.
+    chat.lost()  # This writes an unfinished line to the log.
     return ending
 
 

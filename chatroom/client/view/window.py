@@ -1,7 +1,7 @@
 """The contents of the screen, and the keys.
 
-From top to bottom: the conversation, the status, and the line being typed. prompt_toolkit does the
-editing, the history and pasting; this module adds the rest.
+From top to bottom: the conversation, the status, and the typed line. prompt_toolkit does the
+editing, the history and pasting; this module does the rest.
 """
 
 import os
@@ -103,7 +103,7 @@ FRAME = 0.05
 TICK = 1.0
 #: Rows to scroll for a step of the wheel.
 NOTCH = 3
-#: Maximum number of visible rows of the line being typed.
+#: Maximum number of visible rows of the typed line.
 HIGHEST_INPUT = 8
 #: Minimum number of rows for the conversation, if the screen has as many.
 MIN_CONVERSATION = 2
@@ -142,7 +142,7 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
 
 
 def linked(row: StyleAndTextTuples, urls: Iterable[UrlPart], number: int) -> StyleAndTextTuples:
-    """Return a row whose URLs are links (OSC 8). `number`: tells apart the links of each line."""
+    """Return a row whose URLs are links (OSC 8). `number`: number of the line, for ids."""
     chars = list(explode_text_fragments(row))
     for start, end, url in reversed([*urls]):
         chars.insert(end, ("[ZeroWidthEscape]", "\x1b]8;;\x1b\\"))
@@ -175,7 +175,7 @@ def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuple
 
 @cache
 def _named(name: str) -> re.Pattern[str]:
-    """Return a pattern for a name as a whole word, which an address within another is not."""
+    """Return a pattern for a name as a whole word; a part of a longer address does not match."""
     return re.compile(rf"(?<![\w.:]){re.escape(name)}(?!\w|[.:]\w)", re.IGNORECASE)
 
 
@@ -232,7 +232,7 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, and the listener of a link. It ends when the user leaves, or by `end`."""
+    """The window, the listener of a link. It is closed when the user leaves, or by `end`."""
 
     def __init__(
         self,
@@ -314,7 +314,7 @@ class Chat(Application[Ending]):
             self.exit(result=ending)
 
     def invalidate(self) -> None:
-        """Draw a frame soon, unless the terminal still has to take the last one."""
+        """Draw a frame soon, unless the terminal has not taken all of the last one yet."""
         self._screen.retry()
         if not self._screen.stuck:
             super().invalidate()
@@ -348,9 +348,9 @@ class Chat(Application[Ending]):
             self._screen.bell()
 
     def enter(self) -> None:
-        """Send the typed lines, or carry out a command. If this fails, keep them.
+        """Send the typed lines, or run a command. If this fails, keep them.
 
-        A paste of several lines is no command: its lines may begin with the path of a file.
+        A paste of several lines is not a command: its lines may begin with the path of a file.
         """
         text = self.typed.text.strip("\n")
         if not text.startswith("/") or "\n" in text:
@@ -362,7 +362,7 @@ class Chat(Application[Ending]):
 
     def send(self, text: str) -> None:
         """Send lines; if they can't be sent, the typed line is kept."""
-        # A paste mostly ends with a line end, and Enter may be hit twice: send no empty message.
+        # A paste often ends with a line end, and Enter may be pressed twice: send no empty message.
         lines = text.split("\n") if text else []
         self._link.hurry()
         if not lines:
@@ -381,7 +381,7 @@ class Chat(Application[Ending]):
         self._done()
 
     def _done(self) -> None:
-        """Make room for the next line, and return to the end of the conversation."""
+        """Clear the typed line, and return to the end of the conversation."""
         self.typed.reset(append_to_history=True)
         self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
         self.pages.end()
@@ -389,10 +389,10 @@ class Chat(Application[Ending]):
     def find(self) -> None:
         """Scroll to the last line that contains the typed text; if repeated, to the one before."""
         if not self.pages.find(self.typed.text):
-            self._screen.bell()  # As a shell's search does.
+            self._screen.bell()  # as a shell's search does
 
     def _carry_out(self, text: str) -> bool:
-        """Carry out a command; return False if there is no such command."""
+        """Run a command; return False if there is no such command."""
         match text.split():
             case ["/quit"]:
                 self.end(Ending(0))
@@ -423,7 +423,7 @@ class Chat(Application[Ending]):
         return Layout(HSplit([Window(view), status, line]), field)
 
     def _input_height(self) -> Dimension:
-        """Return the height of the typed line; it leaves room for the conversation."""
+        """Return the height of the typed line; it leaves rows for the conversation."""
         left = self.output.get_size().rows - 1 - MIN_CONVERSATION
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
@@ -450,7 +450,8 @@ class Chat(Application[Ending]):
         keys = KeyBindings()
         nothing_typed = Condition(lambda: not self.typed.text)
         keys.add("enter")(lambda _event: self.enter())
-        # Eager: with selected text, the library has longer keys that begin with Ctrl-C.
+        # Eager, because with selected text the library has longer key sequences that begin with
+        # Ctrl-C.
         keys.add("c-c", eager=True)(lambda _event: self.end(Ending(0)))
         keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
         keys.add("c-z")(lambda _event: self.stop())
@@ -461,7 +462,7 @@ class Chat(Application[Ending]):
         keys.add("c-r")(lambda _event: self.find())
         at_end = Condition(lambda: self.typed.cursor_position == len(self.typed.text))
         keys.add("end", filter=at_end)(lambda _event: self.pages.end())
-        # Keys of the library that submit the line to it. It would be lost.
+        # Keys with which the library would take the line, so that it would be lost.
         for key in [("c-o",), ("escape", "#")]:
             keys.add(*key)(lambda _event: None)
         return keys

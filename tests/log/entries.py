@@ -50,7 +50,7 @@ def append(log: Log, *runs: Run) -> int | None:
         return log.append(batch_of(*runs))
 
 
-def say(log: Log, text: bytes, sender: int = 1) -> int:
+def append_message(log: Log, text: bytes, sender: int = 1) -> int:
     """Append one message, for which there must be room; return its offset."""
     start = append(log, Run(sender, text))
     assert start is not None

@@ -1,4 +1,4 @@
-"""Slots: the state that another worker needs to go on with a member."""
+"""Slots: the state that another worker needs to continue with a member."""
 
 import mmap
 import os
@@ -64,12 +64,12 @@ def test_load_3_an_allowance_is_visible_until_its_slot_is_cleared(slots: Slots) 
     assert [other.spent_until(slot) for slot in (5, 49)] == [0.0, 1049.25]
 
 
-class Dead(Exception):
+class Killed(Exception):
     pass
 
 
 class Stores:
-    """Memory that takes `left` more words, and then raises Dead."""
+    """Memory that takes `left` more words, and then raises Killed."""
 
     def __init__(self, words: memoryview, left: int) -> None:
         self._words = words
@@ -80,7 +80,7 @@ class Stores:
 
     def __setitem__(self, index: int, value: int) -> None:
         if not self.left:
-            raise Dead
+            raise Killed
         self.left -= 1
         self._words[index] = value
 
@@ -99,7 +99,7 @@ def test_load_4_a_death_during_note_leaves_the_old_or_new_checkpoint(
         slots._words = memory = Stores(words, stores)  # type: ignore[assignment]
         try:
             slots.note(3, checkpoint(500))
-        except Dead:
+        except Killed:
             deaths += 1
             assert other.checkpoint(3) == old
         else:

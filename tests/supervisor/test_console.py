@@ -17,7 +17,7 @@ from chatroom.supervisor import console as module
 from chatroom.supervisor.console import MAX_LINES, Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from tests.integration.waiting import PATIENCE
-from tests.log.entries import Run, batch_of, new_log, say
+from tests.log.entries import Run, append_message, batch_of, new_log
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
 
@@ -63,30 +63,30 @@ def log_of(console: Script) -> Log:
 def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
     log = log_of(console)
     assert console.print() == b""
-    say(log, b"<a>hello\n")
-    say(log, b"<b>hi\n<b>there\n")
+    append_message(log, b"<a>hello\n")
+    append_message(log, b"<b>hi\n<b>there\n")
     assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
     assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
-    say(log, b"<a>bye\n")
+    append_message(log, b"<a>bye\n")
     assert console.print().endswith(b"<b>there\n<a>bye\n")
 
 
 def test_a_console_begins_at_the_head() -> None:
     with new_log(ROOMY) as log, closing(Doorbell.new()) as doorbell:
-        say(log, b"<a>before\n")
+        append_message(log, b"<a>before\n")
         console = Script(log, doorbell)
-        say(log, b"<a>after\n")
+        append_message(log, b"<a>after\n")
         assert console.print() == b"<a>after\n"
 
 
 def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
     log = log_of(console)
     console.print_line("a connected")
-    say(log, b"<a>hello\n")
-    say(log, b"<a>bye\n")
+    append_message(log, b"<a>hello\n")
+    append_message(log, b"<a>bye\n")
     console.print_line("a disconnected")
     console.print_line("b connected")
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     assert console.print() == (
         b"a connected\n<a>hello\n<a>bye\na disconnected\nb connected\n<b>hi\n"
     )
@@ -94,9 +94,9 @@ def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
 
 def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: Script) -> None:
     log = log_of(console)
-    say(log, b"<a>hello\n")
+    append_message(log, b"<a>hello\n")
     decide, other = console.reserve_line(), console.reserve_line()
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     console.print_line("c connected")
     assert console.print() == b"<a>hello\n"
     decide("b connected")
@@ -113,9 +113,9 @@ def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
 
 def test_an_unfinished_line_is_printed_as_it_grows(console: Script) -> None:
     log = log_of(console)
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     assert console.print() == b"<a>hel"
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     assert console.print() == b"<a>hel\n<b>hi\n"
 
 
@@ -129,15 +129,15 @@ def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
         if not at_once:
             console.print()
 
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     look()
     console.print_line("b connected")
     look()
     console.print_line("c connected")
     look()
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     look()
-    say(log, b"\n")
+    append_message(log, b"\n")
     assert console.print() == b"<a>hel\nb connected\nc connected\n<b>hi\n\n"
 
 
@@ -152,7 +152,7 @@ def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     for line in (b"<a>1\n", b"<a>2\n", b"<a>3\n", b"<a>as long as it is\n"):
-        say(log, line)
+        append_message(log, line)
     assert console.print(1) == b"<a>1\n<a>2\n"
     assert console.print(1) == b"<a>1\n<a>2\n<a>3\n"
     assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message at least"
@@ -164,10 +164,10 @@ def test_a_chunk_of_only_an_omitted_line_end_is_skipped(
     """A chunk may consist of nothing else."""
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     console.print_line("b connected")
     console.print()
-    say(log, b"<b>as long as it is\n")
+    append_message(log, b"<b>as long as it is\n")
     assert console.print() == b"<a>hel\nb connected\n<b>as long as it is\n"
 
 
@@ -181,15 +181,15 @@ def test_messages_beyond_the_limit_are_left_out_and_counted(
 ) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
     with scripted() as (console, log):
-        say(log, b"<a>hello\n" + open_line)
+        append_message(log, b"<a>hello\n" + open_line)
         console.print()
         for _ in range(30):
-            say(log, b"<b>hi\n")
+            append_message(log, b"<b>hi\n")
         if at_end:
-            say(log, at_end)
+            append_message(log, at_end)
         count = 30 + bool(at_end)
         assert console.print() == b"<a>hello\n" + open_line + ends + b"(%d left out)\n" % count
-        say(log, b"<a>bye\n")
+        append_message(log, b"<a>bye\n")
         assert console.print().endswith(b" left out)\n<a>bye\n")
 
 
@@ -197,20 +197,20 @@ def test_messages_beyond_the_limit_are_left_out_and_counted(
 def test_lapped_messages_are_left_out_and_counted(line: bytes) -> None:
     with scripted(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
         for _ in range(200):
-            say(log, line)
+            append_message(log, line)
         assert console.print() == b"(200 left out)\n"
         for _ in range(5):
-            say(log, line)
+            append_message(log, line)
         assert console.print() == b"(200 left out)\n" + line * 5
 
 
 def test_notices_come_after_the_count_of_omitted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
     with scripted() as (console, log):
-        say(log, b"<a>hello\n")
+        append_message(log, b"<a>hello\n")
         console.print_line("b connected")
         for _ in range(30):
-            say(log, b"<b>hi\n")
+            append_message(log, b"<b>hi\n")
         assert console.print() == b"(31 left out)\nb connected\n"
 
 
@@ -249,7 +249,7 @@ def test_every_notice_is_a_line_in_its_place(steps: list[Any], chunk: int) -> No
         places: list[int] = []
         for action, argument in steps:
             if action == "append":
-                say(log, argument)
+                append_message(log, argument)
                 said += b"\n" * (said[-1:] not in (b"", b"\n")) + argument
             elif action == "say":
                 console.print_line(f"notice {len(places)}")
@@ -341,7 +341,7 @@ def test_the_console_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) 
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
-        say(log, b"<a>hello\n")
+        append_message(log, b"<a>hello\n")
         doorbell.ring()
         assert reader.read_until(b"\n") == b"<a>hello\n"
         console.close(PATIENCE)
@@ -352,7 +352,7 @@ def test_an_undecided_line_is_left_out_at_the_end(reader: Reader, doorbell: Door
     with new_log(ROOMY) as log:
         console = Console(log, doorbell, reader.output)
         decide = console.reserve_line()
-        say(log, b"<a>hello\n")
+        append_message(log, b"<a>hello\n")
         console.close(PATIENCE)
         assert reader.read() == b"<a>hello\n"
         decide("a connected")

@@ -16,7 +16,7 @@ from chatroom.supervisor.child import READY_WITHIN
 from chatroom.supervisor.transcript import MAX_CLOSING_STARTS, MIN_WATCHDOG, TranscriptProcess
 from chatroom.system.channel import Record
 from chatroom.system.doorbell import Doorbell
-from tests.log.entries import new_log, say
+from tests.log.entries import append_message, new_log
 from tests.supervisor.children import Children
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
@@ -155,7 +155,7 @@ def test_a_process_that_makes_no_progress_is_replaced(
 
     waits()
     assert len(stage.started) == 1
-    say(stage.log, b"<a>hello\n")
+    append_message(stage.log, b"<a>hello\n")
     waits({"at": 0})
     stage.says({"trouble": "disk full"})
     waits()
@@ -175,7 +175,7 @@ def test_a_process_that_makes_no_progress_is_replaced(
 def test_a_process_has_at_least_five_seconds_and_thirty_to_start(stage: Stage) -> None:
     """It reports its position once a second; a start under load takes longer than a second."""
     stage.transcript.renew(replace(stage.settings, watchdog=0.5))
-    say(stage.log, b"<a>hello\n")
+    append_message(stage.log, b"<a>hello\n")
     begun = stage.loop.time
     while len(stage.started) == 1:
         stage.loop.turn()

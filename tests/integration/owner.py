@@ -68,7 +68,7 @@ class Owner:
 
     def member(self, client: Client) -> Any:
         """Return the status of a TCP client's member."""
-        ends = [statu for statu in self.status()["members"] if statu["port"] == client.end[1]]
+        ends = [member for member in self.status()["members"] if member["port"] == client.end[1]]
         (found,) = ends
         return found
 

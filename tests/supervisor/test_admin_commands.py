@@ -42,13 +42,13 @@ class Room:
             connection: Any = None
             self.clients[id] = Client(connection, address, 1000 + id, "", 0, slot=id)
         self.members = cast(
-            Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
+            Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_end_input)
         )
         self.commands = AdminCommands(
             self.members, self.bans, self.log, self.wake, self.ended.extend
         )
 
-    def note_put_out(self, members: list[int], why: LeaveReason) -> None:
+    def note_end_input(self, members: list[int], why: LeaveReason) -> None:
         self.put_out += [(id, why) for id in members]
 
     def wake(self) -> None:
@@ -158,7 +158,7 @@ def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "lines"),
+    ("text", "appended", "lines"),
     [
         ("lunch", b"<room>lunch\n", 1),
         ("lunch\n\n", b"<room>lunch\n", 1),
@@ -168,9 +168,11 @@ def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> 
         ("\ud800", b"<room>?\n", 1),
     ],
 )
-def test_say_appends_a_message_of_the_room(text: str, said: bytes, lines: int, room: Room) -> None:
+def test_say_appends_a_message_of_the_room(
+    text: str, appended: bytes, lines: int, room: Room
+) -> None:
     assert room.run("say", text=text) == {"said": lines, "members": 5}
-    assert room.text() == said
+    assert room.text() == appended
     assert room.log.messages(room.log.head) == lines
     assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)

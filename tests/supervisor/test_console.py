@@ -22,7 +22,7 @@ from tests.log.entries import Run, append_message, batch_of, new_log
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
 
 
-class Script(Console):
+class ManualConsole(Console):
     """A console without a thread: it prints when the test calls `print`."""
 
     def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
@@ -40,19 +40,19 @@ class Script(Console):
 
 
 @contextmanager
-def scripted(geometry: Geometry = ROOMY) -> Iterator[tuple[Script, Log]]:
+def manual_console(geometry: Geometry = ROOMY) -> Iterator[tuple[ManualConsole, Log]]:
     with new_log(geometry) as log, closing(Doorbell.new()) as doorbell:
-        yield Script(log, doorbell), log
+        yield ManualConsole(log, doorbell), log
 
 
 @pytest.fixture(name="console")
-def fixture_console() -> Iterator[Script]:
-    with scripted() as (console, log):
+def fixture_console() -> Iterator[ManualConsole]:
+    with manual_console() as (console, log):
         console.log = log  # type: ignore[attr-defined]
         yield console
 
 
-def log_of(console: Script) -> Log:
+def log_of(console: ManualConsole) -> Log:
     log: Log = console.log  # type: ignore[attr-defined]
     return log
 
@@ -60,7 +60,7 @@ def log_of(console: Script) -> Log:
 # --- output --------------------------------------------------------------------------------------
 
 
-def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
+def test_the_conversation_is_printed_as_members_see_it(console: ManualConsole) -> None:
     log = log_of(console)
     assert console.print() == b""
     append_message(log, b"<a>hello\n")
@@ -74,12 +74,12 @@ def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
 def test_a_console_begins_at_the_head() -> None:
     with new_log(ROOMY) as log, closing(Doorbell.new()) as doorbell:
         append_message(log, b"<a>before\n")
-        console = Script(log, doorbell)
+        console = ManualConsole(log, doorbell)
         append_message(log, b"<a>after\n")
         assert console.print() == b"<a>after\n"
 
 
-def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
+def test_notices_are_printed_after_earlier_messages(console: ManualConsole) -> None:
     log = log_of(console)
     console.print_line("a connected")
     append_message(log, b"<a>hello\n")
@@ -92,7 +92,9 @@ def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
     )
 
 
-def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: Script) -> None:
+def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(
+    console: ManualConsole,
+) -> None:
     log = log_of(console)
     append_message(log, b"<a>hello\n")
     decide, other = console.reserve_line(), console.reserve_line()
@@ -105,13 +107,13 @@ def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: 
     assert console.print() == b"<a>hello\nb connected\n<b>hi\nc connected\n"
 
 
-def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
+def test_undecodable_bytes_in_a_notice_are_escaped(console: ManualConsole) -> None:
     """For example, the notice is an error with a path."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
 
-def test_an_unfinished_line_is_printed_as_it_grows(console: Script) -> None:
+def test_an_unfinished_line_is_printed_as_it_grows(console: ManualConsole) -> None:
     log = log_of(console)
     append_message(log, b"<a>hel")
     assert console.print() == b"<a>hel"
@@ -121,7 +123,7 @@ def test_an_unfinished_line_is_printed_as_it_grows(console: Script) -> None:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
-    at_once: bool, console: Script
+    at_once: bool, console: ManualConsole
 ) -> None:
     log = log_of(console)
 
@@ -143,12 +145,12 @@ def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
 
 def test_a_quiet_console_prints_only_notices() -> None:
     with closing(Doorbell.new()) as doorbell:
-        console = Script(None, doorbell)
+        console = ManualConsole(None, doorbell)
         console.print_line("listening on 127.0.0.1:8080")
         assert console.print() == b"listening on 127.0.0.1:8080\n"
 
 
-def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_bounded(console: ManualConsole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     for line in (b"<a>1\n", b"<a>2\n", b"<a>3\n", b"<a>as long as it is\n"):
@@ -159,7 +161,7 @@ def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_chunk_of_only_an_omitted_line_end_is_skipped(
-    console: Script, monkeypatch: pytest.MonkeyPatch
+    console: ManualConsole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk may consist of nothing else."""
     monkeypatch.setattr(module, "CHUNK", 10)
@@ -180,7 +182,7 @@ def test_messages_beyond_the_limit_are_left_out_and_counted(
     open_line: bytes, ends: bytes, at_end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    with scripted() as (console, log):
+    with manual_console() as (console, log):
         append_message(log, b"<a>hello\n" + open_line)
         console.print()
         for _ in range(30):
@@ -195,7 +197,7 @@ def test_messages_beyond_the_limit_are_left_out_and_counted(
 
 @pytest.mark.parametrize("line", [b"<a>%s\n" % (b"x" * 90), b"\n"], ids=["in bytes", "in entries"])
 def test_lapped_messages_are_left_out_and_counted(line: bytes) -> None:
-    with scripted(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
+    with manual_console(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
         for _ in range(200):
             append_message(log, line)
         assert console.print() == b"(200 left out)\n"
@@ -206,7 +208,7 @@ def test_lapped_messages_are_left_out_and_counted(line: bytes) -> None:
 
 def test_notices_come_after_the_count_of_omitted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    with scripted() as (console, log):
+    with manual_console() as (console, log):
         append_message(log, b"<a>hello\n")
         console.print_line("b connected")
         for _ in range(30):
@@ -216,7 +218,7 @@ def test_notices_come_after_the_count_of_omitted_messages(monkeypatch: pytest.Mo
 
 def test_notices_beyond_the_limit_are_left_out_and_counted() -> None:
     with closing(Doorbell.new()) as doorbell:
-        console = Script(None, doorbell)
+        console = ManualConsole(None, doorbell)
         for number in range(MAX_LINES + 7):
             console.print_line(f"{number} connected")
         lines = console.print().splitlines()
@@ -243,34 +245,34 @@ STEPS = lists(
 
 @given(STEPS, sampled_from([1, 10, 50, 1 << 16]))
 def test_every_notice_is_a_line_in_its_place(steps: list[Any], chunk: int) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch, scripted() as (console, log):
+    with pytest.MonkeyPatch.context() as monkeypatch, manual_console() as (console, log):
         monkeypatch.setattr(module, "CHUNK", chunk)
-        said = b""
+        appended = b""
         places: list[int] = []
         for action, argument in steps:
             if action == "append":
                 append_message(log, argument)
-                said += b"\n" * (said[-1:] not in (b"", b"\n")) + argument
+                appended += b"\n" * (appended[-1:] not in (b"", b"\n")) + argument
             elif action == "say":
                 console.print_line(f"notice {len(places)}")
-                places.append(len(said))
+                places.append(len(appended))
             else:
                 console.print(argument)
         rest, at = console.print(), 0
         for number, place in enumerate(places):
             before, notice, rest = rest.partition(b"notice %d\n" % number)
             assert notice
-            expected = said[at:place]
-            if at and said[at - 1 : at] != b"\n":
+            expected = appended[at:place]
+            if at and appended[at - 1 : at] != b"\n":
                 expected = expected.removeprefix(b"\n")  # the notice before had ended the line
             if expected and not expected.endswith(b"\n"):
                 expected += b"\n"
             assert before == expected
             at = place
-        if at and said[at - 1 : at] != b"\n" and places:
-            assert rest == said[at:].removeprefix(b"\n")
+        if at and appended[at - 1 : at] != b"\n" and places:
+            assert rest == appended[at:].removeprefix(b"\n")
         else:
-            assert rest == said[at:]
+            assert rest == appended[at:]
 
 
 def test_a_stream_closed_before_the_start_becomes_dev_null() -> None:
@@ -362,7 +364,7 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
     reader: Reader, doorbell: Doorbell
 ) -> None:
     """Nobody rings again. The console neither waits for that process nor forgets the log."""
-    begin, said, end = os.pipe(), os.pipe(), os.pipe()
+    begin, written, end = os.pipe(), os.pipe(), os.pipe()
     with new_log(ROOMY) as log:
         child = os.fork()
         if not child:
@@ -370,14 +372,14 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
             with log:
                 log.append(batch_of(Run(1, b"<a>hello\n")))
                 doorbell.ring()
-                os.write(said[1], b".")
+                os.write(written[1], b".")
                 os.read(end[0], 1)
             os._exit(0)
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
         os.write(begin[1], b".")
-        assert os.read(said[0], 1)
+        assert os.read(written[0], 1)
         console.close(0)
         assert thread() is not None, "the thread must still print"
         assert not select.select([reader.fd], [], [], 0)[0]
@@ -386,7 +388,7 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
         assert os.waitpid(child, 0) == (child, 0)
         console.close(PATIENCE)
         assert thread() is None
-    for fd in (*begin, *said, *end):
+    for fd in (*begin, *written, *end):
         os.close(fd)
 
 
@@ -424,14 +426,14 @@ def test_a_notice_during_close_is_printed(
                 talk.pop()()
             return text
 
-    def last_words() -> None:
-        console.print_line("the last words")
+    def print_last_line() -> None:
+        console.print_line("the last line")
         close.set()
         closed.wait(PATIENCE)
 
     close, closed = threading.Event(), threading.Event()
     console = Interrupted(None, doorbell, reader.output)
-    talk.append(last_words)
+    talk.append(print_last_line)
     console.print_line("first")
     assert close.wait(PATIENCE)
     closing_thread = threading.Thread(target=console.close, args=(PATIENCE,))
@@ -440,7 +442,7 @@ def test_a_notice_during_close_is_printed(
     closed.set()
     closing_thread.join(PATIENCE)
     assert thread() is None
-    assert reader.end() == b"first\nthe last words\n"
+    assert reader.end() == b"first\nthe last line\n"
 
 
 def test_an_unread_pipe_delays_nobody(reader: Reader, doorbell: Doorbell) -> None:
@@ -474,7 +476,7 @@ def test_a_non_blocking_pipe_is_waited_for(reader: Reader, doorbell: Doorbell) -
 def test_a_closed_pipe_ends_only_the_console(reader: Reader, doorbell: Doorbell) -> None:
     console = Console(None, doorbell, reader.output)
     reader.hang_up()
-    console.print_line("nobody reads this")
+    console.print_line("nothing reads this")
     if (running := thread()) is not None:
         running.join(PATIENCE)
     assert thread() is None

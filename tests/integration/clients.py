@@ -254,7 +254,7 @@ class _Exchange:
         """Send one piece of each client that can send it, then receive all that has arrived."""
         sent = [self._speak(client) for client in list(self._texts)]
         ready = self._selector.select(0 if any(sent) else PATIENCE)
-        assert ready or any(sent), "nobody hears anything more: " + ", ".join(
+        assert ready or any(sent), "no client receives anything more: " + ", ".join(
             f"{client.address} heard {len(client.unread)} of {size}"
             for client, size in [*self._sizes.items()][:20]
         )

@@ -74,10 +74,10 @@ class Crowd:
             member.client for prefix, member in self._members.items() if prefix not in self._left
         ]
 
-    def knows(self, prefix: bytes) -> bool:
+    def has(self, prefix: bytes) -> bool:
         return prefix in self._members
 
-    def enter(self, client: Client) -> None:
+    def add(self, client: Client) -> None:
         """Add a new client: it must be welcomed, and hear everything from some line on."""
         member = self._add(client)
         member.welcomed = member.found = False
@@ -183,14 +183,14 @@ class Crowd:
         now = time.monotonic()
         if ready:
             self._heard_last = now
-        assert now - self._heard_last < PATIENCE, f"nobody receives anything more; {self._owed()}"
+        assert now - self._heard_last < PATIENCE, f"no data arrives; {self._missing()}"
         # The first member before the others, because they are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
-            self._hear(key.data)
+            self._check_received(key.data)
 
-    def _owed(self) -> str:
+    def _missing(self) -> str:
         return ", ".join(
             f"{member.client.address}: {len(member.wanted)} wanted, "
             f"{len(member.client.unread)} not, {len(member.unsent)} unsent, "
@@ -225,7 +225,7 @@ class Crowd:
 
     # --- hearing -------------------------------------------------------------
 
-    def _hear(self, member: Member) -> None:
+    def _check_received(self, member: Member) -> None:
         client = member.client
         if not member.welcomed:
             if len(client.unread) < len(WELCOME):
@@ -234,13 +234,13 @@ class Crowd:
             client.hear(WELCOME)
             member.welcomed = True
         if member is self._first:
-            self._hear_first(member)
+            self._check_first(member)
         elif not member.found:
             self._find(member)
         else:
             self._compare(member)
 
-    def _hear_first(self, member: Member) -> None:
+    def _check_first(self, member: Member) -> None:
         """Check another part of the room's sequence, in whole lines."""
         block = member.client.take(member.client.unread.rfind(b"\n") + 1)
         lines = block.splitlines(keepends=True)

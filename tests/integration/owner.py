@@ -44,9 +44,9 @@ class Owner:
         assert isinstance(code, int)
         return code, said.read(), error.read()
 
-    def does(self, *order: object) -> str:
-        """Run an order of chatroom.admin; return its output."""
-        code, said, error = self.run("admin", *order)
+    def admin(self, *words: object) -> str:
+        """Run a command of chatroom.admin; return its output."""
+        code, said, error = self.run("admin", *words)
         assert (code, error) == (0, "")
         return said
 
@@ -72,7 +72,7 @@ class Owner:
         (found,) = ends
         return found
 
-    def dial(self, times: int = 1) -> list[socket.socket]:
+    def connect(self, times: int = 1) -> list[socket.socket]:
         """Return raw connections to the room's control socket."""
         path = str(find(self.folder, self._room))
         ends = [socket.socket(socket.AF_UNIX) for _ in range(times)]

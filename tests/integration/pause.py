@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--deaths", type=int, default=5)
     options = parser.parse_args()
-    with room("--quiet", "--workers", options.workers, tells=DIED) as here:
+    with room("--quiet", "--workers", options.workers, logs=DIED) as here:
         speaker, *clients = here.join_all(addresses(options.clients))
         pauses = [pause(here, clients, speaker, number) for number in range(options.deaths)]
     for seconds in pauses:

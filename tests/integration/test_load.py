@@ -83,7 +83,7 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
         heard = delivered(speaker, said)
         os.kill(sleeping.pid, signal.SIGSTOP)
         assert speaker.say_what_fits(b"".join(said)) == len(said) * width
-        until(here.idles, "the log is full, and nobody spins")
+        until(here.is_idle, "the log is full, and nobody spins")
         waiting = listener.arrived()
         assert 0 < len(waiting) <= 64 * KIB
         os.kill(sleeping.pid, signal.SIGCONT)
@@ -144,9 +144,9 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
             assert (heard * repeats).startswith(got)
         listener.say("and now?\n")
         speaker.hear("<127.0.0.3>and now?\n")
-        printed = here.prints("\n")
+        printed = here.read_until("\n")
         for _ in slow:
-            printed += here.prints(" disconnected: lagged too far behind\n")
+            printed += here.read_until(" disconnected: lagged too far behind\n")
         for client in slow:
             assert f"\n{client.address} disconnected: lagged".encode() in printed
 
@@ -167,7 +167,7 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
         for _ in range(2048):
             speaker.say("x\n")
             listener.hear("<127.0.0.2>x\n")
-        here.prints("127.0.9.9 disconnected: lagged too far behind\n")
+        here.read_until("127.0.9.9 disconnected: lagged too far behind\n")
         slow.hear_rest()
 
 
@@ -185,7 +185,7 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
             for client in slow:
                 leave(client)
             until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.idles, "the room does nothing")
+        until(here.is_idle, "the room does nothing")
         listener.say("still here\n")
         speaker.hear("<127.0.0.3>still here\n")
 

@@ -3,7 +3,7 @@
     python -m tests.integration.deaths --deaths 10000 --workers 2 --clients 60 --seed 1
 
 One worker is killed, or two at once, or all; members leave, and others join. After each death, the
-room must have all its workers again. Lines are checked as they come and then forgotten, so the
+room must have all its workers again. Lines are checked when they arrive and then dropped, so the
 program may run for hours. It ends with exit code 1 at the first difference.
 """
 
@@ -68,7 +68,7 @@ class Killer:
         self._crowd.talk(self._all_back(), "all workers are there again")
 
     def _all_back(self) -> Callable[[], bool]:
-        """Return a function that tells whether all workers serve again; it looks every 50 ms."""
+        """Return a function that checks, every 50 ms, whether all workers serve again."""
         look_at = 0.0
 
         def back() -> bool:

@@ -138,7 +138,7 @@ class Room:
         return bool(data)
 
     def output_is_full(self) -> bool:
-        """Return whether its standard output is full, because nobody reads it."""
+        """Return whether its standard output is full, because it is not read."""
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
@@ -225,7 +225,7 @@ class Room:
         return [process for process in self.processes() if " -P -c " in process.command]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
-        """Send SIGHUP; return a function that tells whether `count` new workers are there."""
+        """Send SIGHUP; return a function that checks whether `count` new workers run."""
         old = {worker.pid for worker in self.workers()}
         self.process.send_signal(signal.SIGHUP)
 

@@ -3,7 +3,7 @@
 tests/worker and harness/conformance prove the rest of these clauses.
 
 Streams are compared byte by byte, so nothing else can have arrived. A last message of the same
-sender, sent after all others were heard, shows that nothing came *after* them.
+sender, sent after all others were received, shows that nothing arrived *after* them.
 """
 
 import random
@@ -19,7 +19,7 @@ from tests.integration.rooms import NEVER_SILENT, UNLIMITED, addresses, room
 
 
 def test_a_newcomer_after_unfinished_text_receives_whole_lines() -> None:
-    """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not hear the end of an earlier line."""
+    """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not receive the end of an earlier line."""
     with room("--workers", 3, "--flush-after", 0.05) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")

@@ -110,7 +110,7 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
 
 
 def test_messages_left_out_of_a_slow_console_are_counted() -> None:
-    """LOAD-1: the room goes on; each message is printed once or counted as left out."""
+    """LOAD-1: the room continues; each message is printed once or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         total = 0

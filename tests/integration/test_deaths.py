@@ -105,7 +105,7 @@ BaseManager.get_server = begin
 
 
 def test_a_registry_that_dies_during_its_restart_is_replaced(tmp_path: Path) -> None:
-    """JOIN-1: another one is started; the room goes on meanwhile."""
+    """JOIN-1: another one is started; the room continues meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
     with room("--workers", 2, environment=environment, logs=REGISTRY_DIED) as here:
@@ -121,7 +121,7 @@ def another_than(here: Room, victim: Process) -> bool:
 
 
 def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
-    """JOIN-5: it is restarted, and knows all members, before anybody joins or leaves."""
+    """JOIN-5: it is restarted, and has all members, before a member joins or leaves."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
     with room("--workers", 2, *limits, logs=REGISTRY_DIED) as here:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
@@ -178,7 +178,7 @@ def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LOAD-4: it was stopped, and the log is full; all members go on, its own too."""
+    """LOAD-4: it was stopped, and the log is full; all members continue, its own too."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", logs=DIED) as here:
         client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)

@@ -134,7 +134,7 @@ def test_stopped_processes_do_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 def test_no_end_waits_for_the_registry() -> None:
-    """The registry is stopped, and there are members whose leave it is not told of."""
+    """The registry is stopped, so it does not get the leave of some members."""
     with room("--workers", 1) as here:
         here.join_all(addresses(2))
         os.kill(here.registry().pid, signal.SIGSTOP)
@@ -161,7 +161,7 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 3, 5])
 def test_a_signal_during_the_start_ends_the_room(processes: int, number: signal.Signals) -> None:
-    """The signal comes once `processes` processes run, to all of them, like a terminal's."""
+    """As from a terminal, all processes get the signal, once `processes` of them run."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
         here.wait_until_listening()  # by then, the room handles signals

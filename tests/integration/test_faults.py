@@ -156,7 +156,7 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
 
 
 def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
-    """LOAD-4, LINE-5: the worker was about to append it. Its sender goes on after it."""
+    """LOAD-4, LINE-5: the worker was about to append it. Its sender continues after it."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, logs=DIED) as (here, rounds):
         client, other, third = here.join_all(addresses(3))

@@ -29,7 +29,8 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
 
 
 def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that all heard all but their own, in the order of the first, silent listener."""
+    """Check that all received everything but their own lines, in the order of the first, silent
+    listener."""
     size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
@@ -72,8 +73,8 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_senders_wait_for_the_slowest_worker(width: int) -> None:
-    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders
-    wait, and nothing is lost when it goes on."""
+    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders wait,
+    and nothing is lost when it continues."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
         listener = here.join("127.0.0.9")
@@ -125,7 +126,7 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
 
 
 def test_a_member_that_lags_too_far_is_disconnected() -> None:
-    """LOAD-2: the console says so, and the others have heard all."""
+    """LOAD-2: the console reports this, and the others have received everything."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()

@@ -97,7 +97,7 @@ METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ s
 
 
 def test_a_metrics_process_that_dies_is_replaced() -> None:
-    """A scrape meanwhile waits, and is served."""
+    """A scrape during the change waits, and is served."""
     with room("--workers", 2, *METRICS, logs=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
@@ -129,7 +129,7 @@ def test_the_metrics_process_ends_with_a_killed_main_process() -> None:
 
 
 def test_bad_scrapes_disturb_nobody() -> None:
-    """Silent, broken and too many connections: the room goes on, and other scrapes are served."""
+    """Silent, broken and too many connections: the room continues, and other scrapes are served."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)

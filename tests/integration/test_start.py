@@ -37,7 +37,7 @@ def test_invalid_arguments_are_named_in_one_line(arguments: list[str], named: st
 
 
 def test_a_port_in_use_is_an_error() -> None:
-    """The port is named, and the room that has it goes on."""
+    """The error names the port, and the room that has it continues."""
     with room("--workers", 1) as there:
         client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
         with started(command(port=there.port), logs=ERROR_LINE) as here:

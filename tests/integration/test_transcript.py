@@ -1,4 +1,4 @@
-"""`--transcript FILE`: the file has each message that members heard, once, whatever happens."""
+"""`--transcript FILE`: the file has each message that members received, once, whatever happens."""
 
 import os
 import random
@@ -92,7 +92,7 @@ class Talk:
             self.hear(2 * many)
 
     def say(self, speaker: Client, count: int) -> None:
-        """Let one speaker say `count` lines at once."""
+        """Let one speaker send `count` lines at once."""
         speaker.say("".join(self._line() for _ in range(count)))
 
     def talk_until(self, condition: Callable[[], bool], what: str) -> None:
@@ -105,7 +105,7 @@ class Talk:
         until(talk_and_look, what)
 
     def hear(self, messages: int) -> None:
-        """Wait until the witness and both speakers have heard the next messages."""
+        """Wait until the witness and both speakers have received the next messages."""
         for _ in range(messages):
             self.heard += self.witness.hear_until("\n")
         for speaker in self.speakers:
@@ -117,7 +117,7 @@ class Talk:
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
     def until_written(self, file: Path) -> None:
-        """Wait until the file has the last line that was heard, by a part that is unique."""
+        """Wait until the file has the last received line, of which a part is unique."""
         last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
         until(has(file, f"{last} naïve"), "it is written")
 
@@ -224,7 +224,8 @@ def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
 
 
 def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
-    """A torn line of a transcript is removed, anything else stays; each run records its start."""
+    """An incomplete line of a transcript is removed, all other text stays; each run records its
+    start."""
     file = tmp_path / "said.jsonl"
     file.write_bytes(b'{"n": 7, "time": "2020')
     for number in range(2):
@@ -478,7 +479,7 @@ def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_a_writer_that_hangs_delays_nobody(tmp_path: Path, point: str) -> None:
-    """Members do not wait for it, at whatever point it hangs, and the room's end not for long."""
+    """Members do not wait for it, wherever it hangs, and a stopping room does not wait long."""
     file = tmp_path / "said.jsonl"
     logs = " level=warning event=transcript-unfinished file="
     options = (*QUIET, *SMALL_LOG, "--transcript", file)
@@ -534,7 +535,7 @@ def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path:
 
 
 def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
-    """For logrotate: no message is lost or doubled between the two files."""
+    """For logrotate: no message is lost or written twice between the two files."""
     files = [tmp_path / f"said.jsonl{end}" for end in ("", ".1", ".2", ".3")]
     with room(*QUIET, "--transcript", files[0]) as here:
         talk = Talk(here)

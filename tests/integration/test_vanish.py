@@ -1,4 +1,4 @@
-"""A member whose machine has vanished: no packet comes from there any more, not even a FIN.
+"""A member whose machine has vanished: no packet arrives from it any more, not even a FIN.
 
 The room and its members are in a network namespace of their own, whose link is cut.
 """

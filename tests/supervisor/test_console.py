@@ -446,7 +446,7 @@ def test_a_notice_during_close_is_printed(
 
 
 def test_an_unread_pipe_delays_nobody(reader: Reader, doorbell: Doorbell) -> None:
-    """Lines of the meantime are printed once somebody reads."""
+    """Lines that were printed meanwhile appear once the output is read."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
     for _ in range(MAX_LINES):

@@ -189,7 +189,7 @@ def test_prefix_4_the_line_begins_a_line(driver: MembersDriver, sender: int, beg
 
 
 def test_a_member_that_is_behind_receives_no_line(driver: MembersDriver) -> None:
-    """The line could come inside a message."""
+    """The line could arrive inside a message."""
     peer, client = served(driver)
     append(driver.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>he")

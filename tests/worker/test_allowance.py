@@ -35,7 +35,7 @@ def test_load_3_a_burst_is_read_at_once_and_the_excess_is_throttled() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_3_the_long_term_rate_is_exact_and_silence_earns_one_burst(seed: int) -> None:
-    """The reads come at any time and are of any size."""
+    """Reads occur at any time and have any size."""
     chance = random.Random(seed)
     allowance, member = Allowance(RATE, BURST), member_on(FakeConnection())
     now, read, most = 1000.0, 0, 1500

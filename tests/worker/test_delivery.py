@@ -321,7 +321,7 @@ def test_leave_5_a_member_that_comes_back_begins_at_the_head(driver: DeliveryDri
 def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(
     driver: DeliveryDriver,
 ) -> None:
-    """The worker delivers, loses its last member and gets another one meanwhile."""
+    """Meanwhile the worker delivers, loses its last member and gets another one."""
     with driver.log:
         driver.log.wait_for_space(1)
     alice, connection = driver.join(1)

@@ -208,7 +208,7 @@ def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) ->
 
 
 def test_load_4_input_read_by_a_dead_worker_is_framed_again(reader: Reader) -> None:
-    """The old input comes before new input, which is read only afterwards."""
+    """The old input is framed before new input, which is read only afterwards."""
     sent = b"one\ntw"
     reader.seat.slots.input_buffer(0, 0, len(sent))[:] = sent
     alice = reader.join(read=len(sent))

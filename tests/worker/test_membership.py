@@ -1,4 +1,4 @@
-"""Members that come to a worker and leave it."""
+"""Members that a worker adopts, and that leave it."""
 
 import gc
 import os
@@ -204,7 +204,7 @@ def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) ->
 
 
 def test_a_request_that_a_silence_interrupts_is_recognised_at_its_end(room: Room) -> None:
-    """LINE-5: what came before the silence was delivered, like any text. The rest never is."""
+    """LINE-5: the text before the silence was delivered, like any text. The rest never is."""
     alice, page = room.join(), room.join()
     page.send(b"POST /a")
     room.run()

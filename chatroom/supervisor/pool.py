@@ -123,7 +123,7 @@ class WorkerPool:
 
     # --- how many ------------------------------------------------------------
 
-    def want(self, workers: int) -> None:
+    def resize(self, workers: int) -> None:
         """Set the number of workers and adjust to it; if it is out of range, log a warning."""
         most = self._settings.max_workers
         if 1 <= workers <= most:

@@ -13,7 +13,7 @@ worker fails to start when the room starts, the room ends with that worker's err
                        one more, one less  ◄────────  SIGTTIN, SIGTTOU
                        transcript: reopen  ◄────────  SIGUSR1
                        stop  ◄──────────────────────  SIGINT, SIGTERM
-                       drain ─► all: append what is read, read no more
+                       drain ─► all: append what is read, stop reading
     drained ────────►  all drained: the log is final
                        stop  ─► all: deliver it, close, end
 
@@ -307,9 +307,9 @@ class Supervisor:
                     self._reload()
                     self._notifier.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
-                    self._pool.want(self._pool.wanted + 1)
+                    self._pool.resize(self._pool.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
-                    self._pool.want(self._pool.wanted - 1)
+                    self._pool.resize(self._pool.wanted - 1)
                 case signal.SIGUSR1 if self._transcript is not None:
                     self._transcript.reopen()
                 case signal.SIGINT | signal.SIGTERM:
@@ -331,7 +331,7 @@ class Supervisor:
         self._renew(self._settings, applied)
         if wanted.workers != self._workers_set:
             self._workers_set = wanted.workers
-            self._pool.want(wanted.workers)
+            self._pool.resize(wanted.workers)
         self._pool.replace_all()
         logger.info(Event("reloaded", changed=[option_name(name) for name in applied]))
         if need_restart:

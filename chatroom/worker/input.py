@@ -81,7 +81,7 @@ class Input:
         """Time (s, monotonic) at which to flush each unfinished text (LINE-5), the earliest
         first."""
         self.draining = False
-        """True once the worker reads no more, because the room stops."""
+        """True once the worker reads nothing more, because the room stops."""
 
     # --- the members ---------------------------------------------------------
 
@@ -95,7 +95,7 @@ class Input:
             self._watch(member)
 
     def remove(self, member: Member) -> None:
-        """Read no more from a member. The batch keeps its messages."""
+        """Stop reading from a member. The batch keeps its messages."""
         self._readable.pop(member, None)
         self._to_reframe.pop(member, None)
         self._flush_times.pop(member, None)

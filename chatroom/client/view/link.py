@@ -15,7 +15,7 @@ from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 #: long as the one before.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Each pause is multiplied by a random number in this range, so that the members of a room that has
-#: restarted do not all come back at the same moment.
+#: restarted do not all reconnect at the same moment.
 JITTER = 0.5, 1.5
 
 #: Last lines of a connection after which the client does not reconnect, each with the client's
@@ -42,13 +42,13 @@ def pauses() -> Iterator[float]:
 class Listener(Protocol):
     """A receiver of a link's events."""
 
-    def heard(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         """Handle text from the room."""
 
-    def told(self, words: str) -> None:
+    def on_notice(self, words: str) -> None:
         """Handle a notice for the user, such as that the connection was lost."""
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """Handle the end of a connection; later text comes from a new one."""
 
 
@@ -92,18 +92,18 @@ class Link:
             assert self._room
             began = monotonic()
             why = await self._listen(self._room, listener)
-            listener.lost()
+            listener.on_lost()
             if not self._reconnect or why in FINAL.values():
                 return why
-            listener.told(f"connection lost: {why}")
+            listener.on_notice(f"connection lost: {why}")
             if self._works or monotonic() - began > LONGEST_PAUSE:
                 waits = pauses()
             self._works = False
-            self._room = await self._come_back(waits, listener)
+            self._room = await self._connect_again(waits, listener)
             self.since = monotonic()
-            listener.told("connected again")
+            listener.on_notice("connected again")
 
-    async def _come_back(self, waits: Iterator[float], listener: Listener) -> Connection:
+    async def _connect_again(self, waits: Iterator[float], listener: Listener) -> Connection:
         failed = ""
         while True:
             pause = next(waits)
@@ -114,7 +114,7 @@ class Link:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
                 if (why := reason(error)) != failed:  # Report the same reason only once.
-                    listener.told(f"no connection: {why}; trying again")
+                    listener.on_notice(f"no connection: {why}; trying again")
                     failed = why
 
     async def _listen(self, room: Connection, listener: Listener) -> str:
@@ -128,7 +128,7 @@ class Link:
                 beyond = text if greeted else text.partition("\n")[2]
                 greeted |= "\n" in text
                 self._works |= bool(beyond)
-                listener.heard(text)
+                listener.on_text(text)
         except OSError as error:
             lost = error
         lost = self._send_error or lost
@@ -172,7 +172,7 @@ class Link:
         except OSError as error:
             self._send_error = error  # `_listen` reports it after all received text.
 
-    def hurry(self) -> None:
+    def reconnect_now(self) -> None:
         """Reconnect now if the link waits for the next attempt."""
         if self._pause and not self._pause.done():
             self.until = monotonic()
@@ -188,5 +188,5 @@ class Link:
                     await self._sending
                 await self._room.send_eof()
                 async for text in self._room.texts():
-                    listener.heard(text)
+                    listener.on_text(text)
         self._room.close()

@@ -113,7 +113,7 @@ SHORTEST_NAME = 6
 SILENCE = 1.0
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in words, in its two largest units."""
     minutes = int(seconds) // 60
     hours, minutes_left = divmod(minutes, 60)
@@ -125,7 +125,7 @@ def lasted(seconds: float) -> str:
     return f"for {minutes} min" if minutes else "just now"
 
 
-def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
+def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
     """Return a status line of at most `width` cells, as its alarms and the rest.
 
     If `alarms` do not fit, they are replaced by `shorter`. `name` is shortened, and `since` left
@@ -276,12 +276,12 @@ class Chat(Application[Ending]):
 
     # --- events of the link -----------------------------------------------------------------------
 
-    def heard(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         if self._conversation.arrived(text) and self._bell:
             self.ring()
         self.invalidate()
 
-    def told(self, words: str) -> None:
+    def on_notice(self, words: str) -> None:
         self._conversation.note(words)
         self.invalidate()
 
@@ -291,14 +291,14 @@ class Chat(Application[Ending]):
                 print(line.logged, file=self._log, flush=True)
             except OSError as error:
                 self._log = None
-                self.told(f"no more lines are written to the log: {reason(error)}")
+                self.on_notice(f"no more lines are written to the log: {reason(error)}")
 
     def mentions(self, line: Line) -> bool:
         """Return True if the line contains the user's address or nickname."""
         names = [name for name in (self._link.own_address, self._nickname) if name]
         return line.kind == "said" and any(_named(name).search(line.text) for name in names)
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         self._conversation.ended()
         self._unsent_noted = False  # Tell the user again when a line can't be sent.
 
@@ -364,7 +364,7 @@ class Chat(Application[Ending]):
         """Send lines; if they can't be sent, the typed line is kept."""
         # A paste often ends with a line end, and Enter may be pressed twice: send no empty message.
         lines = text.split("\n") if text else []
-        self._link.hurry()
+        self._link.reconnect_now()
         if not lines:
             self.typed.reset()
             return
@@ -435,7 +435,7 @@ class Chat(Application[Ending]):
             alarms = f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
             shorter = f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
-            since = f" connected {lasted(monotonic() - self._link.since)}"
+            since = f" connected {format_duration(monotonic() - self._link.since)}"
         if unread := self.pages.unread:
             alarms += f" {unread} unread: PageDown "
             shorter += f" {unread} unread "
@@ -443,7 +443,7 @@ class Chat(Application[Ending]):
             alarms += " scrolled: PageDown "
             shorter += " scrolled "
         width = self.output.get_size().columns
-        alarm, rest = fitted(alarms, shorter, f" {self._name} ", since, width)
+        alarm, rest = fit_status(alarms, shorter, f" {self._name} ", since, width)
         return [("class:lost", alarm), ("", rest)]
 
     def _keys(self) -> KeyBindings:
